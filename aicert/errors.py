@@ -1,8 +1,8 @@
 """The errors of aicert: one base, one exit code each.
 
-A message is lower case and has no full stop; `hint` is a command to paste or the next thing to
-do. 1 means "the evidence says no"; 2 "no verdict"; 3 "bad configuration or command line". They
-never mix.
+A message is lower case and has no full stop; `hint` is a command to paste or the next thing to do.
+1 means "the evidence says no"; 2 "no verdict"; 3 "bad configuration or command line". No code has
+two meanings.
 """
 
 
@@ -32,8 +32,8 @@ class EvidenceError(AicertError):
 
 
 class UndecidedError(EvidenceError):
-    """Evidence that this program cannot judge: of an unknown kind, version or algorithm, or resting
-    on something that is missing. A reader refuses it; that is no check that was made and failed.
+    """Evidence that this program cannot judge: its kind, version or algorithm is unknown, or
+    something that it needs is missing. A reader refuses it, but no check has been made and failed.
     """
 
 

@@ -2,12 +2,11 @@
 
 The standard decorator writes six functions per class as source text and compiles them, and imports
 `inspect`. Measured on 15 interleaved runs of `aicert verify`, CPython 3.11: 209 ms of CPU at the
-median with this one, 256 with the standard one (185 and 221 at best). There is no such time to be
-won back elsewhere: what is left is the interpreter's and cryptography's (docs/adr/0005-records.md).
-This one has the same syntax and behaviour for what this project uses (keyword-only or positional,
-order, plain defaults, `__post_init__`); `dataclasses.replace`, `fields` and `asdict` work on its
-classes, and type checkers see the standard decorator. Left out: inheritance, `field`, everything
-mutable.
+median with this one, 256 with the standard one (185 and 221 at best). That much time cannot be
+saved elsewhere: the interpreter and cryptography take the rest (docs/adr/0005-records.md). This one
+has the same syntax and behaviour for what this project uses (keyword-only or positional, order,
+plain defaults, `__post_init__`); `dataclasses.replace`, `fields` and `asdict` work on its classes,
+and type checkers see the standard decorator. Left out: inheritance, `field`, everything mutable.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,7 @@ else:
     def dataclass(
         *, frozen: bool, slots: bool, kw_only: bool = False, order: bool = False
     ) -> Callable[[type], type]:
-        """As `dataclasses.dataclass`, for frozen and slotted classes only."""
+        """Like `dataclasses.dataclass`, but only for frozen and slotted classes."""
         if not (frozen and slots):
             raise TypeError("a record is frozen and slotted")
         return lambda cls: _record(cls, kw_only=kw_only, order=order)
@@ -93,13 +92,13 @@ R = TypeVar("R")
 
 
 def replace(record: R, **changes: Any) -> R:
-    """As `dataclasses.replace`, which would import `inspect`; for keyword-only records."""
+    """Like `dataclasses.replace`, which would import `inspect`; for keyword-only records."""
     values = {name: getattr(record, name) for name in cast("Any", record).__slots__}
     return type(record)(**values | changes)
 
 
 class _Fields:
-    """What the functions of `dataclasses` look for, made when they first do."""
+    """What the functions of `dataclasses` look for, made on first use."""
 
     def __init__(self, defaults: dict[str, Any], *, kw_only: bool) -> None:
         self._defaults = defaults
@@ -118,7 +117,7 @@ class _Fields:
 def _default(value: Any) -> Any:
     import dataclasses
 
-    # The standard decorator takes what has no hash for mutable; ours are read-only views.
+    # The standard decorator treats a value without a hash as mutable; ours are read-only views.
     unhashable = type(value).__hash__ is None
     return dataclasses.field(default_factory=lambda: value) if unhashable else value
 

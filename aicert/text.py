@@ -12,7 +12,7 @@ import unicodedata
 MAX_LINE = 240
 # Enough to name five files that differ, and more.
 MAX_LINES = 12
-# A command to paste, with paths as long as they may be, is whole or useless.
+# A command to paste is useless if it is cut, and its paths may be as long as paths can be.
 MAX_HINT = 4096
 # Marks above or below one letter; a tower of them would cover other lines. Scripts use up to two.
 MAX_MARKS = 2
@@ -21,8 +21,8 @@ MARGIN = " " * 10
 # Narrower terminals wrap by themselves.
 LEAST_ROOM = 30
 
-# Letters and marks that nothing shows: Default_Ignorable_Code_Point as far as `str.isprintable`
-# takes them for printable, and the blank of braille. A pattern: most texts need it never compiled.
+# Letters and marks that are invisible: Default_Ignorable_Code_Point as far as `str.isprintable`
+# calls them printable, and the braille blank. A pattern, since most texts never need it compiled.
 IGNORABLE = (
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
@@ -65,8 +65,10 @@ def safe(text: str, limit: int = MAX_LINE) -> str:
 
 
 def _stays_in_place(character: str) -> bool:
-    """Whether a terminal shows it, as itself, and moves and covers nothing beside it."""
-    # False for the categories Cc, Cf, Cs, Co, Cn, Zl, Zp, and for Zs but the plain space.
+    """Whether a terminal shows the character as itself, without moving or covering its
+    neighbours.
+    """
+    # False for the categories Cc, Cf, Cs, Co, Cn, Zl, Zp, and for Zs except the plain space.
     if not character.isprintable() or re.fullmatch(f"{IGNORABLE}|{_BLANK}", character):
         return False
     if unicodedata.category(character) == "Me" or unicodedata.combining(character) == _OVERLAY:
@@ -87,7 +89,7 @@ def fitted(text: str, columns: int | None) -> str:
     lines: list[str] = []
     for line in text.split("\n"):
         wide = any(unicodedata.east_asian_width(c) in "WF" for c in line)
-        # Of a line with letters that take two columns, as if all did.
+        # In a line with letters that are two columns wide, count two for every letter.
         room = max(columns, LEAST_ROOM) // (1 + wide)
         if len(_STYLE.sub("", line)) <= room:
             lines.append(line)

@@ -1,9 +1,8 @@
-"""The attester: check, measure, train, measure, quote. One run, then it ends.
+"""The attester: check, measure, train, measure, quote. It makes one run and ends.
 
-Everything that gives a certificate meaning is refused here, not on the host. The host gives paths
-of inputs, a lockfile, a nonce and limits; of these only the lockfile and the nonce are believed,
-and both are measured or bound by the quote. Whatever fails before the quote ends without a
-certificate.
+Every refusal that gives a certificate its meaning is made here, not on the host. The host gives
+paths of inputs, a lockfile, a nonce and limits; only the lockfile and the nonce are believed, since
+the quote covers both. Whatever fails before the quote ends without a certificate.
 """
 
 import argparse
@@ -55,14 +54,14 @@ from enclave_runner.sandbox.containment import Limits
 from enclave_runner.sandbox.places import INPUTS, REMOTE_CODE
 
 BUILDER_ID = "urn:aicert:machine:"
-# Why no loss is measured of such a run.
-OWN_CODE = "code from an input may run where the model is loaded, so it would measure itself"
-# The input is one YAML document that people review; Axolotl's own examples have some 3 kB.
+# Why no loss is measured for such a run.
+OWN_CODE = "an input's code may run while the model is loaded, so it could decide what is measured"
+# This input is one YAML document that people review; Axolotl's own examples have some 3 kB.
 MAX_CONFIG = 1 << 20
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run as the command line says; the exit code is 0 when a certificate was written."""
+    """Run what the command line says; the exit code is 0 if a certificate was written."""
     arguments = _arguments(argv)
     events = Events(arguments.events_fd)
     signal.signal(signal.SIGTERM, _stopped)
@@ -72,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         events.error(error.message, error.hint, error.exit_code)
         return error.exit_code
     except OSError as error:
-        # A full disk, say: the host's doing, and no defect of ours.
+        # A full disk, for example: the host's problem, not a defect of ours.
         where = f": {os.fspath(error.filename)!a}" if error.filename else ""
         events.error(f"{error.strerror}{where}", "df -h .", ToolError.exit_code)
         return ToolError.exit_code
@@ -90,14 +89,14 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
     lockfile = lockfile_form.parse(data)
     with Tpm(arguments.tcti) as tpm:
         attest.check_registers(tpm)
-        # First of all: from here to the quote the TPM's own clock counts.
+        # This comes first: the TPM's own clock counts from here to the quote.
         key = attest.make_run_key(tpm, nonce)
         devices = _ask_gpus(arguments, key)
         units = machine_facts.units(arguments.gpu)
         measured = _measure_inputs(arguments, lockfile, events)
         attest.measure_inputs(tpm, data, measured)
         ran = _trainer(lockfile)(Machine(tpm=tpm, key=key), arguments, lockfile, measured, events)
-        # Last: the outputs were compared with the inputs, too.
+        # This comes last, since the outputs were compared with the inputs too.
         measure.check_unchanged(measured)
         run_report = _with_units(ran.report, units, lockfile)
         log = _keep_log(ran.log, arguments.out / machine_io.TRAINING_LOG)
@@ -110,7 +109,8 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             ),
             outputs={lockfile.outputs[0]: ran.subject},
             builder_id=BUILDER_ID + ("measured" if arguments.builder else "local"),
-            # A measured machine is what its command line names; elsewhere this code is a claim.
+            # A measured machine runs what its command line names; elsewhere, this code digest is a
+            # claim.
             builder=attest.with_gpus(
                 arguments.builder or {"runner": code_digest(Path(__file__).parents[1])}, devices
             ),
@@ -127,7 +127,7 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
 
 
 def _with_units(run_report: RunReport, units: Mapping[str, Value], lockfile: Lockfile) -> RunReport:
-    """The report with what there was to compute on."""
+    """The report, completed with what there was to compute on."""
     whole = replace(run_report, values={**run_report.values, **units})
     return whole.self_reported if input_code(lockfile) else whole
 
@@ -142,7 +142,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """How a trainer ended: its one output, what is reported of it, and what it said."""
+    """How a trainer ended: its one output, what the report says about it, and its log."""
 
     subject: Output
     report: RunReport
@@ -159,7 +159,7 @@ def _trained(
     """A training by Axolotl: a model, and how well it fits the rows."""
     prepared = _prepare(arguments, lockfile, measured, events)
     result = _train(arguments, lockfile, prepared, events)
-    # The trainer is gone: before that nobody could know these bytes.
+    # The trainer is gone: nobody could know these bytes before.
     seed = loss_sample.seed(machine.key.nonce, machine.tpm.random(32))
     events.send(machine_io.MEASURING)
     base = adapter_base.base_of(prepared.effective.references, lockfile)
@@ -213,7 +213,7 @@ def _merged(
     measured: list[MeasuredInput],
     events: Events,
 ) -> Ran:
-    """A merge of a model and an adapter: a model, of which nothing was trained."""
+    """A merge of a model and an adapter: a model, without any training."""
     settings.check(lockfile)
     named = settings.read(_config_of(measured), {item.name: not item.is_file for item in measured})
     prepared = merging.prepare(named, measured, _beside_scratch(arguments, "models"))
@@ -223,7 +223,7 @@ def _merged(
     name = lockfile.outputs[0]
     folder = arguments.out / machine_io.OUTPUTS / name
     files = _collect(result, folder)
-    # Before it is signed: what is not the merge that was asked for is nobody's model.
+    # Before it is signed: if it is not the requested merge, there is no model.
     merged = merging.report_of(prepared, result, measured, files, folder)
     run_report = replace(
         merged,
@@ -233,7 +233,8 @@ def _merged(
     return Ran(subject=_subject(files), report=run_report, log=result.log)
 
 
-# What this machine can run. A trainer is a room beside `axolotl`; the verifier knows each by name.
+# What this machine can run. Each trainer is a room beside `axolotl`; the verifier knows each by
+# name.
 TRAINERS: Mapping[str, Callable[..., Ran]] = {
     "audit": _audited,
     "axolotl": _trained,
@@ -250,7 +251,7 @@ def _trainer(lockfile: Lockfile) -> Callable[..., Ran]:
 def _ask_gpus(
     arguments: argparse.Namespace, key: attest.CertifiedKey
 ) -> tuple[gpu.DeviceReport, ...]:
-    """What the GPUs of a measured machine say of themselves, before anything runs on them."""
+    """What the GPUs of a measured machine say about themselves, before anything runs on them."""
     if not arguments.gpu:
         return ()
     return gpus.ask(gpus.load(), gpu.nonce(key.nonce, key.run_key.name))
@@ -259,7 +260,9 @@ def _ask_gpus(
 def _measure_inputs(
     arguments: argparse.Namespace, lockfile: Lockfile, events: Events
 ) -> list[MeasuredInput]:
-    """Every input as hashed here: what the lockfile says, and whom it says it is signed by."""
+    """Every input as hashed here: it is what the lockfile says, and signed by whom the lockfile
+    says.
+    """
     counter = Counter(events, machine_io.HASHING, sum(item.size for item in lockfile.inputs))
     measured = measure.measure(lockfile, arguments.input, counter.add)
     for item, own in zip(lockfile.inputs, measured, strict=True):
@@ -270,7 +273,7 @@ def _measure_inputs(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What passed every refusal: the config that Axolotl runs, and all that the trainer sees.
+    """What passed every check: the config that Axolotl runs, and everything that the trainer sees.
 
     `shown`: place in its sandbox → file or folder.
     """
@@ -287,7 +290,7 @@ def _prepare(
     measured: list[MeasuredInput],
     events: Events,
 ) -> Prepared:
-    """Refuse what a certified run cannot do; what is left, ready for the trainer."""
+    """Refuse what a certified run cannot do, and prepare the rest for the trainer."""
     effective, views = _resolve(lockfile, measured)
     models = model_files.prepare(
         effective.references,
@@ -332,7 +335,7 @@ def _config_of(measured: list[MeasuredInput]) -> bytes:
     config_input = next(item for item in measured if item.name == CONFIG_INPUT)
     with config_input.path.open("rb") as file:
         data = file.read(MAX_CONFIG + 1)
-    # What is parsed must be what was hashed: the path may have been written to in between.
+    # What is parsed must be what was hashed: somebody may have written to the path in between.
     if hashlib.sha256(data).hexdigest() != config_input.digest.hex:
         raise ConfigError(
             f"the config is larger than {MAX_CONFIG} bytes or changed while it was read"
@@ -359,7 +362,7 @@ def _train(
         prepared.shown,
         arguments.scratch,
         arguments.training_env,
-        # Copies of rows are on the same disk, or in the same memory.
+        # Copies of rows take space on the same disk, or in the same memory.
         replace(limits, scratch_bytes=limits.scratch_bytes - prepared.rows.copied),
         lambda at: events.send(machine_io.TRAINING, step=at.step, total=at.total, loss=at.loss),
         ranks=lockfile.ranks,
@@ -372,7 +375,7 @@ def _train(
 class Made:
     """The run's one output: `files` in `folder`, none if the training failed.
 
-    `renamed`: the configs of adapters that the runner wrote the name of `base` into.
+    `renamed`: the adapter configs into which the runner wrote the name of `base`.
     """
 
     name: str
@@ -384,7 +387,7 @@ class Made:
 
     @property
     def subject(self) -> Output:
-        """As the statement names it."""
+        """The form in which the statement names it."""
         return _subject(self.files)
 
 
@@ -400,7 +403,7 @@ def _take_output(
     base: Base,
     run_key: RunKey,
 ) -> Made:
-    """Put the output where the host takes it, hash it, and sign it unless it is empty."""
+    """Put the output where the host collects it, hash it, and sign it unless it is empty."""
     name = lockfile.outputs[0]
     folder = arguments.out / machine_io.OUTPUTS / name
     files = _collect(result, folder)
@@ -430,8 +433,8 @@ def _signed(
 
 
 def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFact]:
-    """Move the output to `target` and hash it there. A failed training gives nothing, and so does
-    one that put a link in the place of its output: it would lead out of the sandbox.
+    """Move the output to `target` and hash it there. A failed training gives nothing; neither does
+    one that put a link in place of its output, which would lead out of the sandbox.
     """
     output = result.output
     if result.exit_code != "0" or output.is_symlink() or not output.is_dir():
@@ -441,7 +444,7 @@ def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFac
     target.parent.mkdir(parents=True, exist_ok=True)
     output.rename(target)
     files = read_tree(target)
-    # Trainers write weights that their own user alone can read; a result is for everybody to check.
+    # Trainers write weights that only their own user can read, but anybody may check a result.
     for folder, _, names in os.walk(target):
         os.chmod(folder, 0o755)  # noqa: S103  # a published model is for everybody to read
         for name in names:
@@ -492,7 +495,9 @@ def _with_loss(
     seed: bytes,
     run_report: RunReport,
 ) -> RunReport:
-    """The report with how well base and output fit a sample of the rows, which `seed` draws."""
+    """The report, completed with how well base and output fit a sample of the rows, drawn by
+    `seed`.
+    """
     room = loss.Room(
         folder=_beside_scratch(arguments, "loss"),
         training_env=arguments.training_env,
@@ -521,7 +526,7 @@ def _keep_log(log: Path, target: Path) -> Digest:
 
 
 def _beside_scratch(arguments: argparse.Namespace, name: str) -> Path:
-    """A folder of the runner's own on the disk, or in the memory, that the scratch is on."""
+    """A folder of the runner's own, on the same disk or in the same memory as the scratch."""
     scratch: Path = arguments.scratch
     return scratch.with_name(f"{scratch.name}-{name}")
 
@@ -566,7 +571,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 if __name__ == "__main__":
     code = main()
     with contextlib.suppress(OSError):
-        # Its file may lie on a full disk: what matters has been sent by then.
+        # Its file may be on a full disk; everything that matters has been sent by now.
         sys.stderr.flush()
     # Threads of a TPM that never answers must not keep the process alive.
     os._exit(code)

@@ -1,4 +1,4 @@
-"""What the runner tells the host while it works: one JSON object a line, on one descriptor.
+"""What the runner tells the host while it works: one JSON object a line, on a single descriptor.
 
 Nothing here is evidence. The host treats every line as hostile; a host that stops reading only
 loses its progress bar.
@@ -11,7 +11,7 @@ from typing import Final
 
 from aicert.formats import machine_io
 
-# People see no more than this; 50,000 small files must not be 50,000 lines.
+# People cannot see more than this; 50,000 small files must not become 50,000 lines.
 _INTERVAL_S: Final = 0.1
 
 
@@ -22,7 +22,9 @@ class Events:
         self._fd: int | None = fd
 
     def error(self, message: str, hint: str | None, exit_code: int) -> None:
-        """Why the run ended: cut until it fits, since without it the host knows only a number."""
+        """Why the run ended. It is cut until it fits, since without it the host would know only a
+        number.
+        """
         for length in (2000, 500, 150):
             facts = {"message": message[:length], "hint": hint and hint[:length]}
             line = machine_io.emit_event(machine_io.ERROR, facts | {"exitCode": exit_code})

@@ -1,4 +1,4 @@
-"""What every run report says of the machine itself, whatever the trainer."""
+"""What every run report says about the machine itself, whatever the trainer."""
 
 import platform
 import re
@@ -7,13 +7,14 @@ from pathlib import Path
 
 from aicert.formats.run_report import Value
 
-# Processor features that choose another code path in the kernels of torch.
+# Processor features that select a different code path in torch's kernels.
 _FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile")
 _MAX_TEXT = 200
-# Ranges such as 0-3,8: processors that the kernel may run code on, those that are switched off too.
+# Ranges such as 0-3,8: processors that the kernel may run code on, including those that are
+# switched off.
 _PRESENT = Path("/sys/devices/system/cpu/present")
 _RANGES = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*", re.ASCII)
-# The node of one GPU; those beside it are the driver's own.
+# The node of one GPU; the driver has others for itself.
 _GPU = re.compile(r"nvidia[0-9]+", re.ASCII)
 
 
@@ -27,11 +28,12 @@ def values() -> dict[str, Value]:
 
 
 def units(gpus: Sequence[Path], present: Path = _PRESENT) -> dict[str, Value]:
-    """How many processors and accelerators this machine can compute on, to be counted before it
-    does: one that is taken out later has computed, one that comes later no program here switches
-    on. `gpus`: the nodes that programs here are given; no other accelerator has one.
+    """How many processors and accelerators this machine can compute on. Count them before it does:
+    one that is removed later has computed, and no program here switches on one that is added later.
+    `gpus`:
 
-    Without `processorCount` where the kernel does not say.
+    the nodes that programs here get; no other accelerator has one. There is no `processorCount` if
+    the kernel does not say.
     """
     values = {
         "acceleratorCount": Value("measured", sum(bool(_GPU.fullmatch(gpu.name)) for gpu in gpus))
@@ -43,7 +45,7 @@ def units(gpus: Sequence[Path], present: Path = _PRESENT) -> dict[str, Value]:
 
 
 def _counted(present: Path) -> int:
-    """How many numbers a list of ranges has; 0 where there is none."""
+    """How many numbers a list of ranges covers; 0 if it is empty."""
     try:
         ranges = present.read_text("ascii", "replace").strip()
     except OSError:

@@ -1,7 +1,7 @@
 """The config of an audit: closed TOML (docs/spec/audit.md has an example with every key).
 
-It names inputs of the run for the key and the lists; every other input is data, so that none can
-be left out. Parameters are those of a kind's version: there are none to choose.
+It names the inputs that hold the key and the lists; every other input is data, so that none can be
+left out. Parameters cannot be chosen: they follow from a kind and its version.
 """
 
 import tomllib
@@ -35,7 +35,9 @@ _REFERENCE: Final = "input:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One question. `column`: of which column, by default of all text; `list`: an input's name."""
+    """One question. `column`: about which column, by default about all text; `list`: an input's
+    name.
+    """
 
     name: str
     kind: str
@@ -45,8 +47,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
-    """What an audit does. `key`: the input that salts the record tree; `passages`: whether there is
-    a tree of passages, too.
+    """What an audit does. `key`: the input that salts the record tree; `passages`: whether to build
+    a tree of passages too.
     """
 
     key: str
@@ -55,7 +57,7 @@ class AuditConfig:
 
     @property
     def named(self) -> frozenset[str]:
-        """The inputs that are no data: the config, the key and the lists."""
+        """The inputs that are not data: the config, the key and the lists."""
         lists = (check.list for check in self.checks if check.list is not None)
         return frozenset((CONFIG_INPUT, self.key, *lists))
 
@@ -87,7 +89,7 @@ def parse(data: bytes) -> AuditConfig:
     kinds: dict[str, str] = {}
     for check in checks:
         if check.list == key:
-            raise ConfigError(f"records.key: input {key} is a list, too")
+            raise ConfigError(f"records.key: input {key} is also used as a list")
         if check.list is not None and kinds.setdefault(check.list, check.kind) != check.kind:
             raise ConfigError(
                 f"check {check.name}: input {check.list} is a list for {kinds[check.list]}"
@@ -96,9 +98,9 @@ def parse(data: bytes) -> AuditConfig:
 
 
 def check_inputs(config: AuditConfig, sizes: Mapping[str, int | None]) -> None:
-    """Whether a run has what its config names. Raises ConfigError.
+    """Check that a run has what its config names. Raises ConfigError.
 
-    `sizes`: of its inputs that are one file, in bytes; None for directories.
+    `sizes`: the size in bytes of each input that is one file; None for directories.
     """
     for name in sorted(config.named):
         if name not in sizes:
@@ -131,7 +133,7 @@ def _check(value: object, where: str) -> Check:
     table = _Table(value, where)
     name, kind = table.text("name"), table.text("kind")
     if not NAME.fullmatch(name):
-        raise table.wrong("name", "expected small letters, digits and hyphens")
+        raise table.wrong("name", "expected lowercase letters, digits and hyphens")
     if kind not in KINDS:
         raise table.wrong("kind", f"not one of {', '.join(KINDS)}")
     has_list, must_have_column = KINDS[kind]

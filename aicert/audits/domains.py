@@ -18,7 +18,7 @@ MAX_HOST: Final = 253
 MAX_LABEL: Final = 63
 # A host whose every character is escaped, and some more.
 _MOST_ESCAPED: Final = 4 * MAX_HOST
-# Longer values are no URL that anybody fetched.
+# Nobody fetched a URL longer than this.
 MAX_URL: Final = 1 << 16
 _AROUND: Final = "".join(map(chr, range(0x21)))
 _DROPPED = str.maketrans("", "", "\t\n\r")
@@ -50,7 +50,7 @@ def host_of(url: str) -> str | None:
         return None
     if matched[1] is None:
         host = folded_host(matched[2])
-        # A word alone is no address.
+        # A single word is not an address.
         return host if host is not None and "." in host else None
     host = matched[1].rpartition("@")[2]
     return folded_host(_PORT.sub("", host))

@@ -1,10 +1,10 @@
 """Fingerprints of passages: two texts that share a run of 50 folded words share one.
 
 Winnowing (Schleimer, Wilkerson and Aiken, 2003): of all runs of RUN words that begin in WINDOW
-places one after another, the one with the smallest hash is selected. A shared passage of
-RUN + WINDOW - 1 words has a whole window inside, in both texts. The hash is a polynomial over the
-words' SHA-256, modulo 2^64: fast, and not resistant to collisions. Who makes some gets matches,
-never an absence; the guarantee holds for any hash.
+places one after another, the one with the smallest hash is selected. A shared passage of RUN +
+WINDOW - 1 words has a whole window inside, in both texts. The hash is a polynomial over the words'
+SHA-256, modulo 2^64: fast, and not resistant to collisions. Whoever produces collisions gets extra
+matches, never a false absence; the guarantee holds for any hash.
 """
 
 import hashlib
@@ -43,7 +43,9 @@ _HASHES = _Hashes()
 
 
 def of_words(words: list[str]) -> set[int]:
-    """The fingerprints of a text, given as its folded words; none if it has less than RUN."""
+    """The fingerprints of a text, given as its folded words; none if it has fewer than RUN
+    words.
+    """
     if len(words) < RUN:
         return set()
     # The hashes of all runs at once, in numbers whose digits are lanes of 128 bits. Lane i of `one`
@@ -92,18 +94,18 @@ def _smallest_of_windows(runs: list[int]) -> set[int]:
 
 
 class Fingerprints:
-    """Many fingerprints, each once, in eight bytes: sorted by their first byte as they come."""
+    """Many fingerprints, each once, in eight bytes: grouped by their first byte as they arrive."""
 
     def __init__(self) -> None:
         self._parts = [array("Q") for _ in range(256)]
 
     def add(self, fingerprints: Iterable[int]) -> None:
-        """Add some; they may be there already."""
+        """Add fingerprints; some may be there already."""
         for fingerprint in fingerprints:
             self._parts[fingerprint >> 56].append(fingerprint)
 
     def sorted(self) -> Iterator[int]:
-        """All of them in order, each once; to be asked once, since it forgets as it goes."""
+        """All of them in order, each once. Call it once only: it forgets as it goes."""
         for place, part in enumerate(self._parts):
             self._parts[place] = array("Q")
             yield from sorted(set(part))

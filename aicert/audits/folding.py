@@ -1,4 +1,4 @@
-"""Folding: texts that a reader takes for the same give the same words (docs/spec/audit.md).
+"""Folding: texts that look the same to a reader give the same words (docs/spec/audit.md).
 
 NFKD and case folding twice over; marks, controls and what nothing shows are dropped; look-alikes
 become one character (UTS 39); a run of letters and digits is a word, and each character of a script
@@ -16,7 +16,7 @@ from aicert.audits.look_alikes import LOOK_ALIKES
 from aicert.text import IGNORABLE
 
 UNICODE: Final = unicodedata.unidata_version
-# A longer run of letters is no word: spaces may have been taken out.
+# A longer run of letters is not a word: somebody may have removed the spaces.
 LONG_WORD: Final = 40
 # Han, kana, Thai, Lao, Myanmar and Khmer (Unicode's Scripts.txt, whole blocks).
 _WITHOUT_SPACES = re.compile(
@@ -31,7 +31,7 @@ _LETTERS = {"0": "o", "1": "l"}
 
 
 class _Characters(dict[int, str]):
-    """What becomes of each character before look-alikes are: itself, nothing, or a space."""
+    """What each character becomes before look-alikes are replaced: itself, nothing, or a space."""
 
     def __missing__(self, code: int) -> str:
         self[code] = image = _image(chr(code))
@@ -78,6 +78,6 @@ def words_and_mixed(text: str) -> tuple[list[str], int]:
 
 
 def _spelled(text: str) -> str:
-    """The words as they are written, in one case and without what nobody sees."""
+    """The words as they are written, in one case and without invisible characters."""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return folded.translate(_CHARACTERS)

@@ -1,4 +1,6 @@
-"""Results beside what else is known of their run: whether they speak of its inputs and its rows."""
+"""Compare results with what else is known about their run: are they about its inputs and its
+rows?
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,7 +11,7 @@ from aicert.formats.run_report_facts import Records
 
 
 def check_rows(results: Results, records: Iterable[Records]) -> None:
-    """EvidenceError unless the results are of exactly these rows."""
+    """EvidenceError unless the results are about exactly these rows."""
     read = {(each.name, each.split): _of_records(each) for each in records}
     audited = {
         (fact.name, fact.split): (fact.rows.count, fact.bytes, fact.digest, fact.unread_bytes)
@@ -30,4 +32,4 @@ def check_lists(checks: Iterable[CheckFact], inputs: Mapping[str, Digest]) -> No
     """EvidenceError unless every list is an input of the run, by name and digest."""
     for check in checks:
         if check.list is not None and inputs.get(check.list.name) != check.list.digest:
-            raise EvidenceError(f"the list of check {check.name} is no input of the run")
+            raise EvidenceError(f"the list of check {check.name} is not an input of the run")

@@ -1,7 +1,7 @@
 """Lists that data is compared with: of domains, of digests of records, of texts.
 
 A list is an input of the audit, named by digest. Entries that cannot match anything are counted as
-unusable, so that a list of nothing is seen.
+unusable, so that an empty list is noticed.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _EXACT: Final = b"aicert exact v1\0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainList:
-    """Hosts, folded; each stands for what lies in it, too."""
+    """Hosts, folded; each also stands for its subdomains."""
 
     domains: frozenset[str]
     entries: int
@@ -44,8 +44,8 @@ class ExactList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextList:
-    """Fingerprints of texts; one of fewer than PASSAGE words is unusable, and may match all the
-    same.
+    """Fingerprints of texts; a text of fewer than PASSAGE words counts as unusable, but may still
+    match.
     """
 
     fingerprints: frozenset[int]
@@ -57,7 +57,7 @@ AnyList = DomainList | ExactList | TextList
 
 
 def domains(data: bytes) -> DomainList:
-    """Read a list of domains: one a line, `#` begins a comment. EvidenceError if it is no text."""
+    """Read a list of domains: one a line, `#` begins a comment. EvidenceError if it is not text."""
     entries = [line.partition("#")[0].strip() for line in _lines(data, "list of domains")]
     hosts = [folded_host(entry) for entry in entries if entry]
     usable = frozenset(host for host in hosts if host is not None)
@@ -65,7 +65,7 @@ def domains(data: bytes) -> DomainList:
 
 
 def exact(data: bytes) -> ExactList:
-    """Read a list of digests: `salt HEX`, then one SHA-256 a line, sorted, none twice."""
+    """Read a list of digests: `salt HEX`, then one SHA-256 a line, sorted, without duplicates."""
     what = "list of digests"
     lines = _lines(data, what)
     first, *digests = lines[:-1] or [""]
@@ -73,7 +73,7 @@ def exact(data: bytes) -> ExactList:
     if lines[-1] or first != f"{_SALT}{salt}" or not is_hex(salt, SALT_DIGITS):
         raise EvidenceError(f"{what}: expected `salt` and {SALT_DIGITS} digits, then digests")
     if not all(map(is_hex, digests)) or digests != sorted(set(digests)):
-        raise EvidenceError(f"{what}: expected sorted SHA-256 in hex, one a line, none twice")
+        raise EvidenceError(f"{what}: expected sorted SHA-256 in hex, one a line, no duplicates")
     known = frozenset(map(bytes.fromhex, digests))
     return ExactList(salt=bytes.fromhex(salt), digests=known, entries=len(digests))
 

@@ -1,4 +1,5 @@
-"""Characters that are read as another: which one each is folded to. Data, made from Unicode's.
+"""Characters that look like another, and the one that each is folded to. Derived from Unicode's
+data.
 
 From the confusable characters of UTS 39 (Unicode 15.1, as confusable_homoglyphs 3.3.1 has them),
 by these rules (tests/oracles/look_alikes.py), so that letters of either case go the same way:

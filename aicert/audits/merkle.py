@@ -1,8 +1,8 @@
-"""The hash tree of RFC 6962, section 2.1, as its leaves come: root and inclusion paths.
+"""The hash tree of RFC 6962, section 2.1, built as leaves arrive: root and inclusion paths.
 
 Memory is the tree's height. A path is what section 2.1.1 of RFC 6962 defines, lowest sibling first;
 `root_of` follows RFC 9162, 2.1.3.2. A root says nothing without the number of leaves, which fixes
-the tree's shape. What keeps trees of different kinds apart stands in the leaves (`trees`).
+the tree's shape. The leaves themselves keep trees of different kinds apart (`trees`).
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Final
 from aicert.errors import EvidenceError
 
 HASH_BYTES: Final = 32
-# Leaves of a tree; its paths are no longer than their number has bits.
+# The most leaves of a tree. A path is no longer than that number has bits.
 MAX_LEAVES: Final = 1 << 48
 _LEAF, _NODE = b"\0", b"\1"
 
@@ -28,7 +28,9 @@ def _node(left: bytes, right: bytes) -> bytes:
 
 
 class Tree:
-    """Leaves in order; `root` when all are there. `paths` are those of the `chosen` leaves."""
+    """Takes leaves in order; call `root` when all are in. `paths` are those of the `chosen`
+    leaves.
+    """
 
     def __init__(self, chosen: Iterable[int] = ()) -> None:
         self.count = 0
@@ -51,7 +53,7 @@ class Tree:
         self.count += 1
 
     def root(self) -> bytes:
-        """The root, once and at the end; it completes `paths`."""
+        """The root. Call it once, at the end; it completes `paths`."""
         if not self._whole:
             return hashlib.sha256().digest()
         node = self._whole.pop()
@@ -76,7 +78,7 @@ class Tree:
 def root_of(data: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes:
     """The root of the tree of `count` leaves in which `path` leads to `data` as leaf `index`.
 
-    EvidenceError where there is no such leaf, or the path has another length than that tree's.
+    EvidenceError if there is no such leaf, or the path does not have that tree's length.
     """
     if not 0 <= index < count:
         raise EvidenceError(f"there is no leaf {index} in a tree of {count}")

@@ -1,7 +1,7 @@
-"""patterns/v1: kinds of personal data that have a form, with their checksums where they have one.
+"""patterns/v1: kinds of personal data with a fixed form, and their checksums if they have one.
 
 No match means "0 matches of patterns/v1", never "no personal data": names and addresses have no
-form. Characters of other widths and decimal digits of other scripts are read as ASCII's.
+fixed form. Characters of other widths and decimal digits of other scripts are read as ASCII's.
 
 | name | form |
 | --- | --- |
@@ -24,7 +24,7 @@ _BETWEEN = str.maketrans("", "", " -")
 _DIGITS = {ord(source): target for source, target in LOOK_ALIKES.items() if target.isdecimal()}
 _INVISIBLE = dict.fromkeys((0xAD, *range(0x200B, 0x2010), 0x2060, 0xFEFF))
 _PLAIN = _DIGITS | _INVISIBLE
-# How long the account numbers of each country are (SWIFT's registry of ISO 13616).
+# The length of each country's account numbers (SWIFT's registry of ISO 13616).
 _IBAN_LENGTHS: Final = {
     country: length
     for length, countries in (
@@ -48,8 +48,8 @@ _IBAN_LENGTHS: Final = {
     )
     for country in countries.split()
 }
-# What is rare in texts is looked for first: an at sign, a plus, the beginning of a number. From
-# there on each pattern looks at some dozen characters.
+# First find what is rare in texts: an at sign, a plus, the beginning of a number. From there each
+# pattern looks at a dozen characters or so.
 _EMAIL = re.compile(r"(?<=[\w.%+'-])@(?:[\w-]{1,63}+\.){1,8}[^\W\d_]{2,63}+(?!\w|\.\w)")
 _PHONE = re.compile(r"\+(?=([0-9(][0-9 ().-]{6,30}))")
 _NUMBER = re.compile(r"[0-9](?<![0-9].)")

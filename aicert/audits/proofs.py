@@ -1,8 +1,8 @@
 """Proofs about one row or one text, against the results of an audit.
 
-A proof says nothing by itself: root, number of leaves, kind and parameters come from results whose
-digest a certificate names, and the verifier makes leaves and fingerprints from the row or text that
-it is asked about. JSON of one form; hashes in base64, one path after another.
+A proof says nothing by itself: the root, the number of leaves, the kind and its parameters come
+from results whose digest a certificate names, and the verifier computes leaves and fingerprints
+from the row or text in question. JSON of one form; hashes in base64, one path after another.
 """
 
 import base64
@@ -28,7 +28,7 @@ WHAT: Final = "proof"
 RECORD: Final = "record/v1"
 ABSENCE: Final = "passage-absence/v1"
 MAX_BYTES: Final = 1 << 23
-# Fingerprints of a text: some 20,000 words have as many. Each takes two paths.
+# The most fingerprints of a text: some 20,000 words have that many. Each takes two paths.
 MAX_FINGERPRINTS: Final = 1000
 _MAX_PATH: Final = MAX_LEAVES.bit_length()
 _MAX_PATH_TEXT: Final = 4 * (_MAX_PATH * HASH_BYTES // 3 + 1)
@@ -36,7 +36,7 @@ _MAX_PATH_TEXT: Final = 4 * (_MAX_PATH * HASH_BYTES // 3 + 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordProof:
-    """That a row stood in input `name`, split `split`, as its row `row`, counted from 1."""
+    """Proves that a row was in input `name`, split `split`, as row `row`, counted from 1."""
 
     name: str
     split: str
@@ -47,7 +47,7 @@ class RecordProof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """A fingerprint that is in the tree, and its path."""
+    """A fingerprint in the tree, and its path."""
 
     fingerprint: int
     path: tuple[bytes, ...]
@@ -64,7 +64,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbsenceProof:
-    """That no fingerprint of a text stood in the tree of passages: a gap for each, in order."""
+    """Proves that no fingerprint of a text is in the tree of passages: a gap for each, in order."""
 
     name: str
     split: str
@@ -77,9 +77,9 @@ Proof = RecordProof | AbsenceProof
 def prove_record(
     rows: Iterable[bytes], index: int, salts: Salts, expected: TreeFact
 ) -> tuple[bytes, tuple[bytes, ...]]:
-    """Salt and path of row `index`, counted from 0; all rows are hashed for it.
+    """Salt and path of row `index`, counted from 0; this hashes all rows.
 
-    LockError where the rows are not those of the results.
+    LockError if the rows are not those of the results.
     """
     tree = Tree((index,))
     for row in rows:
@@ -93,7 +93,7 @@ def prove_absence(
 ) -> tuple[Gap, ...]:
     """The gaps of each fingerprint in `wanted`, among `fingerprints`, sorted, each once.
 
-    LockError where these are not those of the results; RejectedError where one of them is wanted.
+    LockError if these are not those of the results; RejectedError if a wanted one is among them.
     """
     keys = array("Q", fingerprints)
     places = [(fingerprint, bisect_left(keys, fingerprint)) for fingerprint in sorted(set(wanted))]
@@ -124,22 +124,22 @@ def _check_same(tree: Tree, expected: TreeFact, what: str) -> None:
 def passages_of(text: str) -> list[int]:
     """The fingerprints of a text that a proof of absence is about, in order.
 
-    EvidenceError where it has no whole passage: of such a text nothing can be said.
+    EvidenceError if the text has no whole passage: nothing can be said about it.
     """
     listed = words(text)
     if len(listed) < PASSAGE:
         raise EvidenceError(
-            f"the text has {len(listed)} words: a passage has {PASSAGE}, and shorter texts are "
-            "not looked for"
+            f"the text has {len(listed)} words, but a passage has {PASSAGE}: "
+            "shorter texts cannot be searched for"
         )
     fingerprints = sorted(of_words(listed))
     if len(fingerprints) > MAX_FINGERPRINTS:
-        raise EvidenceError(f"the text has more than {MAX_FINGERPRINTS} fingerprints: cut it")
+        raise EvidenceError(f"the text has more than {MAX_FINGERPRINTS} fingerprints: shorten it")
     return fingerprints
 
 
 def check_record(proof: RecordProof, row: bytes, results: Results) -> None:
-    """RejectedError unless the row, without its line feed, stood where the proof says."""
+    """RejectedError unless the row, without its line feed, is where the proof says."""
     tree = results.of(proof.name, proof.split).rows
     root = root_of(row_leaf(proof.salt, row), proof.row - 1, tree.count, proof.path)
     if root != tree.root:
@@ -151,15 +151,15 @@ def check_record(proof: RecordProof, row: bytes, results: Results) -> None:
 
 
 def check_absence(proof: AbsenceProof, text: str, results: Results) -> None:
-    """RejectedError unless no passage of the text stood in the data that the proof names."""
+    """RejectedError unless no passage of the text is in the data that the proof names."""
     if not text.isascii() and results.unicode != UNICODE:
         raise UndecidedError(
-            f"the audit folded texts by Unicode {results.unicode}, and this Python has {UNICODE}",
+            f"the audit folded texts with Unicode {results.unicode}, but this Python has {UNICODE}",
             hint="verify it with a Python that has that version of Unicode",
         )
     tree = results.of(proof.name, proof.split).passages
     if tree is None:
-        raise EvidenceError(f"the audit built no tree of the passages of input {proof.name}")
+        raise EvidenceError(f"the audit built no tree of passages for input {proof.name}")
     fingerprints = passages_of(text)
     if len(fingerprints) != len(proof.gaps):
         raise RejectedError("the proof is not about the fingerprints of this text", proof)
@@ -168,11 +168,11 @@ def check_absence(proof: AbsenceProof, text: str, results: Results) -> None:
 
 
 def _check_gap(fingerprint: int, gap: Gap, tree: TreeFact) -> None:
-    """That two leaves beside each other, or the tree's ends, leave no room for it."""
+    """Check that two adjacent leaves, or the tree's ends, leave no room for it."""
     if gap.index > tree.count:
         raise RejectedError("a gap lies outside the tree", gap)
     if (gap.left is None) != (gap.index == 0) or (gap.right is None) != (gap.index == tree.count):
-        raise RejectedError("a gap lacks a neighbour, or has one too many", gap)
+        raise RejectedError("a gap has too few neighbours, or too many", gap)
     below = -1 if gap.left is None else gap.left.fingerprint
     above = 1 << 8 * KEY_BYTES if gap.right is None else gap.right.fingerprint
     if not below < fingerprint < above:
@@ -185,7 +185,7 @@ def _check_gap(fingerprint: int, gap: Gap, tree: TreeFact) -> None:
 
 
 def emit(proof: Proof) -> bytes:
-    """The proof's one form, with a line end."""
+    """The proof in its canonical form, with a line end."""
     document: dict[str, object] = {
         "name": proof.name,
         "split": proof.split,
@@ -200,7 +200,7 @@ def emit(proof: Proof) -> bytes:
 
 
 def parse(data: bytes) -> Proof:
-    """Read what `emit` writes, and nothing else. Raises EvidenceError."""
+    """Read exactly what `emit` writes. Raises EvidenceError."""
     fields = Fields(loads(data, what=WHAT, max_bytes=MAX_BYTES), WHAT)
     fields.const("version", VERSION)
     kind = fields.text("kind", max_length=32)

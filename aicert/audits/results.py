@@ -1,8 +1,8 @@
-"""The results of an audit: canonical JSON, one form, joined to trainings by the digests of rows.
+"""The results of an audit: canonical JSON, joined to trainings by the digests of rows.
 
-`data` has what was read, one entry for an input's split, in the form in which a run report says
-the same (`records`); each entry has the counts of every check, in the order of `checks`. Nothing
-here says what is good enough: a policy does.
+`data` says what was read, one entry for each split of an input, in the form of a run report's
+`records`; each entry has the counts of every check, in the order of `checks`. What is good enough
+is for a policy to say.
 """
 
 import re
@@ -20,7 +20,7 @@ from aicert.frozen import dataclass
 VERSION: Final = 1
 WHAT: Final = "audit results"
 MAX_BYTES: Final = 1 << 22
-# As many as run reports have.
+# The same as in run reports.
 MAX_DATA: Final = 64
 _SPLIT = re.compile("[!-~]{1,64}")
 _UNICODE = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
@@ -28,7 +28,9 @@ _UNICODE = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListFact:
-    """A list: the input's name and digest, its entries, and how many of them cannot match."""
+    """A list: its input's name and digest, its number of entries, and how many of them cannot
+    match.
+    """
 
     name: str
     digest: Digest
@@ -48,9 +50,9 @@ class CheckFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Rows by what a check made of them. `missing`: without the column or with null in it;
-    `unparsable`: with a value that the kind cannot read; `patterns`: rows by pattern, if the kind
-    has patterns.
+    """Rows, counted by what a check made of them. `missing`: the column is absent or null;
+    `unparsable`: the kind cannot read the value; `patterns`: rows by pattern, if the kind has
+    patterns.
     """
 
     matches: int
@@ -61,7 +63,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeFact:
-    """A tree: its root says something together with the number of leaves only."""
+    """A tree: its root says something only together with the number of leaves."""
 
     count: int
     root: bytes
@@ -69,7 +71,9 @@ class TreeFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextFact:
-    """Folded words, those of mixed letters (look-alikes), and those too long to be one."""
+    """Folded words, how many mix letters with look-alikes, and how many are too long to be a
+    word.
+    """
 
     words: int
     mixed_words: int
@@ -78,7 +82,9 @@ class TextFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFact:
-    """One split of one input: what run reports say of it too, its trees, and counts by check."""
+    """One split of one input: what run reports also say about it, its trees, and counts by
+    check.
+    """
 
     name: str
     split: str
@@ -93,14 +99,14 @@ class DataFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """`unicode`: the version of the tables that texts were folded by."""
+    """`unicode`: the version of the tables that texts were folded with."""
 
     unicode: str
     checks: tuple[CheckFact, ...]
     data: tuple[DataFact, ...]
 
     def of(self, name: str, split: str) -> DataFact:
-        """What is said of one split; EvidenceError where nothing is."""
+        """The results for one split; EvidenceError if there are none."""
         for fact in self.data:
             if (fact.name, fact.split) == (name, split):
                 return fact
@@ -119,7 +125,7 @@ def emit(results: Results) -> bytes:
 
 
 def parse(data: bytes) -> Results:
-    """Read what `emit` writes, and nothing else. Raises EvidenceError."""
+    """Read exactly what `emit` writes. Raises EvidenceError."""
     fields = Fields(loads(data, what=WHAT, max_bytes=MAX_BYTES), WHAT)
     fields.const("version", VERSION)
     checks = fields.items("checks", _read_check, max_items=MAX_CHECKS)
@@ -215,11 +221,11 @@ def _read_data(value: object, where: str, checks: tuple[CheckFact, ...]) -> Data
     rows = _read_tree(fields.fields("rows"))
     counts = fields.items("checks", _read_counts, max_items=MAX_CHECKS)
     if len(counts) != len(checks):
-        raise EvidenceError(f"{where}.checks are not as many as the checks")
+        raise EvidenceError(f"{where}.checks does not have one entry for each check")
     for check, each in zip(checks, counts, strict=True):
         is_patterns = check.kind == PATTERNS
         if [label for label, _ in each.patterns] != (list(NAMES) if is_patterns else []):
-            raise EvidenceError(f"{where}: {check.name} does not count what its kind does")
+            raise EvidenceError(f"{where}: {check.name} does not have the counts of its kind")
         if each.matches + each.missing + each.unparsable > rows.count:
             raise EvidenceError(f"{where}: {check.name} counts more rows than there are")
     fact = DataFact(

@@ -1,8 +1,8 @@
-"""An audit: rows in, results out. A function of the config, the key, the lists and the rows alone.
+"""An audit: rows in, results out. It depends only on the config, the key, the lists and the rows.
 
 `Audit(config, key, lists)`; for each split of each data input `reader = audit.reading(name, split)`
-gets the canonical rows, which the strict reader (`aicert.records.reader`) has matched, through
-`reader.feed(block)`, and `reader.fact(unread_bytes)` ends it; `audit.results()` is of all of them.
+gets the canonical rows, which the strict reader (`aicert.records.reader`) has checked, through
+`reader.feed(block)`, and `reader.fact(unread_bytes)` ends it; `audit.results()` covers all of them.
 """
 
 import hashlib
@@ -33,20 +33,21 @@ from aicert.formats.digest import Digest
 from aicert.frozen import dataclass
 
 _MATCH = ("",)
-# What a kind makes of a value: names of what matched, none, or None for what it cannot read.
+# What a kind makes of a value: the names of what matched, possibly none, or None if it cannot read
+# it.
 _Matcher = Callable[["_Value"], tuple[str, ...] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenList:
-    """A list that was read, and the digest of the input that it is."""
+    """A list that was read, and the digest of its input."""
 
     digest: Digest
     entries: AnyList
 
 
 def text_of(value: object) -> str:
-    """All texts in a value, in their order, with spaces between; names of fields are none."""
+    """All texts in a value, in order, separated by spaces; names of fields do not count as text."""
     return value if type(value) is str else " ".join(_texts(value))
 
 
@@ -62,7 +63,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 class _Value:
-    """A row or a value in it. What checks make of it is made once, when first asked for."""
+    """A row or a value in it. What several checks need is computed once, on first use."""
 
     __slots__ = ("_fingerprints", "_text", "_words", "value")
 
@@ -79,7 +80,7 @@ class _Value:
         return self._text
 
     def words(self) -> tuple[list[str], int]:
-        """Its folded words, and how many are of mixed letters."""
+        """Its folded words, and how many mix letters with look-alikes."""
         if self._words is None:
             self._words = words_and_mixed(self.text())
         return self._words
@@ -92,7 +93,7 @@ class _Value:
 
 
 class Audit:
-    """One audit. ConfigError if what it is given is not what the config asks for."""
+    """One audit. ConfigError if its arguments are not what the config asks for."""
 
     def __init__(self, config: AuditConfig, key: bytes, lists: Mapping[str, GivenList]) -> None:
         if len(key) != KEY_BYTES:
@@ -108,16 +109,18 @@ class Audit:
         self._data: list[DataFact] = []
 
     def reading(self, name: str, split: str) -> "Reading":
-        """What reads the rows of one split of an input."""
+        """A reader for the rows of one split of an input."""
         if name in self._config.named:
             raise ConfigError(f"input {name} is a key or a list of the audit, not data")
         if (name, split) in self._begun or len(self._begun) == MAX_DATA:
-            raise EvidenceError(f"input {name!a}, split {split!a}: read already, or one too many")
+            raise EvidenceError(
+                f"input {name!a}, split {split!a}: already read, or too many splits"
+            )
         self._begun.add((name, split))
         return Reading(self._config, self._key, self._matchers, name, split, self._data)
 
     def results(self) -> Results:
-        """The results, when all was read; EvidenceError where nothing was."""
+        """The results, once everything was read; EvidenceError if nothing was."""
         if not self._data:
             raise EvidenceError("the audit read no rows")
         checks = tuple(
@@ -167,7 +170,7 @@ class Reading:
         for row in rows:
             self._tree.add(row_leaf(self._salts.salt(self._tree.count), row))
         if self._tallies or self._text is not None:
-            # One list is read in two thirds of the time that its items take alone.
+            # Joining the rows into one list takes two thirds of the time that its items take alone.
             for row in json.loads(b"[%b]" % b",".join(rows)):
                 self._look_at(row)
 
@@ -181,7 +184,7 @@ class Reading:
                 self._passages.add(whole.fingerprints())
 
     def fact(self, unread_bytes: int) -> DataFact:
-        """What was read. `unread_bytes`: bytes of the files that no row holds."""
+        """What was read. `unread_bytes`: bytes of the files that are in no row."""
         if self._rest:
             raise EvidenceError("the rows do not end in a line feed")
         passages = None
@@ -222,7 +225,7 @@ class _Text:
 
 
 class _Tally:
-    """Rows counted by what one check makes of them."""
+    """Rows, counted by what one check makes of them."""
 
     def __init__(self, check: Check, matcher: _Matcher) -> None:
         self._column = check.column
@@ -282,7 +285,7 @@ class _Domains:
 
 
 class _Exact:
-    """A text is named by its UTF-8, any other value, a row too, by its canonical JSON."""
+    """A text is named by its UTF-8; any other value, a row too, by its canonical JSON."""
 
     def __init__(self, entries: ExactList) -> None:
         self._list = entries

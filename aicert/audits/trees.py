@@ -1,7 +1,7 @@
-"""What stands in the leaves: rows under salts, and fingerprints of passages in their order.
+"""What the leaves hold: salted rows, and fingerprints of passages in order.
 
-Each kind of leaf begins with a context of its own, and each salt is of one input and split, so
-that no leaf, path or salt of one tree is any in another (docs/spec/audit.md).
+Each kind of leaf begins with its own context, and each salt belongs to one input and split, so that
+no leaf, path or salt of one tree is valid in another (docs/spec/audit.md).
 """
 
 import hashlib
@@ -15,20 +15,20 @@ _ROW: Final = b"aicert record v1\0"
 _SALT: Final = b"aicert record salt v1\0"
 _PASSAGE: Final = b"aicert passage v1\0"
 _INDEX_BYTES: Final = 8
-# HMAC's (RFC 2104), of SHA-256: the block, and what the key is mixed with for either hash.
+# HMAC with SHA-256 (RFC 2104): the block size, and the pads that the key is mixed with.
 _BLOCK: Final = 64
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class Salts:
-    """The salts of one input's split: who does not know the key cannot guess a neighbour."""
+    """The salts of one split: whoever does not know the key cannot guess a neighbour."""
 
     def __init__(self, key: bytes, name: str, split: str) -> None:
         block = key.ljust(_BLOCK, b"\0")
         # Neither name has a zero in it.
         context = _SALT + name.encode() + b"\0" + split.encode() + b"\0"
-        # Both hashes have begun the same for every row: half the time of one HMAC after another.
+        # Both hashes begin alike for every row: this takes half the time of one HMAC after another.
         self._inner = hashlib.sha256(block.translate(_INNER) + context)
         self._outer = hashlib.sha256(block.translate(_OUTER))
 
@@ -41,7 +41,7 @@ class Salts:
 
 
 def row_leaf(salt: bytes, row: bytes) -> bytes:
-    """The leaf of a canonical row, which is given without its line feed."""
+    """The leaf of a canonical row, given without its line feed."""
     return _ROW + salt + row
 
 

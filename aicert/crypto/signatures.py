@@ -1,7 +1,7 @@
-"""Signatures of TPMs, run keys and processors, over bytes and by keys that others read.
+"""Signatures of TPMs, run keys and processors, over bytes and by keys that other modules read.
 
-Every function raises EvidenceError unless the key made the signature; none says so by a boolean
-that a caller could forget. Left out: who may sign what, which is the appraisal's.
+Every function raises EvidenceError unless the key made the signature; none returns a boolean that a
+caller could forget. Left out: who may sign what, which the appraisal decides.
 """
 
 from typing import TYPE_CHECKING
@@ -63,7 +63,9 @@ def ec_key(public: Public) -> "EllipticCurvePublicKey":
 
 
 def point(x: bytes, y: bytes, bits: int, refusal: str) -> "EllipticCurvePublicKey":
-    """The key of P-256 or P-384 that is this point; EvidenceError(refusal) where it is none."""
+    """The P-256 or P-384 key that is this point; EvidenceError(refusal) if the point is not on the
+    curve.
+    """
     from cryptography.hazmat.primitives.asymmetric import ec
 
     curve = ec.SECP256R1() if bits == 256 else ec.SECP384R1()
@@ -102,7 +104,7 @@ def public_key_info(key: "PublicKeyTypes") -> bytes:
 
 
 def rsa_numbers(key: "PublicKeyTypes") -> tuple[int, int] | None:
-    """Modulus and exponent of an RSA key, None for another kind of key."""
+    """Modulus and exponent of an RSA key, None for any other kind of key."""
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
     if not isinstance(key, RSAPublicKey):

@@ -1,10 +1,10 @@
-"""How a simulated platform says so: one critical X.509 extension, written and read in one place.
+"""How a simulated platform is marked: one critical X.509 extension, written and read in one place.
 
 Promises: `extension(driver)` is what `rules/machines/ca.py` puts into the CA certificate and into
 each attestation key certificate of a simulated platform; `simulated_driver(cert)` is how the
 verifier reads it back. The extension is critical (RFC 5280, 4.2), so a verifier that has never
-heard of it refuses the certificate. Its OID lies under 2.25 (ITU-T X.667: a UUID as an integer,
-which nobody has to register); its value is a DER UTF8String, `simulated:DRIVER`.
+heard of it refuses the certificate. Its OID is under 2.25 (ITU-T X.667: a UUID as an integer, which
+needs no registration); its value is a DER UTF8String, `simulated:DRIVER`.
 
 Leaves out: whether a policy accepts a simulated platform. That follows from its roots.
 """
@@ -27,8 +27,8 @@ def extension(driver: str) -> x509.UnrecognizedExtension:
 
 
 def simulated_driver(certificate: x509.Certificate) -> str | None:
-    """The driver that `certificate` names as its simulator; "unknown" where the extension is there
-    but is not critical or holds another value; None if there is no such extension.
+    """The driver that `certificate` names as its simulator; "unknown" if the extension is not
+    critical or holds another value; None if there is no such extension.
     """
     for entry in certificate.extensions:
         if entry.oid == SIMULATED_OID:

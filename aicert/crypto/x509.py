@@ -1,10 +1,10 @@
-"""X.509 certificates as evidence and policies have them (RFC 5280): read, and who issued one.
+"""X.509 certificates in evidence and policies (RFC 5280): read them, and check who issued one.
 
 Promises: `load` gives a certificate of version 3 whose names, extensions, key and hash were all
-read, with a strong key and hash, and nothing critical that is not understood. Bytes after it are
-refused, except the padding of a TPM's NV index (all 0x00 or all 0xFF; Azure pads to 4096 bytes),
-which is cut off. Left out: which chains are accepted (`appraisal/ak_chain.py`), revocation lists,
-AIA fetching, name constraints (critical: refused).
+read. Key and hash are strong, and no critical extension is unknown. Bytes after it are refused,
+except the padding of a TPM's NV index (all 0x00 or all 0xFF; Azure pads to 4096 bytes), which is
+cut off. Left out: which chains are accepted (`appraisal/ak_chain.py`), revocation lists, AIA
+fetching, name constraints (critical: refused).
 """
 
 import warnings
@@ -27,12 +27,12 @@ MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 4096
 CURVES = ("secp256r1", "secp384r1")
 HASHES = ("sha256", "sha384", "sha512")
-# Broken or too short (NIST SP 800-131A). Any other hash is one that this module does not know.
+# Broken or too short (NIST SP 800-131A). This module does not know any other hash.
 WEAK_HASHES = ("md5", "sha1", "sha224")
 
 
-# What cryptography raises on DER that is none: also, for a name with an odd string type, TypeError,
-# and for a TLS feature that it has no name for, KeyError.
+# What cryptography raises on malformed DER: also TypeError, for a name with an odd string type, and
+# KeyError, for a TLS feature that it has no name for.
 _UNSOUND = (ValueError, TypeError, KeyError)
 # RFC 5280, 4.2.1: what this module reads when it is critical, beside the simulated extension.
 _UNDERSTOOD = frozenset(
@@ -85,7 +85,9 @@ def load(der: bytes, what: str) -> "Certificate":
 
 
 def quiet() -> "warnings.catch_warnings[None]":
-    """What cryptography warns of is refused or accepted here; nobody else has use for it."""
+    """This module itself refuses or accepts what cryptography warns about; nobody else needs the
+    warning.
+    """
     return warnings.catch_warnings(action="ignore")
 
 
@@ -111,7 +113,7 @@ def read(der: bytes, what: str) -> "Certificate":
         # Of an x400Address or ediPartyName, wherever a GeneralName can stand.
         x509.UnsupportedGeneralNameType,
     ) as error:
-        # Of what cannot even be parsed, the library prints its own structures.
+        # If DER cannot even be parsed, the library's message is about its own structures.
         unread = isinstance(error, KeyError) or "ParseError" in str(error)
         reason = "its DER cannot be read" if unread else str(error)
         raise EvidenceError(f"{what} is not a well-formed X.509 certificate: {reason}") from None
@@ -119,7 +121,7 @@ def read(der: bytes, what: str) -> "Certificate":
 
 
 def check_outside(certificate: "Certificate", der: bytes, what: str) -> None:
-    """EvidenceError where what no signature covers differs from its one form.
+    """EvidenceError if the part that no signature covers is not in its one form.
 
     After the signed part stand the algorithm, which the signed part repeats after the serial
     number (RFC 5280, 4.1.1.2), and the signature, a BIT STRING of whole octets.
@@ -139,7 +141,7 @@ def check_outside(certificate: "Certificate", der: bytes, what: str) -> None:
 def serial_number(der: bytes, what: str) -> slice:
     """Where the serial number's octets stand in a certificate of version 3 (RFC 5280, 4.1.2.1).
 
-    Found here, since versions of cryptography differ on a serial number that is not positive (a
+    Computed here, since versions of cryptography differ on a serial number that is not positive (a
     warning, or an error).
     """
     start = 8 if der[4:6] == b"\x30\x82" else 7
@@ -173,7 +175,7 @@ def _check_key(key: "PublicKeyTypes", what: str) -> None:
 
 
 def check_valid_at(certificate: "Certificate", at: datetime) -> None:
-    """EvidenceError where the certificate is not valid at that time."""
+    """EvidenceError if the certificate is not valid at that time."""
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not start <= at <= end:
         raise EvidenceError(
@@ -189,12 +191,12 @@ def stamp(time: datetime) -> str:
 
 
 def common_name(certificate: "Certificate") -> str:
-    """The subject's last common name, empty where there is none."""
+    """The subject's last common name, empty if there is none."""
     return _common_name(certificate.subject)
 
 
 def issuer_common_name(certificate: "Certificate") -> str:
-    """The issuer's last common name, empty where there is none."""
+    """The issuer's last common name, empty if there is none."""
     return _common_name(certificate.issuer)
 
 
@@ -235,7 +237,7 @@ def extended_key_usage(certificate: "Certificate") -> frozenset[str] | None:
 
 
 def check_key_identifier(child: "Certificate", issuer: "Certificate") -> None:
-    """EvidenceError where `child` names the key of another issuer."""
+    """EvidenceError if `child` names the key of another issuer."""
     from cryptography.x509 import AuthorityKeyIdentifier, SubjectKeyIdentifier
 
     of_child = extension_of(child, AuthorityKeyIdentifier)
@@ -273,7 +275,7 @@ def key_on(certificate: "Certificate", curve: str, what: str) -> "EllipticCurveP
 
 
 def private_extensions(certificate: "Certificate") -> dict[str, bytes]:
-    """The values of the extensions that RFC 5280 does not know, by dotted name."""
+    """The values of the extensions that are not in RFC 5280, by dotted name."""
     from cryptography.x509 import UnrecognizedExtension
 
     values = ((one.oid.dotted_string, one.value) for one in certificate.extensions)

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole: whoever looks sees the old file or the new one."""
+"""Files that are replaced as a whole: readers see the old file or the new one."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from aicert.files.bounded import why
 
 
 def check_place(path: Path) -> None:
-    """Raise ToolError where `write_atomically` surely cannot write: before much is read for it."""
+    """Raise ToolError if `write_atomically` surely cannot write. Call it before reading much."""
     require_replaceable(path)
     if os.access(path.parent, os.W_OK):
         return
@@ -24,8 +24,8 @@ def check_place(path: Path) -> None:
 def require_replaceable(path: Path) -> int | None:
     """The mode of the file at `path`, None if there is none; ToolError for anything else.
 
-    A folder that somebody sent may hold a link to a file of the reader's, or a FIFO; and a device
-    that is replaced is gone for every program.
+    A folder that somebody sent may hold a link to one of the reader's files, or a FIFO; and a
+    device that is replaced is gone for every program.
     """
     try:
         mode = os.lstat(path).st_mode
@@ -40,7 +40,7 @@ def require_replaceable(path: Path) -> int | None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, whose mode stays; whoever looks sees the old file or the new one."""
+    """Put `data` at `path` and keep its mode; readers see the old file or the new one."""
     mode = require_replaceable(path)
     beside = path.parent / f".aicert.{os.urandom(8).hex()}"
     try:
@@ -52,6 +52,6 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         raise ToolError(f"cannot write {os.fspath(path)!a}: {why(error)}") from None
     finally:
-        # Of what is not there, too: a read-only file system says that it is read-only.
+        # Also for a missing file: a read-only file system says that it is read-only.
         with contextlib.suppress(OSError):
             beside.unlink()

@@ -1,8 +1,8 @@
-"""What may stand in a model's directory although a plain walk refuses it, as it hides nothing.
+"""What may be in a model's directory although a plain walk refuses it, because it hides nothing.
 
 A file of a snapshot in the hub's cache is a link into `blobs/` of the same cache folder
-(huggingface_hub, "Understand caching"): it is read there. Any other link stays one that nobody
-follows. `lost+found` at the top is the file system's, where it is empty or only root may look.
+(huggingface_hub, "Understand caching"): it is read there. No other link is followed. `lost+found`
+at the top belongs to the file system if it is empty or only root may look into it.
 """
 
 import os
@@ -20,7 +20,9 @@ LOST = "lost+found/"
 
 
 def blob_of(root: Path, path: str) -> Path | None:
-    """The file that the link at `path` of the snapshot `root` stands for; None if it is none."""
+    """The file that the link at `path` of the snapshot `root` stands for; None if it is not such a
+    link.
+    """
     snapshot = Path(os.path.abspath(root))
     cache = snapshot.parents[1] if len(snapshot.parents) > 1 else snapshot
     blobs = cache / "blobs"
@@ -44,8 +46,8 @@ def open_in(root: Path, path: str) -> int:
 
 
 def is_lost_and_found(root: Path, path: str) -> bool:
-    """Whether the folder at `path`, which ends in a slash, is the file system's and holds nothing
-    that could be loaded.
+    """Whether the folder at `path`, which ends in a slash, belongs to the file system and holds
+    nothing that could be loaded.
     """
     if path != LOST or (root / LOST).is_symlink():
         return False

@@ -1,8 +1,8 @@
 """What of this repository runs in a machine: the runner, and the rooms of `aicert/` it imports.
 
-One list: the image is staged from it, the image's cache key is of it, and on a local machine the
-runner's code digest is of it. Code outside it can be changed without a new image, and without a new
-certificate. `tests/unit/test_layering.py` compares it with what the runner really imports.
+One list: it says what goes into the image, what the image's cache key covers, and what the runner's
+code digest covers on a local machine. Code outside it can change without a new image and without a
+new certificate. `tests/unit/test_layering.py` compares it with what the runner really imports.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from aicert.files.tree import read_file, read_tree
 from aicert.formats.digest import Digest, FileFact
 from aicert.formats.listing import dir_digest
 
-# Rooms end in `/`; a single module of `aicert/` that belongs to no room stands by itself.
+# Rooms end in `/`; a module of `aicert/` that belongs to no room is listed by itself.
 MACHINE_CODE = (
     "aicert/__init__.py",
     "aicert/errors.py",
@@ -26,8 +26,8 @@ MACHINE_CODE = (
     "aicert/records/",
     "enclave_runner/",
 )
-# Machines that serve a leased model have a list of their own, and the room that only it holds is no
-# part of the first: what is changed for one kind of machine makes nothing stale for the other.
+# Machines that serve a leased model have their own list, and the room that only it holds is not
+# part of the first: a change for one kind of machine makes nothing stale for the other.
 SERVING_ROOM = "enclave_runner/serving/"
 SERVING_CODE = (
     "aicert/__init__.py",
@@ -77,7 +77,7 @@ def machine_code(root: Path, entries: tuple[str, ...] = MACHINE_CODE) -> dict[st
 def code_digest(root: Path) -> Digest:
     """The dirHash of the machine's code.
 
-    On `local` this stands for the machine's image; it is a claim, as everything there is.
+    On `local` this stands for the machine's image; like everything there, it is a claim.
     """
     return dir_digest(machine_code(root))
 

@@ -1,6 +1,6 @@
-"""Where the tensors lie in an open safetensors file: the header is read in bounded parts.
+"""Where the tensors are in an open safetensors file: the header is read in bounded parts.
 
-What a header is, and what is refused, says `formats/safetensors.py`.
+`formats/safetensors.py` says what a header is and what is refused.
 """
 
 import os
@@ -18,7 +18,7 @@ from aicert.formats.safetensors import (
 
 
 def read_header(fd: int, size: int) -> Header:
-    """The header of the open file `fd` of `size` bytes; EvidenceError where it is none."""
+    """The header of the open file `fd` of `size` bytes; EvidenceError if it has none."""
     return header_of(read_tensors(fd, size)[1])
 
 
@@ -30,6 +30,6 @@ def read_tensors(fd: int, size: int) -> tuple[int, tuple[Tensor, ...]]:
 
 
 def check_named(path: str, fd: int, size: int) -> None:
-    """Refuse a file whose name says safetensors and whose header does not; reads no others."""
+    """Refuse a file that is named safetensors but has no such header; other files are not read."""
     if is_named(path):
         read_header(fd, size)

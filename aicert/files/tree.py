@@ -59,12 +59,12 @@ def read_tree(
 ) -> dict[str, FileFact]:
     """`{relative path: FileFact}` of every file under `root`.
 
-    `known(path, stat)` may give a digest that a cache holds for exactly that stat; `learned`
-    hears of each digest computed here. `skip(path)` leaves out a file, or a directory (its path
-    ends in `/`). `look(path, descriptor, size)` sees each file that is read, and raises
+    `known(path, stat)` may give a digest that a cache holds for exactly that stat; `learned` is
+    called with each digest computed here. `skip(path)` leaves out a file, or a directory (its path
+    ends in `/`). `look(path, descriptor, size)` is called for each file that is read, and raises
     EvidenceError to refuse it. Raises EvidenceError for links, special files, empty directories,
-    unsafe names and what `look` refuses; or, where `refused` is given, tells it of each path and
-    goes on. Paths that only differ in case, and I/O errors, are always raised.
+    unsafe names and what `look` refuses; if `refused` is given, calls it with each such path and
+    goes on. Paths that differ only in case, and I/O errors, are always raised.
     """
     walk = _Walk(on_bytes, known, learned, skip, look, refused)
     try:
@@ -79,7 +79,7 @@ def read_tree(
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
         try:
             walk.directory(fd, "", 0)
-            # Largest first, so that the last thread does not start on the biggest file.
+            # Largest first, so that no thread starts on the biggest file last.
             walk.large.sort(key=lambda item: -item[0])
             futures = [pool.submit(walk.file_at, root, path) for _, path in walk.large]
             for future in futures:
@@ -98,7 +98,7 @@ def read_tree(
 def read_some(
     root: Path, paths: Iterable[str], *, on_bytes: OnBytes | None = None, threads: int | None = None
 ) -> dict[str, FileFact]:
-    """`read_tree` for these files only: what else lies under `root` is not looked at."""
+    """`read_tree` for these files only; nothing else under `root` is looked at."""
     wanted = list(paths)
     check_paths(wanted)
     walk = _Walk(on_bytes, None, None, None, None, None)
@@ -152,7 +152,9 @@ class _Walk:
         self.stopped = False
 
     def refuse(self, path: str, error: EvidenceError) -> None:
-        """Note what cannot be certified, where the caller wants all of it; else raise it."""
+        """Note what cannot be certified if the caller wants to know all of it; otherwise raise
+        it.
+        """
         if self.refused is None:
             raise error
         self.refusals += 1
@@ -193,7 +195,7 @@ class _Walk:
         if self.skip is not None and self.skip(path + "/" if folder else path):
             return
         if folder or self.refused is not None:
-            # Files' paths are checked together in the end, where one error ends it all anyway.
+            # Files' paths are checked together at the end, where one error ends it all anyway.
             try:
                 check_path(path)
             except EvidenceError as error:
@@ -235,7 +237,7 @@ class _Walk:
             os.close(fd)
 
     def count(self, size: int) -> None:
-        """Tell of bytes that were read, unless the reading of all has ended: by Ctrl-C, say."""
+        """Report bytes that were read, unless all reading has ended, by Ctrl-C for example."""
         if self.stopped:
             raise EvidenceError("the reading of other files ended")
         if self.on_bytes is not None:
@@ -283,7 +285,8 @@ def _hash_blocks(fd: int, size: int, on_bytes: OnBytes | None) -> tuple[int, str
     buffer = bytearray(BLOCK)
     view = memoryview(buffer)
     total = 0
-    # Not further than one block past the end: whoever appends faster than we read would never end.
+    # No further than one block past the end: a writer that appends faster than we read would keep
+    # us here for ever.
     while total <= size and (count := os.readv(fd, [buffer])):
         digest.update(view[:count])
         total += count
@@ -314,7 +317,7 @@ def _not_regular(path: str, mode: int) -> EvidenceError:
 
 def _unreadable(path: str, error: OSError) -> EvidenceError:
     if error.errno == errno.ELOOP:
-        # What O_NOFOLLOW says of any link.
+        # O_NOFOLLOW gives this for any link.
         return EvidenceError(
             f"cannot read {path!a}: it is a symbolic link, and links are not followed"
         )

@@ -15,7 +15,7 @@ MAX_STRUCTURE = 1024
 
 
 def u32_little(data: bytes, at: int) -> int:
-    """The little-endian integer of four octets at a fixed place, in data whose size is known."""
+    """The little-endian integer in the four octets at `at`, in data whose size is known."""
     return int.from_bytes(data[at : at + 4], "little")
 
 
@@ -79,7 +79,7 @@ class Reader:
         return count
 
     def at_end(self) -> bool:
-        """Whether everything was read."""
+        """True if everything was read."""
         return self._offset == len(self._data)
 
     def done(self) -> None:

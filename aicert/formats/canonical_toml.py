@@ -3,8 +3,8 @@
 A line is empty, a header (`[NAME]`, `[[NAME]]`) or `KEY = VALUE`; a value is a text without
 escapes, a list of such texts, an integer or `true`. Everything that `read` accepts is TOML and
 means there what it means here; all other TOML is refused by line. It takes linear time, which
-readers of the whole language do not. That the form is canonical is for the caller to see, who
-writes it again.
+readers of the whole language do not. Whether the form is canonical is for the caller to check, by
+writing it again.
 """
 
 import re
@@ -57,7 +57,7 @@ def _open(document: dict[str, object], single: str, repeated: str) -> dict[str, 
 
 
 class _Tables(list[dict[str, object]]):
-    """What `[[NAME]]` made: no list that a line gave as a value may grow by a header."""
+    """What `[[NAME]]` made: a header may not add to a list that a line gave as a value."""
 
 
 def _value(text: str | None, texts: str | None, integer: str | None) -> object:

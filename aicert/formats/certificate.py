@@ -1,7 +1,7 @@
 """The certificate file: signed statement, TPM evidence and lockfile in one JSON document.
 
 Reading it authenticates nothing. Everything in it is bounded here, before any signature check
-(docs/spec/certificate.md). Version 1 stays readable: it has the same form, and says less.
+(docs/spec/certificate.md). Version 1 stays readable: it has the same form, but says less.
 """
 
 from collections.abc import Mapping
@@ -20,22 +20,22 @@ KIND = "aicert-certificate"
 # A report of Azure's host compatibility layer around one of the processor
 # (aicert.appraisal.evidence.azure_hcl), or a trust domain's own quote (td_quote).
 AZURE_HCL, TDX = PLATFORM_KINDS = ("azure-hcl", "tdx")
-# A statement of 8 MiB in base64, a boot log, a lockfile: and room.
+# A statement of 8 MiB in base64, a boot log, a lockfile, and some room.
 MAX_BYTES = 1 << 24
 # TPM structures: TPM2B_MAX_BUFFER-sized at most; RSA-4096 signatures are 512 bytes.
 MAX_TPM_BYTES = 4096
-# More than `ak_chain` judges, so that an over-long chain is its verdict. Padded to an NV index, an
-# AK certificate of Azure has 4096 bytes.
+# More than `ak_chain` accepts, so that it gives the verdict on an over-long chain. Azure's AK
+# certificates are padded to an NV index of 4096 bytes.
 MAX_CHAIN = 6
 MAX_CERT_BYTES = gpu.MAX_CERT_BYTES
 # An Azure confidential machine keeps its report in an NV index of 2600 bytes.
 # A TD quote has some 5000, in a buffer of 8000.
 MAX_REPORT = 8192
-# What Intel says of a processor has some 18 kB.
+# Intel's collateral for a processor has some 18 kB.
 MAX_COLLATERAL = 1 << 18
 # A real UEFI boot log has 15 to 60 kB (TCG logs of eight machines); 1 MiB is far above.
 MAX_EVENT_LOG = 1 << 20
-# A few tokens of a few kilobytes each, in base64, or a proof of a log.
+# A few tokens of a few kilobytes each, in base64, or a proof from a log.
 MAX_TIMESTAMPS = 8
 MAX_TIMESTAMP_CHARS = 1 << 17
 # What they begin with (docs/spec/time.md).
@@ -57,11 +57,11 @@ class Signed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformReport:
-    """What a confidential machine's processor says of it: of kind `azure-hcl`, as NV 0x01400001
-    holds it, of kind `tdx`, a TD quote. The host adds what no machine can fetch: the X.509
-    certificate of the processor's key (DER), or Intel's collateral (JSON). `quote`: the TD quote
-    of an Azure machine, whose report only its processor could check. `given_collateral`: the
-    verifier's own, which counts instead and is no part of the certificate or of its digest.
+    """What a confidential machine's processor says about the machine: for kind `azure-hcl` the
+    contents of NV 0x01400001, for kind `tdx` a TD quote. The host adds what no machine can fetch:
+    the X.509 certificate of the processor's key (DER), or Intel's collateral (JSON). `quote`: the
+    TD quote of an Azure machine, whose report only its processor could check. `given_collateral`:
+    the verifier's own, which counts instead and is no part of the certificate or of its digest.
     """
 
     report: bytes
@@ -76,7 +76,7 @@ class PlatformReport:
 class Evidence:
     """What the TPM gave. `pcrs`: SHA-256 bank, 0–15; `ak_chain`: DER, leaf first, without root.
 
-    `timestamps`: what others say of the time (docs/spec/time.md); they may be added afterwards.
+    `timestamps`: what others say about the time (docs/spec/time.md); they may be added afterwards.
     """
 
     nonce: bytes
@@ -95,7 +95,7 @@ class Evidence:
 class Certificate:
     """`lockfile`: the run's lockfile bytes; `image_lock`: a claim, never a reference value.
 
-    Of `version` 1 the run key was certified at the run's end, and the report is of version 1.
+    In `version` 1 the run key was certified at the end of the run, and the report is of version 1.
     """
 
     envelope: Envelope
@@ -137,8 +137,8 @@ def emit(certificate: Certificate) -> bytes:
 def core_digest(certificate: Certificate) -> Digest:
     """*The* digest of a certificate: of its bytes as emitted with `timestamps` empty.
 
-    What says when the certificate was made is put into it afterwards, so it cannot cover itself;
-    and whatever names a certificate keeps naming it when another token is added.
+    What says when the certificate was made is added to it afterwards, so the digest cannot cover
+    it; and a certificate's name stays the same when another token is added.
     """
     bare = replace(certificate.evidence, timestamps=())
     return of_bytes(emit(replace(certificate, evidence=bare)))
@@ -205,7 +205,7 @@ def _read_platform(fields: Fields) -> PlatformReport:
         kind=kind,
         report=b64decode(fields, "report", max_bytes=MAX_REPORT),
         collateral=added("collateral", MAX_COLLATERAL),
-        # Of a bare quote there is nothing around it, and no certificate beside it.
+        # Around a bare quote there is nothing, and no certificate comes with it.
         chip_certificate=added("chipCertificate", MAX_CERT_BYTES) if kind == AZURE_HCL else None,
         quote=added("quote", MAX_REPORT) if kind == AZURE_HCL else None,
     )

@@ -1,7 +1,7 @@
 """DER as signed structures have it (X.690, 8 and 10): elements of one definite, shortest length.
 
 A `Der` reads the elements of one structure in order: each is taken by its tag, and `done` refuses
-what is left. Tags are of one octet; more are in nothing that is read here. Left out: indefinite
+what is left. Tags have one octet: nothing that is read here has longer ones. Left out: indefinite
 lengths (BER), and what an element's content means.
 """
 
@@ -57,7 +57,7 @@ class Der:
         return self._rest[:1] == bytes((tag,))
 
     def rest(self, tag: int, most: int) -> list[Element]:
-        """Every element that is left, at most `most`, each with this tag."""
+        """Every remaining element, at most `most`, each with this tag."""
         elements: list[Element] = []
         while self._rest:
             if len(elements) == most:
@@ -66,7 +66,7 @@ class Der:
         return elements
 
     def done(self) -> None:
-        """EvidenceError where anything is left."""
+        """EvidenceError if anything is left."""
         if self._rest:
             raise EvidenceError(f"{self.what}: {len(self._rest)} trailing bytes")
 
@@ -84,7 +84,7 @@ def _element(data: bytes, what: str) -> Element:
     octets = first - 0x80 if first > 0x80 else 0
     start = 2 + octets
     size = int.from_bytes(data[2:start]) if octets else first
-    # 10.1: definite, and no octet more than needed. Nothing that is read here has three octets.
+    # 10.1: definite, and no more octets than needed. No length that is read here has three octets.
     shortest = size >= (0x80 if octets == 1 else 0x100) if octets else first != 0x80
     if octets > 2 or not shortest:
         raise EvidenceError(f"{what}: a length is not in its shortest form")

@@ -1,4 +1,4 @@
-"""Digests of files and directories, and what a reader finds of one file.
+"""Digests of files and directories, and what a reader measures of one file.
 
 A file is `sha256:` and 64 lowercase hex; a directory is `dirHash:` and 64 hex, the SHA-256 of its
 `sha256sum` listing sorted by path (in-toto digest set, `dirHash`). The kind is part of the digest
@@ -45,7 +45,7 @@ class FileFact:
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """Why a file, or what else stands at a path, cannot be part of a certified model."""
+    """Why a file, or whatever else is at a path, cannot be part of a certified model."""
 
     reason: str
 

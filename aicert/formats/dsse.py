@@ -11,7 +11,8 @@ from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
 
 # The largest statement (`aicert.formats.statement.MAX_BYTES`): 20,000 files with paths of 100 bytes
-# take 5 MB. Read, long paths cost 17 times their bytes, and a verifier is to stay below 200 MB.
+# take 5 MB. In memory, long paths cost 17 times their bytes, and a verifier should stay below 200
+# MB.
 MAX_PAYLOAD = 1 << 23
 # ECDSA on P-521 has some 140 bytes; a key's Name has 68 digits, a Sigstore hint 64.
 MAX_SIGNATURE = 1024

@@ -1,8 +1,8 @@
 """Read one object of JSON or one table of TOML: each key once, by its exact type, none left over.
 
 The one reader behind certificates, statements and reports (`strict_json.Fields`), and behind locks
-and policy files (`Table`). `done` refuses what nobody asked for, so that nothing is carried or
-believed that no reader knows. Nothing is coerced: `true` is no integer.
+and policy files (`Table`). `done` refuses what nobody asked for, so that no unknown field is
+carried or believed. Nothing is coerced: `true` is not an integer.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ _KINDS: Mapping[type, str] = {
     dict: "an object",
     list: "a list",
 }
-# The only truth value that a table of TOML holds here is true: absent is false.
+# The only truth value in our TOML is true: absent means false.
 _TABLE_KINDS: Mapping[type, str] = {**_KINDS, bool: "true", dict: "a table"}
 
 T = TypeVar("T")
 
 
 class Reader:
-    """What is left to be read of one object or table, and where that stands, for errors."""
+    """The fields of one object or table that were not read yet, and its place, for errors."""
 
     __slots__ = ("_left", "where")
     error: type[AicertError] = EvidenceError
@@ -37,7 +37,7 @@ class Reader:
         self.where = where
 
     def take(self, key: str, kind: type[T], default: T | None = None) -> T:
-        """The value of `key`, exactly of that type; `default`, if given, where it is absent."""
+        """The value of `key`, exactly of that type; `default`, if given, when it is absent."""
         value = self._left.pop(key, MISSING)
         # bool is a subclass of int: compare the exact type, as a verifier must not coerce.
         if type(value) is kind:
@@ -47,7 +47,7 @@ class Reader:
         raise self.refusal(key, kind, value)
 
     def refusal(self, key: str, kind: type, value: object) -> AicertError:
-        """The error of a value of another type, or of one that is absent (MISSING)."""
+        """The error for a value of another type, or for an absent one (MISSING)."""
         if value is MISSING:
             return self.error(f"{self.where}.{key} is missing")
         return self.error(f"{self.where}.{key}: expected {_KINDS[kind]}, found {shown(value)}")
@@ -72,7 +72,7 @@ class Reader:
 
 
 def shown(value: object) -> str:
-    """What a value is, for errors: short, whatever it holds."""
+    """A short description of any value, for errors."""
     if isinstance(value, dict | list | str):
         return {dict: "an object", list: "a list"}.get(type(value), "a string")
     return repr(value)[:40]
@@ -92,21 +92,21 @@ class Table(Reader):
         self._asked: list[str] = []
 
     def take(self, key: str, kind: type[T], default: T | None = None) -> T:
-        """As `Reader.take`; the keys that were asked for are those that have a meaning."""
+        """Like `Reader.take`; remembers which keys were asked for, as those have a meaning."""
         self._asked.append(key)
         return super().take(key, kind, default)
 
     def has(self, key: str) -> bool:
-        """As `Reader.has`: a key that is looked for has a meaning too."""
+        """Like `Reader.has`: a key that is looked for has a meaning too."""
         self._asked.append(key)
         return super().has(key)
 
     def wrong(self, key: str, wanted: str) -> AicertError:
-        """The error of a value that is not what is wanted: `expected a string`."""
+        """The error for an unwanted value: `expected a string`."""
         return self.error(f"{self.where}{self.between}{key}: {wanted}")
 
     def refusal(self, key: str, kind: type, value: object) -> AicertError:
-        """As `Reader.refusal`: absent or of another type are one."""
+        """Like `Reader.refusal`: an absent value and one of another type give the same error."""
         return self.wrong(key, f"expected {_TABLE_KINDS[kind]}")
 
     def text(self, key: str) -> str:
@@ -122,8 +122,8 @@ class Table(Reader):
         return tuple(cast("list[str]", values))
 
     def tables(self, key: str, limit: int, wanted: str) -> list[object]:
-        """A list of at most `limit` tables, empty where absent; whether each is one is seen when it
-        is read. `wanted`: the message for anything else.
+        """A list of at most `limit` tables, empty if absent; reading an item shows whether it is a
+        table. `wanted`: the message for anything else.
         """
         return self._list(key, limit, wanted) if self.has(key) else []
 

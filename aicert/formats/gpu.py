@@ -1,8 +1,8 @@
-"""What GPUs and the switches between them say of themselves, as a certificate carries it.
+"""What GPUs and the switches between them say about themselves, as a certificate carries it.
 
 Reading authenticates nothing. A report does not say in which machine its device sits: the machine's
-runner asks its own devices, with a nonce that follows from the run, and its statement names
-what they answered by `digest` (docs/spec/gpu.md).
+runner asks its own devices, with a nonce derived from the run, and its statement names their
+answers by `digest` (docs/spec/gpu.md).
 """
 
 import hashlib
@@ -14,16 +14,16 @@ from aicert.formats.dsse import b64decode, b64decode_items, b64encode
 from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
 
-# The name of that digest among what the machine knows of itself (`Statement.builder`).
+# The name of that digest among what the machine knows about itself (`Statement.builder`).
 BUILDER_FACT = "gpus"
-# Eight GPUs and four switches, and room.
+# Eight GPUs and four switches, and some room.
 MAX_DEVICES = 16
 # Genuine reports have 2.2 and 4.3 kB.
 MAX_REPORT = 16384
-# More than are judged, so that an over-long chain is a verdict.
+# More than the appraisal accepts, so that an over-long chain gets a verdict.
 MAX_CHAIN = 6
 MAX_CERT_BYTES = 8192
-# Reference measurements have some 20 kB, of drivers and of each VBIOS.
+# Reference measurements of drivers and of each VBIOS have some 20 kB.
 MAX_COLLATERAL = 1 << 20
 _CONTEXT = b"aicert gpu v1\0"
 
@@ -39,7 +39,7 @@ class DeviceReport:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpus:
     """The answers of all GPUs and switches that the machine asked, in its order. The host adds
-    `collateral`: what their maker says of them (JSON). `given_collateral`: the verifier's own,
+    `collateral`: what their maker says about them (JSON). `given_collateral`: the verifier's own,
     which counts instead and is no part of the certificate or of its digest.
     """
 
@@ -49,7 +49,7 @@ class Gpus:
 
 
 def nonce(run_nonce: bytes, run_key_name: bytes) -> bytes:
-    """What the devices are asked with: nobody knows it before the run key was made."""
+    """The nonce for the devices: nobody knows it before the run key is made."""
     return hashlib.sha256(_CONTEXT + run_nonce + run_key_name).digest()
 
 

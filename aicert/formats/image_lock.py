@@ -37,7 +37,7 @@ from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.formats.fields import Table
 from aicert.frozen import dataclass
 
-# The second says when a snapshot archive had all of the packages.
+# Version 2 adds when a snapshot archive had all of the packages.
 VERSIONS: Final = (1, 2)
 PCRS: Final = (4, 11, 12, 13)
 # Some 500 packages of 150 bytes; the certificate's own limit on a carried lock is the same.
@@ -122,7 +122,7 @@ def parse(data: bytes) -> ImageLock:
         packages=lock.packages,
         snapshot=lock.snapshot,
     )
-    # Also what refuses unknown keys, another order and other spellings of the same value.
+    # This also refuses unknown keys, another order and other spellings of the same value.
     if written != data:
         raise LockError("image lock is not in canonical form", hint="./doit image")
     return lock

@@ -1,8 +1,8 @@
-"""A pointer of git LFS: what stands for a file where LFS was not asked (git-lfs: docs/spec.md)."""
+"""A git LFS pointer: it stands for a file that LFS has not fetched (git-lfs: docs/spec.md)."""
 
-# As much of a file as `is_pointer` looks at.
+# How much of a file `is_pointer` looks at.
 HEAD = 64
-# What is said where one stands in place of a file, and what to do about it.
+# What messages say about a pointer in place of a file, and what to do about it.
 REASON, HINT = "a git LFS pointer to a file that was not fetched", "git lfs pull"
 # git-lfs reads pointers of its older names as well (lfs/pointer.go, v1Aliases).
 _VERSIONS = (
@@ -13,5 +13,5 @@ _VERSIONS = (
 
 
 def is_pointer(head: bytes) -> bool:
-    """Whether a file that begins so is a pointer of git LFS, whatever else is wrong with it."""
+    """Whether a file with this beginning is a git LFS pointer, whatever else is wrong with it."""
     return head.startswith(_VERSIONS)

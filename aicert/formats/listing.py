@@ -30,7 +30,7 @@ def listing(files: Mapping[str, FileFact] | Mapping[str, str]) -> bytes:
 
 
 def parse_listing(data: bytes) -> dict[str, str]:
-    """Read a listing back to `{path: hex}`; only the form that `listing` gives is accepted."""
+    """Read a listing back into `{path: hex}`; only the form that `listing` gives is accepted."""
     if len(data) > MAX_LISTING:
         raise EvidenceError(f"listing is larger than {MAX_LISTING} bytes")
     try:
@@ -58,7 +58,7 @@ def dir_digest(files: Mapping[str, FileFact] | Mapping[str, str]) -> Digest:
     return Digest("dirHash", hashlib.sha256(listing(files)).hexdigest())
 
 
-# `.` is no line end; every other character that a path cannot hold is refused by check_path.
+# `.` does not match a line end; check_path refuses every other character that a path cannot hold.
 _LINE = r"([0-9a-f]{64})  (.+)\n"
 
 

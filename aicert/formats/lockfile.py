@@ -19,7 +19,7 @@ VERSION = 1
 MAX_NAME = 63
 NAME = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{MAX_NAME - 1}}}")
 CONFIG_INPUT = "config"
-# What `from` of an input begins with that is another run's output: `run:RUN/OUTPUT`.
+# How `from` begins if an input is another run's output: `run:RUN/OUTPUT`.
 RUN_SCHEME = "run:"
 # A public key: its curve, and its point in compressed form (SEC 1, 2.3.3) in hex.
 SIGNER = "p256:0[23][0-9a-f]{64}|p384:0[23][0-9a-f]{96}|p521:0[23][0-9a-f]{132}"
@@ -29,9 +29,9 @@ MAX_BYTES = 1 << 20
 MAX_INPUTS = 1000
 MAX_PATTERNS = 100
 MAX_VALUE = 1000
-# Code that comes with an input: Python beside a model, and what a pickle runs when it is loaded.
+# Code that comes with an input: a model's Python files, and what a pickle runs when it is loaded.
 CODE_WORDS = ("remote-code", "pickle")
-# Processes of one machine; those with most GPUs have sixteen.
+# Processes on one machine; the largest have sixteen GPUs.
 MAX_RANKS = 64
 
 
@@ -39,8 +39,8 @@ MAX_RANKS = 64
 class LockedInput:
     """One input. `source` is what aicert.toml says (`from`), `uri` what it resolved to.
 
-    `allow_remote_code`: the Python that lies in it may run in the trainer. `signed_by`: the key
-    whose model signature the input carries (`aicert.model_signature.signed_by`).
+    `allow_remote_code`: Python files in it may run in the trainer. `signed_by`: the key whose model
+    signature the input carries (`aicert.model_signature.signed_by`).
     """
 
     name: str
@@ -132,7 +132,7 @@ def pcr14(data: bytes) -> bytes:
 
 
 def pcr14_of(lockfile: Lockfile, data: bytes) -> bytes:
-    """The same of a lockfile that was parsed already, from exactly these bytes."""
+    """The same, for a lockfile that was already parsed from exactly these bytes."""
     return replay(input_events(data, [(item.name, item.digest) for item in lockfile.inputs]))
 
 
@@ -142,7 +142,7 @@ def identity(data: bytes) -> Digest:
 
 
 def signers(lockfile: Lockfile) -> tuple[tuple[str, str], ...]:
-    """The inputs that somebody has to have signed, each with the key."""
+    """The inputs that must be signed, each with the key."""
     return tuple((i.name, i.signed_by) for i in lockfile.inputs if i.signed_by is not None)
 
 
@@ -170,7 +170,9 @@ def check_name(kind: str, name: str) -> None:
 
 
 def check_signer(where: str, text: str) -> None:
-    """Refuse a `signed-by` that is no public key; whether it is a point is seen when it is used."""
+    """Refuse a `signed-by` that is not a public key; whether it is a point on its curve is checked
+    on use.
+    """
     if not re.fullmatch(SIGNER, text):
         raise LockError(
             f"{where}: signed-by is not a public key like p256:02…: {text[:80]!a}",

@@ -1,9 +1,9 @@
-"""What a host and its machine say to each other: names, numbers and lines that both must know.
+"""What a host and its machine exchange: names, numbers and lines that both must know.
 
 The host hands over an input volume and a kernel command line; the machine answers with events, a
 console and an output volume (docs/spec/image.md). `image/machine/init.c` and `terraform/azure` know
 some of it too, in their own languages; tests compare them with this page. The registers and what is
-extended into them are in `measurement`. Nothing here is believed for having the right form.
+extended into them are in `measurement`. Having the right form makes nothing here trustworthy.
 """
 
 import json
@@ -18,7 +18,7 @@ from aicert.formats import strict_json, tpm
 
 
 class Disk(NamedTuple):
-    """A disk of the machine's: its name, and its number if it is attached as a SCSI disk."""
+    """One of the machine's disks: its name, and its number if it is attached as a SCSI disk."""
 
     name: str
     lun: int
@@ -63,13 +63,13 @@ INPUTS: Final = "inputs"
 BLOCK: Final = 4096
 INPUT_TRAILER: Final = b"aicert inputs 1\n"
 _NONCE = re.compile(rb"[0-9a-f]{64}\n")
-# What is read of the two files; more is refused.
+# The most that is read of the two files; a larger file is refused.
 MAX_NONCE: Final = 66
 MAX_LIMITS: Final = 4096
 # Also the runner's options, `--NAME=VALUE`.
 LIMITS: Final = ("time-limit", "memory", "processes", "scratch-limit", "threads")
 
-# What a run report calls the limit that ended a training (`limitHit`).
+# The run report's names for the limit that ended a training (`limitHit`).
 TIME: Final = "time"
 MEMORY: Final = "memory"
 PROCESSES: Final = "processes"
@@ -96,7 +96,7 @@ def parse_nonce(data: bytes) -> str:
 def limits(
     *, seconds: int, memory: int, processes: int, scratch: int, threads: int
 ) -> dict[str, int]:
-    """What the host allows a run, by the names of LIMITS; sizes in bytes."""
+    """What the host lets a run use, by the names in LIMITS; sizes in bytes."""
     return dict(zip(LIMITS, (seconds, memory, processes, scratch, threads), strict=True))
 
 
@@ -106,7 +106,7 @@ def emit_limits(values: Mapping[str, int]) -> bytes:
 
 
 def parse_limits(data: bytes) -> dict[str, int]:
-    """The limits. Raises EvidenceError unless there is a positive number for each, and no more."""
+    """The limits. Raises EvidenceError unless each is a positive number and there are no others."""
     values = strict_json.loads(data, what=LIMITS_FILE, max_bytes=MAX_LIMITS)
     if not isinstance(values, dict) or sorted(values) != sorted(LIMITS):
         raise EvidenceError(f"{LIMITS_FILE} must have exactly the keys {', '.join(LIMITS)}")
@@ -132,12 +132,12 @@ ERROR: Final = "error"
 
 
 def emit_event(kind: str, facts: Mapping[str, object]) -> bytes:
-    """One line; one of more than MAX_EVENT bytes is not read as one."""
+    """One line; a line of more than MAX_EVENT bytes is not read as an event."""
     return json.dumps({"event": kind, **facts}, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def parse_event(line: bytes) -> dict[str, object] | None:
-    """The event of a line from anybody; None if it is none."""
+    """The event in a line from an untrusted source; None if it holds none."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
@@ -153,13 +153,13 @@ OUTPUTS: Final = "outputs"
 SIGNATURES: Final = "signatures"
 STREAM_HEADER: Final = b"aicert output 1\n"
 STREAM_END: Final = b"end\n"
-# The longest path that can be certified, and what stands around it.
+# The longest path that can be certified, and the text around it.
 MAX_FILE_LINE: Final = 4400
 _FILE_LINE = re.compile(rb"file (0|[1-9][0-9]{0,15}) (.+)\n")
 
 
 def file_line(name: str, size: int) -> bytes:
-    """What stands before a file's bytes."""
+    """The line before a file's bytes."""
     return f"file {size} {name}\n".encode()
 
 
@@ -176,8 +176,8 @@ def parse_file_line(line: bytes) -> tuple[bytes, int]:
 AK_HANDLE: Final = 0x81000003
 AK_CERTIFICATE_NV: Final = 0x01C101D0
 PLATFORM_REPORT_NV: Final = 0x01400001
-# Of the key that signs a run's statement (TPMA_OBJECT, Part 2, 8.3), and no other bit: made inside
-# this TPM, not restricted (it signs statements), gone at the next reset.
+# The attributes of the key that signs a run's statement (TPMA_OBJECT, Part 2, 8.3), with no other
+# bit set: made inside this TPM, not restricted (it signs statements), gone at the next reset.
 RUN_KEY_ATTRIBUTES: Final = (
     tpm.FIXED_TPM
     | tpm.FIXED_PARENT

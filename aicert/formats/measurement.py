@@ -1,4 +1,4 @@
-"""What is extended into PCR 14 and PCR 8, and the values that follow (docs/spec/measurement.md).
+"""What is extended into PCR 14 and PCR 8, and the resulting values (docs/spec/measurement.md).
 
 Both registers start at zero; each event's SHA-256 is extended in the SHA-256 bank
 (TPM 2.0 Part 1, clause 17.3). The verifier computes these values and compares: it never replays a
@@ -30,7 +30,7 @@ def extend(pcr: bytes, event: bytes) -> bytes:
 
 
 def replay(events: Iterable[bytes]) -> bytes:
-    """The value that a zero register has after `events`, in order."""
+    """The value of a zero register after `events`, in order."""
     value = ZERO
     for event in events:
         value = extend(value, event)
@@ -56,6 +56,6 @@ def output_events(exit_code: str, outputs: Mapping[str, Digest], report: Digest)
 
 
 def check_exit_code(text: str) -> None:
-    """Raise unless `text` is one of the forms of an exit code."""
+    """Raise unless `text` has the form of an exit code."""
     if not _EXIT_CODE.fullmatch(text):
         raise EvidenceError(f"not an exit code: {text[:40]!r}")

@@ -1,7 +1,7 @@
 """Which paths a certified tree may hold: plain, relative, and no two that one system would merge.
 
-A path is refused that another system, a reader or a shell could take for a different one. Left out:
-the disk; `files/tree.py` walks it.
+A path is refused if another system, a reader or a shell could take it for a different one. Left
+out: the disk, which `files/tree.py` walks.
 """
 
 import re
@@ -21,20 +21,22 @@ MAX_FILES = 1_000_000
 MAX_DEPTH = 64
 
 
-# One character can fold to 18; whole names of such would make a megabyte six.
+# One character can fold to 18; names full of them would turn one megabyte into six.
 MAX_GROWTH = 4
 
 
 class OddNameError(EvidenceError):
-    """A path with characters that are not shown or that are read in two ways. `advice` is for who
-    can rename the file, as nobody can who only verifies.
+    """A path with characters that are invisible or ambiguous. `advice` is for somebody who can
+    rename the file; whoever only verifies cannot.
     """
 
     advice: str | None = None
 
 
 class UnclearNameError(OddNameError):
-    """A path as people may honestly write it, which is not the same everywhere (NFD, joiners)."""
+    """A path as people may honestly write it, though not the same on every system (NFD,
+    joiners).
+    """
 
 
 def check_path(path: str) -> None:
@@ -43,15 +45,15 @@ def check_path(path: str) -> None:
 
 
 def _folded(path: str) -> str:
-    """`fold(path)`, which is dear for some, of a path that `check_path` does not refuse."""
+    """`fold(path)`, which is costly for some paths, of a path that `check_path` does not refuse."""
     try:
         raw = path.encode("utf-8")
     except UnicodeEncodeError:
         raise EvidenceError(f"path is not valid UTF-8: {path[:200]!a}") from None
     if not raw or len(raw) > MAX_PATH_BYTES:
         raise EvidenceError(f"path is empty or longer than {MAX_PATH_BYTES} bytes: {path[:80]!a}")
-    # Cc, Cf (bidi overrides, zero width), Cs, Co, Cn, Zl, Zp are invisible or ambiguous; what is
-    # printable has none of them.
+    # Cc, Cf (bidi overrides, zero width), Cs, Co, Cn, Zl, Zp are invisible or ambiguous; printable
+    # text has none of them.
     plain = path.isprintable() or all(
         unicodedata.category(c) not in _UNSAFE_CATEGORIES for c in path
     )
@@ -61,7 +63,7 @@ def _folded(path: str) -> str:
     if not plain or "\\" in path:
         raise _unclear(path)
     folded = fold(path)
-    # Some characters fold to a slash with others around it: another system would see a folder.
+    # Some characters fold to text with a slash in it: another system would see a folder.
     same = folded.count("/") == path.count("/") <= MAX_DEPTH
     if not same or len(folded) > MAX_GROWTH * len(path):
         raise EvidenceError(
@@ -79,7 +81,7 @@ def _folded(path: str) -> str:
 
 
 def _unclear(path: str) -> OddNameError:
-    """What is wrong with a name, and what to do about it by the rule that it breaks first."""
+    """What is wrong with a name, and what to do about the first rule that it breaks."""
     message = (
         "path has a control or invisible character, a backslash or is not in Unicode NFC: "
         f"{path[:200]!a}"
@@ -94,8 +96,8 @@ def _unclear(path: str) -> OddNameError:
     return error
 
 
-# What writing and emoji need: joiners, variation selectors, tags of flags. Letters and emoji that
-# this Python's Unicode does not know yet are as honest.
+# Scripts and emoji need these: joiners, variation selectors, tags of flags. Letters and emoji that
+# are too new for this Python's Unicode are honest too.
 _JOINERS = re.compile("[\u200c\u200d\ufe00-\ufe0f\U000e0020-\U000e007f]")
 _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
@@ -106,8 +108,8 @@ def check_paths(paths: Iterable[str]) -> None:
     if len(paths) > MAX_FILES:
         raise EvidenceError(f"more than {MAX_FILES} files")
     folded = map(str.lower if _are_plain(paths) else _folded, paths)
-    # NUL is in no path and sorts below all else: a folder's content stands together, right after
-    # a file of that name, so that comparing neighbours finds every twin.
+    # NUL is in no path and sorts before everything else: a folder's content comes right after a
+    # file of that name, so that comparing neighbours finds every twin.
     keyed = sorted((key.replace("/", "\0"), path) for key, path in zip(folded, paths, strict=True))
     for (before, one), (key, other) in pairwise(keyed):
         if before == key:
@@ -122,13 +124,14 @@ def check_paths(paths: Iterable[str]) -> None:
 
 
 # Names of these characters, neither `.` nor `..`, with a slash or a line end after each.
-# Possessive: nothing is kept to go back to, which for a million names would be gigabytes.
+# Possessive, so no backtracking state is kept: for a million names it would take gigabytes.
 _PLAIN = re.compile(r"(?:(?!\.{1,2}(?:[/\n]|\Z))[A-Za-z0-9._+=@, -]{1,255}+(?:[/\n]|\Z))++")
 
 
 def _are_plain(paths: list[str]) -> bool:
-    """Whether `check_path` surely has nothing to say of any: decided for all at once, in a fraction
-    of the time, for the paths that models and data sets have. False only means to look at each.
+    """Whether `check_path` would surely accept all of them. This looks at all at once, in a
+    fraction of the time, and suffices for the paths that models and data sets have. False only
+    means: check each.
     """
     text = "\n".join(paths)
     return (
@@ -136,7 +139,8 @@ def _are_plain(paths: list[str]) -> bool:
         and text.count("\n") == len(paths) - 1
         and max(path.count("/") for path in paths) <= MAX_DEPTH
         and max(map(len, paths)) <= MAX_PATH_BYTES
-        # A slash before a line end is a path that ends with one; a line end at the end, no path.
+        # A slash before a line end means a path that ends in a slash; a line end at the end, an
+        # empty path.
         and text[-1:] not in ("/", "\n")
         and "/\n" not in text
         and _PLAIN.fullmatch(text) is not None

@@ -1,12 +1,12 @@
-"""The run report: what the runner says of one training, each value with where it comes from.
+"""The run report: what the runner says about one training, each value with its origin.
 
 `measured` by the runner outside the trainer; `derived` by the runner from measured values;
 `in-trainer`: counted by the image's code in the trainer's process (of version 2 alone);
-`self-reported` by the trainer, which ran the builder's config and data and may say anything.
-The report's digest is extended into PCR 8; its bytes travel inside the statement.
+`self-reported` by the trainer, which runs the builder's config and data and may say anything. The
+report's digest is extended into PCR 8; its bytes travel inside the statement.
 
-Version 2 adds what training read and what was measured of it (`report_facts`). A report of version
-1 has none of that, and stays readable.
+Version 2 adds what training read and what was measured about it (`run_report_facts`). A report of
+version 1 has none of that, and stays readable.
 """
 
 import re
@@ -31,7 +31,7 @@ from aicert.formats.strict_json import Fields, dumps, loads, string
 from aicert.frozen import dataclass, replace
 
 VERSION = 2
-# Losses of a long run dominate: 20,000 values of ~20 bytes.
+# The losses of a long run dominate: 20,000 values of some 20 bytes.
 MAX_BYTES = 1 << 20
 # The runner writes some thirty values.
 MAX_VALUES = 200
@@ -56,7 +56,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """A config key that the runner set: what the config said, what was used, and why."""
+    """A config key that the runner set: the config's value, the value used, and why."""
 
     key: str
     configured: str
@@ -72,9 +72,10 @@ class RunReport:
     (aicert.model_signature.writer). `signers`: input → key whose signature over it the runner
     verified (aicert.model_signature.signed_by).
 
-    Of version 2 alone: `records` (derived), in the order of the config; `loss` (measured), None
-    where training failed; `texts` (measured): text that comes from no row, name → SHA-256, sorted;
-    `removed` (measured): what the trainer did not see of an input's files, as `INPUT/FILE: KEY`.
+    Only in version 2: `records` (derived), in the order of the config; `loss` (measured), None if
+    training failed; `texts` (measured): text that comes from no row, name → SHA-256, sorted;
+    `removed` (measured): what was removed from an input's files before the trainer saw them, as
+    `INPUT/FILE: KEY`.
     """
 
     exit_code: str
@@ -98,7 +99,9 @@ class RunReport:
 
     @property
     def self_reported(self) -> "RunReport":
-        """The same where code of an input ran in the trainer: whatever it says of `values`."""
+        """The same report if an input's code ran in the trainer: everything in `values` becomes
+        self-reported.
+        """
         values = {key: Value("self-reported", value.data) for key, value in self.values.items()}
         return replace(self, values=values)
 
@@ -111,7 +114,7 @@ class RunReport:
 
     @property
     def compute(self) -> ComputeFacts:
-        """What it could compute on; of another origin than `measured`, nothing counts."""
+        """What it could compute on; only values whose origin is `measured` count."""
         weights = self._of_origin("weightInputs", "measured")
         return ComputeFacts(
             processors=self._count("processorCount", 1),
@@ -172,7 +175,7 @@ def emit(report: RunReport) -> bytes:
     facts = Facts(
         records=report.records, loss=report.loss, texts=report.texts, removed=report.removed
     )
-    # Of version 1, `parse` refuses them.
+    # In version 1, `parse` refuses them.
     if report.version > 1 or facts != NO_FACTS:
         document |= run_report_facts.to_json(facts)
     data = dumps(document)
@@ -216,7 +219,7 @@ def parse(data: bytes) -> RunReport:
 
 
 def _read_names(report: Fields, key: str, of: str, most: int) -> tuple[tuple[str, str], ...]:
-    """A measured table of texts by name, sorted; absent where it is empty."""
+    """A measured table of texts by name, sorted; absent if it is empty."""
     if not report.has(key):
         return ()
     fields = report.fields(key)

@@ -1,7 +1,8 @@
-"""What version 2 of the run report adds: what training read, and what was measured of it.
+"""What version 2 of the run report adds: what training read, and what was measured about it.
 
 `records`, `loss`, `texts` and `removed`; `run_report` reads and writes the report that holds them
-(docs/spec/run-report.md). Everything is bounded here; what it must agree with is the appraisal's.
+(docs/spec/run-report.md). Everything is bounded here; the appraisal decides what it must agree
+with.
 """
 
 import re
@@ -14,8 +15,8 @@ from aicert.formats.paths import check_paths
 from aicert.formats.strict_json import Fields, string
 from aicert.frozen import dataclass
 
-# A config names few data sets; one in shards has some hundred files, the largest some thousand.
-# The machine refuses what is more before it trains.
+# A config names few data sets; one in shards has a hundred files or so, the largest some thousands.
+# The machine refuses more before it trains.
 MAX_RECORDS = 64
 MAX_RECORD_FILES = 4096
 MAX_TEXTS = 64
@@ -37,11 +38,11 @@ _TEXT_NAME = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_TEXT_NAME - 2}}}[!-~])?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """Rows that training read: what one selection of files of the input `name` gave.
+    """Rows that training read from one selection of files of the input `name`.
 
     `bytes` and `digest` (SHA-256) are of the canonical rows (docs/spec/records.md). `unread_bytes`:
-    bytes of the files that no row holds. `files`: paths in the input, in the order in which they
-    were read; none where the input is itself one file.
+    bytes of the files that are in no row. `files`: paths in the input, in the order in which they
+    were read; none if the input is itself one file.
     """
 
     name: str
@@ -57,10 +58,10 @@ class Records:
 class Loss:
     """How well base and output fit a sample of the rows: mean loss per token `before` and `after`.
 
-    `state`: `measured`; `no-loss` where this kind of training has none; `incomplete` where it could
-    not be measured. Of the last two `reason` says why, and there are no numbers `before` and
-    `after`. `comparable`: the trainer's own losses are of the same kind. `tokens` are those of the
-    sample's `rows`; `template_tokens` those among them that come from templates and from no row.
+    `state`: `measured`; `no-loss` if this kind of training has none; `incomplete` if it could not
+    be measured. For the last two, `reason` says why, and there are no numbers `before` and `after`.
+    `comparable`: the trainer's own losses are of the same kind. `tokens` are those of the sample's
+    `rows`; `template_tokens` those among them that come from templates and from no row.
     """
 
     state: LossState
@@ -74,13 +75,13 @@ class Loss:
 
     @property
     def template_share(self) -> float | None:
-        """The share of the tokens that comes from no row; None if no tokens were counted."""
+        """The share of tokens that come from no row; None if no tokens were counted."""
         return self.template_tokens / self.tokens if self.tokens else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """The four together. `texts`: text that comes from no row, name → SHA-256, sorted by name."""
+    """All four together. `texts`: text that comes from no row, name → SHA-256, sorted by name."""
 
     records: tuple[Records, ...] = ()
     loss: Loss | None = None
@@ -103,7 +104,7 @@ class CountedRows:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeFacts:
     """What a run could compute on: processors and accelerators that the machine counted, and the
-    inputs of which its trainer saw weights. Each is None where the machine does not say.
+    inputs of which its trainer saw weights. Each is None if the machine does not say.
 
     `counted`: of its rows, None where they were not counted, or where code of an input may have run
     beside. `flops` and `epochs` are the trainer's own counts, which nobody has to believe.

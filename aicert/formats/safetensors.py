@@ -24,13 +24,14 @@ from aicert.frozen import dataclass
 SUFFIX = ".safetensors"
 # The reference's own limit.
 MAX_HEADER = 100_000_000
-# A mixture of experts saves 18,867 in one file; each costs some 350 bytes of memory.
+# Mixture-of-experts models save up to 18,867 tensors in one file; each costs some 350 bytes of
+# memory.
 MAX_TENSORS = 100_000
-# A header beyond `PART` bytes is read in parts, of which strict_json's MAX_TOKENS lets all through
-# that are tensors. One entry, which may be metadata, is no larger than `_MAX_ENTRY`.
+# A header beyond `PART` bytes is read in parts so small that a part full of tensors stays below
+# strict_json's MAX_TOKENS. One entry, which may be metadata, is no larger than `_MAX_ENTRY`.
 PART = 1 << 19
 _MAX_ENTRY = 1 << 22
-# The rank that torch allows. It also bounds the numbers that are multiplied.
+# The rank that torch allows. It also bounds how many numbers are multiplied.
 MAX_RANK = 64
 LENGTH = 8
 _METADATA = "__metadata__"
@@ -48,7 +49,7 @@ _BITS = {
 
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _SPACE = rb"[ \t\r]*+"
-# One entry of the header's object with what ends it: a name and an object that holds no other.
+# One entry of the header's object with its end: a name and an object without nested objects.
 _ENTRY = re.compile(
     _SPACE + _STRING + _SPACE + b":" + _SPACE
     + rb"\{(?:[^{}\"]++|" + _STRING + rb")*+\}" + _SPACE + b"([,}])"
@@ -57,12 +58,12 @@ _NO_ENTRY = re.compile(_SPACE + rb"\}")
 
 
 class BeyondLimits(EvidenceError):  # noqa: N818 - says what it is
-    """A header that may be a good one, but has more in it than is read."""
+    """A header that may be sound, but has more in it than this reader reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What one file holds: how many tensors, and how many elements they have together."""
+    """What one file holds: its number of tensors, and of their elements together."""
 
     tensors: int
     elements: int
@@ -81,12 +82,14 @@ class Tensor:
 
 
 def is_named(path: str) -> bool:
-    """Whether a file of this name is taken for safetensors, also where case does not count."""
+    """Whether loaders take a file of this name for safetensors, also on systems that ignore
+    case.
+    """
     return path.lower().endswith(SUFFIX)
 
 
 def header_length(octets: bytes, size: int) -> int:
-    """How long the header is, by the first LENGTH octets of a file of `size` bytes."""
+    """The length of the header, from the first LENGTH octets of a file of `size` bytes."""
     length = int.from_bytes(octets, "little")
     if size < LENGTH or length > size - LENGTH:
         raise EvidenceError("not safetensors: the header does not fit into the file")
@@ -103,7 +106,7 @@ def parse_header(data: bytes, size: int) -> Header:
 
 
 def header_of(tensors: tuple[Tensor, ...]) -> Header:
-    """How much these tensors are together."""
+    """The total of these tensors."""
     return Header(tensors=len(tensors), elements=sum(tensor.elements for tensor in tensors))
 
 
@@ -138,7 +141,7 @@ def parse_tensors(blocks: Iterator[bytes], size: int) -> tuple[Tensor, ...]:
 
 
 def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The header's object as several objects that together have its entries; one if it is short."""
+    """The header's object as several objects that together hold its entries; one if it is short."""
     text = _checked(next(blocks, b""))
     if text[:1] != b"{":
         raise EvidenceError("not safetensors: the header is not a JSON object")
@@ -146,7 +149,8 @@ def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
     if block is None:
         yield text
         return
-    # `begin`: of the entries in `text` that were not given yet; `at`: after those that were seen.
+    # `begin`: where the entries in `text` begin that were not handed on yet; `at`: the end of those
+    # seen.
     begin = at = 1
     closed = _NO_ENTRY.match(text, at)
     while closed is None:
@@ -169,8 +173,8 @@ def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _checked(block: bytes) -> bytes:
-    # Writers make one line. A pickle could hide in several: the length's first byte can be an
-    # opcode that takes all up to a line's end for its text, and what follows are opcodes again.
+    # Writers write one line. Several lines could hide a pickle: the length's first byte can be an
+    # opcode whose text goes on to the line's end, and more opcodes can follow.
     if b"\n" in block:
         raise EvidenceError("the safetensors header has more than one line")
     return block
@@ -202,12 +206,12 @@ def _tensor(name: str, value: object, size: int) -> Tensor:
 
 
 def _product(shape: tuple[int, ...]) -> int:
-    """The number of elements; whatever exceeds MAX_INT is the same to the caller."""
+    """The number of elements; the caller treats all numbers above MAX_INT alike."""
     product = 1
     for dimension in shape:
         product *= dimension
         if product > MAX_INT:
-            # The reference refuses this too, even where a zero follows.
+            # The reference refuses this too, even if a zero follows.
             return MAX_INT
     return product
 

@@ -23,12 +23,13 @@ PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:aicert:build:run:v1"
 REPORT_NAME = "run-report"
 LOG_NAME = "training-log"
-# 20,000 output files (strict_json.MAX_TOKENS) need some 4 MiB; room for long names and the report.
+# 20,000 output files (strict_json.MAX_TOKENS) need some 4 MiB; the rest is for long names and the
+# report.
 MAX_BYTES = MAX_PAYLOAD
-# An output, a slash and the longest path, with room.
+# An output, a slash and the longest path, with some room.
 MAX_NAME = 8192
 MAX_BUILDER_ID = 200
-# The runner, the image, the trainer's environment, and room.
+# The runner, the image, the trainer's environment, and some room.
 MAX_BUILDER_FACTS = 20
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
@@ -52,7 +53,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What the machine says. `builder`: what the machine knows of itself (name → digest)."""
+    """What the machine says. `builder`: what the machine knows about itself (name → digest)."""
 
     run: str
     trainer: str

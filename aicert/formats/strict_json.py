@@ -1,8 +1,8 @@
 """JSON as a verifier reads it: one meaning per document, bounded in size, depth and numbers.
 
 RFC 8259 leaves duplicate keys, NaN, big numbers and lone surrogates to the reader; two readers that
-differ are an attack. All of these are refused. `Fields` reads objects with the path in every error
-and refuses keys that nobody asked for.
+differ are an attack. All of these are refused. `Fields` reads objects, names the path in every
+error, and refuses keys that nobody asked for.
 """
 
 import json
@@ -19,9 +19,9 @@ MAX_DEPTH = 32
 # Each token costs time and up to 250 bytes of memory. A statement about 20,000 files has 250,000;
 # every other document of ours stays below 100,000.
 MAX_TOKENS = 250_000
-# One character beyond Latin-1 makes Python's text two or four times as large as the bytes, and to
-# fold it can take half a microsecond. Only names of files in statements are not ASCII: 20,000 of
-# them, with their digests, fit. Escapes are another way to write them.
+# One character beyond Latin-1 makes Python's text two or four times as large as the bytes, and
+# folding it can take half a microsecond. Only names of files in statements are not ASCII: 20,000 of
+# them, with their digests, fit. Escapes count as well, since they are another way to write them.
 MAX_NON_ASCII = 3 << 20
 # RFC 8259, 7: an escaped surrogate. Pairs are legal but needless in UTF-8, so all are refused.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -60,7 +60,7 @@ def loads(data: bytes, *, what: str, max_bytes: int, signed: bool = False) -> ob
     except UnicodeDecodeError:
         raise EvidenceError(f"{what} is not UTF-8") from None
     except json.JSONDecodeError as error:
-        # Some of json's messages end in the word that the place begins with.
+        # Some of json's messages end in "at", and so does the text before the place.
         problem = error.msg.removesuffix(" at")
         raise EvidenceError(f"{what} is not JSON: {problem} at byte {error.pos}") from None
     except RecursionError:
@@ -70,7 +70,9 @@ def loads(data: bytes, *, what: str, max_bytes: int, signed: bool = False) -> ob
 
 
 def dumps(value: object) -> bytes:
-    """Our canonical form: sorted keys, no spaces, UTF-8, no NaN. Used for what we make, only."""
+    """Our canonical form: sorted keys, no spaces, UTF-8, no NaN. Only for documents that we
+    write.
+    """
     try:
         text = json.dumps(
             value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -85,13 +87,14 @@ class _RefusedError(Exception):
     pass
 
 
-# A string (so that what is inside is not counted), or what a parser makes a value or a level of. An
-# unterminated string matches to the end, so that no quote is scanned twice: linear on any input.
+# A string (so that its content is not counted), or a character that gives the parser a value or a
+# level. An unterminated string matches to the end, so that no quote is scanned twice: linear on any
+# input.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},]', re.DOTALL)
 
 
 def _check_shape(data: bytes, what: str) -> None:
-    """Bound depth and number of tokens before anything is built."""
+    """Check depth and number of tokens before anything is built."""
     depth = 0
     for count, match in enumerate(_TOKEN.finditer(data), 1):
         if count > MAX_TOKENS:

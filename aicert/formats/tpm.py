@@ -1,4 +1,4 @@
-"""What a TPM says: strict parsers and object names. No TPM is touched here.
+"""Strict parsers for what a TPM signs, and object names. No TPM is touched here.
 
 TPM 2.0 Library, Part 2 (Structures): TPMS_ATTEST 10.12.12, TPMT_SIGNATURE 11.3.4, TPMT_PUBLIC
 12.2.4; Part 1, clause 16: Names and Qualified Names. Every parser consumes its input exactly,
@@ -56,7 +56,7 @@ MAX_NAME = 66
 MAX_DIGEST = 64
 MAX_ECDSA = 48
 MAX_RSA = 512
-# A TPM has few banks; the genuine quotes that we know select in one.
+# A TPM has few banks; the genuine quotes that we know select PCRs in one.
 MAX_SELECTIONS = 16
 
 QUOTE_CONTEXT = b"aicert quote v1\0"
@@ -67,7 +67,7 @@ COUNTER_BYTES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """TPMS_CLOCK_INFO, Part 2, 10.11.1, with the firmware version that stands after it."""
+    """TPMS_CLOCK_INFO, Part 2, 10.11.1, and the firmware version that follows it."""
 
     clock: int
     reset_count: int
@@ -108,7 +108,7 @@ class Certification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterReading:
-    """A TPMS_ATTEST of type TPM_ST_ATTEST_NV about a counter: its Name, and the number it shows."""
+    """A TPMS_ATTEST of type TPM_ST_ATTEST_NV about a counter: its Name and its value."""
 
     qualified_signer: bytes
     extra_data: bytes
@@ -157,7 +157,7 @@ class Public:
 
 
 def parse_quote(data: bytes) -> Quote:
-    """Read a quote; another magic, another type or a byte too many is an EvidenceError."""
+    """Read a quote; a wrong magic, a wrong type or trailing bytes are an EvidenceError."""
     reader = Reader(data, "the quote's TPMS_ATTEST")
     signer, extra, clock = _attest_head(reader, ST_ATTEST_QUOTE)
     selections = tuple(_selection(reader) for _ in range(reader.count(MAX_SELECTIONS)))
@@ -173,7 +173,7 @@ def parse_quote(data: bytes) -> Quote:
 
 
 def parse_certification(data: bytes, what: str = "the run key's TPMS_ATTEST") -> Certification:
-    """Read what TPM2_Certify signed; strict as `parse_quote`."""
+    """Read what TPM2_Certify signed; as strict as `parse_quote`."""
     reader = Reader(data, what)
     signer, extra, clock = _attest_head(reader, ST_ATTEST_CERTIFY)
     name = reader.sized(MAX_NAME, "name")
@@ -189,7 +189,7 @@ def parse_certification(data: bytes, what: str = "the run key's TPMS_ATTEST") ->
 
 
 def parse_counter(data: bytes, what: str) -> CounterReading:
-    """Read what TPM2_NV_Certify signed about a whole counter (Part 2, 10.12.8); strict too."""
+    """Read what TPM2_NV_Certify signed about a whole counter (Part 2, 10.12.8); just as strict."""
     reader = Reader(data, what)
     signer, extra, clock = _attest_head(reader, ST_ATTEST_NV)
     name = reader.sized(MAX_NAME, "indexName")
@@ -233,7 +233,8 @@ def _selection(reader: Reader) -> Selection:
     """TPMS_PCR_SELECTION, Part 2, 10.6.2: bit `n % 8` of byte `n // 8` selects PCR n."""
     algorithm = reader.u16()
     bitmap = reader.take(reader.u8())
-    # Part 2, 10.6.1: PCR_SELECT_MIN is 3 octets on a PC; 4 select up to PCR 31, the most there are.
+    # Part 2, 10.6.1: PCR_SELECT_MIN is 3 octets on a PC; 4 octets select up to PCR 31, the highest
+    # there is.
     if not 3 <= len(bitmap) <= 4:
         raise EvidenceError(f"{reader.what}: a PCR selection of {len(bitmap)} octets")
     bits = int.from_bytes(bitmap, "little")
@@ -245,8 +246,8 @@ def _selection(reader: Reader) -> Selection:
 def selected_pcrs(quote: Quote) -> tuple[int, ...]:
     """The PCRs of the one SHA-256 selection; none, two, or another bank is an EvidenceError.
 
-    A second selection, even an empty one or the same again, is how a value of one register was
-    passed off as that of another (CVE-2024-29039).
+    With a second selection, even an empty or a repeated one, the value of one register was passed
+    off as that of another (CVE-2024-29039).
     """
     if len(quote.selections) != 1:
         raise EvidenceError(f"the quote has {len(quote.selections)} PCR selections, not one")
@@ -258,7 +259,7 @@ def selected_pcrs(quote: Quote) -> tuple[int, ...]:
 
 def parse_signature(data: bytes) -> Signature:
     """Read a TPMT_SIGNATURE: RSASSA, RSAPSS or ECDSA, with SHA-256, SHA-384 or SHA-512; another
-    scheme or hash is an UndecidedError, unless it is none or too weak.
+    scheme or hash is an UndecidedError, unless it is missing or too weak.
     """
     reader = Reader(data, "the TPMT_SIGNATURE")
     scheme = reader.u16()
@@ -289,7 +290,7 @@ def parse_public(data: bytes) -> Public:
     kind = reader.u16()
     if kind not in (ALG_RSA, ALG_ECC):
         raise EvidenceError(f"{reader.what}: object type {kind:#06x} is not a key's")
-    # That of a run key is SHA-256: of any other the answer is a no.
+    # A run key's nameAlg is SHA-256: for any other the answer is no.
     name_hash = _known_hash(reader, EvidenceError)
     attributes = reader.u32()
     policy = reader.sized(MAX_DIGEST, "authPolicy")
@@ -348,7 +349,7 @@ def pcr_digest(values: Mapping[int, bytes], pcrs: tuple[int, ...], signature: Si
 
 
 def quote_extra_data(nonce: bytes, run_key_name: bytes, statement: bytes) -> bytes:
-    """What our quote's extraData must be: it binds challenge, run key and statement to the PCRs.
+    """What a quote's extraData must be: it binds nonce, run key and statement to the PCRs.
 
     `nonce` is 32 bytes and `run_key_name` 34, so that no two triples give the same preimage.
     """

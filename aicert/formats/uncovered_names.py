@@ -1,8 +1,7 @@
-"""The closed list of names that may stand in a model's directory uncovered.
+"""The closed list of files that may be in a model's directory without being covered.
 
-What a model hub adds, what people write beside a model, and our own files: nothing here is read by
-a loader as part of a model. Verifiers print each as "present, not covered"
-(docs/spec/certificate.md).
+Files that a model hub adds, that people put beside a model, and our own: no loader reads any of
+them as part of a model. Verifiers print each as "present, not covered" (docs/spec/certificate.md).
 """
 
 import re
@@ -23,19 +22,19 @@ FILES = frozenset(
     )
 )
 GIT = ".git/"
-# The last: where the hub keeps results of evaluations.
+# The last is where the hub keeps results of evaluations.
 FOLDERS = (GIT, ".cache/huggingface/", ".eval_results/")
 _LICENSES = ("LICENSE", "LICENSE.md", "LICENSE.txt")
-# Not `LICENSE*`: LICENSE-x/model.py and LICENSE.safetensors are no licences, and a verifier prints
+# Not `LICENSE*`: LICENSE-x/model.py and LICENSE.safetensors are not licences, and a verifier prints
 # the name.
 _LICENSE = re.compile(r"LICENSE(?:-[A-Za-z0-9_-]{1,64})?(?:\.md|\.txt)?")
 
 
 def may_be_uncovered(path: str) -> bool:
-    """Whether a file that the certificate does not cover may stand at `path`."""
+    """Whether there may be a file at `path` that the certificate does not cover."""
     return path.startswith(FOLDERS) or path in FILES or _LICENSE.fullmatch(path) is not None
 
 
 def ignored_paths() -> tuple[str, ...]:
-    """The same list as formats write it that know whole names only: files, and folders bare."""
+    """The same list for formats that know whole names only: files, and folders without a slash."""
     return tuple(sorted((*FILES, *_LICENSES, *(name.removesuffix("/") for name in FOLDERS))))

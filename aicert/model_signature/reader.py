@@ -2,9 +2,9 @@
 
 Sigstore bundle v0.1 to v0.3, DSSE, in-toto Statement v1 with the OMS v1.0 predicate or with that of
 model_signing 0.2. The bundle is untrusted, so it is bounded and read as strictly as JSON can be;
-keys that we do not know are passed over, as the format asks of readers. `read_manifest` is for a
-payload whose signature was verified. Whatever would let files go unnoticed is refused: an empty
-model, a name twice, `..`, names that differ in case only, pieces that do not cover their file.
+unknown keys are passed over, as the format requires. `read_manifest` is for a payload whose
+signature was verified. Whatever would let files go unnoticed is refused: an empty model, duplicate
+names, `..`, names that differ only in case, pieces that do not cover their file.
 """
 
 import re
@@ -20,14 +20,14 @@ from aicert.model_signature import writer
 
 # A million files in base64.
 MAX_BYTES = 1 << 28
-# Sigstore's chains have three.
+# Sigstore's chains have three certificates.
 MAX_CERTIFICATES = 8
 MAX_CERTIFICATE = 1 << 14
 MAX_SIGNATURE = 1024
 MAX_HINT = 1000
 MAX_IGNORED = 1000
 OLD_PREDICATE = "https://model_signing/Digests/v0.1"
-# How the format names a model that is one file.
+# The format's name for a model that is one file.
 SINGLE = "."
 HEX_LENGTHS = {"sha256": 64, "blake2b": 128, "blake3": 64}
 _HEX = re.compile("[0-9a-f]*+")
@@ -60,7 +60,7 @@ class Piece:
 class Manifest:
     """What a signature covers. `files`: path → digest in hex; a single file's path is `.`.
 
-    Where files were signed in parts, `parts` has them in order and a file's own digest is empty.
+    If files were signed in parts, `parts` has them in order and a file's own digest is empty.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Manifest:
 
 
 def parse(data: bytes) -> Bundle:
-    """Read a signature file; EvidenceError for anything that is not one."""
+    """Read a signature file; EvidenceError for anything else."""
     fields = Fields(loads(data, what="signature", max_bytes=MAX_BYTES), "signature")
     if not _MEDIA.fullmatch(fields.text("mediaType", max_length=100)):
         raise EvidenceError("signature.mediaType is not a Sigstore bundle's, v0.1 to v0.3")
@@ -110,7 +110,7 @@ def _certificate(value: object, where: str) -> bytes:
 
 
 def read_manifest(payload: bytes) -> Manifest:
-    """The manifest in a statement that was verified; EvidenceError where it is not sound."""
+    """The manifest in a verified statement; EvidenceError if it is not sound."""
     document = loads(payload, what="signed statement", max_bytes=MAX_BYTES, signed=True)
     fields = Fields(document, "statement")
     fields.const("_type", writer.STATEMENT_TYPE)
@@ -175,7 +175,7 @@ def _manifest(
 
 
 def _algorithm(resources: tuple[tuple[str, str, str], ...]) -> str:
-    """The one hash of all resources, each of which has a digest of its length."""
+    """The one hash algorithm of all resources; each digest must have its length."""
     names = {algorithm for _, algorithm, _ in resources}
     algorithms = {algorithm.partition("-sharded-")[0] for algorithm in names}
     algorithm = algorithms.pop()
@@ -240,7 +240,8 @@ def _subject(value: object, where: str) -> tuple[str, str]:
 
 
 def _resource(value: object, where: str) -> tuple[str, str, str]:
-    # Fifty thousand of these are read at once: plain look-ups, and digests judged together.
+    # Fifty thousand of these are read at once, so this uses plain look-ups and checks all digests
+    # together.
     if not isinstance(value, dict):
         raise EvidenceError(f"{where}: expected an object")
     name, algorithm, digest = value.get("name"), value.get("algorithm"), value.get("digest")

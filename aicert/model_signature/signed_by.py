@@ -1,10 +1,10 @@
-"""`signed-by` of a lockfile: the key that an input's own model signature must verify with.
+"""`signed-by` in a lockfile: the key with which an input's own model signature must verify.
 
 The key itself stands in the lockfile (`CURVE:HEX`, its compressed point), and the signature is the
 file `model.sig` of the input: a machine needs nothing else to decide (docs/adr/0009-signed-by.md).
-Every file of the input must be one that was signed, under its path and with its digest. Which of
-the signed files an input has is the lockfile's word. Only whole files by SHA-256 count, and ECDSA
-over the envelope's encoding. Certificates are not read.
+Every file of the input must have been signed, under its path and with its digest. An input need not
+have all of the signed files: that is for the lockfile to say. Only whole files with SHA-256 count,
+and ECDSA over the envelope's encoding. Certificates are not read.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ CURVES: dict[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]] = {
 
 
 def key_text(key: ec.EllipticCurvePublicKey) -> str:
-    """The key as a lockfile has it."""
+    """The key, as a lockfile writes it."""
     for name, (curve, _) in CURVES.items():
         if curve.name == key.curve.name:
             encoding, form = serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
@@ -39,7 +39,7 @@ def key_text(key: ec.EllipticCurvePublicKey) -> str:
 def check(signed_by: str, files: Mapping[str, str], signature: StrPath) -> None:
     """Raise EvidenceError unless that key signed every one of `files` (path → SHA-256 hex).
 
-    `signature`: where the input's file `model.sig` lies, if `files` has it.
+    `signature`: the path of the input's file `model.sig`, if `files` has it.
     """
     if SIGNATURE not in files:
         raise EvidenceError(
@@ -57,7 +57,7 @@ def check(signed_by: str, files: Mapping[str, str], signature: StrPath) -> None:
 
 
 def _signed_files(signed_by: str, data: bytes, files: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each of `files` with the digest that was signed for it."""
+    """Each of `files` with its signed digest."""
     bundle = parse(data)
     name, _, point = signed_by.partition(":")
     curve, algorithm = CURVES[name]

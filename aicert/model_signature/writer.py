@@ -2,8 +2,8 @@
 
 A Sigstore bundle v0.3 with a DSSE envelope of an in-toto Statement v1; method `files`, SHA-256,
 resources sorted by code point of the name (docs/spec/model-signature.md). The subject's digest
-covers no names, so a model is never referred to by it. Reading signatures, ours and others', is the
-work of `aicert.model_signature.reader`, verifying a directory that of `aicert.signing`.
+covers no names, so a model is never referred to by it. `aicert.model_signature.reader` reads
+signatures, ours and others'; `aicert.signing` verifies a directory.
 """
 
 import hashlib
@@ -26,7 +26,8 @@ MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 def statement(name: str, files: Mapping[str, str], ignored: Iterable[str] = ()) -> bytes:
     """The statement over `files` (path → SHA-256 hex) of the model called `name`.
 
-    `ignored`: names that a verifier shall not miss; what `files` has of them is not left out.
+    `ignored`: names that a verifier does not miss if they are absent; those in `files` are signed
+    all the same.
     """
     if not files:
         raise EvidenceError("a model without files cannot be signed")
@@ -60,7 +61,7 @@ def statement(name: str, files: Mapping[str, str], ignored: Iterable[str] = ()) 
 
 
 def _has(paths: Sequence[str], name: str) -> bool:
-    """Whether the sorted `paths` have `name`, or what lies below it."""
+    """Whether the sorted `paths` hold `name`, or something below it."""
     below = f"{name}/"
     return any(
         path == name or path.startswith(below)
@@ -70,7 +71,7 @@ def _has(paths: Sequence[str], name: str) -> bool:
 
 
 def subject_digest(digests: Iterable[str]) -> str:
-    """SHA-256 over the raw digests in their order: what the format calls the model's digest."""
+    """SHA-256 over the raw digests in order: what the format calls the model's digest."""
     return hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
 
 

@@ -1,10 +1,10 @@
-"""Rows: what a training learns from, in one canonical form (docs/spec/records.md).
+"""Rows, which a training learns from, in one canonical form (docs/spec/records.md).
 
 Machine, `aicert records` and `./doit add` share this room. It imports errors, digests and strict
-JSON, pyarrow only in `parquet` and when a file needs it; but for the command line nothing else in
-`aicert` imports it.
+JSON; `parquet` imports pyarrow when a file needs it. In `aicert`, only the command line imports
+this room.
 
-How rows come to a trainer, by whoever runs it:
+How whoever runs a trainer gives it rows:
 
 1. `select.choose(paths, data_files)` -> `{split: [path, …]}`.
 2. For each split a child, `python -m aicert.records.convert OUT`, gets

@@ -8,7 +8,7 @@ from aicert.records.errors import RowRefused, quoted
 from aicert.records.grammar import oversize
 from aicert.records.schema import ListOf, Schema, StructOf, Type
 
-# Beyond it a float does not hold every integer.
+# Above this, floats cannot hold every integer.
 MAX_EXACT = 2**53
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
@@ -18,7 +18,7 @@ Fit = Callable[[Any], object]
 
 
 def line_writer(schema: Schema) -> Callable[[Mapping[str, object]], bytes]:
-    """What writes one row whose values were found to fit `schema`, with its line feed."""
+    """A function that writes one row, whose values fit `schema`, with its line feed."""
     fit = _fit_struct(schema.columns)
 
     def write(row: Mapping[str, object]) -> bytes:
@@ -39,7 +39,7 @@ def line_writer(schema: Schema) -> Callable[[Mapping[str, object]], bytes]:
 
 
 def _fit(kind: Type, name: str) -> Fit | None:
-    """What brings a value into form; None if it is in form as it is."""
+    """A function that brings a value into form; None if every value of this type already is."""
     if kind == "float":
         return lambda value: _as_float(value, name)
     if isinstance(kind, ListOf):
@@ -60,7 +60,7 @@ def _fit_struct(fields: tuple[tuple[str, Type], ...]) -> Fit:
     def fit_struct(value: Mapping[str, object]) -> object:
         if not value.keys() <= missing.keys():
             raise RowRefused("its columns differ from those of the first reading")
-        # Not name by name: rows that share few of many columns are nearly all nulls.
+        # Not name by name: rows that have few of many columns would be nearly all nulls.
         row: dict[str, object] = {**missing, **value}
         for name, fit in fits:
             row[name] = fit(row[name])

@@ -1,15 +1,15 @@
 """The converter: `python -m aicert.records.convert OUT < request`, a program of its own.
 
-It runs where hostile bytes may do no harm: no network, no TPM, nothing to write to but OUT. The
+It runs where hostile bytes can do no harm: no network, no TPM, and only OUT to write to. The
 request is JSON: `{"files": [PATH, …], "root": DIR, "scratch": BYTES}`; the files are below DIR, in
-the order of their rows, and the copy may take so many bytes. OUT, an empty directory, gets
+the order of their rows, and the copy may take BYTES bytes. OUT, an empty directory, gets
 
-- `facts.json`: `outcome.read` reads it, and raises what it refuses;
+- `facts.json`: `outcome.read` reads it, and raises the refusal that it holds;
 - `schema.json`: the columns;
 - `rows.jsonl`: the canonical rows, unless the files are canonical already (`inPlace`).
 
-Exit code 0, or 2 where rows were refused. Nothing that it says is believed: who starts it gives
-every byte to the strict reader (`reader`).
+Exit code 0, or 2 if rows were refused. Nothing that it says is believed: its parent passes every
+byte to the strict reader (`reader`).
 """
 
 import json
@@ -30,21 +30,22 @@ from aicert.records.source import Source
 # A hundred thousand paths of some hundred bytes each.
 MAX_REQUEST = 1 << 24
 MAX_FILES = 50_000
-# Rows are counted up to so many times what scratch can hold: a small file may stand for many.
+# Rows are counted up to this many times what scratch can hold: a small file may unpack to many
+# rows.
 COUNTED = 16
 ROWS, SCHEMA, FACTS = "rows.jsonl", "schema.json", "facts.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is to be converted: `files` below `root`, into at most `scratch` bytes."""
+    """A request to convert `files` below `root` into at most `scratch` bytes."""
 
     root: str
     files: tuple[str, ...]
     scratch: int
 
     def emit(self) -> bytes:
-        """As `convert` reads it from its standard input."""
+        """The form in which `convert` reads it from its standard input."""
         return json.dumps(
             {"files": list(self.files), "root": self.root, "scratch": self.scratch}
         ).encode()
@@ -64,14 +65,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Files whose columns are known."""
+    """Files, and their columns."""
 
     sources: tuple[Source, ...]
     schema: Schema
     in_place: bool
 
     def facts(self) -> dict[str, object]:
-        """What `facts.json` says."""
+        """The content of `facts.json`."""
         files = [
             {
                 "form": source.form.form,
@@ -91,7 +92,7 @@ class Selection:
 
 
 def learn(root: Path, files: Sequence[str]) -> Selection:
-    """Read all files once: which columns they have, and whether they are canonical."""
+    """Read all files once, to learn their columns and whether they are canonical."""
     sources = tuple(Source(root, name) for name in files)
     columns = Columns()
     for source in sources:
@@ -109,7 +110,7 @@ def learn(root: Path, files: Sequence[str]) -> Selection:
 def write(selection: Selection, stream: BinaryIO, scratch: int) -> int:
     """Write the canonical rows; returns how many bytes they are.
 
-    Where they need more than `scratch`, says by how much, which takes reading on.
+    If they need more than `scratch`, goes on reading so that the error can say by how much.
     """
     size = 0
     for source in selection.sources:
@@ -134,7 +135,7 @@ def _too_large(selection: Selection, size: int, scratch: int, least: str) -> Row
 
 
 def convert(request: Request, out: Path) -> None:
-    """Convert, as the module says. RowsRefused where rows are not trained on."""
+    """Convert, as the module's docstring says. RowsRefused if rows cannot be trained on."""
     selection = learn(Path(request.root), request.files)
     (out / SCHEMA).write_bytes(selection.schema.emit())
     if not selection.in_place:
@@ -146,7 +147,7 @@ def convert(request: Request, out: Path) -> None:
 def main(arguments: Sequence[str]) -> int:
     """The program."""
     (out,) = map(Path, arguments)
-    # The one place that there is to write to.
+    # The only place that can be written to.
     tempfile.tempdir = str(out)
     try:
         convert(Request.parse(sys.stdin.buffer.read(MAX_REQUEST + 1)), out)

@@ -1,8 +1,8 @@
 """CSV as a source of rows (RFC 4180): UTF-8, commas, double quotes, names in the first line.
 
-CSV has no types. A column is of integers, floats or booleans if each of its values is written
-exactly as we would write it, so that none loses a character; else it is text as it stands. A field
-with nothing in it is null; words such as `NA` are words.
+CSV has no types. A column holds integers, floats or booleans if each of its values is written
+exactly as we would write it, so that no character is lost; otherwise it is text. An empty field is
+null; words such as `NA` are words.
 """
 
 import csv
@@ -98,14 +98,14 @@ def _names(record: list[str]) -> tuple[str, ...]:
 
 
 def _kind(able: frozenset[str] | None) -> Scalar:
-    """What a column is whose values can all be `able`; None if there is no value."""
+    """The type of a column whose values can all be `able`; None if there is no value."""
     if able is None:
         return "null"
     return next((kind for kind in _CANDIDATES if kind in able), "string")
 
 
 def _able(value: str) -> frozenset[str]:
-    """What `value` can be without losing a character, beside text."""
+    """The types, beside text, that `value` can have without losing a character."""
     if value in _BOOLS:
         return frozenset(("bool",))
     if _INTEGER.fullmatch(value):

@@ -1,13 +1,13 @@
-"""Why rows are refused: always a file, where one is to blame a row, and a reason."""
+"""Why rows are refused: always a file and a reason, and the row if one is to blame."""
 
 from aicert.errors import LockError
 
-# What a message quotes of a name or a value of somebody else's.
+# How much a message quotes of a name or value that somebody else chose.
 QUOTED = 80
 
 
 class RowsRefused(LockError):  # noqa: N818 - it says what happened to the rows
-    """Rows that are not trained on. `row` counts from 1; None if the whole file is meant."""
+    """Rows that cannot be trained on. `row` counts from 1; None if the whole file is meant."""
 
     def __init__(
         self, file: str, reason: str, *, row: int | None = None, hint: str | None = None
@@ -20,7 +20,7 @@ class RowsRefused(LockError):  # noqa: N818 - it says what happened to the rows
 
 
 class RowRefused(LockError):  # noqa: N818 - it says what happened to the row
-    """The same, where only the row is at hand: who knows file and number adds them (`at`)."""
+    """The same, from code that knows only the row; `at` adds file and number."""
 
     def __init__(self, reason: str, *, hint: str | None = None) -> None:
         super().__init__(reason, hint=hint)
@@ -31,5 +31,5 @@ class RowRefused(LockError):  # noqa: N818 - it says what happened to the row
 
 
 def quoted(text: str) -> str:
-    """A name or value of somebody else's, short and in ASCII."""
+    """A name or value that somebody else chose, short and in ASCII."""
     return f"{text[:QUOTED]!a}"

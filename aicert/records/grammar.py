@@ -2,14 +2,14 @@
 
 A line is canonical if it is what `json.dumps(row, ensure_ascii=False, separators=(",", ":"),
 allow_nan=False)` writes of a row that has exactly the schema's columns, and a line feed. So each
-value has one form, and the form of a line can be matched without building anything: memory is that
-of the bytes, no nesting recurses, and no reader's leniency decides.
+value has one form, and a line can be matched without building anything: it needs no more memory
+than its bytes, nesting does not recurse, and no lenient parser has a say.
 
-Four looks at a block of lines. No byte below 32 but the line feed that ends a line. Escaped quotes
-and backslashes are replaced by as many bytes 127, so that strings have no quote inside; a backslash
-that is left begins one of the other escapes that are written. Then the structure. Then what is no
-matter of form: UTF-8, that an integer fits 64 bits, and that a float is the shortest text that
-gives it.
+A block of lines is looked at four times. No byte below 32 but the line feed that ends a line.
+Escaped quotes and backslashes are replaced by as many bytes 127, so that strings have no quote
+inside; any backslash left begins one of the other escapes. Then the structure. Then what a pattern
+cannot say: UTF-8, that an integer fits 64 bits, and that a float is the shortest text that gives
+it.
 """
 
 import json
@@ -19,21 +19,21 @@ from collections.abc import Iterator
 from aicert.records.schema import ListOf, Schema, StructOf, Type
 
 MAX_INT = 2**63 - 1
-# The longest line; a book is a megabyte.
+# The longest line; a book has a megabyte.
 MAX_LINE = 16 << 20
 # Commas and opening brackets on a line: each may be a value that takes a parser 150 bytes.
 MAX_PARTS = 1 << 20
 _CONTROLS = bytes(range(32))
-# Pairs of backslashes first: then each one left begins an escape. 127 stands in no name and in no
-# structure, so what is replaced outside a string matches nothing; nor does a backslash there.
+# Pairs of backslashes first: then each backslash left begins an escape. No name and no structure
+# holds a 127, so a replacement outside a string matches nothing; nor does a backslash there.
 PAIR = re.compile(rb'(\\[\\"])')
 _NEUTRAL = b"\x7f\x7f"
-# A search for both is quicker where they are few, as the beginning tells. It takes many times the
-# memory of a line that is full of them.
+# One search for both is quicker if there are few of them, which the beginning of the block shows.
+# On a line full of them it takes many times the line's memory.
 _MOST_AT_ONCE = 1 << 20
 _BEGINNING = 1 << 12
 _NO_ESCAPE = re.compile(rb"\\(?![nrtbf]|u00(?:0[0-7bef]|1[0-9a-f]))")
-# Nor half of a surrogate pair, which stands for no character.
+# Nor half of a surrogate pair, which is not a character.
 _NO_JSON_ESCAPE = re.compile(
     rb"\\(?![nrtbf/]|u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]|[dD][0-7])[0-9a-fA-F]{2}"
     rb"|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -72,13 +72,13 @@ class Grammar:
         self._has_ints = "int" in leaves
 
     def count(self, lines: bytes) -> int | None:
-        """How many rows `lines` are, which begin alike; None where one is not canonical."""
+        """The number of rows in `lines`, if they all begin alike; None if one is not canonical."""
         head = self._head.match(lines)
         if head is None:
             return None
-        # All line feeds but the last are followed by the head of a row, and there is no other
-        # control character, if these are as many. In a string no head can be: its quote would end
-        # the string, and no name begins with what may come after one.
+        # If the counts agree, the head of a row follows every line feed except the last, and there
+        # is no other control character. A string cannot hold a head: its quote would end the
+        # string, and no name begins with what may follow a string.
         rows = lines.count(b"\n" + head[0]) + 1
         if len(lines.translate(None, _CONTROLS)) + rows != len(lines):
             return None
@@ -92,9 +92,10 @@ class Grammar:
         return rows if self._are_numbers(neutral) else None
 
     def prefix(self, block: bytes) -> tuple[int, int]:
-        """How many rows, and bytes, of `block`, which is whole lines, are canonical from its start.
+        """How many rows, and bytes, at the start of `block`, which holds whole lines, are
+        canonical.
 
-        What follows them begins with a line that is none.
+        The rest begins with a line that is not.
         """
         rows = good = 0
         end = bad = len(block)
@@ -104,7 +105,7 @@ class Grammar:
                 bad = end
             else:
                 rows, good = rows + count, end
-            # Half of the lines that are left, by their bytes.
+            # Half of the remaining lines, by their bytes.
             middle = (good + bad) // 2
             end = block.find(b"\n", middle, bad - 1) + 1 or block.rfind(b"\n", good, middle) + 1
         return rows, good
@@ -133,7 +134,7 @@ def _without_quotes_inside(lines: bytes) -> bytes:
 
 
 def is_full_of_escapes(lines: bytes) -> bool:
-    """Whether there are so many that it is quicker to replace each kind by itself."""
+    """Whether there are so many that replacing each kind by itself is quicker."""
     return lines.count(b"\\", 0, _BEGINNING) > _BEGINNING >> 6
 
 
@@ -170,7 +171,7 @@ class _Form:
         if isinstance(kind, StructOf):
             form = self._object(kind.fields)
         elif isinstance(kind, ListOf):
-            # A comma comes before an item and not before the end.
+            # A comma is followed by an item, never by the end.
             space = self._space
             item = self._value(kind.item) + space
             form = rb"\[" + space + rb"(?:" + item + rb"(?:," + space + rb"(?!\])|(?=\])))*+\]"

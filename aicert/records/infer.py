@@ -1,8 +1,8 @@
-"""The schema of rows that say none: what their values have in common.
+"""The schema of rows that come without one: what their values have in common.
 
-Columns and fields stand in the order in which the rows bring them. Absent and null are one.
-Integers and floats in one column are floats; any other two kinds are refused, as is a column that
-somebody would have to guess.
+Columns and fields are in the order in which rows first have them. Absent and null are the same.
+Integers and floats in one column are floats; any other mix is refused, as is a column whose type
+would have to be guessed.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _NUMBERS = {"int", "float"}
 
 
 class Columns:
-    """What is known of the columns so far. `changes` counts what each look added."""
+    """What is known about the columns so far. `changes` counts the changes to it."""
 
     def __init__(self) -> None:
         self.changes = 0
@@ -43,12 +43,12 @@ class Columns:
     def absorb_text(self, kinds: Mapping[str, Scalar]) -> None:
         """Widen the columns by those of a file without types, whose values can be these kinds.
 
-        Where two such files differ, the column is text: each has the text of its values.
+        If two such files differ, the column is text, and each value is its own text.
         """
         self._root.absorb_text(kinds)
 
     def schema(self) -> Schema:
-        """The columns as they are now; RowRefused where there are none."""
+        """The columns as they are now; RowRefused if there are none."""
         root = self._root.type()
         return Schema(root.fields if isinstance(root, StructOf) else ())
 

@@ -1,4 +1,4 @@
-"""Lines of JSON: what is canonical already is taken as it is, and the rest parsed row by row."""
+"""Lines of JSON: canonical lines are taken as they are, the rest is parsed row by row."""
 
 import json
 import re
@@ -12,27 +12,27 @@ from aicert.records.infer import Columns
 from aicert.records.jsonrows import parse_row
 from aicert.records.schema import Schema
 
-# What stands for two escapes that a search for quotes would stumble over: no JSON has these bytes.
+# Placeholders for two escapes that a search for quotes would stumble over: no JSON has these bytes.
 _MARKS = {b"\x00": rb"\\", b"\x01": rb"\""}
-# Escapes that are needless, or that the canonical form writes in another way. It begins with a
-# backslash, which a search finds quickly.
+# Escapes that are needless, or that the canonical form writes differently. The pattern begins with
+# a backslash, which a search finds quickly.
 _ESCAPES = re.compile(rb"(\\(?:u[0-9a-fA-F]{4}|/)(?:\\(?:u[0-9a-fA-F]{4}|/))*+)")
-# Space, but between two parts of a number or a word, where some stays for the parser to refuse.
+# Space, except between two parts of a number or a word, where some stays for the parser to refuse.
 _SPACE = re.compile(rb"(?<![-+.\w])[ \t\r]++|[ \t\r]++(?![-+.\w])")
 _WORD = b"-+._0123456789" + b"abcdefghijklmnopqrstuvwxyz" + b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SPACE_OR_WORD = bytes.maketrans(b"\t\r" + _WORD, b"  " + b"w" * len(_WORD))
 _BLANK = re.compile(rb"(?:[ \t\r]*+\n)++")
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _LEAST = 1 << 6
-# Lines that are kept to be looked at again; each schema begins with some.
+# How many lines are kept to be looked at again; each schema begins with some.
 _MOST_PARSED = 100
 _MOST = 1 << 18
-# The parts of more than that take too much memory, and the parser reads it.
+# More commas and brackets would take too much memory when split; the parser reads such lines.
 _MOST_SQUEEZED = 1 << 20
 
 
 def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Blocks of whole lines; the last one gets a line feed where it has none."""
+    """Blocks of whole lines; the last line gets a line feed if it has none."""
     rest: list[bytes] = []
     size = 0
     for block in blocks:
@@ -50,7 +50,7 @@ def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matched:
-    """From `start` on all lines match `schema`, some only loosely if `squeeze`."""
+    """From `start` on, all lines match `schema`; if `squeeze`, some match only loosely."""
 
     schema: Schema
     start: int
@@ -60,8 +60,8 @@ class Matched:
 class LineReader:
     """The lines of one source, in two passes: `learn` widens columns, `rows` writes rows.
 
-    `row` is the number of the row that was read last, for whoever has to name it. `matched`, once
-    learned, is given to the second pass.
+    `row` is the number of the row that was read last, for error messages. `matched`, once learned,
+    is given to the second pass.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class LineReader:
         self.matched: Matched | None = None
         self._squeeze = False
         self._window = _LEAST
-        # What is known of whether the lines are canonical (`is_canonical`).
+        # Whether the lines are canonical, as far as is known (`is_canonical`).
         self._plain = True
         self._matched_at: set[int] = set()
         self._parsed: list[bytes] = []
@@ -98,7 +98,7 @@ class LineReader:
                     grammar, loose, quiet = None, None, 0
                 elif grammar is None:
                     quiet += 1
-                    # To make a grammar costs about as much as to read some rows.
+                    # Making a grammar costs about as much as reading some rows.
                     if quiet * 8 >= columns.nodes and self.row:
                         grammar = Grammar(columns.schema())
             start += len(block)
@@ -119,9 +119,9 @@ class LineReader:
             self._plain = False
 
     def is_canonical(self, columns: Columns, grammar: Grammar) -> bool | None:
-        """Whether the lines are canonical as they stand, for `columns` as they now are.
+        """Whether the lines are canonical as they are, for the present `columns`.
 
-        None if that takes reading them again.
+        None if only reading them again can tell.
         """
         if self._squeeze:
             return False
@@ -138,7 +138,7 @@ class LineReader:
         for block in whole_lines(blocks):
             at = 0
             while at < len(block):
-                # What matched needs no second look: the strict reader gives it one.
+                # Lines that matched need no second look here: the strict reader takes one.
                 if matched is not None and start + at >= matched.start:
                     yield squeezed(block[at:]) if matched.squeeze else block[at:]
                     break
@@ -162,8 +162,8 @@ class LineReader:
     def _canonical(
         self, block: bytes, at: int, grammar: Grammar, loose: Grammar | None = None
     ) -> tuple[bytes, int]:
-        """As many rows as stand at `at`, in canonical form, if it takes no parser to give it to
-        them; and where they end. With `loose` they may keep their spaces and escapes.
+        """The rows that begin at `at`, in canonical form, as many as need no parser; and where they
+        end. With `loose` they may keep their spaces and escapes.
         """
         parts = []
         while at < len(block):
@@ -195,7 +195,7 @@ class LineReader:
 
 
 def _written(escapes: bytes) -> bytes:
-    """Escapes in their one form, or as they are where they have none."""
+    """Escapes in their one form, or unchanged if they have none."""
     try:
         halves = escapes.replace(rb"\/", b"/").decode("raw-unicode-escape")
         text = halves.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
@@ -205,14 +205,16 @@ def _written(escapes: bytes) -> bytes:
 
 
 def _all_written(escapes: list[bytes]) -> list[bytes]:
-    # All at once, with the rarest character between them that has a short form.
+    # All at once, separated by the rarest character that has a short form.
     written = _written(b"\b".join(escapes)).split(rb"\b")
-    # If it was in them too, or one has no form: one by one.
+    # One by one, if that character was in them too or one of them has no form.
     return written if len(written) == len(escapes) else [*map(_written, escapes)]
 
 
 def squeezed(lines: bytes) -> bytes:
-    """`lines` without spaces and escapes that mean nothing in JSON. What is no JSON stays none."""
+    """`lines` without spaces and escapes that mean nothing in JSON. What is not JSON does not
+    become JSON.
+    """
     if len(lines) > _MOST_SQUEEZED or any(mark in lines for mark in _MARKS):
         return lines
     if is_full_of_escapes(lines):
@@ -225,7 +227,7 @@ def squeezed(lines: bytes) -> bytes:
     kept = PAIR.split(lines)
     if len(kept) == 1:
         return _squeezed(lines)
-    # The marks are as many afterwards, and in their order.
+    # Afterwards there are as many marks, in the same order.
     (mark, *_) = _MARKS
     kept[::2] = _squeezed(mark.join(kept[::2])).split(mark)
     return b"".join(kept)
@@ -241,7 +243,7 @@ def _squeezed(neutral: bytes) -> bytes:
         structure = structure.translate(None, b" \t\r")
     parts[::2] = structure.split(b'"')
     text = b'"'.join(parts)
-    # Outside of strings an escape has to stay for the parser to refuse.
+    # Outside strings an escape has to stay, for the parser to refuse.
     if b"\\" not in text or b"\\" in structure:
         return text
     pieces = _ESCAPES.split(text)
@@ -251,7 +253,7 @@ def _squeezed(neutral: bytes) -> bytes:
 
 
 def _line(block: bytes, at: int) -> tuple[bytes, int]:
-    """The line at `at` and where it ends; lines of nothing but spaces are one, of nothing."""
+    """The line at `at` and where it ends; a series of blank lines counts as one empty line."""
     blank = _BLANK.match(block, at)
     if blank is not None:
         return b"", blank.end()

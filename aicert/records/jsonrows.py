@@ -50,7 +50,9 @@ def decoded(data: bytes) -> str:
 
 
 def as_text(data: bytes) -> str:
-    """Bytes as text that people write: what holds a NUL is an archive or another program's file."""
+    """Bytes as text that people write: anything with a NUL is an archive or another program's
+    file.
+    """
     text = decoded(data)
     if "\0" in text:
         raise RowRefused("it holds a zero byte, so it is not text, and archives are not unpacked")
@@ -64,7 +66,7 @@ def array_rows(blocks: Iterator[bytes], most: int) -> Iterator[dict[str, object]
 
 
 class IncompleteError(RowRefused):
-    """No JSON as far as it was read."""
+    """Not JSON, as far as it was read."""
 
 
 class _ArrayReader:
@@ -95,7 +97,8 @@ class _ArrayReader:
                 value, self._at = parse_value(self._text, self._at)
                 return value
             except IncompleteError:
-                # Twice as much each time, so that long rows cost no more than they are long.
+                # Twice as much each time, so that the cost of a long row is proportional to its
+                # length.
                 wanted = 2 * (len(self._text) - self._at)
                 if wanted > 2 * self._most:
                     raise RowRefused(f"longer than {self._most} characters") from None
@@ -103,7 +106,7 @@ class _ArrayReader:
                     raise
 
     def _check_parts(self) -> None:
-        """What is read at once is less than two rows, once a row is long."""
+        """Less than two rows are read at once if rows are long."""
         if len(self._text) - self._at <= MAX_PARTS:
             return
         parts = sum(self._text.count(part, self._at) for part in ",[{")
@@ -111,7 +114,7 @@ class _ArrayReader:
             raise RowRefused(f"longer than {MAX_PARTS} commas and brackets")
 
     def _peek(self) -> str:
-        """The next character that is no white space; nothing at the end."""
+        """The next character that is not white space; empty at the end."""
         while True:
             self._at = cast("re.Match[str]", _SPACE.match(self._text, self._at)).end()
             if self._at < len(self._text) or not self._more(0):
@@ -123,7 +126,9 @@ class _ArrayReader:
         self._at += 1
 
     def _more(self, wanted: int) -> bool:
-        """Read on until `wanted` characters are at hand; whether there was something."""
+        """Read on until there are `wanted` characters; returns whether there was anything to
+        read.
+        """
         parts = [self._text[self._at :]]
         length = len(parts[0])
         self._at = 0
@@ -141,7 +146,7 @@ class _ArrayReader:
 
 
 def _split_utf8(data: bytes) -> tuple[str, bytes]:
-    """The whole characters of `data`, and the bytes of one that is not whole."""
+    """The whole characters of `data`, and the bytes of an incomplete one."""
     try:
         return data.decode("utf-8"), b""
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""A file of JSON: lines of objects or one array of them, whichever it begins as."""
+"""A file of JSON: lines of objects or one array of them, as its beginning shows."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -34,7 +34,7 @@ class JsonReader:
 
     @property
     def matched(self) -> Matched | None:
-        """What was learned of where lines match (`LineReader`)."""
+        """What was learned about where lines match (`LineReader`)."""
         return self._lines.matched
 
     @matched.setter
@@ -51,7 +51,9 @@ class JsonReader:
             self._lines.learn(blocks, columns)
 
     def is_canonical(self, columns: Columns, grammar: Grammar) -> bool | None:
-        """Whether the file is canonical as it stands, once it was learned from; None: read it."""
+        """Whether the file is canonical as it is, once it was learned from; None if it has to be
+        read.
+        """
         return False if self._is_array else self._lines.is_canonical(columns, grammar)
 
     def rows(self, schema: Schema) -> Iterator[bytes]:
@@ -63,7 +65,7 @@ class JsonReader:
             yield from self._lines.rows(blocks, schema)
 
     def _array(self, blocks: Iterator[bytes]) -> Iterator[dict[str, object]]:
-        # A row is counted when it is asked for, so that one that cannot be read has its number.
+        # A row is counted before it is read, so that one that cannot be read has its number.
         rows = array_rows(blocks, MAX_LINE)
         while True:
             self.row += 1
@@ -75,21 +77,21 @@ class JsonReader:
 
 
 def without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """`blocks` without the mark that a text may begin with."""
+    """`blocks` without a byte order mark at the beginning."""
     head = b""
     for block in blocks:
         head += block
         if len(head) >= len(MARK):
             break
     head = head.removeprefix(MARK)
-    # A block of nothing would be the end.
+    # An empty block would mean the end.
     if head:
         yield head
     yield from blocks
 
 
 def _look(blocks: Iterator[bytes]) -> tuple[bool, Iterator[bytes]]:
-    """Whether an array begins here, and the same blocks."""
+    """Whether an array begins here, and the blocks unchanged."""
     space: list[bytes] = []
     size = 0
     for block in blocks:

@@ -1,4 +1,4 @@
-"""What a converter left behind, read as the bytes of somebody else that they are."""
+"""What a converter left behind, read as untrusted bytes."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from aicert.records.errors import RowsRefused
 from aicert.records.schema import MAX_BYTES, Schema
 
 MAX_FACTS = 1 << 24
-# Of what is shown to people.
+# The most that is shown to people.
 MAX_REASON = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOutcome:
-    """One source file: how many rows it gave, and how many of its bytes no row shows."""
+    """One source file: how many rows it gave, and how many of its bytes are in no row."""
 
     path: str
     form: str
@@ -30,7 +30,7 @@ class FileOutcome:
 class Outcome:
     """What a converter says. `in_place`: the files are the canonical rows, and there is no copy.
 
-    `rows` has to be what the strict reader then counts.
+    The strict reader must then count exactly `rows` rows.
     """
 
     schema: Schema
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def read(out: Path, files: tuple[str, ...]) -> Outcome:
-    """Read what a converter of `files` left in `out`; raises what it refused."""
+    """Read what a converter of `files` left in `out`; raises its refusal, if there is one."""
     facts = read_bounded(out / FACTS, MAX_FACTS, "facts of the row converter")
     fields = Fields(loads(facts, what="facts of the row converter", max_bytes=MAX_FACTS), "facts")
     if fields.has("refused"):

@@ -1,8 +1,8 @@
 """gzip and zstd, unpacked in bounded memory, with nothing beside the rows.
 
-What a decompressor would pass over in silence is refused: bytes after the last member or frame,
+Whatever a decompressor would skip silently is refused: bytes after the last member or frame,
 comments and fields of a gzip header (RFC 1952, 2.3.1), skippable zstd frames (RFC 8878, 3.1.2).
-Several members or frames are one file, as `cat` of two makes it.
+Several members or frames make one file, as with `cat`.
 """
 
 import zlib
@@ -14,20 +14,22 @@ from aicert.records.errors import RowRefused
 from aicert.records.forms import Packing
 
 BLOCK = 1 << 18
-# Rows pack to a tenth; what packs to less than a thousandth is a bomb, from this size on.
+# Rows shrink to a tenth; a file that shrank to less than a thousandth is a bomb, from this size on.
 MAX_RATIO = 1000
 ALWAYS_ALLOWED = 1 << 30
 _GZIP = 16 + zlib.MAX_WBITS
-# RFC 1952: the flag that there is a name. Text and nothing are the others that hide no bytes.
+# RFC 1952: the flag for a name. Besides, only no flag at all and the flag for text hide no bytes.
 _GZIP_FLAGS = {0, 1, 8, 9}
 _ZSTD_MAGIC = (0xFD2FB528).to_bytes(4, "little")
 _ZSTD_MAX_BLOCK = 1 << 17
-# As much as decoders allow themselves when nobody asks.
+# What decoders allow themselves by default.
 _ZSTD_MAX_WINDOW = 1 << 27
 
 
 def unpacked(file: BinaryIO, packing: Packing) -> Iterator[bytes]:
-    """What a packed file holds, in blocks; RowRefused where it is not whole and alone."""
+    """What a packed file holds, in blocks; RowRefused if it is incomplete or something else is in
+    it.
+    """
     blocks = _gunzip(file) if packing == "gzip" else _unzstd(file)
     size = file.seek(0, 2)
     file.seek(0)
@@ -78,7 +80,7 @@ def _unzstd(file: BinaryIO) -> Iterator[bytes]:
 
 
 def check_frames(file: BinaryIO) -> int:
-    """Walk a file's frames (RFC 8878, 3.1.1); how many there are."""
+    """Walk a file's frames (RFC 8878, 3.1.1); returns their number."""
     frames = 0
     while magic := file.read(4):
         if magic != _ZSTD_MAGIC:
@@ -96,7 +98,7 @@ def _check_frame(file: BinaryIO) -> None:
     if descriptor & 3:
         raise RowRefused("its zstd frame needs a dictionary")
     window = 0 if single else _exactly(file, 1)[0]
-    # The field of the content's size: 0 bytes (1 if single), 2, 4 or 8.
+    # The field with the content's size: 0 bytes (1 if single), 2, 4 or 8.
     size_bytes = (1 if single else 0, 2, 4, 8)[descriptor >> 6]
     size = int.from_bytes(_exactly(file, size_bytes), "little")
     window_size = size if single else (1 << 10 + (window >> 3)) // 8 * (8 + (window & 7))

@@ -1,8 +1,8 @@
-"""Parquet as a source of rows. pyarrow reads it; `parquet_layout` says that nothing is left over.
+"""Parquet as a source of rows. pyarrow reads it; `parquet_layout` checks that nothing is left over.
 
-A column is what its Arrow type is: metadata of other libraries, which would make an image or a
-sound of it, is not looked at. Types that have no value in canonical rows are refused. A value of a
-dictionary that no row of its row group shows counts as unread.
+Only a column's Arrow type counts: other libraries' metadata, which would turn it into an image or a
+sound, is ignored. Types without a form in canonical rows are refused. A dictionary value that no
+row of its row group uses counts as unread.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from aicert.records.infer import Columns
 from aicert.records.parquet_layout import DictionaryPage, RowGroup, layout
 from aicert.records.schema import MAX_DEPTH, ListOf, Schema, StructOf, Type
 
-# Of what a batch holds, roughly.
+# The size of a batch, roughly.
 _BATCH = 4 << 20
 _MOST_ROWS = 4096
 _BUFFER = 1 << 20
@@ -33,7 +33,7 @@ class ParquetReader:
         parquet = pyarrow(".parquet", "pyarrow.parquet")
         file.seek(0)
         try:
-            # Pages are read as they are needed, not row groups at once.
+            # Pages are read as they are needed, not whole row groups at once.
             self._parquet = parquet.ParquetFile(
                 file, pre_buffer=False, buffer_size=_BUFFER, arrow_extensions_enabled=False
             )
@@ -42,7 +42,7 @@ class ParquetReader:
             raise RowRefused(f"not Parquet: {error}") from None
 
     def learn(self, columns: Columns) -> None:
-        """Widen `columns` by the file's, and count what no row shows."""
+        """Widen `columns` by the file's, and count the bytes that are in no row."""
         columns.absorb_schema(
             Schema(tuple((field.name, _type(field.type, field.name)) for field in self._fields))
         )
@@ -67,7 +67,7 @@ class ParquetReader:
                 yield b"".join(lines)
 
     def _values(self, column: Any, name: str) -> list[object]:
-        """A column's values; `row` is moved to the first that is refused."""
+        """A column's values; `row` becomes the number of the first refused one."""
         try:
             plain = column.cast(_plain(self._arrow, column.type))
             plain.validate(full=True)
@@ -99,7 +99,7 @@ class ParquetReader:
             raise RowRefused(f"its rows cannot be read: {error}") from None
 
     def _count_unread(self, number: int, group: RowGroup) -> None:
-        """Count the bytes of dictionary values that no row shows."""
+        """Count the bytes of dictionary values that no row uses."""
         unseen = {
             leaf: self._dictionary(chunk.dictionary, leaf)
             for leaf, chunk in enumerate(group.chunks)
@@ -177,7 +177,7 @@ def _seen(arrow: Any, values: Any) -> set[bytes]:
     if _is_text(arrow.types, kind):
         return set(distinct.cast(arrow.large_binary()).to_pylist())
     if arrow.types.is_integer(kind):
-        # Parquet has 32 and 64 bits; what is not signed is kept as its bits.
+        # Parquet has 32 and 64 bits; unsigned numbers are stored as the same bits.
         wide = 8 if kind.bit_width == 64 else 4
         mask = (1 << 8 * wide) - 1
         return {(value & mask).to_bytes(wide, "little") for value in distinct.to_pylist()}

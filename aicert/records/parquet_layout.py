@@ -1,10 +1,10 @@
-"""Where everything in a Parquet file lies, so that nothing lies there that no row shows.
+"""The layout of a Parquet file, checked so that no bytes hide in it.
 
-pyarrow follows offsets and never asks what is beside them. Here the file is walked: magic bytes,
-each column chunk page by page, page indexes and bloom filters, footer. These have to follow on one
-another without a gap or an overlap (Parquet format 2.11, `parquet.thrift`). What they say of
-themselves (headers, statistics, indexes, metadata) is structure and not looked at further; what
-stands in a page behind its last value is not looked for.
+pyarrow follows offsets and ignores everything between them. This module walks the whole file: magic
+bytes, each column chunk page by page, page indexes and bloom filters, footer. They have to follow
+one another without a gap or an overlap (Parquet format 2.11, `parquet.thrift`). Their own structure
+(headers, statistics, indexes, metadata) is not looked at further, nor are bytes in a page after its
+last value.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from aicert.records.thrift import Struct, ThriftReader, integer, struct, structs
 MAGIC = b"PAR1"
 ENCRYPTED = b"PARE"
 MAX_FOOTER = 64 << 20
-# A page is a megabyte, or one value.
+# A page has a megabyte, or one larger value.
 MAX_PAGE = 256 << 20
-# Statistics in a header hold two values.
+# A header's statistics hold two values.
 _MAX_PAGE_HEADER = 1 << 20
 _FIRST_READ = 1 << 10
 # parquet.thrift: CompressionCodec, as pyarrow calls them. LZO and the old LZ4 are read by few.
@@ -30,7 +30,9 @@ _DATA, _INDEX, _DICTIONARY, _DATA_V2 = range(4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DictionaryPage:
-    """The values that a chunk's pages refer to by number, PLAIN in `data` once unpacked."""
+    """The values that a chunk's pages refer to by number; unpacked, `data` has them in PLAIN
+    encoding.
+    """
 
     start: int
     packed: int
@@ -48,7 +50,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowGroup:
-    """Rows that stand together; `chunks` in the order of the leaf columns."""
+    """A row group; `chunks` in the order of the leaf columns."""
 
     rows: int
     unpacked: int
@@ -56,7 +58,7 @@ class RowGroup:
 
 
 def layout(file: BinaryIO) -> tuple[RowGroup, ...]:
-    """Walk the file; RowRefused where something in it is not accounted for."""
+    """Walk the file; RowRefused if something in it is not accounted for."""
     size = file.seek(0, 2)
     footer_start, footer = _footer(file, size)
     walk = _Walk(file, footer_start)
@@ -101,7 +103,7 @@ class _Walk:
         return RowGroup(rows=integer(group, 3), unpacked=integer(group, 2), chunks=chunks)
 
     def check_ranges(self) -> None:
-        """Nothing lies between what was walked, and nothing twice."""
+        """Check that the parts leave no gap and do not overlap."""
         for (_, end), (start, _) in pairwise(sorted(self._ranges)):
             if end < start:
                 raise RowRefused(f"{start - end} bytes from byte {end} on belong to no column")
@@ -115,7 +117,7 @@ class _Walk:
             raise RowRefused("a column is encrypted")
         meta = struct(chunk, 3)
         first = start = integer(meta, 9)
-        # Without any value there may be no data page, which then begins at 0.
+        # Without values there may be no data page; its offset is then 0.
         if 11 in meta and (0 < integer(meta, 11) < first or first == 0):
             start = integer(meta, 11)
         codec = integer(meta, 4)
@@ -154,7 +156,7 @@ class _Walk:
         if 15 in meta:
             self._add(start, start + integer(meta, 15))
             return
-        # Older writers leave the length to the filter's own header.
+        # Older writers give the length only in the filter's own header.
         header, at = self._header(start, self._end)
         self._add(start, at + integer(header, 1))
 

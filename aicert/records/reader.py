@@ -1,7 +1,7 @@
 """The strict reader: checks every byte of canonical rows in bounded memory, and counts them.
 
-Whoever made the rows, a converter in a child of its own or the input itself, is not believed: what
-the trainer reads are lines that this reader has matched (`grammar`), and the digest is of these.
+It does not trust whoever made the rows, be it a converter in a child process or the input itself:
+the trainer reads only lines that this reader has matched (`grammar`), and the digest covers these.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from aicert.records.grammar import MAX_LINE, MAX_PARTS, Grammar, oversize
 from aicert.records.schema import Schema
 
 BLOCK = 1 << 18
-# More than any data set has; what counts them need not be larger than a machine's word.
+# More than any data set has; a counter needs no more than a machine word.
 MAX_ROWS = 10**12
 
 
@@ -37,7 +37,7 @@ class NotCanonical(RowRefused):
 
 
 class Checker:
-    """Rows in blocks of any size, one file after another; `fact` ends it."""
+    """Takes rows in blocks of any size, one file after another; `fact` ends it."""
 
     def __init__(self, schema: Schema) -> None:
         self._grammar = Grammar(schema)
@@ -48,7 +48,7 @@ class Checker:
         self._rest_size = 0
 
     def feed(self, data: bytes) -> None:
-        """Check as many lines as are whole; NotCanonical at the first that is none."""
+        """Check all whole lines; NotCanonical at the first that is not canonical."""
         end = data.rfind(b"\n") + 1
         self._rest.append(data[: end or None])
         self._rest_size += len(self._rest[-1])
@@ -76,18 +76,18 @@ class Checker:
                 raise NotCanonical(row, f"is {reason}")
 
     def end_of_file(self) -> None:
-        """A row cannot go on in the next file."""
+        """A row cannot continue in the next file."""
         if self._rest_size:
             raise NotCanonical(self._rows + 1, "has no line feed at its end")
 
     def fact(self) -> RowsFact:
-        """What was read, when all of it was."""
+        """What was read, once everything was."""
         self.end_of_file()
         return RowsFact(self._rows, self._bytes, Digest("sha256", self._hash.hexdigest()))
 
 
 def check(stream: BinaryIO, schema: Schema) -> RowsFact:
-    """Check a whole stream of canonical rows. NotCanonical says which row is none."""
+    """Check a whole stream of canonical rows. NotCanonical says which row is not canonical."""
     checker = Checker(schema)
     for data in blocks(stream):
         checker.feed(data)
@@ -95,9 +95,9 @@ def check(stream: BinaryIO, schema: Schema) -> RowsFact:
 
 
 def blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """What a stream holds, in blocks."""
-    # Until it has seen that a larger piece of memory was freed, glibc returns it to the system with
-    # each block and takes it again, which costs as much as a look at the block (mallopt(3),
+    """The stream's content, in blocks."""
+    # Until a larger piece of memory has been freed once, glibc returns each block's memory to the
+    # system and takes it again, which costs as much as checking the block (mallopt(3),
     # M_MMAP_THRESHOLD).
     bytes(16 * BLOCK)
     while data := stream.read(BLOCK):

@@ -4,8 +4,8 @@
                 ["from",{"struct":[["name","string"],["page","int"]]}]],"version":1}
 
 The form is JSON without spaces (docs/spec/records.md); `parse` accepts what `emit` gives and
-nothing else. Every value may be null. Column names are short and plain, so that no row writes one
-in two ways.
+nothing else. Every value may be null. Column names are short and plain, so that there is only one
+way to write each.
 """
 
 import json
@@ -24,9 +24,9 @@ MAX_DEPTH = 9
 # Columns and fields together; tables of features of a thousand columns exist.
 MAX_NODES = 4096
 MAX_NAME = 256
-# Of all names together: the grammar spells each of them out.
+# For all names together: the grammar spells each of them out.
 MAX_NAMES = 1 << 17
-# Characters have up to four bytes, and a name comes with some 20 of JSON.
+# Characters have up to four bytes, and each name comes with some 20 bytes of JSON.
 MAX_BYTES = 1 << 20
 
 
@@ -84,9 +84,11 @@ class Schema:
 
 
 def check_name(name: str) -> None:
-    """Refuse a column's or field's name that a row could write in two ways, or that nobody sees."""
+    """Refuse a column's or field's name that a row could write in two ways, or that is
+    invisible.
+    """
     plain = name.isprintable() and '"' not in name and "\\" not in name
-    # Grammar tells lines apart by the name that a row begins with.
+    # The grammar tells lines apart by the name that a row begins with.
     if not plain or not 0 < len(name) <= MAX_NAME or name[0] in ",:]}":
         raise RowRefused(
             f"the name of column {quoted(name)} is empty, longer than {MAX_NAME} characters, "
@@ -95,7 +97,7 @@ def check_name(name: str) -> None:
 
 
 def _checked(kind: Type, depth: int) -> Iterator[int]:
-    """For each column, field and list, which are looked at, the length of its name."""
+    """Check every column, field and list; yields the length of each name."""
     if depth > MAX_DEPTH:
         raise RowRefused(f"a column is nested deeper than {MAX_DEPTH} levels")
     if isinstance(kind, ListOf):

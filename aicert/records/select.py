@@ -1,8 +1,8 @@
-"""Which files of a directory rows are read from, and as which split.
+"""From which files of a directory rows are read, and as which split.
 
-The configuration's `data_files` decide, else what the paths say; the files of a split are read
-sorted by path. Nothing in the directory decides: no README header, no list, no cache. What could
-be meant in two ways is refused, so that no file is left out without a word.
+The configuration's `data_files` decide, otherwise the paths; the files of a split are read sorted
+by path. No file's content decides: no README header, no list, no cache. Anything ambiguous is
+refused, so that no file is left out silently.
 """
 
 import re
@@ -49,7 +49,9 @@ def choose(
 
 
 def _named(listed: Sequence[str], names: str | Sequence[str], where: str) -> list[str]:
-    """What a list of paths and patterns names: in its order, each pattern's sorted by path."""
+    """The files that a list of paths and patterns names, in its order; those of one pattern are
+    sorted by path.
+    """
     chosen: list[str] = []
     for name in (names,) if isinstance(names, str) else names:
         pattern = name.removeprefix("./")
@@ -70,9 +72,9 @@ def _named(listed: Sequence[str], names: str | Sequence[str], where: str) -> lis
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """`*` and `?` match no slash; `**` between slashes any folders, and none.
+    """`*` and `?` match no slash; `**` between slashes matches any number of folders, also none.
 
-    Part by part: one expression for all would take exponential time for some patterns.
+    Part by part: one expression for everything would take exponential time for some patterns.
     """
     parts = path.split("/")
     # How many parts of the path the pattern can have taken so far.
@@ -100,7 +102,7 @@ def _by_paths(paths: list[str], where: str) -> dict[str, list[str]]:
     hint = f"name the files in data_files; rows are read from {SUPPORTED}"
     forms = {path: known.form for path in paths if (known := form_of(path)) is not None}
     if len(set(forms.values())) > 1:
-        # A licence or a list of words beside the rows.
+        # A licence or a word list beside the rows.
         paths = [path for path in paths if forms[path] != "text"]
     if not paths:
         raise RowsRefused(where, "there is no file with rows", hint=hint)
@@ -119,7 +121,7 @@ def _by_paths(paths: list[str], where: str) -> dict[str, list[str]]:
 
 
 def _split(path: str, hint: str) -> str:
-    """The split that a path says; nothing where it says none."""
+    """The split that a path names; empty if it names none."""
     part = _PART.search(path)
     if part is not None:
         return part[1]

@@ -1,4 +1,4 @@
-"""One file of rows, opened by what its name says: its bytes in blocks, and its rows."""
+"""One file of rows, opened according to its name: its bytes in blocks, and its rows."""
 
 import os
 import stat
@@ -76,7 +76,9 @@ class Source:
             yield from reader.rows(schema)
 
     def is_canonical(self, columns: Columns, schema: Schema) -> bool:
-        """Whether the file's own bytes are the canonical rows, once all files were learned from."""
+        """Whether the file's own bytes are the canonical rows. Call it once all files were learned
+        from.
+        """
         if self.form != FileForm("json", None) or not self._ends_well():
             return False
         known = None
@@ -85,7 +87,7 @@ class Source:
         return self._is_checked(schema) if known is None else known
 
     def _ends_well(self) -> bool:
-        """No byte order mark, and a line feed at the end."""
+        """No byte order mark at the start, and a line feed at the end."""
         with self._opened() as file:
             mark = file.read(len(MARK))
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
@@ -101,7 +103,7 @@ class Source:
 
     @contextmanager
     def _reader(self) -> Iterator[RowReader]:
-        """What reads this file once; what it refuses is refused with file and row."""
+        """The reader for one pass over this file; its refusals get the file and the row."""
         reader: RowReader | None = None
         try:
             with self._opened() as file:
@@ -114,7 +116,7 @@ class Source:
                     return
                 with TemporaryFile() if packing is not None else nullcontext(file) as whole:
                     if packing is not None:
-                        # pyarrow reads from the end on.
+                        # pyarrow begins to read at the end.
                         whole.writelines(content)
                     reader = ParquetReader(whole)
                     yield reader
@@ -123,13 +125,13 @@ class Source:
             raise error.at(self.name, row) from None
 
     def _refuse_pointer(self, file: BinaryIO) -> None:
-        """As text or CSV it would be rows."""
+        """Read as text or CSV, it would be rows."""
         if lfs.is_pointer(file.read(lfs.HEAD)):
             raise RowsRefused(self.name, lfs.REASON, hint=lfs.HINT)
         file.seek(0)
 
     def _opened(self) -> BinaryIO:
-        # What stands there was measured as a file, and is opened as nothing else.
+        # This path was measured as a regular file, so nothing else is opened.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             descriptor = os.open(self.path, flags)

@@ -1,6 +1,6 @@
 """Text as a source of rows: each line is a row `{"text": …}`, as `datasets` reads text.
 
-A line ends with a line feed, or with a carriage return and one; nothing else ends a line.
+A line ends with a line feed, or with a carriage return and a line feed, and with nothing else.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class TextReader:
         self.row = 0
 
     def learn(self, columns: Columns) -> None:
-        """Widen `columns` by the one that there is."""
+        """Widen `columns` by the only one, `text`."""
         for _ in self._lines(self._blocks):
             pass
         if self.row:
@@ -40,7 +40,7 @@ class TextReader:
             try:
                 text = as_text(block).replace("\r\n", "\n")
             except RowRefused:
-                # Whichever line it is refuses itself.
+                # One by one, so that `row` is that of the line that is refused.
                 lines_alone = iter(block.split(b"\n"))
                 while True:
                     self.row += 1

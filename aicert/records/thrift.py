@@ -1,6 +1,7 @@
-"""The compact protocol of Apache Thrift, as far as Parquet's metadata needs it: read only.
+"""The compact protocol of Apache Thrift, as far as Parquet's metadata needs it; only reading. A
+struct is a dict by field number, so that fields that nobody asks for need no code.
 
-A struct is a dict by field number, so that what nobody asks for is passed over and takes no code.
+
 """
 
 from aicert.records.errors import RowRefused
@@ -52,7 +53,7 @@ class ThriftReader:
     def _list(self, depth: int) -> list[Value]:
         head = self._byte()
         size = head >> 4 if head >> 4 < 15 else self._varint()
-        # Each item takes a byte at least.
+        # Each item takes at least one byte.
         if size > len(self._data) - self.at or depth > MAX_DEPTH:
             raise RowRefused("its metadata ends too early")
         return [self._value(head & 15, depth + 1) for _ in range(size)]
@@ -81,7 +82,7 @@ class ThriftReader:
 
 
 def integer(fields: Struct, number: int) -> int:
-    """A field that has to be there, and an integer from 0."""
+    """A required field: an integer from 0."""
     value = fields.get(number)
     if type(value) is not int or value < 0:
         raise RowRefused("its metadata lacks a number")
@@ -89,7 +90,7 @@ def integer(fields: Struct, number: int) -> int:
 
 
 def struct(fields: Struct, number: int) -> Struct:
-    """A field that has to be there, and a struct."""
+    """A required field: a struct."""
     value = fields.get(number)
     if not isinstance(value, dict):
         raise RowRefused("its metadata lacks a part")
@@ -97,7 +98,7 @@ def struct(fields: Struct, number: int) -> Struct:
 
 
 def structs(fields: Struct, number: int) -> list[Struct]:
-    """A field that has to be there, and a list of structs."""
+    """A required field: a list of structs."""
     value = fields.get(number)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise RowRefused("its metadata lacks a list")

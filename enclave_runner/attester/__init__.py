@@ -1,4 +1,4 @@
-"""The TPM: registers, keys, the quote, and the certificate that is made of them.
+"""The TPM: registers, keys, the quote, and the certificate made from them.
 
-Imports `inputs` for what was measured, and of `aicert` what the machine carries.
+Imports `inputs` for what was measured, and those rooms of `aicert` that the machine carries.
 """

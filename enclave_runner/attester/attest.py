@@ -1,9 +1,10 @@
-"""Both ends of a run: the run key first; then the outputs' measure, the statement and the quote.
+"""Both ends of a run: first the run key; at the end the outputs' measurement, the statement and the
+quote.
 
 Order matters and follows docs/spec/measurement.md: the run key is made and certified before the
 inputs are hashed, so that the TPM's clock says how long the run took; PCR 8 is extended and sealed
 before the quote; the quote's extraData binds nonce, run key and statement, so no part can be
-exchanged for another run's.
+replaced by another run's.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ def check_registers(tpm: Tpm) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertifiedKey:
-    """The run key, and what the attestation key said of it at the run's start, for `nonce`."""
+    """The run key, and what the attestation key signed about it at the run's start, for `nonce`."""
 
     run_key: RunKey
     nonce: bytes
@@ -73,7 +74,7 @@ def sign_output(run_key: RunKey, name: str, files: Mapping[str, FileFact]) -> by
 def with_gpus(
     builder: Mapping[str, Digest], devices: Sequence[gpu.DeviceReport]
 ) -> Mapping[str, Digest]:
-    """What the machine knows of itself, and among it the name of what its GPUs answered."""
+    """What the machine knows about itself, including the digest of its GPUs' answers."""
     return {**builder, gpu.BUILDER_FACT: gpu.digest(devices)} if devices else builder
 
 
@@ -87,7 +88,7 @@ def attest(
 ) -> bytes:
     """Extend PCR 8, sign the statement, quote. Returns the certificate's bytes.
 
-    `devices`: what GPUs answered, which the statement names.
+    `devices`: the GPUs' answers, which the statement names.
     """
     outputs: dict[str, Digest] = {n: o.digest for n, o in statement.outputs.items()}
     for event in output_events(report.exit_code, outputs, statement.report_digest):

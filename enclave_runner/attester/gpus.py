@@ -1,13 +1,13 @@
 """Ask the machine's GPUs for their reports, through NVIDIA's driver (NVML).
 
-Only GPUs in confidential computing say anything: others, and those that the tools of developers may
-look into, get no statement, and then `platform.gpu` is no verdict (docs/spec/gpu.md). Functions,
-constants and the layout of what they fill in are those of NVIDIA's nvml.h, driver 580. Switches
-between GPUs are not asked: that takes another library than the image's driver has.
+Only GPUs in confidential computing mode give a report: for others, and for those in developer mode,
+the certificate has none, and `platform.gpu` gives no verdict (docs/spec/gpu.md). Functions,
+constants and struct layouts are those of NVIDIA's nvml.h, driver 580. Switches between GPUs are not
+asked, since that takes a library that the image's driver does not have. Tried on an H200 with
+driver 580.159.04, which was not in confidential computing mode:
 
-Seen on an H200 with driver 580.159.04, which was not in confidential computing: the layouts are
-those of NVIDIA's own module for Python, the settings are all zero, so nothing is asked; asked all
-the same, it gives no certificate (999). A GPU that answers was never seen.
+the layouts match those of NVIDIA's own Python module; the settings are all zero, so nothing is
+asked; when asked anyway, it gives no certificate (999). No GPU has answered yet.
 """
 
 import ctypes
@@ -77,7 +77,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
 
 
 class Nvml:
-    """NVIDIA's library, of which each call that fails is a ToolError."""
+    """NVIDIA's library; each call that fails is a ToolError."""
 
     def __init__(self, library: Any) -> None:
         self._functions = {name: getattr(library, name) for name in _FUNCTIONS}
@@ -92,7 +92,7 @@ class Nvml:
 
 
 def load() -> Nvml | None:
-    """The library of the image's driver; None where there is none, or an older one."""
+    """The library of the image's driver; None if there is none, or only an older one."""
     try:
         return Nvml(ctypes.CDLL(LIBRARY))
     except (OSError, AttributeError):
@@ -100,10 +100,11 @@ def load() -> Nvml | None:
 
 
 def ask(nvml: Nvml | None, nonce: bytes) -> tuple[DeviceReport, ...]:
-    """What all GPUs answer to `nonce` (`formats.gpu`), in the driver's order.
+    """What all GPUs answer to `nonce` (`formats.gpu`), in the driver's order; nothing if they are
+    not protected.
 
-    Nothing where they are not protected. A protected GPU computes only after this: the driver waits
-    for somebody to say that it was asked. ToolError where one that should answer does not.
+    A protected GPU computes only after this: the driver waits until it is told that the GPU was
+    asked. ToolError if a GPU that should answer does not.
     """
     if nvml is None:
         return ()
@@ -119,12 +120,12 @@ def ask(nvml: Nvml | None, nonce: bytes) -> tuple[DeviceReport, ...]:
 
 
 def _are_protected(nvml: Nvml) -> bool:
-    """Whether the driver says so, and that developers may not look in."""
+    """Whether the driver says that the GPUs are protected, and not in developer mode."""
     settings = Settings(version=ctypes.sizeof(Settings) | _SETTINGS_V1)
     try:
         nvml.call("nvmlSystemGetConfComputeSettings", byref(settings))
     except ToolError:
-        # A GPU that cannot: the driver says that this is not supported.
+        # The driver's code for a GPU that cannot be protected: not supported.
         return False
     is_on: bool = settings.ccFeature == _FEATURE_ON or settings.multiGpuMode == _PROTECTED_PCIE
     is_closed: bool = settings.devToolsMode == _DEVELOPERS_OFF
@@ -158,5 +159,5 @@ def _ask_one(nvml: Nvml, index: int, nonce: bytes) -> DeviceReport:
 
 
 def _first(data: object, size: int) -> bytes:
-    """So many bytes, as the driver says; never more than it was given room for."""
+    """As many bytes as the driver says; never more than it was given room for."""
     return bytes(cast("Array[c_ubyte]", data))[:size]

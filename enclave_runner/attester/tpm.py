@@ -1,14 +1,14 @@
-"""The TPM as the runner uses it: registers, the platform's attestation key, the run key, one quote.
+"""The runner's use of the TPM: registers, the platform's attestation key, the run key, one quote.
 
-Promises: `TPMS_ATTEST`, `TPMT_SIGNATURE` and `TPMT_PUBLIC` are handed out as the TPM made them
-(TPM 2.0 Library, Part 2). The run key is a primary of the NULL hierarchy from a fresh random
-template, so no one can make it again under another system; it is never persistent, and it is
-flushed. A quote is only given together with the very register values that it covers. A TPM that
+Promises: `TPMS_ATTEST`, `TPMT_SIGNATURE` and `TPMT_PUBLIC` are returned as the TPM made them (TPM
+2.0 Library, Part 2). The run key is a primary key of the NULL hierarchy from a fresh random
+template, so nobody can create it again under another system; it is never persistent, and it is
+flushed. A quote is only returned together with the register values that it covers. A TPM that
 fails, dies or stops answering is a ToolError within a bounded time.
 
 Leaves out: choosing an attestation key. The platform's lies at 0x81000003 with its certificate in
 NV 0x01C101D0 and, in a confidential machine, the processor's report in NV 0x01400001 (as on Azure);
-a guest takes what its platform gives it. Checking any of this is the verifier's work.
+a guest takes what its platform gives it. Checking any of this is up to the verifier.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ from aicert.formats.measurement import QUOTED_PCRS
 T = TypeVar("T")
 
 _NV_BUFFER_MAX: Final = 0x12C  # TPM_PT_NV_BUFFER_MAX (Part 2, 6.13)
-# A TPM's slowest command here (a primary key) takes well under a second, in hardware some seconds.
+# The slowest command here (a primary key) takes well under a second, in hardware some seconds.
 _ANSWER_S: Final = 60.0
 _QUOTE_TRIES: Final = 5
 _READ_TRIES: Final = 64
@@ -58,7 +58,7 @@ _HINT: Final = "run the command again; a local platform starts from a fresh TPM 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunKey:
-    """A P-256 key that lives in this TPM until it is flushed or the machine stops."""
+    """A P-256 key that exists in this TPM until it is flushed or the machine stops."""
 
     public: bytes
     """TPMT_PUBLIC."""
@@ -93,10 +93,10 @@ class RunKey:
 
 
 class Tpm:
-    """One connection to a TPM: a context manager. No object that it made outlives it."""
+    """A connection to a TPM, as a context manager. No object that it made outlives it."""
 
     def __init__(self, tcti: str, *, answer_s: float = _ANSWER_S) -> None:
-        """`tcti` as tpm2-tools write it, such as `swtpm:path=tpm.sock`, `device:/dev/tpmrm0`.
+        """`tcti` is written as in tpm2-tools, such as `swtpm:path=tpm.sock`, `device:/dev/tpmrm0`.
         `answer_s` bounds each command, in seconds.
         """
         self._tcti = tcti
@@ -106,7 +106,7 @@ class Tpm:
         self._loaded: list[Any] = []
 
     def __enter__(self) -> Self:
-        # The TSS prints its own errors to standard error; ours carry what they say.
+        # The TSS prints its own errors to standard error; our exceptions carry them.
         os.environ.setdefault("TSS2_LOG", "all+none")
         self._esapi = self._bounded("answer", lambda: ESAPI(self._tcti))
         return self
@@ -121,7 +121,7 @@ class Tpm:
             for handle in tuple(self._loaded):
                 self.flush(handle)
         except ToolError:
-            # What went wrong first is the better message; a dead TPM holds no key.
+            # The first error makes the better message; a dead TPM holds no key.
             if error is None:
                 raise
         finally:
@@ -130,14 +130,14 @@ class Tpm:
                 esapi.close()
 
     def ask(self, what: str, command: Callable[[Any], T]) -> T:
-        """Run `command` on the connection; `what` says in an error what the TPM did not do."""
+        """Run `command` on the connection; `what` says in errors what the TPM did not do."""
         esapi = self._esapi
         if esapi is None:
             raise ToolError(f"the TPM cannot {what}: the connection to it is closed", hint=_HINT)
         return self._bounded(what, lambda: command(esapi))
 
     def _bounded(self, what: str, command: Callable[[], T]) -> T:
-        # The TSS waits for ever for an answer and cannot be interrupted; a thread can be left.
+        # The TSS waits for ever for an answer and cannot be interrupted; a thread can be abandoned.
         answer: Future[T] = Future()
 
         def work() -> None:
@@ -150,7 +150,7 @@ class Tpm:
         try:
             return answer.result(self._answer_s)
         except TimeoutError as error:
-            # That thread still uses the connection, so nobody may close it.
+            # That thread still uses the connection, so it must not be closed.
             self._esapi = None
             raise ToolError(
                 f"the TPM cannot {what}: no answer in {self._answer_s:.0f} s", hint=_HINT
@@ -187,7 +187,7 @@ class Tpm:
     def random(self, count: int) -> bytes:
         """`count` random bytes that this TPM draws now (Part 3, TPM2_GetRandom)."""
         drawn = b""
-        # A TPM gives at most a digest's size at a time, and may give less.
+        # A TPM returns at most a digest's size at a time, and may return less.
         for _ in range(_READ_TRIES):
             drawn += self._draw(min(count - len(drawn), _RANDOM_STEP))
             if len(drawn) >= count:
@@ -204,7 +204,7 @@ class Tpm:
         self.ask(f"extend PCR {pcr}", lambda esapi: esapi.pcr_extend(ESYS_TR(pcr), digests))
 
     def ak_chain(self) -> tuple[bytes, ...]:
-        """The attestation key's certificates (DER), leaf first: the one that NV holds.
+        """The attestation key's certificates (DER), leaf first: only the one in NV.
 
         Azure puts no intermediate there; verifiers pin those that cannot be fetched (ADR 10).
         """
@@ -212,8 +212,8 @@ class Tpm:
         return (cut_padding(self._read_nv(AK_CERTIFICATE_NV, what)),)
 
     def platform_report(self) -> bytes | None:
-        """What the platform of a confidential machine left in NV 0x01400001, whole; None if
-        there is no such index: no confidential machine.
+        """The whole report that a confidential machine's platform put into NV 0x01400001; None if
+        there is no such index, so that the machine is not confidential.
         """
 
         def first(esapi: Any) -> list[int]:
@@ -221,7 +221,7 @@ class Tpm:
             handles = capability.data.handles
             return [int(handles[place]) for place in range(handles.count)]
 
-        # The TPM answers with the first handle that is not below the one asked for.
+        # The TPM answers with the first handle that is not below the requested one.
         if PLATFORM_REPORT_NV not in self.ask("list its NV indices", first):
             return None
         what = f"read the platform's report (NV {PLATFORM_REPORT_NV:#010x})"
@@ -251,9 +251,12 @@ class Tpm:
         return self._ak
 
     def make_run_key(self) -> RunKey:
-        """A fresh run key. Raises ToolError where the TPM's Name is not that of what it made."""
+        """A fresh run key. Raises ToolError if the TPM's Name does not match the key that it
+        made.
+        """
         template = TPM2B_PUBLIC.parse("ecc256:ecdsa-sha256", objectAttributes=RUN_KEY_ATTRIBUTES)
-        # A primary key is a function of hierarchy seed and template; this makes it a new one.
+        # A primary key is a function of the hierarchy's seed and the template; this makes it a new
+        # one.
         template.publicArea.unique.ecc.x = secrets.token_bytes(32)
 
         def create(esapi: Any) -> tuple[Any, bytes, bytes]:
@@ -280,7 +283,8 @@ class Tpm:
     def quote(self, qualifying: bytes) -> tuple[bytes, bytes, dict[int, bytes]]:
         """(TPMS_ATTEST, TPMT_SIGNATURE, values): PCRs 0-15 of the SHA-256 bank, in one selection.
 
-        The values are those that the quote covers: it is made again where a register moved.
+        The values are those that the quote covers: if a register changed in between, it is made
+        again.
         """
         ak = self.attestation_key()
 
@@ -303,9 +307,9 @@ class Tpm:
 
 
 def cut_padding(content: bytes) -> bytes:
-    """The DER SEQUENCE that `content` begins with: platforms pad what they keep in NV.
+    """The DER SEQUENCE at the start of `content`: platforms pad what they keep in NV.
 
-    Raises ToolError where there is none, or where it is longer than `content`.
+    Raises ToolError if there is none, or if it is longer than `content`.
     """
     if len(content) >= 2 and content[0] == 0x30:
         octets = content[1] - 0x80 if content[1] > 0x80 else 0

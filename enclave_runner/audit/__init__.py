@@ -1,4 +1,4 @@
 """The trainer `audit`: data inputs as canonical rows in, results out (docs/spec/audit.md).
 
-Code of ours alone runs, and no model is made.
+It runs only our own code, and makes no model.
 """

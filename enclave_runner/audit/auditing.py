@@ -1,7 +1,7 @@
-"""An audit in the machine: what its config asks for, the child that counts, what comes of it.
+"""An audit in the machine: read its config, run the child that counts, check the results.
 
 The config names a key and lists; every other input is data. Rows are made and checked as for a
-training. What the child leaves is believed only as far as it speaks of these rows and lists.
+training. The child's results are accepted only if they are about these rows and lists.
 """
 
 import os
@@ -29,14 +29,14 @@ from enclave_runner.sandbox.containment import Ended
 from enclave_runner.sandbox.interpreter import PYTHON
 from enclave_runner.sandbox.places import CODE, INPUTS, SCRATCH
 
-# For the results, and no more.
+# Only for the results.
 _SCRATCH_BYTES = 4 * results.MAX_BYTES
 _LOG_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Audited:
-    """How an audit ended: `results` is None where it failed; `log` is what the child said."""
+    """How an audit ended: `results` is None if it failed; `log` is the child's output."""
 
     results: bytes | None
     rows: Rows
@@ -46,13 +46,13 @@ class Audited:
 
 
 def check(lockfile: Lockfile) -> None:
-    """Refuse a lockfile with what no audit has. Raises ConfigError."""
+    """Refuse a lockfile with anything that an audit cannot have. Raises ConfigError."""
     if len(lockfile.outputs) != 1:
         raise ConfigError("an audit makes exactly one output")
     if lockfile.ranks != 1:
-        raise ConfigError("an audit is one process", hint="remove `ranks`")
+        raise ConfigError("an audit is a single process", hint="remove `ranks`")
     for word, name in input_code(lockfile):
-        raise ConfigError(f"an audit runs no code of inputs: {word} of {name}")
+        raise ConfigError(f"an audit does not run inputs' code: {word} of {name}")
 
 
 def read_config(data: bytes, inputs: Mapping[str, MeasuredInput]) -> AuditConfig:
@@ -70,9 +70,9 @@ def run(
     scratch: Path,
     begin: Callable[[], None],
 ) -> Audited:
-    """Make the rows, then audit them, which `begin` announces, in a child that writes to `scratch`.
+    """Make the rows, call `begin`, then audit them in a child that writes to `scratch`.
 
-    LockError where the child's results are not about these inputs.
+    LockError if the child's results are not about these inputs.
     """
     texts = {entry.list for entry in settings.checks if _is_text_list(entry)}
     selections = [
@@ -116,7 +116,7 @@ def _lists(checks: Sequence[Check]) -> list[str]:
 
 
 def _splits(item: MeasuredInput) -> dict[str, tuple[str, ...]]:
-    """The files of every split, as `aicert audit` chooses them."""
+    """The files of every split, chosen as `aicert audit` does."""
     if item.is_file:
         return {select.DEFAULT: ("",)}
     chosen = select.choose(item.files, where=f"input {item.name}")
@@ -124,7 +124,7 @@ def _splits(item: MeasuredInput) -> dict[str, tuple[str, ...]]:
 
 
 def _place(records: Records, selections: Sequence[Selection], prepared: Rows) -> DataRows:
-    """Where a child finds these rows: in one file, or in several that are used where they lie."""
+    """Where a child finds these rows: in one file, or in several that are used where they are."""
     place = next(each.place for each in selections if each.input == records.name)
     name = re.compile(rf"{re.escape(records.split)}-[0-9]+-of-[0-9]+\.jsonl")
     files = sorted(path.name for path in (prepared.shown[place] / "data").iterdir())
@@ -167,22 +167,24 @@ def _taken(
     inputs: Mapping[str, MeasuredInput],
     data: Sequence[Records],
 ) -> bytes:
-    """The results that a child left, if they answer this config about these rows and lists."""
+    """The results that a child left, if they answer this config and are about these rows and
+    lists.
+    """
     if not path.is_file():
-        raise LockError("the audit ended well and left no results")
+        raise LockError("the audit ended with 0 but left no results")
     with rows.opened(path) as file:
         written = file.read(results.MAX_BYTES + 1)
     parsed = results.parse(written)
     asked = [(each.name, each.kind, each.column, each.list) for each in settings.checks]
     if [(e.name, e.kind, e.column, e.list and e.list.name) for e in parsed.checks] != asked:
-        raise LockError("the audit's results are of other checks than its config asks for")
+        raise LockError("the audit's results are for other checks than its config asks for")
     joining.check_rows(parsed, data)
     joining.check_lists(parsed.checks, {name: item.digest for name, item in inputs.items()})
     return written
 
 
 def report(audited: Audited, inputs: Mapping[str, MeasuredInput]) -> RunReport:
-    """What the runner says of an audit."""
+    """What the runner reports about an audit."""
     ended = audited.ended
     size = len(audited.results or b"")
     values = {

@@ -1,8 +1,8 @@
-"""The program that audits: in a sandbox, it reads texts that anybody may have written.
+"""The program that audits. It runs in a sandbox, since anybody may have written the texts that it
+reads.
 
-On stdin a job (`Job`); in the sandbox the inputs that the audit's config names, and rows that the
-strict reader has matched. It leaves `results.json`, which the runner compares with what it counted
-itself.
+It gets a job (`Job`) on stdin, and sees the inputs that the audit's config names, and rows that the
+strict reader has checked. It leaves `results.json`, which the runner compares with its own counts.
 """
 
 import json
@@ -23,7 +23,7 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataRows:
-    """Files of canonical rows, by place: one split of an input."""
+    """One split of an input: files of canonical rows, by their place in the sandbox."""
 
     name: str
     split: str
@@ -33,8 +33,8 @@ class DataRows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """`inputs`: where the config, the key and the lists lie; `digests`: of the lists, by name;
-    `data`: what is audited; `texts`: rows that are lists.
+    """`inputs`: where the config, the key and the lists are; `digests`: those of the lists, by
+    name; `data`: the rows to audit; `texts`: lists that are rows.
     """
 
     inputs: str
@@ -48,7 +48,7 @@ class Job:
 
 
 def read_job(data: bytes) -> Job:
-    """What `emit` wrote: the runner's own."""
+    """Read what `emit` wrote, which comes from the runner itself."""
     document = json.loads(data)
     for key in ("data", "texts"):
         document[key] = [DataRows(**each) for each in document[key]]

@@ -1,4 +1,5 @@
-"""The one trainer so far: rules for its config, the training, what it reports.
+"""The trainer `axolotl`: rules for its config, the training, its report.
 
-Imports `inputs` and `sandbox`, which know nothing of it; another trainer gets a room beside it.
+Imports `inputs` and `sandbox`, which know nothing about it; every other trainer has a room beside
+this one.
 """

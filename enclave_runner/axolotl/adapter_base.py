@@ -1,8 +1,8 @@
 """The name of the base model in an adapter's config: what the lockfile calls it.
 
-The trainer writes the path at which it saw the base, which is nowhere else. Loaders of adapters go
-by that name, so the runner writes the locked one, as far as it is a name for loaders: a claim of
-the builder's, as every name of a source is. What was trained on is the input's digest.
+The trainer writes the path at which it saw the base, which exists nowhere else. Loaders of adapters
+use that name, so the runner writes the locked one if loaders can use it. Like every name of a
+source, it is the builder's claim; the input's digest says what was trained on.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ CONFIG = "adapter_config.json"
 NAME, REVISION = "base_model_name_or_path", "revision"
 _BASE_KEY = "base_model"
 _HUB = re.compile(r"hf:(?!datasets/)([^@]+)@([^@]+)")
-# PEFT writes some kilobytes.
+# PEFT writes a few kilobytes.
 _MAX_CONFIG = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
-    """The base of a run: `reference` as the config names it (INPUT or INPUT/PATH), and under which
-    name and revision loaders find it; none where there is no such name.
+    """The base of a run: `reference` as in the config (INPUT or INPUT/PATH), and the name and
+    revision under which loaders find it, if there are any.
     """
 
     reference: str
@@ -38,12 +38,12 @@ class Base:
 
     @property
     def shown(self) -> str:
-        """Name and revision, as people write them."""
+        """Name and revision, in the form that people write."""
         return "@".join(part for part in (self.name, self.revision) if part)
 
 
 def base_of(references: Iterable[Reference], lockfile: Lockfile) -> Base:
-    """What the run's config names as its base model."""
+    """The base model that the run's config names."""
     base = next(each for each in references if each.key == _BASE_KEY)
     reference = "/".join(part for part in (base.name, base.inside) if part)
     uri = lockfile.input(base.name).uri
@@ -53,17 +53,17 @@ def base_of(references: Iterable[Reference], lockfile: Lockfile) -> Base:
             reference=reference, name="/".join(part for part in (path, base.inside) if part)
         )
     hub = _HUB.fullmatch(uri)
-    # A loader knows no folder in a repository of the hub's.
+    # A loader cannot name a folder inside a hub repository.
     if hub is None or base.inside:
         return Base(reference=reference, name=None)
     return Base(reference=reference, name=hub[1], revision=hub[2])
 
 
 def rename(folder: Path, files: Mapping[str, FileFact], base: Base) -> dict[str, FileFact]:
-    """Write the base's name into every adapter's config below `folder`; the files that changed.
+    """Write the base's name into every adapter's config below `folder`; returns the changed files.
 
-    `files` are all that there are, hashed; nothing of the trainer's runs any more. A config that
-    cannot be read is left as it is: no loader can read it either, or each in its own way.
+    `files` are all files there, hashed; none of the trainer's processes is left. A config that
+    cannot be read is left alone: no loader can read it either, or each reads it differently.
     """
     changed = {}
     for path in files:
@@ -86,5 +86,5 @@ def _renamed(data: bytes, base: Base) -> bytes | None:
     kept = {key: value for key, value in config.items() if key not in (NAME, REVISION)}
     named = {NAME: base.name, REVISION: base.revision}
     kept |= {key: value for key, value in named.items() if value is not None}
-    # As PEFT writes it.
+    # In PEFT's own format.
     return json.dumps(kept, indent=2, sort_keys=True).encode("ascii")

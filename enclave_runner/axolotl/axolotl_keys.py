@@ -1,10 +1,10 @@
-"""Write `axolotl_keys.json`: every key that the locked Axolotl reads, at every level, which of the
-first level take numbers or closed words only, the keys that its own plugins add, its dataset types,
-which model each `rl` makes of a data set, and the types of models that Transformers has.
+"""Write `axolotl_keys.json`: every key that the locked Axolotl reads, at every level; which
+first-level keys take only numbers or words of a closed list; the keys that its own plugins add; its
+dataset types; which model each `rl` uses for a data set; and the model types that Transformers has.
 
-Runs with the training environment's Python and prints to stdout; a test demands that the
-committed file is what this prints. Axolotl ignores keys that it does not know, so what is absent
-here is refused. A dataset type names code; only code inside Axolotl's own `prompt_strategies` is
+Runs with the training environment's Python and prints to stdout; a test compares the committed file
+with this output. Axolotl ignores keys that it does not know, so the runner refuses every key that
+is not listed here. A dataset type names code; only code inside Axolotl's own `prompt_strategies` is
 listed.
 """
 
@@ -35,7 +35,8 @@ from axolotl.utils.schemas.config import AxolotlInputConfig, BaseModel
 from axolotl.utils.schemas.enums import CustomSupportedOptimizers, RLType
 
 INTEGRATIONS = "axolotl.integrations"
-# Axolotl takes this prefix from every key of these before it reads them, but for the version's.
+# Axolotl removes this prefix from every one of these keys before it reads them, except from the
+# version's.
 PREFIXED = {"FSDPConfig": "fsdp_"}
 STRATEGIES = "axolotl.prompt_strategies"
 # Sub-packages whose members are named by a function: `chatml.intel` under `rl: dpo`.
@@ -45,9 +46,9 @@ NUMBERS = {
     frozenset((float,)): "a number",
     frozenset((int, float)): "a number",
 }
-# Text to its type, which a validator makes a number of.
+# Its type is text, which a validator turns into a number.
 NUMBERS_AS_TEXT = {"learning_rate": "a number"}
-# No type lists these: `validate_adapter` and `core/builders/base.py` name them.
+# No type lists these words: `validate_adapter` and `core/builders/base.py` name them.
 ADAPTERS = ("llama-adapter", "lora", "qlora")
 SCHEDULERS = ("one_cycle", "rex")
 HELPERS = ("base", "jinja_template_analyzer")
@@ -95,9 +96,9 @@ def schema(roots: list[Any]) -> dict[str, dict[str, list[str]]]:
 
 
 def numbers(root: Any) -> dict[str, str]:
-    """Key -> what Axolotl wants there, of those that take nothing but numbers.
+    """Key -> what Axolotl wants there, for keys that take only numbers.
 
-    Not truth values: validators of Axolotl's take any text for some.
+    Truth values are left out: for some of them Axolotl's validators accept any text.
     """
     number_keys = dict(NUMBERS_AS_TEXT)
     for name, field in root.model_fields.items():
@@ -108,7 +109,7 @@ def numbers(root: Any) -> dict[str, str]:
 
 
 def words(root: Any) -> dict[str, list[str]]:
-    """Key -> the words that Axolotl takes there, of those that take nothing else."""
+    """Key -> the words that Axolotl takes there, for keys that take nothing else."""
     valid_words: dict[str, list[str]] = {}
     for name, field in root.model_fields.items():
         kinds = [
@@ -147,7 +148,7 @@ def plugins() -> dict[str, Any]:
             continue
         try:
             package = import_module(info.name)
-        except ImportError:  # It needs a package that the environment lacks.
+        except ImportError:  # It needs a package that the environment does not have.
             continue
         for name, value in tuple(vars(package).items()):
             own = inspect.isclass(value) and value.__module__.startswith(info.name)
@@ -159,7 +160,7 @@ def plugins() -> dict[str, Any]:
 
 
 def spectrum_models() -> list[str]:
-    """Models whose measurements for the plugin Spectrum come with it, as it spells them."""
+    """Models for which the plugin Spectrum has its own measurements, as it spells them."""
     package = Path(import_module(f"{INTEGRATIONS}.spectrum").__path__[0])
     start = "snr_results_"
     files = (package / "model_snr_results").glob(f"{start}*.json")
@@ -167,11 +168,11 @@ def spectrum_models() -> list[str]:
 
 
 def dataset_models() -> dict[str, str]:
-    """`rl` -> the model that Axolotl makes of an entry of `datasets`: other keys are lost."""
+    """`rl` -> the model that Axolotl reads an entry of `datasets` into: other keys are lost."""
     models = {}
     for rl in ("", *(each.value for each in RLType)):
         settings = DictDefault({"rl": rl or None, "datasets": [{"path": "x"}]})
-        # The entries are replaced first; what else this config lacks is of no interest.
+        # The entries are converted first; it does not matter what else this config lacks.
         with contextlib.suppress(ValueError):
             validate_config(settings)
         models[rl] = type(settings["datasets"][0]).__name__
@@ -191,7 +192,7 @@ def dataset_types() -> list[str]:
     from axolotl.utils.data.wrappers import DATASET_HANDLERS
 
     types = set(DATASET_HANDLERS)
-    # The styles that the prompters of those handlers know (`alpaca:chat`).
+    # The styles that these handlers' prompters know (`alpaca:chat`).
     types |= {f"{base}:{style.value}" for base in DATASET_HANDLERS for style in PromptStyle}
     package = import_module(STRATEGIES)
     for info in pkgutil.walk_packages(package.__path__, STRATEGIES + "."):
@@ -209,7 +210,7 @@ def dataset_types() -> list[str]:
 
 
 def model_types() -> list[str]:
-    """What `model_type` of a model may say where no code comes with it."""
+    """What a model's `model_type` may say if no code comes with it."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return sorted(CONFIG_MAPPING_NAMES)

@@ -1,12 +1,12 @@
-"""The runner's refusals of config and models, early: what the host runs before it starts a machine.
-For comfort only: the runner decides again inside.
+"""The runner's refusals of config and models, early: the host runs this before it starts a machine.
+This is only for convenience: the runner decides again inside.
 
 `python -m enclave_runner.axolotl.check --config FILE` reads `{"NAME": INPUT}` from stdin and exits
 0 with what of the config asked for checkpoints (`KEY: VALUE`, a JSON list on one line) and the
-effective config, or with a refusal's code and one JSON line `{"message", "hint"}`.
-INPUT: `files`, path → SHA-256, or null for one that is a file; `path` where its bytes are at hand,
-else null; `allowPickle` and `allowRemoteCode`. Of these the config is opened, and of models the
-files that the trainer would see. Rows are not read.
+effective config, or with a refusal's code and one JSON line `{"message", "hint"}`. INPUT: `files`,
+path → SHA-256, or null if the input is one file; `path`, or null if its bytes are not here;
+`allowPickle` and `allowRemoteCode`. It opens the config, and those files of models that the trainer
+would see. Rows are not read.
 """
 
 import argparse
@@ -62,13 +62,13 @@ def main() -> int:
 
 
 def _drops(override: config.AppliedOverride) -> bool:
-    """Whether the config asks for checkpoints, which are not kept."""
+    """What of the config asks for checkpoints, which are not kept."""
     empty = override.configured in (None, False, "no")
     return override.why == config_rules.NO_CHECKPOINTS and not empty
 
 
 def is_whole(reference: Reference, at_hand: Mapping[str, MeasuredInput]) -> bool:
-    """Whether to look at it now: a folder that lacks what its role needs is left to the runner."""
+    """Whether to look at it now: the runner will refuse a folder that lacks what its role needs."""
     item = at_hand.get(reference.name)
     needed = model_files.NEEDED.get(reference.role)
     place = "/".join(part for part in (reference.inside, needed) if part)
@@ -76,7 +76,7 @@ def is_whole(reference: Reference, at_hand: Mapping[str, MeasuredInput]) -> bool
 
 
 def inputs_at_hand(inputs: Mapping[str, Any]) -> Iterator[MeasuredInput]:
-    """Folders whose every file is here; they were hashed when they were locked or fetched."""
+    """Folders of which every file is here; they were hashed when they were locked or fetched."""
     for name, item in inputs.items():
         if item["path"] is None or item["files"] is None:
             continue

@@ -1,11 +1,11 @@
 """Turn the config that a lockfile pins into the one that Axolotl runs, or refuse it.
 
 docs/spec/axolotl.md says what is read, dropped and refused. `resolve` is pure and gives the same
-bytes on every machine: the host calls it early, for comfort; the runner's call counts. `input:NAME`
-and `input:NAME/PATH` stand for whole scalars and become paths in the sandbox. What Axolotl would
-ignore, fetch, import, resume or send is refused by name, with the nearest valid one; so is text
-where Axolotl takes numbers only. Left out: all else of the types of values, which Axolotl checks,
-and the files' content (`pickles.py`).
+bytes on every machine: the host calls it early, for convenience, but only the runner's call counts.
+`input:NAME` and `input:NAME/PATH` are whole scalars and become paths in the sandbox. Keys that
+would make Axolotl fetch, import, resume or send something, or that it would ignore, are refused by
+name, with the nearest valid one; so is text where Axolotl takes only numbers. Left out: other
+checks of value types, which Axolotl makes, and the files' content (`pickles.py`).
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from enclave_runner.sandbox.places import TEMPLATES
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
 _PATTERN = re.compile(r"[*?]")
-# Texts of one column, and the model of its keys.
+# The key for texts of one column, and the model of its keys.
 _PRETRAINING, _PRETRAINING_MODEL = "pretraining_dataset", "PretrainingDataset"
 _PATH_LIKE = re.compile(r"[/\\]|^~|^\.\.?$|^input:")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputView:
-    """What a reference can name: a file, or the files of a directory, by path in it.
+    """What a reference can name: a file, or the files of a directory by their paths in it.
 
-    `code`: whether the lockfile lets the Python that lies in it run (`allow-remote-code`).
+    `code`: whether the lockfile lets the input's Python files run (`allow-remote-code`).
     """
 
     is_file: bool
@@ -62,9 +62,10 @@ class AppliedOverride:
 class Effective:
     """`config` is what Axolotl reads, byte for byte: canonical JSON, which is YAML.
 
-    `references`: every input that it names, in the config's order. `selections`: the rows of those
-    that are data, which it names by where their canonical form lies. `templates`: place → text of a
-    chat template that the config says itself; the runner writes the file that is named instead.
+    `references`: every input that it names, in the config's order. `selections`: the rows of the
+    data inputs; the effective config names the place of their canonical form. `templates`: place →
+    text of a chat template that the config contains; the runner writes it to a file, and the
+    effective config names that.
     """
 
     config: bytes
@@ -87,13 +88,15 @@ class Effective:
         return shown
 
     def code_of(self, inputs: Mapping[str, InputView]) -> frozenset[str]:
-        """The inputs whose Python is to run: the lockfile lets it, and this config asks for it."""
+        """The inputs whose Python is to run: the lockfile allows it, and this config asks for
+        it.
+        """
         asked = bool(json.loads(self.config).get(rules.REMOTE_CODE))
         return frozenset(name for name, view in inputs.items() if asked and view.code)
 
 
 def refer(*, key: str, name: str, inside: str) -> Reference:
-    """The reference under `key`, with the role in which Axolotl takes it."""
+    """The reference under `key`, with the role that it has for Axolotl."""
     if key.partition(".")[0] in rules.ROWS:
         role = "file" if key in rules.MAYBE_REFERENCES else "data"
     else:
@@ -109,7 +112,7 @@ def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
         raise ConfigRefused("", error.message) from error
     if not isinstance(document, dict) or not document:
         raise ConfigRefused("", "not a mapping of Axolotl's keys")
-    # Before the keys: those of a plugin that is refused would be called unknown.
+    # Before the keys, since a refused plugin's keys would be called unknown.
     taken = plugins.read(document)
     walk = _Walk(inputs, taken, rl=str(document.get("rl") or ""))
     settings = walk.mapping(document, (axolotl_keys().root,), "", "")
@@ -118,7 +121,7 @@ def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
     if settings.get("adapter") and settings.get("reinit_weights"):
         raise ConfigRefused(
             "reinit_weights",
-            "the adapter would name a base model whose weights it was not trained on",
+            "the adapter would name a base model that it was not trained on",
             hint="remove `reinit_weights`, or train without `adapter`",
         )
     rows = Selections({name: None if view.is_file else view.files for name, view in inputs.items()})
@@ -166,7 +169,7 @@ def _nearest(name: str, valid: Iterable[str]) -> str | None:
 
 
 def _refuse_generated(entry: Mapping[object, object], place: str) -> None:
-    """Raise where Axolotl would make the rows itself."""
+    """Raise if Axolotl would make the rows itself."""
     key, kind = "type", str(entry.get("type"))
     if kind.partition(".")[0].partition(":")[0] != rules.GENERATED_TYPE:
         key, kind = "path", str(entry.get("path"))
@@ -174,13 +177,13 @@ def _refuse_generated(entry: Mapping[object, object], place: str) -> None:
             return
     raise ConfigRefused(
         f"{place}.{key}",
-        f"{kind[:80]!r}: such rows are made by the trainer and come from no input",
+        f"{kind[:80]!r}: the trainer makes such rows itself, so they come from no input",
         hint="write the rows into a file, and name it: `path: input:NAME/FILE`",
     )
 
 
 def _is_number(text: str) -> bool:
-    """Whether Axolotl may read it as a number: YAML takes `1e-5` for text."""
+    """Whether Axolotl may read it as a number: YAML reads `1e-5` as text."""
     try:
         float(text)
     except ValueError:
@@ -237,7 +240,9 @@ class _Walk:
     def _kept(
         self, value: dict[object, object], models: tuple[str, ...], rule: str, place: str
     ) -> dict[object, object]:
-        """Without what is dropped, which is recorded, and without unknown keys that say nothing."""
+        """The value without dropped keys, which are recorded, and without unknown keys that have no
+        value.
+        """
         kept: dict[object, object] = {}
         for key, each in value.items():
             name = str(key)
@@ -270,19 +275,19 @@ class _Walk:
     def _known(
         self, value: dict[object, object], models: tuple[str, ...], rule: str, place: str
     ) -> Mapping[str, tuple[str, ...]]:
-        """The keys of the models, of those allowed here, that take all of `value`."""
+        """The keys of those models, among the ones allowed here, that have every key of `value`."""
         names = {str(key) for key in value}
         candidates = [self._keys.models[model] for model in models]
         if rule == "datasets":
-            # Some the runner reads itself, whatever Axolotl reads.
+            # The runner reads some keys itself, whatever Axolotl reads.
             joined: dict[str, tuple[str, ...]] = dict.fromkeys(rules.OWN_ROWS_KEYS, ())
             candidates = [joined | dict(self._keys.models[self._dataset_model()])]
         elif rule == _PRETRAINING:
-            # Axolotl takes the keys of any data set here, and reads these alone.
+            # Axolotl accepts the keys of any data set here, but reads only these.
             joined = dict.fromkeys(rules.OWN_ROWS_KEYS, ())
             candidates = [joined | dict(self._keys.models[_PRETRAINING_MODEL])]
         elif rule == "":
-            # One model with the keys of all: so Axolotl joins its plugins' to its own.
+            # One model with the keys of all, as Axolotl joins its plugins' keys to its own.
             candidates = [{key: below for each in candidates for key, below in each.items()}]
         fitting = [candidate for candidate in candidates if names <= candidate.keys()]
         if fitting:
@@ -321,7 +326,7 @@ class _Walk:
             return
         reason, hint = rules.REFUSED.get(rule), f"remove `{name}`"
         if rule == rules.REMOTE_CODE:
-            hint = f"read the model's *.py, say `allow-remote-code = true` at its input; or {hint}"
+            hint = f"read the model's *.py, set `allow-remote-code = true` at its input; or {hint}"
             reason = None if any(view.code for view in self._inputs.values()) else reason
         if reason is None and free:
             reason = rules.REFUSED_ANYWHERE.get(name)
@@ -383,10 +388,10 @@ class _Walk:
         return value
 
     def _template(self, text: str, place: str) -> str:
-        """Where the runner writes a template of the config's own: Axolotl is never given the text,
-        which it would open if it were a path.
+        """The place where the runner writes a template from the config: Axolotl never gets the text
+        itself, since it would open the text if it were a path.
         """
-        # It would be no path any more, but nor the template that was meant.
+        # It would no longer be a path, but it would not be the intended template either.
         if text.startswith("/") or ".." in text.split("/"):
             raise ConfigRefused(
                 place,
@@ -444,7 +449,7 @@ class _Walk:
         if view.is_file:
             raise ConfigRefused(place, f"input {name!r} is a file", hint=f"use `input:{name}`")
         if rule.endswith(".data_files") and _PATTERN.search(inside):
-            # Which files it names is for the selection of rows to find.
+            # The selection of rows determines which files it names.
             return reference.place
         if inside not in view.files and not any(
             each.startswith(inside + "/") for each in view.files

@@ -1,9 +1,8 @@
-"""The tables behind `config.py`: what an Axolotl config may not say, and what the runner says
-instead.
+"""The tables behind `config.py`: what an Axolotl config may not say, and what the runner sets.
 
-Key names are Axolotl's (0.19.0); a dotted one is nested, and applies under every list element.
-Found by reading where Axolotl imports modules by name, loads from a hub, opens paths, resumes
-and reports.
+Key names are Axolotl's (0.19.0); a dotted one is nested, and applies under every list element. They
+come from reading where Axolotl imports modules by name, loads from a hub, opens paths, resumes and
+reports.
 """
 
 from __future__ import annotations
@@ -28,18 +27,20 @@ DEFAULT_SEED = 42
 
 _CODE = "it imports code by name, but only the measured image's code may run"
 _HUB = "it needs a hub, but training has no network: lock it as an input"
-LEAVES = "it sends results away, but only outputs may leave the machine"
+LEAVES = "it sends results elsewhere, but only outputs may leave the machine"
 _RESUME = "it resumes earlier training, but a run starts from its inputs only"
 _PINNED = "the input's digest names the revision"
-_FILES = "it chooses other files than `base_model` says: name their folder there"
+_FILES = "it chooses files other than those of `base_model`: name their folder there"
 _PARALLEL = "it starts workers over a network, but training has none"
 CONFIG_IS_PUBLIC = "a config is public: it is quoted in reports"
 
-# Taken where an input of the run has `allow-remote-code`.
+# Accepted if an input of the run has `allow-remote-code`.
 REMOTE_CODE = "trust_remote_code"
 # Refused unless null, false or empty.
 REFUSED: Mapping[str, str] = {
-    "liger_use_token_scaling": "it changes the loss, by a kernel that the environment lacks",
+    "liger_use_token_scaling": (
+        "it changes the loss, through a kernel that the environment does not have"
+    ),
     "trainer_cls": _CODE,
     "torchdistx_path": _CODE,
     "trl.reward_funcs": _CODE,
@@ -55,12 +56,12 @@ REFUSED: Mapping[str, str] = {
     "resume_from_checkpoint": _RESUME,
     "auto_resume_from_checkpoints": _RESUME,
     "axolotl_config_path": "the runner sets it",
-    "processor_type": "it opens the pictures, sound and video that rows name, which are not read",
+    "processor_type": "it opens images, audio and video that rows name: these are not read",
     "added_tokens_overrides": (
-        "Axolotl saves the tokenizer, edits its files and loads what nobody has checked: "
-        "give the tokens their names in an input, as `tokenizer_config: input:NAME`"
+        "Axolotl saves the tokenizer, edits its files and loads the unchecked result: rename the "
+        "tokens in an input, and name that: `tokenizer_config: input:NAME`"
     ),
-    "merge_lora": "a training leaves the adapter: merge it in a run with trainer = axolotl-merge",
+    "merge_lora": "training ends with the adapter: merge it in a run with trainer = axolotl-merge",
     "gradio_share": LEAVES,
     "use_ray": _PARALLEL,
     "trl.use_vllm": _PARALLEL,
@@ -70,7 +71,7 @@ REFUSED: Mapping[str, str] = {
 
 _LAYOUT = "Axolotl ignores it: it says where parameters lie and when they move, not what they are"
 _LAYOUT_KEYS = ("backward_prefetch", "forward_prefetch", "limit_all_gathers", "sharding_strategy")
-# Dropped and recorded unless null, false or empty: they do not matter to what is trained.
+# Dropped and recorded unless null, false or empty: they do not affect what is trained.
 DROPPED: Mapping[str, str] = {
     "revision_of_model": _PINNED,
     "model_revision": _PINNED,
@@ -86,11 +87,11 @@ DROPPED: Mapping[str, str] = {
     **{f"fsdp_config.{prefix}{key}": _LAYOUT for key in _LAYOUT_KEYS for prefix in ("", "fsdp_")},
 }
 
-# Every key of the first level that starts so is a tracker's: dropped and recorded too.
+# First-level keys with these prefixes belong to trackers: dropped and recorded too.
 TRACKERS = ("wandb_", "mlflow_", "comet_", "trackio_", "otel_")
 TRACKER_SWITCHES = ("use_wandb", "use_mlflow", "use_comet", "use_trackio", "use_otel_metrics")
 
-# What a mapping that Axolotl hands on as it is may not hold, at any depth.
+# What a mapping that Axolotl passes on unchanged may not hold, at any depth.
 REFUSED_ANYWHERE: Mapping[str, str] = {
     "trust_remote_code": _CODE,
     "auto_map": _CODE,
@@ -99,7 +100,7 @@ REFUSED_ANYWHERE: Mapping[str, str] = {
     "use_kernels": _CODE,
     "custom_generate": _CODE,
     "revision": _PINNED,
-    "cache_dir": "loaders keep nothing between runs",
+    "cache_dir": "nothing is kept between runs",
     "gguf_file": "it names a file: use `input:`",
     "adapter_kwargs": _FILES,
     "kernel_config": _CODE,
@@ -108,7 +109,7 @@ REFUSED_ANYWHERE: Mapping[str, str] = {
     "variant": _FILES,
     "pickle_module": _CODE,
 }
-# What such a mapping may not switch off.
+# What such a mapping may not turn off.
 REFUSED_WHEN_FALSE: Mapping[str, str] = {
     "weights_only": "without it, loading weights runs code that the file names",
     "use_safetensors": "without it, loaders look for pickles",
@@ -116,7 +117,7 @@ REFUSED_WHEN_FALSE: Mapping[str, str] = {
 SECRET_PARTS = ("api_key", "apikey", "secret", "password", "passwd", "credential")
 SECRET_KEYS = ("token", "auth_token", "access_token", "hf_token", "use_auth_token")
 
-# Must be `input:` references where set: each names a model, tokenizer, data set or adapter.
+# Must be `input:` references if set: each names a model, tokenizer, data set or adapter.
 REFERENCES = frozenset(
     (
         "base_model",
@@ -132,18 +133,18 @@ REFERENCES = frozenset(
         "pretraining_dataset.data_files",
     )
 )
-# May be references: Axolotl takes a path here or something else.
+# May be references: Axolotl takes either a path here or something else.
 MAYBE_REFERENCES = frozenset(
     ("deepspeed", "chat_template_jinja", "datasets.chat_template_jinja",
      "test_datasets.chat_template_jinja")
 )  # fmt: skip
 
-# What the trainer takes a reference for: rows below the first, else as told here.
+# The role of a reference for the trainer: rows below the first, otherwise as listed here.
 ROWS = ("datasets", "test_datasets", "pretraining_dataset")
-# How an entry says that Axolotl makes the rows itself, without an input.
+# How an entry says that Axolotl is to make the rows itself, without an input.
 GENERATED_TYPE = "_synthetic"
 GENERATED_PATH = "synthetic"
-# Keys of an entry that the runner reads: it chooses the files, and Axolotl gets their rows.
+# Keys of an entry that the runner reads: the runner chooses the files, and Axolotl gets their rows.
 OWN_ROWS_KEYS = ("path", "name", "data_files", "ds_type", "split")
 ROLES: Mapping[str, str] = {
     "base_model": "model",
@@ -162,7 +163,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "input_transform": ("chat", "chat.load"),
 }
 
-# Text that people write for models: a slash in it is no path. Everything below these keys is text.
+# Text that people write for models: a slash in it does not make it a path. Everything below these
+# keys is text.
 TEXT = frozenset(
     (
         "chat_template_kwargs",
@@ -199,7 +201,9 @@ NUMBERED = frozenset(("max_memory", "peft_trainable_token_indices"))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Override:
-    """One key that the runner sets. `unless`: keys whose use leaves it to the config."""
+    """One key that the runner sets. `unless`: if the config uses one of these keys, its own value
+    stays.
+    """
 
     key: str
     value: object
@@ -223,16 +227,16 @@ OVERRIDES: tuple[Override, ...] = (
         key="seed", value=DEFAULT_SEED, why="Axolotl's own default", only_when_absent=True
     ),
     Override(
-        key="plugins", value=[PLUGIN], why="seeds before the model and adapter, counts steps"
+        key="plugins", value=[PLUGIN], why="it seeds before anything is built, and counts steps"
     ),
-    Override(key="include_tkps", value=False, why="it measures speed, which always differs"),
+    Override(key="include_tkps", value=False, why="it measures speed, which differs in every run"),
     Override(key="save_strategy", value="no", why=NO_CHECKPOINTS, unless=_KEEPS),
     Override(key="save_steps", value=None, why=NO_CHECKPOINTS, unless=_KEEPS),
     Override(key="saves_per_epoch", value=None, why=NO_CHECKPOINTS, unless=_KEEPS),
     Override(key="save_first_step", value=None, why=NO_CHECKPOINTS, unless=_KEEPS),
 )  # fmt: skip
 
-# Their values are never used, so a path in them is nobody's business.
+# Their values are never used, so a path in them does not matter.
 OVERRIDDEN = frozenset(
     each.key for each in OVERRIDES if not each.unless and not each.only_when_absent
 )

@@ -1,8 +1,9 @@
-"""Keys that say of what kind a training is, where they contradict each other.
+"""Refuse keys that contradict each other about the kind of training.
 
-The run report says by these keys why no loss per token was measured, and whether the trainer's own
-losses are of that kind. Axolotl takes a plugin's trainer, or another class of model, whatever they
-say: then a language model would be trained, and the report would call it a reward model. Pure.
+From these keys the run report says why no loss per token was measured, and whether the trainer's
+own losses are of that kind. But Axolotl takes a plugin's trainer, or another model class, whatever
+these keys say: a language model could be trained, and the report would call it a reward model.
+Pure.
 """
 
 from __future__ import annotations
@@ -12,31 +13,31 @@ from collections.abc import Mapping
 from enclave_runner.axolotl.config_rules import ConfigRefused
 from enclave_runner.axolotl.plugins import DIFFUSION
 
-# A key, and how the names of the classes end that such a training has.
+# A key, and how the class names of such a training end.
 _CLASSES: Mapping[str, str] = {
     "reward_model": "ForSequenceClassification",
     "process_reward_model": "ForTokenClassification",
 }
-# Both are Axolotl's names for it.
+# Axolotl has both names for it.
 _CLASS_KEYS = ("type_of_model", "model_type")
 _NOT_BESIDE_DIFFUSION = (*_CLASSES, "rl")
 
 
 def check(settings: Mapping[str, object]) -> None:
-    """Raise ConfigRefused where keys of a resolved config contradict each other."""
+    """Raise ConfigRefused if keys of a resolved config contradict each other."""
     for key, ending in _CLASSES.items():
         for name in _CLASS_KEYS if settings.get(key) else ():
             value = settings.get(name)
             if value and not str(value).endswith(ending):
                 raise ConfigRefused(
                     name,
-                    f"{str(value)[:80]!r} is no class of `{key}`, which would be ignored",
+                    f"{str(value)[:80]!r} is not a class for `{key}`, which would be ignored",
                     hint=f"remove `{name}`, or use AutoModel{ending}",
                 )
     for key in _NOT_BESIDE_DIFFUSION if is_diffusion(settings) else ():
         if settings.get(key):
             raise ConfigRefused(
-                key, f"the plugin {DIFFUSION} has a trainer of its own, and would ignore it",
+                key, f"the plugin {DIFFUSION} has its own trainer, which would ignore it",
                 hint=f"remove `{key}`, or the plugin",
             )  # fmt: skip
     ebft = settings.get("ebft")
@@ -45,7 +46,7 @@ def check(settings: Mapping[str, object]) -> None:
 
 
 def _check_ebft(ebft: Mapping[object, object]) -> None:
-    """Its loss on the rows themselves is a share: alone, it is that of an ordinary training."""
+    """The loss on the rows is only a part; by itself it would be that of an ordinary training."""
     by_rows, by_generated = ebft.get("ce_coef", 0.0), ebft.get("rl_coef", 1.0)
     if not by_rows:
         return
@@ -53,8 +54,8 @@ def _check_ebft(ebft: Mapping[object, object]) -> None:
     if not numbers or not 0 < by_rows <= by_generated:  # type: ignore[operator]  # numbers
         raise ConfigRefused(
             "ebft.ce_coef",
-            f"{str(by_rows)[:80]!r} weighs the rows more than generated text (`rl_coef`): their "
-            "loss would not be measured",
+            f"{str(by_rows)[:80]!r} gives the rows more weight than generated text (`rl_coef`), "
+            "but no loss on the rows would be measured",
             hint="remove `ce_coef`, or make it no larger than `rl_coef`",
         )
 

@@ -1,5 +1,5 @@
-"""What `axolotl_keys.json` says: keys of the locked Axolotl, its plugins and dataset types, types
-of models.
+"""The content of `axolotl_keys.json`: keys of the locked Axolotl, its plugins and dataset types,
+and model types.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ _KEYS = Path(__file__).with_name("axolotl_keys.json")
 class AxolotlKeys:
     """What `axolotl_keys.json` holds.
 
-    `plugins`: plugin → the model of the keys that it adds. `dataset_models`: `rl` (empty without
-    it) → what Axolotl reads of an entry of `datasets`. `words`: key → all that it may say.
+    `plugins`: plugin → the model of the keys that it adds. `dataset_models`: `rl` (empty if not
+    set) → what Axolotl reads of an entry of `datasets`. `words`: key → every value that it may
+    have.
     """
 
     root: str
@@ -34,7 +35,7 @@ class AxolotlKeys:
 
 @functools.cache
 def axolotl_keys() -> AxolotlKeys:
-    """The committed table, read once."""
+    """The committed table. It is read only once."""
     content = json.loads(_KEYS.read_bytes())
     models = {
         name: {key: tuple(below) for key, below in keys.items()}

@@ -1,10 +1,11 @@
-"""Measure what a training did: mean loss per token on a sample of its rows, before and after.
+"""Measure what a training achieved: the mean loss per token on a sample of its rows, before and
+after.
 
-`measure` runs when no process of the trainer is left. The rows are drawn by the runner, with a seed
-that nobody could know (`loss_sample`); a child in a sandbox of its own, without TPM and network,
-sees them, the model inputs and the output's safetensors files, and nothing else that the trainer
-wrote. It runs this image's code (`measuring`), but with libraries that parse what anybody may have
-written: its one line is read as hostile, and what is no measurement is `incomplete`.
+`measure` runs once no process of the trainer is left. The runner draws the rows, with a seed that
+nobody could know (`loss_sample`). A child in its own sandbox, without TPM and network, sees these
+rows, the model inputs and the output's safetensors files, and nothing else that the trainer wrote.
+It runs this image's code (`measuring`), but its libraries parse what anybody may have written: its
+one line is read as hostile, and anything that is not a measurement makes the state `incomplete`.
 """
 
 from __future__ import annotations
@@ -36,26 +37,26 @@ from enclave_runner.sandbox.places import (
 )
 
 COMMAND = (PYTHON, "-P", "-m", "enclave_runner.axolotl.measuring")
-# The child's own cap: a token whose loss is larger, or no number, counts this much.
+# The child's own cap: a token whose loss is larger, or not a number, counts this much.
 MOST_LOSS = 100.0
-# Rows are measured for so long, or for this part of the training's time if that is longer. What
-# imports and loading take comes on top and is the same for any number of rows.
+# Rows are measured for this long, or for this part of the training's time if that is longer.
+# Imports and loading take extra time, whatever the number of rows.
 SECONDS = 20.0
 PART = 0.01
-# No more than a bound on what hangs: an emulated machine is some hundred times slower.
+# Only a bound for a child that hangs: an emulated machine is a hundred times slower or so.
 _LONGEST = 3600.0
 _MAX_BYTES = 64 * 1024
 _NO_REWARD = "rewards have no loss per token"
-# What kinds of training have no loss per token of their rows, by the config's key.
+# Which kinds of training have no loss per token on their rows, by the config's key.
 _WITHOUT = {
     "process_reward_model": f"a process reward model: {_NO_REWARD}",
     "reward_model": f"a reward model: {_NO_REWARD}",
 }
 _WITHOUT_RL = frozenset(("ebft", "gdpo", "grpo"))
-# With these the trainer's own losses are of another kind than a mean loss per token of all rows:
-# with noise, say, or at the end of the last rows alone.
+# With these, the trainer's own losses are not a mean loss per token over all rows: they include
+# noise, for example, or only the end of the last rows.
 _OTHER_LOSS = ("rl", "use_eaft", "neftune_noise_alpha", "curriculum_sampling")
-# They say how to train quickly or on several devices; a measurement does neither.
+# These plugins speed up training or spread it over devices; a measurement does neither.
 _LEFT_OUT = (
     "activation_offloading", "ddp", "deepspeed", "fsdp", "fsdp_config", "fsdp_version",
     "gradient_checkpointing", "gradient_checkpointing_kwargs", "selective_checkpointing",
@@ -65,7 +66,7 @@ _LEFT_OUT = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """`cpu_seconds` of the child; 0 where none was needed."""
+    """`cpu_seconds` of the child; 0 if no child was needed."""
 
     loss: Loss
     cpu_seconds: float = 0.0
@@ -73,7 +74,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """Where to measure: `folder` is absent or empty. For `user` and `gpus` see training.train."""
+    """How to measure: `folder` is absent or empty. For `user` and `gpus` see training.train."""
 
     folder: Path
     training_env: Path
@@ -91,7 +92,7 @@ def measure(
     seed: bytes,
     trained_seconds: float,
 ) -> Measured:
-    """The losses of a training that ended well.
+    """The losses of a training that ended with 0.
 
     `config`: the effective one; `shown`: what its trainer saw, place → file or folder; `output`:
     what it left, path → file.
@@ -126,7 +127,7 @@ def measure(
 
 
 def without_loss(settings: Mapping[str, object]) -> str | None:
-    """Why the rows of such a training have no loss per token; None if they have."""
+    """Why the rows of such a training have no loss per token; None if they have one."""
     for key, reason in _WITHOUT.items():
         if settings.get(key):
             return reason
@@ -136,18 +137,18 @@ def without_loss(settings: Mapping[str, object]) -> str | None:
 
 
 def comparable(settings: Mapping[str, object]) -> bool:
-    """Whether the trainer's own losses are mean losses per token, too."""
+    """Whether the trainer's own losses are mean losses per token too."""
     other = any(settings.get(key) for key in _OTHER_LOSS)
     return not other and not kinds.is_diffusion(settings)
 
 
 def seconds_for(trained_seconds: float) -> float:
-    """How long to measure rows."""
+    """For how long to measure rows."""
     return max(SECONDS, PART * trained_seconds)
 
 
 def read_result(lines: Sequence[bytes], exit_code: str, *, comparable: bool) -> Loss:
-    """What the child says, as hostile; whatever is no measurement has a reason."""
+    """The child's answer, read as hostile; anything that is not a measurement gets a reason."""
     if exit_code != "0" or len(lines) != 1:
         return _incomplete(f"the process that measures the loss ended with {exit_code}")
     try:
@@ -241,5 +242,5 @@ def _sandbox(
 
 
 def weights(output: Iterable[str]) -> list[str]:
-    """The output's weight files; those in folders are none that a loader takes."""
+    """The output's weight files; loaders do not take those in subfolders."""
     return sorted(path for path in output if path.endswith(".safetensors") and "/" not in path)

@@ -1,9 +1,10 @@
-"""Draw the rows that a loss is measured on, so that nobody who chose the nonce knows which.
+"""Draw the rows that a loss is measured on, so that whoever chose the nonce cannot know which.
 
 Row number i of the sample is SHA-256(seed ‖ i), i as 8 bytes, big-endian, taken as a big-endian
-number modulo the number of rows; what was drawn before is skipped. Rows are counted through all
-data sets that are trained on, in the config's order. So the same seed draws the same rows of the
-same inputs anywhere (docs/spec/loss.md). Left out: slices of a split: rows outside may be drawn.
+number modulo the number of rows; a row that was drawn before is skipped. Rows are counted through
+all data sets that are trained on, in the config's order. So the same seed draws the same rows of
+the same inputs everywhere (docs/spec/loss.md). Left out: slices of a split, so rows outside a slice
+may be drawn.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 CONTEXT = b"aicert loss sample v1\0"
-# The child stops earlier; it goes on in the sample past rows that training would leave out.
+# The child stops earlier; the rest makes up for rows that training would leave out.
 MOST_ROWS = 512
 MOST_BYTES = 32 << 20
 _BLOCK = 1 << 18
@@ -35,12 +36,12 @@ class Source:
 
 
 def seed(nonce: bytes, fresh: bytes) -> bytes:
-    """`fresh`: 32 bytes that the TPM drew when the trainer was gone."""
+    """`fresh`: 32 bytes that the TPM drew once the trainer was gone."""
     return hashlib.sha256(CONTEXT + nonce + fresh).digest()
 
 
 def sources(settings: Mapping[str, object], shown: Mapping[str, Path]) -> tuple[Source, ...]:
-    """The data sets that a resolved config trains on; `shown`: what the trainer saw, and where."""
+    """The data sets that a resolved config trains on; `shown`: what the trainer saw, by place."""
     trained_on = []
     for key in ("pretraining_dataset", "datasets"):
         value = settings.get(key)
@@ -98,7 +99,7 @@ def _numbers(key: bytes, total: int) -> Iterator[int]:
 
 
 class _Lines:
-    """Finds lines of a file by number, with one number for each block in memory."""
+    """Finds lines of a file by number, and keeps one number for each block in memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,7 +1,7 @@
-"""How fast a training went: when the runner heard of which step, on its own clock.
+"""The pace of a training: when the runner heard of each step, on its own clock.
 
-That a step was made is the trainer's word, so all of it counts as self-reported. However long a
-run is, some hundred points are kept, evenly spread.
+Only the trainer says that a step was made, so all of it counts as self-reported. However long a run
+is, a hundred points or so are kept, evenly spread.
 """
 
 import time
@@ -22,7 +22,7 @@ class Pace:
         self.points: list[tuple[int, float]] = []
 
     def hear(self, step: int) -> None:
-        """A step was announced; one that was heard of before says nothing new."""
+        """Record that a step was announced; a repeated step adds nothing."""
         if step <= self._last:
             return
         now = self._clock()

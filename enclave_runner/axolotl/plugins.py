@@ -1,9 +1,9 @@
-"""Which of Axolotl's own plugins a config may name, and what becomes of them.
+"""Which of Axolotl's own plugins a config may name, and what the runner does with them.
 
-A plugin is code that its name imports: only those of the locked Axolotl are known here, each is in
-one of three tables, and any other name is refused. Those that run are named in full in the
-effective config. Those that only save time or memory or report elsewhere are dropped with the keys
-that they add, and recorded. Pure.
+A plugin's name imports code: only those of the locked Axolotl are known here, each in one of three
+tables, and any other name is refused. Plugins that run appear with their full names in the
+effective config. Plugins that only save time or memory, or report elsewhere, are dropped with the
+keys that they add, and recorded. Pure.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ DIFFUSION = f"{_OWN}diffusion.DiffusionPlugin"
 SPECTRUM = f"{_OWN}spectrum.SpectrumPlugin"
 _SPECTRUM_MODEL = "spectrum_model_name"
 
-# Pure Python in the environment: they run as they are.
+# Pure Python in the environment: these run unchanged.
 RUN = frozenset((DIFFUSION, f"{_OWN}grokfast.GrokfastPlugin", SPECTRUM))
-# Liger's kernels are built while it trains, by programs, and the audit hook lets none start
-# (docs/adr/0012-gpu-image.md). The other's fork lies in a git repository alone, and locks hold what
-# package indexes have.
+# Liger compiles kernels during training, by starting programs, which the audit hook forbids
+# (docs/adr/0012-gpu-image.md). The other's fork is only in a git repository, and locks hold only
+# what package indexes have.
 _SAME = "the same sums in less time and memory, "
-_BUILT = _SAME + "by kernels that would be compiled during the training"
-_FORK = _SAME + "by a fork that no package index has"
+_BUILT = _SAME + "through kernels that would be compiled during the training"
+_FORK = _SAME + "through a fork that no package index has"
 DROPPED: Mapping[str, str] = {
     f"{_OWN}cut_cross_entropy.CutCrossEntropyPlugin": _FORK,
     f"{_OWN}liger.LigerPlugin": _BUILT,
     f"{_OWN}swanlab.SwanLabPlugin": LEAVES,
 }
-_LACKS = "it needs the package {}, which the training environment lacks"
+_LACKS = "it needs the package {}, which the training environment does not have"
 REFUSED: Mapping[str, str] = {
     f"{_OWN}densemixer.DenseMixerPlugin": _LACKS.format("densemixer"),
     f"{_OWN}expert_parallel.ExpertParallelPlugin": _LACKS.format("deep_ep"),
@@ -49,7 +49,7 @@ REFUSED: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plugins:
-    """What a config's `plugins` come to. `models`: those whose keys join the first level's.
+    """The result for a config's `plugins`. `models`: those whose keys are added to the first level.
 
     `dropped`: keys of dropped plugins → why.
     """
@@ -87,7 +87,7 @@ def read(document: Mapping[object, object]) -> Plugins:
 
 
 def adding(key: str) -> str | None:
-    """The plugin, of those that are taken, that adds a key."""
+    """The plugin, among the accepted ones, that adds a key."""
     keys = axolotl_keys()
     for name, model in keys.plugins.items():
         if model is not None and key in keys.models[model] and name not in REFUSED:
@@ -96,7 +96,7 @@ def adding(key: str) -> str | None:
 
 
 def _whole(named: object, place: str) -> str:
-    """The plugin's name in full: Axolotl adds its package's name where it is left out."""
+    """The plugin's full name: Axolotl adds its package's name if that is missing."""
     text = str(named)
     known = {*RUN, *DROPPED, *REFUSED}
     name = next((each for each in (text, _OWN + text) if each in known), None)
@@ -104,7 +104,7 @@ def _whole(named: object, place: str) -> str:
         close = difflib.get_close_matches(text, sorted(RUN | DROPPED.keys()), n=1, cutoff=0.6)
         raise ConfigRefused(
             place,
-            f"{text[:80]!r} is not one of Axolotl's own plugins, and it imports code by name, "
+            f"{text[:80]!r} is not one of Axolotl's own plugins: it would import code by name, "
             "but only the measured image's code may run",
             hint=f"did you mean `{close[0]}`?" if close else f"remove `{text[:80]}`",
         )
@@ -114,7 +114,7 @@ def _whole(named: object, place: str) -> str:
 
 
 def _check_spectrum(plugins: Plugins, document: Mapping[object, object]) -> None:
-    """Its measurements come with Axolotl for some models; for others it asks the network."""
+    """Axolotl holds measurements for some models; for others this plugin asks the network."""
     if SPECTRUM not in plugins.run:
         return
     models = axolotl_keys().spectrum_models
@@ -122,6 +122,6 @@ def _check_spectrum(plugins: Plugins, document: Mapping[object, object]) -> None
     if str(named).replace("/", "-").replace("_", "-") not in models:
         raise ConfigRefused(
             _SPECTRUM_MODEL,
-            f"Axolotl holds no measurements of {str(named)[:80]!r}, and training has no network",
+            f"Axolotl holds no measurements for {str(named)[:80]!r}, and training has no network",
             hint=f"one of: {', '.join(models)}",
         )

@@ -1,7 +1,8 @@
-"""Build the run report: what the runner measured, what follows from it, what the trainer says.
+"""Build the run report: what the runner measured, what follows from that, and what the trainer
+says.
 
-Values that the trainer sent are copied one by one from a fixed table: whatever else it sends is
-left out.
+Values from the trainer are copied one by one, by a fixed table; anything else that it sends is left
+out.
 """
 
 import json
@@ -42,7 +43,7 @@ _SELF_REPORTED = {
 }
 _MAX_TEXT = 200
 _MAX_NAMES = 1000
-# Weights as `inputs.model_files` shows them to a trainer.
+# Weights, as `inputs.model_files` shows them to a trainer.
 _WEIGHTS = (".safetensors", ".bin")
 
 
@@ -55,7 +56,7 @@ def build(
     target: Path,
     signatures: Mapping[str, Digest],
 ) -> RunReport:
-    """The report of one training whose `output` files lie in `target`.
+    """The report on one training, whose `output` files are in `target`.
 
     `signatures`: output → digest of its model signature.
     """
@@ -91,7 +92,7 @@ def common(
     output: Mapping[str, FileFact],
     target: Path,
 ) -> dict[str, Value]:
-    """What is measured of anything that runs on the training environment."""
+    """What is measured about anything that runs in the training environment."""
     values = {
         "wallSeconds": Value("measured", round(result.wall_seconds, 3)),
         "cpuSeconds": Value("measured", round(result.cpu_seconds, 3)),
@@ -114,7 +115,7 @@ def common(
 
 
 def of_base(base: Base, renamed: Sequence[str]) -> dict[str, Value]:
-    """Which input the run's base model is, and the name that configs of adapters got for it."""
+    """Which input is the run's base model, and the name that adapters' configs got for it."""
     values = {"baseInput": Value("measured", base.reference)}
     if renamed:
         values["adapterBase"] = Value("derived", base.shown)
@@ -122,8 +123,8 @@ def of_base(base: Base, renamed: Sequence[str]) -> dict[str, Value]:
 
 
 def of_weights(shown: Iterable[str]) -> dict[str, Value]:
-    """The inputs of which the trainer saw weights, by the places of all model files that it saw;
-    nothing where the names are too long to be listed.
+    """The inputs of which the trainer saw weights, from the places of all model files that it saw;
+    nothing if the names are too long to be listed.
     """
     names = {place.partition("/")[0] for place in shown if place.endswith(_WEIGHTS)}
     text = ", ".join(sorted(names))
@@ -141,7 +142,7 @@ def _compared(
 
 
 def of_tensors(counts: Counts) -> dict[str, Value]:
-    """How many tensors of the output are new, and how many an input's."""
+    """How many of the output's tensors are new, and how many come from an input."""
     values = {
         "tensorsChanged": Value("measured", counts.changed),
         "tensorsNew": Value("measured", counts.new),
@@ -169,7 +170,7 @@ def _self_reported_values(self_reported: Mapping[str, object]) -> dict[str, Valu
 
 
 def _metric_name(name: str) -> str:
-    """`eval_rewards/accuracies` as the report writes it: evalRewardsAccuracies."""
+    """A name in the report's form: evalRewardsAccuracies for `eval_rewards/accuracies`."""
     first, *rest = re.split(r"[^A-Za-z0-9]+", name)
     return (first + "".join(word[:1].upper() + word[1:] for word in rest))[:64]
 
@@ -199,6 +200,6 @@ def _parameters(target: Path, output: Mapping[str, FileFact]) -> int:
                 with (target / path).open("rb") as file:
                     total += read_header(file.fileno(), fact.size).elements
             except EvidenceError:
-                # Told as `weightsUnread`; the verifier refuses the file.
+                # The report says `weightsUnread`; the verifier refuses the file.
                 continue
     return min(total, MAX_INT)

@@ -1,9 +1,9 @@
 """Which rows a config names: each data reference becomes a selection of one input's files, and the
 config names the folder of canonical rows that the runner makes of them (docs/spec/records.md).
 
-Pure, and the same on every machine: only the names of files decide. A split keeps its name and its
-slices, which the trainer's library takes of the canonical rows; what that library would ignore
-without a word, or read from somewhere else, is refused here by key.
+Pure, and the same on every machine: only file names decide. A split keeps its name and its slices,
+which the trainer's library applies to the canonical rows. What that library would silently ignore,
+or read from somewhere else, is refused here by key.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ from enclave_runner.inputs.references import Selection
 from enclave_runner.sandbox.places import INPUTS
 
 TRAIN, TEST = "train", "test"
-# What `pretraining_dataset` may be: texts of one column, by default of this one.
+# What `pretraining_dataset` may be: texts of one column, by default this one.
 _PRETRAIN, _COMPLETION, _TEXT = "pretrain", "completion", "text"
-# `datasets`' own grammar of one summand of a split.
+# The grammar of `datasets` for one summand of a split.
 _SPLIT = re.compile(
     r"(?P<name>\w+(?:\.\w+)*)"
     r"(?P<slice>\[(?:-?[\d_]+%?)?:(?:-?[\d_]+%?)?\])?(?:\([^)]*\))?",
     re.ASCII,
 )
 _MAX_SPLIT = 64
-# Half of a run report.
+# At most half of a run report.
 _MAX_PATHS = 1 << 19
 _EVERYTHING = "all"
 
 
 class Selections:
-    """Collects the selections of one config. `files`: input → paths in it, or None for a file."""
+    """Collects the selections of one config. `files`: input → paths in it, or None if it is a
+    file.
+    """
 
     def __init__(self, files: Mapping[str, Iterable[str] | None]) -> None:
         self._files = files
@@ -48,7 +50,7 @@ class Selections:
         return tuple(self._found.values())
 
     def rewrite(self, settings: dict[str, object]) -> None:
-        """Point every data reference of a resolved config to its canonical rows."""
+        """Replace every data reference of a resolved config by the place of its canonical rows."""
         streaming = bool(settings.get("streaming")) and not settings.get("rl")
         _refuse_unread(settings, streaming=streaming)
         for key in ROWS:
@@ -81,7 +83,7 @@ class Selections:
             if count > most:
                 raise ConfigRefused(
                     ROWS[0],
-                    f"the rows have {count} {what}, but a run report holds at most {most}",
+                    f"there are {count} {what} of rows, but a run report holds at most {most}",
                     hint="merge some of the files",
                 )
 
@@ -116,7 +118,7 @@ class Selections:
         return self._found.setdefault(identity, new)
 
     def _parted(self, place: str) -> tuple[str, str]:
-        """Input and path in it of a resolved reference."""
+        """The input of a resolved reference, and the path in it."""
         name, _, inside = place.removeprefix(INPUTS + "/").partition("/")
         return name, inside
 
@@ -166,7 +168,7 @@ class Selections:
 
 
 def _refuse_unread(settings: Mapping[str, object], *, streaming: bool) -> None:
-    """Refuse rows that Axolotl would leave out without a word: the run report would count them."""
+    """Refuse rows that Axolotl would silently leave out: the run report would count them."""
     pretraining, rows = settings.get("pretraining_dataset"), settings.get("datasets")
     first = "with `{}` Axolotl reads only the first"
     if pretraining and (settings.get("rl") or rows):
@@ -190,8 +192,8 @@ def _refuse_unread(settings: Mapping[str, object], *, streaming: bool) -> None:
 
 
 def _refuse_other_texts(pretraining: object) -> None:
-    """Refuse a `type` that reads another column than `text_column` says, or when rows are packed
-    another text: the loss would be measured on what was not trained.
+    """Refuse a `type` that reads a column other than `text_column`, or a different text if rows are
+    packed: the loss would be measured on something that was not trained on.
     """
     for entry in pretraining if isinstance(pretraining, list) else [pretraining]:
         if not isinstance(entry, dict):
@@ -215,7 +217,7 @@ def _refuse_other_texts(pretraining: object) -> None:
 def _wanted(
     split: object, splits: Mapping[str, object], default: str, key: str, *, streams: bool
 ) -> list[str]:
-    """Names of the splits that an expression reads, in the order of `splits`."""
+    """The splits that an expression reads, in the order of `splits`."""
     text = str(split) if split else default
     names: set[str] = set()
     for part in re.split(r"\s*\+\s*", text):
@@ -227,7 +229,7 @@ def _wanted(
             )  # fmt: skip
         if streams and (part != text or match["slice"]):
             raise ConfigRefused(
-                f"{key}.split", "streamed rows come from one whole split",
+                f"{key}.split", "streamed rows must come from one whole split",
                 hint="name one split, without a slice",
             )  # fmt: skip
         if match["name"] == _EVERYTHING:

@@ -1,11 +1,10 @@
 """YAML read strictly, and JSON written so that YAML reads the same values back.
 
-`load` takes one document of plain values: mappings with distinct string (or integer) keys,
-lists, strings, booleans, numbers, null. It refuses every other tag, duplicate keys, text that is
-not UTF-8, and anything over the limits, which are counted with every alias expanded, before any
-value is built. `canonical` writes UTF-8 JSON, keys sorted, that PyYAML's safe loader reads as
-the same values (YAML 1.1 takes `1e-05` for a string and an escaped surrogate pair for two
-characters).
+`load` takes one document of plain values: mappings with distinct string (or integer) keys, lists,
+strings, booleans, numbers, null. It refuses every other tag, duplicate keys, text that is not
+UTF-8, and anything over the limits, which are checked with every alias expanded, before any value
+is built. `canonical` writes UTF-8 JSON, keys sorted, that PyYAML's safe loader reads as the same
+values (YAML 1.1 reads `1e-05` as a string and an escaped surrogate pair as two characters).
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ _PLAIN = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "str
 
 
 class YamlError(ConfigError):
-    """The document is not one that this reader takes; the message names the line."""
+    """This reader does not accept the document; the message names the line."""
 
 
 class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """As SafeLoader's, where a key that stands twice is an error."""
+        """Like SafeLoader's, but a duplicate key is an error."""
         seen: set[object] = set()
         for key_node, _ in node.value:
             if key_node.tag == _TAG + "merge":
@@ -83,7 +82,7 @@ def load(data: bytes) -> object:
     except RecursionError as error:
         raise YamlError(f"nested deeper than {MAX_DEPTH}") from error
     except ValueError as error:
-        # int() and float() of what YAML 1.1 takes for a number.
+        # From int() and float() on what YAML 1.1 takes for a number.
         raise YamlError(f"a number cannot be read: {error}") from error
 
 
@@ -92,14 +91,16 @@ def _at(node: Node, problem: str) -> YamlError:
 
 
 class _Census:
-    """Counts nodes as if every alias were written out, without writing any out."""
+    """Counts nodes as if every alias were expanded, without expanding any."""
 
     def __init__(self) -> None:
         self._sizes: dict[int, tuple[int, int]] = {}
         self._open: set[int] = set()
 
     def count(self, node: Node, depth: int) -> tuple[int, int]:
-        """Nodes below and including `node`, and how deep they go; refuses past the limits."""
+        """The number of nodes from `node` down, and their depth; refuses what exceeds the
+        limits.
+        """
         known = self._sizes.get(id(node))
         if known is not None:
             size, height = known

@@ -1,10 +1,10 @@
 """Compare the tensors of outputs with those of inputs: what really changed, whatever the files say.
 
-A file with other metadata is another file of the same weights. So tensors are compared, by type,
-shape and bytes: an output's that is any input's, under whatever name, is unchanged. Every input
-file with a safetensors header is looked at. A tensor is read whole only where its first bytes are
-those of another. An output that cannot be read is named: nothing is known of its tensors. Left out:
-weights in other formats, and the same numbers in another type.
+A file with other metadata is a different file with the same weights. So tensors are compared, by
+type, shape and bytes: an output's tensor that equals any input's, under whatever name, is
+unchanged. Every input file with a safetensors header is looked at. A tensor is read whole only if
+its first bytes equal those of another. An output that cannot be read is named, and nothing is known
+about its tensors. Left out: weights in other formats, and the same numbers in another type.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from aicert.errors import EvidenceError
 from aicert.files.tensors import read_tensors
 from aicert.formats.safetensors import Tensor
 
-# Trained tensors differ in their first values. Tensors that are equal so far are compared whole.
+# Trained tensors differ in their first values. Tensors that are equal up to here are compared
+# whole.
 _FIRST = 1 << 12
 _BLOCK = 1 << 20
 
@@ -29,9 +30,9 @@ Sized = tuple[Path, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """How many tensors of the outputs are an input's, have an input's name only, or neither.
+    """How many tensors of the outputs equal an input's, share only its name, or neither.
 
-    `unread`: the outputs of which nothing is known, each with why.
+    `unread`: the outputs that could not be read, each with a reason.
     """
 
     unchanged: int
@@ -42,7 +43,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Place:
-    """Where a tensor's bytes lie."""
+    """Where a tensor's bytes are."""
 
     path: Path
     begin: int
@@ -54,9 +55,10 @@ _Key = tuple[str, tuple[int, ...], bytes]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ByName:
-    """The tensors of outputs beside those of one model, by their names.
+    """The tensors of outputs compared with those of one model, by name.
 
-    `reshaped`: those of another type or shape, which are among `changed`. `unread`: as in Counts.
+    `reshaped`: those whose type or shape differs; they are also in `changed`. `unread`: as in
+    Counts.
     """
 
     unchanged: frozenset[str]
@@ -68,7 +70,7 @@ class ByName:
 
 
 def by_name(model: Iterable[Sized], outputs: Iterable[Sized]) -> ByName:
-    """Compare each tensor with the one that has its name in `model`, whose files can be read."""
+    """Compare each tensor with the one of the same name in `model`, whose files can be read."""
     places = {tensor.name: (key, place) for tensor, key, place in _tensors(model, [])}
     same: dict[str, bool] = {}
     reshaped: set[str] = set()
@@ -91,11 +93,11 @@ def by_name(model: Iterable[Sized], outputs: Iterable[Sized]) -> ByName:
 
 
 def compare(inputs: Iterable[Sized], outputs: Iterable[Sized]) -> Counts:
-    """Count the tensors of `outputs`; files are given with their sizes, any without header too."""
+    """Count the tensors of `outputs`; files come with their sizes, and may lack a header."""
     places: dict[_Key, list[_Place]] = {}
     names: set[str] = set()
     unread: list[str] = []
-    # An input without a header is rows, or a text: no weights.
+    # An input without a header holds rows or text, not weights.
     for tensor, key, place in _tensors(inputs, []):
         names.add(tensor.name)
         places.setdefault(key, []).append(place)

@@ -1,10 +1,10 @@
-"""Name the texts that reach the trainer and come from no row: templates, formats, tokenizer rules.
+"""Name the texts that reach the trainer but come from no row: templates, formats, tokenizer rules.
 
 A chat template can ignore the rows and write another corpus; so can a prompt format of the config,
 a tokenizer's normalizer, its vocabulary, or an added token. Each is named with its SHA-256: a
 text's own, in UTF-8, or that of JSON in the form that `aicert.formats.strict_json` writes
-(docs/spec/certificate.md). Left out: prompts that are Axolotl's code, such as `alpaca`, which the
-image's digest covers. How much of what was trained such texts made is measured with the loss.
+(docs/spec/certificate.md). Left out: prompts in Axolotl's code, such as `alpaca`, which the image's
+digest covers. The loss measurement shows how much of the trained text comes from these texts.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from enclave_runner.inputs.model_files import tokenizer_texts
 from enclave_runner.inputs.references import Reference
 from enclave_runner.sandbox.places import INPUTS, TEMPLATES
 
-# Keys of the config, at any depth, whose values are trained on as they stand, or say which of a
-# row's fields a template is given, under which name and by which role.
+# Keys of the config, at any depth, whose values are trained on unchanged, or say which fields of a
+# row a template gets, under which name and for which role.
 _CONFIG = frozenset(
     (
         "chat_template_jinja",
@@ -48,9 +48,9 @@ _CONFIG = frozenset(
         "tokens",
     )
 )
-# Of these one whose value is the place of a file that the runner shows.
+# One of them, whose value is the place of a file that the runner shows.
 _TEMPLATE = "chat_template_jinja"
-# Keys of a tokenizer's files: how long a text may be, and the form of the file.
+# Keys of a tokenizer's files that say how long a text may be, and the file's format.
 _NO_TEXT = frozenset(("model_max_length", "version"))
 _ROLES = ("model", "tokenizer")
 _BUILT_IN = "lib/python3.11/site-packages/axolotl/utils/chat_templates/templates"
@@ -99,14 +99,16 @@ def _of_config(
 def _digest(key: str, value: object, inputs: Mapping[str, MeasuredInput]) -> Digest:
     if not isinstance(value, str):
         return of_bytes(strict_json.dumps(value))
-    # Only such a key names a file; under another the same text is a text.
+    # Only under this key does a text name a file; under any other it is just text.
     return (_of_template(value, inputs) if key == _TEMPLATE else None) or of_bytes(value.encode())
 
 
 def _of_template(place: str, inputs: Mapping[str, MeasuredInput]) -> Digest | None:
-    """Of the file that Axolotl opens there; None if the place is none of the runner's."""
+    """The digest of the file that Axolotl opens there; None if the place is not one of the
+    runner's.
+    """
     if place.startswith(TEMPLATES + "/"):
-        # The runner names such a file by what it wrote into it.
+        # The runner names such a file after its content.
         return Digest("sha256", place.removeprefix(TEMPLATES + "/").removesuffix(".jinja"))
     name, _, inside = place.removeprefix(INPUTS + "/").partition("/")
     item = inputs.get(name) if place.startswith(INPUTS + "/") else None
@@ -115,7 +117,7 @@ def _of_template(place: str, inputs: Mapping[str, MeasuredInput]) -> Digest | No
 
 
 def _built_in(settings: Mapping[str, object], training_env: Path) -> dict[str, Digest]:
-    """Axolotl's own chat templates that the config names."""
+    """Those of Axolotl's own chat templates that the config names."""
     entries = settings.get("datasets")
     places = [settings, *(entries if isinstance(entries, list) else ())]
     templates = {}
@@ -147,7 +149,7 @@ def _of_keys(path: Path, name: str) -> dict[str, Digest]:
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        # A loader cannot read it either.
+        # No loader can read it either.
         return {}
     if not isinstance(document, dict):
         return {}
@@ -157,14 +159,14 @@ def _of_keys(path: Path, name: str) -> dict[str, Digest]:
             try:
                 data = value.encode() if isinstance(value, str) else strict_json.dumps(value)
             except (EvidenceError, UnicodeEncodeError, RecursionError):
-                # Text that UTF-8 cannot say; the bytes that say it in the file can.
+                # UTF-8 cannot express this text, so the file's own bytes are used.
                 data = json.dumps(value, sort_keys=True).encode()
             digests[f"{name}: {key}"] = of_bytes(data)
     return digests
 
 
 def _plain(name: str) -> str:
-    """A name that a table can show."""
+    """A name in a form that a table can show."""
     shown = "".join(each if " " <= each <= "~" else "?" for each in name)
     if len(shown) <= _MAX_NAME:
         return shown

@@ -1,7 +1,8 @@
-"""Rows that hold tokens beside text: refused where a data set's `type` says that its text is read.
+"""Rows that hold tokens beside text are refused if a data set's `type` says that text is read.
+Axolotl trains on the tokens of such rows whatever the `type`, so somebody who reads the rows' text
+would not read what is trained on.
 
-Axolotl trains on the tokens of such rows whatever the `type`, so whoever reads the rows as it says
-would read another text than the one that is trained on.
+
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from collections.abc import Collection, Mapping
 
 from enclave_runner.axolotl.config_rules import ConfigRefused
 
-# Where a data set has them all, Axolotl takes its rows for tokenised.
+# If a data set has all of them, Axolotl takes its rows for tokenised.
 TOKENS = ("input_ids", "attention_mask", "labels")
 _KEYS = ("datasets", "test_datasets", "pretraining_dataset")
-# With it Axolotl hands rows on as they are, and its trainers train on any column of tokens.
+# With this, Axolotl passes rows on unchanged, and its trainers train on any column of tokens.
 _UNPREPARED = "skip_prepare_dataset"
 _IDS = "_ids"
 
 
 def check(config: bytes, columns: Mapping[str, Collection[str]]) -> None:
-    """Raise ConfigRefused for a data set of the effective config with a type and with tokens.
+    """Raise ConfigRefused if a data set of the effective config has both a type and tokens.
 
     `columns`: those of the canonical rows, by the place that the config names.
     """
@@ -30,7 +31,7 @@ def check(config: bytes, columns: Mapping[str, Collection[str]]) -> None:
         value = settings.get(key)
         entries = value if isinstance(value, list) else [value] if value else []
         for index, entry in enumerate(entries):
-            # Pretraining reads texts, with a type or without.
+            # Pretraining reads text, with or without a type.
             place, kind = (
                 (entry["path"], entry.get("type")) if isinstance(entry, dict) else (entry, None)
             )
@@ -44,7 +45,7 @@ def check(config: bytes, columns: Mapping[str, Collection[str]]) -> None:
 
 
 def _tokens(columns: Collection[str], *, prepared: bool) -> tuple[str, ...]:
-    """The columns that would be trained on in place of the text beside them."""
+    """The columns that would be trained on instead of the text beside them."""
     if prepared:
         return TOKENS if set(TOKENS) <= set(columns) else ()
     return tuple(name for name in columns if name.endswith(_IDS))

@@ -1,4 +1,4 @@
-"""The trainer of a run: Axolotl, in a sandbox, with all that it is given fixed here (ADR 2).
+"""The trainer of a run: Axolotl, in a sandbox; this module fixes everything that it gets (ADR 2).
 
 `train` gives inputs and an effective config in, outputs and facts out; a trainer that fails is a
 result, not an error. What the plugin says of steps, tokens and losses comes from inside the
@@ -33,12 +33,12 @@ COMMAND = (
     PYTHON, "-P", "-m", "axolotl.cli.main", "train", CONFIG,
     "--launcher", "python",
 )  # fmt: skip
-# Its processes meet on the sandbox's own loopback, where nobody else is: any port is free.
+# Its processes meet on the sandbox's own loopback, where nothing else runs: any port is free.
 _TORCHRUN = (
     "-m", "torch.distributed.run", "--nnodes=1", "--rdzv-backend=static",
     "--master-addr=127.0.0.1", "--master-port=29500",
 )  # fmt: skip
-# Without the first, processes that have no GPUs train each on its own, on all rows.
+# Without the first option, processes without GPUs would each train alone, on all rows.
 _TOGETHER = {
     "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo",
 }  # fmt: skip
@@ -48,13 +48,13 @@ PACKAGES = (
     "transformers", "trl",
 )  # fmt: skip
 
-# 2025-01-01, for whatever writes the date into what is trained on (the plugin): the machine's clock
-# is its host's, and the host decides nothing.
+# 2025-01-01, for whatever writes the date into what is trained on (see the plugin): the host sets
+# the machine's clock, but must not decide anything.
 DATE = 1735689600
 
-# What a trainer writes into its output directory that is no part of the model: times, process
-# numbers, pickles, measurements. Everything else there is output and repeats byte for byte.
-# README.md, the trainer's model card, is a text that its owner goes on writing.
+# What a trainer writes into its output directory that is not part of the model: times, process
+# numbers, pickles, measurements. Everything else there is output and is the same, byte for byte, in
+# every run. README.md, the trainer's model card, is a text that its owner will go on editing.
 EXCLUDED_FILES = frozenset(
     (
         "README.md",
@@ -67,10 +67,10 @@ EXCLUDED_FILES = frozenset(
 )
 EXCLUDED_DIRECTORIES = re.compile(r"checkpoint-.*|runs")
 
-# What the audit hook says that it ended the training for (`plugin/aicert_guard.py`), in words.
+# Why the audit hook ended the training (`plugin/aicert_guard.py`), in words.
 VIOLATIONS = {
-    "code": "it compiled or executed code where no training does",
-    "file": "it opened a file for writing outside its scratch",
+    "code": "it compiled or executed code in a place where training never does",
+    "file": "it opened a file for writing outside its scratch directory",
     "library": "it loaded a library from outside the image",
     "loader": "a loader opened a file that a row or a setting names",
     "process": "it started another program",
@@ -80,7 +80,7 @@ VIOLATIONS = {
 }
 
 _MAX_LOSSES = 2100
-# Of an evaluation: what it measured last, by Trainer's names.
+# An evaluation's last measurements, by Trainer's names.
 _MAX_METRICS = 64
 _METRIC = re.compile(r"eval_[A-Za-z0-9_/.-]{1,55}", re.ASCII)
 _MAX_COUNT = 2**53
@@ -91,7 +91,7 @@ _TEXTS = ("torch", "cpuCapability", "device")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """One step of training, as the plugin tells it."""
+    """One step of training, as the plugin reports it."""
 
     step: int
     total: int
@@ -134,13 +134,13 @@ def train(
     user: int | None = None,
     gpus: Sequence[Path] = (),
 ) -> TrainingResult:
-    """Train in `scratch`, which must be empty or absent; the log lies beside it.
+    """Train in `scratch`, which must be empty or absent; the log is beside it.
 
     `ranks`: how many processes train together, each with its share of the rows.
 
     `shown`: what the trainer sees of the inputs, place → file or folder. `user`: see
-    containment.Sandbox; `gpus`: nodes of GPUs to train on. Raises ToolError where nothing could be
-    tried; a training that fails is a result.
+    containment.Sandbox; `gpus`: nodes of GPUs to train on. Raises ToolError if training could not
+    even start; a training that fails is a result.
     """
     containment.check(user)
     make_scratch(scratch, user)
@@ -170,7 +170,7 @@ def work(
     *,
     user: int | None = None,
 ) -> TrainingResult:
-    """Run another program of ours on the trainer's environment, as `train` runs the trainer.
+    """Run another of our programs in the trainer's environment, as `train` runs the trainer.
 
     It has one process and no GPU. `shown` holds its code, below CODE.
     """
@@ -216,21 +216,22 @@ def _run(
 
 
 def command(ranks: int) -> tuple[str, ...]:
-    """What trains, in `ranks` processes."""
+    """The command that trains, in `ranks` processes."""
     if ranks == 1:
         return COMMAND
     return (PYTHON, "-P", *_TORCHRUN, f"--nproc-per-node={ranks}", *_TRAINER)
 
 
 def environment(limits: Limits, ranks: int = 1) -> dict[str, str]:
-    """Every variable of the trainer's environment: nothing is inherited."""
+    """All variables of the trainer's environment: none is inherited."""
     home = f"{SCRATCH}/home"
     threads = str(max(1, limits.threads // ranks))
     together = _TOGETHER if ranks > 1 else {}
-    # Each process that only prepares rows first imports what the trainer has imported.
+    # Each process that only prepares rows would first import everything that the trainer has
+    # imported.
     workers = threads if limits.threads > 1 else "0"
     return together | {
-        # Nothing asks a hub, and nothing tells anyone.
+        # Nothing asks a hub, and nothing reports to anybody.
         "AXOLOTL_DO_NOT_TRACK": "1",
         "DO_NOT_TRACK": "1",
         "HF_DATASETS_OFFLINE": "1",
@@ -238,14 +239,14 @@ def environment(limits: Limits, ranks: int = 1) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "WANDB_MODE": "disabled",
-        # Equal bytes from run to run, and from processor to processor.
+        # The same bytes in every run, and on every processor.
         "ATEN_CPU_CAPABILITY": "avx2",
         "AXOLOTL_DATASET_NUM_PROC": workers,
-        # MKL and oneDNN else choose code by maker and instruction set, and the products differ.
+        # Otherwise MKL and oneDNN choose code by maker and instruction set, and products differ.
         "MKL_CBWR": "COMPATIBLE",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
-        # On Intel's processors MKL's products depend on how many threads share them, and the number
-        # of threads is the machine's, not the lockfile's. Everything else of torch keeps them all.
+        # On Intel's processors MKL's products depend on the number of threads, which the machine
+        # decides and not the lockfile. The rest of torch keeps all threads.
         "MKL_DOMAIN_NUM_THREADS": "MKL_DOMAIN_BLAS=1",
         "CUDA_VISIBLE_DEVICES": "",
         "LC_ALL": "C.UTF-8",
@@ -274,7 +275,7 @@ def environment(limits: Limits, ranks: int = 1) -> dict[str, str]:
 
 
 def facts(training_env: Path, limits: Limits, ranks: int = 1) -> dict[str, object]:
-    """What the runner knows of the training environment without asking it."""
+    """What the runner knows about the training environment without running it."""
     variables = environment(limits, ranks)
     repeatable = (
         "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_DOMAIN_NUM_THREADS", "OMP_NUM_THREADS",
@@ -287,7 +288,9 @@ def facts(training_env: Path, limits: Limits, ranks: int = 1) -> dict[str, objec
 
 
 def prune(output: Path) -> tuple[str, ...]:
-    """Remove what never counts as output, and empty directories; the paths removed, sorted."""
+    """Remove what never counts as output, and empty directories; returns the removed paths,
+    sorted.
+    """
     removed: list[str] = []
     if not output.is_dir() or output.is_symlink():
         return ()
@@ -336,7 +339,7 @@ def _versions(training_env: Path) -> dict[str, str]:
 
 
 class _Reader:
-    """Takes the plugin's lines, believing nothing about them."""
+    """Reads the plugin's lines, and trusts nothing in them."""
 
     def __init__(self, on_progress: Callable[[Progress], None] | None, ranks: int = 1) -> None:
         self._on_progress = on_progress
@@ -381,7 +384,7 @@ def _number(value: object) -> float | None:
 
 
 def _checked(reported: Mapping[str, object]) -> dict[str, object]:
-    """What of `reported` has the right name, type and size."""
+    """The values in `reported` that have the right name, type and size."""
     kept: dict[str, object] = {}
     for name in _COUNTS:
         count = _count(reported.get(name))

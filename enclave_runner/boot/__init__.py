@@ -1,4 +1,4 @@
-"""The second half of PID 1: devices, the runner, the stream of what came out.
+"""The second half of PID 1: devices, the runner, the stream of results.
 
-Imports the runner as a whole; only `image/machine/init.c` starts it.
+Imports the whole runner; only `image/machine/init.c` starts it.
 """

@@ -1,10 +1,10 @@
-"""The GPUs of a machine whose image has NVIDIA's driver: nodes in /dev, which the driver leaves to
-a program of its own (nvidia-modprobe).
+"""The GPUs of a machine whose image has NVIDIA's driver: their nodes in /dev, which the driver
+leaves to its helper program (nvidia-modprobe).
 
 Numbers are those of NVIDIA's open kernel modules: major 195 with one minor for each GPU and 255 for
-control (common/inc/nv.h), and nvidia-uvm's, which the kernel chose. `nodes` gives those that a
-machine with an H200 had; the image has not run with a GPU (docs/spec/image.md). Left out: what a
-GPU says of itself.
+control (common/inc/nv.h), and nvidia-uvm's, which the kernel chose. `nodes` gives the same nodes as
+a machine with an H200 had; the image itself has not run with a GPU (docs/spec/image.md). Left out:
+what a GPU says about itself.
 """
 
 import os
@@ -25,9 +25,9 @@ _MINOR = re.compile(r"^Device Minor:\s*([0-9]+)$", re.MULTILINE)
 
 
 def nodes(devices: str, gpus: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Name, major and minor of each node, from /proc/devices and what is told of each GPU.
+    """Name, major and minor number of each node, from /proc/devices and each GPU's information.
 
-    Empty where there is no GPU. Raises ToolError where the driver says less than it should.
+    Empty if there is no GPU. Raises ToolError if the driver says less than it should.
     """
     minor_lines = [_MINOR.search(text) for text in gpus]
     if not minor_lines:
@@ -42,7 +42,7 @@ def nodes(devices: str, gpus: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 
 def make_nodes() -> list[Path]:
-    """Nodes for the GPUs that are there, for everybody; their paths."""
+    """Make nodes for the present GPUs, usable by every user; returns their paths."""
     gpus = [
         (gpu / "information").read_text("ascii", "replace")
         for gpu in (sorted(_GPUS.iterdir()) if _GPUS.is_dir() else ())

@@ -2,9 +2,9 @@
 
 The machine's init (image/machine/init.c) starts this when the volumes are open, and powers off when
 it ends. Everything that the host says is on the input volume: `lock.toml`, `nonce`, `limits.json`
-and `inputs/NAME`; it is pinned by dm-verity and what counts of it is measured. Nothing but block
-devices is read. Results leave as a stream on the output volume, of which no byte is read. Left out:
-what the run does, which is the runner's, the same as on a local machine.
+and `inputs/NAME`; dm-verity pins it, and what matters in it is measured. Only block devices are
+read. Results leave as a stream on the output volume, from which nothing is read. Left out: what the
+run does, which the runner decides, as on a local machine.
 """
 
 import os
@@ -29,9 +29,9 @@ CONSOLE = "/dev/console"
 
 
 def main() -> int:
-    """Run what the input volume asks for; 0 when a certificate was streamed out."""
+    """Run what the input volume asks for; 0 if a certificate was streamed out."""
     events = os.open(_events_device(), os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
-    # The first thing of all: who hears nothing knows that no run began.
+    # This comes first: a host that hears nothing then knows that no run began.
     Events(events).send(machine_io.STARTED)
     try:
         arguments = _arguments(events)
@@ -70,7 +70,7 @@ def _arguments(events: int) -> list[str]:
 
 
 def _gpus() -> list[Path]:
-    """Nodes of the GPUs; said where an image that is made for them finds none."""
+    """The GPUs' nodes; says so if an image that is made for GPUs finds none."""
     nodes = gpu.make_nodes()
     if gpu.FIRMWARE.is_dir() and not nodes:
         print("aicert: no GPU found: training on the CPU", file=sys.stderr)
@@ -83,13 +83,13 @@ def _nonce() -> str:
 
 
 def limits() -> dict[str, int]:
-    """What the host allows the run; none of it is certified."""
+    """What the host lets the run use; none of it is certified."""
     with (INPUTS / machine_io.LIMITS_FILE).open("rb") as file:
         return machine_io.parse_limits(file.read(machine_io.MAX_LIMITS + 1))
 
 
 def _events_device() -> str:
-    """Where progress goes. A cloud has no such port: its console is all that people see there."""
+    """Where progress goes. A cloud has no such port: people there see only the console."""
     for port in Path("/sys/class/virtio-ports").glob("*"):
         if (port / "name").read_text("ascii", "replace").strip() == machine_io.EVENTS_PORT:
             return f"/dev/{port.name}"

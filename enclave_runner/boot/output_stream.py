@@ -2,7 +2,7 @@
 
 `aicert output 1`, then for each file `file SIZE PATH` and its bytes, then `end`; lines end in LF.
 The volume is written once, from its beginning, and never read. The host believes none of it before
-the certificate in it was verified.
+it has verified the certificate in it.
 """
 
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from aicert.formats import machine_io
 
-# Whole blocks only: for a part of one the kernel would first read the rest from the host.
+# Whole blocks only: for part of a block, the kernel would first read the rest from the host.
 _BLOCK = 1 << 20
 
 
 def write_stream(folder: Path, device: Path) -> None:
-    """Write every file under `folder` to `device`, and see it written."""
+    """Write every file under `folder` to `device`, and wait until it is written."""
     fd = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
     try:
         stream = _Blocks(fd)

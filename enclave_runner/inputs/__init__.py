@@ -1,4 +1,4 @@
-"""Inputs: measured, then refused if they could run code or decide what is trained on.
+"""Inputs: hash them, then refuse those that could run code or change what is trained on.
 
 Imports `sandbox`, where rows are converted, and no trainer.
 """

@@ -1,8 +1,8 @@
 """Inputs: hash every one in the machine, compare with the lockfile, and only then measure.
 
-What is compared is what was read here. After training the stat keys of every file and folder are
-compared again with those from before the reading, so that a run is not certified if anything was
-written, added or removed while it read. And what was read here, whoever trains can read as well.
+The comparison uses what was read here. After training, the stat keys of every file and folder are
+compared with those from before the reading, so that a run is not certified if anything was written,
+added or removed meanwhile. The trainer's user must be able to read everything that was read here.
 """
 
 import os
@@ -25,10 +25,10 @@ StatKey = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredInput:
-    """One input as found: `files` is `{path: fact}`, or `{"": fact}` for one that is a file. `uri`
-    is what the lockfile calls it.
+    """One input as it was read: `files` is `{path: fact}`, or `{"": fact}` if the input is one
+    file. `uri` is what the lockfile calls it.
 
-    `stat_keys` are those of the files and of every folder (`FOLDER/`, `""` for the input itself).
+    `stat_keys` has those of the files and of every folder (`FOLDER/`, `""` for the input itself).
     """
 
     name: str
@@ -57,8 +57,8 @@ def measure(
 
 
 def check_unchanged(inputs: list[MeasuredInput]) -> None:
-    """Raise unless files are those that were hashed and folders hold the same entries, by device,
-    inode, size and times: whatever enters or leaves a folder changes its times.
+    """Raise unless the files are those that were hashed and the folders hold the same entries, by
+    device, inode, size and times: adding or removing an entry changes a folder's times.
     """
     for item in inputs:
         for path, key in item.stat_keys.items():
@@ -71,10 +71,10 @@ def check_unchanged(inputs: list[MeasuredInput]) -> None:
 
 
 def check_readable(inputs: list[MeasuredInput], user: int | None) -> None:
-    """Raise unless `user`, who trains where the runner is root, can open every file and folder.
+    """Raise unless `user`, which trains if the runner is root, can open every file and folder.
 
-    A volume's permissions, owners and access lists are its maker's choice and no part of a digest;
-    a loader takes an optional file that it may not open for one that is not there.
+    Whoever makes a volume chooses its permissions, owners and access lists, which no digest covers;
+    and a loader treats an optional file that it may not open as missing.
     """
     if user is None:
         return
@@ -93,7 +93,7 @@ def check_readable(inputs: list[MeasuredInput], user: int | None) -> None:
 
 @contextmanager
 def _as_user(user: int) -> Iterator[None]:
-    """Open files as `user` does who starts with no group of the runner's."""
+    """Open files with the rights of `user`, without the runner's groups."""
     groups = os.getgroups()
     os.setgroups([])
     os.setegid(user)
@@ -107,7 +107,7 @@ def _as_user(user: int) -> Iterator[None]:
 
 
 def check_signer(item: LockedInput, measured: MeasuredInput) -> None:
-    """Refuse an input that the lockfile's `signed-by`, if it has one, did not sign."""
+    """Refuse an input that is not signed by the lockfile's `signed-by`, if it has one."""
     if item.signed_by is None:
         return
     files = {path: fact.sha256 for path, fact in measured.files.items()}
@@ -118,7 +118,7 @@ def check_signer(item: LockedInput, measured: MeasuredInput) -> None:
 
 
 def unchanged_weights(inputs: list[MeasuredInput], output: Mapping[str, FileFact]) -> list[str]:
-    """Weight files of an output whose bytes are those of some input file."""
+    """Weight files of an output that have the same bytes as some input file."""
     known = {fact.sha256 for item in inputs for fact in item.files.values()}
     return [p for p, fact in output.items() if p.endswith(".safetensors") and fact.sha256 in known]
 
@@ -152,7 +152,7 @@ def _measure_one(item: LockedInput, path: Path | None, on_bytes: OnBytes) -> Mea
 
 
 def _folders(root: Path) -> Iterator[str]:
-    """Every folder below `root`, by its path there; not recursive, however deep they are."""
+    """Every folder below `root`, by its path there; without recursion, however deep they are."""
     waiting = [""]
     while waiting:
         above = waiting.pop()

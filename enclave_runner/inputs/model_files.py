@@ -1,9 +1,9 @@
-"""Which files of a model, tokenizer or adapter the trainer sees, and nothing else of those inputs.
+"""Which files of a model, tokenizer or adapter the trainer sees: these and no others.
 
 The table is what Transformers, PEFT and their tokenizers open by name in the training environment
-(`docs/spec/models.md`). Everything else (cards, code, other formats) is simply not there for the
-trainer. JSON among it is checked and, where something was left over in it, replaced by a copy
-without that (`model_json`); weights are checked for what they are (`pickles`).
+(`docs/spec/models.md`). Everything else (cards, code, other formats) does not exist for the
+trainer. JSON files are checked and, if they hold leftovers, replaced by a copy without these
+(`model_json`); weights are checked for their real format (`pickles`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _TOKENIZER: Sequence[tuple[str, str]] = (
     (r"sentencepiece(?:\.bpe)?\.model|spiece\.model|spm(?:_char)?\.model", "data"),
     (r"(?:source|target)\.spm", "data"),
 )
-# Kinds of which each key decides something by itself: each can be named by itself.
+# Kinds of data in which each key decides something by itself, so that each can be named by itself.
 _BY_KEY = frozenset(("settings", "tokenizer"))
 _MODEL: Sequence[tuple[str, str]] = (
     *_TOKENIZER,
@@ -66,11 +66,11 @@ _PICKLED: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "adapter": ((r"adapter_model\.bin", "weights"),),
 }
-# With `allow-remote-code` also these, beside the model's config alone.
+# With `allow-remote-code` also these, but only beside the model's config.
 _CODE: Sequence[tuple[str, str]] = ((r"[A-Za-z_]\w*\.py", "code"),)
 MAX_CODE = 1 << 20
 MAX_CODE_FILES = 64
-# Without these a loader would look on a hub, or take the folder for something else.
+# Without these, a loader would ask a hub, or take the folder for something else.
 NEEDED = {"model": "config.json", "adapter": "adapter_config.json"}
 _WEIGHTS = {"model": "model", "adapter": "adapter_model"}
 
@@ -79,8 +79,8 @@ _WEIGHTS = {"model": "model", "adapter": "adapter_model"}
 class ModelFiles:
     """`shown`: place below the inputs, as `NAME/PATH` → the file that is seen there.
 
-    `removed`: `NAME/PATH: KEY` of what the copies lack. `code`: SHA-256 of each file of Python
-    among them, which may run in the trainer.
+    `removed`: `NAME/PATH: KEY` for each key that the copies lack. `code`: SHA-256 of each Python
+    file among them, which may run in the trainer.
     """
 
     shown: Mapping[str, Path]
@@ -97,10 +97,10 @@ def prepare(
     model_types: frozenset[str],
     allow_code: frozenset[str] = frozenset(),
 ) -> ModelFiles:
-    """What of `references`, but for rows, the trainer sees; copies are written below `folder`.
+    """What the trainer sees of `references`, rows excepted; copies are written below `folder`.
 
-    `allow_pickle`: names of inputs whose lockfile entry says so. `model_types`: those whose code
-    the trainer has itself; `allow_code`: inputs whose own is to run. Raises LockError or
+    `allow_pickle`: names of inputs whose lockfile entry says so. `model_types`: those for which the
+    trainer has code; `allow_code`: inputs whose own code is to run. Raises LockError or
     ConfigError.
     """
     by_name = {item.name: item for item in measured}
@@ -112,7 +112,7 @@ def prepare(
             _show(reference, item, view, pickles=item.name in allow_pickle)
         elif reference.role == "file":
             files.append(reference)
-    # Last: where a loader looks, nothing is shown that is not checked for that loader.
+    # This comes last: a file where a loader looks is shown only if it was checked for that loader.
     for reference in files:
         _show_file(reference, by_name[reference.name], view)
     return ModelFiles(
@@ -128,7 +128,7 @@ class _View:
     shown: dict[str, Path] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     code: set[str] = field(default_factory=set)
-    # Of each input, the folders that loaders are given.
+    # The folders of each input that loaders are given.
     roots: dict[str, set[str]] = field(default_factory=dict)
     tensors: int = 0
 
@@ -151,7 +151,9 @@ def _show(reference: Reference, item: MeasuredInput, view: _View, *, pickles: bo
         tables = (*tables, *_CODE)
     kinds = _kinds({only} if only else below, tables)
     if only and only not in kinds:
-        raise ModelFileRefused(f"{item.name}/{inside} is not a file that a {role} is loaded from")
+        raise ModelFileRefused(
+            f"{item.name}/{inside} is not one of the files from which a {role} is loaded"
+        )
     beside = frozenset(name for name in below if "/" not in name)
     _need(role, item.name, prefix, kinds, only or None)
     waiting = sorted(kinds)
@@ -184,9 +186,9 @@ def _show_file(reference: Reference, item: MeasuredInput, view: _View) -> None:
 
 
 def tokenizer_texts(names: Iterable[str]) -> dict[str, bool]:
-    """The files of a tokenizer among them: each can decide which text is trained, since a template
-    may write a token's text, and a vocabulary may spell other words. True: JSON whose keys each
-    have a meaning of their own.
+    """The tokenizer files among them: each can decide which text is trained on, since a template
+    may write a token's text, and a vocabulary may spell other words. True for JSON in which each
+    key has a meaning of its own.
     """
     kinds = _kinds(names, _TOKENIZER)
     return {name: kind in _BY_KEY for name, kind in kinds.items() if kind != "config"}
@@ -209,7 +211,7 @@ def _need(role: str, name: str, prefix: str, kinds: Mapping[str, str], only: str
 def _need_weights(
     role: str, item: MeasuredInput, prefix: str, kinds: Mapping[str, str], below: Iterable[str]
 ) -> None:
-    """Where the only weights are pickles, say that; a config alone may be what is wanted."""
+    """If the only weights are pickles, say so; a config without weights may be intended."""
     if role not in _WEIGHTS or "weights" in kinds.values():
         return
     for name in sorted(below):
@@ -220,7 +222,7 @@ def _need_weights(
 def _show_one(
     item: MeasuredInput, path: str, kind: str, beside: frozenset[str], view: _View, *, pickles: bool
 ) -> tuple[str, ...]:
-    """Check one file and show it, or the copy of it; the names of files that it names."""
+    """Check one file and show it, or its copy; returns the names of the files that it names."""
     place = f"{item.name}/{path}" if path else item.name
     source = item.path / path
     refuse_lfs_pointer(source, place)
@@ -250,15 +252,17 @@ def _show_one(
 
 
 def _take_code(item: MeasuredInput, path: str, place: str, view: _View) -> None:
-    """Admit one file of Python, by the digest of the bytes that are here."""
+    """Admit one Python file, by the digest of the bytes that are here."""
     _read(item, path, place, MAX_CODE)
     view.code.add(item.files[path].sha256)
     if len(view.code) > MAX_CODE_FILES:
-        raise ModelFileRefused(f"{place}: the model has more than {MAX_CODE_FILES} files of Python")
+        raise ModelFileRefused(f"{place}: the model has more than {MAX_CODE_FILES} Python files")
 
 
 def _count(header: safetensors.Header, place: str, view: _View) -> None:
-    """Foresee an output that nobody could read: a trainer may save all tensors in one file."""
+    """Refuse early what would give an output that nobody can read: a trainer may save all tensors
+    in one file.
+    """
     view.tensors += header.tensors
     if view.tensors > safetensors.MAX_TENSORS:
         raise WeightsRefused(
@@ -276,7 +280,7 @@ def _check_template(data: bytes, place: str) -> None:
 
 
 def _read(item: MeasuredInput, path: str, place: str, most: int) -> bytes:
-    """The bytes that were hashed: what is checked here is what was measured."""
+    """The hashed bytes: what is checked here is what was measured."""
     fact = item.files[path]
     if fact.size > most:
         raise ModelFileRefused(f"{place} has {fact.size:,} bytes, more than {most:,}")

@@ -1,10 +1,11 @@
 """JSON files of a model, tokenizer or adapter: what the trainer may read of them.
 
-Loaders hand these files' keys on to constructors, and some of those open what a value says. So
+Loaders pass these files' keys on to constructors, and some constructors open what a value names. So
 every text is refused that looks like a path or an address or is the name of a file, at any depth,
-but for keys whose values are tokens, names of modules or text for people, and for keys that may
-name a file, which must then lie beside. Left-overs of whoever saved the model are removed and told:
-a model from a hub cannot be edited. Where something was removed the trainer reads a copy, `data`.
+except under keys whose values are tokens, names of modules or text for people, and under keys that
+may name a file, which must then be in the same folder. Leftovers from saving the model are removed
+and reported, as nobody can edit a model on a hub. If something was removed, the trainer reads a
+copy, `data`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from aicert.errors import LockError
 MAX_JSON = 1 << 26
 MAX_TEMPLATE = 1 << 20
 
-# What opens something elsewhere: control characters, absolute, a home, upwards, a scheme, a chain.
+# What opens something elsewhere: control characters, absolute paths, home folders, `..`, URL
+# schemes, chained URLs.
 _ELSEWHERE = re.compile(
     r"[\0-\x1f\x7f\\]|^\s*[/~]|(?:^|/)\.\.(?:/|$)|::|^\s*[A-Za-z][\w+.-]*:(?=\S)"
 )
@@ -30,7 +32,7 @@ _INCLUDES = re.compile(r"\{%[-+]?\s*(include|import|from|extends)\b")
 
 # Classes in code that comes with the model.
 _CLASSES = "auto_map"
-# Left by whoever saved the model: never opened, or code that is never loaded.
+# Left over from saving the model: never opened, or code that is never loaded.
 _LEFT_OVER = frozenset(
     (
         "_commit_hash",
@@ -45,10 +47,10 @@ _LEFT_OVER = frozenset(
         "trust_remote_code",
     )
 )
-# Code from elsewhere that a loader would look for and miss.
+# Code from elsewhere, which a loader would look for in vain.
 _CODE = frozenset(("custom_generate", "kernel_config", "use_kernels"))
-# Models, weights and dictionaries of other forms, which a loader looks for by name, in settings of
-# its own: none is a file that is shown.
+# Models, weights and dictionaries in other formats, which a loader looks for by name, in its own
+# settings: none of these files is shown.
 _CLOSED = frozenset(
     (
         "backbone",
@@ -61,29 +63,29 @@ _CLOSED = frozenset(
         "use_timm_backbone",
     )
 )
-# Constructors of tokenizers take a path here as well as what it holds.
+# Tokenizers' constructors take either a path or its content here.
 _OPENED = frozenset(("init_inputs", "merges", "tokenizer_object", "vocab"))
 _FILE_KEY = re.compile(r".*_(?:files?|path|paths|dir|filename)|transformers_weights")
-# Of these one that says which weights are loaded.
+# One of them, which says which weights are loaded.
 _WEIGHTS = "transformers_weights"
 _SHARD = re.compile(r"[\w.-]+\.safetensors(?:\.index\.json)?", re.ASCII)
-# Names of classes and functions: an identifier, or one of torch's.
+# Names of classes and functions: an identifier, or a dotted name in torch.
 _NAMES = re.compile(
     r"architectures|model_type|(?:torch_)?dtype|.*(?:_class|_extractor_type|_processor_type)"
     r"|_?.*(?:attn|experts)_implementation(?:_internal)?"
 )
-# Values that are tokens, names of modules, or text that is written for people.
+# Keys whose values are tokens, names of modules, or text for people.
 _FREE = re.compile(
     r".*_tokens?|added_tokens_decoder|response_schema|id2label|label2id|prefix|stop_strings"
     r"|problem_type|.*prompts?|ignore|targets?|modules_to_not_convert"
     r"|modules_in_block_to_quantize|llm_int8_skip_modules|target_modules|exclude_modules"
     r"|modules_to_save|target_parameters|layers_pattern|exclude(?:_layers)?|pat_str|pattern"
 )
-# Tables of tokens by name. Transformers writes each beside the tokenizer's own keys when it saves,
-# so that a token of another name would be one of these, which no check has seen.
+# Tables of tokens by name. When Transformers saves, it writes each of them beside the tokenizer's
+# own keys, so a token with another name would become such a key without having been checked.
 _NAMED_TOKENS = frozenset(("extra_special_tokens", "model_specific_special_tokens"))
 _TOKEN_NAME = re.compile(r"[A-Za-z0-9_]*_token")
-# What tokenizers are saved in: a path to one of these names, elsewhere, is left over as well.
+# The files that tokenizers are saved in: a path elsewhere to such a file is a leftover too.
 _SAVED = frozenset(
     (
         "added_tokens.json",
@@ -103,14 +105,14 @@ _ADAPTERS = ("LORA",)
 
 
 class ModelFileRefused(LockError):  # noqa: N818 - says what happened
-    """A file of a model would send a loader to what is not locked."""
+    """A model's file would make a loader read something that is not locked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cleaned:
-    """`data`: what the trainer reads in place of the file, None if that is the file itself.
+    """`data`: what the trainer reads instead of the file, None if it reads the file itself.
 
-    `removed`: dotted keys. `names`: files beside it that it names, and that are then read.
+    `removed`: dotted keys. `names`: files in the same folder that it names, and that are then read.
     """
 
     data: bytes | None
@@ -127,10 +129,10 @@ def clean(
     *,
     own_code: bool = False,
 ) -> Cleaned:
-    """What of `data`, the JSON file `name`, the trainer reads; `beside`: the files in its folder.
+    """What the trainer reads of `data`, the JSON file `name`; `beside`: the files in its folder.
 
-    `model_types`: those whose code the trainer has itself; `own_code`: whether the Python that lies
-    beside is to run. Raises ModelFileRefused.
+    `model_types`: those for which the trainer has code; `own_code`: whether Python files in the
+    folder are to run. Raises ModelFileRefused.
     """
     document = _Document(name=name, beside=beside, model_types=model_types, own_code=own_code)
     try:
@@ -140,7 +142,7 @@ def clean(
 
 
 def refuse_template(text: str, name: str) -> None:
-    """Raise where a chat template takes in another: none can be loaded, and none is locked."""
+    """Raise if a chat template includes another: it could not be loaded, and it is not locked."""
     word = included(text)
     if word is not None:
         raise ModelFileRefused(
@@ -150,13 +152,13 @@ def refuse_template(text: str, name: str) -> None:
 
 
 def included(template: str) -> str | None:
-    """The word by which a template takes in another; None if it does not."""
+    """The word by which a template includes another; None if it does not."""
     match = _INCLUDES.search(template)
     return None if match is None else match[1]
 
 
 def shards(data: bytes) -> list[str]:
-    """The files that the index of weights `data` names; empty where it is no index."""
+    """The files that the weights index `data` names; empty if it is not an index."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -167,7 +169,7 @@ def shards(data: bytes) -> list[str]:
 
 
 class _Document:
-    """One file while it is read: what is beside it, and what was removed of it."""
+    """One file being read: what is beside it, and what was removed from it."""
 
     def __init__(
         self, *, name: str, beside: frozenset[str], model_types: frozenset[str], own_code: bool
@@ -190,7 +192,7 @@ class _Document:
         )
 
     def unique(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
-        """Of a key that is there twice the last counts, as for Python's readers."""
+        """If a key appears twice, the last one counts, as for Python's readers."""
         fields = dict(pairs)
         if len(fields) != len(pairs):
             seen: set[str] = set()
@@ -224,7 +226,7 @@ def _settings(value: dict[str, object], document: _Document) -> None:
 
 
 def _walk(value: object, document: _Document, place: str) -> None:
-    """Check `value` at `place` and all below, and take out what is left over."""
+    """Check `value` at `place` and everything below it, and remove leftovers."""
     if isinstance(value, dict):
         for key in list(value):
             inner = f"{place}.{key}" if place else key
@@ -250,11 +252,10 @@ def _entry(key: str, within: dict[str, object], document: _Document, place: str)
     elif key in _CODE and value:
         raise document.refuse(place, str(value), "only the measured image's code may run")
     elif key in _CLOSED and value:
-        raise document.refuse(
-            place, str(value), "a loader would look for what is no file of a model"
-        )
+        why = "a loader would look for it, but it is not one of the files of a model"
+        raise document.refuse(place, str(value), why)
     elif key in _OPENED:
-        # Each is a table or a list of what it holds; a text in it would be opened.
+        # Each must be a table or a list; a loader would open a text.
         for text in _texts(value):
             raise document.refuse(place, text)
     elif _NAMES.fullmatch(key):
@@ -270,8 +271,9 @@ def _entry(key: str, within: dict[str, object], document: _Document, place: str)
 
 
 def _file(key: str, within: dict[str, object], document: _Document, place: str) -> None:
-    """A key whose value may name files: they lie beside. A path to a file of a tokenizer's own
-    name is left over from where it was saved: loaders look beside, for that name.
+    """A key whose value may name files in the same folder. A path that ends in the name of a
+    tokenizer's file is a leftover from where it was saved: loaders look for that name in the folder
+    itself.
     """
     for text in _texts(within[key]):
         if key == _WEIGHTS and (text not in document.beside or not _SHARD.fullmatch(text)):
@@ -287,25 +289,28 @@ def _file(key: str, within: dict[str, object], document: _Document, place: str) 
 
 
 def _refuse_code(value: dict[str, object], document: _Document) -> None:
-    """Code that comes with a model is never loaded: it is left over where the image has its own."""
+    """Code that comes with a model is never loaded: if the image has its own code, the key is a
+    leftover.
+    """
     kind = value.get("model_type")
     known = not isinstance(kind, str) or kind in document.model_types
     if value.get(_CLASSES) and not known and not document.own_code:
         raise document.refuse(
             "model_type",
             str(kind),
-            "its code comes with the model, but only the image's code may run",
-            hint="read its *.py, then say `allow-remote-code = true` at the input",
+            "the model needs code that comes with it, but only the image's code may run",
+            hint="read its *.py files, then set `allow-remote-code = true` at the input",
         )
 
 
 def _classes(value: object, document: _Document, place: str) -> None:
-    """Classes of the input's own code: each in a file that lies beside, and is locked with it."""
+    """Classes of the input's own code: each in a file in the same folder, locked with it."""
     for text in _texts(value):
         module = re.fullmatch(r"([A-Za-z_]\w*)\.[A-Za-z_]\w*", text, re.ASCII)
         if module is None or f"{module[1]}.py" not in document.beside:
-            why = "only code that lies beside it may run, as FILE.CLASS"
-            raise document.refuse(place, text, why, hint="lock a copy with the code in its folder")
+            why = "only code in the same folder may run, named as FILE.CLASS"
+            hint = "lock a copy that has the code in its folder"
+            raise document.refuse(place, text, why, hint=hint)
 
 
 def _config(value: dict[str, object], document: _Document) -> None:
@@ -320,14 +325,16 @@ def _token_names(tokens: dict[str, object], document: _Document, place: str) -> 
 
 
 def _special_tokens(value: dict[str, object], document: _Document) -> None:
-    """Its keys are handed to the tokenizer last, over all else: only tokens are taken."""
+    """Its keys are passed to the tokenizer last and override all others: only tokens are
+    accepted.
+    """
     for key, each in value.items():
         if key in _NAMED_TOKENS and isinstance(each, dict):
             _token_names(each, document, key)
         if not _TOKEN_KEY.fullmatch(key):
             text = next(_texts(each), None)
             if text is not None or key in _OPENED | _LEFT_OVER or _FILE_KEY.fullmatch(key):
-                raise document.refuse(key, text or "", "this file holds special tokens only")
+                raise document.refuse(key, text or "", "this file may hold only special tokens")
             _walk(each, document, key)
 
 
@@ -339,7 +346,9 @@ def _numbers(value: dict[str, object], document: _Document) -> None:
 
 
 def _tokenizer(value: dict[str, object], document: _Document) -> None:
-    """All of it is read from the file itself, but vocabulary and merges, which are handed on."""
+    """The loader reads all of it from the file itself, except vocabulary and merges, which are
+    passed on.
+    """
     model = value.get("model")
     if model is not None and not isinstance(model, dict):
         raise ModelFileRefused(f"{document.name}: model is not a JSON object")
@@ -350,7 +359,7 @@ def _tokenizer(value: dict[str, object], document: _Document) -> None:
 
 
 def _tekken(value: dict[str, object], document: _Document) -> None:
-    """A vocabulary of Mistral's, whose bytes stand in it as text."""
+    """A Mistral vocabulary, which holds bytes as text."""
     vocabulary = value.pop("vocab", None)
     _walk(value, document, "")
     value["vocab"] = vocabulary

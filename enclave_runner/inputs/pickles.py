@@ -1,10 +1,10 @@
 """Refuse files that a loader would unpickle: unpickling runs whatever the file says.
 
-A file is refused for its content (a pickle's or a torch archive's first bytes, under any name)
-and for its name (loaders choose by it). What cannot be told by its first bytes is a protocol 0
-or 1 pickle: only a name gives it away, and a data set's text must pass, so such a file is
-refused by name only: its own, or that of a shard in a weights index. What is named safetensors and
-cannot be read as that is refused for that, and is no pickle: nothing that is allowed would help.
+A file is refused for its content (a pickle's or a torch archive's first bytes, under any name) and
+for its name (loaders choose by it). The first bytes do not give away a pickle of protocol 0 or 1,
+and a data set's text must pass, so such a file is refused only by name: its own, or that of a shard
+in a weights index. A file that is named safetensors but cannot be read as such is refused for that
+and not as a pickle: allowing pickles would not help.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from aicert.files.tensors import read_header
 from aicert.formats import lfs, safetensors
 from enclave_runner.inputs.model_json import shards
 
-# Names that transformers, peft, torch, datasets and numpy unpickle. Text of a data set has others.
+# Names that transformers, peft, torch, datasets and numpy unpickle. A data set's text files have
+# others.
 _SUFFIXES = frozenset(
     (".bin", ".ckpt", ".joblib", ".mar", ".npy", ".pickle", ".pkl", ".pt", ".pt2", ".pth", ".t7")
 )
@@ -30,20 +31,21 @@ _NUMPY = b"\x93NUMPY"
 _INDEX = re.compile(r".*\.index(?:\.[^/]*)?\.json", re.DOTALL)
 # One of 15,000 tensors has 2 MB.
 _MAX_INDEX = 1 << 26
-# Sizes of a zip's end record, of a zip64 locator and end record; a field that defers to the latter.
+# Sizes of a zip's end record, a zip64 locator and a zip64 end record; the value of a field that
+# defers to the last.
 _END, _LOCATOR, _END64, _NARROW = 22, 20, 56, 0xFFFFFFFF
 
 
 class PickleRefused(LockError):  # noqa: N818 - says what happened
-    """An input holds a pickle and its lockfile entry does not allow it."""
+    """An input holds a pickle, and its lockfile entry does not allow it."""
 
 
 class WeightsRefused(LockError):  # noqa: N818 - says what happened
-    """A file that should hold weights, or anything else of a model, holds something else."""
+    """A file that should hold weights, or another part of a model, holds something else."""
 
 
 def refuse_lfs_pointer(path: Path, name: str) -> None:
-    """Raise WeightsRefused where `path`, the file `name` of an input, only stands for a file."""
+    """Raise WeightsRefused if `path`, the file `name` of an input, is only a pointer to a file."""
     with path.open("rb") as file:
         head = file.read(lfs.HEAD)
     if lfs.is_pointer(head):
@@ -51,13 +53,13 @@ def refuse_lfs_pointer(path: Path, name: str) -> None:
 
 
 def weights_header(path: Path, name: str) -> safetensors.Header:
-    """What a file of weights holds by its header. Raises WeightsRefused where it cannot be read."""
+    """What a weights file holds, from its header. Raises WeightsRefused if it cannot be read."""
     refuse_lfs_pointer(path, name)
     try:
         with path.open("rb") as file:
             return read_header(file.fileno(), os.fstat(file.fileno()).st_size)
     except safetensors.BeyondLimits as error:
-        # To fetch it again would not help.
+        # Fetching it again would not help.
         raise WeightsRefused(f"{name}: {error.message}") from None
     except EvidenceError as error:
         raise WeightsRefused(
@@ -67,17 +69,17 @@ def weights_header(path: Path, name: str) -> safetensors.Header:
 
 
 def refuse_pickle(path: Path, name: str) -> None:
-    """Raise PickleRefused where `path`, the file `name` of an input, is or may be a pickle.
+    """Raise PickleRefused if `path`, the file `name` of an input, is or may be a pickle.
 
-    Raises WeightsRefused where it is named safetensors and is not that, is an archive that is cut
-    short, or only stands for a file.
+    Raises WeightsRefused if it is named safetensors but is not, if it is a truncated archive, or if
+    it is only a pointer to a file.
     """
-    # First: to allow pickles would not help.
+    # This comes first: allowing pickles would not help.
     refuse_lfs_pointer(path, name)
     try:
         reason = pickle_reason(path, name)
     except zipfile.BadZipFile:
-        # Refused all the same: a loader may be more forgiving than this reader.
+        # Refused anyway: a loader may be more forgiving than this reader.
         raise WeightsRefused(
             f"{name} is an archive that cannot be read", hint="fetch it again, it may be incomplete"
         ) from None
@@ -91,7 +93,7 @@ def refuse_pickle(path: Path, name: str) -> None:
 
 
 def pickle_reason(path: Path, name: str) -> str | None:
-    """Why the file counts as a pickle, or None. BadZipFile where it is an archive cut short."""
+    """Why the file counts as a pickle, or None. BadZipFile if it is a truncated archive."""
     with path.open("rb") as file:
         head = file.read(512)
     suffix = PurePosixPath(name).suffix.lower()
@@ -106,14 +108,14 @@ def pickle_reason(path: Path, name: str) -> str | None:
     if suffix == ".npy" and b"O" in head[10:128]:
         return "a numpy array of objects"
     for shard in _shards(path, name):
-        # Loaders choose by exactly this: any other shard goes to torch.load.
+        # Loaders choose by exactly this test: any other shard goes to torch.load.
         if not shard.endswith(safetensors.SUFFIX):
             return f"an index of weights with the shard {shard[:80]!a}"
     return None
 
 
 def _shards(path: Path, name: str) -> list[str]:
-    """The files that a weights index names; none where `path`, named `name`, is no index."""
+    """The files that a weights index names; none if `path`, named `name`, is not an index."""
     if not _INDEX.fullmatch(PurePosixPath(name).name):
         return []
     with path.open("rb") as file:
@@ -139,10 +141,10 @@ def _archive_reason(path: Path) -> str | None:
 
 
 def _has_one_reading(path: Path, start: int) -> bool:
-    """Whether the directory that `zipfile` found, at `start`, is where the last bytes say it is.
+    """Whether the directory that `zipfile` read, at `start`, is where the last bytes say it is.
 
-    zipfile takes what stands before the end record, torch's reader what the record points to. No
-    comment, one end record (or one of zip64, with its locator), nothing between.
+    zipfile takes what precedes the end record; torch's reader, what the record points to. Required:
+    no comment, one end record (or one of zip64, with its locator), nothing between.
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)

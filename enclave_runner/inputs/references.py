@@ -1,4 +1,4 @@
-"""What a trainer's config names of a run's inputs: references to files, and selections of rows."""
+"""What a trainer's config uses of a run's inputs: references to files, and selections of rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from enclave_runner.sandbox.places import INPUTS, RECORDS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """An input that the config names: under which key (without list positions), and what of it.
+    """An input that the config names: under which key (without list positions), and which part of
+    it.
 
     `inside` is a path in the input, "" for all of it. `role` is what the trainer takes it for:
     one of "model", "tokenizer", "adapter", "data" (rows) and "file" (a setting or a template).
@@ -21,7 +22,7 @@ class Reference:
 
     @property
     def place(self) -> str:
-        """Where the trainer finds it."""
+        """Its place in the trainer's sandbox."""
         return "/".join(part for part in (INPUTS, self.name, self.inside) if part)
 
 
@@ -29,8 +30,8 @@ class Reference:
 class Selection:
     """Files of one input, by split, in the order in which they are read.
 
-    Paths are those in the input; the one of an input that is a file is empty. `form` is the form
-    that the config says its rows have, or None.
+    Paths are relative to the input; the path is empty if the input is itself a file. `form` is the
+    format that the config gives for its rows, or None.
     """
 
     input: str
@@ -45,5 +46,5 @@ class Selection:
 
 
 def canonical_name(split: str, index: int, count: int) -> str:
-    """Where a file's canonical rows lie in the place: the name tells `datasets` the split."""
+    """The name of a file's canonical rows in that place: it tells `datasets` the split."""
     return f"data/{split}-{index:05d}-of-{count:05d}.jsonl"

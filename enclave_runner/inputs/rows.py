@@ -1,10 +1,10 @@
 """From data inputs to the rows that the trainer reads: converted in a child, checked here.
 
 For each split that the config names, a child without TPM and network sees the one input, writes
-canonical rows into a folder of its own, and ends (docs/spec/records.md). It parses what anybody
-may have written, so nothing it says is believed: the strict reader then checks every byte that the
-trainer will read. Files that are canonical already are used where they lie. What is refused is
-refused before anything is trained.
+canonical rows into a folder of its own, and ends (docs/spec/records.md). It parses bytes that
+anybody may have written, so nothing it says is believed: the strict reader then checks every byte
+that the trainer will read. Files that are already canonical are used where they are. Every refusal
+comes before training.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ from enclave_runner.sandbox.containment import Ended, Limits, Sandbox
 from enclave_runner.sandbox.interpreter import PYTHON, interpreter
 from enclave_runner.sandbox.places import CODE, SCRATCH, SOURCE
 
-# What a child that converts one file at a time has to do.
+# The most processes of a child, which converts one file at a time.
 PROCESSES = 64
-# Limits are meant for training; these only end what hangs or is as large as no rows are.
+# The run's limits are meant for training; these only end a child that hangs or grows beyond what
+# any rows need.
 _LEAST_SECONDS = 600.0
 _LEAST_MEMORY = 512 << 20
 _LOG_BYTES = 64 << 10
 _SHOWN_BYTES = 1000
 _SUFFIXES = {None: ".jsonl", "json": ".jsonl", "parquet": ".parquet", "csv": ".csv", "text": ".txt"}
 _FORM_HINT = (
-    "if it is not JSON, say so in the config, beside its `path`: `ds_type: parquet` (or csv, text)"
+    "if it is not JSON, say so in the config, next to its `path`: `ds_type: parquet` (or csv, text)"
 )
 _PACKINGS = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """Where rows are made: in `folder`, which is new, by children within `limits`, as `user`."""
+    """How rows are made: in `folder`, which is new, by children within `limits`, as `user`."""
 
     folder: Path
     training_env: Path
@@ -58,9 +59,9 @@ class Room:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """`shown`: what the trainer sees, place → file or folder. `copied`: bytes that copies take.
+    """`shown`: what the trainer sees, place → file or folder. `copied`: the copies' size in bytes.
 
-    `columns`: names of columns, by the place of their rows. `cpu_seconds`: of converting and
+    `columns`: names of columns, by the place of their rows. `cpu_seconds`: spent on converting and
     checking.
     """
 
@@ -109,7 +110,7 @@ class _Maker:
         columns = Columns()
         for split, files in selection.splits.items():
             columns.absorb_schema(self._split(selection, split, files, source, folder))
-        # One for all splits: a column that only one of them has is null in the others.
+        # One schema for all splits: a column that only one of them has is null in the others.
         schema = columns.schema()
         (folder / convert.SCHEMA).write_bytes(schema.emit())
         self.columns[selection.place] = tuple(name for name, _ in schema.columns)
@@ -122,14 +123,16 @@ class _Maker:
         source: MeasuredInput,
         folder: Path,
     ) -> Schema:
-        """Convert and check the files of one split; where they are shown, and their columns."""
+        """Convert and check the files of one split; returns where they are shown, and their
+        columns.
+        """
         work = self._room.folder / "converter"
         converted = self._convert(selection, files, source, work)
         checker = Checker(converted.schema)
         if converted.in_place:
             for index, path in enumerate(files):
                 name = canonical_name(split, index, len(files))
-                # Something for the file itself to be shown upon.
+                # A mount point for the file itself.
                 (folder / name).touch()
                 self.shown[f"{selection.place}/{name}"] = source.path / path
                 _check_in_place(source, path, checker)
@@ -141,7 +144,7 @@ class _Maker:
         fact = checker.fact()
         if fact.rows != converted.rows:
             raise LockError(
-                f"input {source.name}: {fact.rows} rows of {converted.rows} were written"
+                f"input {source.name}: {fact.rows} rows were written, not {converted.rows}"
             )
         self.records.append(
             Records(
@@ -196,12 +199,12 @@ class _Maker:
             )
             hint = error.hint
             if source.is_file and selection.form is None:
-                # It has no name here that could say so: who meant another form has to.
+                # The file has no name here that could tell its format: the config has to.
                 hint = _FORM_HINT if hint is None else f"{hint}; or {_FORM_HINT}"
             raise RowsRefused(file, error.reason, row=error.row, hint=hint) from None
 
     def _check_copy(self, copy: Path, name: str, checker: Checker) -> int:
-        """Check a converter's rows, make them the runner's own, and return their size."""
+        """Check a converter's rows, take ownership of them, and return their size."""
         with opened(copy) as file:
             os.fchmod(file.fileno(), 0o644)
             if self._room.user is not None:
@@ -211,7 +214,7 @@ class _Maker:
 
 
 def _check_in_place(source: MeasuredInput, path: str, checker: Checker) -> None:
-    """Check a file where it lies; what is read must be what was hashed."""
+    """Check a file where it is; what is read must be what was hashed."""
     digest = hashlib.sha256()
     with opened(source.path / path) as file:
         _feed(file, checker, source.name, digest.update)
@@ -232,7 +235,7 @@ def _feed(file: BinaryIO, checker: Checker, name: str, also: Callable[[bytes], N
 def _seen(
     selection: Selection, files: tuple[str, ...], source: MeasuredInput
 ) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """What a child sees of the input, and what the files are called there."""
+    """What a child sees of the input, and the files' names there."""
     if not source.is_file:
         return {SOURCE: source.path.resolve()}, files
     with source.path.open("rb") as file:
@@ -243,7 +246,7 @@ def _seen(
 
 
 def sandbox(room: Room, work: Path, shown: Mapping[str, Path]) -> Sandbox:
-    """What a program of ours that reads rows sees, and where it may write."""
+    """What one of our programs that reads rows sees, and where it may write."""
     return Sandbox(
         read_only={
             **interpreter(room.training_env),
@@ -269,7 +272,7 @@ def sandbox(room: Room, work: Path, shown: Mapping[str, Path]) -> Sandbox:
 
 
 def _check_left(work: Path, name: str) -> None:
-    """Refuse what no converter of ours leaves: links, devices and files of other names."""
+    """Refuse what our converter never leaves: links, devices and files with other names."""
     with os.scandir(work) as entries:
         for entry in entries:
             status = entry.stat(follow_symlinks=False)
@@ -279,13 +282,13 @@ def _check_left(work: Path, name: str) -> None:
 
 
 def opened(path: Path) -> BinaryIO:
-    """A file that somebody else left there, and no link to another."""
+    """A file that somebody else left there, which must not be a link."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     return os.fdopen(os.open(path, flags), "rb")
 
 
 def _death(ended: Ended, log: Path) -> str:
-    """Why there are no rows, with the end of what was said last."""
+    """Why there are no rows, with the end of the child's log."""
     if ended.limit_hit is not None:
         return f"its rows could not be converted within the limit on {ended.limit_hit}"
     with log.open("rb") as file:

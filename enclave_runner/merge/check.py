@@ -1,8 +1,8 @@
-"""The runner's refusals of a merge, early: what the host runs before it starts a machine. For
-comfort only: the runner decides again inside.
+"""The runner's refusals of a merge, early: the host runs this before it starts a machine. This is
+only for convenience: the runner decides again inside.
 
-Reads and answers as `enclave_runner.axolotl.check` does, but that a merge has no effective config:
-it says nothing where it refuses nothing.
+Input and output are those of `enclave_runner.axolotl.check`, except that a merge has no effective
+config: without a refusal it prints nothing.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from enclave_runner.merge import merging, settings
 
 
 def main() -> int:
-    """Check one config, and the models that it names where both are here."""
+    """Check one config, and the models that it names if both are here."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, type=Path)
     arguments = parser.parse_args()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def main(base: str, adapter: str, output: str) -> int:
-    """Merge; on processors whatever there is besides, so that every machine makes equal bytes."""
+    """Merge on processors even if there are GPUs, so that every machine makes the same bytes."""
     from axolotl.cli.utils.lora_merge import merge_lora_sharded_efficient
 
     try:
@@ -31,5 +31,5 @@ if __name__ == "__main__":
     code = main(*sys.argv[1:4])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads of libraries have nothing more to do.
+    # The libraries' threads have nothing more to do.
     os._exit(code)

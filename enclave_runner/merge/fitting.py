@@ -1,8 +1,9 @@
-"""Whether an adapter is one of this base: every tensor of it has its place there.
+"""Check that an adapter belongs to this base: each of its tensors has a place there.
 
-Axolotl leaves out, with a warning, what it finds no place for, and the model would look merged. So
-what has none is refused before anything runs: other names (experts that are stored in other forms
-than they are trained in), other shapes, embeddings of adapters, biases, more or fewer tokens.
+Axolotl leaves out, with only a warning, any tensor that has no place, and the model would look
+merged. So such a tensor is refused before anything runs: other names (experts that are stored in
+another form than they are trained in), other shapes, adapters' embeddings, biases, more or fewer
+tokens.
 """
 
 import re
@@ -16,14 +17,14 @@ from aicert.formats.safetensors import Tensor
 _PREFIX = "base_model.model."
 _WEIGHT = ".weight"
 _PART = re.compile(r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector)")
-# Numbers of other types are weights only with the scales beside them. Axolotl looks for some of
-# these, and else adds the change to the numbers as they are stored.
+# Numbers of other types are weights only together with their scales. Axolotl looks for some of
+# these, and otherwise adds the change to the numbers as stored.
 _TYPES = frozenset(("BF16", "F16", "F32", "F64"))
 _A, _B = "lora_A.weight", "lora_B.weight"
 
 
 def tensors_of(files: Iterable[Path]) -> dict[str, Tensor]:
-    """The tensors of these files, by name. LockError where a name is there twice."""
+    """The tensors of these files, by name. LockError if a name occurs twice."""
     named: dict[str, Tensor] = {}
     for path in files:
         with path.open("rb") as file:
@@ -39,7 +40,7 @@ def tensors_of(files: Iterable[Path]) -> dict[str, Tensor]:
 
 
 def targets(adapter: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> frozenset[str]:
-    """The tensors of `base` that the adapter changes. LockError where it is no adapter of it."""
+    """The tensors of `base` that the adapter changes. LockError if it is not an adapter for it."""
     whole: set[str] = set()
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in adapter.items():
@@ -53,32 +54,32 @@ def targets(adapter: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> frozen
             parts.setdefault(part[1] + _WEIGHT, {})[part[2]] = tensor
             continue
         if tensor.shape != base[inside].shape:
-            raise _refusal(name, "has another shape than the base's")
+            raise _refusal(name, "does not have the shape of the base's")
         whole.add(inside)
     for target, given in parts.items():
         _check_pair(target, given, base)
     for target in sorted(whole & parts.keys()):
-        raise _refusal(target, "is given whole, and as a change as well")
+        raise _refusal(target, "is given both whole and as a change")
     if not whole and not parts:
         raise LockError("the adapter has no tensors")
     for target in sorted(whole | parts.keys()):
         if base[target].dtype not in _TYPES:
-            why = f"changes numbers of type {base[target].dtype}, as a quantised base has them"
-            raise _refusal(_PREFIX + target, why, hint="name the base as it was before that")
+            why = f"changes numbers of type {base[target].dtype}, as in a quantised base"
+            raise _refusal(_PREFIX + target, why, hint="name the base before quantisation")
     return frozenset(whole | parts.keys())
 
 
 def _check_pair(target: str, given: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> None:
     name = f"{_PREFIX}{target}"
     if _A not in given or _B not in given:
-        raise _refusal(name, "lacks its lora_A or its lora_B")
+        raise _refusal(name, "has no lora_A or no lora_B")
     if target not in base:
         raise _refusal(name, "has no place in the base")
     first, second = given[_A].shape, given[_B].shape
     if len(first) != 2 or len(second) != 2 or first[0] != second[1]:
-        raise _refusal(name, "is no pair of matrices of one rank")
+        raise _refusal(name, "is not a pair of matrices of one rank")
     shape = (second[0], first[1])
-    # A layer of GPT-2 lies on its side.
+    # GPT-2 stores a layer's matrix transposed.
     if base[target].shape not in (shape, shape[::-1]):
         raise _refusal(name, f"changes {shape}, but the base's is {base[target].shape}")
 

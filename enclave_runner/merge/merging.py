@@ -1,7 +1,7 @@
-"""A merge in the machine: what its config names, the child that merges, and whether it did.
+"""A merge in the machine: read its config, run the child that merges, check the result.
 
-What comes out is compared with the base, tensor by tensor: what the adapter names may have changed,
-and all else is the base's, byte for byte. Else there is no certificate.
+The result is compared with the base, tensor by tensor: only tensors that the adapter names may have
+changed, and all others must be the base's, byte for byte. Otherwise there is no certificate.
 """
 
 import re
@@ -32,7 +32,7 @@ BASE_INPUT, ADAPTER_INPUT, TARGETED = "baseInput", "adapterInput", "tensorsTarge
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """What passed every refusal: the files that the child sees, and what it is to change.
+    """What passed every check: the files that the child sees, and what it is to change.
 
     `shown`: place below the inputs → file. `base`: the weights among them; `targets`: which of
     their tensors the adapter names.
@@ -69,7 +69,7 @@ def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> 
 
 
 def _weights(reference: Reference, shown: Mapping[str, Path]) -> tuple[Path, ...]:
-    """The weights that the child reads of it."""
+    """The weights that the child reads from an input."""
     below = reference.place.removeprefix(f"{INPUTS}/") + "/"
     weights = {
         place.removeprefix(below): shown[place]
@@ -78,7 +78,7 @@ def _weights(reference: Reference, shown: Mapping[str, Path]) -> tuple[Path, ...
     }
     if not weights:
         raise LockError(
-            f"input {reference.name} holds no weights that {reference.key} could be of",
+            f"input {reference.name} holds no weights for {reference.key}",
             hint="let `from` name the whole model, then ./doit lock",
         )
     if reference.role == "model":
@@ -87,13 +87,15 @@ def _weights(reference: Reference, shown: Mapping[str, Path]) -> tuple[Path, ...
 
 
 def _check_names(name: str, files: list[str]) -> None:
-    """Axolotl merges no others, and writes no index for one file alone: nothing could load that."""
+    """Axolotl merges no other files, and writes no index for a single file, which nothing could
+    then load.
+    """
     known = _ONE if len(files) == 1 else _SHARD
     for file in files:
         if not known.fullmatch(file):
             raise LockError(
-                f"input {name} has weights in {file[:80]!a}, which a merge does not take",
-                hint="save the base again by Transformers, then ./doit lock",
+                f"input {name} has weights in {file[:80]!a}, which a merge cannot read",
+                hint="save the base again with Transformers, then ./doit lock",
             )
 
 
@@ -114,7 +116,7 @@ def run(prepared: Prepared, room: Room, scratch: Path) -> TrainingResult:
 
 
 def compare(prepared: Prepared, folder: Path, output: Mapping[str, FileFact]) -> Counts:
-    """How many tensors changed. LockError where others did than those that the adapter names."""
+    """How many tensors changed. LockError if others changed than those that the adapter names."""
     compared = tensors.by_name(
         [(path, path.stat().st_size) for path in prepared.base],
         [(folder / path, fact.size) for path, fact in output.items() if safetensors.is_named(path)],
@@ -124,8 +126,8 @@ def compare(prepared: Prepared, folder: Path, output: Mapping[str, FileFact]) ->
     wrong = {
         "are not the base's": compared.new,
         "of the base are missing": compared.lost,
-        "have another type or shape": compared.reshaped,
-        "changed that the adapter does not name": compared.changed - prepared.targets,
+        "have a different type or shape": compared.reshaped,
+        "changed although the adapter does not name them": compared.changed - prepared.targets,
     }
     for what, names in wrong.items():
         if names:
@@ -144,7 +146,9 @@ def report_of(
     output: Mapping[str, FileFact],
     folder: Path,
 ) -> RunReport:
-    """What the runner says of a merge; a failed one has no output, so nothing was compared."""
+    """What the runner reports about a merge; a failed one has no output, so nothing was
+    compared.
+    """
     settings = prepared.settings
     values = {
         BASE_INPUT: Value("measured", _named(settings.base)),

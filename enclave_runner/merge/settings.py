@@ -17,24 +17,26 @@ _REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What is merged into what."""
+    """The two inputs: what is merged, and into what."""
 
     base: Reference
     adapter: Reference
 
 
 def check(lockfile: Lockfile) -> None:
-    """Refuse a lockfile with what no merge has. Raises ConfigError."""
+    """Refuse a lockfile with anything that a merge cannot have. Raises ConfigError."""
     if len(lockfile.outputs) != 1:
         raise ConfigError("a merge makes exactly one output")
     if lockfile.ranks != 1:
-        raise ConfigError("a merge is one process", hint="remove `ranks`")
+        raise ConfigError("a merge is a single process", hint="remove `ranks`")
     for word, name in input_code(lockfile):
-        raise ConfigError(f"a merge runs no code of inputs: {word} of {name}")
+        raise ConfigError(f"a merge does not run inputs' code: {word} of {name}")
 
 
 def read(data: bytes, folders: Mapping[str, bool]) -> Settings:
-    """The config, if the run has what it names. `folders`: whether each input is one, by name."""
+    """The config, if the run has what it names. `folders`: whether each input is a folder, by
+    name.
+    """
     try:
         document = strict_yaml.load(data)
     except strict_yaml.YamlError as error:
@@ -48,12 +50,12 @@ def read(data: bytes, folders: Mapping[str, bool]) -> Settings:
             raise ConfigError(f"config: {str(key)[:80]!a}: a merge has no such key", hint=hint)
     base, adapter = (_reference(key, document.get(key), folders) for key in (BASE, ADAPTER))
     if base.place == adapter.place:
-        raise ConfigError(f"config: {ADAPTER}: it is the same input as {BASE}")
+        raise ConfigError(f"config: {ADAPTER}: this is the same input as {BASE}")
     unused = folders.keys() - {CONFIG_INPUT, base.name, adapter.name}
     if unused:
         raise ConfigError(
-            f"a merge reads a base and an adapter, but the run has inputs besides: "
-            f"{', '.join(sorted(unused))}",
+            "a merge reads a base and an adapter, but the run has other inputs: "
+            + ", ".join(sorted(unused)),
             hint="remove them from the run's inputs",
         )
     return Settings(base=base, adapter=adapter)
@@ -71,5 +73,5 @@ def _reference(key: str, value: object, folders: Mapping[str, bool]) -> Referenc
     if not folders[name]:
         raise ConfigError(f"config: {key}: input {name!r} is a file, but a model is a folder")
     if any(part in ("", ".", "..") for part in inside.split("/") if match[2]):
-        raise ConfigError(f"config: {key}: {inside[:80]!a} is no path in an input")
+        raise ConfigError(f"config: {key}: {inside[:80]!a} is not a path in an input")
     return Reference(key=key, name=name, inside=inside, role=_ROLES[key])

@@ -1,4 +1,4 @@
-"""Contains what is not trusted: namespaces, limits, system calls, processes.
+"""Contains untrusted programs: namespaces, limits, system calls, processes.
 
 Imports no other room of the runner.
 """

@@ -1,11 +1,11 @@
-"""Run one command in a sandbox of its own, within limits, and see nothing of it left (ADR 2).
+"""Run one command in its own sandbox, within limits, and leave none of its processes (ADR 2).
 
-The sandbox is bubblewrap's: own user, process, network, mount and IPC namespaces, no further
-ones, no capability, user 65534. It sees the given directories read-only, one writable scratch, a
-minimal /dev (no TPM) and no network but its own loopback. Nothing runs uncontained: without user
-namespaces there is a ToolError. `run` returns only after the last process of the sandbox is
-gone, whatever ended it. What namespaces do not hold is in `syscalls`. Left out: control groups
-(memory and processes are polled, so a burst between two polls gets through).
+The sandbox is bubblewrap's: own user, process, network, mount and IPC namespaces, no further ones,
+no capability, user 65534. It sees the given directories read-only, one writable scratch, a minimal
+/dev (no TPM) and no network but its own loopback. Nothing runs uncontained: without user namespaces
+there is a ToolError. `run` returns only after the last process of the sandbox is gone, whatever
+ended it. `syscalls` covers what namespaces do not. Left out: control groups (memory and processes
+are polled, so a burst between two polls gets through).
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _SHARED_MEMORY = 512 * 1024 * 1024
 _PR_SET_CHILD_SUBREAPER = 36
 _NOTHING = Path(os.devnull)
 _INSTALL = "sudo apt-get install bubblewrap"
-# What may forbid user namespaces, the value that does, and what allows them.
+# Settings that may forbid user namespaces, the value that does, and the value that allows them.
 _SWITCHES = (
-    # Ubuntu 23.10 and newer; an AppArmor profile for bwrap would do as well.
+    # Ubuntu 23.10 and newer; an AppArmor profile for bwrap would work as well.
     ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
     ("kernel/unprivileged_userns_clone", "0", "1"),
     ("user/max_user_namespaces", "0", "15000"),
@@ -51,7 +51,9 @@ _SWITCHES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What a run may use. `threads` is no limit but the number the trainer is told to use."""
+    """What a run may use. `threads` is not a limit but the number that the trainer is told to
+    use.
+    """
 
     seconds: float = 24 * 3600.0
     memory_bytes: int = 16 * 2**30
@@ -63,11 +65,11 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sandbox:
-    """What is inside: `read_only` maps a place in the sandbox to what it shows of the machine.
+    """What is inside: `read_only` maps a place in the sandbox to the file or folder that it shows.
 
-    `user`: who bubblewrap is outside, where the runner is root and everything named here is there
-    for that user to read. Without it the sandbox's user is the runner's own, without its powers.
-    `devices` are seen where they are.
+    `user`: the user that bubblewrap runs as outside, if the runner is root; that user can read
+    everything named here. Otherwise the sandbox's user is the runner's own, without its privileges.
+    `devices` keep their paths.
     """
 
     read_only: Mapping[str, Path]
@@ -79,7 +81,7 @@ class Sandbox:
 
 
 class StopRun(Exception):  # noqa: N818  # nothing went wrong in what raises it
-    """Raised by `on_message`: the run ends here, as killed, with every process of it."""
+    """Raised by `on_message`: the run ends here as killed, with all its processes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,14 +97,14 @@ class Ended:
 
 
 def exit_text(status: int) -> str:
-    """CODE of what bubblewrap returned, or of how it ended (negative: by that signal)."""
+    """The CODE for bubblewrap's exit status (negative: it was ended by that signal)."""
     if status < 0:
         return f"signal:{-status}"
     return f"signal:{status - 128}" if 128 < status <= 192 else str(status & 0xFF)
 
 
 def check(user: int | None = None) -> None:
-    """Raise ToolError where this machine cannot make a sandbox."""
+    """Raise ToolError if this machine cannot make a sandbox."""
     _bwrap()
     nothing = Sandbox(read_only={}, scratch=Path("/"), environment={}, user=user)
     probe = subprocess.run(
@@ -140,7 +142,7 @@ def run(
 
 
 def _namespaces(sysctl: Path = Path("/proc/sys"), system: Path = Path("/")) -> str:
-    """What to do on this machine about user namespaces that it does not give."""
+    """What to do if this machine does not allow user namespaces."""
     if any((system / name).exists() for name in (".dockerenv", "run/.containerenv")):
         return "start the container with --privileged, as `docker run --privileged …`"
     for name, forbids, allows in _SWITCHES:
@@ -161,7 +163,7 @@ def _bwrap() -> str:
 
 
 def _as(user: int | None) -> dict[str, Any]:
-    """Arguments of subprocess that start a program as `user` and nobody else."""
+    """Arguments for subprocess that start a program as `user`, without other groups."""
     return {} if user is None else {"user": user, "group": user, "extra_groups": []}
 
 
@@ -201,7 +203,7 @@ def _command(sandbox: Sandbox, *, writable: bool = True) -> list[str]:
 
 @contextlib.contextmanager
 def _adopting_orphans() -> Iterator[None]:
-    """Adopt the sandbox's init when bubblewrap goes before it, so that it can be waited for."""
+    """Adopt the sandbox's init if bubblewrap ends before it, so that it can be waited for."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise ToolError(f"prctl: {os.strerror(ctypes.get_errno())}")
@@ -251,7 +253,7 @@ class _Watch:
         syscalls.leave_session_keyring()
         seccomp = syscalls.open_program()
         words += ["--json-status-fd", str(status[1]), "--seccomp", str(seccomp)]
-        # Set inside, where the count is the sandbox's own: a fork bomb outruns the polls.
+        # Set inside, where only the sandbox's processes count: a fork bomb outruns the polls.
         words += ["--", "/usr/bin/prlimit", f"--nproc={self._limits.processes}", "--core=0"]
         words += [f"--fsize={self._limits.scratch_bytes}", "--", *command]
         reading = os.open(stdin, os.O_RDONLY | os.O_CLOEXEC)
@@ -259,7 +261,8 @@ class _Watch:
             self._bubble = subprocess.Popen(
                 words, stdin=reading, stdout=log[1], stderr=log[1],
                 pass_fds=(messages[1], status[1], seccomp),
-                # Its own environment can be read inside: it is that of the sandbox's process 1.
+                # Programs inside can read its environment, since bubblewrap is process 1 of the
+                # sandbox.
                 env={}, **_as(self._sandbox.user),
             )  # fmt: skip
         finally:
@@ -292,7 +295,7 @@ class _Watch:
             self._bubble.wait()
 
     def _read_log(self) -> None:
-        """What the log's pipe holds by now: the reason was written before the message."""
+        """Read what the log's pipe holds by now: the reason was written before the message."""
         reading = next(iter(self._reading))
         os.set_blocking(reading, False)
         with contextlib.suppress(BlockingIOError):
@@ -318,7 +321,7 @@ class _Watch:
                 self._limit_hit = machine_io.SCRATCH
 
     def _take_status(self, line: bytes) -> None:
-        # bubblewrap's own words; the sandbox does not hold this pipe.
+        # bubblewrap's own messages; the sandbox does not have this pipe.
         status = json.loads(line)
         if "child-pid" in status:
             self._init = int(status["child-pid"])
@@ -327,7 +330,7 @@ class _Watch:
         self._exit_known = self._exit_known or "exit-code" in status
 
     def kill(self) -> None:
-        """End the sandbox's every process and see the last one gone.
+        """End all of the sandbox's processes, and wait until the last one is gone.
 
         Killing its init ends the whole process namespace, and the kernel lets init be waited for
         only when no other process of the namespace is left.
@@ -386,20 +389,20 @@ class _Watch:
 
 def _kill_with_children(bubble: subprocess.Popen[bytes]) -> None:
     """Kill a bubblewrap that has not named its child yet. Without it that child, the sandbox's
-    init, would wait for ever: it is told only later to die with its parent.
+    init, would wait for ever, since it is set only later to die with its parent.
     """
     if bubble.poll() is not None:
         return
     bubble.send_signal(signal.SIGSTOP)
-    # What is stopped starts nothing more, and takes no notice of a child's end: no process ID of
-    # its children is another's by now.
+    # A stopped process starts nothing more and does not reap its children, so none of their process
+    # IDs has been reused.
     os.waitid(os.P_PID, bubble.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     children = children_of(bubble.pid)
     for child in children:
         os.kill(child, signal.SIGKILL)
     bubble.kill()
     bubble.wait()
-    # They are the runner's now (`_adopting_orphans`).
+    # They are the runner's children now (`_adopting_orphans`).
     for child in children:
         os.waitpid(child, 0)
 

@@ -1,4 +1,4 @@
-"""The Python of a training environment, seen from inside a sandbox."""
+"""The Python of a training environment, as a sandbox shows it."""
 
 from pathlib import Path
 

@@ -1,10 +1,10 @@
-"""What a sandbox sees of /proc and /sys: its own processes, and the few files of the kernel's that
-training reads, to be read alone.
+"""What a sandbox sees of /proc and /sys: its own processes, and the few kernel files that training
+reads, read-only.
 
 The rest is text that the machine's host may choose and that nothing measures (partitions, the
-command line, names of hardware): whatever makes a loader open it, it is not there to be trained on.
-Without GPUs /sys is not there at all. Left out: /proc/PID, which is of the sandbox's own processes,
-and with it the mounts that the runner made.
+command line, names of hardware). It is not there, so that no loader can be made to train on it.
+Without GPUs there is no /sys at all. Left out: /proc/PID of the sandbox's own processes, and so the
+mounts that the runner made.
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# What training reads, by trace: numbers of processors and of bytes, and what processors can do.
+# What training reads, according to a trace: numbers of processors and of bytes, and processors'
+# features.
 SEEN = frozenset(("cpuinfo", "meminfo", "stat"))
 SEEN_IN_SYS = ("vm/overcommit_memory",)
-# NVIDIA's driver besides.
+# What NVIDIA's driver reads besides.
 SEEN_WITH_GPUS = frozenset(("devices", "driver", "modules"))
 SEEN_IN_SYS_WITH_GPUS = ("vm/mmap_min_addr",)
 SYS_WITH_GPUS = ("devices/system", "module/nvidia", "module/nvidia_uvm")
 
 
 def shown(*, gpus: bool) -> Iterator[str]:
-    """Bubblewrap's words for /proc, which it has made, and /sys.
+    """Bubblewrap's options for /proc, which it has made, and /sys.
 
-    Where the runner is root, the kernel takes the sandbox's user for root in /proc/sys, whose
-    core_pattern runs programs outside; bubblewrap leaves it writable. NVIDIA's driver, since series
-    570, gives up (CUDA's error 304) where it may not name its threads, in /proc/self/task/*/comm,
-    or without /sys: with GPUs what /proc has of the sandbox's own processes can be written to.
+    If the runner is root, the kernel treats the sandbox's user as root in /proc/sys, whose
+    core_pattern runs programs outside, and bubblewrap leaves it writable. NVIDIA's driver, since
+    series 570, gives up (CUDA's error 304) if it cannot name its threads, in
+    /proc/self/task/*/comm, or without /sys: so with GPUs, /proc of the sandbox's own processes is
+    writable.
     """
     if gpus:
         places = [f"/proc/{name}" for name in sorted(SEEN | SEEN_WITH_GPUS)]
@@ -41,9 +43,9 @@ def shown(*, gpus: bool) -> Iterator[str]:
 
 
 def hidden(*, gpus: bool, proc: Path = Path("/proc")) -> Iterator[str]:
-    """Bubblewrap's words that hide the rest of the kernel's files in a /proc that it has made.
+    """Bubblewrap's options that hide the other kernel files in the /proc that it has made.
 
-    A folder becomes an empty one, a file one that cannot be read: bubblewrap's bind of a device.
+    A folder becomes empty; a file becomes unreadable, as bubblewrap binds a device over it.
     """
     seen = SEEN | SEEN_WITH_GPUS if gpus else SEEN
     for path in sorted(proc.iterdir()):

@@ -1,4 +1,4 @@
-"""What comes out of a sandbox, bounded: a log that is cut, and messages of one line."""
+"""Bounded output of a sandbox: a log that is cut, and messages of one line."""
 
 from collections.abc import Callable
 from typing import BinaryIO
@@ -28,7 +28,9 @@ class CappedLog:
 
 
 class Lines:
-    """Hands on whole lines; one that is too long is dropped, as nothing in it can be trusted."""
+    """Passes on whole lines; one that is too long is dropped, since nothing in it can be
+    trusted.
+    """
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
         self._on_line = on_line

@@ -1,7 +1,7 @@
-"""What the processes below one use, read from /proc.
+"""What a process and its descendants use, read from /proc.
 
-A process that goes away while it is looked at counts as nothing. Memory is the sum of resident
-sets: pages that processes share count once for each.
+A process that ends while it is looked at counts as nothing. Memory is the sum of resident sets:
+pages that processes share count once for each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _RESIDENT = 1  # the second field of statm
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """At one moment; `threads` is what the kernel limits as processes."""
+    """The use at one moment; `threads` is the number that the kernel limits as processes."""
 
     processes: int
     threads: int
@@ -40,7 +40,7 @@ def usage_below(pid: int) -> Usage:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that `pid` has started and that nobody has waited for; none if it is gone."""
+    """The child processes of `pid` that nobody has waited for yet; none if it is gone."""
     try:
         return list(_children(pid, os.listdir(f"/proc/{pid}/task")))
     except (FileNotFoundError, ProcessLookupError):

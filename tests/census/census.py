@@ -187,7 +187,7 @@ def tables(outcomes: Sequence[Outcome]) -> str:
     lines += [f"| need nothing else | {free} |"]
     lines += [f"| need `allow-remote-code = true` at the input of the model | {own_code} |"]
     lines += [
-        f"| need the package `{package}`, which the training environment lacks | {count} |"
+        f"| need the package `{package}`, which the training environment does not have | {count} |"
         for package, count in sorted(lacked.items(), key=lambda item: (-item[1], item[0]))
     ]
     lines += ["", "| refused key | why | configs | only for this |", "| --- | --- | --: | --: |"]

@@ -91,7 +91,7 @@ def test_a_model_with_code_of_its_own_is_trained_where_its_input_allows_it(
     bring_code(checkout)
     refused = checkout.doit("lock", "tiny-alpaca")
     assert refused.returncode != 0
-    assert "say `allow-remote-code = true` at its input" in refused.stderr
+    assert "set `allow-remote-code = true` at its input" in refused.stderr
 
     allow(checkout, "allow-remote-code")
     locked = checkout.doit("lock", "tiny-alpaca")

@@ -122,4 +122,4 @@ def test_an_adapter_fits_as_its_trainer_says(lora: Trained) -> None:
 def test_the_config_decides_what_the_output_is(full: Trained, lora: Trained) -> None:
     measured = full.measure(lora.result.output)
     assert (measured.state, measured.before) == ("incomplete", None)
-    assert "the output holds an adapter, but the config makes none" in measured.reason
+    assert "the output holds an adapter, but the config trains none" in measured.reason

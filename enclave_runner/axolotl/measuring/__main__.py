@@ -1,7 +1,7 @@
 """Measure the mean loss per token of rows, before and after a training (docs/spec/loss.md).
 
-It runs in a sandbox of its own when the trainer is dead, with the training environment's Python and
-this image's code. It reads the effective config, model inputs, the output's safetensors files and a
+It runs in its own sandbox once the trainer is dead, with the training environment's Python and this
+image's code. It reads the effective config, the model inputs, the output's safetensors files and a
 sample of the rows, and writes one line of JSON to AICERT_PROGRESS_FD: the numbers, or why there are
 none.
 """
@@ -22,14 +22,14 @@ JOB = Path("/aicert/loss.json")
 SAMPLE = Path("/aicert/sample.jsonl")
 OUTPUT = Path("/aicert/output")
 SCRATCH = Path("/aicert/scratch")
-# Fewer say little, and a slow machine must not stop with none.
+# Fewer rows say little, and a slow machine must not stop without any.
 FEWEST_ROWS = 8
 MOST_ROWS = 128
 _MOST_REASON = 300
 
 
 def main() -> int:
-    """Tell what was measured; 0 also where that is a reason why nothing was."""
+    """Write what was measured; returns 0 also if that is a reason why nothing was."""
     try:
         job = json.loads(JOB.read_bytes())
         message = _measure(job["config"], float(job["seconds"]))
@@ -42,7 +42,8 @@ def main() -> int:
 
 
 def _measure(config: str, seconds: float) -> dict[str, Any]:
-    # Imports are most of the cost, and a sixth of that is to look for garbage that they never make.
+    # Imports are most of the cost; a sixth of that goes into looking for garbage that they never
+    # make.
     gc.disable()
     from axolotl.cli.config import load_cfg
     from axolotl.loaders import load_tokenizer
@@ -55,7 +56,7 @@ def _measure(config: str, seconds: float) -> dict[str, Any]:
     tokenizer = load_tokenizer(cfg)
     sample = _tokenised(cfg, tokenizer)
     model = models.load_before(cfg, tokenizer)
-    # Imports and loading cost what they cost; what is bounded is how many rows are measured.
+    # The time for imports and loading is not bounded, only the time for measuring rows.
     end = time.monotonic() + seconds / 2
     before, tokens, of_template, rows, measured = 0.0, 0, 0, 0, []
     for examples, template in sample:
@@ -106,5 +107,5 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads of libraries have nothing more to do.
+    # The libraries' threads have nothing more to do.
     os._exit(code)

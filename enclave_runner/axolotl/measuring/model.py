@@ -1,7 +1,7 @@
-"""The model as the training began with it, and as the output's weights make it.
+"""The model at the start of the training, and the model with the output's weights.
 
-Both are built by Axolotl's own loader from the effective config and the base model's config. Of the
-output only tensors are read, from safetensors files: nothing that it says of itself counts.
+Axolotl's own loader builds both from the effective config and the base model's config. Only tensors
+are read from the output, in safetensors files: nothing that the output says about itself counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from enclave_runner.axolotl.measuring.errors import CannotMeasureError
 from enclave_runner.axolotl.measuring.rows import IGNORED, Example
 
-# A token's loss counts no more than this, in nats, and so does one that is no number.
+# A token's loss counts at most this much, in nats; a loss that is not a number counts as much.
 MOST = 100.0
 # Losses are computed in 32 bits, this many tokens at a time.
 _TOKENS = 1024
@@ -27,7 +27,7 @@ _ADAPTER = "adapter_model.safetensors"
 
 
 def load_before(cfg: Any, tokenizer: Any) -> Any:
-    """What training starts from: base weights, and the adapter where the config has one."""
+    """What training starts from: base weights, and the adapter if the config has one."""
     from axolotl.loaders import ModelLoader
 
     # Trainers of pairs are given the model without the adapter and add it themselves.
@@ -38,12 +38,12 @@ def load_before(cfg: Any, tokenizer: Any) -> Any:
 
 
 def load_after(model: Any, files: Iterable[Path], scratch: Path) -> Any:
-    """The output's: in place for an adapter, else in place of `model`, which is given up."""
+    """The output's model: an adapter is loaded into `model`; otherwise `model` is replaced."""
     weights = {path.name: path for path in files}
     adapter = weights.pop(_ADAPTER, None)
     if adapter is not None:
         if not hasattr(model, "peft_config"):
-            raise CannotMeasureError("the output holds an adapter, but the config makes none")
+            raise CannotMeasureError("the output holds an adapter, but the config trains none")
         return _with_adapter(model, adapter)
     if not weights:
         raise CannotMeasureError("the output holds no weights in safetensors files")
@@ -75,7 +75,7 @@ def _full(model: Any, weights: dict[str, Path], scratch: Path) -> Any:
     if set(weights) != {"model.safetensors"}:
         index = {"metadata": {}, "weight_map": names}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-    # It is looked for, and says nothing that a loss depends on.
+    # The loader looks for this file, but no loss depends on it.
     (folder / "generation_config.json").write_text("{}", encoding="utf-8")
     loaded, facts = kind.from_pretrained(
         folder,
@@ -118,7 +118,7 @@ def loss_of(model: Any, cfg: Any, example: Example) -> float:
 
 
 def _precision(cfg: Any, device: str) -> contextlib.AbstractContextManager[Any]:
-    """As the trainer computes."""
+    """With the trainer's precision."""
     if cfg.bf16 or cfg.fp16:
         kind = torch.bfloat16 if cfg.bf16 else torch.float16
         return torch.autocast(device, dtype=kind)  # type: ignore[no-any-return]  # it is one

@@ -1,8 +1,8 @@
 """Rows of the sample as Axolotl's own prompt strategies tokenise them: ids, and which are trained.
 
-Nothing here knows a format: each strategy says what it would map over a data set, and that is
-called with one row at a time, so that it is known which tokens come from which row. Packing only
-joins sequences and is left out. Of pairs, the chosen answer counts; of labelled answers, the
+Nothing here knows a format: each strategy says which function it would map over a data set, and
+that is called with one row at a time, which shows which tokens come from which row. Packing only
+joins sequences and is left out. In pairs, the chosen answer counts; of labelled answers, the
 desired ones.
 """
 
@@ -38,7 +38,7 @@ class Example:
 
     @property
     def trained(self) -> int:
-        """Nothing predicts the first."""
+        """Nothing predicts the first token."""
         return sum(label != IGNORED for label in self.labels[1:])
 
 
@@ -46,7 +46,7 @@ Tokenise = Callable[[Row], list[Example]]
 
 
 def tokeniser(cfg: Any, tokenizer: Any, key: str, index: int, columns: Sequence[str]) -> Tokenise:
-    """What makes sequences of a row of the config's data set `key`[`index`]."""
+    """A function that turns a row of the config's data set `key`[`index`] into sequences."""
     if cfg.rl:
         make = _preference(cfg, tokenizer, index)
     elif key == "pretraining_dataset":
@@ -71,11 +71,11 @@ def _fitting(cfg: Any) -> Callable[[Example], Example | None]:
 
 
 class _MappedError(Exception):
-    """The stand-in was asked for rows: by then every step has been recorded."""
+    """The stand-in was asked for rows, so every step has been recorded."""
 
 
 class _Recorder(IterableDataset):  # type: ignore[misc]  # datasets is not there to mypy
-    """Stands for a data set and remembers what was to be done to each row."""
+    """Stands in for a data set, and records what would be done to each row."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = dict.fromkeys(columns)
@@ -91,7 +91,7 @@ class _Recorder(IterableDataset):  # type: ignore[misc]  # datasets is not there
 
     @property
     def data(self) -> None:
-        """Asked for by those of Axolotl's classes that take the table of what was mapped."""
+        """Some of Axolotl's classes ask for this after mapping."""
         raise _MappedError
 
     def map(self, function: Any = None, *, batched: bool = False, **ignored: Any) -> _Recorder:
@@ -102,7 +102,7 @@ class _Recorder(IterableDataset):  # type: ignore[misc]  # datasets is not there
 def _supervised(
     cfg: Any, tokenizer: Any, entry: Any, columns: Sequence[str]
 ) -> Callable[[Row], Iterator[Example]]:
-    # With a type, rows that hold tokens besides were refused before the training.
+    # If a type is set, rows that also hold tokens were refused before the training.
     if not entry.type or (cfg.skip_prepare_dataset and isinstance(entry.type, str)):
         return _examples
     from axolotl.utils.data.wrappers import get_dataset_wrapper
@@ -213,8 +213,8 @@ def _encode(tokenizer: Any, prompt: Any, answer: Any) -> list[int]:
 def pieces(tokenizer: Any, example: Example) -> list[list[Piece]]:
     """The text of the trained tokens, run by run.
 
-    A tokenizer's decoder is an input, too: it may give another text, or none, for a token that
-    stands alone. Of a run whose tokens together say something else than one by one, none counts.
+    A tokenizer's decoder is an input too: it may give a different text, or none, for a single
+    token. If a run's tokens decode differently together than one by one, none of them counts.
     """
     runs = []
     for run in _trained_runs(example):
@@ -226,7 +226,7 @@ def pieces(tokenizer: Any, example: Example) -> list[list[Piece]]:
 
 
 def _trained_runs(example: Example) -> Iterator[list[int]]:
-    """Trained tokens that follow one another."""
+    """Runs of trained tokens that follow one another."""
     run: list[int] = []
     for token, label in zip(example.ids[1:], example.labels[1:], strict=True):
         if label != IGNORED:
@@ -244,7 +244,7 @@ def _pieces(tokenizer: Any, run: Sequence[int]) -> list[Piece]:
     for token in run:
         waiting.append(token)
         text = _text(tokenizer, waiting)
-        # A token may hold a part of a character.
+        # A token may hold part of a character.
         if not text.endswith("\ufffd") or len(waiting) >= _LONGEST_CHARACTER:
             spoken.append((text, len(waiting)))
             waiting = []
@@ -257,6 +257,7 @@ def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
     text = str(tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
     if text:
         return text
-    # Decoders take the space from the start of a text; what else says nothing is no white space.
+    # Decoders remove the space at the start of a text; other tokens without text are not white
+    # space.
     spelled = "".join(map(str, tokenizer.convert_ids_to_tokens(list(tokens))))
     return " " if spelled and not spelled.strip(_SPACES) else ""

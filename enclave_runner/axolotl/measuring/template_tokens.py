@@ -1,11 +1,11 @@
 """How many of the trained tokens come from templates and not from a row.
 
-A token comes from a row where its characters lie in a text of that row. Characters are compared
+A token comes from a row if its characters are in a text of that row. Characters are compared
 without white space, case and compatibility forms (NFKC), because tokenizers change these. A text
-covers a stretch of the tokens' text once: whole where it is short, and in pieces of at least
-`PIECE` characters where it is long, so that rows that were cut into windows, or trimmed, count as
-theirs. The error: words of a template that a row happens to say, too, count as the row's; a row's
-text that a normalizer rewrites, and an end-of-text token, count as the template's.
+covers a stretch of the tokens' text once: as a whole if it is short, and in pieces of at least
+`PIECE` characters if it is long, so that windows cut from rows, and trimmed rows, count as the
+rows'. Two errors remain: words of a template that also occur in a row count as the row's; text that
+a normalizer rewrites, and an end-of-text token, count as the template's.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-# The text of one or several tokens that are only together text, and how many they are.
+# The text of one token, or of several that are text only together, and their number.
 Piece = tuple[str, int]
 
 PIECE = 8
-# Of a stretch that occurs often, which one is taken matters little; to try all would be slow.
+# If a stretch occurs often, it matters little which occurrence is taken, and trying all would be
+# slow.
 _PLACES = 16
 _BETWEEN = "\0"
 
@@ -37,7 +38,7 @@ def count(runs: Sequence[Sequence[Piece]], texts: Iterable[str]) -> int:
     for run, names in zip(runs, squeezed, strict=True):
         of_template = True
         for (whole, tokens), text in zip(run, names, strict=True):
-            # White space alone belongs to what stands before it; what says nothing is no row's.
+            # White space belongs to the text before it; a token without text belongs to no row.
             if text or not whole:
                 of_template = not text or 2 * sum(covered[at : at + len(text)]) < len(text)
             at += len(text)
@@ -47,7 +48,7 @@ def count(runs: Sequence[Sequence[Piece]], texts: Iterable[str]) -> int:
 
 
 def squeeze(text: str) -> str:
-    """What of a text is compared."""
+    """The part of a text that is compared."""
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -81,7 +82,7 @@ def _cover_pieces(text: str, stream: str, places: dict[str, list[int]], covered:
         best, length = 0, 0
         for place in places.get(text[at : at + PIECE], ()):
             same = _same(text, at, stream, place)
-            # What another text covers already is taken last.
+            # Stretches that another text already covers come last.
             if (not covered[place], same) > (length > 0 and not covered[best], length):
                 best, length = place, same
         covered[best : best + length] = b"\1" * length
@@ -89,7 +90,7 @@ def _cover_pieces(text: str, stream: str, places: dict[str, list[int]], covered:
 
 
 def _same(text: str, at: int, stream: str, place: int) -> int:
-    """How many characters agree from there on."""
+    """How many characters match from there on."""
     most = min(len(text) - at, len(stream) - place)
     length = PIECE
     while length < most and text[at + length] == stream[place + length]:

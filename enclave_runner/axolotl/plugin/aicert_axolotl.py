@@ -3,8 +3,8 @@
 It runs beside the trainer, in the sandbox. What it repeats of the trainer's state is the trainer's
 own account: the runner reports it as self-reported. Rows it counts itself (`aicert_counting`): that
 is in-trainer. One JSON object a line goes to the pipe in AICERT_PROGRESS_FD; the last ones have
-`counters` and, of each process, `counted`. It changes no weight but through the seed, and through
-the date: a chat template that writes today's gets that of SOURCE_DATE_EPOCH.
+`counters` and, of each process, `counted`. It affects weights only through the seed and the date: a
+chat template that writes today's date gets that of SOURCE_DATE_EPOCH.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from transformers.trainer_utils import set_seed
 from transformers.utils import chat_template_utils
 
 _MAX_LOSSES = 1000
-# How fast an evaluation was, and how far: no property of the model.
+# How fast an evaluation was, and how far it is: not properties of the model.
 _SPEEDS = ("_runtime", "_per_second", "_epoch", "_preparation_time")
 
 
 class _FixedDate(datetime):
-    """What `strftime_now` of chat templates asks."""
+    """Replaces the clock that `strftime_now` asks in chat templates."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Self:
-        """That one moment, as a clock in UTC shows it."""
+        """The fixed moment, in UTC."""
         return cls.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC).replace(tzinfo=tz)
 
 
@@ -52,7 +52,7 @@ def _rank() -> int:
 
 def _tell(message: dict[str, Any], *, everyone: bool = False) -> None:
     descriptor = os.environ.get("AICERT_PROGRESS_FD")
-    # Worker processes of several trainers would each report.
+    # Otherwise the worker processes of several trainers would each report.
     if descriptor is not None and (everyone or _rank() == 0):
         os.write(int(descriptor), (json.dumps(message, allow_nan=False) + "\n").encode("ascii"))
 
@@ -65,13 +65,13 @@ def _finite(value: Any) -> float | None:
 
 
 def _thinned(losses: list[list[float]]) -> list[list[float]]:
-    """Some of many, the last among them."""
+    """A selection of many, including the last."""
     kept = losses[:: len(losses) // _MAX_LOSSES + 1]
     return [*kept, losses[-1]] if losses and kept[-1] != losses[-1] else kept
 
 
 class Counter(TrainerCallback):  # type: ignore[misc]  # transformers is not there to mypy
-    """Follows one training and tells what it did."""
+    """Follows one training and reports on it."""
 
     def __init__(self, rows: Any) -> None:
         self._rows = rows
@@ -151,14 +151,14 @@ class CertifiedRun(BasePlugin):  # type: ignore[misc]  # nor is axolotl
 
     def register(self, cfg: Any) -> None:
         if "axolotl.integrations.spectrum.SpectrumPlugin" in cfg["plugins"]:
-            # It looks for its own files below the directory that the training runs in.
+            # Axolotl looks for its own files below the directory that the training runs in.
             from axolotl.integrations import spectrum
 
             folder = os.path.join(os.path.dirname(spectrum.__file__), "model_snr_results", "")
             spectrum.SpectrumPlugin.base_path = folder
 
     def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:
-        # Axolotl logs that a plugin could not be imported, and would train without it.
+        # If a plugin cannot be imported, Axolotl logs that and trains without it.
         absent = [
             name for name in cfg["plugins"] if name not in PluginManager.get_instance().plugins
         ]
@@ -170,14 +170,14 @@ class CertifiedRun(BasePlugin):  # type: ignore[misc]  # nor is axolotl
         if lost:
             raise ValueError(f"config: Axolotl's validation dropped {', '.join(lost)}")
         if cfg.world_size > 1 and not torch.cuda.is_available():
-            # Axolotl gives each process an accelerator of its own, by number.
+            # Axolotl gives each process its own accelerator, by number.
             cfg.device_map = {"": "cpu"}
 
     def pre_model_load(self, cfg: Any) -> None:
         set_seed(cfg.seed)
 
     def pre_lora_load(self, cfg: Any, model: Any) -> None:
-        # Axolotl builds adapters before anything seeds: each run would start elsewhere.
+        # Axolotl builds adapters before it seeds anything: each run would start differently.
         set_seed(cfg.seed)
 
     def get_training_args(self, cfg: Any) -> dict[str, Any]:

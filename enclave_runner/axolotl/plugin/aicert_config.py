@@ -1,8 +1,8 @@
-"""What Axolotl's own validation has lost of a config's rows.
+"""Which keys of a config's data sets Axolotl's own validation has lost.
 
-Axolotl drops keys without a word where an entry of its data sets is another model than the one that
-has them. The runner refuses what it knows of that (`config.py`); this compares, in the trainer and
-before any row is read, what was said with what was understood.
+Axolotl silently drops keys if it reads an entry of `datasets` into a model that does not have them.
+The runner refuses the cases that it knows (`config.py`); this compares, in the trainer and before
+any row is read, the config with what Axolotl understood.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ UNNEEDED = frozenset(("ds_type",))
 
 
 def lost_keys(written: Mapping[str, Any], understood: Mapping[str, Any]) -> Iterator[str]:
-    """Each key of an entry that says something, and that the validated config has not got."""
+    """Each key of an entry that has a value, but is missing in the validated config."""
     for kind in ROWS:
         entries, after = written.get(kind), understood.get(kind)
         if not isinstance(entries, list) or not isinstance(after, list):

@@ -1,6 +1,6 @@
-"""Imported first by the plugin: where the trainer runs, nothing goes on without the audit hook.
+"""The plugin imports this first: the trainer must not go on without the audit hook.
 
-The environment's own first line installs it, and Python goes on after a line that fails.
+A line in the environment's own packages installs the hook, but Python goes on if such a line fails.
 """
 
 import sys

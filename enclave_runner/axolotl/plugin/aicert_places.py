@@ -1,11 +1,11 @@
-"""What the audit hook lets be: the places that make code, the programs and the commands.
+"""What the audit hook allows: the places that make code, the programs and the commands.
 
-A place is a module of the image and the qualified name of a function in it. Each is here because a
-supported training, or an import that one needs, makes code there from text of the image's own:
+A place is a module of the image and the qualified name of a function in it. Each is listed because
+a supported training, or an import that it needs, makes code there from the image's own text:
 classes that write their methods, types in quotes, templates in Jinja's sandbox.
 """
 
-# module → function → what else must hold (`aicert_guard._CONDITIONS`). `<module>`: its top level.
+# Module → function → what else must hold (`aicert_guard._CONDITIONS`). `<module>`: its top level.
 # always: nothing; sandboxed: for an environment of Jinja's sandbox; module: for one of the image;
 # sent: below a place that `receives`, which itself may make nothing.
 PLACES = {
@@ -52,7 +52,7 @@ PLACES = {
         "merge_input_args": "always",
         "merge_training_args": "always",
     },
-    # What Axolotl changes in the functions of others: their own source, edited.
+    # Where Axolotl changes other libraries' functions: it edits their source.
     "axolotl.monkeypatch.lora_kernels": {"patch_self_attn_lora": "always"},
     "axolotl.monkeypatch.peft.utils": {"patch_peft_prep_code": "always"},
     "axolotl.monkeypatch.trainer_accelerator_args": {
@@ -64,34 +64,36 @@ PLACES = {
     },
 }
 
-# Functions that take a file's name for what is in the file: they open what a row or a setting
-# names. Module → function → the folders in which it may open something.
+# Functions that accept a file's name instead of its content: they open what a row or a setting
+# names. Module → function → the folders in which they may open files.
 READERS: "dict[str, dict[str, tuple[str, ...]]]" = {
-    # The runner shows templates in these two and names them itself.
+    # The runner puts templates into these two, and chooses their names.
     "axolotl.utils.chat_templates.base": {
         "get_chat_template": ("/aicert/inputs", "/aicert/templates")
     },
     # It saves a tokenizer and loads what was saved.
     "axolotl.loaders.tokenizer": {"modify_tokenizer_files": ()},
-    # Pictures, sound and video, which rows do not hold.
+    # Images, audio and video, which rows do not hold.
     "transformers.audio_utils": {"load_audio": (), "load_audio_as": ()},
     "transformers.image_utils": {"load_image": (), "load_image_as_tensor": ()},
     "transformers.video_utils": {"load_video": ()},
-    # Weights and tokenizers of another form, which no model input shows.
+    # Weights and tokenizers in other formats, which no model input shows.
     "transformers.modeling_gguf_pytorch_utils": {"load_gguf_checkpoint": ()},
 }
 
-# Whole command lines. Accelerate asks for GPUs by name, and does without where the program is not.
+# Whole command lines. Accelerate asks this program for the GPUs' names, and does without if it is
+# missing.
 PROGRAMS = (("nvidia-smi", "--query-gpu=count,name", "--format=csv,noheader"),)
 
-# What torchrun tells each of its interpreters, where a run has several trainers.
+# What torchrun passes to each of its interpreters, if a run has several trainers.
 TRAINER = ("-u", "-m", "axolotl.cli.train", "/aicert/config.json")
 
-# What such an interpreter may be told besides: what the trainer's own was. `-S` is not among them.
+# Options that such an interpreter may have besides, as the trainer's own has. `-S` is not among
+# them.
 FLAGS = ("-B", "-E", "-I", "-P", "-s", "-u")
 
-# Texts of `python -c TEXT`, with `#` for numbers: the workers that prepare rows, and what removes
-# what workers leave in shared memory.
+# Texts of `python -c TEXT`, with `#` for numbers: the workers that prepare rows, and the process
+# that cleans up their shared memory.
 COMMANDS = (
     "from multiprocess.resource_tracker import main;main(#)",
     "from multiprocess.spawn import spawn_main; spawn_main(tracker_fd=#, pipe_handle=#)",

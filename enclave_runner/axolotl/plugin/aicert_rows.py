@@ -1,10 +1,11 @@
-"""How a certified run's trainer reads rows: canonical files, by their schema, and nothing else.
+"""How a certified run's trainer reads rows: from canonical files, by their schema, and in no other
+way.
 
 `install` leaves one builder in `datasets`. It reads JSON Lines that the runner has checked, at
 FOLDER/data/SPLIT-*.jsonl, with the column types of FOLDER/schema.json. Nothing is inferred: a text
-that looks like a date stays text, a whole number stays one, a column that has no value stays
-there, and a field that the schema does not name ends the training. Memory holds one block of a
-file. Caches are off. The form is `docs/spec/records.md`'s.
+that looks like a date stays text, an integer stays an integer, a column without values stays there,
+and a field that is not in the schema ends the training. Memory holds one block of a file. Caches
+are off. docs/spec/records.md describes the format.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from datasets import packaged_modules
 from datasets.builder import Key
 
 SCHEMA = "schema.json"
-# What `datasets` reads at once, so that its tables have as many rows as they would have had.
+# As much as `datasets` reads at once, so that its tables have the same number of rows as with its
+# own reader.
 BLOCK_BYTES = 10 << 20
 
 _SCALARS = {
@@ -35,7 +37,7 @@ _SCALARS = {
 
 
 class UnreadableRows(Exception):  # noqa: N818 - what they are, and the reason is the message
-    """The files are not what the runner gave to this trainer."""
+    """The files are not the ones that the runner gave this trainer."""
 
 
 def arrow_schema(document: Any) -> pa.Schema:
@@ -58,7 +60,7 @@ def read_tables(path: str, schema: pa.Schema) -> Iterator[pa.Table]:
     with io.FileIO(path) as raw, io.BufferedReader(raw) as file:
         while block := file.read(BLOCK_BYTES):
             block += file.readline()
-            # One block of pyarrow's: a row that lies across two would be an error.
+            # Parse it as one pyarrow block: a row across two blocks would be an error.
             size = pyarrow_json.ReadOptions(block_size=len(block) + 1, use_threads=False)
             yield pyarrow_json.read_json(pa.BufferReader(block), size, options)
 
@@ -95,9 +97,9 @@ class Rows(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets is not
 
 
 def install() -> None:
-    """Leave nothing in `datasets` that reads a file of rows but the builder above."""
+    """Remove everything from `datasets` that reads files of rows, except the builder above."""
     builders = packaged_modules._PACKAGED_DATASETS_MODULES  # noqa: SLF001 - it has no other door
     builders.clear()
-    # The second is a part of the names of files in the cache, which is new with every run.
+    # The second is part of file names in the cache, which is new in every run.
     builders["json"] = (__name__, "aicert")
     datasets.disable_caching()

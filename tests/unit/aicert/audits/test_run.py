@@ -167,7 +167,7 @@ def test_an_audit_is_given_what_its_config_asks_for() -> None:
     with pytest.raises(EvidenceError, match="read no rows"):
         audit.results()
     audit.reading("a", "train")
-    with pytest.raises(EvidenceError, match="read already"):
+    with pytest.raises(EvidenceError, match="already read"):
         audit.reading("a", "train")
 
 
@@ -221,9 +221,9 @@ def put(*path: Any) -> Callable[[Document], None]:
         (put("checks", 0, "list", "more", 3), "unknown key"),
         (put("checks", 3, "list", {}), "unknown key"),
         (put("data", 0, "split", "a b"), "is not a name"),
-        (put("data", 0, "checks", []), "not as many"),
-        (put("data", 0, "checks", 0, "patterns", {"card": 0}), "does not count what its kind does"),
-        (put("data", 0, "checks", 3, "patterns", {}), "does not count what its kind does"),
+        (put("data", 0, "checks", []), "one entry for each check"),
+        (put("data", 0, "checks", 0, "patterns", {"card": 0}), "does not have the counts of its kind"),
+        (put("data", 0, "checks", 3, "patterns", {}), "does not have the counts of its kind"),
         (put("data", 0, "checks", 3, "patterns", "other", 1), "unknown key"),
         (put("data", 0, "checks", 0, "matches", 4), "more rows than there are"),
         (put("data", 0, "checks", 0, "more", 4), "unknown key"),

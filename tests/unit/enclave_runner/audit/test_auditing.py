@@ -132,7 +132,7 @@ def test_results_of_other_rows_are_not_taken(folder: Path, left: Path) -> None:
 
 def test_results_with_other_lists_are_not_taken(folder: Path, left: Path) -> None:
     (folder / "inputs" / "opt-out").write_text("a4.org\n")
-    with pytest.raises(EvidenceError, match="the list of check opt-out is no input of the run"):
+    with pytest.raises(EvidenceError, match="the list of check opt-out is not an input of the run"):
         taken(folder, left)
 
 
@@ -197,7 +197,7 @@ def test_an_audit_is_one_process_without_code_of_inputs() -> None:
     item = replace(lockfile().inputs[0], name="model", allow_remote_code=True)
     for changes, reason in (
         ({"outputs": ("a", "b")}, "exactly one output"),
-        ({"ranks": 2}, "one process"),
+        ({"ranks": 2}, "single process"),
         ({"inputs": (item,)}, "remote-code of model"),
     ):
         with pytest.raises(ConfigError, match=reason):

@@ -272,16 +272,16 @@ def test_rows_that_the_trainer_would_make_are_refused(text: str, key: str) -> No
         (
             "adapter: lora\nreinit_weights: true",
             "reinit_weights",
-            "whose weights it was not trained on",
+            "base model that it was not trained on",
         ),
         (
             "process_reward_model: true\ntype_of_model: LlamaForCausalLM",
             "type_of_model",
-            "is no class of `process_reward_model`",
+            "is not a class for `process_reward_model`",
         ),
-        ("rl: ebft\nebft: {ce_coef: 1, rl_coef: 0}", "ebft.ce_coef", "would not be measured"),
+        ("rl: ebft\nebft: {ce_coef: 1, rl_coef: 0}", "ebft.ce_coef", "would be measured"),
         *(
-            (f"{mapping}: {{{key}: x}}", f"{mapping}.{key}", "other files than `base_model`")
+            (f"{mapping}: {{{key}: x}}", f"{mapping}.{key}", "files other than those of `base_model`")
             for mapping, key in (
                 ("overrides_of_model_kwargs", "subfolder"),
                 ("overrides_of_model_kwargs", "variant"),

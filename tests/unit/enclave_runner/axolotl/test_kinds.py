@@ -16,7 +16,7 @@ from enclave_runner.axolotl.plugins import DIFFUSION
     ],
 )
 def test_a_reward_model_is_of_a_class_that_has_rewards(name: str, key: str, fits: str) -> None:
-    with pytest.raises(ConfigRefused, match=f"{name}: 'LlamaForCausalLM' is no class of `{key}`"):
+    with pytest.raises(ConfigRefused, match=f"{name}: 'LlamaForCausalLM' is not a class for `{key}`"):
         kinds.check({key: True, name: "LlamaForCausalLM"})
     kinds.check({key: True, name: fits})
     kinds.check({key: True})
@@ -25,7 +25,7 @@ def test_a_reward_model_is_of_a_class_that_has_rewards(name: str, key: str, fits
 
 @pytest.mark.parametrize("key", ["reward_model", "process_reward_model", "rl"])
 def test_diffusion_is_a_kind_of_its_own(key: str) -> None:
-    with pytest.raises(ConfigRefused, match=f"{key}: the plugin .* has a trainer of its own"):
+    with pytest.raises(ConfigRefused, match=f"{key}: the plugin .* has its own trainer"):
         kinds.check({"plugins": ["aicert_axolotl.CertifiedRun", DIFFUSION], key: "x"})
     kinds.check({"plugins": [DIFFUSION]})
     kinds.check({"plugins": ["aicert_axolotl.CertifiedRun"], key: "x"})
@@ -42,7 +42,7 @@ def test_diffusion_is_a_kind_of_its_own(key: str) -> None:
     ],
 )
 def test_ebft_trains_on_generated_text_above_all(ebft: dict[str, object]) -> None:
-    with pytest.raises(ConfigRefused, match=r"ebft\.ce_coef: .* weighs the rows more"):
+    with pytest.raises(ConfigRefused, match=r"ebft\.ce_coef: .* gives the rows more weight"):
         kinds.check({"rl": "ebft", "ebft": ebft})
     kinds.check({"rl": "dpo", "ebft": ebft})
 

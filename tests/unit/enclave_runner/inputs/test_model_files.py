@@ -145,7 +145,7 @@ def test_a_part_of_an_input_is_seen_alone(tmp_path: Path) -> None:
     content["tokenizer.json"] = "{}"
     assert names(see(tmp_path, content, "tokenizer", "tokenizer.json")) == ["tokenizer.json"]
     content["x.py"] = ""
-    assert "is not a file that a tokenizer is loaded from" in str(
+    assert "is not one of the files from which a tokenizer is loaded" in str(
         refusal(tmp_path, content, "tokenizer", "x.py")
     )
 
@@ -353,7 +353,7 @@ def test_code_that_comes_with_a_model_is_left_over_where_the_image_has_the_model
     model_files = see(tmp_path, MODEL | {"config.json": known})
     assert model_files.removed == ("m/config.json: auto_map",)
     message = str(refusal(tmp_path, MODEL | {"config.json": own}))
-    assert "model_type says 'of-my-own': its code comes with the model" in message
+    assert "model_type says 'of-my-own': the model needs code that comes with it" in message
 
 
 def test_an_adapter_does_not_say_whose_it_is(tmp_path: Path) -> None:
@@ -486,7 +486,7 @@ OWN: Content = {
 
 def test_code_is_seen_and_admitted_by_its_digest_where_it_is_allowed(tmp_path: Path) -> None:
     refused = refusal(tmp_path, OWN)
-    assert "its code comes with the model" in str(refused)
+    assert "the model needs code that comes with it" in str(refused)
     assert "allow-remote-code = true" in str(refused.hint)
     model_files = see(tmp_path, OWN, code=True)
     assert names(model_files) == sorted(OWN.keys() - {"sub/more.py", "not-a-module.py"})
@@ -500,7 +500,7 @@ def test_code_is_seen_and_admitted_by_its_digest_where_it_is_allowed(tmp_path: P
 )
 def test_code_that_does_not_lie_beside_is_refused(tmp_path: Path, reference: str) -> None:
     config = json.dumps({"model_type": "own", "auto_map": {"AutoConfig": reference}})
-    with pytest.raises(AicertError, match="only code that lies beside it may run"):
+    with pytest.raises(AicertError, match="only code in the same folder may run"):
         see(tmp_path, OWN | {"config.json": config}, code=True)
 
 
@@ -509,7 +509,7 @@ def test_code_has_limits(tmp_path: Path) -> None:
     with pytest.raises(AicertError, match=r"own_model\.py has 1,048,577 bytes, more than"):
         see(tmp_path / "large", large, code=True)
     many: Content = {f"m{number}.py": f"x = {number}\n" for number in range(MAX_CODE_FILES)}
-    with pytest.raises(AicertError, match="more than 64 files of Python"):
+    with pytest.raises(AicertError, match="more than 64 Python files"):
         see(tmp_path / "many", OWN | many, code=True)
 
 

@@ -52,14 +52,14 @@ def test_a_layer_may_lie_on_its_side() -> None:
         (adapter(**{"model.embed.lora_embedding_A": (2, 9)}), "lora_embedding_A' has no place"),
         (adapter(**{"lm_head.bias": (8,)}), "lm_head.bias' is a bias, which Axolotl would leave"),
         (adapter(**{"model.layers.0.q.lora_B.bias": (4,)}), "lora_B.bias' has no place"),
-        (adapter(**{HEAD: (9, 6)}), "lm_head.weight' has another shape than the base's"),
-        (adapter(**{Q: (4, 6)}), "is given whole, and as a change as well"),
+        (adapter(**{HEAD: (9, 6)}), "lm_head.weight' does not have the shape of the base's"),
+        (adapter(**{Q: (4, 6)}), "is given both whole and as a change"),
         (adapter((2, 5)), r"changes \(4, 5\), but the base's is \(4, 6\)"),
-        (adapter((3, 6)), "is no pair of matrices of one rank"),
-        (adapter((2, 6, 1)), "is no pair of matrices of one rank"),
-        (adapter(b=(4, 2, 1)), "is no pair of matrices of one rank"),
-        (adapter(**{"x.lora_A.weight": (2, 6)}), "x.weight' lacks its lora_A or its lora_B"),
-        (adapter(**{"x.lora_magnitude_vector": (2,)}), "x.weight' lacks its lora_A or"),
+        (adapter((3, 6)), "is not a pair of matrices of one rank"),
+        (adapter((2, 6, 1)), "is not a pair of matrices of one rank"),
+        (adapter(b=(4, 2, 1)), "is not a pair of matrices of one rank"),
+        (adapter(**{"x.lora_A.weight": (2, 6)}), "x.weight' has no lora_A or no lora_B"),
+        (adapter(**{"x.lora_magnitude_vector": (2,)}), "x.weight' has no lora_A or"),
         (
             adapter(**{"x.lora_A.weight": (2, 6), "x.lora_B.weight": (4, 2)}),
             "x.weight' has no place in the base",
@@ -76,7 +76,7 @@ def test_an_adapter_of_another_base_is_refused(given: dict[str, Tensor], message
 def test_a_change_of_quantised_numbers_is_refused(given: dict[str, Tensor], dtype: str) -> None:
     name = HEAD if len(given) > 2 else Q
     base = BASE | {name: replace(BASE[name], dtype=dtype)}
-    with pytest.raises(LockError, match=f"{name}' changes numbers of type {dtype}, as a quantised"):
+    with pytest.raises(LockError, match=f"{name}' changes numbers of type {dtype}, as in a quantised"):
         fitting.targets(given, base)
     other = BASE | {"other.weight": replace(BASE[Q], dtype=dtype)}
     assert fitting.targets(given, other)

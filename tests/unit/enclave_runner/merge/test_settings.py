@@ -39,9 +39,9 @@ def test_both_may_lie_in_one_input() -> None:
         (GOOD.replace(b"input:base", b"3"), "base_model: must be an `input:` reference", "write"),
         (GOOD.replace(b":base", b":bose"), "base_model: the run declares no input 'bose'", "write"),
         (GOOD.replace(b":base", b":config"), "the run declares no input 'config'", "write"),
-        (GOOD.replace(b"adapter/best", b"base"), "it is the same input as base_model", None),
-        (GOOD.replace(b"best", b"../x"), r"'\.\./x' is no path in an input", None),
-        (GOOD.replace(b"best", b"x//y"), "'x//y' is no path in an input", None),
+        (GOOD.replace(b"adapter/best", b"base"), "this is the same input as base_model", None),
+        (GOOD.replace(b"best", b"../x"), r"'\.\./x' is not a path in an input", None),
+        (GOOD.replace(b"best", b"x//y"), "'x//y' is not a path in an input", None),
     ],
 )
 def test_anything_else_is_refused(config: bytes, message: str, hint: str | None) -> None:
@@ -56,7 +56,7 @@ def test_an_input_that_is_a_file_is_no_model() -> None:
 
 
 def test_inputs_that_nothing_reads_are_refused() -> None:
-    with pytest.raises(ConfigError, match="inputs besides: more, rows"):
+    with pytest.raises(ConfigError, match="other inputs: more, rows"):
         settings.read(GOOD, FOLDERS | {"rows": True, "more": False})
 
 
@@ -83,9 +83,9 @@ def test_a_lockfile_with_what_no_merge_has_is_refused() -> None:
     settings.check(LOCKED)
     for wrong, message in (
         (replace(LOCKED, outputs=("a", "b")), "exactly one output"),
-        (replace(LOCKED, ranks=2), "a merge is one process"),
-        (with_code("pickle"), "runs no code of inputs: pickle of base"),
-        (with_code("remote-code"), "runs no code of inputs: remote-code of base"),
+        (replace(LOCKED, ranks=2), "a merge is a single process"),
+        (with_code("pickle"), "does not run inputs' code: pickle of base"),
+        (with_code("remote-code"), "does not run inputs' code: remote-code of base"),
     ):
         with pytest.raises(ConfigError, match=message):
             settings.check(wrong)
