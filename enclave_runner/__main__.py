@@ -29,10 +29,11 @@ from aicert.formats.run_report import RunReport, Value
 from aicert.formats.run_report_facts import Loss
 from aicert.formats.statement import Dependency, Output, Statement
 from aicert.frozen import dataclass, replace
-from enclave_runner import machine_facts
+from enclave_runner import machine_facts, options
 from enclave_runner.attester import attest, gpus
 from enclave_runner.attester.tpm import RunKey, Tpm
-from enclave_runner.audit import auditing, child
+from enclave_runner.audit import auditing, child, gate
+from enclave_runner.audit.gate import Gate
 from enclave_runner.axolotl import (
     adapter_base,
     config,
@@ -62,7 +63,7 @@ MAX_CONFIG = 1 << 20
 
 def main(argv: list[str] | None = None) -> int:
     """Run what the command line says; the exit code is 0 if a certificate was written."""
-    arguments = _arguments(argv)
+    arguments = options.parse(argv, __doc__)
     events = Events(arguments.events_fd)
     signal.signal(signal.SIGTERM, _stopped)
     try:
@@ -158,6 +159,9 @@ def _trained(
 ) -> Ran:
     """A training by Axolotl: a model, and how well it fits the rows."""
     prepared = _prepare(arguments, lockfile, measured, events)
+    audits = _gate(arguments, prepared, events)
+    if audits.exit_code != "0":
+        return _not_begun(arguments, lockfile, measured, prepared, audits)
     result = _train(arguments, lockfile, prepared, events)
     # The trainer is gone: nobody could know these bytes before.
     seed = loss_sample.seed(machine.key.nonce, machine.tpm.random(32))
@@ -169,7 +173,39 @@ def _trained(
         run_report = replace(run_report, loss=Loss(state="no-loss", reason=OWN_CODE))
     elif output.files:
         run_report = _with_loss(arguments, prepared, result, output, seed, run_report)
+    run_report = replace(run_report, audits=audits.named)
     return Ran(subject=output.subject, report=run_report, log=result.log)
+
+
+def _gate(arguments: argparse.Namespace, prepared: "Prepared", events: Events) -> Gate:
+    """The audits that have to hold before it trains; their results, where the host takes them."""
+    if prepared.audits:
+        events.send(machine_io.AUDITING)
+    audits = gate.run(
+        prepared.audits,
+        prepared.rows,
+        prepared.effective.selections,
+        _room(arguments),
+        arguments.scratch,
+    )
+    for name, data in audits.results.items():
+        if data is not None:
+            (arguments.out / machine_io.audit_file(name)).write_bytes(data)
+    return audits
+
+
+def _not_begun(
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    measured: list[MeasuredInput],
+    prepared: "Prepared",
+    audits: Gate,
+) -> Ran:
+    """A training that was not begun, because an audit does not hold."""
+    log = _beside_scratch(arguments, "gate.log")
+    log.write_text("".join(f"{line}\n" for line in audits.lines), encoding="utf-8")
+    run_report = replace(gate.report(audits, prepared.rows, measured), signers=signers(lockfile))
+    return Ran(subject=_subject({}), report=run_report, log=log)
 
 
 def _audited(
@@ -245,6 +281,8 @@ TRAINERS: Mapping[str, Callable[..., Ran]] = {
 def _trainer(lockfile: Lockfile) -> Callable[..., Ran]:
     if lockfile.trainer not in TRAINERS:
         raise ConfigError(f"this machine has no trainer named {lockfile.trainer}")
+    if lockfile.audits and lockfile.trainer != "axolotl":
+        raise ConfigError(f"a run of trainer {lockfile.trainer} reads no rows that audits could")
     return TRAINERS[lockfile.trainer]
 
 
@@ -282,6 +320,7 @@ class Prepared:
     models: ModelFiles
     rows: rows.Rows
     shown: Mapping[str, Path]
+    audits: Sequence[gate.Asked]
 
 
 def _prepare(
@@ -292,6 +331,7 @@ def _prepare(
 ) -> Prepared:
     """Refuse what a certified run cannot do, and prepare the rest for the trainer."""
     effective, views = _resolve(lockfile, measured)
+    audits = gate.read(lockfile, measured)
     models = model_files.prepare(
         effective.references,
         measured,
@@ -305,13 +345,16 @@ def _prepare(
     read = rows.prepare(effective.selections, inputs, _room(arguments))
     token_columns.check(effective.config, read.columns)
     reportable.check_reportable(read.records, models.removed)
+    if audits:
+        gate.check_rows(read)
     shown = {f"{INPUTS}/{name}": path for name, path in models.shown.items()}
     shown |= effective.show_templates(_beside_scratch(arguments, "templates"))
     if models.code:
         admitted = _beside_scratch(arguments, "remote-code")
         admitted.write_text("".join(f"{digest}\n" for digest in models.code))
         shown[REMOTE_CODE] = admitted
-    return Prepared(effective=effective, models=models, rows=read, shown=shown | dict(read.shown))
+    shown |= read.shown
+    return Prepared(effective=effective, models=models, rows=read, shown=shown, audits=audits)
 
 
 def _resolve(
@@ -543,29 +586,6 @@ def _limits(arguments: argparse.Namespace) -> Limits:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="enclave_runner", description=__doc__)
-    parser.add_argument("--tcti", required=True)
-    parser.add_argument("--nonce", required=True)
-    parser.add_argument("--lockfile", required=True, type=Path)
-    parser.add_argument("--input", action="append", default=[], metavar="NAME=PATH")
-    parser.add_argument("--builder", action="append", default=[], metavar="NAME=DIGEST")
-    parser.add_argument("--scratch", required=True, type=Path)
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--training-env", required=True, type=Path)
-    parser.add_argument("--events-fd", required=True, type=int)
-    parser.add_argument("--trainer-user", type=int)
-    parser.add_argument("--gpu", action="append", default=[], type=Path, metavar="NODE")
-    for limit in machine_io.LIMITS:
-        parser.add_argument(f"--{limit}", required=True, type=int)
-    arguments = parser.parse_args(argv)
-    pairs = [item.partition("=") for item in arguments.input]
-    arguments.input = {name: Path(path) for name, _, path in pairs}
-    pairs = [item.partition("=") for item in arguments.builder]
-    arguments.builder = {name: Digest.parse(digest) for name, _, digest in pairs}
-    return arguments
 
 
 if __name__ == "__main__":

@@ -245,6 +245,12 @@ def _signers(value: Any) -> bool:
     return sized and all(like(NAME)(name) and text(TEXT)(value[name]) for name in value)
 
 
+def _audits(value: Any) -> bool:
+    sized = type(value) is dict and 1 <= len(value) <= LOCK["`audits`"]
+    digest = like(f"sha256:{HEX}|none")
+    return sized and all(like(NAME)(name) and digest(value[name]) for name in value)
+
+
 def _number(value: Any) -> bool:
     return type(value) in (int, float) and value >= 0
 
@@ -315,6 +321,7 @@ REPORT_1: Any = {
     "values": _values(ORIGIN),
     "signatures?": {"origin": "measured", "value": _signatures},
     "signers?": {"origin": "measured", "value": _signers},
+    "audits?": {"origin": "measured", "value": _audits},
 }
 REPORT_2: Any = {
     **REPORT_1,
@@ -351,6 +358,8 @@ def fit_gpus(value: Any) -> bool:
 def fit_report(report: Any) -> None:
     need(type(report) is dict)
     fit(report, REPORT_2 if report.get("version") == 2 else REPORT_1)
+    audits = report.get("audits", {"value": {}})["value"]
+    need(report["exitCode"]["value"] != "0" or "none" not in audits.values())
 
 
 def claimed_run(certificate: bytes) -> Any:
@@ -378,6 +387,7 @@ _KEY = r'"(p256:0[23][0-9a-f]{64}|p384:0[23][0-9a-f]{96}|p521:0[23][0-9a-f]{132}
 _HEAD = re.compile(
     rf'version = 1\nrun = "({NAME})"\ntrainer = "({NAME})"\n'
     rf'outputs = \[("{NAME}"(?:, "{NAME}")*)\]\n(?:ranks = ([1-9]\d{{0,2}})\n)?'
+    rf'(?:audits = \[("{NAME}"(?:, "{NAME}")*)\]\n)?'
 )
 _BLOCK = re.compile(
     rf'\n\[\[input\]\]\nname = "({NAME})"\nfrom = {_T}\n'
@@ -398,6 +408,8 @@ class Lock:
         self.run, self.trainer = head[1], head[2]
         self.outputs = re.findall(NAME, head[3])
         need(head[4] is None or 1 < int(head[4]) <= LOCK["`ranks`"])
+        self.audits = re.findall(NAME, head[5] or "")
+        need(self.audits == sorted(set(self.audits)) and len(self.audits) <= LOCK["`audits`"])
         self.inputs: list[tuple[str, str, str, str]] = []
         self.signers: dict[str, str] = {}
         self.code: set[str] = set()
@@ -412,7 +424,8 @@ class Lock:
         names = [item[0] for item in self.inputs]
         need(end == len(data) and len(names) <= LOCK["inputs"])
         need(names == sorted(set(names)) and self.outputs == sorted(set(self.outputs)))
-        need(any(item[0] == "config" and item[3][:7] == "sha256:" for item in self.inputs))
+        for config in ("config", *(f"{audit}-config" for audit in self.audits)):
+            need(any(item[0] == config and item[3][:7] == "sha256:" for item in self.inputs))
 
 
 def dir_hash(files: Mapping[str, str]) -> str:

@@ -31,6 +31,7 @@ class Statement:
         self._outputs(statement["subject"], lock.outputs)
         self._report(details["byproducts"])
         need(self.report.get("signers", {"value": {}})["value"] == lock.signers)
+        need(sorted(self.report.get("audits", {"value": {}})["value"]) == lock.audits)
         try:
             started, self.finished = (
                 datetime.fromisoformat(details["metadata"][key])

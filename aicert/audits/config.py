@@ -1,7 +1,8 @@
 """The config of an audit: closed TOML (docs/spec/audit.md has an example with every key).
 
 It names the inputs that hold the key and the lists; every other input is data, so that none can be
-left out. Parameters cannot be chosen: they follow from a kind and its version.
+left out. Parameters cannot be chosen: they follow from a kind and its version. The counts that it
+allows decide only if the audit has to hold before a training (`holding`).
 """
 
 import tomllib
@@ -11,7 +12,7 @@ from typing import Final
 from aicert.audits.fingerprints import PASSAGE
 from aicert.audits.trees import KEY_BYTES
 from aicert.errors import AicertError, ConfigError
-from aicert.formats.fields import Table
+from aicert.formats.fields import MAX_INT, Table
 from aicert.formats.lockfile import CONFIG_INPUT, NAME
 from aicert.frozen import dataclass
 
@@ -37,23 +38,31 @@ _REFERENCE: Final = "input:"
 class Check:
     """One question. `column`: about which column, by default about all text; `list`: an input's
     name.
+
+    The counts that it allows: `at_most` rows that match, `missing` and `unparsable` rows,
+    `unusable` entries of the list.
     """
 
     name: str
     kind: str
     column: str | None
     list: str | None
+    at_most: int = 0
+    missing: int = 0
+    unparsable: int = 0
+    unusable: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """What an audit does. `key`: the input that salts the record tree; `passages`: whether to build
-    a tree of passages too.
+    a tree of passages too; `unread_bytes`: how many it allows in the files.
     """
 
     key: str
     passages: bool
     checks: tuple[Check, ...]
+    unread_bytes: int = 0
 
     @property
     def named(self) -> frozenset[str]:
@@ -73,6 +82,7 @@ def parse(data: bytes) -> AuditConfig:
     table = _Table(document, "config")
     records = _Table(table.take("records", dict), "records")
     key = _input(records, "key")
+    unread_bytes = _bound(records, "unread-bytes")
     records.done()
     has_passages = table.has("passages")
     if has_passages:
@@ -94,19 +104,24 @@ def parse(data: bytes) -> AuditConfig:
             raise ConfigError(
                 f"check {check.name}: input {check.list} is a list for {kinds[check.list]}"
             )
-    return AuditConfig(key=key, passages=has_passages, checks=checks)
+    return AuditConfig(key=key, passages=has_passages, checks=checks, unread_bytes=unread_bytes)
 
 
 def check_inputs(config: AuditConfig, sizes: Mapping[str, int | None]) -> None:
-    """Check that a run has what its config names. Raises ConfigError.
+    """Check that a run has what its config names, and data. Raises ConfigError.
 
     `sizes`: the size in bytes of each input that is one file; None for directories.
     """
+    check_named(config, sizes)
+    if sizes.keys() <= config.named:
+        raise ConfigError("every input is a key or a list of the audit: there is no data")
+
+
+def check_named(config: AuditConfig, sizes: Mapping[str, int | None]) -> None:
+    """The same for an audit whose data comes from elsewhere."""
     for name in sorted(config.named):
         if name not in sizes:
             raise ConfigError(f"the audit's config names input {name}, which the run does not have")
-    if sizes.keys() <= config.named:
-        raise ConfigError("every input is a key or a list of the audit: there is no data")
     if sizes[config.key] != KEY_BYTES:
         raise ConfigError(
             f"records.key: input {config.key} is not a file of {KEY_BYTES} bytes",
@@ -143,8 +158,26 @@ def _check(value: object, where: str) -> Check:
         if not 0 < len(column) <= MAX_COLUMN or not column.isprintable():
             raise table.wrong("column", "expected the name of a column")
     listed = _input(table, "list") if has_list else None
+    check = Check(
+        name=name,
+        kind=kind,
+        column=column,
+        list=listed,
+        at_most=_bound(table, "at-most"),
+        missing=_bound(table, "missing"),
+        unparsable=_bound(table, "unparsable"),
+        unusable=_bound(table, "unusable"),
+    )
     table.done()
-    return Check(name=name, kind=kind, column=column, list=listed)
+    return check
+
+
+def _bound(table: Table, key: str) -> int:
+    """A count that is allowed, 0 by default."""
+    number = table.take(key, int, 0)
+    if not 0 <= number <= MAX_INT:
+        raise table.wrong(key, "expected a number that is not negative")
+    return number
 
 
 def _input(table: _Table, key: str) -> str:

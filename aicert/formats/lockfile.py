@@ -33,6 +33,8 @@ MAX_VALUE = 1000
 CODE_WORDS = ("remote-code", "pickle")
 # Processes on one machine; the largest have sixteen GPUs.
 MAX_RANKS = 64
+# Each reads all rows again.
+MAX_AUDITS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,8 @@ class LockedInput:
 class Lockfile:
     """The parsed form; `emit(lockfile)` gives its bytes.
 
-    `ranks`: how many processes train together.
+    `ranks`: how many processes train together. `audits`: those that have to hold before it trains;
+    config, key and lists of each are inputs (`audit_input`).
     """
 
     run: str
@@ -67,6 +70,7 @@ class Lockfile:
     outputs: tuple[str, ...]
     inputs: tuple[LockedInput, ...]
     ranks: int = 1
+    audits: tuple[str, ...] = ()
 
     def input(self, name: str) -> LockedInput:
         """The input of that name; KeyError where there is none."""
@@ -84,6 +88,8 @@ def emit(lockfile: Lockfile) -> bytes:
     ]
     if lockfile.ranks != 1:
         lines.append(f"ranks = {lockfile.ranks}")
+    if lockfile.audits:
+        lines.append(f"audits = {_array('audits', lockfile.audits)}")
     for item in lockfile.inputs:
         where = f"input {item.name}"
         lines += ["", "[[input]]", f"name = {_quoted(where, item.name)}"]
@@ -134,6 +140,11 @@ def pcr14(data: bytes) -> bytes:
 def pcr14_of(lockfile: Lockfile, data: bytes) -> bytes:
     """The same, for a lockfile that was already parsed from exactly these bytes."""
     return replay(input_events(data, [(item.name, item.digest) for item in lockfile.inputs]))
+
+
+def audit_input(audit: str, name: str) -> str:
+    """What the input `name` of an audit is called in the run that names the audit."""
+    return f"{audit}-{name}"
 
 
 def identity(data: bytes) -> Digest:
@@ -198,10 +209,20 @@ def _check(lockfile: Lockfile) -> None:
         if item.signed_by is not None:
             check_signer(f"input {item.name}", item.signed_by)
     _check_sorted("inputs", names)
-    if CONFIG_INPUT not in names or lockfile.input(CONFIG_INPUT).digest.kind != "sha256":
-        raise LockError("a run has an input named config that is one file")
+    _check_config(names, lockfile, CONFIG_INPUT)
     if len(names) > MAX_INPUTS:
         raise LockError(f"more than {MAX_INPUTS} inputs")
+    _check_sorted("audits", lockfile.audits)
+    if len(lockfile.audits) > MAX_AUDITS:
+        raise LockError(f"more than {MAX_AUDITS} audits")
+    for audit in lockfile.audits:
+        check_name("audit", audit)
+        _check_config(names, lockfile, audit_input(audit, CONFIG_INPUT))
+
+
+def _check_config(names: tuple[str, ...], lockfile: Lockfile, config: str) -> None:
+    if config not in names or lockfile.input(config).digest.kind != "sha256":
+        raise LockError(f"a run has an input named {config} that is one file")
 
 
 def _check_sorted(what: str, names: tuple[str, ...]) -> None:
@@ -235,6 +256,7 @@ def _read(document: Mapping[str, object]) -> Lockfile:
         trainer=table.text("trainer"),
         outputs=table.texts("outputs", MAX_PATTERNS),
         ranks=table.take("ranks", int, 1),
+        audits=table.texts("audits", MAX_PATTERNS) if table.has("audits") else (),
         inputs=tuple(_read_input(item, f"input[{i}]") for i, item in enumerate(inputs)),
     )
     table.done()

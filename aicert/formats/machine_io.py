@@ -151,6 +151,13 @@ CERTIFICATE: Final = "certificate.json"
 TRAINING_LOG: Final = "training.log"
 OUTPUTS: Final = "outputs"
 SIGNATURES: Final = "signatures"
+
+
+def audit_file(audit: str) -> str:
+    """Beside the certificate, the results of an audit that was made before the run."""
+    return f"audit-{audit}.json"
+
+
 STREAM_HEADER: Final = b"aicert output 1\n"
 STREAM_END: Final = b"end\n"
 # The longest path that can be certified, and the text around it.

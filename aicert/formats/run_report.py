@@ -16,7 +16,7 @@ from typing import Literal, cast
 from aicert.errors import EvidenceError
 from aicert.formats import run_report_facts
 from aicert.formats.digest import Digest
-from aicert.formats.lockfile import MAX_INPUTS, NAME
+from aicert.formats.lockfile import MAX_AUDITS, MAX_INPUTS, NAME
 from aicert.formats.measurement import check_exit_code
 from aicert.formats.run_report_facts import (
     COUNTED,
@@ -36,6 +36,8 @@ MAX_BYTES = 1 << 20
 # The runner writes some thirty values.
 MAX_VALUES = 200
 MAX_ITEMS = 20_000
+# Of an audit that ended without any.
+NO_RESULTS = "none"
 
 Origin = Literal["measured", "derived", "in-trainer", "self-reported"]
 IN_TRAINER: Origin = "in-trainer"
@@ -70,7 +72,8 @@ class RunReport:
 
     `signatures`: output → digest of the model signature that the runner made of it
     (aicert.model_signature.writer). `signers`: input → key whose signature over it the runner
-    verified (aicert.model_signature.signed_by).
+    verified (aicert.model_signature.signed_by). `audits`: audits that were made
+    before the run → digest of their results, None where one ended without any.
 
     Only in version 2: `records` (derived), in the order of the config; `loss` (measured), None if
     training failed; `texts` (measured): text that comes from no row, name → SHA-256, sorted;
@@ -88,7 +91,13 @@ class RunReport:
     loss: Loss | None = None
     texts: tuple[tuple[str, Digest], ...] = ()
     removed: tuple[str, ...] = ()
+    audits: tuple[tuple[str, Digest | None], ...] = ()
     version: int = VERSION
+
+    @property
+    def audited(self) -> tuple[str, ...]:
+        """The audits by name."""
+        return tuple(name for name, _ in self.audits)
 
     def number(self, key: str) -> float | None:
         """A numeric value by key, or None if the report has none."""
@@ -172,6 +181,9 @@ def emit(report: RunReport) -> bytes:
         document["signatures"] = {"origin": "measured", "value": signed}
     if report.signers:
         document["signers"] = {"origin": "measured", "value": dict(report.signers)}
+    if report.audits:
+        results = {name: str(digest or NO_RESULTS) for name, digest in report.audits}
+        document["audits"] = {"origin": "measured", "value": results}
     facts = Facts(
         records=report.records, loss=report.loss, texts=report.texts, removed=report.removed
     )
@@ -201,8 +213,11 @@ def parse(data: bytes) -> RunReport:
     values = _read_values(fields.fields("values"), origins)
     signatures = _read_names(fields, "signatures", "outputs", MAX_VALUES)
     signers = _read_names(fields, "signers", "inputs", MAX_INPUTS)
+    audits = tuple(map(_audit, _read_names(fields, "audits", "audits", MAX_AUDITS)))
     facts = run_report_facts.read(fields) if version > 1 else NO_FACTS
     fields.done()
+    if exit_code == "0" and not all(digest for _, digest in audits):
+        raise EvidenceError("the run ended well, but not every audit before it has results")
     return RunReport(
         version=version,
         exit_code=exit_code,
@@ -215,7 +230,17 @@ def parse(data: bytes) -> RunReport:
         loss=facts.loss,
         texts=facts.texts,
         removed=facts.removed,
+        audits=audits,
     )
+
+
+def _audit(given: tuple[str, str]) -> tuple[str, Digest | None]:
+    """An audit and the digest of its results, which are one file."""
+    name, text = given
+    digest = None if text == NO_RESULTS else Digest.parse(text)
+    if digest is not None and digest.kind != "sha256":
+        raise EvidenceError(f"the results of audit {name} are not named by a digest sha256:…")
+    return name, digest
 
 
 def _read_names(report: Fields, key: str, of: str, most: int) -> tuple[tuple[str, str], ...]:

@@ -39,7 +39,7 @@ class Audited:
     """How an audit ended: `results` is None if it failed; `log` is the child's output."""
 
     results: bytes | None
-    rows: Rows
+    reading_seconds: float
     data: tuple[Records, ...]
     ended: Ended
     log: Path
@@ -74,33 +74,69 @@ def run(
 
     LockError if the child's results are not about these inputs.
     """
-    texts = {entry.list for entry in settings.checks if _is_text_list(entry)}
-    selections = [
+    data = [
         Selection(input=name, number=0, form=None, splits=_splits(item))
         for name, item in inputs.items()
-        if name in texts or name not in settings.named
+        if name not in settings.named
     ]
-    prepared = rows.prepare(selections, inputs, room)
-    data = tuple(each for each in prepared.records if each.name not in texts)
-    listed = tuple(each for each in prepared.records if each.name in texts)
-    reportable.check_reportable(data, ())
+    prepared = rows.prepare(data, inputs, room)
+    reportable.check_reportable(prepared.records, ())
     begin()
+    return count(settings, inputs, prepared, data, room, scratch)
+
+
+def count(
+    settings: AuditConfig,
+    inputs: Mapping[str, MeasuredInput],
+    prepared: Rows,
+    selections: Sequence[Selection],
+    room: Room,
+    scratch: Path,
+) -> Audited:
+    """Audit rows that were made and checked, `prepared` from `selections`, in a child.
+
+    `inputs`: those that the config names, by the names by which it does, and maybe others.
+    LockError where the child's results are not about these inputs.
+    """
+    texts = {entry.list for entry in settings.checks if _is_text_list(entry)}
+    listed = [
+        Selection(input=inputs[name].name, number=0, form=None, splits=_splits(inputs[name]))
+        for name in sorted(name for name in texts if name is not None)
+    ]
+    # Of another run they may be called as data is here.
+    names = {inputs[name].name: name for name in inputs}
+    room = lists_of(room)
+    room = replace(
+        room,
+        limits=replace(room.limits, scratch_bytes=room.limits.scratch_bytes - prepared.copied),
+    )
+    lists = rows.prepare(listed, {item.name: item for item in inputs.values()}, room)
     job = Job(
         inputs=INPUTS,
         digests={name: str(inputs[name].digest) for name in _lists(settings.checks)},
-        data=[_place(each, selections, prepared) for each in data],
-        texts=[_place(each, selections, prepared) for each in listed],
+        data=[_place(each, selections, prepared) for each in prepared.records],
+        texts=[
+            replace(_place(each, listed, lists), name=names[each.name]) for each in lists.records
+        ],
     )
     named = {f"{INPUTS}/{name}": inputs[name].path for name in settings.named - texts}
     log = scratch.with_name(f"{scratch.name}-audit.log")
-    ended = _contained(job, {**named, **prepared.shown}, room, scratch, log)
+    ended = _contained(job, {**named, **lists.shown, **prepared.shown}, room, scratch, log)
+    taken = (
+        _taken(scratch / RESULTS, settings, inputs, prepared.records) if _is_well(ended) else None
+    )
     return Audited(
-        results=_taken(scratch / RESULTS, settings, inputs, data) if _is_well(ended) else None,
-        rows=prepared,
-        data=data,
+        results=taken,
+        reading_seconds=prepared.cpu_seconds + lists.cpu_seconds,
+        data=prepared.records,
         ended=ended,
         log=log,
     )
+
+
+def lists_of(room: Room) -> Room:
+    """Where lists of texts are made, beside the rows of an audit."""
+    return replace(room, folder=room.folder.with_name(f"{room.folder.name}-lists"))
 
 
 def _is_well(ended: Ended) -> bool:
@@ -125,7 +161,11 @@ def _splits(item: MeasuredInput) -> dict[str, tuple[str, ...]]:
 
 def _place(records: Records, selections: Sequence[Selection], prepared: Rows) -> DataRows:
     """Where a child finds these rows: in one file, or in several that are used where they are."""
-    place = next(each.place for each in selections if each.input == records.name)
+    place = next(
+        each.place
+        for each in selections
+        if each.input == records.name and records.split in each.splits
+    )
     name = re.compile(rf"{re.escape(records.split)}-[0-9]+-of-[0-9]+\.jsonl")
     files = sorted(path.name for path in (prepared.shown[place] / "data").iterdir())
     return DataRows(
@@ -190,7 +230,7 @@ def report(audited: Audited, inputs: Mapping[str, MeasuredInput]) -> RunReport:
     values = {
         "wallSeconds": Value("measured", round(ended.wall_seconds, 3)),
         "cpuSeconds": Value("measured", round(ended.cpu_seconds, 3)),
-        "readingCpuSeconds": Value("measured", round(audited.rows.cpu_seconds, 3)),
+        "readingCpuSeconds": Value("measured", round(audited.reading_seconds, 3)),
         "maxMemoryBytes": Value("measured", ended.max_rss),
         "outputBytes": Value("measured", size),
         "inputBytes": Value(

@@ -109,7 +109,11 @@ Without RUN, certify takes every run of aicert.toml except those that say `defau
             )
         for run in runs:
             work.sweep(project.root, run.name)
-            placing.sweep(placing.Place(root=project.root, run=run.name, outputs=run.outputs))
+            placing.sweep(
+                placing.Place(
+                    root=project.root, run=run.name, outputs=run.outputs, audits=run.audits
+                )
+            )
         before = {run.name: certify.file_of(project.root, run) for run in runs}
         code = super().execute(
             params, [f"{task}:{name}" for name in names for task in ("track", "export")]

@@ -90,10 +90,10 @@ class Table(Reader):
             raise ConfigError(f"{FILE}: {self._at(key)} must be at least 1")
         return value
 
-    def patterns(self, key: str) -> tuple[str, ...]:
+    def patterns(self, key: str, of: str = "file patterns") -> tuple[str, ...]:
         value: list[object] = self.take(key, list, [])
         if len(value) > MAX_PATTERNS or not all(isinstance(item, str) and item for item in value):
-            raise ConfigError(f"{FILE}: {self._at(key)} is not a list of file patterns")
+            raise ConfigError(f"{FILE}: {self._at(key)} is not a list of {of}")
         return tuple(cast(list[str], value))
 
     def only(self, *valid: str) -> None:

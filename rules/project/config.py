@@ -9,11 +9,19 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
 from aicert.errors import AicertError, ConfigError, LockError
-from aicert.formats.lockfile import CONFIG_INPUT, MAX_RANKS, NAME, check_signer
+from aicert.formats.lockfile import (
+    CONFIG_INPUT,
+    MAX_AUDITS,
+    MAX_RANKS,
+    NAME,
+    audit_input,
+    check_signer,
+)
 from aicert.sources import forms
 from aicert.sources.choice import Choice
 from rules.host import toml_table
@@ -62,7 +70,9 @@ class Run:
     """One `[runs.NAME]`. `inputs` includes the config and is sorted by name.
 
     `default`: whether commands that certify or verify mean it where no run is named. `ranks`: how
-    many processes train together. `time_authority`: the URL that is asked for time stamps.
+    many processes train together. `audits`: runs that are audits, which its machine makes first;
+    their inputs, but for data, are inputs of it. `time_authority`: the URL that is asked for time
+    stamps.
     `trainer`: one of TRAINERS.
     """
 
@@ -72,6 +82,7 @@ class Run:
     inputs: tuple[Input, ...]
     default: bool = True
     ranks: int = 1
+    audits: tuple[str, ...] = ()
     time_authority: str | None = None
     trainer: str = AXOLOTL
 
@@ -160,6 +171,7 @@ def _parsed(root: Path, data: bytes) -> Project:
         name: replace(_run(name, table, machines), time_authority=url)
         for name, table in top.tables("runs").items()
     }
+    runs = {name: _with_audits(run, runs) for name, run in runs.items()}
     checked: set[str] = set()
     for run in runs.values():
         _check_runs(run, runs, (), checked)
@@ -229,7 +241,7 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
             f"{FILE}: {table.where}: lockfiles/{name}.lock.toml is the lock of a machine's image",
             hint="give the run another name",
         )
-    table.only("config", "machine", "outputs", "inputs", "default", "ranks", "trainer")
+    table.only("config", "machine", "outputs", "inputs", "default", "ranks", "trainer", "audits")
     trainer = table.text("trainer") if table.has("trainer") else AXOLOTL
     if trainer not in TRAINERS:
         raise ConfigError(
@@ -267,8 +279,51 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
         inputs=tuple(inputs),
         default=table.flag("default", True),
         ranks=ranks,
+        audits=tuple(sorted(set(table.patterns("audits", "runs")))),
         trainer=trainer,
     )
+
+
+def _with_audits(run: Run, runs: Mapping[str, Run]) -> Run:
+    """The run with what its audits need: all that they read and it does not, so their data aside.
+
+    What a config names is seen when it is locked, and again in the machine.
+    """
+    inputs = list(run.inputs)
+    own = {(item.source, item.choice) for item in run.inputs}
+    for name in run.audits:
+        where = f"{FILE}: runs.{run.name}.audits"
+        if name not in runs:
+            raise ConfigError(f"{where} names no run: {name!r}{suggestion(name, runs)}")
+        if runs[name].trainer != AUDIT or run.trainer != AXOLOTL:
+            raise ConfigError(
+                f"{where}: {name}: a training names audits, and a run is one with "
+                f'`trainer = "{AUDIT}"`'
+            )
+        inputs += [
+            replace(item, name=_audit_input(where, name, item.name))
+            for item in runs[name].inputs
+            if item.name == CONFIG_INPUT or (item.source, item.choice) not in own
+        ]
+    if len(run.audits) > MAX_AUDITS:
+        raise ConfigError(f"{FILE}: runs.{run.name}.audits: at most {MAX_AUDITS}")
+    inputs.sort(key=lambda item: item.name)
+    for item, following in pairwise(inputs):
+        if item.name == following.name:
+            raise ConfigError(
+                f"{FILE}: runs.{run.name}: two inputs are called {item.name}, as its audits name "
+                "theirs",
+                hint="rename an input, or an audit",
+            )
+    return replace(run, inputs=tuple(inputs))
+
+
+def _audit_input(where: str, audit: str, name: str) -> str:
+    """What a training calls an input of an audit's."""
+    whole = audit_input(audit, name)
+    if not NAME.fullmatch(whole):
+        raise ConfigError(f"{where}: {whole!r} is too long for an input's name")
+    return whole
 
 
 def _input(name: str, value: object, where: str) -> Input:

@@ -16,7 +16,7 @@ from aicert.audits import config as audit_config
 from aicert.errors import AicertError, ConfigError, LockError, ToolError
 from aicert.files.bounded import read_bounded
 from aicert.formats.listing import parse_listing
-from aicert.formats.lockfile import CONFIG_INPUT, LockedInput
+from aicert.formats.lockfile import CONFIG_INPUT, LockedInput, audit_input
 from aicert.sources.placeholders import HEAD, refuse
 from rules.host import progress, training_env
 from rules.host.bootstrap import cache_directory
@@ -47,6 +47,8 @@ def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> s
     if lock.lockfile.trainer == AUDIT:
         _check_audit(root, lock)
         return None
+    for audit in lock.lockfile.audits:
+        _check_audit(root, lock, audit)
     answer = _by_the_runner(root, lock)
     if not answer:
         return None
@@ -60,21 +62,28 @@ def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> s
     return effective
 
 
-def _check_audit(root: Path, lock: Lock) -> None:
-    """Refuse what the runner would refuse of an audit's config, which has no effective form."""
+def _check_audit(root: Path, lock: Lock, audit: str | None = None) -> None:
+    """Refuse what the runner would refuse of an audit's config, which has no effective form.
+
+    `audit`: the one that the run names, if it is none itself; its data are the run's.
+    """
     _refuse_placeholders(lock)
-    path = lock.paths[CONFIG_INPUT]
+    begin = "" if audit is None else audit_input(audit, "")
+    config = f"{begin}{CONFIG_INPUT}"
+    path = lock.paths[config]
     if not path.is_file():
         return
     sizes = {
-        item.name: item.size if item.digest.kind == "sha256" else None
+        item.name.removeprefix(begin): item.size if item.digest.kind == "sha256" else None
         for item in lock.lockfile.inputs
+        if item.name.startswith(begin)
     }
+    check = audit_config.check_inputs if audit is None else audit_config.check_named
     try:
         data = read_bounded(path, audit_config.MAX_BYTES, "the audit's config")
-        audit_config.check_inputs(audit_config.parse(data), sizes)
+        check(audit_config.parse(data), sizes)
     except AicertError as error:
-        where = f"run {lock.lockfile.run}: {_named(root, lock)}"
+        where = f"run {lock.lockfile.run}: {_named(root, lock, config)}"
         raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
 
 
@@ -152,12 +161,10 @@ def _may_have_gpu(machine: Machine) -> bool:
     return machine.gpu or (not machine.driver.in_image and Path("/dev/nvidiactl").exists())
 
 
-def _named(root: Path, lock: Lock) -> str:
-    path = lock.paths[CONFIG_INPUT]
+def _named(root: Path, lock: Lock, config: str = CONFIG_INPUT) -> str:
+    path = lock.paths[config]
     inside = path.is_relative_to(root.resolve())
-    return (
-        str(path.relative_to(root.resolve())) if inside else lock.lockfile.input(CONFIG_INPUT).uri
-    )
+    return str(path.relative_to(root.resolve())) if inside else lock.lockfile.input(config).uri
 
 
 def _by_the_runner(root: Path, lock: Lock) -> str | None:

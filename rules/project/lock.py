@@ -58,6 +58,7 @@ def resolve(
         outputs=tuple(sorted(run.outputs)),
         inputs=tuple(inputs),
         ranks=run.ranks,
+        audits=run.audits,
     )
     return Lock(
         lockfile=lockfile,

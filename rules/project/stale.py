@@ -26,6 +26,11 @@ def check_configured(run: Run, locked: Lockfile) -> None:
         raise stale(run, f"trainer\n  locked      {locked.trainer}\n  aicert.toml {run.trainer}")
     if run.ranks != locked.ranks:
         raise stale(run, f"ranks\n  locked      {locked.ranks}\n  aicert.toml {run.ranks}")
+    if run.audits != locked.audits:
+        raise stale(
+            run,
+            f"audits\n  locked      {_names(locked.audits)}\n  aicert.toml {_names(run.audits)}",
+        )
     old = {item.name: item for item in locked.inputs}
     for item in run.inputs:
         if item.name not in old:
@@ -67,6 +72,8 @@ def difference(locked: Lockfile, fresh: Lockfile) -> str:
         )
     if locked.ranks != fresh.ranks:
         return f"ranks\n  locked  {locked.ranks}\n  found   {fresh.ranks}"
+    if locked.audits != fresh.audits:
+        return f"audits\n  locked  {_names(locked.audits)}\n  found   {_names(fresh.audits)}"
     old = {item.name: item for item in locked.inputs}
     new = {item.name: item for item in fresh.inputs}
     for name in sorted(old.keys() | new.keys()):
@@ -77,6 +84,10 @@ def difference(locked: Lockfile, fresh: Lockfile) -> str:
         if old[name] != new[name]:
             return f"input {name}\n  locked  {_words(old[name])}\n  found   {_words(new[name])}"
     return "`./doit lock` would write something else"
+
+
+def _names(audits: tuple[str, ...]) -> str:
+    return ", ".join(audits) or "none"
 
 
 def _words(item: LockedInput) -> str:

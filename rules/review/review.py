@@ -100,6 +100,9 @@ def _run_section(run: str, old: Side, new: Side, warnings: list[str]) -> Section
         rows += moved("trainer", parsed_old.trainer, parsed_new.trainer)
         rows += moved("outputs", " ".join(parsed_old.outputs), " ".join(parsed_new.outputs))
         rows += moved("ranks", str(parsed_old.ranks), str(parsed_new.ranks))
+        rows += moved(
+            "audits", *(" ".join(one.audits) or "none" for one in (parsed_old, parsed_new))
+        )
     inputs_old, inputs_new = _inputs(parsed_old), _inputs(parsed_new)
     for name in sorted(inputs_old.keys() | inputs_new.keys()):
         pair = inputs_old.get(name), inputs_new.get(name)

@@ -36,11 +36,12 @@ _FULL = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the results of one run go. `outputs` are the names that aicert.toml declares."""
+    """Where the results of one run go. `outputs` and `audits` are those that aicert.toml names."""
 
     root: Path
     run: str
     outputs: tuple[str, ...]
+    audits: tuple[str, ...] = ()
 
     @property
     def finished(self) -> Path:
@@ -62,7 +63,9 @@ class Place:
     @property
     def beside(self) -> tuple[str, ...]:
         """The files beside the outputs, the certificate last: it says that all others are there."""
-        return (*(f"{name}.sig" for name in self.outputs), TRAINING_LOG, BESIDE, CERTIFICATE)
+        audits = map(machine_io.audit_file, self.audits)
+        signatures = (f"{name}.sig" for name in self.outputs)
+        return (*signatures, *audits, TRAINING_LOG, BESIDE, CERTIFICATE)
 
 
 def check(place: Place, needed: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 
 from aicert.formats.digest import Digest
-from aicert.formats.lockfile import Lockfile
+from aicert.formats.lockfile import Lockfile, audit_input
 from aicert.formats.measurement import replay
 from aicert.formats.statement import Statement
 from tests.adversarial.attacks import Attack
@@ -93,6 +93,30 @@ def signers(locked: bool, reported: tuple[tuple[str, str], ...]) -> Change:
         scene.edit("report", lambda report: replace(report, signers=reported))
 
     return change
+
+
+def audits(locked: tuple[str, ...], reported: tuple[str, ...]) -> Change:
+    """The lockfile names audits before the training, and the machine those that it made."""
+
+    def change(scene: Scene) -> None:
+        def edited(lockfile: Lockfile) -> Lockfile:
+            config = lockfile.input("config")
+            configs = [replace(config, name=audit_input(name, "config")) for name in locked]
+            inputs = sorted((*lockfile.inputs, *configs), key=lambda item: item.name)
+            return replace(lockfile, audits=locked, inputs=tuple(inputs))
+
+        scene.edit("lockfile", edited)
+        results = tuple((name, Digest("sha256", hex_of(name.encode()))) for name in reported)
+        scene.edit("report", lambda report: replace(report, audits=results))
+
+    return change
+
+
+def without_results(scene: Scene) -> None:
+    """A run that ended well after an audit that ended without results."""
+    audits(("look",), ("look",))(scene)
+    digest = f"sha256:{hex_of(b'look')}".encode()
+    scene.edit("report_bytes", lambda data: data.replace(digest, b"none"))
 
 
 def other_lockfile_attached(scene: Scene) -> None:
@@ -190,6 +214,17 @@ ATTACKS = (
         signers(False, (("model", SIGNER),)),
     ),
     Attack(
+        "audit before the training that no machine made", "statement.form", audits(("look",), ())
+    ),
+    Attack(
+        "one of two audits before the training",
+        "statement.form",
+        audits(("look", "more"), ("look",)),
+    ),
+    Attack("another audit than the lockfile names", "statement.form", audits(("look",), ("more",))),
+    Attack("audit that no lockfile names", "statement.form", audits((), ("look",))),
+    Attack("audit before the training without results", "statement.form", without_results),
+    Attack(
         "run ends before it starts",
         "statement.form",
         statement_with(started="2026-10-31T11:00:00Z"),
@@ -285,6 +320,11 @@ ATTACKS = (
         "lockfile with a signer that is no key",
         "inputs.lockfile",
         lockfile_text(lambda t: t.replace(b"\nuri =", b'\nsigned-by = "someone"\nuri =', 1)),
+    ),
+    Attack(
+        "lockfile with an audit that has no config",
+        "inputs.lockfile",
+        lockfile_text(lambda t: t.replace(b"]\n\n", b']\naudits = ["look"]\n\n', 1)),
     ),
     Attack("lockfile not canonical", "inputs.lockfile", lockfile_text(lambda t: t + b"\n")),
     Attack("lockfile is no TOML", "inputs.lockfile", lockfile_text(lambda _: b"[[")),

@@ -53,7 +53,7 @@ from tests.adversarial.attacks_platform import (
 from tests.adversarial.attacks_results import audit, trainer
 from tests.adversarial.attacks_run import ancestor, files, input_code, reported, words
 from tests.adversarial.attacks_run import value as reported_values
-from tests.adversarial.attacks_statement import SIGNER, signers
+from tests.adversarial.attacks_statement import SIGNER, audits, signers
 from tests.adversarial.attacks_time import RIGHT
 from tests.adversarial.attacks_tpm import quote_signature
 from tests.adversarial.attacks_version_2 import both, data_is_a_file, loss
@@ -427,6 +427,7 @@ HONEST = (
     Honest("young by the caller's challenge", own_nonce_and_age),
     Honest("the lockfile that the caller named", own_lockfile),
     Honest("input signed by the key that is locked", signers(True, (("model", SIGNER),))),
+    Honest("trained after audits that hold", audits(("look", "more"), ("look", "more"))),
     Honest("inert files beside the model", beside_inert_files),
     Honest("event log that nobody replays", lambda s: s.edit_evidence(event_log=b"no log")),
     Honest("report values within their bounds", policy(claims=(WITHIN, BELIEVED))),

@@ -294,6 +294,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.__main__": ("aicert.cli",),
     "enclave_runner.events": VALUES,
     "enclave_runner.machine_facts": VALUES,
+    "enclave_runner.options": VALUES,
     "enclave_runner.sandbox": MACHINE,
     "enclave_runner.inputs": (*MACHINE, "enclave_runner.sandbox"),
     "enclave_runner.axolotl": (*MACHINE, *BELOW_TRAINERS),
@@ -304,6 +305,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "enclave_runner.__main__": (
         *MACHINE,
         "enclave_runner.events",
+        "enclave_runner.options",
         *BELOW_TRAINERS,
         "enclave_runner.axolotl",
         "enclave_runner.audit",

@@ -173,6 +173,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
             "aicert.formats.lockfile.MAX_NAME",
         ),
         "`ranks`": ("aicert.formats.lockfile.MAX_RANKS",),
+        "`audits`": ("aicert.formats.lockfile.MAX_AUDITS",),
         "characters of a value": ("aicert.formats.lockfile.MAX_VALUE",),
         "patterns of `only`, and of `except`": ("aicert.formats.lockfile.MAX_PATTERNS",),
         "files of a directory": ("aicert.formats.paths.MAX_FILES",),

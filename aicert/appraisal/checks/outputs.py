@@ -39,8 +39,7 @@ def _pcr8(given: tuple[VerifiedRun, VerifiedQuote]) -> tuple[str, None]:
                 f"output {name} does not match the dirHash given for it\n"
                 f"found     {output.digest}\nexpected  {digests[name]}"
             )
-    report = run.statement.report_digest
-    expected = replay(output_events(run.report.exit_code, digests, report))
+    expected = replay(output_events(run.report.exit_code, digests, run.statement.report_digest))
     refusal = "the machine measured different outputs, a different exit code or a different report"
     quote.check_register(OUTPUT_PCR, expected, refusal)
     return "the machine measured these outputs, exit code and report", None

@@ -83,6 +83,8 @@ def _check_repeated(
         ("inputs", dependencies, tuple((i.name, i.uri, i.digest) for i in lockfile.inputs)),
         # A runner that knows nothing of `signed-by` has not looked at any signature.
         ("signers", report.signers, lockfiles.signers(lockfile)),
+        # As little has it made the audits that have to hold before it trains.
+        ("audits", report.audited, lockfile.audits),
         # The machine signs the one; the other, which nobody signs, decides what is attested.
         ("report version", report.version, certificate.version),
     )

@@ -138,10 +138,10 @@ def _trained(run: VerifiedRun) -> list[str]:
     if not weights:
         raise EvidenceError(f"no output file is named *{WEIGHTS_SUFFIX}")
     origin = run.report.values[STEPS].origin
-    ranks = run.lockfile.ranks
-    shared = f", in {ranks} processes" if ranks > 1 else ""
+    shared = f", in {run.lockfile.ranks} processes" if run.lockfile.ranks > 1 else ""
     first_line = f"{steps} {STEPS} ({origin}), {_tokens(run)}{shared}"
     lines = [first_line, f"{counted(weights, 'weight file')}: {_compared(run)}"]
+    lines += [f"audit {name} held, results {digest}" for name, digest in run.report.audits]
     if run.report.version > 1:
         lines += [*_base(run), *_fit(run)]
     return lines

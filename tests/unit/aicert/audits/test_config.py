@@ -42,6 +42,17 @@ def test_a_whole_config_is_read() -> None:
     assert read.named == {"config", "record-key", "opt-out", "known", "books"}
 
 
+def test_what_may_be_counted_is_nothing_unless_the_config_says_more() -> None:
+    (check, *_) = config.parse(WHOLE.encode()).checks
+    assert (check.at_most, check.missing, check.unparsable, check.unusable) == (0, 0, 0, 0)
+    bounds = "at-most = 1\nmissing = 2\nunparsable = 3\nunusable = 4\n"
+    text = WHOLE.replace('list = "input:opt-out"\n', f'list = "input:opt-out"\n{bounds}')
+    read = config.parse(text.replace("[records]\n", "[records]\nunread-bytes = 5\n").encode())
+    (check, *_) = read.checks
+    assert (check.at_most, check.missing, check.unparsable, check.unusable) == (1, 2, 3, 4)
+    assert read.unread_bytes == 5
+
+
 def test_a_key_alone_is_a_config() -> None:
     read = config.parse(b'[records]\nkey = "input:k"\n')
     assert (read.checks, read.passages) == ((), False)
@@ -72,6 +83,9 @@ def test_a_key_alone_is_a_config() -> None:
         ('"input:books"', '"input:known"', "check books: input known is a list for exact/v1"),
         ("[[check]]\n", "[check]\n", "not TOML"),
         ("[records]", "records", "not TOML"),
+        ("[records]\n", "[records]\nunread-bytes = -1\n", "records.unread-bytes: expected a num"),
+        ('"patterns/v1"\n', '"patterns/v1"\nat-most = true\n', "at-most: expected an integer"),
+        ('"patterns/v1"\n', '"patterns/v1"\nmissing = 9223372036854775808\n', "not negative"),
     ],
 )
 def test_anything_else_is_refused(old: str, new: str, reason: str) -> None:

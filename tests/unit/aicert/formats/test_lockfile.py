@@ -25,6 +25,7 @@ SMALL = Lockfile(run="r", trainer="t", outputs=("m",), inputs=(CONFIG,))
 HEAD = b'version = 1\nrun = "r"\ntrainer = "t"\noutputs = ["m"]\n'
 
 NAME = st.from_regex(lockfile.NAME, fullmatch=True)
+AUDIT = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
 VALUE = st.text(
     st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'),
     min_size=1,
@@ -40,14 +41,16 @@ PATTERNS = st.lists(VALUE, max_size=3).map(tuple)
 
 @st.composite
 def lockfiles(draw: st.DrawFn) -> Lockfile:
-    names = draw(st.sets(NAME, max_size=3)) | {"config"}
+    audits = draw(st.sets(AUDIT, max_size=2))
+    configs = {"config"} | {lockfile.audit_input(audit, "config") for audit in audits}
+    names = draw(st.sets(NAME, max_size=3)) | configs
     inputs = [
         LockedInput(
             name=name,
             source=draw(VALUE),
             uri=draw(VALUE),
             size=draw(st.integers(0, 2**63 - 1)),
-            digest=CONFIG.digest if name == "config" else draw(DIGEST),
+            digest=CONFIG.digest if name in configs else draw(DIGEST),
             only=draw(PATTERNS),
             except_=draw(PATTERNS),
             allow_pickle=draw(st.booleans()),
@@ -63,6 +66,7 @@ def lockfiles(draw: st.DrawFn) -> Lockfile:
         outputs=tuple(sorted(outputs)),
         inputs=tuple(inputs),
         ranks=draw(st.integers(1, lockfile.MAX_RANKS)),
+        audits=tuple(sorted(audits)),
     )
 
 
@@ -181,6 +185,11 @@ def small(old: str, new: str) -> bytes:
         (small('["m"]\n', '["m"]\nranks = 0\n'), "ranks is not a number from 1 to 64: 0"),
         (small('["m"]\n', '["m"]\nranks = 65\n'), "ranks is not a number from 1 to 64: 65"),
         (small('["m"]\n', '["m"]\nranks = "2"\n'), "ranks: expected an integer"),
+        (small('["m"]\n', '["m"]\naudits = []\n'), "edited by hand"),
+        (small('["m"]\n', '["m"]\naudits = ["b", "a"]\n'), "audits are not sorted by name"),
+        (small('["m"]\n', '["m"]\naudits = ["../a"]\n'), "audit '../a' is not a name"),
+        (small('["m"]\n', '["m"]\naudits = ["a"]\n'), "an input named a-config that is one file"),
+        (small('["m"]\n', '["m"]\naudits = "a"\n'), "audits: expected a list of strings"),
         (small('["m"]', '["m", "m"]'), "outputs are not sorted"),
         (small('["m"]', '["n", "m"]'), "outputs are not sorted"),
         (small('["m"]', '["m",  "n"]'), "line 4 was"),
@@ -359,3 +368,25 @@ def test_line_ends_of_another_system_are_named_and_what_to_do() -> None:
         lockfile.parse(GOOD.replace(b"\n", b"\r\n"))
     assert caught.value.message == "lockfile has CRLF line ends"
     assert caught.value.hint == "git config core.autocrlf false, then check it out again"
+
+
+def audited(number: int) -> Lockfile:
+    """A run that names so many audits."""
+    audits = tuple(f"a{one:02}" for one in range(number))
+    configs = [replace(CONFIG, name=lockfile.audit_input(audit, "config")) for audit in audits]
+    return replace(SMALL, audits=audits, inputs=(*configs, CONFIG))
+
+
+def test_audits_stand_before_the_inputs_and_are_not_too_many() -> None:
+    data = lockfile.emit(audited(2))
+    assert data.startswith(HEAD + b'audits = ["a00", "a01"]\n\n[[input]]\nname = "a00-config"\n')
+    assert lockfile.parse(lockfile.emit(audited(16))) == audited(16)
+    with pytest.raises(LockError, match="more than 16 audits"):
+        lockfile.emit(audited(17))
+
+
+def test_the_config_of_an_audit_is_one_file() -> None:
+    (config, own) = audited(1).inputs
+    folder = replace(config, digest=Digest("dirHash", "c" * 64))
+    with pytest.raises(LockError, match="a run has an input named a00-config that is one file"):
+        lockfile.emit(replace(audited(1), inputs=(folder, own)))

@@ -60,6 +60,23 @@ def test_signers_are_written_and_read() -> None:
             emit(replace(report, signers=wrong))
 
 
+def test_audits_before_the_run_are_written_and_read() -> None:
+    digest = Digest("sha256", "ab" * 32)
+    report = RunReport(exit_code="1", values={}, audits=(("a", digest), ("b", None)))
+    assert parse(emit(report)) == report
+    assert report.audited == ("a", "b")
+    assert b'"audits":{"origin":"measured","value":{"a":"sha256:abab' in emit(report)
+    with pytest.raises(EvidenceError, match="ended well, but not every audit before it has res"):
+        emit(replace(report, exit_code="0"))
+    with pytest.raises(EvidenceError, match="results of audit a are not named by a digest sha256"):
+        emit(replace(report, audits=(("a", Digest("dirHash", "ab" * 32)),)))
+    most = tuple((f"m{number:02}", digest) for number in range(16))
+    assert parse(emit(replace(report, audits=most))).audits == most
+    for wrong in ((*most, ("n", digest)), (("A", digest),)):
+        with pytest.raises(EvidenceError, match="expected names of audits"):
+            emit(replace(report, audits=wrong))
+
+
 def test_numbers_by_name() -> None:
     report = RunReport(
         exit_code="0",

@@ -8,7 +8,7 @@ import pytest
 
 from aicert.errors import AicertError, EvidenceError, ToolError
 from aicert.formats import machine_io
-from enclave_runner import __main__ as runner
+from enclave_runner import options
 from enclave_runner.boot import init
 from rules.image import disk as image_disk
 from rules.image import initrd, layers, pcrs, tasks, trees, wheels
@@ -218,7 +218,7 @@ def test_the_machines_runner_is_told_who_trains(
     monkeypatch.setattr(init, "INPUTS", tmp_path)
     monkeypatch.setattr(init, "COMMAND_LINE", tmp_path / "cmdline")
     monkeypatch.setattr(init, "_gpus", list)
-    arguments = runner._arguments([*init._arguments(1), "--out=out"])
+    arguments = options.parse([*init._arguments(1), "--out=out"], None)
     assert arguments.trainer_user == init.TRAINER != 0
     assert arguments.input == {name: tmp_path / "inputs" / name for name in ("config", "model")}
     assert {name: str(digest) for name, digest in arguments.builder.items()} == roots

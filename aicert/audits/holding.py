@@ -1,0 +1,36 @@
+"""Whether an audit holds: what it counted is within the bounds of its own config."""
+
+from collections.abc import Iterator
+
+from aicert.audits.config import AuditConfig
+from aicert.audits.results import Results
+
+
+def beyond(config: AuditConfig, results: Results) -> list[str]:
+    """What is beyond a bound, in words; nothing if the audit holds.
+
+    `results` are of this config: their checks are its checks, in its order.
+    """
+    return [
+        f"{what}: {number}, and {key} of its config is {most}"
+        for what, key, number, most in _bounded(config, results)
+        if number > most
+    ]
+
+
+def _bounded(config: AuditConfig, results: Results) -> Iterator[tuple[str, str, int, int]]:
+    """Each count, over all rows: of what, the bound's key, the number, and the most."""
+    for place, (check, fact) in enumerate(zip(config.checks, results.checks, strict=True)):
+        counts = [each.checks[place] for each in results.data]
+        name = f"check {check.name}"
+        matches = sum(each.matches for each in counts)
+        missing = sum(each.missing for each in counts)
+        unparsable = sum(each.unparsable for each in counts)
+        yield f"{name}: rows that match", "at-most", matches, check.at_most
+        yield f"{name}: rows without the column", "missing", missing, check.missing
+        yield f"{name}: rows that cannot be read", "unparsable", unparsable, check.unparsable
+        if fact.list is not None:
+            what = f"{name}: entries of the list that cannot match"
+            yield what, "unusable", fact.list.unusable, check.unusable
+    unread = sum(each.unread_bytes for each in results.data)
+    yield "bytes in no row", "unread-bytes", unread, config.unread_bytes

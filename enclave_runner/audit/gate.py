@@ -1,0 +1,156 @@
+"""Audits that a training names: they read its rows first, and it does not begin unless all hold.
+
+The config, the key and the lists of each are inputs of the training, under names that begin with
+the audit's; its data are the very rows that were made for the trainer. An audit holds if what it
+counted is within the bounds of its config (`aicert.audits.holding`).
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aicert.audits import config, holding, results
+from aicert.audits.config import AuditConfig
+from aicert.errors import ConfigError
+from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.lockfile import CONFIG_INPUT, Lockfile, audit_input
+from aicert.formats.run_report import RunReport, Value
+from aicert.frozen import dataclass as record
+from aicert.text import safe
+from enclave_runner import machine_facts
+from enclave_runner.audit import auditing
+from enclave_runner.audit.auditing import Audited
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.references import Selection
+from enclave_runner.inputs.rows import Room, Rows
+
+# What a run ends with that was not begun, because an audit counted more than its config allows.
+BEYOND = "1"
+
+
+@record(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """An audit by name, its config, and its inputs by the names by which the config names them."""
+
+    name: str
+    settings: AuditConfig
+    inputs: Mapping[str, MeasuredInput]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gate:
+    """What all audits came to: `results` by audit, None of one that ended without; the exit code,
+    `0` if all hold, with the limit that ended one; and why one does not, in lines.
+    """
+
+    results: Mapping[str, bytes | None]
+    exit_code: str
+    limit_hit: str | None
+    lines: tuple[str, ...]
+
+    @property
+    def named(self) -> tuple[tuple[str, Digest | None], ...]:
+        """As the run report has them."""
+        return tuple(
+            (name, None if data is None else of_bytes(data)) for name, data in self.results.items()
+        )
+
+
+def read(lockfile: Lockfile, measured: Sequence[MeasuredInput]) -> list[Asked]:
+    """The audits that the lockfile names. Raises ConfigError where one lacks what it names."""
+    return [_asked(name, measured) for name in lockfile.audits]
+
+
+def _asked(audit: str, measured: Sequence[MeasuredInput]) -> Asked:
+    begin = audit_input(audit, "")
+    inputs = {
+        item.name.removeprefix(begin): item for item in measured if item.name.startswith(begin)
+    }
+    try:
+        settings = config.parse(_bounded(inputs[CONFIG_INPUT]))
+        config.check_named(
+            settings,
+            {name: item.files[""].size if item.is_file else None for name, item in inputs.items()},
+        )
+    except ConfigError as error:
+        raise ConfigError(f"audit {audit}: {error.message}", hint=error.hint) from None
+    return Asked(name=audit, settings=settings, inputs=inputs)
+
+
+def _bounded(item: MeasuredInput) -> bytes:
+    with item.path.open("rb") as file:
+        data = file.read(config.MAX_BYTES + 1)
+    # What is parsed must be what was hashed; of what is too large, nothing is.
+    if len(data) <= config.MAX_BYTES and of_bytes(data) != item.digest:
+        raise ConfigError("the audit's config changed while it was read")
+    return data
+
+
+def check_rows(prepared: Rows) -> None:
+    """Refuse rows that audits cannot tell apart, or none. Raises ConfigError."""
+    if not prepared.records:
+        raise ConfigError("the run reads no rows, so no audit can hold", hint="remove `audits`")
+    names = [(each.name, each.split) for each in prepared.records]
+    for name, split in names:
+        if names.count((name, split)) > 1:
+            raise ConfigError(
+                f"the config selects {name} {safe(split)} twice, with other files: its audits "
+                "could not tell which rows are meant"
+            )
+
+
+def run(
+    asked: Sequence[Asked],
+    prepared: Rows,
+    selections: Sequence[Selection],
+    room: Room,
+    scratch: Path,
+) -> Gate:
+    """Make every audit, each in a child of its own; nothing of them is left on the disk."""
+    audited = {
+        one.name: _one(one, prepared, selections, room, scratch.with_name(f"{scratch.name}-gate"))
+        for one in asked
+    }
+    ended = [(each.ended.exit_code, each.ended.limit_hit) for each, _ in audited.values()]
+    code, limit = next((each for each in ended if each != ("0", None)), ("0", None))
+    lines = [f"audit {name}: {line}" for name, (_, why) in audited.items() for line in why]
+    if code == "0" and lines:
+        code = BEYOND
+    return Gate(
+        results={name: each.results for name, (each, _) in audited.items()},
+        exit_code=code,
+        limit_hit=limit,
+        lines=tuple(lines),
+    )
+
+
+def _one(
+    one: Asked, prepared: Rows, selections: Sequence[Selection], room: Room, scratch: Path
+) -> tuple[Audited, list[str]]:
+    """An audit, and why it does not hold: nothing if it does."""
+    room = replace(room, folder=scratch.with_name(f"{scratch.name}-rows"))
+    audited = auditing.count(one.settings, one.inputs, prepared, selections, room, scratch)
+    if audited.results is None:
+        text = audited.log.read_text(encoding="utf-8", errors="replace")
+        why = [f"it ended with {audited.ended.exit_code}", *text.splitlines()]
+    else:
+        why = holding.beyond(one.settings, results.parse(audited.results))
+    shutil.rmtree(scratch)
+    shutil.rmtree(auditing.lists_of(room).folder)
+    audited.log.unlink()
+    return audited, why
+
+
+def report(gate: Gate, prepared: Rows, inputs: Sequence[MeasuredInput]) -> RunReport:
+    """What the runner says of a run that did not begin."""
+    values = {
+        "readingCpuSeconds": Value("measured", round(prepared.cpu_seconds, 3)),
+        "inputBytes": Value("measured", sum(f.size for i in inputs for f in i.files.values())),
+        **machine_facts.values(),
+    }
+    if gate.limit_hit is not None:
+        values["limitHit"] = Value("measured", gate.limit_hit)
+    return RunReport(
+        exit_code=gate.exit_code, values=values, records=prepared.records, audits=gate.named
+    )
