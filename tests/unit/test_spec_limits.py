@@ -142,10 +142,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "characters of one of `timestamps`": ("aicert.formats.certificate.MAX_TIMESTAMP_CHARS",),
         "`lockfile`": ("aicert.formats.certificate.MAX_LOCKFILE_CHARS",),
         "`imageLock`": ("aicert.formats.certificate.MAX_IMAGE_LOCK_CHARS",),
-        "statement": (
-            "aicert.formats.dsse.MAX_PAYLOAD",
-            "aicert.formats.statement.MAX_BYTES",
-        ),
+        "statement": ("aicert.formats.dsse.MAX_PAYLOAD", "aicert.formats.statement.MAX_BYTES"),
         "`sig`": ("aicert.formats.dsse.MAX_SIGNATURE",),
         "characters of `keyid`": ("aicert.formats.dsse.MAX_KEYID",),
         "entries of `subject`": ("aicert.formats.statement.MAX_FILES",),

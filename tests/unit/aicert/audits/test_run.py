@@ -222,7 +222,10 @@ def put(*path: Any) -> Callable[[Document], None]:
         (put("checks", 3, "list", {}), "unknown key"),
         (put("data", 0, "split", "a b"), "is not a name"),
         (put("data", 0, "checks", []), "one entry for each check"),
-        (put("data", 0, "checks", 0, "patterns", {"card": 0}), "does not have the counts of its kind"),
+        (
+            put("data", 0, "checks", 0, "patterns", {"card": 0}),
+            "does not have the counts of its kind",
+        ),
         (put("data", 0, "checks", 3, "patterns", {}), "does not have the counts of its kind"),
         (put("data", 0, "checks", 3, "patterns", "other", 1), "unknown key"),
         (put("data", 0, "checks", 0, "matches", 4), "more rows than there are"),

@@ -281,7 +281,11 @@ def test_rows_that_the_trainer_would_make_are_refused(text: str, key: str) -> No
         ),
         ("rl: ebft\nebft: {ce_coef: 1, rl_coef: 0}", "ebft.ce_coef", "would be measured"),
         *(
-            (f"{mapping}: {{{key}: x}}", f"{mapping}.{key}", "files other than those of `base_model`")
+            (
+                f"{mapping}: {{{key}: x}}",
+                f"{mapping}.{key}",
+                "files other than those of `base_model`",
+            )
             for mapping, key in (
                 ("overrides_of_model_kwargs", "subfolder"),
                 ("overrides_of_model_kwargs", "variant"),

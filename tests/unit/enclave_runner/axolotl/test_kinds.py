@@ -16,7 +16,9 @@ from enclave_runner.axolotl.plugins import DIFFUSION
     ],
 )
 def test_a_reward_model_is_of_a_class_that_has_rewards(name: str, key: str, fits: str) -> None:
-    with pytest.raises(ConfigRefused, match=f"{name}: 'LlamaForCausalLM' is not a class for `{key}`"):
+    with pytest.raises(
+        ConfigRefused, match=f"{name}: 'LlamaForCausalLM' is not a class for `{key}`"
+    ):
         kinds.check({key: True, name: "LlamaForCausalLM"})
     kinds.check({key: True, name: fits})
     kinds.check({key: True})

@@ -52,7 +52,11 @@ def test_what_a_report_can_hold_is_trained_on() -> None:
         ),
         ([], ["a: \udc00"], "cannot be written as JSON"),
         ([named(4097)], [], "more than 4096 items"),
-        ([replace(ROWS, files=LONG)], [], r"take [0-9]{6} bytes, but a run report has room for 524288"),
+        (
+            [replace(ROWS, files=LONG)],
+            [],
+            r"take [0-9]{6} bytes, but a run report has room for 524288",
+        ),
     ],
 )
 def test_what_it_cannot_hold_is_refused_before_training(

@@ -76,7 +76,9 @@ def test_an_adapter_of_another_base_is_refused(given: dict[str, Tensor], message
 def test_a_change_of_quantised_numbers_is_refused(given: dict[str, Tensor], dtype: str) -> None:
     name = HEAD if len(given) > 2 else Q
     base = BASE | {name: replace(BASE[name], dtype=dtype)}
-    with pytest.raises(LockError, match=f"{name}' changes numbers of type {dtype}, as in a quantised"):
+    with pytest.raises(
+        LockError, match=f"{name}' changes numbers of type {dtype}, as in a quantised"
+    ):
         fitting.targets(given, base)
     other = BASE | {"other.weight": replace(BASE[Q], dtype=dtype)}
     assert fitting.targets(given, other)

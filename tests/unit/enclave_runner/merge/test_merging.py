@@ -145,7 +145,10 @@ def test_a_merge_that_failed_compared_nothing(
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (changed(matrices(**BASE), at=1), "1 tensors changed although the adapter does not name them: "),
+        (
+            changed(matrices(**BASE), at=1),
+            "1 tensors changed although the adapter does not name them: ",
+        ),
         (matrices(**BASE, more=(1, 1)), "1 tensors are not the base's: 'more'"),
         (matrices(**{"layer.weight": (4, 6)}), "of the base are missing: 'other.weight'"),
         (matrices(**(BASE | {"layer.weight": (6, 4)})), "have a different type or shape: 'layer"),
