@@ -330,7 +330,8 @@ def _prepare(
     events: Events,
 ) -> Prepared:
     """Refuse what a certified run cannot do, and prepare the rest for the trainer."""
-    effective, views = _resolve(lockfile, measured)
+    kernels = bool(arguments.gpu) and training.has_kernels(arguments.training_env)
+    effective, views = _resolve(lockfile, measured, kernels=kernels)
     audits = gate.read(lockfile, measured)
     models = model_files.prepare(
         effective.references,
@@ -358,7 +359,7 @@ def _prepare(
 
 
 def _resolve(
-    lockfile: Lockfile, measured: list[MeasuredInput]
+    lockfile: Lockfile, measured: list[MeasuredInput], *, kernels: bool
 ) -> tuple[config.Effective, Mapping[str, config.InputView]]:
     if len(lockfile.outputs) != 1:
         raise ConfigError("the axolotl trainer makes exactly one output")
@@ -371,7 +372,7 @@ def _resolve(
         for item in measured
         if item.name != CONFIG_INPUT
     }
-    return config.resolve(_config_of(measured), views), views
+    return config.resolve(_config_of(measured), views, kernels=kernels), views
 
 
 def _config_of(measured: list[MeasuredInput]) -> bytes:

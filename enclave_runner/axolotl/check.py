@@ -1,12 +1,12 @@
 """The runner's refusals of config and models, early: the host runs this before it starts a machine.
 This is only for convenience: the runner decides again inside.
 
-`python -m enclave_runner.axolotl.check --config FILE` reads `{"NAME": INPUT}` from stdin and exits
-0 with what of the config asked for checkpoints (`KEY: VALUE`, a JSON list on one line) and the
-effective config, or with a refusal's code and one JSON line `{"message", "hint"}`. INPUT: `files`,
-path → SHA-256, or null if the input is one file; `path`, or null if its bytes are not here;
-`allowPickle` and `allowRemoteCode`. It opens the config, and those files of models that the trainer
-would see. Rows are not read.
+`python -m enclave_runner.axolotl.check --config FILE [--kernels]` reads `{"NAME": INPUT}` from
+stdin and exits 0 with what of the config asked for checkpoints (`KEY: VALUE`, a JSON list on one
+line) and the effective config, or with a refusal's code and one JSON line `{"message", "hint"}`.
+INPUT: `files`, path → SHA-256, or null if the input is one file; `path`, or null if its bytes are
+not here; `allowPickle` and `allowRemoteCode`. It opens the config, and those files of models that
+the trainer would see. Rows are not read. `--kernels`: as on a machine with a GPU.
 """
 
 import argparse
@@ -31,6 +31,7 @@ def main() -> int:
     """Check one config, and the models that it names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, type=Path)
+    parser.add_argument("--kernels", action="store_true")
     arguments = parser.parse_args()
     inputs: Mapping[str, Any] = json.load(sys.stdin)
     views = {
@@ -42,7 +43,7 @@ def main() -> int:
         for name, item in inputs.items()
     }
     try:
-        effective = config.resolve(arguments.config.read_bytes(), views)
+        effective = config.resolve(arguments.config.read_bytes(), views, kernels=arguments.kernels)
         at_hand = {item.name: item for item in inputs_at_hand(inputs)}
         with tempfile.TemporaryDirectory() as folder:
             model_files.prepare(

@@ -1,7 +1,8 @@
 """Turn the config that a lockfile pins into the one that Axolotl runs, or refuse it.
 
 docs/spec/axolotl.md says what is read, dropped and refused. `resolve` is pure and gives the same
-bytes on every machine: the host calls it early, for convenience, but only the runner's call counts.
+bytes on every machine that has kernels for a GPU, and on every other: the host calls it early, for
+convenience, but only the runner's call counts.
 `input:NAME` and `input:NAME/PATH` are whole scalars and become paths in the sandbox. Keys that
 would make Axolotl fetch, import, resume or send something, or that it would ignore, are refused by
 name, with the nearest valid one; so is text where Axolotl takes only numbers. Left out: other
@@ -104,8 +105,10 @@ def refer(*, key: str, name: str, inside: str) -> Reference:
     return Reference(key=key, name=name, inside=inside, role=role)
 
 
-def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
-    """The effective config. Raises ConfigRefused."""
+def resolve(
+    config_bytes: bytes, inputs: Mapping[str, InputView], *, kernels: bool = False
+) -> Effective:
+    """The effective config; for `kernels` see `plugins.read`. Raises ConfigRefused."""
     try:
         document = strict_yaml.load(config_bytes)
     except strict_yaml.YamlError as error:
@@ -113,7 +116,7 @@ def resolve(config_bytes: bytes, inputs: Mapping[str, InputView]) -> Effective:
     if not isinstance(document, dict) or not document:
         raise ConfigRefused("", "not a mapping of Axolotl's keys")
     # Before the keys, since a refused plugin's keys would be called unknown.
-    taken = plugins.read(document)
+    taken = plugins.read(document, kernels=kernels)
     walk = _Walk(inputs, taken, rl=str(document.get("rl") or ""))
     settings = walk.mapping(document, (axolotl_keys().root,), "", "")
     if not settings.get("base_model"):

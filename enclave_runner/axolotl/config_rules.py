@@ -38,9 +38,7 @@ CONFIG_IS_PUBLIC = "a config is public: it is quoted in reports"
 REMOTE_CODE = "trust_remote_code"
 # Refused unless null, false or empty.
 REFUSED: Mapping[str, str] = {
-    "liger_use_token_scaling": (
-        "it changes the loss, through a kernel that the environment does not have"
-    ),
+    "liger_use_token_scaling": "it changes the loss, through a kernel that needs a GPU",
     "trainer_cls": _CODE,
     "torchdistx_path": _CODE,
     "trl.reward_funcs": _CODE,

@@ -3,7 +3,8 @@
 A plugin's name imports code: only those of the locked Axolotl are known here, each in one of three
 tables, and any other name is refused. Plugins that run appear with their full names in the
 effective config. Plugins that only save time or memory, or report elsewhere, are dropped with the
-keys that they add, and recorded. Pure.
+keys that they add, and recorded; of these, one that needs kernels for a GPU runs if the machine has
+them. Pure.
 """
 
 from __future__ import annotations
@@ -22,16 +23,24 @@ _SPECTRUM_MODEL = "spectrum_model_name"
 
 # Pure Python in the environment: these run unchanged.
 RUN = frozenset((DIFFUSION, f"{_OWN}grokfast.GrokfastPlugin", SPECTRUM))
-# Liger compiles kernels during training, by starting programs, which the audit hook forbids
-# (docs/adr/0012-gpu-image.md). The other's fork is only in a git repository, and locks hold only
-# what package indexes have.
+# Triton compiles Liger's kernels for the GPU that is there (docs/adr/0043-kernels.md). The other's
+# fork is only in a git repository, and locks hold only what package indexes have.
 _SAME = "the same sums in less time and memory, "
-_BUILT = _SAME + "through kernels that would be compiled during the training"
+_ON_GPU = _SAME + "through kernels for a GPU that only the image with GPUs has"
 _FORK = _SAME + "through a fork that no package index has"
+LIGER = f"{_OWN}liger.LigerPlugin"
 DROPPED: Mapping[str, str] = {
     f"{_OWN}cut_cross_entropy.CutCrossEntropyPlugin": _FORK,
-    f"{_OWN}liger.LigerPlugin": _BUILT,
+    LIGER: _ON_GPU,
     f"{_OWN}swanlab.SwanLabPlugin": LEAVES,
+}
+# Those of them that run if there are kernels, and keys of theirs that are dropped all the same.
+WITH_KERNELS: Mapping[str, Mapping[str, str]] = {
+    LIGER: {
+        "liger_kernel_impl": (
+            _SAME + "through kernels of packages that the training environment does not have"
+        ),
+    },
 }
 _LACKS = "it needs the package {}, which the training environment does not have"
 REFUSED: Mapping[str, str] = {
@@ -60,8 +69,11 @@ class Plugins:
     dropped_plugins: Mapping[str, str] = field(default_factory=dict)
 
 
-def read(document: Mapping[object, object]) -> Plugins:
-    """The plugins of a config. Raises ConfigRefused."""
+def read(document: Mapping[object, object], *, kernels: bool = False) -> Plugins:
+    """The plugins of a config. Raises ConfigRefused.
+
+    `kernels`: whether the machine has a GPU, and what compiles kernels for it.
+    """
     named = document.get("plugins") or []
     if not isinstance(named, list):
         raise ConfigRefused("plugins", "must be a list")
@@ -73,11 +85,13 @@ def read(document: Mapping[object, object]) -> Plugins:
     for index, each in enumerate(named):
         name = _whole(each, f"plugins[{index}]")
         model = keys.plugins.get(name)
-        if name in DROPPED:
+        runs = name not in DROPPED or (kernels and name in WITH_KERNELS)
+        if runs:
+            dropped |= WITH_KERNELS.get(name, {})
+            run += [name] if name not in run else []
+        else:
             dropped_plugins[name] = DROPPED[name]
             dropped |= dict.fromkeys(keys.models[model] if model else (), DROPPED[name])
-        elif name not in run:
-            run.append(name)
         models += [model] if model else []
     plugins = Plugins(
         run=tuple(run), models=tuple(models), dropped=dropped, dropped_plugins=dropped_plugins

@@ -48,6 +48,10 @@ PACKAGES = (
     "transformers", "trl",
 )  # fmt: skip
 
+_PACKAGES = Path("lib/python3.11/site-packages")
+# image/kernels compiles it; only the image with GPUs has it.
+_TO_DRIVER = Path("triton/backends/nvidia/cuda_utils.cpython-311-x86_64-linux-gnu.so")
+
 # 2025-01-01, for whatever writes the date into what is trained on (see the plugin): the host sets
 # the machine's clock, but must not decide anything.
 DATE = 1735689600
@@ -274,6 +278,11 @@ def environment(limits: Limits, ranks: int = 1) -> dict[str, str]:
     }
 
 
+def has_kernels(training_env: Path) -> bool:
+    """Whether Triton can compile kernels in it and start them (docs/adr/0043-kernels.md)."""
+    return (training_env / _PACKAGES / _TO_DRIVER).is_file()
+
+
 def facts(training_env: Path, limits: Limits, ranks: int = 1) -> dict[str, object]:
     """What the runner knows about the training environment without running it."""
     variables = environment(limits, ranks)
@@ -331,7 +340,7 @@ def _resolved(shown: Mapping[str, Path]) -> dict[str, Path]:
 
 def _versions(training_env: Path) -> dict[str, str]:
     versions = {}
-    for entry in (training_env / "lib" / "python3.11" / "site-packages").glob("*.dist-info"):
+    for entry in (training_env / _PACKAGES).glob("*.dist-info"):
         name, _, version = entry.name.removesuffix(".dist-info").partition("-")
         if name in PACKAGES:
             versions[name] = version

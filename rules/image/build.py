@@ -243,6 +243,8 @@ def _machine_target(where: Place, tools: Path, packages: Sequence[Package]) -> P
     closed = where.code / trees.CLOSED
     facts = [tools.name, *cache_key.file_facts(directory)]
     facts += cache_key.file_facts(closed.parent, closed.name)
+    if where.gpu:
+        facts += cache_key.file_facts(where.code / trees.KERNELS.parent, trees.KERNELS.name)
     facts += [*map(str, debs), *map(str, wheels)]
     return where.cache / f"machine-{cache_key.key(facts)}"
 
@@ -259,6 +261,10 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
         shutil.copytree(where.code / "image" / "machine", source)
         closed = where.code / trees.CLOSED
         shutil.copyfile(closed, source / closed.name)
+        if where.gpu:
+            # mkosi runs what is in this folder after the one script.
+            (source / "mkosi.build.d").mkdir()
+            shutil.copy(where.code / trees.KERNELS, source / "mkosi.build.d")
         for name in _WHEEL_PARTS:
             own = _of(packages, (name,))
             text = image_wheels.place(where.store, own, source / "wheels" / name)

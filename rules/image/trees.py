@@ -47,21 +47,25 @@ PACKAGES = tuple(sorted({entry.partition("/")[0] for entry in MACHINE_CODE}))
 # What takes from the training environment, while the machine's tree is built, what the local one
 # does without as well.
 CLOSED = Path("rules/host/closed.py")
+# What makes kernels of Triton run in the image with GPUs: a script that mkosi runs.
+KERNELS = Path("image/kernels/kernels.chroot")
 
 # What only a GPU would load. Of bitsandbytes the image with GPUs takes the build for its CUDA.
 _GPU_CUTS = re.compile(
-    r"bitsandbytes/libbitsandbytes_(?:cuda|rocm|xpu)[^/]*"
+    r"axolotl/integrations/liger/.*"
+    r"|bitsandbytes/libbitsandbytes_(?:cuda|rocm|xpu)[^/]*"
     r"|numba/cuda/.*"
     r"|triton/backends/(?:nvidia|amd)/(?:bin|lib)/.*"
 )
 _GPU_KEPT = re.compile(
-    r"bitsandbytes/libbitsandbytes_cuda130\.so|numba/.*|triton/backends/nvidia/.*"
+    r"axolotl/integrations/liger/.*"
+    r"|bitsandbytes/libbitsandbytes_cuda130\.so|numba/.*|triton/backends/nvidia/.*"
 )
 _TRAINING_CUTS = re.compile(
     r"(?:PIL/_avif|pillow\.libs/libavif-)[^/]*"
     r"|art/.*|setuptools/.*"
     # Plugins, but for those that a config may name, and for one that FSDP looks into.
-    r"|axolotl/integrations/(?!(?:__pycache__|diffusion|expert_parallel|grokfast|spectrum)/)[^/]+/.*"
+    r"|axolotl/integrations/(?!(?:__pycache__|diffusion|expert_parallel|grokfast|liger|spectrum)/)[^/]+/.*"
     r"|hf_xet/[^/]*\.so"
     r"|numpy/(?:distutils|f2py)/.*"
     r"|pyarrow/libarrow_(?:flight|s3)\.so\..*|pyarrow/_(?:flight|s3fs)\..*"

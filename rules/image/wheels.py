@@ -69,12 +69,15 @@ def wanted(root: Path) -> dict[str, list[Wanted]]:
 
 
 def wanted_gpu(root: Path) -> list[Wanted]:
-    """What the training side of the image with GPUs has in place of torch for CPU only."""
+    """What the training side of the image with GPUs has in place of torch for CPU only, and
+    beside it.
+    """
     torch = _read(root / "enclave_runner" / "requirements.lock")["torch"]
     # PyPI's own build, whose hash comes second, and the libraries that it loads.
     own = Wanted(name="torch", version=torch.version, hashes=torch.hashes[1:2])
     libraries = _read(root / "enclave_runner" / "requirements-cuda.lock")
-    return [*libraries.values(), own]
+    kernels = _read(root / "enclave_runner" / "requirements-kernels.lock")
+    return [*libraries.values(), *kernels.values(), own]
 
 
 def _read(lock: Path) -> dict[str, Wanted]:

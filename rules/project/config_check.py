@@ -49,7 +49,7 @@ def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> s
         return None
     for audit in lock.lockfile.audits:
         _check_audit(root, lock, audit)
-    answer = _by_the_runner(root, lock)
+    answer = _by_the_runner(root, lock, gpu=machine is not None and machine.gpu)
     if not answer:
         return None
     dropped, _, effective = answer.partition("\n")
@@ -167,7 +167,7 @@ def _named(root: Path, lock: Lock, config: str = CONFIG_INPUT) -> str:
     return str(path.relative_to(root.resolve())) if inside else lock.lockfile.input(config).uri
 
 
-def _by_the_runner(root: Path, lock: Lock) -> str | None:
+def _by_the_runner(root: Path, lock: Lock, *, gpu: bool) -> str | None:
     """A line of what is dropped, then the effective config; nothing of a merge. None if the config
     is not here yet.
     """
@@ -186,9 +186,10 @@ def _by_the_runner(root: Path, lock: Lock) -> str | None:
                 "allowPickle": item.allow_pickle,
                 "allowRemoteCode": item.allow_remote_code,
             }
-    checking = _CHECKS[lock.lockfile.trainer == MERGE]
+    merges = lock.lockfile.trainer == MERGE
+    kernels = ["--kernels"] if gpu and not merges else []
     done = subprocess.run(
-        [sys.executable, "-P", "-m", checking, f"--config={path}"],
+        [sys.executable, "-P", "-m", _CHECKS[merges], f"--config={path}", *kernels],
         input=json.dumps(inputs),
         capture_output=True,
         text=True,

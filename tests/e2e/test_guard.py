@@ -39,6 +39,8 @@ class Trainer:
     shown: dict[str, Path] = field(default_factory=dict)
     reader: training._Reader = field(default_factory=lambda: training._Reader(None))
     lines: list[bytes] = field(default_factory=list)
+    # The variables of a run with GPUs; there is none.
+    gpus: bool = False
 
     def __post_init__(self) -> None:
         shutil.copytree(ROOT / "enclave_runner/axolotl/plugin", self.plugin)
@@ -63,10 +65,13 @@ class Trainer:
 
     def start(self, command: Sequence[str]) -> Ended:
         limits = Limits(seconds=300.0)
+        variables = training.environment(limits)
+        if self.gpus:
+            del variables["CUDA_VISIBLE_DEVICES"]
         sandbox = Sandbox(
             read_only={**interpreter(self.environment), PLUGIN: self.plugin, **self.shown},
             scratch=self.scratch,
-            environment=training.environment(limits),
+            environment=variables,
         )
         return containment.run(command, sandbox, limits, self.folder / "log", self._take)
 

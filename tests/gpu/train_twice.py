@@ -3,7 +3,8 @@
     PYTHONPATH=. python -P tests/gpu/train_twice.py --out FOLDER [--training-env ENVIRONMENT]
 
 With the locked environment it is the runner's own path: Axolotl in the sandbox, with the GPU's
-devices. Without, the torch and the Transformers of this Python train with the runner's variables
+devices; and once more twice with Liger's kernels, if it is that of the image with GPUs. Without,
+the torch and the Transformers of this Python train with the runner's variables
 and seeds, which the answer says (`path`). Weights that differ are traced to the first module whose
 output or gradient differs between two passes from one seed. `overhead` compares a step with one
 without those variables and seeds. Carries no weights: the model is the example's, made here.
@@ -28,6 +29,14 @@ from typing import Any
 STEPS, WARM_UP = 40, 10
 ROWS, LENGTH = 8, 128
 QUERY = "name,driver_version,vbios_version"
+# Of Llama, all that Liger has.
+LIGER = b"""
+plugins: [liger.LigerPlugin]
+liger_rope: true
+liger_rms_norm: true
+liger_glu_activation: true
+liger_fused_linear_cross_entropy: true
+"""
 
 
 def gpu_facts(printed: str) -> dict[str, str]:
@@ -111,29 +120,36 @@ def _runners_path(out: Path, training_env: Path) -> dict[str, Any]:
         name: InputView(is_file=False, files=frozenset(item.files))
         for name, item in measured.items()
     }
-    text = Path("examples/tiny-alpaca.yml").read_bytes()
-    effective = config.resolve(text.replace(b"bf16: false", b"bf16: true"), views)
+    text = Path("examples/tiny-alpaca.yml").read_bytes().replace(b"bf16: false", b"bf16: true")
+    effective = config.resolve(text, views)
     room = rows.Room(folder=out / "records", training_env=training_env, limits=Limits())
     read = rows.prepare(effective.selections, measured, room)
     shown = {f"{INPUTS}/model": inputs["model"], **read.shown}
     nodes = sorted(path for path in Path("/dev").glob("nvidia*") if path.is_char_device())
-    results = [
-        training.train(
-            effective, shown, out / f"scratch-{number}", training_env, Limits(), gpus=nodes
-        )
-        for number in (1, 2)
-    ]
-    for result in results:
-        if result.exit_code != "0":
-            sys.exit(result.log.read_text(errors="replace")[-3000:])
-    differ = differing(*(digests(result.output) for result in results))
-    return {
-        "path": "the runner's own: Axolotl in the sandbox",
-        "equal": not differ,
-        "differ": differ,
-        "seconds": [result.self_reported.get("trainSeconds") for result in results],
-        "device": results[0].self_reported.get("device"),
-    }
+
+    def twice(name: str, effective: config.Effective) -> dict[str, Any]:
+        results = [
+            training.train(
+                effective, shown, out / f"{name}-{number}", training_env, Limits(), gpus=nodes
+            )
+            for number in (1, 2)
+        ]
+        for result in results:
+            if result.exit_code != "0":
+                sys.exit(result.log.read_text(errors="replace")[-3000:])
+        differ = differing(*(digests(result.output) for result in results))
+        return {
+            "equal": not differ,
+            "differ": differ,
+            "seconds": [result.self_reported.get("trainSeconds") for result in results],
+            "device": results[0].self_reported.get("device"),
+        }
+
+    result = {"path": "the runner's own: Axolotl in the sandbox", **twice("scratch", effective)}
+    if nodes and training.has_kernels(training_env):
+        result["liger"] = twice("liger", config.resolve(text + LIGER, views, kernels=True))
+        result["equal"] = result["equal"] and result["liger"]["equal"]
+    return result
 
 
 def _own_path(out: Path) -> dict[str, Any]:

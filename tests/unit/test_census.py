@@ -43,4 +43,10 @@ def test_the_page_names_every_plugin_with_what_becomes_of_it() -> None:
         assert f"| `{name.removeprefix('axolotl.integrations.')}` | runs |" in page
     for table, word in ((plugins.DROPPED, "dropped"), (plugins.REFUSED, "refused")):
         for name, why in table.items():
-            assert f"| `{name.removeprefix('axolotl.integrations.')}` | {word}: {why} |" in page
+            before = (
+                "runs on a GPU in the image with GPUs; else "
+                if name in plugins.WITH_KERNELS
+                else ""
+            )
+            row = f"| `{name.removeprefix('axolotl.integrations.')}` | {before}{word}: {why} |"
+            assert row in page

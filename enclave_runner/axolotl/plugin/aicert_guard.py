@@ -79,6 +79,12 @@ _FOLDERS, _MODULES = _image()
 # Shared libraries of the system: read-only in the sandbox, as all of these are.
 _LIBRARIES = (*_FOLDERS, "/usr/", "/lib/", "/lib64/")
 
+# The runner hides GPUs where a run has none.
+_HAS_GPUS = "CUDA_VISIBLE_DEVICES" not in os.environ
+_ASSEMBLERS = [
+    f"{sys.prefix}/lib/python3.11/site-packages/{each}" for each in aicert_places.ASSEMBLERS
+]
+
 # The runner's pipe.
 _MESSAGES = int(os.environ.get("AICERT_PROGRESS_FD", "-1"))
 
@@ -290,7 +296,7 @@ def _of_dlopen(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
 def _of_process(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
     program, words = args[0], args[1]
     declared = isinstance(words, (list, tuple)) and (
-        tuple(words) in aicert_places.PROGRAMS or _is_trainer(words)
+        tuple(words) in aicert_places.PROGRAMS or _is_trainer(words) or _is_assembler(words)
     )
     return None if declared and program == words[0] else _PROCESS
 
@@ -298,6 +304,22 @@ def _of_process(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
 def _is_trainer(words: list[Any] | tuple[Any, ...]) -> bool:
     """Whether it is one of the trainers that torchrun starts, by this interpreter."""
     return tuple(words) == (sys.executable, *aicert_places.TRAINER)
+
+
+def _is_assembler(words: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether it is asked for its version, or to make a kernel of a file of this run's."""
+    if not _HAS_GPUS or words[0] not in _ASSEMBLERS:
+        return False
+    if tuple(words[1:]) == ("--version",):
+        return True
+    *flags, kind, source, output, target = words[1:]
+    return (
+        tuple(flags) in aicert_places.ASSEMBLING
+        and _form(kind) in aicert_places.KINDS
+        and output == "-o"
+        and target == f"{source}.o"
+        and os.path.realpath(source).startswith(f"{SCRATCH}/")
+    )
 
 
 def _of_system(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
@@ -320,12 +342,17 @@ def _of_network(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
     return _SOCKET
 
 
-def _is_command(text: str) -> bool:
+def _form(text: str) -> str:
+    """With `#` for each number."""
     form = ""
     for letter in text.strip():
         digit = letter in "0123456789"
         form += "" if digit and form.endswith("#") else "#" if digit else letter
-    return form in aicert_places.COMMANDS
+    return form
+
+
+def _is_command(text: str) -> bool:
+    return _form(text) in aicert_places.COMMANDS
 
 
 def _of_command(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
@@ -432,6 +459,7 @@ def _start(args: Any, executables: Any, close: Any, kept: Any, *more: Any) -> in
     declared = tuple(words) in aicert_places.PROGRAMS and all(
         program.rpartition("/")[2] == words[0] for program in programs
     )
+    declared = declared or (_is_assembler(words) and programs == words[:1])
     worker = _is_worker(words, programs)
     if not declared and not worker:
         _end(_PROCESS, ascii(f"fork_exec {words!r:.300}"))

@@ -52,6 +52,8 @@ PLACES = {
         "merge_input_args": "always",
         "merge_training_args": "always",
     },
+    # The function that starts a kernel, written from the names of the kernel's parameters.
+    "triton.runtime.jit": {"create_function_from_signature": "always"},
     # Where Axolotl changes other libraries' functions: it edits their source.
     "axolotl.monkeypatch.lora_kernels": {"patch_self_attn_lora": "always"},
     "axolotl.monkeypatch.peft.utils": {"patch_peft_prep_code": "always"},
@@ -84,6 +86,16 @@ READERS: "dict[str, dict[str, tuple[str, ...]]]" = {
 # Whole command lines. Accelerate asks this program for the GPUs' names, and does without if it is
 # missing.
 PROGRAMS = (("nvidia-smi", "--query-gpu=count,name", "--format=csv,noheader"),)
+
+# The assembler, in Triton's folder of the environment's packages: it makes a kernel from the text
+# that Triton wrote. These are its options, besides the kind of the GPU and two files in scratch. It
+# runs only if the run has a GPU.
+ASSEMBLERS = tuple(f"triton/backends/nvidia/bin/{name}" for name in ("ptxas", "ptxas-blackwell"))
+ASSEMBLING = (
+    ("-lineinfo", "--fmad=false", "-v", "--regAllocOptLevel=2"),
+    ("-lineinfo", "-v", "--regAllocOptLevel=2"),
+)
+KINDS = ("--gpu-name=sm_#", "--gpu-name=sm_#a")
 
 # What torchrun passes to each of its interpreters, if a run has several trainers.
 TRAINER = ("-u", "-m", "axolotl.cli.train", "/aicert/config.json")

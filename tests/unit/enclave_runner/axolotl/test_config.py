@@ -365,6 +365,25 @@ def test_plugins_that_run_come_after_the_runners_own_and_are_named_in_full() -> 
     assert "without axolotl.integrations.liger.LigerPlugin" in override.why
 
 
+def test_a_plugin_of_kernels_runs_where_the_machine_has_them() -> None:
+    text = "plugins: [liger.LigerPlugin, liger.LigerPlugin, swanlab.SwanLabPlugin]\n"
+    text += "liger_rope: true\nliger_kernel_impl: cutile\nswanlab_project: x\n"
+    effective = resolve((BASE + text).encode(), INPUTS, kernels=True)
+    used = json.loads(effective.config)
+    assert used["plugins"] == [config_rules.PLUGIN, plugins.LIGER]
+    assert used["liger_rope"] is True
+    overrides = {each.key: each for each in effective.overrides}
+    assert (
+        "packages that the training environment does not have" in overrides["liger_kernel_impl"].why
+    )
+    assert "without" in overrides["plugins"].why
+    assert "Liger" not in overrides["plugins"].why
+    assert "liger_rope" not in overrides
+    assert resolve((BASE + text).encode(), INPUTS).digest != effective.digest
+    with pytest.raises(ConfigRefused, match="changes the loss"):
+        resolve(f"{BASE}{text}liger_use_token_scaling: true".encode(), INPUTS, kernels=True)
+
+
 @pytest.mark.parametrize(
     ("text", "key", "words"),
     [

@@ -188,3 +188,12 @@ def test_a_link_in_the_place_of_the_output_leads_nowhere(tmp_path: Path) -> None
     (tmp_path / "output").symlink_to(outside)
     assert runner._collect(ended(tmp_path / "output"), tmp_path / "out/model") == {}
     assert (outside / "README.md").read_text() == "a project of its own"
+
+
+def test_kernels_are_where_the_image_with_gpus_has_what_starts_them(tmp_path: Path) -> None:
+    folder = tmp_path / "lib/python3.11/site-packages/triton/backends/nvidia"
+    folder.mkdir(parents=True)
+    (folder / "driver.c").write_text("/* Triton's own, in every environment */")
+    assert not training.has_kernels(tmp_path)
+    (folder / "cuda_utils.cpython-311-x86_64-linux-gnu.so").write_bytes(b"")
+    assert training.has_kernels(tmp_path)

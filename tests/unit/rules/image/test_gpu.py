@@ -1,6 +1,7 @@
 """The image with GPUs: what it has beside the other, and what it has not."""
 
 import lzma
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from aicert.formats import image_lock
 from aicert.formats.digest import of_bytes
 from aicert.formats.image_lock import Package
 from enclave_runner.axolotl import plugins
-from rules.image import build, gpu_driver, initrd, layers, trees, wheels
+from rules.image import build, gpu_driver, initrd, layers, place, trees, wheels
 from rules.image import debian as image_debian
 from rules.image.verity import Verity
 
@@ -66,6 +67,9 @@ def test_driver_without_a_module_is_refused(name: str, tmp_path: Path) -> None:
         ("numba/cuda/api.py", False, True),
         ("triton/backends/nvidia/bin/ptxas", False, True),
         ("triton/backends/amd/lib/ockl.bc", False, False),
+        ("liger_kernel/ops/rms_norm.py", True, True),
+        ("axolotl/integrations/liger/plugin.py", False, True),
+        ("axolotl/integrations/liger_more/plugin.py", False, False),
         ("torch/include/torch/torch.h", False, False),
         ("axolotl/integrations/base.py", True, True),
         ("axolotl/integrations/spectrum/model_snr_results/any.json", True, True),
@@ -84,6 +88,37 @@ def test_plugins_that_a_config_may_name_are_in_both_images(name: str) -> None:
     for file in (f"{module}/__init__.py", f"{module}/args.py"):
         assert trees.is_trained_with(file, gpu=False)
         assert trees.is_trained_with(file, gpu=True)
+
+
+@pytest.mark.parametrize("name", sorted(plugins.WITH_KERNELS))
+def test_plugins_that_need_kernels_are_in_this_image_with_them(name: str) -> None:
+    module = name.rpartition(".")[0].replace(".", "/")
+    for file in (f"{module}/__init__.py", f"{module}/args.py", f"{module}/plugin.py"):
+        assert trees.is_trained_with(file, gpu=True)
+    assert "liger-kernel" in {item.name for item in wheels.wanted_gpu(REPOSITORY)}
+    assert "liger-kernel" not in {item.name for item in wheels.wanted(REPOSITORY)["training"]}
+    parts = image_lock.parse((REPOSITORY / build.GPU_LOCK).read_bytes()).packages
+    assert ("training", "liger-kernel") in {(each.part, each.name) for each in parts}
+
+
+def test_only_the_tree_of_this_image_is_named_by_what_makes_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("image", "rules/host"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
+    monkeypatch.setattr(place, "code_of", lambda root: root)
+    named = []
+    for _ in range(2):
+        named.append(
+            [
+                build._machine_target(build.place(tmp_path, gpu=gpu), Path("tools"), [])
+                for gpu in (False, True)
+            ]
+        )
+        (tmp_path / trees.KERNELS).write_text("#!/bin/sh\n")
+    (cpu, own), (cpu_again, own_again) = named
+    assert cpu == cpu_again
+    assert len({cpu, own, own_again}) == 3
 
 
 def test_torch_is_pypis_own_with_the_libraries_that_it_loads() -> None:

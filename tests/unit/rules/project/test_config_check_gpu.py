@@ -31,6 +31,20 @@ def test_the_hint_names_the_run_the_machine_and_the_line(
     assert "GPU" not in capsys.readouterr().err
 
 
+def test_kernels_are_taken_for_a_machine_with_a_gpu_alone(tmp_path: Path) -> None:
+    text = f"{CONFIG}\nplugins: [liger.LigerPlugin]\nliger_rope: true\n"
+    write({"rows/a.jsonl": b"{}\n", "hostile/x": b"x", "config.yml": text.encode()})(tmp_path)
+    (tmp_path / "aicert.toml").write_text(TOML)
+    models.model({})(tmp_path / "model")
+    run = config.load(tmp_path).run("hostile")
+    resolved = lock.resolve(tmp_path, run)
+    for gpu in (False, True):
+        effective = check_config(tmp_path, resolved, machine=replace(run.machine, gpu=gpu))
+        assert effective is not None
+        assert ("LigerPlugin" in effective) is gpu
+        assert ("liger_rope" in effective) is gpu
+
+
 def test_a_checkpoint_that_is_not_kept_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
