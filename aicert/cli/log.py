@@ -1,17 +1,16 @@
 """`aicert log …`: keep a transparency log in a folder, and what others do with it.
 
 A log's operator runs `init` and `append`; anybody runs `prove`, `check`, `mirror`, `find` and
-`page` on the folder or a copy; a witness runs `witness`. No network: the folder is copied by
-whatever serves it.
+`page` on the folder or a copy; a witness runs `witness`. Only `mirror` of a URL, `ask` and `bundle`
+use the network: the folder is served by whatever serves files.
 """
 
 import argparse
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aicert.cli import log_search, log_sigstore
-from aicert.cli.log_parts import EXITS, add_log_key, facts, length, show, with_folder
+from aicert.cli import log_search, log_sigstore, log_witness
+from aicert.cli.log_parts import EXITS, add_log_key, facts, length, log_server, show, with_folder
 from aicert.cli.terminal import add_format, add_part
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.text import counted
@@ -61,23 +60,7 @@ where it stopped. A source that has forked, or is older than the copy, is refuse
 stays as it was.
 
   aicert log mirror /mnt/log copy/ --log-key KEY
-"""
-_WITNESS = """\
-Cosign a log's checkpoint: that the log only grew since this witness cosigned it last, as of now by
-the clock here. What was cosigned is kept in KEY.seen; keep it as well as the key.
-
-  aicert log witness log/ --key w.key --create witness.example/w1    # makes the key
-  aicert log witness log/ --key w.key --log-key KEY
-  aicert log witness copy/ --key w.key --log-key KEY -o cosigned     # for the operator:
-  aicert log cosigned log/ cosigned
-
-Without -o the cosignature goes into the folder's checkpoint. A witness says nothing of what a log
-holds. It should be somebody other than the log's operator.
-"""
-_COSIGNED = """\
-Put a witness's cosignatures into the log's checkpoint, if that is still the checkpoint.
-
-  aicert log cosigned log/ cosigned
+  aicert log mirror https://log.example/models copy/ --log-key KEY
 """
 
 
@@ -89,6 +72,7 @@ def add_command(commands: "Subparsers") -> None:
     _add_keeping(parts)
     _add_reading(parts)
     log_search.add_commands(parts)
+    log_witness.add_commands(parts)
     log_sigstore.add_commands(parts)
 
 
@@ -106,10 +90,6 @@ def _add_keeping(parts: "Subparsers") -> None:
     rekor = "log what `bundle` proves, too: the signature, as Sigstore's logs have it"
     add("--sigstore", action="store_true", help=rekor)
     parser.set_defaults(run=_append)
-    parser = with_folder(parts, "cosigned", "add cosignatures to the checkpoint", _COSIGNED)
-    parser.add_argument("cosigned", metavar="FILE", help="what `witness -o` wrote")
-    add_log_key(parser)
-    parser.set_defaults(run=_cosigned)
 
 
 def _add_reading(parts: "Subparsers") -> None:
@@ -125,18 +105,11 @@ def _add_reading(parts: "Subparsers") -> None:
     add_log_key(parser)
     parser.set_defaults(run=_check)
     parser = add_part(parts, "mirror", "copy a log, checked", _MIRROR, EXITS)
-    parser.add_argument("source", metavar="SOURCE", help="the log's folder")
+    parser.add_argument("source", metavar="SOURCE", help="the log's folder, or its URL")
     parser.add_argument("folder", metavar="FOLDER", help="the copy's folder")
     add_log_key(parser)
     add_format(parser)
     parser.set_defaults(run=_mirror)
-    parser = with_folder(parts, "witness", "cosign a log's checkpoint", _WITNESS)
-    add = parser.add_argument
-    add("--key", metavar="FILE", required=True, help="the witness's key")
-    add("--create", metavar="NAME", help="make a key for a witness of this name, and nothing else")
-    add("-o", "--output", metavar="FILE", help="write the cosigned checkpoint there instead")
-    add_log_key(parser)
-    parser.set_defaults(run=_witness)
 
 
 def _init(options: argparse.Namespace, write: "Write") -> int:
@@ -278,9 +251,19 @@ def _mirror(options: argparse.Namespace, write: "Write") -> int:
 
     source, folder = Path(options.source), Path(options.folder)
     # A copy stays one of the log that it began with.
-    place = folder if (folder / tiles.CHECKPOINT).exists() else source
-    key = tiles.read_key(place, options.log_key)
-    mirrored = mirror.mirror(source, folder, key)
+    has_copy = (folder / tiles.CHECKPOINT).exists()
+    is_served = options.source.startswith(("http://", "https://"))
+    if is_served and not has_copy and options.log_key is None:
+        raise ConfigError(
+            "say whose log it is: a server's word is not enough",
+            hint="--log-key KEY, as the operator published it",
+        )
+    key = tiles.read_key(folder if has_copy else source, options.log_key)
+    if is_served:
+        with log_server().LogSite(options.source) as site:
+            mirrored = mirror.mirror(source, folder, key, read=site.read)
+    else:
+        mirrored = mirror.mirror(source, folder, key)
     return show(
         options,
         write,
@@ -290,55 +273,4 @@ def _mirror(options: argparse.Namespace, write: "Write") -> int:
             ("copied", f"{mirrored.copied} entries"),
             ("root", mirrored.checkpoint.root.hex()),
         ],
-    )
-
-
-def _witness(options: argparse.Namespace, write: "Write") -> int:
-    from aicert.crypto.x509 import stamp
-    from aicert.files.atomic import check_place, write_atomically
-    from aicert.log import keys, tiles, witness
-    from aicert.tlog.notes import COSIGNATURE
-
-    key_file, folder = Path(options.key), Path(options.folder)
-    keys.check_apart(key_file, folder)
-    if options.create is not None:
-        key = keys.create(key_file, options.create, COSIGNATURE)
-        return show(
-            options, write, {"key": str(key.public)}, [("key", key_file), ("public", key.public)]
-        )
-    key = keys.read(key_file, COSIGNATURE)
-    if options.output is not None:
-        check_place(Path(options.output))
-    log_key = tiles.read_key(folder, options.log_key)
-    cosigned = witness.cosign(folder, key_file, key, log_key)
-    if options.output is not None:
-        write_atomically(Path(options.output), cosigned.note)
-    else:
-        witness.publish(folder, cosigned.note, log_key)
-    before = "never cosigned it"
-    if cosigned.before is not None:
-        before = f"last cosigned it with {cosigned.before} entries"
-    return show(
-        options,
-        write,
-        facts(cosigned.checkpoint) | {"time": cosigned.time, "before": cosigned.before},
-        [
-            length(cosigned.checkpoint),
-            ("cosigned", f"by {key.name}, at {stamp(datetime.fromtimestamp(cosigned.time, UTC))}"),
-            ("before", f"this witness had {before}"),
-        ],
-    )
-
-
-def _cosigned(options: argparse.Namespace, write: "Write") -> int:
-    from aicert.files.bounded import read_bounded
-    from aicert.log import tiles, witness
-    from aicert.tlog.notes import MAX_NOTE
-
-    folder = Path(options.folder)
-    key = tiles.read_key(folder, options.log_key)
-    data = read_bounded(options.cosigned, MAX_NOTE, "cosigned checkpoint")
-    witness.publish(folder, data, key)
-    return show(
-        options, write, {"origin": key.name}, [("added", f"to the checkpoint of {key.name}")]
     )

@@ -2,9 +2,11 @@
 
 import argparse
 import json
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from aicert.cli.terminal import add_format, add_part
+from aicert.errors import ToolError
 from aicert.text import safe
 
 if TYPE_CHECKING:
@@ -60,3 +62,14 @@ def length(checkpoint: "Checkpoint") -> tuple[str, str]:
     """Which log it is, and how many entries it has."""
     entries = "1 entry" if checkpoint.size == 1 else f"{checkpoint.size} entries"
     return "log", f"{checkpoint.origin}, {entries}"
+
+
+def log_server() -> Any:
+    """The module that reaches logs and witnesses over HTTP: aicert.sources.log_server."""
+    try:
+        return import_module("aicert.sources.log_server")
+    except ImportError as error:
+        raise ToolError(
+            f"logs and witnesses of others need the package {error.name}, which is not installed",
+            hint="in a checkout of this project: pip install '.[sources]'",
+        ) from None

@@ -33,7 +33,8 @@ Search a log. Everything is read, and the log is checked with it.
 
   aicert log find log/ --input dirHash:HEX          # what was made from these data
   aicert log find log/ --base dirHash:HEX           # what began from this model
-  aicert log find log/ --output dirHash:HEX --certificates certificates/ --policy local
+  aicert log find log/ --output dirHash:HEX --certificates certificates/ \\
+    --policy local --root .aicert/ca/local.pem
 
 An entry is a claim of whoever logged it, unless --certificates has its certificate and that passes
 the policy. A log has what was logged: that nothing is listed shows nothing.
@@ -42,7 +43,8 @@ _PAGE = """\
 Write a log as one page that can be searched, with what was made from what. It needs no server and
 loads nothing.
 
-  aicert log page log/ -o log.html --certificates certificates/ --policy local
+  aicert log page log/ -o log.html --certificates certificates/ \\
+    --policy local --root .aicert/ca/local.pem
 """
 NOTHING = (
     "what nobody logged: that nothing is listed shows nothing; a claim is the word of whoever "

@@ -12,10 +12,10 @@ from aicert.log import durable
 from aicert.log.check import continues
 from aicert.log.errors import BrokenLogError
 from aicert.log.placing import Place, prune, put, put_bundle
-from aicert.log.tiles import CHECKPOINT, ENTRIES, PUBLIC_KEY, Tiles, read_checkpoint
+from aicert.log.tiles import CHECKPOINT, ENTRIES, PUBLIC_KEY, Read, Tiles, opened, read_checkpoint
 from aicert.log.tree import WIDTH, Edge, leaves
 from aicert.tlog.checkpoints import Checkpoint
-from aicert.tlog.notes import VerifierKey
+from aicert.tlog.notes import MAX_NOTE, VerifierKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +26,21 @@ class Mirrored:
     checkpoint: Checkpoint
 
 
-def mirror(source: Path, folder: Path, key: VerifierKey) -> Mirrored:
-    """Make or renew the copy; BrokenLogError where the source is no whole log, or has forked."""
+def mirror(source: Path, folder: Path, key: VerifierKey, *, read: Read | None = None) -> Mirrored:
+    """Make or renew the copy; BrokenLogError where the source is no whole log, or has forked.
+
+    `read`: reads the source, where it is no folder.
+    """
     durable.make(folder)
     with durable.alone(folder):
-        note, checkpoint = read_checkpoint(source / CHECKPOINT, key)
-        theirs = Tiles(source, checkpoint.size)
+        if read is None:
+            note, checkpoint = read_checkpoint(source / CHECKPOINT, key)
+        else:
+            served = read(CHECKPOINT, MAX_NOTE)
+            if served is None:
+                raise BrokenLogError(f"there is no log at {source}: it has no {CHECKPOINT}")
+            note, checkpoint = served, opened(served, key)
+        theirs = Tiles(source, checkpoint.size, read)
         edge = Edge()
         if (folder / CHECKPOINT).exists():
             _, before = read_checkpoint(folder / CHECKPOINT, key)

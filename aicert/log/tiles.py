@@ -30,6 +30,10 @@ _LENGTH: Final = 2
 MAX_BUNDLE: Final = WIDTH * (_LENGTH + MAX_BYTES)
 
 
+# The bytes of a file of a log by its place, at most so many; None where there is no such file.
+Read = Callable[[str, int], bytes | None]
+
+
 def tile_path(level: int | str, index: int, width: int = WIDTH) -> str:
     """Where a tile lies, or a bundle of entries; `width`: of a tile that is not full."""
     parts = [f"{index % 1000:03}"]
@@ -81,18 +85,26 @@ def read_checkpoint(path: Path, key: VerifierKey) -> tuple[bytes, Checkpoint]:
     signed it.
     """
     data = read_bounded(path, MAX_NOTE, CHECKPOINT)
+    return data, opened(data, key)
+
+
+def opened(data: bytes, key: VerifierKey) -> Checkpoint:
+    """What a signed checkpoint says; BrokenLogError unless `key` signed it."""
     try:
-        return data, open_checkpoint(data, key)
+        return open_checkpoint(data, key)
     except EvidenceError as error:
         raise BrokenLogError(f"the checkpoint of the log is refused: {error.message}") from None
 
 
 class Tiles:
-    """A log of `size` entries in a folder. Tiles that were read last are kept."""
+    """A log of `size` entries in a folder, or wherever `read` reads. Tiles that were read last are
+    kept.
+    """
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, read: Read | None = None) -> None:
         self.folder = folder
         self.size = size
+        self._content = read or _in(folder)
         self._kept: dict[tuple[int, int], bytes] = {}
 
     def width(self, level: int, index: int) -> int:
@@ -122,7 +134,7 @@ class Tiles:
         """
         places = dict.fromkeys((tile_path(level, index, width), tile_path(level, index)))
         for number, place in enumerate(places):
-            data = _content(self.folder / place, limit)
+            data = self._content(place, limit)
             if data is not None:
                 return data, not number
         raise BrokenLogError(f"the log is broken: {next(iter(places))} is missing")
@@ -242,6 +254,10 @@ def walk(
         )
     for tile in edge.partial() if compare else ():
         _compare(tiles, tile)
+
+
+def _in(folder: Path) -> Read:
+    return lambda place, limit: _content(folder / place, limit)
 
 
 def _content(path: Path, limit: int) -> bytes | None:

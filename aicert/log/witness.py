@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from aicert.errors import ConfigError
 from aicert.files.bounded import read_bounded
 from aicert.formats.strict_json import Fields, dumps, loads
 from aicert.frozen import dataclass
@@ -17,7 +18,7 @@ from aicert.log import durable
 from aicert.log.check import continues
 from aicert.log.errors import BrokenLogError
 from aicert.log.keys import MODE, PrivateKey
-from aicert.log.tiles import CHECKPOINT, Tiles, read_checkpoint
+from aicert.log.tiles import CHECKPOINT, Tiles, read_checkpoint, read_key
 from aicert.tlog.checkpoints import Checkpoint, cosignature, cosigned_text, open_checkpoint
 from aicert.tlog.encoding import MAX_SIZE, hash_of, to_base64
 from aicert.tlog.notes import MAX_NOTE, Note, Signature, VerifierKey, signature_line
@@ -52,6 +53,24 @@ class Cosigned:
 def state_path(key_file: Path) -> Path:
     """Where the witness keeps what it has seen."""
     return key_file.with_name(key_file.name + _STATE)
+
+
+def expected_key(folder: Path, key_file: Path, given: str | None) -> VerifierKey:
+    """The log's key: the one that was given, else the one of the log that was cosigned before.
+
+    That a key lies in the folder is no reason to believe it: ConfigError where nothing else is
+    known, since a witness that took anybody's key would vouch for anybody's log.
+    """
+    key = read_key(folder, given)
+    if given is not None:
+        return key
+    known = _read(state_path(key_file)).get(key.name)
+    if known is None:
+        raise ConfigError(
+            f"this witness has not seen {key.name!a} yet, and its key lies in the folder",
+            hint="compare it with what the operator published, then --log-key KEY",
+        )
+    return known.key
 
 
 def cosign(

@@ -147,12 +147,12 @@ class Transfer:
             ).run()
 
 
-def new_client() -> "httpx2.Client":
-    """A client that follows redirects and gives up on a server that says nothing."""
+def new_client(*, follow_redirects: bool = True) -> "httpx2.Client":
+    """A client that gives up on a server that says nothing."""
     import httpx2
 
     return httpx2.Client(
         timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),
-        follow_redirects=True,
+        follow_redirects=follow_redirects,
         max_redirects=MAX_REDIRECTS,
     )

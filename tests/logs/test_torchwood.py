@@ -4,24 +4,23 @@ and its witness cosigns our log while that only grows.
 `./doit test -m logs tests/logs`: not in CI, as unstable changes every day.
 """
 
-import base64
 import contextlib
 import os
 import re
 import shutil
 import socket
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from aicert.audits.merkle import root_of
-from aicert.errors import EvidenceError
-from aicert.log import check, witness
-from aicert.log.tiles import Tiles
+from aicert.errors import EvidenceError, ToolError
+from aicert.log import asking, check
+from aicert.log.errors import BrokenLogError
+from aicert.sources.log_server import add_checkpoint
 from aicert.tlog import proofs
 from aicert.tlog.checkpoints import cosigned_at, open_checkpoint
 from aicert.tlog.notes import Note, VerifierKey
@@ -114,25 +113,17 @@ def test_we_verify_its_proofs(programs: Path, tmp_path: Path) -> None:
         assert (proof.index, checkpoint.size, root) == (index, 5, checkpoint.root)
 
 
+def ask(bench: Bench, witness: "Witness") -> asking.Asked:
+    """As `aicert log ask` does."""
+    post = partial(add_checkpoint, witness.url)
+    return asking.ask(bench.folder, bench.key, witness.key, post)
+
+
 class Witness:
     """litewitness on this computer, whose key an ssh-agent holds."""
 
     def __init__(self, url: str, key: VerifierKey) -> None:
         self.url, self.key = url, key
-
-    def ask(self, bench: Bench, old: int) -> tuple[int, bytes]:
-        """Have it cosign the log's checkpoint (C2SP tlog-witness, add-checkpoint)."""
-        note = bench.part("checkpoint").read_bytes()
-        size = open_checkpoint(note, bench.key).size
-        path = Tiles(bench.folder, size).consistency(old)
-        lines = [f"old {old}", *(base64.b64encode(one).decode() for one in path), "", ""]
-        body = "\n".join(lines).encode() + note
-        try:
-            with urllib.request.urlopen(f"{self.url}/add-checkpoint", body) as answer:  # noqa: S310
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
 
 
 @pytest.fixture
@@ -187,16 +178,12 @@ def litewitness(programs: Path, bench: Bench, tmp_path: Path) -> Iterator[Witnes
 def test_its_witness_cosigns_our_log_while_it_grows(
     bench: Bench, litewitness: Witness, tmp_path: Path
 ) -> None:
-    old = 0
     for grown in (0, 212, 1):
         if grown:
             bench.grow(grown)
-        code, line = litewitness.ask(bench, old)
-        assert code == 200, line
-        cosigned = bench.part("checkpoint").read_bytes() + line
-        assert len(cosigned_at(Note.parse(cosigned), litewitness.key)) == 1
-        witness.publish(bench.folder, cosigned, bench.key)
-        old = len(bench.entries)
+        assert ask(bench, litewitness).checkpoint.size == len(bench.entries)
+        cosigned = Note.parse(bench.part("checkpoint").read_bytes())
+        assert len(cosigned_at(cosigned, litewitness.key)) == 1
     _, proof = check.prove(bench.folder, bench.key, bench.entries[5])
     assert NAME.encode() in proof
     # Another tree by the same key, and an older one.
@@ -213,6 +200,10 @@ def test_its_witness_cosigns_our_log_while_it_grows(
     writer.start(other.folder, bench.key.name, other.key_file)
     other.append(*(b"forked %d" % number for number in range(600)))
     other.key = bench.key
-    assert litewitness.ask(other, old)[0] == 422
-    assert litewitness.ask(other, 0)[0] == 409
+    with pytest.raises(BrokenLogError, match="the log has forked"):
+        ask(other, litewitness)
+    unknown = tmp_path / "unknown"
+    unknown.mkdir()
+    with pytest.raises(ToolError, match="does not know a log"):
+        ask(Bench(unknown, "log.example/other"), litewitness)
     assert bench.part("checkpoint").read_bytes() == note

@@ -355,6 +355,8 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "bundle of entries": ("aicert.log.tiles.MAX_BUNDLE",),
         "logs of a witness": ("aicert.log.witness.MAX_LOGS",),
         "what a witness has seen": ("aicert.log.witness.MAX_STATE",),
+        "requests to a witness": ("aicert.log.asking.MAX_TRIES",),
+        "answer of a witness": ("aicert.sources.log_server.MAX_ANSWER",),
         "certificates of `--certificates`": ("aicert.cli.log_search.MAX_CERTIFICATES",),
         "their bytes, in one search": ("aicert.cli.log_search.MAX_CERTIFICATE_BYTES",),
         "entries that `find` prints (as JSON: all)": ("aicert.cli.log_search.MAX_SHOWN",),

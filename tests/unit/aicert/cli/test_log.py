@@ -88,8 +88,14 @@ def test_a_proof_goes_into_the_certificate(desk: Desk, capsys: pytest.CaptureFix
     assert "witness.example/1+" in capsys.readouterr().out
     assert desk.run("prove", desk.log, desk.good, "-o", desk.place / "proof") == 0
     assert "by nobody yet" in capsys.readouterr().out
-    assert desk.run("witness", desk.log, "--key", key) == 0
+    # A witness that took whatever key lies there would vouch for anybody's log.
+    assert desk.run("witness", desk.log, "--key", key) == 3
+    assert "has not seen 'log.example/models' yet" in capsys.readouterr().err
+    log_key = (desk.log / "log.vkey").read_text().strip()
+    assert desk.run("witness", desk.log, "--key", key, "--log-key", log_key) == 0
     assert "had never cosigned it" in capsys.readouterr().out
+    assert desk.run("witness", desk.log, "--key", key) == 0
+    assert "last cosigned it with 2 entries" in capsys.readouterr().out
     digest = certificates.core_digest(certificates.parse(desk.good.read_bytes()))
     for _ in range(2):
         assert desk.run("prove", desk.log, desk.good, "--into") == 0
@@ -131,7 +137,7 @@ def test_a_policy_that_asks_for_a_log_gets_it(
     assert verify() == 2
     checks = {each["id"]: each["verdict"] for each in output(capsys)["checks"]}
     assert (checks["log.included"], checks["log.witnessed"]) == ("ok", "not-checked")
-    assert desk.run("witness", desk.log, "--key", w_key) == 0
+    assert desk.run("witness", desk.log, "--key", w_key, "--log-key", key) == 0
     assert desk.run("prove", desk.log, desk.good, "--into") == 0
     capsys.readouterr()
     assert verify() == 0
@@ -219,7 +225,9 @@ def test_a_mirror_is_checked_and_witnessed(desk: Desk, capsys: pytest.CaptureFix
         assert desk.run("mirror", desk.log, copy) == 0
     assert "copied    0 entries" in capsys.readouterr().out
     assert desk.run("witness", copy, "--key", key, "--create", "w.example") == 0
-    assert desk.run("witness", copy, "--key", key, "-o", cosigned, "--format", "json") == 0
+    words = ["--key", key, "-o", cosigned, "--format", "json"]
+    log_key = (desk.log / "log.vkey").read_text().strip()
+    assert desk.run("witness", copy, *words, "--log-key", log_key) == 0
     capsys.readouterr()
     assert b"w.example" not in (desk.log / "checkpoint").read_bytes()
     assert desk.run("cosigned", desk.log, cosigned) == 0

@@ -1,0 +1,112 @@
+"""Asking a witness for its cosignature (C2SP tlog-witness, `add-checkpoint`): the log's side.
+
+The witness gets the checkpoint and the path from the tree that it saw last; how many leaves that
+had, it says itself when it is asked with another number. What it answers counts where the key that
+the operator knows signed this very checkpoint. How the request travels is not decided here.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from aicert.errors import EvidenceError, ToolError
+from aicert.frozen import dataclass
+from aicert.log.errors import BrokenLogError
+from aicert.log.tiles import CHECKPOINT, Tiles, read_checkpoint
+from aicert.log.witness import publish
+from aicert.tlog.checkpoints import TIME_BYTES, Checkpoint, cosigned_at
+from aicert.tlog.encoding import number, to_base64
+from aicert.tlog.notes import MAX_NOTE, Note, VerifierKey, signature_line
+
+# It says at the first what it saw, and may be asked by somebody else between two.
+MAX_TRIES: Final = 4
+# The status and the body that a request with this body gets.
+Post = Callable[[bytes], tuple[int, bytes]]
+_OK, _FORBIDDEN, _UNKNOWN, _CONFLICT, _FORKED = 200, 403, 404, 409, 422
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the witness cosigned, and when by its clock."""
+
+    checkpoint: Checkpoint
+    time: int
+
+
+def ask(folder: Path, log_key: VerifierKey, witness: VerifierKey, post: Post) -> Asked:
+    """Have a witness cosign the log's checkpoint, and put that into the folder.
+
+    BrokenLogError where it saw another log than this one; ToolError where it does not answer as a
+    witness does; EvidenceError where the cosignature is not by its key.
+    """
+    note, checkpoint = read_checkpoint(folder / CHECKPOINT, log_key)
+    here = Note.parse(note)
+    # Lines of others are none of this witness's business.
+    own = b"".join(signature_line(log_key, data) for data in here.by(log_key))
+    signed = here.text + b"\n" + own
+    answer = _cosigned(Tiles(folder, checkpoint.size), checkpoint, signed, witness, post)
+    time, line = _checked(here, answer, witness)
+    publish(folder, signed + line, log_key)
+    return Asked(checkpoint=checkpoint, time=time)
+
+
+def _cosigned(
+    tiles: Tiles, checkpoint: Checkpoint, signed: bytes, witness: VerifierKey, post: Post
+) -> bytes:
+    """The lines that the witness answers with."""
+    old = 0
+    for _ in range(MAX_TRIES):
+        path = "".join(f"{to_base64(one)}\n" for one in tiles.consistency(old))
+        status, body = post(f"old {old}\n{path}\n".encode() + signed)
+        if status == _OK:
+            return body
+        if status != _CONFLICT:
+            raise _refusal(status, checkpoint, witness)
+        seen = _size(body, witness)
+        if seen > checkpoint.size:
+            raise BrokenLogError(
+                f"{witness.name} has seen {seen} entries of {checkpoint.origin!a}, and here are "
+                f"{checkpoint.size}: the log was rolled back, or this is an old copy"
+            )
+        if seen == old:
+            # It was told the right number, and says that this tree is not the one that it saw.
+            raise _refusal(_FORKED, checkpoint, witness)
+        old = seen
+    raise ToolError(f"{witness.name} says each time that it saw another size", hint="ask it again")
+
+
+def _refusal(status: int, checkpoint: Checkpoint, witness: VerifierKey) -> Exception:
+    origin = checkpoint.origin
+    if status == _FORKED:
+        return BrokenLogError(
+            f"{witness.name} says that the {checkpoint.size} entries here do not go on from those "
+            f"that it saw of {origin!a}: the log has forked",
+            hint="aicert log check FOLDER --against A_CHECKPOINT_THAT_SOMEBODY_KEPT",
+        )
+    words = {
+        _UNKNOWN: f"{witness.name} does not know a log {origin!a}",
+        _FORBIDDEN: f"{witness.name} knows another key of the log {origin!a}",
+    }
+    hint = "give the log's key to whoever runs the witness" if status in words else None
+    return ToolError(words.get(status, f"{witness.name} answers {status}"), hint=hint)
+
+
+def _size(body: bytes, witness: VerifierKey) -> int:
+    what = f"what {witness.name} says that it saw"
+    try:
+        return number(body[:32].decode("ascii", "replace").removesuffix("\n"), what)
+    except EvidenceError as error:
+        raise ToolError(error.message) from None
+
+
+def _checked(here: Note, answer: bytes, witness: VerifierKey) -> tuple[int, bytes]:
+    """The latest time in the answer, and its line; lines of other keys are left out."""
+    if len(answer) > MAX_NOTE:
+        raise ToolError(f"{witness.name} answers with more than a note has")
+    try:
+        given = Note.parse(here.text + b"\n" + answer)
+    except EvidenceError as error:
+        raise ToolError(f"{witness.name} does not cosign: {error.message}") from None
+    times = cosigned_at(given, witness)
+    lines = {int.from_bytes(data[:TIME_BYTES]): data for data in given.by(witness)}
+    return times[-1], signature_line(witness, lines[times[-1]])

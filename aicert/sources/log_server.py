@@ -1,0 +1,84 @@
+"""Logs and witnesses that are reached over HTTP: a file of a log, and a witness's cosignature.
+
+Nothing is judged here, and nothing follows a redirect: a log and a witness are named by whoever
+asks, and another server's answer is not theirs.
+"""
+
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx2
+
+from aicert.errors import ConfigError, ToolError
+from aicert.sources.transfer import new_client
+
+# A note has 64 KiB at most (aicert.tlog.notes), and what a witness saw is a number.
+MAX_ANSWER = 1 << 16
+
+
+def check_url(url: str) -> str:
+    """The URL without a slash at its end; ConfigError for one with a password, a query, or none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
+        raise ConfigError(f"not a URL of http or https: {url[:80]!a}")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(
+            f"the URL of {parts.hostname[:80]!a} has a user, a query or a fragment",
+            hint="a log and a witness are public: name the place alone",
+        )
+    return url.rstrip("/")
+
+
+def add_checkpoint(url: str, body: bytes) -> tuple[int, bytes]:
+    """What the witness at `url` answers (C2SP tlog-witness): status and body. Raises ToolError."""
+    where = f"{check_url(url)}/add-checkpoint"
+    with new_client(follow_redirects=False) as client:
+        return _answer(client, "POST", where, MAX_ANSWER, body)
+
+
+class LogSite:
+    """A log that a web server or an object store serves as files; a context manager."""
+
+    def __init__(self, url: str) -> None:
+        self._url = check_url(url)
+        self._client = new_client(follow_redirects=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._client.close()
+
+    def read(self, place: str, limit: int) -> bytes | None:
+        """A file of the log; None where the server has none. Raises ToolError."""
+        where = f"{self._url}/{place}"
+        status, data = _answer(self._client, "GET", where, limit)
+        if status in (404, 410):
+            return None
+        if status != 200:
+            raise ToolError(f"{where[:200]!a} answers {status}")
+        return data
+
+
+def _answer(
+    client: httpx2.Client, method: str, where: str, limit: int, body: bytes | None = None
+) -> tuple[int, bytes]:
+    headers = {"Accept-Encoding": "identity"}
+    try:
+        with client.stream(method, where, content=body, headers=headers) as answer:
+            if answer.is_redirect:
+                raise ToolError(f"{where[:200]!a} sends us elsewhere, which is not followed")
+            data = b""
+            for piece in answer.iter_raw():
+                data += piece
+                if len(data) > limit:
+                    raise ToolError(f"{where[:200]!a} answers with more than {limit} bytes")
+            return answer.status_code, data
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise ToolError(
+            f"cannot reach {where[:200]!a}: {type(error).__name__}",
+            hint="check the address and the network",
+        ) from None
