@@ -66,6 +66,23 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """A witness that is asked over HTTP: its address, and its key as policies name it."""
+
+    url: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """The transparency log of `[log]`: its folder, its key's file, and the witnesses to ask."""
+
+    folder: Path
+    key: Path
+    witnesses: tuple[Witness, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One `[runs.NAME]`. `inputs` includes the config and is sorted by name.
 
@@ -84,6 +101,7 @@ class Run:
     ranks: int = 1
     audits: tuple[str, ...] = ()
     time_authority: str | None = None
+    log: Log | None = None
     trainer: str = AXOLOTL
 
 
@@ -164,13 +182,19 @@ def _parsed(root: Path, data: bytes) -> Project:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{FILE} is not TOML: {error}") from None
     top = Table(document, "")
-    top.only("machines", "runs", "time-authority")
+    top.only("log", "machines", "runs", "time-authority")
     machines = {name: _machine(name, table) for name, table in top.tables("machines").items()}
-    url = _time_authority(top)
-    runs = {
-        name: replace(_run(name, table, machines), time_authority=url)
-        for name, table in top.tables("runs").items()
-    }
+    url, log = _time_authority(top), _log(root, top)
+    runs = {}
+    for name, table in top.tables("runs").items():
+        is_logged = table.flag("log", False)
+        if is_logged and log is None:
+            raise ConfigError(
+                f"{FILE}: {table.where}.log is true, and there is no log",
+                hint="name one: [log] with folder",
+            )
+        one = _run(name, table, machines)
+        runs[name] = replace(one, time_authority=url, log=log if is_logged else None)
     runs = {name: _with_audits(run, runs) for name, run in runs.items()}
     checked: set[str] = set()
     for run in runs.values():
@@ -183,10 +207,40 @@ def _time_authority(top: Table) -> str | None:
         return None
     table = Table(top.take("time-authority", dict), "time-authority")
     table.only("url")
+    return _url(table)
+
+
+def _url(table: Table) -> str:
     url = table.text("url")
     if not url.startswith(("https://", "http://")) or not url.isascii() or not url.isprintable():
-        raise ConfigError(f"{FILE}: time-authority.url is no URL of http or https: {url[:80]!a}")
+        raise ConfigError(f"{FILE}: {table.where}.url is no URL of http or https: {url[:80]!a}")
     return url
+
+
+def _log(root: Path, top: Table) -> Log | None:
+    if not top.has("log"):
+        return None
+    from aicert.log.writer import key_path
+
+    table = Table(top.take("log", dict), "log")
+    table.only("folder", "key", "witnesses")
+    folder = root / table.text("folder")
+    key = root / table.text("key") if table.has("key") else key_path(folder)
+    items = cast(list[object], table.take("witnesses", list)) if table.has("witnesses") else []
+    witnesses = tuple(_witness(item) for item in items)
+    return Log(folder=folder, key=key, witnesses=witnesses)
+
+
+def _witness(item: object) -> Witness:
+    from aicert.cli.log_witness import witness_key
+
+    if not isinstance(item, dict):
+        raise ConfigError(f"{FILE}: log.witnesses is not a list of tables: [[log.witnesses]]")
+    table = Table(item, "log.witnesses")
+    table.only("url", "key")
+    key = table.text("key")
+    witness_key(key, f"{FILE}: log.witnesses.key")
+    return Witness(url=_url(table), key=key)
 
 
 def _machine(name: str, table: Table) -> Machine:
@@ -241,7 +295,9 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
             f"{FILE}: {table.where}: lockfiles/{name}.lock.toml is the lock of a machine's image",
             hint="give the run another name",
         )
-    table.only("config", "machine", "outputs", "inputs", "default", "ranks", "trainer", "audits")
+    table.only(
+        "config", "machine", "outputs", "inputs", "default", "log", "ranks", "trainer", "audits"
+    )
     trainer = table.text("trainer") if table.has("trainer") else AXOLOTL
     if trainer not in TRAINERS:
         raise ConfigError(

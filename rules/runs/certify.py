@@ -51,7 +51,7 @@ from rules.project.config import Run
 from rules.project.config_check import check_config
 from rules.project.input_signatures import check_signers
 from rules.project.locked import Lock
-from rules.runs import afterwards, exports, failed, kept, placing, time_stamps, verify
+from rules.runs import afterwards, exports, failed, kept, logs, placing, time_stamps, verify
 from rules.runs.question import Question, own_question
 from rules.runs.verdict import Verdict, appraised
 
@@ -199,6 +199,7 @@ def certify(
             placing.finish(place, out)
             placed = results.certificate_path(root, run.name).relative_to(root)
             time_stamps.add_token(run, place.finished / CERTIFICATE, placed)
+            logs.add_proof(run, place.finished / CERTIFICATE, placed)
             question = own_question(root, run, nonce)
             verdict = _accepted(run, current, question, place.finished)
         if not verdict.passes:

@@ -1,4 +1,4 @@
-"""Time stamps of a run that is certified, where aicert.toml names a time authority.
+"""Time stamps of a run that is certified, where aicert.toml names a time authority, or a log.
 
 One is asked for before the run, and the nonce is made of it: the machine answered after that time.
 Another is asked for when the run has finished. A run that finished is worth more than its time
@@ -18,12 +18,14 @@ from aicert.crypto.x509 import stamp
 from aicert.errors import AicertError, ToolError
 from aicert.files.atomic import write_atomically
 from aicert.files.bounded import read_bounded
-from aicert.formats.certificate import MAX_BYTES, emit, parse
+from aicert.formats.certificate import MAX_BYTES, NOT_BEFORE, emit, parse
 from aicert.formats.lockfile import identity
 from aicert.frozen import replace
+from aicert.tlog.proofs import encode_checkpoint
 from rules.host import progress
 from rules.host.reporter import show_error
 from rules.project.config import Run
+from rules.runs import logs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +37,18 @@ class Answer:
 
 
 def before(run: Run, lockfile: bytes, challenge: bytes | None) -> Answer | None:
-    """A nonce that nobody could know before now; None where no authority is named.
+    """A nonce that nobody could know before now; None where there is nothing to make it of.
 
-    `challenge`: the relying party's. The authority sees the lockfile's digest, and nothing else.
+    `challenge`: the relying party's. The authority sees the lockfile's digest, and nothing else. A
+    certificate has one such nonce: where no authority is named, the log's checkpoint stands for it.
     """
+    known = challenge or NO_CHALLENGE
     if run.time_authority is None:
-        return None
+        checkpoint = logs.before(run)
+        if checkpoint is None:
+            return None
+        entry = f"{NOT_BEFORE}{known.hex()}:{encode_checkpoint(checkpoint)}"
+        return Answer(nonce=nonce_after(known, checkpoint), entry=entry)
     try:
         token, stamped = asked(run.time_authority, bytes.fromhex(identity(lockfile).hex))
     except AicertError as error:
@@ -49,7 +57,6 @@ def before(run: Run, lockfile: bytes, challenge: bytes | None) -> Answer | None:
             hint="try again, or take [time-authority] out of aicert.toml",
         ) from None
     progress.say(f"{run.name}: begins after {stamp(stamped.time)}, by {run.time_authority}")
-    known = challenge or NO_CHALLENGE
     return Answer(nonce=nonce_after(known, token), entry=encode_not_before(known, token))
 
 

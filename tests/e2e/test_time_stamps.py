@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from tests import time_authority
 from tests.adversarial import ca_forge
 from tests.e2e.conftest import Checkout, StandIn
 from tests.time_authority import TimeAuthority
+from tests.unit.aicert.log.logs import ORIGIN, Bench
 from tests.unit.servers import Reply, Request, Site, site
+from tests.witness_server import WitnessServer
 
 pytestmark = pytest.mark.slow
 
@@ -135,3 +138,42 @@ def test_no_run_begins_without_an_answer_and_none_that_ended_is_lost(
         assert stopped.returncode == 2
         assert "run tiny-alpaca has not begun: the time authority" in stopped.stderr
         assert "answers 503" in stopped.stderr
+
+
+def test_a_run_is_logged_between_two_checkpoints(stand_in: StandIn, tmp_path: Path) -> None:
+    checkout, bench = stand_in(GOOD), Bench(tmp_path)
+    bench.grow(3)
+    server = WitnessServer({ORIGIN: str(bench.key)}, now=int(time.time()) - 60)
+    with site(server.answer) as running:
+        with (checkout.root / "aicert.toml").open("a") as file:
+            file.write(
+                f'\n[log]\nfolder = "{bench.folder}"\n[[log.witnesses]]\n'
+                f'url = "{running.url}"\nkey = "{server.key}"\n'
+            )
+        path = checkout.root / "aicert.toml"
+        text = path.read_text()
+        path.write_text(text.replace("[runs.tiny-alpaca]\n", "[runs.tiny-alpaca]\nlog = true\n"))
+        done = checkout.doit("certify", "tiny-alpaca", "--nonce", CHALLENGE)
+        assert done.returncode == 0, done.stderr
+        assert "tiny-alpaca: begins after 2" in done.stderr
+        assert f"tiny-alpaca: logged, entry 3 of {ORIGIN}, cosigned by {server.name}" in done.stderr
+        asked = len(running.requests)
+        again = checkout.doit("certify", "tiny-alpaca", "--nonce", CHALLENGE)
+        assert again.returncode == 0, again.stderr
+        assert len(running.requests) == asked, "it answers the challenge, by way of the checkpoint"
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        'extends = "local"\nrequire = ["log"]\nmax-age-days = 1\n'
+        f'[[log]]\nname = "models"\nkey = "{bench.key}"\n'
+        f'[[witness]]\nname = "first"\nkey = "{server.key}"\n'
+    )
+    for words in ([], ["--nonce", CHALLENGE]):
+        command = [sys.executable, "-m", "aicert", "verify", str(checkout.certificate)]
+        command += [str(checkout.model), "--policy", str(policy), "--format", "json", *words]
+        command.append(f"--root={checkout.root}/.aicert/ca/local.pem")
+        shown = subprocess.run(command, cwd=checkout.root, capture_output=True, text=True)
+        document: Any = json.loads(shown.stdout)
+        checks = {check["id"]: check["verdict"] for check in document["checks"]}
+        assert document["verdict"] == "passed", document
+        for name in ("log.included", "log.witnessed", "time.not-before", "policy.age"):
+            assert checks[name] == "ok", name

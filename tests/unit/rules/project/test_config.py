@@ -25,6 +25,10 @@ time-limit = "30 min"
 
 AUTHORITY = '[time-authority]\nurl = "%s"\n[machines.here]'
 
+LOG = '[log]\nfolder = "l"\n%s\n[machines.here]'
+WITNESS = LOG % '[[log.witnesses]]\nurl = "%s"\nkey = "%s"'
+WITNESS_KEY = "witness.example/w1+7e136b5c+BAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+
 
 def load(tmp_path: Path, text: str) -> config.Project:
     (tmp_path / "aicert.toml").write_text(text)
@@ -36,6 +40,20 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
     assert [item.name for item in run.inputs] == ["config", "data", "model"]
     assert [item.allow_pickle for item in run.inputs] == [False, True, False]
     assert (run.machine.memory, run.machine.time_limit) == (6 << 30, 1800)
+
+
+def test_a_run_that_says_so_has_the_log(tmp_path: Path) -> None:
+    text = GOOD.replace("[machines.here]", WITNESS % ("https://w", WITNESS_KEY))
+    assert load(tmp_path, text).run("tiny").log is None
+    text = text.replace('machine = "here"', 'machine = "here"\nlog = true')
+    log = load(tmp_path, text).run("tiny").log
+    assert log is not None
+    assert (log.folder, log.key) == (tmp_path / "l", tmp_path / "l.key")
+    assert [(one.url, one.key) for one in log.witnesses] == [("https://w", WITNESS_KEY)]
+    text = text.replace('folder = "l"', 'folder = "/l"\nkey = "../k"')
+    log = load(tmp_path, text).run("tiny").log
+    assert log is not None
+    assert (log.folder, log.key) == (Path("/l"), tmp_path / "../k")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +69,17 @@ def test_a_run_has_its_config_among_its_inputs_sorted_by_name(tmp_path: Path) ->
         ("[machines.here]", AUTHORITY.replace("url", "uri"), "unknown key time-authority.uri"),
         ("[machines.here]", "[time-authority]\n[machines.here]", "authority.url is missing"),
         ("\n[runs.tiny]", "time-authority = 1\n[runs.tiny]", "time-authority is not a table"),
+        (
+            'machine = "here"',
+            'machine = "here"\nlog = true',
+            "tiny.log is true, and there is no log",
+        ),
+        ('machine = "here"', 'machine = "here"\nlog = "log"', "runs.tiny.log"),
+        ("[machines.here]", "[log]\n[machines.here]", "log.folder is missing"),
+        ("[machines.here]", LOG % "origin = 1", "unknown key log.origin"),
+        ("[machines.here]", LOG % "witnesses = [1]", "log.witnesses is not a list of tables"),
+        ("[machines.here]", WITNESS % ("w", WITNESS_KEY), "log.witnesses.url is no URL"),
+        ("[machines.here]", WITNESS % ("http://w", "w"), "witnesses.key: a verifier key is not"),
         ('config = "path:tiny.yml"', 'confg = "path:tiny.yml"', "did you mean 'config'?"),
         ("6 GiB", "6 GB", "machines.here.memory is '6 GB'"),
         ("30 min", "0 min", "machines.here.time-limit"),

@@ -1,0 +1,135 @@
+"""The log of a run that is certified, where aicert.toml names one and the run says `log = true`.
+
+Before the run its witnesses cosign the log as it is, and the nonce is made of that: the machine
+answered after their time. When the run has finished, its certificate is logged, the witnesses are
+asked again, and the proof goes into the certificate. That may fail, and the run is kept: a warning
+says what to type later.
+"""
+
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from aicert.cli.log_witness import poster, witness_key
+from aicert.cli.timestamp import with_stamp
+from aicert.crypto.x509 import stamp
+from aicert.errors import AicertError, ToolError
+from aicert.files.atomic import write_atomically
+from aicert.files.bounded import read_bounded
+from aicert.formats import certificate as certificates
+from aicert.formats import run_report
+from aicert.formats import statement as statements
+from aicert.formats.certificate import MAX_BYTES, Certificate
+from aicert.log import asking, check, keys, writer
+from aicert.log.tiles import CHECKPOINT
+from aicert.tlog import proofs
+from aicert.tlog.entry import entry_of
+from aicert.tlog.notes import ED25519, MAX_NOTE, VerifierKey
+from rules.host import progress
+from rules.host.reporter import show_error
+from rules.project.config import Log, Run, Witness
+
+
+class _Cosigned(NamedTuple):
+    name: str
+    time: int
+
+
+def before(run: Run) -> bytes | None:
+    """The log's checkpoint, which all of its witnesses have cosigned just now; None where the run
+    has no log, or that no witness that can be asked.
+    """
+    if run.log is None or not run.log.witnesses:
+        return None
+    try:
+        key = _public(run.log)
+        cosigned = [_ask(run.log, key, witness) for witness in run.log.witnesses]
+        checkpoint = read_bounded(run.log.folder / CHECKPOINT, MAX_NOTE, CHECKPOINT)
+    except AicertError as error:
+        raise ToolError(
+            f"run {run.name} has not begun: {error.message}",
+            hint=f"try again, or take log = true out of [runs.{run.name}]",
+        ) from None
+    first = min(cosigned, key=lambda one: one.time)
+    progress.say(f"{run.name}: begins after {_time(first)}, by {_names(cosigned)}")
+    return checkpoint
+
+
+def add_proof(run: Run, certificate: Path, placed: Path) -> None:
+    """Log the certificate of a run that has finished, and put the proof into it; what fails is only
+    said. One that ended with an error is not logged: a log is for ever.
+    """
+    if run.log is None:
+        return
+    log = run.log
+    try:
+        parsed = certificates.parse(read_bounded(certificate, MAX_BYTES, "certificate"))
+        if not _has_finished(parsed):
+            progress.say(f"{run.name}: not logged, since it ended with an error")
+            return
+        entry = entry_of(parsed)
+        key = _public(log)
+        writer.append(log.folder, log.key, [entry])
+        cosigned, missing = _ask_all(log, key)
+        index, proof = check.prove(log.folder, key, entry)
+        stamped = with_stamp(parsed, proofs.encode(proof))
+        write_atomically(certificate, certificates.emit(stamped))
+    except AicertError as error:
+        message = f"run {run.name} is not in the log: {error.message}"
+        show_error(ToolError(message, hint=_by_hand(log, placed)), word="warning")
+        return
+    by = f", cosigned by {_names(cosigned)}" if cosigned else ""
+    progress.say(f"{run.name}: logged, entry {index} of {key.name}{by}")
+    for witness, reason in missing:
+        message = f"run {run.name} lacks a cosignature: {reason}"
+        show_error(ToolError(message, hint=_ask_by_hand(log, witness, placed)), word="warning")
+
+
+def _ask_all(log: Log, key: VerifierKey) -> tuple[list[_Cosigned], list[tuple[Witness, str]]]:
+    """Who cosigned, and who did not and why."""
+    cosigned, missing = [], []
+    for witness in log.witnesses:
+        try:
+            cosigned.append(_ask(log, key, witness))
+        except AicertError as error:
+            missing.append((witness, error.message))
+    return cosigned, missing
+
+
+def _ask(log: Log, key: VerifierKey, witness: Witness) -> _Cosigned:
+    by = witness_key(witness.key, "log.witnesses.key")
+    asked = asking.ask(log.folder, key, by, poster(witness.url))
+    return _Cosigned(by.name, asked.time)
+
+
+def _public(log: Log) -> VerifierKey:
+    """The key by its own file: what lies in the folder may be anybody's."""
+    return keys.read(log.key, ED25519).public
+
+
+def _has_finished(certificate: Certificate) -> bool:
+    statement = statements.parse(certificate.envelope.payload)
+    return run_report.parse(statement.report).exit_code == "0"
+
+
+def _by_hand(log: Log, placed: Path) -> str:
+    append = ["aicert", "log", "append", str(log.folder), str(placed), "--key", str(log.key)]
+    return f"{shlex.join(append)} && {_prove_by_hand(log, placed)}"
+
+
+def _ask_by_hand(log: Log, witness: Witness, placed: Path) -> str:
+    words = ["aicert", "log", "ask", str(log.folder), witness.url, "--witness-key", witness.key]
+    return f"{shlex.join(words)} && {_prove_by_hand(log, placed)}"
+
+
+def _prove_by_hand(log: Log, placed: Path) -> str:
+    return shlex.join(["aicert", "log", "prove", str(log.folder), str(placed), "--into"])
+
+
+def _time(one: _Cosigned) -> str:
+    return stamp(datetime.fromtimestamp(one.time, UTC))
+
+
+def _names(cosigned: list[_Cosigned]) -> str:
+    return ", ".join(one.name for one in cosigned)

@@ -1,0 +1,196 @@
+"""A run that is logged: the nonce that its witnesses' time is in, the proof, and nobody there."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aicert.appraisal.checks.quote import answers
+from aicert.appraisal.evidence.accepted import NoteSigner
+from aicert.cli.main import main
+from aicert.errors import ToolError
+from aicert.formats import certificate as certificates
+from aicert.tlog.checkpoints import open_checkpoint
+from aicert.tlog.notes import VerifierKey
+from rules.project import config
+from rules.project.config import Run
+from rules.runs import logs, time_stamps
+from tests.adversarial.forger import Scene
+from tests.unit.aicert.log.logs import ORIGIN, Bench
+from tests.unit.servers import Site, nobody, site
+from tests.witness_server import WitnessServer
+
+TOML = """
+[runs.tiny]
+config = "path:tiny.yml"
+machine = "local"
+outputs = ["model"]
+inputs = {}
+log = true
+[machines.local]
+driver = "local"
+[log]
+folder = "log"
+"""
+LOCKFILE = b"the lockfile's bytes"
+CHALLENGE = bytes(range(50, 82))
+PLACED = Path("certificates/tiny/certificate.json")
+# Between the time of the scene's run and that of its appraisal.
+BEFORE, AFTER = 1_793_437_200, 1_793_520_000
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    bench = Bench(tmp_path)
+    bench.grow(3)
+    return bench
+
+
+@pytest.fixture
+def server(bench: Bench) -> WitnessServer:
+    return WitnessServer({ORIGIN: str(bench.key)}, now=BEFORE)
+
+
+@pytest.fixture
+def running(server: WitnessServer) -> Iterator[Site]:
+    with site(server.answer) as answering:
+        yield answering
+
+
+def run(root: Path, *witnesses: tuple[str, str]) -> Run:
+    tables = [f'[[log.witnesses]]\nurl = "{url}"\nkey = "{key}"\n' for url, key in witnesses]
+    return config.parse(root, (TOML + "".join(tables)).encode()).run("tiny")
+
+
+def written(path: Path, nonce: bytes) -> None:
+    """A certificate that answers a nonce, as a machine leaves it."""
+    path.write_bytes(Scene("local", 2).put("nonce", nonce).get("file"))
+
+
+def appraised(path: Path, bench: Bench, server: WitnessServer, nonce: bytes) -> list[str]:
+    """The verdicts on nonce, log and times under a policy that names the log and its witness."""
+    scene = Scene("local", 2).put("nonce", nonce).put("file", path.read_bytes())
+    log = NoteSigner(name="models", key=bench.key)
+    witness = NoteSigner(name="first", key=VerifierKey.parse(server.key))
+    scene.edit("policy", lambda p: replace(p, logs=(log,), witnesses=(witness,)))
+    result = scene.appraise()
+    checks = ("quote.nonce", "time.not-before", "log.included", "log.witnessed", "subject.files")
+    return [result.check(check).verdict for check in checks]
+
+
+@pytest.mark.parametrize("challenge", [None, CHALLENGE])
+def test_a_run_begins_after_one_checkpoint_and_is_proved_by_another(
+    challenge: bytes | None,
+    tmp_path: Path,
+    bench: Bench,
+    server: WitnessServer,
+    running: Site,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiny, path = run(tmp_path, (running.url, server.key)), tmp_path / "certificate.json"
+    answer = time_stamps.before(tiny, LOCKFILE, challenge)
+    assert answer is not None
+    written(path, answer.nonce)
+    bare = certificates.parse(path.read_bytes())
+    server.now = AFTER
+    time_stamps.add_answer(path, answer)
+    logs.add_proof(tiny, path, PLACED)
+    assert appraised(path, bench, server, answer.nonce) == ["ok"] * 5
+    stamped = certificates.parse(path.read_bytes())
+    assert certificates.core_digest(stamped) == certificates.core_digest(bare)
+    assert answers(stamped, CHALLENGE) == (challenge is not None)
+    shown = capsys.readouterr().err
+    assert f"tiny: begins after 2026-10-31T09:00:00Z, by {server.name}" in shown
+    assert f"tiny: logged, entry 3 of {ORIGIN}, cosigned by {server.name}" in shown
+
+
+def test_a_run_that_does_not_say_so_is_not_logged(tmp_path: Path, bench: Bench) -> None:
+    tiny, path = replace(run(tmp_path), log=None), tmp_path / "certificate.json"
+    written(path, CHALLENGE)
+    before = path.read_bytes()
+    assert logs.before(tiny) is None
+    logs.add_proof(tiny, path, PLACED)
+    assert path.read_bytes() == before
+    assert open_checkpoint(bench.part("checkpoint").read_bytes(), bench.key).size == 3
+
+
+def test_a_log_without_witnesses_gives_a_proof_and_no_time(
+    tmp_path: Path, bench: Bench, server: WitnessServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny, path = run(tmp_path), tmp_path / "certificate.json"
+    assert time_stamps.before(tiny, LOCKFILE, CHALLENGE) is None
+    written(path, CHALLENGE)
+    logs.add_proof(tiny, path, PLACED)
+    assert appraised(path, bench, server, CHALLENGE)[2:4] == ["ok", "not-checked"]
+    assert f"tiny: logged, entry 3 of {ORIGIN}\n" in capsys.readouterr().err
+
+
+def test_a_run_that_ended_with_an_error_is_not_logged(
+    tmp_path: Path, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "certificate.json"
+    scene = Scene("local", 2).edit("report", lambda report: replace(report, exit_code="1"))
+    path.write_bytes(scene.get("file"))
+    logs.add_proof(run(tmp_path), path, PLACED)
+    assert "not logged, since it ended with an error" in capsys.readouterr().err
+    assert open_checkpoint(bench.part("checkpoint").read_bytes(), bench.key).size == 3
+
+
+def test_no_run_begins_without_the_witnesses_that_are_asked_for(
+    tmp_path: Path, bench: Bench, server: WitnessServer
+) -> None:
+    with (
+        nobody() as url,
+        pytest.raises(ToolError, match="run tiny has not begun: cannot reach") as caught,
+    ):
+        time_stamps.before(run(tmp_path, (url, server.key)), LOCKFILE, None)
+    assert caught.value.hint == "try again, or take log = true out of [runs.tiny]"
+    bench.key_file.unlink()
+    with pytest.raises(ToolError, match="run tiny has not begun: cannot read"):
+        time_stamps.before(run(tmp_path, (url, server.key)), LOCKFILE, None)
+
+
+def typed(shown: str) -> list[list[str]]:
+    """The commands of a hint."""
+    (hint,) = [line for line in shown.splitlines() if line.startswith("hint: ")]
+    return [one.split()[1:] for one in hint.removeprefix("hint: ").split(" && ")]
+
+
+def test_a_run_that_finished_is_kept_without_the_log_and_can_be_logged_later(
+    tmp_path: Path, bench: Bench, server: WitnessServer, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = tmp_path / PLACED
+    path.parent.mkdir(parents=True)
+    written(path, CHALLENGE)
+    before = path.read_bytes()
+    away = bench.folder.rename(tmp_path / "away")
+    logs.add_proof(run(tmp_path), path, PLACED)
+    assert path.read_bytes() == before
+    shown = capsys.readouterr().err
+    assert "warning: run tiny is not in the log: cannot open" in shown
+    away.rename(bench.folder)
+    monkeypatch.chdir(tmp_path)
+    for words in typed(shown):
+        assert main(words) == 0
+    assert appraised(path, bench, server, CHALLENGE)[2] == "ok"
+
+
+def test_a_witness_that_is_away_can_be_asked_later(
+    tmp_path: Path, bench: Bench, server: WitnessServer, running: Site,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = tmp_path / PLACED
+    path.parent.mkdir(parents=True)
+    written(path, CHALLENGE)
+    server.logs = {}
+    logs.add_proof(run(tmp_path, (running.url, server.key)), path, PLACED)
+    shown = capsys.readouterr().err
+    assert f"tiny: logged, entry 3 of {ORIGIN}\n" in shown
+    assert f"warning: run tiny lacks a cosignature: {server.name} does not know a log" in shown
+    server.logs, server.now = {ORIGIN: str(bench.key)}, AFTER
+    monkeypatch.chdir(tmp_path)
+    for words in typed(shown):
+        assert main(words) == 0
+    assert appraised(path, bench, server, CHALLENGE)[2:4] == ["ok", "ok"]
