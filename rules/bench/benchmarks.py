@@ -24,6 +24,7 @@ from aicert.files.tree import read_tree
 from rules.bench import audits as bench_audits
 from rules.bench import dvc, machine, reads, records, sources
 from rules.bench import logs as bench_logs
+from rules.bench import serving as bench_serving
 from rules.bench import signing as bench_signing
 from rules.bench import training as bench_training
 from rules.host.progress import say
@@ -371,6 +372,36 @@ def logs() -> list[Row]:
     ]
 
 
+def serving() -> list[Row]:
+    """A machine that serves, beside its engine alone, and how busy this computer is meanwhile."""
+    measured = bench_serving.measure()
+    # What it costs where a processor is free; of the seconds above, others have their part.
+    share = 100 * measured["cpu"] / (1000 * bench_serving.TOKEN_S)
+    gigabytes = measured["load"]
+    return [
+        Row(what="tokens/s of an engine of 10 ms a token", measured=f"{measured['bare']:.2f}"),
+        Row(
+            what="the same through gateway, count and TLS, to a client",
+            measured=f"{measured['served']:.2f}",
+        ),
+        limit("CPU of gateway, count and TLS, of such a token's time", share, 1, "%"),
+        limit("CPU for a streamed token", measured["cpu"], 0.05, "ms"),
+        limit("connecting, attesting, judging", measured["judged"], 50, "ms"),
+        Row(
+            what="decrypting and hashing weights, per second of CPU",
+            measured=f"{gigabytes:.2f} GB",
+            target="≥ 1.2 GB",
+            met=gigabytes >= 1.2,
+        ),
+        limit("raising the meter (software TPM)", measured["tick"], 2, "ms"),
+        limit("a receipt (software TPM)", measured["receipt"], 10, "ms"),
+        limit("opening the lease (software TPM)", measured["open"], 150, "ms"),
+        limit("from the order that revokes to the last byte", measured["revoked"], 1000, "ms"),
+        limit("and to the end of the boot, signed", measured["ended"], 1000, "ms"),
+        Row(what="load of this machine, by its kernel", measured=bench_serving.load_average()),
+    ]
+
+
 def signing() -> list[Row]:
     """Signing and verifying models, beside the reference implementation."""
     rows: list[Row] = []
@@ -481,6 +512,7 @@ BENCHMARKS = {
     ),
     "audits": Benchmark(what="audits of a million rows", run=audits, slow=True),
     "logs": Benchmark(what="transparency logs: searching, checking, proving", run=logs),
+    "serving": Benchmark(what="serving a leased model beside its engine", run=serving, slow=True),
     "hostile": Benchmark(what="the worst inputs that parsers let in", run=hostile, slow=True),
     "machine": Benchmark(
         what="the measured machine beside a stock Debian 13 (a quarter of an hour)",

@@ -7,6 +7,7 @@ import json
 import queue
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,7 @@ from tests.adversarial.forger import Scene
 from tests.e2e import guarded
 from tests.e2e.guarded import ROOT
 from tests.e2e.lease_tpm import borrowers_tpm
-from tests.e2e.serving_client import CHAT, Client
+from tests.e2e.serving_client import CHAT, MESSAGES, Client
 from tests.e2e.test_connect import client as openai_client
 from tests.e2e.test_lease_story import NONCE, issue, pack
 from tests.e2e.test_serving_machine import appraised
@@ -214,6 +215,83 @@ def test_what_the_engine_would_do_for_anybody_is_not_reached(machine: Process) -
         assert client.ask(CHAT, {"messages": [], "logprobs": True}).status == 400
     assert counted(machine) == before
     assert b"load_model" not in (machine.memory / "log").read_bytes()
+
+
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\n"
+HELLO = b'{"messages":[{"role":"user","content":"hello"}],"max_tokens":2}'
+# What two readers read differently: each is the last on its connection, and hides another request.
+SMUGGLED = [
+    b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % len(HELLO),
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"Transfer-Encoding : chunked\r\nContent-Length: 4\r\n\r\n",
+    b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n" % len(HELLO),
+    b"Content-Length: +%d\r\n\r\n" % len(HELLO),
+    b"Content-Length: 0x10\r\n\r\n",
+    b"Content-Length: -1\r\n\r\n",
+    b"Content-Length: 99999999999999999999\r\n\r\n",
+    b"Content-Length: %d\n\n" % len(HELLO),
+    b"X: a\r\n b\r\nContent-Length: %d\r\n\r\n" % len(HELLO),
+    b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(HELLO),
+    b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(HELLO),
+    b"Host: other\r\nContent-Length: %d\r\n\r\n" % len(HELLO),
+]
+NUMBERS: tuple[Any, ...] = (10**9, -1, 0, 2**63, 1.5, 1e308, True, "2", [])
+HOSTILE: list[dict[str, Any]] = [
+    *({"max_tokens": value} for value in NUMBERS),
+    *({"n": value} for value in (128, 0, -1, 10**9, "1")),
+    *({"best_of": value} for value in (128, -1)),
+    *({"temperature": value} for value in (-1, 3, 1e308, "0")),
+    *({"seed": value} for value in (-1, 2**64)),
+    *({"stop": value} for value in (["x"] * 17, [""], 7)),
+    *({name: True} for name in ("logprobs", "echo", "tools", "generation_config", "adapter")),
+    {"logit_bias": {"1": 100}}, {"top_logprobs": 20}, {"lora": "x"}, {"model": "/etc/passwd"},
+    {"messages": []}, {"messages": [{"role": "tool", "content": "x"}]},
+    {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "file:///"}]}]},
+    {"messages": [{"role": "user", "content": "x"}] * 1025},
+]  # fmt: skip
+
+
+def test_gateway_request_of_any_abuse_costs_and_harms_nothing(machine: Process) -> None:
+    """gateway.request, with the engine itself behind it: whatever comes, nothing was served."""
+    before = counted(machine)
+    for head in SMUGGLED:
+        with Client(machine.port) as client:
+            answer = client.send(POST + head + HELLO + POST + b"Content-Length: 0\r\n\r\n")
+            assert answer.status in (400, 411, 413, 415), head
+            answer.read()
+            # What it hid is not answered.
+            assert client.is_closed()
+    for more in HOSTILE:
+        with Client(machine.port) as client:
+            asked = {"messages": MESSAGES, "max_tokens": 1, **more}
+            assert client.ask(CHAT, asked).status in (400, 404), more
+    deep = b"[" * 100_000 + b"]" * 100_000
+    for body in (deep, b"{" * 50_000, b'{"max_tokens":NaN}', b'{"a":1,"a":2}', b"\xff", b"null"):
+        with Client(machine.port) as client:
+            assert (
+                client.send(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body).status == 400
+            )
+    assert counted(machine) == before
+    with Client(machine.port) as client:
+        assert client.chat(max_tokens=1).status == 200
+
+
+def test_a_thousand_connections_leave_room_for_who_waits(machine: Process) -> None:
+    """Half-open ones, and a client who sends a byte now and then: all end by the gateway's clock,
+    and whoever is served meanwhile notices nothing.
+    """
+    with Client(machine.port) as client, ExitStack() as stack:
+        assert client.chat(max_tokens=1).document
+        flood = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", machine.port)))
+            for _ in range(1000)
+        ]
+        assert client.chat(max_tokens=1).document
+        # Each is turned away at once, or when its time for a handshake is over.
+        assert [one.recv(1) for one in flood] == [b""] * 1000
+        assert client.chat(max_tokens=1).document
+    with Client(machine.port) as client:
+        assert client.chat(max_tokens=1).document
 
 
 def counted(machine: Process) -> receipts.Usage:
