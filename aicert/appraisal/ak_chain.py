@@ -1,14 +1,13 @@
 """From an attestation key's certificate to a root that the policy pins, at a stated time.
 
-RFC 5280 clause 6 for the short, ordered chains that TPM platforms have, and the TCG EK and AK
-certificate profiles for what an attestation key's certificate is. `verify_chain` answers which key
-is certified and *which root of the policy* says so; tier and further checks follow from that root,
-never from a field of the evidence.
+Follows RFC 5280 clause 6, for the short, ordered chains of TPM platforms, and the TCG EK and AK
+certificate profiles. `verify_chain` answers which key is certified and *which root of the policy*
+says so; tier and further checks follow from that root, never from a field of the evidence.
 
 Promises: leaf first, each certificate issued by the next, nothing reordered, repeated or left over.
-A chain that stops early is completed from intermediates that the policy pins; where one is missing
-there is no verdict, since nothing was checked that failed.
-What a sound certificate is, and what is left out of X.509, says `crypto/x509.py`.
+A chain that stops early is completed from intermediates that the policy pins; if one is missing
+there is no verdict, since no check failed. `crypto/x509.py` says what a sound certificate is, and
+what is left out of X.509.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
     from cryptography.x509 import Certificate
 
-# Leaf, two intermediates, and a root that is sent along: the longest that platforms have.
+# Leaf, two intermediates, and a root that is sent along: the longest chain of any platform.
 MAX_CHAIN = 4
-# Between leaf and root, those of the policy included.
+# Between leaf and root, including those of the policy.
 MAX_INTERMEDIATES = 4
 
 # TCG EK Credential Profile, 3.5.15: tcg-kp-AIKCertificate.
@@ -107,7 +106,7 @@ def _completed(
             whole = _to_root(path[:-1], root, at)
             if whole is None and path[-2].issuer != path[-1].subject:
                 raise _no_root(path[:-1], [root])
-            # Where the root did not sign what names it: which check says so is the caller's.
+            # Even if the root did not sign what names it: the caller decides which check says so.
             return root, whole or path
     for root in roots:
         whole = _to_root(path, root, at)
@@ -117,9 +116,9 @@ def _completed(
 
 
 def _to_root(path: "Sequence[Certificate]", root: Root, at: datetime) -> "list[Certificate] | None":
-    """The path, with pinned intermediates of the root and the root itself; None if none lead there.
+    """The path, with pinned intermediates of the root and the root itself; None if there is none.
 
-    Of intermediates that issued the same certificate (a renewed one) any valid one comes first.
+    If several intermediates issued the same certificate (one was renewed), a valid one comes first.
     """
     anchor = load(root.der, f"root {root.name}")
     pinned = [load(der, f"intermediate of {root.name}") for der in root.intermediates]
@@ -151,7 +150,7 @@ def _signed_by(child: "Certificate", issuer: "Certificate") -> bool:
 
 
 def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> EvidenceError:
-    """Why no root fits. What the chain says of itself explains here, and decides nothing else."""
+    """Why no root fits. Here the chain's own claims only explain; they decide nothing."""
     from aicert.crypto.simulated import simulated_driver
 
     names = ", ".join(f"{root.name} ({root.tier})" for root in roots)
@@ -165,7 +164,7 @@ def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> EvidenceEr
     issuer = last.issuer
     named = [one for one in known if one.subject == issuer]
     fits = partial(_holds, check_key_identifier, last)
-    # An intermediate may have another key than the one of its name that is pinned: Google's do.
+    # An intermediate's key may differ from that of the pinned one with its name: Google's do.
     wrong = any(one.issuer == one.subject or fits(one) for one in named)
     if not roots or issuer == last.subject or wrong:
         return EvidenceError(f"the AK certificate chains to no root of this policy: {names}")
@@ -174,7 +173,7 @@ def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> EvidenceEr
         f"roots of this policy: {names}\n"
         "if one of them certifies that issuer, a policy file names the issuer's certificate:\n"
         f'[[intermediate]]\nroot = "{roots[0].name}"\ncertificate = "issuer.pem"',
-        hint="write a policy file with these lines that extends yours, and: --policy FILE",
+        hint="add these lines to a policy file that extends yours, then --policy FILE",
     )
 
 
@@ -201,15 +200,14 @@ def _check_leaf(leaf: "Certificate", root: Root) -> None:
     if usage is not None and (usage.key_cert_sign or usage.crl_sign):
         raise EvidenceError("the AK certificate may sign certificates (key usage)")
     if usage is None and root.eku != EKU_AK:
-        # A purpose that endorsement keys have too: only the usage tells one from the other.
+        # Endorsement keys have this purpose too: only the key usage tells them apart.
         raise EvidenceError("the AK certificate does not say what its key is for (key usage)")
     purposes = extended_key_usage(leaf)
     if root.needs_eku if purposes is None else root.eku not in purposes:
         raise EvidenceError(f"the AK certificate lacks key purpose {root.eku} (attestation key)")
     if root.subjects and not common_name(leaf).endswith(root.subjects):
         raise EvidenceError(
-            f"root {root.name} certifies attestation keys of other subjects than "
-            f"{common_name(leaf)[:80]!a}"
+            f"root {root.name} does not certify attestation keys of {common_name(leaf)[:80]!a}"
         )
     driver = simulated_driver(leaf)
     if driver != root.simulated:

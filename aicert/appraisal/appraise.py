@@ -1,7 +1,7 @@
-"""Appraise a certificate under a policy: what decides PASSED (docs/spec/policy.md).
+"""Appraise a certificate under a policy: this decides PASSED (docs/spec/policy.md).
 
-Pure: the certificate is parsed, the model is what a reader measures, time is an argument. Which
-checks apply follows from the policy and from its root that the attestation key chained to, never
+Pure: the certificate is already parsed, a reader measures the model, time is an argument. Which
+checks apply follows from the policy and from the root to which the attestation key chains, never
 from a field of the certificate. Every check of `result.CHECKS` is decided exactly once.
 """
 
@@ -45,7 +45,7 @@ from aicert.tlog.proofs import TLOG_PROOF
 if TYPE_CHECKING:
     from aicert.appraisal.evidence.audited import Audit
 
-# Of inputs and outputs; every certificate's are compared.
+# For inputs and outputs; they are compared for every certificate.
 RUN_PCRS = (OUTPUT_PCR, INPUT_PCR)
 
 
@@ -62,12 +62,13 @@ def appraise(
 ) -> AttestationResult:
     """Decide every check.
 
-    `model`: what its reader found in the model directory, by path, or the reader itself, called
-    only for a verified run; None if there is no model. `at`: the time at which X.509 validity is
-    judged, with a time zone. `lockfile`: the lockfile that the caller expects, its bytes or their
-    digest. `nonce`: the caller's own challenge, 32 bytes. `ancestors`: certificates among which the
-    runs whose outputs this run took are looked for, and theirs; None if the caller does not ask.
-    `audits`: certificates of audits with their results, for a policy that demands some.
+    `model`: what its reader found in the model directory, by path, or the reader itself, which is
+    called only for a verified run; None if there is no model. `at`: the time at which X.509
+    validity is judged, with a time zone. `lockfile`: the lockfile that the caller expects, its
+    bytes or their digest. `nonce`: the caller's own challenge, 32 bytes. `ancestors`: certificates
+    among which to look for the runs whose outputs this run took, and for their ancestors; None if
+    the caller does not ask. `audits`: certificates of audits with their results, for a policy that
+    demands some.
     """
     if at.tzinfo is None:
         raise ConfigError("the time of appraisal needs a time zone")
@@ -94,7 +95,7 @@ def appraise(
 
 
 def for_audits(policy: Policy) -> Policy:
-    """By what audits are judged: what a policy asks of models is not asked of them."""
+    """The policy for audits, without what it demands only of models."""
     return replace(policy, claims=(), audits=())
 
 

@@ -1,8 +1,8 @@
 """The record of one appraisal: each check decided once, and only from what was verified before.
 
-`step` hands a check the verified values that it needs; where one of them is missing the check is
-`not-checked` and names the first cause. A check says no by raising an AicertError; what it cannot
-judge (UndecidedError: neither yes nor no) is no failed check.
+`step` gives a check the verified values that it needs; if one is missing, the check is
+`not-checked` and names the first cause. A check fails by raising an AicertError; if it cannot judge
+(UndecidedError: neither yes nor no), it has not failed.
 """
 
 from collections.abc import Callable
@@ -34,8 +34,8 @@ class Checklist:
     ) -> T | None:
         """Decide `check` by `work(given)`, which returns a detail and what it verified.
 
-        Not called where one of `needs`, each decided before, is not ok. Returns None unless the
-        check is ok.
+        `work` is not called if one of `needs`, all decided before, is not ok. Returns None unless
+        the check is ok.
         """
         if any(need not in self._results for need in needs):
             raise ValueError(f"check {check} is decided before one of {needs}")
@@ -70,7 +70,7 @@ class Checklist:
         return check in self._results and self._results[check].verdict == "ok"
 
     def results(self) -> tuple[CheckResult, ...]:
-        """All results, in the order of CHECKS; KeyError where a check was forgotten."""
+        """All results, in the order of CHECKS; KeyError if a check was forgotten."""
         return tuple(self._results[check] for check in CHECKS)
 
 

@@ -1,9 +1,9 @@
 """Appraisal policies: what one verifier accepts (docs/spec/policy.md).
 
 A policy is the verifier's own and never comes with the evidence. Nothing in it skips a check: it
-says which roots, processors, images, firmware and report values are accepted. Those that come with
-the program are in `trust/built_in.py`, policy files are read by `trust/policy_file.py`: this room
-knows no platform's values.
+says which roots, processors, images, firmware and report values are accepted. Built-in policies are
+in `trust/built_in.py`, and `trust/policy_file.py` reads policy files: this room knows no platform's
+values.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aicert.formats.image_lock import ImageLock
 
 FIRMWARE_PCRS = (0, 1, 2, 3, 7)
-# A verifier's clock and another may differ; more than that and one of them is wrong.
+# Two clocks may differ by this much; if they differ more, one of them is wrong.
 CLOCK_SKEW = timedelta(hours=24)
 
 
@@ -32,8 +32,8 @@ CLOCK_SKEW = timedelta(hours=24)
 class Firmware:
     """The values, among PCRs 0, 1, 2, 3 and 7, that one accepted platform firmware gives.
 
-    Sets of one `family` may be mixed: each register has its value in one of them. A set without a
-    family stands alone.
+    Sets of one `family` may be mixed: each register must match one of them. A set without a family
+    stands alone.
     """
 
     name: str
@@ -57,8 +57,8 @@ class Policy:
     some are revoked; `images` are the locks that the verifier holds itself, by digest;
     `max_age_days` None sets no maximum; `allow` are words for code of inputs that may have run in
     the trainer (`lockfile.CODE_WORDS`). `chips` and `id_key_signers`, or for TDX `td_roots` and
-    `tds`, are asked for where a root's tier is `confidential`, and `gpus` too where it is
-    `confidential-gpu`. `quorum`: how many of `witnesses` have to cosign, 0 for all of them.
+    `tds`, are used if a root's tier is `confidential`, and `gpus` too if it is `confidential-gpu`.
+    `quorum`: how many of `witnesses` must cosign, 0 for all of them.
     """
 
     name: str
@@ -94,10 +94,10 @@ class Policy:
             _check_root(root, self.name)
         roots = [(one.root, one.name) for one in self.time_authorities]
         _check_once(self.name, "[[time-authority]]", "root", roots)
-        # Whoever counts twice would be a quorum; and no log is its own witness.
+        # A witness that counted twice could be a quorum alone; and a log cannot be its own witness.
         notes = [(one.key.public, one.name) for one in (*self.logs, *self.witnesses)]
         _check_once(self.name, "[[log]] or [[witness]]", "key", notes)
-        # Of two minimums for one thing, the one that is looked at first would hold.
+        # With two minimums for one thing, the first one would apply.
         _check_once(self.name, "[[chip]]", "issuer", [(one.issuer, one.name) for one in self.chips])
         _check_once(self.name, "[[tdx]]", "root", [(one.root, one.name) for one in self.td_roots])
         _check_once(self.name, "[[gpu]]", "root", [(one.root, one.name) for one in self.gpus])

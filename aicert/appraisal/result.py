@@ -1,4 +1,4 @@
-"""What an appraisal says: one verdict per check, and the verdict over all.
+"""The result of an appraisal: one verdict per check, and the overall verdict.
 
 The check ids are stable: policies, tests and other programs name them. An `AttestationResult` has
 no truth value on purpose: the caller must say which of the three verdicts it acts on.
@@ -40,14 +40,14 @@ ASKED_CHECKS = (
     "time.token", "log.included", "log.witnessed", "time.not-before", "policy.compute",
     "audit.present", "audit.list", "audit.result",
 )  # fmt: skip
-# What a run shows, by its kind: of each run one of them applies.
+# What a run shows, by its kind: exactly one of them applies to each run.
 KIND_CHECKS = ("outputs.trained", "outputs.derived", "outputs.results")
-# What makes models.
+# The kinds of run that make models.
 MODELS = frozenset(("train", "merge"))
 BOOT_CHECKS = tuple(check for check in CHECKS if check.startswith("boot."))
 
-# A caller may leave these two questions open: which lockfile it expects, and where inputs came
-# from. Their detail then says so; every other check that could not be made prevents PASSED.
+# A caller may leave two questions open: which lockfile it expects, and where inputs came from. The
+# detail then says so; any other check that could not be made prevents PASSED.
 OPTIONAL = frozenset(("inputs.lockfile", "lineage.ancestors"))
 
 TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
@@ -68,7 +68,8 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ancestor:
-    """An input that is said to be another run's output. `reason`: why that is not shown, or None.
+    """An input that is claimed to be another run's output. `reason`: why that is not shown, or
+    None.
 
     `result` is the appraisal of that run's certificate, None if none is given.
     """
@@ -121,18 +122,18 @@ class AttestationResult:
 
     @property
     def verdict(self) -> Verdict:
-        """`failed` where any check failed, `none` where one is undecided, else `passed`."""
+        """`failed` if any check failed, `none` if one is undecided, otherwise `passed`."""
         return _verdict(self.checks, OPTIONAL)
 
     @property
     def certificate_consistent(self) -> Literal["yes", "no"]:
-        """`yes` where nothing but the model on disk is left unchecked and no check failed."""
+        """`yes` if no check failed and at most the model on disk was not checked."""
         open_ = OPTIONAL | {"subject.files"}
         return "yes" if _verdict(self.checks, open_) == "passed" else "no"
 
     @property
     def is_shown(self) -> bool:
-        """The same for a descendant, of which it is asked again whether inputs' code is allowed,
+        """The same, for use by a descendant, which is asked itself whether inputs' code is allowed
         and how much was computed.
         """
         open_ = OPTIONAL | {"subject.files", "policy.compute"}
@@ -171,8 +172,8 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
     for check in checks:
         if check.verdict == "not-checked" and check.id not in optional:
             return "none"
-        # No confidential machine, nothing measured at boot or from another run, nothing asked; a
-        # certificate of version 1.
+        # Because the machine is not confidential, nothing was measured at boot, no input is from
+        # another run, the policy does not ask, or the certificate has version 1.
         if check.verdict == "not-applicable" and check.id not in _MAY_NOT_APPLY:
             return "none"
     if not any(check.id in KIND_CHECKS and check.verdict == "ok" for check in checks):
@@ -180,7 +181,7 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
     return "passed"
 
 
-# What a certificate of version 1 does not say.
+# Checks that a certificate of version 1 has no data for.
 VERSION_2_CHECKS = ("runkey.time", "inputs.records")
 _NOT_ASKED = ("policy.claims", "policy.age", "lineage.ancestors", *ASKED_CHECKS)
 _OF_MACHINES = (*CHIP_CHECKS, GPU_CHECK, *BOOT_CHECKS)
@@ -188,17 +189,19 @@ _MAY_NOT_APPLY = frozenset((*_NOT_ASKED, *_OF_MACHINES, *KIND_CHECKS, *VERSION_2
 
 
 def below_vtpm(tier: str) -> bool:
-    """Whether whoever ran the platform owns its TPM, and could have forged the evidence."""
+    """Whether the platform's operator owns its TPM, and could have forged the evidence."""
     return tier_rank(tier) < TIERS.index("vtpm")
 
 
 def is_confidential(tier: str) -> bool:
-    """Whether machines of that tier are protected by their processor, which must then say so."""
+    """Whether machines of that tier are protected by their processor, whose report is then
+    required.
+    """
     return tier_rank(tier) >= TIERS.index("confidential")
 
 
 def has_gpus(tier: str) -> bool:
-    """Whether machines of that tier have GPUs that are protected too, which must then say so."""
+    """Whether machines of that tier also have protected GPUs, whose reports are then required."""
     return tier == TIERS[-1]
 
 

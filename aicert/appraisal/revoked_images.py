@@ -1,9 +1,9 @@
 """Machine images that no policy accepts any more, by their PCR 11, with the reason.
 
-Whatever a policy file says and whenever a run was: a revoked image fails `boot.image`. Its
-certificates stay readable. The list is a part of that check and of no policy, so that it lies here
-and not among what is trusted. PCR 11 has the image's kernel, initrd and command line, and with them
-the roots of its volumes: no edit of a lock gives the same image another value.
+A revoked image fails `boot.image`, whatever a policy file says and whenever the run was. Its
+certificates stay readable. The list belongs to that check and not to any policy, so it is here and
+not in `trust/`. PCR 11 covers the image's kernel, initrd and command line, and so the roots of its
+volumes: editing a lock cannot give the same image another value.
 
 The values are the first 8 bytes of `pcr11` (a chance match would only refuse) in the locks that
 this repository's history holds:
@@ -15,10 +15,10 @@ this repository's history holds:
 from typing import Final
 
 _PLANTED: Final = (
-    "its trainer opened paths that rows of a data set named and ran templates that they named, so "
-    "it passes weights that existed before the run"
+    "its trainer opened paths and ran templates that rows of a data set named, so it passes "
+    "weights that existed before the run"
 )
-# Before the runner read the rows itself: image.lock.toml, then image-gpu.lock.toml.
+# From before the runner read the rows itself: image.lock.toml, then image-gpu.lock.toml.
 _BEFORE_THE_READER_OF_ROWS: Final = """
 01227b1d7e60ec61 0d09387c79e533b0 23958b0fa385ad6e 2dd84c267f29583a 34a73125198002b1
 3cbcec4dc5139114 450f71bd8269af66 48f0437b4830d9fb 4c22a5ee1cdf67e5 52b4950770e79bbb
@@ -28,10 +28,10 @@ f75367a6e79e5998 f9fd518e7d2b6e7f fd1a793b6d393520 12c3d773619ebd40 40da0ae8c01f
 d7d010f35fc575dc
 """
 _UNNAMED: Final = (
-    "its trainer took a chat template from a path, and texts of a tokenizer that no report names, "
-    "so it passes weights trained on text of no input"
+    "its trainer took a chat template from a path, and texts from a tokenizer that no report "
+    "names, so it passes weights trained on text from no input"
 )
-# Before templates were files of the runner's own and every key of a tokenizer had a name.
+# From before the runner wrote templates to its own files and named every key of a tokenizer.
 _BEFORE_ALL_TEXTS_HAD_NAMES: Final = """
 27d5dd589b0e23fc 4d0680f9d54ecbe7 518ea8a2df3c6dbc 51ff56f97050f82c 74b31a7851f3b9b2
 7eab4de0278d25db 9f1aa9eeee2baaf3 a3892067d52cc874 cbb927d9b2ef747f d41128b615b09a5a
@@ -43,7 +43,7 @@ _UNCHECKED: Final = (
     "its trainer opened files of a model's folder that nobody checked, so it passes an adapter "
     "that existed before the run"
 )
-# Before a file in a model's folder had one use.
+# From before every file in a model's folder had a single use.
 _BEFORE_FILES_HAD_ONE_USE: Final = """
 254654ad2c91adbe 60900a4f3009d897 86deb354601f5977 ae358cc781019f10 e00a3560a863aefe
 """

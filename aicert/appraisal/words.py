@@ -1,7 +1,7 @@
 """What a pass rests on (`trusts`) and what it does not say (`omits`), in words.
 
-Nothing here decides: names and numbers that were judged elsewhere go in, sentences come out, and
-only a person reads them. So its lines are not counted as those of the trust core.
+Nothing here decides: it turns names and numbers that were judged elsewhere into sentences that only
+people read. So its lines do not count as part of the trust core.
 """
 
 from collections.abc import Sequence
@@ -15,24 +15,24 @@ def trusts(root: str, tier: str, image: str | None, code: Sequence[str]) -> tupl
     """What a pass rests on.
 
     `root`, `tier`: the policy's root that the attestation key chained to. `image`: what booted,
-    None if nothing was measured at boot. `code`: what code of inputs the trainer may have run.
+    None if nothing was measured at boot. `code`: which code of inputs the trainer may have run.
     """
-    owner = f"whoever ran the machine: root {root} stands for a TPM that its operator owns"
-    cloud = f"root {root} and the cloud behind it, whose TPM says what booted"
+    owner = f"whoever ran the machine: they own the TPM, since it chains to root {root}"
+    cloud = f"the cloud behind root {root}: its TPM says what booted"
     trusted = [owner if below_vtpm(tier) else cloud]
     if is_confidential(tier):
-        trusted.append("the maker of the processor, and the paravisor that holds that TPM")
+        trusted.append("the processor's maker, and the paravisor, which holds that TPM")
     if has_gpus(tier):
-        trusted.append("the maker of the GPUs, and the image, which asked those of its machine")
-    named = "the software of that machine, which nothing measured"
+        trusted.append("the GPUs' maker, and the image, which asked its own machine's GPUs")
+    named = "the software on that machine, which was not measured"
     if image is not None:
-        named = f"image {image}: that its lock leads to these PCR values (rebuild it to see)"
-    return (*trusted, named, *(f"code that no image holds: {text}" for text in code))
+        named = f"image {image}: that its lock yields these PCR values (rebuild it to check)"
+    return (*trusted, named, *(f"code from outside the image: {text}" for text in code))
 
 
 def inherit(what: str, own: tuple[str, ...], before: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """What a pass rests on, with what those of its `what` (lineage, audits) rest on besides: they
-    may have had other platforms and images.
+    """What a pass rests on, and what the results of its `what` (lineage, audits) rest on: they may
+    have had other platforms and images.
     """
     of = f"for its {what}: "
     inherited = dict.fromkeys(of + item.removeprefix(of) for items in before for item in items)
@@ -46,12 +46,12 @@ def omits(names_lockfile: bool, quoted: Sequence[int], is_dated: bool) -> tuple[
     quoted, not compared. `is_dated`: the run says when it ended.
     """
     omitted = [
-        "whether the data and the model are any good, or may be used",
+        "whether the data and the model are good, or may be used",
         (
-            "where inputs really came from: their names are the builder's claim, but their "
-            "bytes are measured"
+            "where the inputs came from: their bytes are measured, but their names are the "
+            "builder's claim"
         ),
-        "whether the trainer tells the truth about itself: losses and counts marked self-reported",
+        "whether the trainer reports the truth: losses and counts marked self-reported",
         "revocation of the platform's certificates: no list was consulted",
     ]
     if not names_lockfile:
@@ -61,16 +61,16 @@ def omits(names_lockfile: bool, quoted: Sequence[int], is_dated: bool) -> tuple[
         omitted.append(f"what PCRs {registers} hold: they are quoted but not compared")
     if is_dated:
         omitted.append(
-            "when it was made, but for time.* and your nonce: other times are the machine's own"
+            "when it was made, beyond time.* and your nonce: other times are the machine's own"
         )
     return tuple(omitted)
 
 
 def unread(timestamps: int, certificates: Sequence[str]) -> tuple[str, ...]:
-    """What was given, and what a reader may wrongly believe that a pass speaks for.
+    """What was given but not used, so that nobody believes that a pass covers it.
 
-    `timestamps`: how many no check reads under this policy. `certificates`: runs of the lineage
-    certificates that this run does not build on.
+    `timestamps`: how many are not read by any check under this policy. `certificates`: runs of the
+    lineage certificates that this run does not build on.
     """
     omitted = []
     if timestamps:

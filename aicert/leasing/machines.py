@@ -67,7 +67,7 @@ def quoted(given: Signed, pcrs: Mapping[int, bytes], ak: CertifiedKey, ids: Ids)
         if tpm.selected_pcrs(quote) != QUOTED_PCRS:
             raise EvidenceError("the quote does not cover PCRs 0 to 15")
         if tpm.pcr_digest(pcrs, QUOTED_PCRS, signature) != quote.pcr_digest:
-            raise EvidenceError("the PCR values given do not match the quote")
+            raise EvidenceError("the PCR values do not match the quote")
         return quote
 
 

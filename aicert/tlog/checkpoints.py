@@ -1,8 +1,8 @@
-"""Checkpoints of logs, and what witnesses sign of them (C2SP tlog-checkpoint, tlog-cosignature).
+"""Checkpoints of logs, and witnesses' cosignatures (C2SP tlog-checkpoint, tlog-cosignature).
 
-Promises: a checkpoint is its log's where the log's key signed it and it names that log as its
-origin; a cosignature is of the whole text, so one of another log's checkpoint is none of this.
-Lines after the third are signed with the rest and not judged. Left out: ML-DSA-44 cosignatures.
+Promises: a checkpoint belongs to a log if the log's key signed it and it names that log as its
+origin; a cosignature covers the whole text, so it is worthless for another log's checkpoint. Lines
+after the third are signed with the rest and not judged. Left out: ML-DSA-44 cosignatures.
 """
 
 from typing import Final
@@ -40,7 +40,7 @@ class Checkpoint:
     def parse(cls, text: bytes) -> "Checkpoint":
         """Read a note's text; nothing is verified. Raises EvidenceError."""
         lines = text.decode().split("\n")
-        # What follows the last line feed is no line; a note's text ends in one.
+        # Nothing follows the last line feed; a note's text ends in one.
         if len(lines) < 4 or not all(lines[:-1]):
             raise EvidenceError("a checkpoint is not three lines: origin, size and root")
         origin, size, root = lines[:3]
@@ -55,14 +55,14 @@ class Checkpoint:
 def open_checkpoint(data: bytes, key: VerifierKey) -> Checkpoint:
     """The checkpoint that the log with `key` signed.
 
-    UndecidedError where it signed nothing here; EvidenceError where the signature is not its own,
-    or what it signed is no checkpoint of that log.
+    UndecidedError if it signed nothing here; EvidenceError if the signature is not its own, or the
+    signed text is not a checkpoint of that log.
     """
     return checkpoint_of(Note.parse(data), key)
 
 
 def checkpoint_of(note: Note, key: VerifierKey) -> Checkpoint:
-    """As `open_checkpoint`, of a note that was read before."""
+    """Like `open_checkpoint`, for a note that was already read."""
     if key.algorithm != ED25519:
         raise EvidenceError(f"the key of {key.name} is a witness's, not a log's")
     note.verify(key)
@@ -77,20 +77,20 @@ def checkpoint_of(note: Note, key: VerifierKey) -> Checkpoint:
 
 def cosigned_text(text: bytes, time: int) -> bytes:
     """What a witness signs (cosignature/v1): that at `time`, in seconds since 1970, the checkpoint
-    with this text was the log's largest that it saw.
+    with this text was the largest that it had seen from the log.
     """
     return f"cosignature/v1\ntime {time}\n".encode() + text
 
 
 def cosignature(time: int, signature: bytes) -> bytes:
-    """What stands in a witness's line: the time, and its signature over `cosigned_text`."""
+    """The content of a witness's line: the time, and its signature over `cosigned_text`."""
     return time.to_bytes(TIME_BYTES) + signature
 
 
 def cosigned_at(note: Note, key: VerifierKey) -> tuple[int, ...]:
     """When the witness with `key` cosigned a checkpoint, each time; the earliest comes first.
 
-    UndecidedError where it did not; EvidenceError where a signature in its name is not its own.
+    UndecidedError if it did not; EvidenceError if a signature in its name is not its own.
     """
     if key.algorithm != COSIGNATURE:
         raise EvidenceError(f"the key of {key.name} is not a witness's")

@@ -8,13 +8,13 @@ from typing import Final
 from aicert.errors import EvidenceError
 from aicert.formats.fields import MAX_INT
 
-# Indices and sizes: a log of more leaves is nobody's.
+# Indices and sizes: nobody has a log with more leaves.
 MAX_SIZE: Final = MAX_INT
 _DECIMAL = re.compile("0|[1-9][0-9]{0,18}")
 
 
 def unbase64(text: str, what: str) -> bytes:
-    """The bytes of standard base64 (RFC 4648, 4), padded, in the one encoding that they have."""
+    """The bytes of standard base64 (RFC 4648, 4), padded; only their one encoding is accepted."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

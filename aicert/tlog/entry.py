@@ -1,11 +1,11 @@
 """What a transparency log holds of a certificate: its digest, and what people search for.
 
-An entry is a function of the certificate, so that nobody can log one and say less of it than it
-says: a verifier computes the entry again, and only that very leaf counts (docs/spec/log.md). Time
-stamps have no part in it, as they have none in the core digest: they are added afterwards.
+An entry is a function of the certificate, so nobody can log a certificate and leave something out:
+a verifier computes the entry again, and only that leaf counts (docs/spec/log.md). Like the core
+digest, it leaves out time stamps, which are added afterwards. Nothing here is believed.
 
-Nothing here is believed. `entry_of` reads a certificate that may be forged; `parse` reads what
-anybody had logged, and what an entry says is a claim until a certificate of that entry verifies.
+`entry_of` reads a certificate that may be forged; `parse` reads what anybody may have logged, and
+an entry is only a claim until its certificate is verified.
 """
 
 from typing import Final
@@ -25,9 +25,9 @@ KIND: Final = "aicert-log-entry"
 VERSION: Final = 1
 # C2SP tlog-tiles: an entry's length is an unsigned number of two bytes.
 MAX_BYTES: Final = (1 << 16) - 1
-# Of a digest: its kind, a colon, 64 digits.
+# The length of a digest: its kind, a colon, 64 digits.
 _MAX_DIGEST: Final = 80
-# The value of a run report that names the input which the run began from (formats.run_report).
+# The run report's value that names the input which the run began from (formats.run_report).
 _BASE: Final = "baseInput"
 
 
@@ -59,10 +59,10 @@ class Entry:
 
 
 def entry_of(certificate: Certificate) -> bytes:
-    """The entry of a certificate, as it is logged; EvidenceError or LockError where it has none.
+    """The entry of a certificate, as it is logged; EvidenceError or LockError if it has none.
 
-    Names of sources are left out of one that they would make too large. One that is too large even
-    so cannot be logged: whatever else were left out could not be found.
+    Sources' names are left out if they would make it too large. An entry that is still too large
+    cannot be logged, since anything else that was left out could not be searched for.
     """
     statement = statements.parse(certificate.envelope.payload)
     lockfile = lockfiles.parse(certificate.lockfile)

@@ -1,9 +1,9 @@
 """Signed notes and the keys that sign them (C2SP signed-note), with Ed25519.
 
-Promises: a note has one reading, its text is what was signed, and a key counts only where a line
-bears its name and its id and the signature is its own: an id alone is four bytes that anybody can
-hit. Lines of other keys are kept and prove nothing. Left out: other kinds of signatures (ECDSA,
-ML-DSA), whose lines are those of an unknown key.
+Promises: a note can be read in only one way, its text is what was signed, and a key counts only if
+a line has its name and id and the signature is its own: an id has only four bytes, which anybody
+can match. Lines of other keys are kept but prove nothing. Left out: other kinds of signatures
+(ECDSA, ML-DSA), whose lines are those of an unknown key.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from aicert.tlog.encoding import to_base64, unbase64
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-# Kinds of signatures, in a key's id and encoding: of a note's text, and of witnesses.
+# Kinds of signatures, in a key's id and encoding: over a note's text, and witnesses'.
 ED25519: Final = 1
 COSIGNATURE: Final = 4
 ALGORITHMS: Final = (ED25519, COSIGNATURE)
@@ -33,7 +33,7 @@ _DASH: Final = "\u2014 "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifierKey:
-    """A public key, what it signs (`algorithm`), and the name that its signatures bear."""
+    """A public key, what it signs (`algorithm`), and the name on its signatures."""
 
     name: str
     algorithm: int
@@ -46,7 +46,7 @@ class VerifierKey:
 
     @property
     def id(self) -> bytes:
-        """The first bytes of the key's digest: which key it may be, and no more."""
+        """The first bytes of the key's digest: a hint which key it is, and no more."""
         encoded = bytes((self.algorithm,)) + self.public
         return hashlib.sha256(self.name.encode() + b"\n" + encoded).digest()[:ID_BYTES]
 
@@ -56,7 +56,7 @@ class VerifierKey:
 
     @classmethod
     def parse(cls, text: str) -> "VerifierKey":
-        """A key of the form that `str` gives; EvidenceError for another."""
+        """Read a key in the form that `str` gives; EvidenceError for any other."""
         name, _, rest = text.partition("+")
         given, _, encoded = rest.partition("+")
         if not is_hex(given, 2 * ID_BYTES) or len(encoded) > 2 * KEY_BYTES:
@@ -65,7 +65,7 @@ class VerifierKey:
         key = cls(name=name, algorithm=data[0] if data else 0, public=data[1:])
         if key.id.hex() != given:
             raise EvidenceError(
-                f"the verifier key of {name} has another id\nfound     {given}\n"
+                f"the verifier key of {name} has a different id\nfound     {given}\n"
                 f"expected  {key.id.hex()}"
             )
         return key
@@ -84,7 +84,7 @@ class VerifierKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """A line below a note: whose name it bears, the id of the key, and what it signed with."""
+    """A line below a note: the signer's name, the key's id, and the signature."""
 
     name: str
     id: bytes
@@ -93,7 +93,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A text, its last line feed included, and the lines that are said to sign it."""
+    """A text, including its last line feed, and the lines that claim to sign it."""
 
     text: bytes
     signatures: tuple[Signature, ...]
@@ -118,36 +118,38 @@ class Note:
         return cls(text=(text + "\n").encode(), signatures=tuple(map(_signature, given)))
 
     def is_by(self, key: VerifierKey) -> bool:
-        """Whether a line bears a key's name and id; nothing is verified."""
+        """Whether a line has a key's name and id; nothing is verified."""
         return any((one.name, one.id) == (key.name, key.id) for one in self.signatures)
 
     def by(self, key: VerifierKey) -> list[bytes]:
-        """What stands in the lines that bear a key's name and id; UndecidedError if there are none.
+        """The signatures in the lines with a key's name and id; UndecidedError if there are none.
 
         Nothing is verified.
         """
         by = (key.name, key.id)
-        # The same line again costs nobody anything.
+        # A repeated line does no harm.
         named = list(dict.fromkeys(one.data for one in self.signatures if by == (one.name, one.id)))
         if not named:
             raise UndecidedError(f"the note has no signature of {key.name}")
         return named
 
     def verify(self, key: VerifierKey) -> None:
-        """UndecidedError where `key` signed nothing here; EvidenceError where it signed another."""
+        """UndecidedError if `key` signed nothing here; EvidenceError if it signed another text."""
         for signature in self.by(key):
             key.check(signature, self.text)
 
 
 def check_key_name(name: str) -> None:
-    """EvidenceError unless `name` may be a key's: no space, no `+`, nothing that controls."""
+    """EvidenceError unless `name` can be a key's name: no space, no `+`, no control characters."""
     forbidden = any(one.isspace() or one < " " or one == "+" for one in name)
     if not name or forbidden or len(name.encode()) > MAX_KEY_NAME:
         raise EvidenceError(f"a key's name is empty, too long, or has a space or +: {name[:80]!a}")
 
 
 def signature_line(key: VerifierKey, data: bytes) -> bytes:
-    """The line with a signature of `key`: its 64 bytes, or of a witness 8 of the time and these."""
+    """The line with a signature of `key`: its 64 bytes; for a witness, 8 bytes of time come
+    first.
+    """
     return f"{_DASH}{key.name} {to_base64(key.id + data)}\n".encode()
 
 

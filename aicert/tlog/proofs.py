@@ -1,7 +1,7 @@
 """Proofs that a log has an entry (C2SP tlog-proof), and how a certificate carries them.
 
-A proof says nothing by itself: whoever verifies it has the entry, the log's key and the witnesses'.
-`extra` is opaque and proves nothing; none is written.
+A proof says nothing by itself: its verifier must have the entry, the log's key and the witnesses'
+keys. `extra` is opaque and proves nothing; we write none.
 """
 
 from typing import Final
@@ -12,10 +12,10 @@ from aicert.tlog.encoding import hash_of, number, to_base64, unbase64
 from aicert.tlog.notes import MAX_NOTE
 
 FORM: Final = "c2sp.org/tlog-proof@v1"
-# Entries of `evidence.timestamps`: of the certificate itself; and after `not-before:HEX:`.
+# Prefixes in `evidence.timestamps`: for the certificate itself; and after `not-before:HEX:`.
 TLOG_PROOF: Final = "tlog-proof:"
 CHECKPOINT: Final = "checkpoint:"
-# A tree of 2^63 leaves is no higher.
+# The height of a tree with 2^63 leaves.
 MAX_PATH: Final = 63
 MAX_PROOF: Final = MAX_NOTE + (1 << 14)
 _EXTRA, _INDEX = "extra ", "index "
@@ -39,18 +39,18 @@ def emit(proof: Proof) -> bytes:
 def parse(data: bytes) -> Proof:
     """Read a proof; nothing is verified, and the checkpoint is not read. Raises EvidenceError."""
     if len(data) > MAX_PROOF:
-        raise EvidenceError(f"a proof of a log is larger than {MAX_PROOF} bytes")
+        raise EvidenceError(f"a log's proof is larger than {MAX_PROOF} bytes")
     head, blank, checkpoint = data.partition(b"\n\n")
     try:
         lines = head.decode("ascii").split("\n")
     except UnicodeDecodeError:
-        raise EvidenceError("a proof of a log is not ASCII before its checkpoint") from None
+        raise EvidenceError("a log's proof is not ASCII before its checkpoint") from None
     if not blank or lines.pop(0) != FORM:
-        raise EvidenceError(f"a proof of a log does not begin with {FORM} or has no checkpoint")
+        raise EvidenceError(f"a log's proof does not begin with {FORM} or has no checkpoint")
     if lines and lines[0].startswith(_EXTRA):
         unbase64(lines.pop(0).removeprefix(_EXTRA), "the extra data of a proof")
     if not lines or not lines[0].startswith(_INDEX):
-        raise EvidenceError("a proof of a log has no index")
+        raise EvidenceError("a log's proof has no index")
     index = number(lines.pop(0).removeprefix(_INDEX), "the index of a proof")
     if len(lines) > MAX_PATH:
         raise EvidenceError(f"the path of a proof has more than {MAX_PATH} hashes")
@@ -69,7 +69,7 @@ def decode(entry: str) -> bytes:
 
 
 def encode_checkpoint(checkpoint: bytes) -> str:
-    """What stands in a `not-before` entry for a checkpoint with cosignatures."""
+    """The text in a `not-before` entry for a checkpoint with cosignatures."""
     return CHECKPOINT + to_base64(checkpoint)
 
 

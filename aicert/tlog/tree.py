@@ -1,6 +1,6 @@
-"""That one tree of a log is the beginning of another (RFC 9162, 2.1.4).
+"""Check that one tree of a log is the beginning of another (RFC 9162, 2.1.4).
 
-Leaves and inclusion paths are those of `aicert.audits.merkle`: it is the same tree.
+Leaves and inclusion paths are in `aicert.audits.merkle`: it is the same kind of tree.
 """
 
 import hashlib
@@ -21,13 +21,15 @@ def check_consistency(
 ) -> None:
     """EvidenceError unless the tree of `size` leaves begins with that of `old_size` (2.1.4.2)."""
     if not 0 <= old_size <= size:
-        raise EvidenceError(f"a tree of {old_size} leaves does not begin one of {size}")
+        raise EvidenceError(f"a tree of {old_size} leaves cannot be the beginning of one of {size}")
     if old_size in (0, size):
-        # Nothing to follow: they are the same, or the older one is empty.
+        # There is no path: they are the same, or the older one is empty.
         if path or old_root != (root if old_size == size else EMPTY_ROOT):
-            raise EvidenceError("two trees differ, or a path between them leads nowhere")
+            raise EvidenceError(
+                "two trees of one size differ, or the path from an empty one is not empty"
+            )
         return
-    # A whole subtree is the first hash of its own path, which leaves it out.
+    # If the old tree is a whole subtree, the path leaves out its first hash, the old root itself.
     whole = old_size & (old_size - 1) == 0
     hashes = [old_root, *path] if whole else list(path)
     if not hashes:

@@ -97,16 +97,14 @@ def test_a_lineage_of_a_lower_tier_is_told() -> None:
     lineage_trusts = [item for item in result.trusts if item.startswith("for its lineage: ")]
     assert lineage_trusts == [
         (
-            "for its lineage: whoever ran the machine: root qemu platform CA stands for "
-            "a TPM that its "
-            "operator owns"
+            "for its lineage: whoever ran the machine: they own the TPM, since it "
+            "chains to root qemu platform CA"
         ),
         (
-            "for its lineage: whoever ran the machine: root local platform CA stands for "
-            "a TPM that its "
-            "operator owns"
+            "for its lineage: whoever ran the machine: they own the TPM, since it "
+            "chains to root local platform CA"
         ),
-        "for its lineage: the software of that machine, which nothing measured",
+        "for its lineage: the software on that machine, which was not measured",
     ]
     # One of the same tier adds nothing to what is said.
     asked = scene("w", "x")
@@ -178,7 +176,7 @@ def test_two_certificates_of_a_run_that_gave_something_else_fail() -> None:
     asked.ancestors = (*(other.get("certificate") for other in others), *order(0, 1))
     result = asked.appraise()
     assert [check.id for check in result.failed] == ["lineage.ancestors"]
-    assert result.ancestors[0].reason == "the certificate of that run has a different output"
+    assert result.ancestors[0].reason == "that run's certificate has a different output"
 
 
 @pytest.mark.parametrize("output", ["other", "model/model", "", "/model"])
@@ -191,7 +189,7 @@ def test_another_output_of_a_certified_run_is_not_the_one_that_was_taken(output:
     asked = scene("w", "x").edit("lockfile", renamed)
     asked.ancestors = CHAIN
     (ancestor,) = asked.appraise().ancestors
-    assert ancestor.reason == "the certificate of that run has a different output"
+    assert ancestor.reason == "that run's certificate has a different output"
 
 
 def test_two_ways_back_are_both_walked_and_shown_once() -> None:
@@ -209,7 +207,7 @@ def test_a_missing_ancestor_fails_the_whole(missing: int) -> None:
     asked.ancestors = tuple(c for i, c in enumerate(CHAIN) if i != missing)
     result = asked.appraise()
     assert result.check("lineage.ancestors").verdict == "failed"
-    assert "you gave no certificate of that run" in table.text(result)
+    assert "you gave no certificate for that run" in table.text(result)
 
 
 def test_a_failed_ancestor_far_back_fails_the_whole_and_is_shown() -> None:
@@ -252,7 +250,7 @@ def test_a_run_may_build_on_what_a_run_of_its_own_name_made() -> None:
 def test_of_several_certificates_that_do_not_fit_a_failed_one_is_shown() -> None:
     other = scene("x").put("outputs", {"model": weights("x2")}).get("certificate")
     failed = scene("x").edit("report", lambda report: replace(report, exit_code="1"))
-    reason = "the certificate of that run says outputs.exit: the run failed: it ended with 1"
+    reason = "that run's certificate: outputs.exit: the run failed: it ended with 1"
     for given in ((other, failed.get("certificate")), (failed.get("certificate"), other)):
         asked = scene("w", "x")
         asked.ancestors = given

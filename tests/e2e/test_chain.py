@@ -60,7 +60,7 @@ def test_a_chain_of_real_trainings(chain: Checkout, tmp_path: Path) -> None:
 
     absent = verified(chain, certificate_of(chain, "tuned"))
     assert absent.returncode == 1
-    assert "you gave no certificate of that run" in absent.stdout
+    assert "you gave no certificate for that run" in absent.stdout
     text = base.read_text()
     tampered = tmp_path / "tampered.json"
     at = text.index('"sig":"') + 20
@@ -82,4 +82,4 @@ def test_a_chain_of_real_trainings(chain: Checkout, tmp_path: Path) -> None:
     assert (chain.root / "lockfiles" / "tuned.lock.toml").read_bytes() == reviewed
     other = verified(chain, base)
     assert other.returncode == 1
-    assert "the certificate of that run has a different output" in other.stdout
+    assert "that run's certificate has a different output" in other.stdout

@@ -1,1 +1,1 @@
-"""One file for each group of checks; what comes of each is recorded in the checklist."""
+"""One file for each group of checks; the checklist records each result."""

@@ -1,7 +1,7 @@
 """Appraise what a policy may ask for beside the standard checks: one row of a table for each.
 
-A check is `not-applicable` where the policy does not ask for it, and where it has no row: then no
-policy can. Its kind of evidence is imported only where the policy asks.
+A check is `not-applicable` if the policy does not ask for it, or if it has no row, so that no
+policy can. Its kind of evidence is imported only if the policy asks for it.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ from aicert.frozen import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """`asks`: whether a policy asks for the check, and what one that does not `lacks`; `needs`: the
-    checks that must be ok before `judge` is called, whose answer is `Checklist.step`'s.
+    """`asks`: whether a policy asks for the check; `lacks`: the words if it does not; `needs`: the
+    checks that must be ok before `judge` is called, whose answer is that of `Checklist.step`.
     """
 
     asks: Callable[[Policy], object]
@@ -98,7 +98,7 @@ ROWS: Mapping[str, Row] = {
 
 
 def appraise_asked(checklist: Checklist, check: str, seen: Seen) -> Any:
-    """Decide a check of `result.ASKED_CHECKS`; what it verified, None unless it is ok."""
+    """Decide a check of `result.ASKED_CHECKS`; returns what it verified, None unless it is ok."""
     row = ROWS.get(check)
     if row is not None and row.asks(seen.policy):
         return checklist.step(check, row.judge, seen, *row.needs)

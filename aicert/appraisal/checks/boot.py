@@ -1,9 +1,9 @@
 """Appraise which system booted: boot.* against an image that the policy accepts.
 
 An image is accepted by the digest of its lock. The lock that a certificate carries is a claim: it
-is read only where its digest is one that the policy accepts, and is then what the policy names.
-`not-applicable` only where both the policy and the root that vouches for the AK are `software`.
-Left out: the boot event log, which explains PCR values and decides nothing.
+is read only if the policy accepts its digest, so that it is the one that the policy names.
+`not-applicable` only if both the policy and the root that vouches for the AK are `software`. Left
+out: the boot event log, which explains PCR values and decides nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,14 +23,14 @@ from aicert.frozen import dataclass
 if TYPE_CHECKING:
     from aicert.formats.image_lock import ImageLock
 
-# Register(s) that an image's lock gives, by the check that compares them.
+# The registers whose values are in an image's lock, by the check that compares them.
 IMAGE_PCRS = {"boot.pcr4": (4,), "boot.pcr11": (11,), "boot.pcr12-13": (12, 13)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
-    """What is known of a boot. `image`: the lock of one that the policy accepts; `compared`: the
-    registers that hold what was wanted.
+    """What is known about a boot. `image`: the lock of an accepted image; `compared`: the registers
+    that hold the expected values.
     """
 
     image: "ImageLock | None"
@@ -70,7 +70,7 @@ def appraise_boot(
 
     given = both(accepted, quote)
     for check, pcrs in IMAGE_PCRS.items():
-        # An image is only accepted for a statement, and a statement only for a quote.
+        # An image is accepted only with a statement, and a statement only with a quote.
         checklist.step(check, _matches(pcrs), given, "boot.image")
     needs = ("platform.tier", "quote.pcrs")
     compared = checklist.step("boot.firmware", firmware, quote, *needs) or frozenset()
@@ -87,8 +87,8 @@ def _nothing_measured(_: CertifiedKey) -> tuple[str, None]:
 
 
 def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
-    """The lock of the machine's image, by digest from the policy, with the verifier's own bytes or
-    with those of the certificate.
+    """The lock of the machine's image, by digest from the policy; the bytes are the verifier's own
+    or the certificate's.
     """
     if not policy.accepted:
         raise UndecidedError(f"policy {policy.name} accepts no machine image yet")
@@ -114,10 +114,10 @@ def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
 
 
 def _refuse_revoked(lock: "ImageLock") -> None:
-    """Whatever the policy and the time: an image that is known to certify what it must not.
+    """Refuse an image that is known to certify what it must not, whatever the policy and the time.
+    It is named by PCR 11, which `boot.pcr11` compares with the quote:
 
-    By PCR 11, which `boot.pcr11` compares with the quote: a lock of the same image with another
-    name, and so another digest, names the same.
+    a lock of the same image with another name, and so another digest, has the same value.
     """
     from aicert.appraisal.revoked_images import why_revoked
 
@@ -144,7 +144,7 @@ def _matches(
 def _matching(
     accepted: Firmware, all_: Sequence[Firmware], quoted: Mapping[int, bytes]
 ) -> list[str] | None:
-    """The sets in which the quoted values are, each register's in one; None if one is in none."""
+    """The sets that hold the quoted values, one for each register; None if a value is in no set."""
     sets = [accepted, *(one for one in all_ if one.family and one.family == accepted.family)]
     matching: dict[str, None] = {}
     for index in accepted.pcrs:
@@ -156,7 +156,7 @@ def _matching(
 
 
 def check_firmware(policy: Policy, quoted: Mapping[int, bytes]) -> tuple[str, frozenset[int]]:
-    """Which firmware of the policy gave these registers, in words, and which were compared."""
+    """Which firmware of the policy matches these registers, in words, and which were compared."""
     if not policy.firmware:
         raise UndecidedError(f"policy {policy.name} names no firmware values")
     for accepted in policy.firmware:

@@ -12,7 +12,7 @@ from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.lockfile import CODE_WORDS
 from aicert.formats.lockfile import input_code as code_of
 
-# More than lie between any two times.
+# More days than between any two times.
 MAX_DAYS = 4_000_000
 _RAN = "code that came with {} ran in the trainer"
 _CAN_RUN = "pickles in {} can run code in the trainer"
@@ -22,7 +22,9 @@ _CODE = dict(zip(CODE_WORDS, (_RAN, _CAN_RUN), strict=True))
 def input_code(
     run: VerifiedRun | None, ancestors: Sequence[Ancestor] = ()
 ) -> tuple[tuple[str, str], ...]:
-    """What code of inputs may have run in this trainer and those of ancestors: word and text."""
+    """The code of inputs that may have run in this trainer and in those of ancestors: word and
+    text.
+    """
     own = []
     if run is not None:
         named = [
@@ -44,9 +46,9 @@ def appraise_policy(
 ) -> None:
     """policy.claims and policy.age.
 
-    `is_fresh`: it answers the caller's own nonce. `code`: whose code may have run in the
-    trainer (`input_code`). What it `began` after shows its age too; a token never does, which
-    anybody can put on an old one today.
+    `is_fresh`: it answers the caller's own nonce. `code`: whose code may have run in the trainer
+    (`input_code`). A time after which it `began` shows its age too; a token does not, since anybody
+    can add one to an old certificate today.
     """
 
     def claims(given: VerifiedRun) -> tuple[str, None]:
@@ -65,7 +67,7 @@ def appraise_policy(
             raise NotApplicableError(f"policy {policy.name} sets no maximum age")
         _check_age(parse_time(given.statement.finished), at, policy.max_age_days)
         if is_fresh:
-            return "answers your own nonce", None
+            return "it answers your own nonce", None
         most = timedelta(days=min(policy.max_age_days, MAX_DAYS))
         if began is not None and at - began <= most:
             return f"the machine answered after {stamp(began)}", None
@@ -106,7 +108,7 @@ def _unread_bytes(run: VerifiedRun) -> float | None:
     return sum(r.unread_bytes for r in run.report.records) if run.report.version > 1 else None
 
 
-# Numbers that this verifier derives; a value of the report by such a name is not looked at.
+# Numbers that this verifier derives; a report's value of the same name is ignored.
 DERIVED: Mapping[str, Callable[[VerifiedRun], float | None]] = {
     "attestedSeconds": lambda run: run.seconds,
     "templateTokenShare": _template_share,
@@ -115,9 +117,9 @@ DERIVED: Mapping[str, Callable[[VerifiedRun], float | None]] = {
 
 
 def _check_age(finished: datetime, at: datetime, days: int) -> None:
-    """The machine's clock is the builder's claim, believed where it speaks against him."""
+    """The machine's clock is the builder's claim, believed only against him."""
     ended = f"by its machine's clock the run ended at {stamp(finished)}"
-    # Differences of times exist; a sum of the year 9999 and some days does not.
+    # Subtract times: adding days to the year 9999 would overflow.
     if at - finished > timedelta(days=min(days, MAX_DAYS)):
         raise EvidenceError(f"{ended}, more than {days} days ago")
     if finished - at > CLOCK_SKEW:

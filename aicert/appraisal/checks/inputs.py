@@ -14,7 +14,7 @@ from aicert.formats.measurement import INPUT_PCR
 
 
 def lockfile_needs(lockfile: Lockfile | None) -> tuple[str, ...]:
-    """What a check that reads the lockfile needs, beside what else it needs."""
+    """Added to the needs of a check that reads the lockfile."""
     return () if lockfile is not None else ("inputs.lockfile",)
 
 

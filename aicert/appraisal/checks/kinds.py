@@ -1,7 +1,7 @@
-"""Which trainers are known, and of what kind their runs are; and outputs.results of an audit.
+"""Which trainers are known, and of what kind their runs are; and outputs.results, for an audit.
 
-Of a trainer that is not known, nobody knows what its runs show: none of outputs.trained,
-outputs.derived and outputs.results can be decided. Of a known one exactly one of them applies.
+For an unknown trainer, none of outputs.trained, outputs.derived and outputs.results can be decided,
+since nobody knows what its runs show. For a known one, exactly one of them applies.
 """
 
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ RESULTS: Final = "results.json"
 
 
 def kind_of(run: VerifiedRun | None) -> Kind | None:
-    """Of what kind a run is; None where that is not verified, or nobody knows."""
+    """The kind of a run; None if it is not verified or not known."""
     return None if run is None else KINDS.get(run.statement.trainer)
 
 
 def check_kind(run: VerifiedRun, expected: Kind) -> None:
-    """Whether a check of that kind of runs applies."""
+    """Raise unless a check for that kind of run applies."""
     kind = kind_of(run)
     if kind is None:
-        raise UndecidedError(f"what runs of trainer {run.statement.trainer} show is not known here")
+        raise UndecidedError(f"this verifier does not know trainer {run.statement.trainer}")
     if kind != expected:
-        raise NotApplicableError(f"the run is of another kind: {kind}")
+        raise NotApplicableError(f"the run is of kind {kind}")
 
 
 def appraise_results(checklist: Checklist, run: VerifiedRun | None) -> None:
@@ -44,7 +44,7 @@ def _results(run: VerifiedRun) -> tuple[str, None]:
         raise EvidenceError(f"an audit makes one output with {RESULTS}, and nothing else")
     report = run.report
     if report.loss is not None or report.unchanged_weights:
-        raise EvidenceError("an audit has no model, but its report speaks of one")
+        raise EvidenceError("an audit has no model, but its report mentions one")
     rows = sum(records.rows for records in report.records)
     if not rows:
         raise EvidenceError("the audit read no rows")

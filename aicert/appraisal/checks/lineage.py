@@ -1,9 +1,10 @@
-"""Lineage: an input that is another run's output has a certificate of that run.
+"""Lineage: an input that is another run's output needs a certificate for that run.
 
-An ancestor is found by what it made: its run, its output's name and that output's dirHash, which is
-the input's digest (certificates of one model differ in nonce and time). Every ancestor is appraised
-under the same policy, with its own ancestors, once however many runs took its outputs. A missing or
-failed ancestor fails the whole. Leaves out: where certificates are looked for; they are given.
+An ancestor is identified by what it made: its run, its output's name and that output's dirHash,
+which is the input's digest (certificates of one model differ in nonce and time). Every ancestor is
+appraised under the same policy, with its own ancestors, and only once however many runs took its
+outputs. If an ancestor is missing or fails, everything fails. Left out: looking for certificates;
+the caller gives them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from aicert.formats.certificate import Certificate, core_digest
 from aicert.formats.lockfile import NAME, RUN_SCHEME, LockedInput
 from aicert.text import counted
 
-# Far above any lineage that was ever made; longer ones are appraised piece by piece.
+# Far above any existing lineage; longer ones can be appraised piece by piece.
 MAX_ANCESTORS = 32
 
 
@@ -34,17 +35,17 @@ class Lineage:
         for certificate in certificates:
             self._claimed.setdefault(_claimed_run(certificate), []).append(certificate)
         self._used: set[int] = set()
-        # None while its appraisal is under way: no run is its own ancestor.
+        # None while its appraisal is under way, since no run is its own ancestor.
         self._results: dict[int, AttestationResult | None] = {}
 
     def ancestors(self, run: VerifiedRun) -> tuple[Ancestor, ...]:
-        """Each input of `run` that is said to be another run's output, with what was found."""
+        """Each input of `run` that is claimed to be another run's output, with what was found."""
         return tuple(self._ancestor(item) for item in run_inputs(run))
 
     def unused(self, judged: Certificate) -> list[str]:
-        """What the certificates that no ancestor was found in claim to be of, unverified.
+        """The runs that certificates without any ancestor in them claim, unverified.
 
-        The one that is judged lies among the others where all of a repository are given, perhaps
+        If all certificates of a repository are given, the one being judged is among them, perhaps
         without its time stamps.
         """
         core = core_digest(judged)
@@ -58,14 +59,14 @@ class Lineage:
     def _ancestor(self, item: LockedInput) -> Ancestor:
         run, _, output = item.source.removeprefix(RUN_SCHEME).partition("/")
         verdict: AttestationResult | None = None
-        reason: str | None = "you gave no certificate of that run"
+        reason: str | None = "you gave no certificate for that run"
         for certificate in self._claimed.get(run, ()):
             result, refused = self._result(certificate)
             if result is None:
                 reason = refused
                 continue
             problem = _problem(result, run, output, item)
-            # Of several certificates of that run, the one of this very output says most.
+            # Among several certificates of that run, the one for this very output says most.
             if verdict is None or problem is None or not result.is_shown:
                 verdict, reason = result, problem
             if problem is None:
@@ -98,7 +99,7 @@ def run_inputs(run: VerifiedRun) -> list[LockedInput]:
 def appraise_lineage(
     checklist: Checklist, run: VerifiedRun | None, lineage: Lineage | None
 ) -> tuple[Ancestor, ...]:
-    """lineage.ancestors; returns what was found, also where the check failed."""
+    """lineage.ancestors; returns what was found, even if the check failed."""
     seen: list[Ancestor] = []
 
     def ancestors(given: VerifiedRun) -> tuple[str, None]:
@@ -107,7 +108,7 @@ def appraise_lineage(
             raise NotApplicableError("no input is the output of another run")
         if lineage is None:
             raise UndecidedError(
-                f"not asked: {inputs[0].name} is claimed to be {inputs[0].source} (--lineage)"
+                f"not asked for (--lineage): {inputs[0].name} is claimed to be {inputs[0].source}"
             )
         seen.extend(lineage.ancestors(given))
         for ancestor in seen:
@@ -123,8 +124,8 @@ def appraise_lineage(
 
 
 def _claimed_run(certificate: Certificate) -> str | None:
-    """The run that a certificate says it is of: only to choose which ones to appraise, and to name
-    those that are not. What is no name is nothing that a lockfile could ask for.
+    """The run that a certificate claims to be for: only to choose which ones to appraise, and to
+    name the others. A lockfile cannot ask for anything that is not a valid name.
     """
     try:
         run = statements.parse(certificate.envelope.payload).run
@@ -134,11 +135,11 @@ def _claimed_run(certificate: Certificate) -> str | None:
 
 
 def _problem(result: AttestationResult, run: str, output: str, item: LockedInput) -> str | None:
-    """Why this result does not show that `item` came out of `run`; None if it does."""
+    """Why this result does not show that `item` is an output of `run`; None if it does."""
     if not result.is_shown:
         first = (result.failed or result.undecided)[0]
-        return f"the certificate of that run says {first.id}: {first.detail}"
+        return f"that run's certificate: {first.id}: {first.detail}"
     subject: Mapping[str, str] = result.subject or {}
     if result.run != run or subject.get(output) != str(item.digest):
-        return "the certificate of that run has a different output"
+        return "that run's certificate has a different output"
     return None

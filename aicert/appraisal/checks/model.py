@@ -1,8 +1,8 @@
 """Appraise the model on disk against the certified files (subject.files).
 
 The model directory must be one certified output, file for file, and hold nothing that its reader
-refused (`verifier/model_directory.py`). Only names of a closed list may stand beside it
-(`formats/uncovered_names.py`): they are reported as present and not covered.
+refused (`verifier/model_directory.py`). Only files with names from a closed list
+(`formats/uncovered_names.py`) may be there besides: they are reported as present, not covered.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from aicert.formats.statement import Output
 from aicert.formats.uncovered_names import FOLDERS, GIT, may_be_uncovered
 
 Model = Mapping[str, FileFact | Defect]
-# What is found in the directory, or how to find out.
+# The content of the directory, or a function that reads it.
 GivenModel = Model | Callable[[], Model]
 SHOWN = 5
 
@@ -24,7 +24,7 @@ SHOWN = 5
 def appraise_model(checklist: Checklist, run: VerifiedRun | None, given: GivenModel | None) -> None:
     """subject.files: the model on disk is exactly one of the certified outputs.
 
-    A directory is as large as its sender likes: it is read only for a run that was verified.
+    Its sender chooses the directory's size: it is read only for a verified run.
     """
     verified = run is not None and checklist.is_ok("outputs.pcr8")
     model = (given() if verified else {}) if callable(given) else given
@@ -51,7 +51,7 @@ def _differences(output: Output, model: Model) -> list[str]:
     for path, entry in model.items():
         unread = path not in output.files and path.startswith(FOLDERS)
         if isinstance(entry, Defect) and not unread:
-            # A path that a reader refused can hold anything; the reason is the reader's own text.
+            # A refused path can hold anything; the reason is the reader's own text.
             refused.append(f"refused   {path[:200]!a}: {entry.reason}")
         elif path not in output.files and not may_be_uncovered(path):
             extra.append(f"extra     {path}")
@@ -60,7 +60,7 @@ def _differences(output: Output, model: Model) -> list[str]:
         if fact is None:
             lines.append(f"missing   {path}")
         elif fold(path).startswith(FOLDERS):
-            # Where case does not count, what lies unread in one folder takes the other's place.
+            # Where case does not matter, an unread file in one folder takes the place of the other.
             refused.append(f"refused   {path}: some systems put it in a folder that is not read")
         elif isinstance(fact, FileFact) and fact.sha256 != digest:
             lines.append(f"changed   {path}")
@@ -77,5 +77,5 @@ def _covered(name: str, output: Output, model: Model) -> str:
     shown = ", ".join(uncovered[:SHOWN]) + (", …" if len(uncovered) > SHOWN else "")
     text = f"{text}\npresent, not covered: {shown}"
     if any(path.startswith(GIT) for path in uncovered):
-        return f"{text}\na {GIT} that somebody else made can make git run programs: remove it"
+        return f"{text}\nsomebody else's {GIT} can make git run programs: remove it"
     return text

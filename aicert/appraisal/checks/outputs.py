@@ -1,7 +1,7 @@
-"""Appraise what the run gave: outputs.exit, outputs.pcr8 and outputs.nonempty.
+"""Appraise what the run produced: outputs.exit, outputs.pcr8 and outputs.nonempty.
 
 PCR 8 is computed from the statement, whose dirHashes are computed from the files that it lists, and
-compared with the quote; no event log takes part.
+is compared with the quote; no event log is used.
 """
 
 from aicert.appraisal.checklist import Checklist, both
@@ -16,7 +16,7 @@ from aicert.text import counted
 def appraise_outputs(
     checklist: Checklist, run: VerifiedRun | None, quote: VerifiedQuote | None
 ) -> None:
-    """outputs.exit, outputs.pcr8 and outputs.nonempty: how the run ended, and what it gave."""
+    """outputs.exit, outputs.pcr8 and outputs.nonempty: how the run ended, and what it produced."""
 
     def ended(given: VerifiedRun) -> tuple[str, None]:
         if given.report.exit_code != "0":
@@ -32,7 +32,7 @@ def _pcr8(given: tuple[VerifiedRun, VerifiedQuote]) -> tuple[str, None]:
     run, quote = given
     digests = {}
     for name, output in run.statement.outputs.items():
-        # From the files that the statement lists, so that no digest stands for other files.
+        # Computed from the listed files, so that no digest can stand for others.
         digests[name] = dir_digest(output.files)
         if digests[name] != output.digest:
             raise EvidenceError(

@@ -1,8 +1,8 @@
-"""Appraise the platform: whose attestation key it is, and how well that protects (platform.*).
+"""Appraise the platform: whose attestation key it is, and how well it is protected (platform.*).
 
-Which further checks apply follows from the policy's root that the key chained to: the evidence of a
-processor, or of GPUs, is asked for, and its reader imported, only where that root stands for such
-machines. GPUs come last: which of them a machine asked, its verified statement says.
+Which further checks apply follows from the root to which the key chains: evidence from a processor,
+or from GPUs, is asked for, and its reader imported, only if that root stands for such machines.
+GPUs come last, since the verified statement says which of them the machine asked.
 """
 
 from datetime import datetime
@@ -29,8 +29,8 @@ def appraise_platform(
 ) -> CertifiedKey | None:
     """platform.chain and what the processor says; the key that the policy's root vouches for.
 
-    `then`: when the certificate is known to have existed, else `at`. What was signed while the AK's
-    chain was valid stays good.
+    `then`: when the certificate is known to have existed, otherwise `at`. What was signed while the
+    AK's chain was valid stays good.
     """
 
     def chain(given: Certificate) -> tuple[str, CertifiedKey]:

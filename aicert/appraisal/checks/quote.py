@@ -1,7 +1,7 @@
 """Appraise the quote: quote.* (docs/spec/certificate.md).
 
-Only `appraise_quote` makes a VerifiedQuote, after the AK's signature, the structure, the challenge
-and the PCR values were all checked; nothing else of the evidence is compared with expectations.
+Only `appraise_quote` makes a VerifiedQuote, after it has checked the AK's signature, the structure,
+the challenge and the PCR values; nothing else in the evidence is compared with expectations.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class VerifiedQuote:
     def check_register(
         self, index: int, expected: bytes, refusal: str, *, hint: str | None = None
     ) -> None:
-        """EvidenceError, saying both values, unless that PCR holds what is expected."""
+        """EvidenceError with both values, unless that PCR holds the expected one."""
         if self.pcrs[index] != expected:
             raise EvidenceError(
                 f"{refusal}\nquoted    PCR {index} sha256:{self.pcrs[index].hex()}\n"
@@ -70,7 +70,7 @@ def appraise_quote(
     def pcrs(given: tuple[tpm.Quote, tpm.Signature]) -> tuple[str, VerifiedQuote]:
         quote, signed = given
         if tpm.pcr_digest(evidence.pcrs, QUOTED_PCRS, signed) != quote.pcr_digest:
-            raise EvidenceError("the PCR values given do not match the quote")
+            raise EvidenceError("the certificate's PCR values do not match the quote")
         verified = VerifiedQuote(
             pcrs=evidence.pcrs, clock=quote.clock, qualified_signer=quote.qualified_signer
         )
@@ -83,15 +83,15 @@ def appraise_quote(
 
 
 def run_key_name(certificate: Certificate) -> bytes:
-    """The SHA-256 Name of the run key's public area, recomputed; never one that the evidence says.
+    """The SHA-256 Name of the run key's public area, recomputed; never one from the evidence.
 
-    Whether these bytes are a public area at all, and this their Name, is runkey.certified's.
+    runkey.certified decides whether these bytes are a public area at all, and this is their Name.
     """
     return tpm.sha256_name(certificate.evidence.run_key)
 
 
 def answers(certificate: Certificate, challenge: bytes) -> bool:
-    """Whether the nonce is the caller's challenge, or was made of it and of an earlier token."""
+    """Whether the nonce is the caller's challenge, or was made from it and an earlier token."""
     if challenge == certificate.evidence.nonce:
         return True
     from aicert.appraisal.evidence.trusted_time import answers_later

@@ -1,7 +1,7 @@
-"""Appraise what the machine says of the run: statement.signature and statement.form.
+"""Appraise what the machine says about the run: statement.signature and statement.form.
 
 The statement is parsed after its signature was verified. What it repeats is compared with what was
-verified elsewhere. Only `appraise_statement` makes a VerifiedRun, of which all later checks speak.
+verified elsewhere. Only `appraise_statement` makes a VerifiedRun, which all later checks are about.
 """
 
 from datetime import datetime
@@ -27,7 +27,7 @@ from aicert.frozen import dataclass
 class VerifiedRun:
     """A statement signed by the verified run key, its report, and the lockfile that it names.
 
-    `seconds` that the run took at most, by the TPM's clock; None if that is not attested.
+    `seconds`: how long the run took at most, by the TPM's clock; None if that is not attested.
     """
 
     statement: Statement
@@ -72,7 +72,7 @@ def appraise_statement(
 def _check_repeated(
     statement: Statement, report: RunReport, certificate: Certificate, lockfile: Lockfile
 ) -> None:
-    """Every field that repeats something verified equals it."""
+    """Check that every field that repeats something verified equals it."""
     dependencies = tuple((d.name, d.uri, d.digest) for d in statement.dependencies)
     pairs: tuple[tuple[str, object, object], ...] = (
         ("nonce", statement.nonce.hex(), certificate.evidence.nonce.hex()),
@@ -81,7 +81,7 @@ def _check_repeated(
         ("trainer", statement.trainer, lockfile.trainer),
         ("outputs", tuple(statement.outputs), lockfile.outputs),
         ("inputs", dependencies, tuple((i.name, i.uri, i.digest) for i in lockfile.inputs)),
-        # A runner that knows nothing of `signed-by` has not looked at any signature.
+        # A runner that does not know `signed-by` has not looked at any signature.
         ("signers", report.signers, lockfiles.signers(lockfile)),
         # As little has it made the audits that have to hold before it trains.
         ("audits", report.audited, lockfile.audits),
@@ -92,7 +92,7 @@ def _check_repeated(
         if stated != expected:
             shown = f"\nfound     {str(stated)[:200]!a}\nexpected  {str(expected)[:200]!a}"
             lines = "" if what == "inputs" else shown
-            raise EvidenceError(f"the statement's {what} and what was verified differ{lines}")
+            raise EvidenceError(f"the statement contradicts what was verified: {what}{lines}")
     for name, _ in report.signatures:
         if name not in statement.outputs:
             raise EvidenceError(
@@ -103,7 +103,7 @@ def _check_repeated(
 
 
 def parse_time(text: str) -> datetime:
-    """A time of a statement; one that no calendar has is an EvidenceError."""
+    """A time in a statement; EvidenceError if it is not in the calendar."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedRunKey:
-    """A run key made in the quoted boot, that no other boot and no other TPM can have.
+    """A run key made in the quoted boot; no other boot and no other TPM can have it.
 
-    `clock`: that of its certification, in milliseconds.
+    `clock`: the TPM's clock at its certification, in milliseconds.
     """
 
     key: "EllipticCurvePublicKey"
@@ -64,15 +64,13 @@ def appraise_run_time(
 ) -> float | None:
     """runkey.time: the seconds from the run key's certification to the quote, by the TPM's clock.
 
-    Within one boot the clock only goes forward (Part 1, clause 36.3), so `safe`, which is about
-    what it showed before the last reset, is not asked for.
+    Within one boot the clock only goes forward (Part 1, clause 36.3), so `safe`, which is about the
+    time before the last reset, does not matter.
     """
 
     def seconds(given: tuple[VerifiedRunKey, VerifiedQuote]) -> tuple[str, float]:
         if certificate.version == 1:
-            raise NotApplicableError(
-                "a machine of version 1 certifies the run key when the run ends"
-            )
+            raise NotApplicableError("in version 1 the run key is certified only when the run ends")
         start, end = given[0].clock, given[1].clock.clock
         if start > end:
             raise EvidenceError(
@@ -88,8 +86,8 @@ def appraise_run_time(
 
 
 def _check_same_object(certified: tpm.Certification, public: tpm.Public) -> None:
-    """The certified Name is that of the public area, and of a primary under TPM_RH_NULL, which
-    draws a new seed at every TPM reset (Part 1, clause 14.3).
+    """Check that the certified Name is that of the public area, and of a primary key under
+    TPM_RH_NULL, which gets a new seed at every TPM reset (Part 1, clause 14.3).
     """
     if certified.name != public.name:
         raise EvidenceError(
@@ -117,7 +115,7 @@ def _check_run_key(public: tpm.Public) -> None:
 
 def _check_same_boot(certified: tpm.Certification, quote: VerifiedQuote) -> None:
     """The counters are obfuscated per signing key (Part 1, clause 36.7), so two attestations by one
-    AK have equal ones exactly where they are of one boot.
+    AK have equal ones exactly if they are from one boot.
     """
     boots = [
         (clock.reset_count, clock.restart_count, clock.firmware_version)

@@ -1,4 +1,6 @@
-"""What a check that a policy may ask for beside the standard ones is given (`checks/asked.py`)."""
+"""The arguments of a check that a policy may ask for beside the standard ones
+(`checks/asked.py`).
+"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -17,10 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What was given, and what of it is verified: until then `run` and `quote` are None, and
-    `ancestors` empty. So a row of `asked.ROWS` needs the checks that verify what its judge reads.
-    `audits` that the caller gave, each judged when it is called; None if it gave none.
-    `then`: when the run may have ended at the latest, `at` unless others say when it existed.
+    """What was given, and what of it is verified so far: until then `run` and `quote` are None, and
+    `ancestors` is empty. So a row of `asked.ROWS` needs the checks that verify what its judge
+    reads. `audits`: those that the caller gave, each judged when it is called; None if it gave
+    none. `then`: the latest time at which the run can have ended, `at` unless others say when it
+    existed.
     """
 
     certificate: Certificate

@@ -1,9 +1,8 @@
-"""Appraise what training read and what it did, by the machine's own report.
+"""Appraise what training read and what it did, from the machine's own report.
 
-A merge trains nothing: of what it did, outputs.derived.
-
-Certificates of version 1 say nothing of rows and loss: of them inputs.records is not applicable and
-outputs.trained rests on what version 1 has (docs/spec/run-report.md).
+A merge trains nothing: outputs.derived is about what it did. Certificates of version 1 say nothing
+about rows and loss: for them inputs.records is not applicable, and outputs.trained uses what
+version 1 has (docs/spec/run-report.md).
 """
 
 from collections.abc import Mapping
@@ -23,28 +22,30 @@ from aicert.text import counted
 if TYPE_CHECKING:
     from aicert.appraisal.evidence.ceiling import Compute
 
-# Keys of the run report that say that training happened (docs/spec/run-report.md).
+# Keys of the run report that show that training happened (docs/spec/run-report.md).
 STEPS, TOKENS, LOSSES = "steps", "tokens", "losses"
-# How many tensors of the outputs are no input's, under a name of theirs or another; and are one's.
+# How many tensors of the outputs are in no input, under an input's name or a new one; and how many
+# are.
 CHANGED, NEW, UNCHANGED = "tensorsChanged", "tensorsNew", "tensorsUnchanged"
 UNREAD = "weightsUnread"
-# The input that is the base model, and the name that an adapter's config gives it; of a merge, the
+# The input that is the base model, and the name that an adapter's config gives it; for a merge, the
 # input that is merged into the base.
 BASE_INPUT, ADAPTER_BASE, ADAPTER_INPUT = "baseInput", "adapterBase", "adapterInput"
 WEIGHTS_SUFFIX = ".safetensors"
 SHOWN = 5
 # `{}` and the end of the line.
 LEAST_ROW = 3
-# The trainer's last losses, each of one batch or some: one alone says little (run-report.md).
+# How many of the trainer's last losses count, each from one batch or a few: one alone says little
+# (run-report.md).
 LAST_LOSSES = 8
 # How much better than the base, in nats per token and as a share of the base's loss, training must
 # say that it got before it can be contradicted; and the share of that which must be measured: a
 # little, since its last batches may be of one easy data set among several.
 LEAST_CLAIM, LEAST_CLAIM_SHARE, LEAST_MEASURED_SHARE = 1.0, 0.25, 0.1
-# A loss of the output that no weights have but those that diverged: a token chosen at random of a
-# million costs 14 nats, one whose loss is no number counts 100. Trainers report 0 of such steps.
+# Only diverged weights give the output such a loss: a token chosen at random from a million costs
+# 14 nats, and one whose loss is not a number counts 100. Trainers report 0 for such steps.
 DIVERGED = 50.0
-# How much better than any of the trainer's last losses the output may fit the sample.
+# By how much the output may fit the sample better than any of the trainer's last losses.
 MOST_BETTER, MOST_BETTER_SHARE = 1.0, 0.5
 
 
@@ -63,7 +64,7 @@ def appraise_training(
 
 
 def compute_of(run: VerifiedRun, policy: Policy) -> "Compute | None":
-    """What is known of a run's compute; None where its machine counted nothing."""
+    """What is known about a run's compute; None if its machine counted nothing."""
     if run.report.compute.processors is None:
         return None
     from aicert.appraisal.evidence.compute import of_run
@@ -98,7 +99,7 @@ def _records(run: VerifiedRun) -> tuple[str, None]:
 def _check_records(item: Records, locked: Mapping[str, Digest]) -> None:
     if item.name not in locked:
         raise EvidenceError(
-            f"rows are said to be in {item.name}, which is not an input that can hold rows"
+            f"the report claims rows of {item.name}, which is not an input that can hold rows"
         )
     if item.rows < 1 or item.bytes < LEAST_ROW * item.rows:
         rows = counted(item.rows, "row")
@@ -111,10 +112,11 @@ def _check_records(item: Records, locked: Mapping[str, Digest]) -> None:
 
 
 def _trained(run: VerifiedRun) -> list[str]:
-    """An exit code of 0 is not enough: steps were made, and weights came out that did not go in.
+    """An exit code of 0 is not enough: steps must have been made, and weights must come out that
+    did not go in.
 
-    A header alone makes another file of the same weights, so tensors are what counts.
-    Tokens do not: of rows that hold several texts Transformers counts none.
+    A new header alone makes a different file with the same weights, so tensors count. Tokens do
+    not: Transformers counts none for rows that hold several texts.
     """
     check_kind(run, "train")
     steps = run.report.number(STEPS)
@@ -148,14 +150,16 @@ def _trained(run: VerifiedRun) -> list[str]:
 
 
 def _derived(run: VerifiedRun) -> tuple[str, None]:
-    """A merge: other weights than the base's, made of those of two inputs, and of nothing else."""
+    """A merge: weights that differ from the base's, made from those of two inputs and nothing
+    else.
+    """
     check_kind(run, "merge")
     if run.report.records or run.report.loss is not None:
-        raise EvidenceError("a merge reads no rows, but its report speaks of some")
+        raise EvidenceError("a merge reads no rows, but its report mentions some")
     digests = {item.name: item.digest for item in run.lockfile.inputs if item.name != CONFIG_INPUT}
     lines = [f"merged, nothing was trained: {_compared(run)}"]
     if run.report.number(NEW):
-        raise EvidenceError("the merged model has tensors that its base lacks")
+        raise EvidenceError("the merged model has tensors that its base does not have")
     for key in (BASE_INPUT, ADAPTER_INPUT):
         value = run.report.values.get(key)
         name = "" if value is None else str(value.data).partition("/")[0]
@@ -166,7 +170,7 @@ def _derived(run: VerifiedRun) -> tuple[str, None]:
 
 
 def _tokens(run: VerifiedRun) -> str:
-    """What the trainer counted; of some kinds of training (ORPO) it counts none."""
+    """What the trainer counted; for some kinds of training (ORPO) it counts no tokens."""
     tokens = run.report.number(TOKENS)
     if tokens is None or not tokens > 0:
         return f"no {TOKENS} counted"
@@ -174,7 +178,7 @@ def _tokens(run: VerifiedRun) -> str:
 
 
 def _compared(run: VerifiedRun) -> str:
-    # Beside code of an input nothing is (`checks/run.py`).
+    # Nothing is measured if an input's code ran too (`checks/run.py`).
     origin = "self-reported" if input_code(run.lockfile) else "measured"
     counts = {}
     for key in (CHANGED, NEW, UNCHANGED):
@@ -194,18 +198,18 @@ def _compared(run: VerifiedRun) -> str:
 
 
 def _base(run: VerifiedRun) -> list[str]:
-    """Of an adapter: the name that loaders will go by, and what it was trained on."""
+    """For an adapter: the name that loaders will use, and what it was trained on."""
     named, base = (run.report.values.get(key) for key in (ADAPTER_BASE, BASE_INPUT))
     if named is None or base is None:
         return []
     digests = {item.name: item.digest for item in run.lockfile.inputs}
-    digest = digests.get(str(base.data).partition("/")[0], "which is no input")
+    digest = digests.get(str(base.data).partition("/")[0], "which is not an input")
     name = f"{str(named.data)[:200]!a} (claimed)" if named.data else "none"
     return [f"base that the adapter names: {name}; trained on {str(base.data)[:200]!a}, {digest}"]
 
 
 def _fit(run: VerifiedRun) -> list[str]:
-    """What was measured of base and output, beside what the trainer says of itself."""
+    """What was measured on base and output, and what the trainer itself reports."""
     loss = run.report.loss
     if loss is None or loss.state == "incomplete":
         reason = "the run report has none" if loss is None else f"{loss.reason!a}"
@@ -234,9 +238,10 @@ def _own_losses(run: VerifiedRun) -> tuple[float, ...]:
 
 
 def _check_contradiction(before: float, after: float, own: tuple[float, ...], text: str) -> None:
-    """Refuse what no divergence, no early end and no noise of batches explains.
+    """Refuse what divergence, an early end or noise between batches cannot explain.
 
-    That of one batch may be low or high by chance: of the last few, what claims least counts.
+    One batch's loss may be low or high by chance: among the last few, the one that claims least
+    counts.
     """
     last = own[-LAST_LOSSES:]
     claimed = before - max(last)

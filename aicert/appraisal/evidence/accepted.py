@@ -1,6 +1,6 @@
 """What a policy accepts of each kind of evidence (docs/spec/policy.md): records that judge nothing.
 
-Each is judged by the module of its kind beside this one; a policy holds them.
+A policy holds them; the module of each kind, beside this one, judges by them.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChipRoot:
-    """A family of processors whose reports count: the maker's root for it and the certificate, by
-    that root, that issues those of chips (DER), or of a cloud's own keys on them (`vlek`); and the
-    least firmware versions, by component. `known`: what is known against the family, to be shown.
+    """A family of processors whose reports count: the maker's root for it and the certificate under
+    that root that issues chips' certificates (DER), or those of a cloud's own keys on them
+    (`vlek`); and the minimum firmware versions, by component. `known`: known attacks on the family,
+    to be shown.
     """
 
     name: str
@@ -31,11 +32,11 @@ class ChipRoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdKeySigner:
-    """Who signs what confidential guests are started with: SHA-384 of his key, as processors report
-    it (ID_KEY_DIGEST), and the least security version number (GUEST_SVN).
+    """Who signs what confidential guests are started with: the SHA-384 of the signer's key, as
+    processors report it (ID_KEY_DIGEST), and the minimum security version number (GUEST_SVN).
 
-    `chip`: the ChipRoot on whose processors this holds, empty for all: version numbers of one key
-    count apart on each. `until`: the last day on which it is accepted, None if it is not retired.
+    `chip`: the ChipRoot to whose processors this applies, empty for all: one key's version numbers
+    are separate on each. `until`: the last day on which it is accepted, None if it is not retired.
     """
 
     name: str
@@ -47,8 +48,8 @@ class IdKeySigner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TdRoot:
-    """A maker's root (DER) of processors whose trust domains (TDX) count: `statuses` of firmware,
-    in the maker's words, that are accepted, and the least number of its evaluation of them.
+    """A maker's root (DER) for processors whose trust domains (TDX) count: the accepted `statuses`
+    of firmware, in the maker's words, and the minimum number of the maker's evaluation.
     """
 
     name: str
@@ -59,8 +60,8 @@ class TdRoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Td:
-    """An accepted trust domain: how it was built (MRTD), its four registers, which are zero where
-    nothing extends them; and the last day on which it is accepted, None if it is not retired.
+    """An accepted trust domain: how it was built (MRTD), its four registers, zero if nothing
+    extends them, and the last day on which it is accepted, None if it is not retired.
     """
 
     name: str
@@ -71,8 +72,8 @@ class Td:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeAuthority:
-    """Whose time stamps count: the root of its certificates (DER), and others that complete the way
-    there for tokens that lack them.
+    """A time authority whose stamps count: the root of its certificates (DER), and others that
+    complete the chain for tokens that lack them.
     """
 
     name: str
@@ -82,8 +83,8 @@ class TimeAuthority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteSigner:
-    """A transparency log that counts, whose origin is its key's name; or a witness of logs, whose
-    time counts.
+    """A transparency log that counts, whose origin is its key's name; or a witness, whose time
+    counts.
     """
 
     name: str
@@ -92,8 +93,8 @@ class NoteSigner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuRoot:
-    """A maker's roots (DER) of GPUs and the switches between them, and of what it publishes of
-    them; and which versions of driver and VBIOS are accepted, empty for any that it published.
+    """A maker's roots (DER) for GPUs and the switches between them, and for what it publishes about
+    them; and which versions of driver and VBIOS are accepted, empty for any published one.
     """
 
     name: str
@@ -105,9 +106,10 @@ class GpuRoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditDemand:
-    """That audits of one kind read all rows, of one column or (None) of all text, with the list of
-    this digest where the kind has one; and how much they may have counted. Without a bound (None)
-    there is no verdict on what is not 0. `texts`: those beside the rows that the verifier knows.
+    """Demands that audits of one kind read all rows, of one column or (None) of all text, with the
+    list of this digest if the kind has one, and bounds what they may have counted. Without a bound
+    (None), any count but 0 gives no verdict. `texts`: texts beside the rows that the verifier
+    knows.
     """
 
     kind: str
@@ -124,7 +126,7 @@ class AuditDemand:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
     """FLOP/s that no virtual processor and no accelerator exceeds, whatever the precision, as of
-    the day on which somebody `reviewed` that.
+    the day on which somebody last `reviewed` these limits.
     """
 
     processor: float
@@ -139,8 +141,8 @@ CAPS = Caps(processor=1e13, accelerator=2e16, reviewed=date(2026, 11, 28))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeDemand:
-    """How much may have been computed, in FLOP: by the run alone, or with `lineage` by all runs
-    that made its weights, too.
+    """How much may have been computed, in FLOP: by the run alone, or with `lineage` also by all
+    runs that made its weights.
     """
 
     at_most: float

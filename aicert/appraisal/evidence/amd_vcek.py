@@ -47,7 +47,7 @@ _CSP_ID = "1.3.6.1.4.1.3704.1.5"
 _RSASSA_PSS = "1.2.840.113549.1.1.10"
 # Processor lines that can be judged, by the name of who certifies their chips.
 LINES: Mapping[str, str] = {"SEV-Genoa": "Genoa", "SEV-Milan": "Milan"}
-# Where each component of a TCB stands.
+# The place of each component in a TCB.
 COMPONENTS: Mapping[str, int] = {"bootloader": 0, "tee": 1, "snp": 6, "microcode": 7}
 
 
@@ -67,13 +67,13 @@ def certify_chip(
     der: bytes, roots: Sequence[ChipRoot], at: datetime, *, vlek: bool = False
 ) -> CertifiedChip:
     """The chip of this VCEK (or the cloud of this VLEK), certified by one of `roots` at time `at`;
-    else EvidenceError.
+    otherwise EvidenceError.
     """
     certificate, signed = _read(der)
     root, path = _root_of(certificate, signed, roots)
     if root.vlek != vlek:
         claimed = "a cloud's own key" if vlek else "the chip's own key"
-        raise EvidenceError(f"{claimed} signed the report, but the certificate is for another")
+        raise EvidenceError(f"{claimed} signed the report, but the certificate is for another key")
     for one in (certificate, *path):
         check_valid_at(one, at)
     key = key_on(certificate, "secp384r1", WHAT)

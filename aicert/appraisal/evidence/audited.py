@@ -1,4 +1,4 @@
-"""An audit that was given, judged: the record alone (`audits.py` makes it and judges by it)."""
+"""A given audit and its verdict: only the record (`audits.py` makes it and uses it)."""
 
 from aicert.appraisal.result import AttestationResult
 from aicert.audits.results import Results
@@ -7,7 +7,7 @@ from aicert.frozen import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """A certificate that was given as an audit's: `results` where it counts, else why not."""
+    """A certificate that was given for an audit: `results` if it counts, otherwise why not."""
 
     verdict: AttestationResult
     results: Results | None = None

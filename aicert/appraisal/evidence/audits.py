@@ -1,10 +1,10 @@
 """What audits counted in the rows that a run read: audit.present, audit.list and audit.result.
 
-An audit counts where its certificate passes under the caller's policy (claims and demands of audits
-aside, which speak of models), is of kind audit, names exactly the given results, and says of rows
-and lists what they say. It is about a run by the rows: digest, count and bytes (docs/spec/audit.md,
-"Demanded by a policy"). What no audit reads, texts beside the rows, is a gap, but for those that
-the policy names. Ancestors are judged under the same policy, so each has these checks of its own.
+An audit counts if its certificate passes under the caller's policy (except for claims and demanded
+audits, which are about models), is of kind audit, names exactly the given results, and agrees with
+them about rows and lists. The rows tie it to a run: digest, count and bytes (docs/spec/audit.md,
+"Demanded by a policy"). Texts beside the rows, which no audit covers, are a gap unless the policy
+names them. Ancestors are judged under the same policy, so each has these checks too.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -44,27 +44,33 @@ class _Hit:
 
 
 def check_verdict(verdict: AttestationResult, data: bytes, *, hint: str | None = None) -> None:
-    """AicertError unless the verdict is that an audit passes which names exactly these results."""
+    """AicertError unless the verdict is for an audit that passes and names exactly these
+    results.
+    """
     if verdict.failed:
         first = verdict.failed[0]
         raise RejectedError(
             f"the audit's certificate fails: {first.id}: {first.detail}", verdict, hint=hint
         )
     if verdict.certificate_consistent != "yes":
-        # That no model was given is open, too, and is no reason.
+        # A missing model is undecided too, but that is not a reason.
         first = next((one for one in verdict.undecided if one.id != MODEL), verdict.undecided[0])
         raise UndecidedError(
             f"the audit's certificate has no verdict: {first.id}: {first.detail}", hint=hint
         )
     if verdict.kind != "audit":
-        raise RejectedError(f"the certificate is of no audit, but of kind {verdict.kind}", verdict)
+        raise RejectedError(
+            f"the certificate is not an audit's: its kind is {verdict.kind}", verdict
+        )
     digest = dir_digest({RESULTS: FileFact(len(data), of_bytes(data).hex)})
     if list((verdict.subject or {}).values()) != [str(digest)]:
         raise RejectedError("these are not the results that the certificate names", verdict)
 
 
 def check_joined(results: Results, certificate: Certificate, verdict: AttestationResult) -> None:
-    """RejectedError unless results that a certificate names speak of its rows and lists."""
+    """RejectedError unless the results are about the rows and lists of the certificate that names
+    them.
+    """
     locked = lockfile.parse(certificate.lockfile)
     try:
         joining.check_rows(results, () if verdict.facts is None else verdict.facts.records)
@@ -74,7 +80,7 @@ def check_joined(results: Results, certificate: Certificate, verdict: Attestatio
 
 
 def judged(certificate: Certificate, data: bytes, verdict: AttestationResult) -> Audit:
-    """Whether these results count, by the verdict on the certificate that is to name them."""
+    """Whether these results count, given the verdict on the certificate that should name them."""
     try:
         check_verdict(verdict, data)
         results = forms.parse(data)
@@ -85,7 +91,7 @@ def judged(certificate: Certificate, data: bytes, verdict: AttestationResult) ->
 
 
 def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
-    """All rows were read by audits of the kinds that are demanded, and no text by none; the
+    """All rows were read by audits of the demanded kinds, and no text was left out; returns the
     verdicts on these audits.
     """
     run, audits = _asked(seen)
@@ -108,7 +114,7 @@ def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
 
 
 def lists(seen: Seen) -> tuple[str, None]:
-    """The audits looked for what the demanded lists hold, and for nothing else."""
+    """The audits used exactly the demanded lists."""
     run, audits = _asked(seen)
     wanted = [demand for demand in seen.policy.audits if demand.list is not None]
     if not wanted:
@@ -119,14 +125,14 @@ def lists(seen: Seen) -> tuple[str, None]:
             if not _with_list(demand, hits):
                 others = sorted({str(one.check.list.digest) for one in hits if one.check.list})
                 raise EvidenceError(
-                    f"{rows.name} {rows.split} was audited for {_what(demand)} by another list\n"
+                    f"{rows.name} {rows.split} was audited for {_what(demand)} with another list\n"
                     f"found     {', '.join(others)}\nexpected  {demand.list}"
                 )
     return "\n".join(_some([f"{demand.kind}: {demand.list}" for demand in wanted])), None
 
 
 def result(seen: Seen) -> tuple[str, None]:
-    """What was counted is within the policy's bounds."""
+    """The counts are within the policy's bounds."""
     run, audits = _asked(seen)
     lines, unbounded = [], []
     for demand in seen.policy.audits:
@@ -151,7 +157,7 @@ def result(seen: Seen) -> tuple[str, None]:
 def _asked(seen: Seen) -> tuple[VerifiedRun, list[Audit]]:
     """The run, and the audits that were given."""
     if seen.run is None:
-        raise ValueError("audits are judged before the run that they are about")
+        raise ValueError("audits are judged before their run is verified")
     if kind_of(seen.run) == "audit":
         raise NotApplicableError("the run is an audit itself")
     if seen.run.report.version == 1:
@@ -162,17 +168,18 @@ def _asked(seen: Seen) -> tuple[VerifiedRun, list[Audit]]:
 
 
 def _check_unread(run: VerifiedRun, ancestors: Container[str]) -> None:
-    """Without rows of its own only a merge can be audited: by who trained its adapter, on what."""
+    """Without rows of its own, only a merge can be audited: through the training of its adapter."""
     if kind_of(run) != "merge":
-        raise EvidenceError("it was trained on data that are no rows, so no audit read them")
+        raise EvidenceError("it was trained on data that are not rows, so no audit read them")
     adapter = _input_named(run, ADAPTER_INPUT)
     if adapter not in ancestors:
-        raise EvidenceError(f"adapter {adapter[:200]!a} is no output of a run that was audited")
+        raise EvidenceError(f"adapter {adapter[:200]!a} is not an output of an audited run")
 
 
 def _check_weights(run: VerifiedRun, ancestors: Container[str]) -> None:
-    """An adapter that is trained on was made of rows, too: else one more step on harmless ones
-    would be all that is audited. Of the base alone nobody asks, or no training could pass.
+    """If training continues from an adapter, that adapter came from rows too: otherwise one more
+    step on harmless rows would be all that is audited. The base is exempt, or no training could
+    pass.
     """
     names = run.report.compute.weight_inputs
     if names is None:
@@ -181,8 +188,8 @@ def _check_weights(run: VerifiedRun, ancestors: Container[str]) -> None:
     for name in names:
         if name != base and name not in ancestors:
             raise EvidenceError(
-                f"input {name[:200]!a} held weights that are neither the base's nor of a run that "
-                "was audited"
+                f"input {name[:200]!a} held weights that come neither from the base nor from an "
+                "audited run"
             )
 
 
@@ -194,7 +201,7 @@ def _input_named(run: VerifiedRun, key: str) -> str:
 def _check_texts(run: VerifiedRun, demand: AuditDemand) -> None:
     gaps = [(name, text) for name, text in run.report.texts if text not in demand.texts]
     if gaps:
-        first = f"no audit reads {counted(len(gaps), 'text')} beside the rows"
+        first = f"no audit covers {counted(len(gaps), 'text')} beside the rows"
         raise EvidenceError(
             "\n".join([first, *_some([f"{name}  {text}" for name, text in gaps])]),
             hint=f'texts = ["{gaps[0][1]}"] in [[audit]], if you have read it and it is harmless',
@@ -224,7 +231,7 @@ def _with_list(demand: AuditDemand, hits: Iterable[_Hit]) -> list[_Hit]:
 def _total(
     demand: AuditDemand, records: Sequence[Records], audits: Sequence[Audit]
 ) -> dict[str, int]:
-    """What was counted in all rows; where several audits read the same, the most of each."""
+    """The counts over all rows; if several audits read the same rows, the highest of each."""
     matches = missing = unparsable = unusable = 0
     for rows in records:
         hits = _with_list(demand, _hits(demand, rows, audits))
@@ -248,9 +255,9 @@ def _bounds(demand: AuditDemand) -> dict[str, int | None]:
 
 
 def _gap(demand: AuditDemand, run: str, rows: Records, audits: Sequence[Audit]) -> str:
-    """What was not audited, and which of the given audits do not count."""
+    """What was not audited, and which of the given audits do not count, in words."""
     what = f"{rows.name} {rows.split} of run {run}"
-    gap = f"{what} is not audited for {_what(demand)}\nrows      {rows.digest}"
+    gap = f"{what} was not audited for {_what(demand)}\nrows      {rows.digest}"
     refused = [f"{_name(one)} does not count: {one.refused}" for one in audits if one.refused]
     return "\n".join([gap, *_some(refused)])
 
@@ -269,7 +276,7 @@ def _some(lines: list[str]) -> list[str]:
     return [*lines[:SHOWN], *more]
 
 
-# What decides each check, with what was verified before it.
+# The judge of each check, called with what was verified before.
 JUDGES: Final[Mapping[str, Callable[[Seen], tuple[str, Any]]]] = {
     "audit.present": present,
     "audit.list": lists,

@@ -1,12 +1,13 @@
 """The report that Azure's paravisor leaves in a confidential machine's TPM (NV 0x01400001).
 
-Azure's paravisor ("host compatibility layer") makes the machine's virtual TPM, whose attestation
-key it writes into JSON, the runtime data; it asks the processor for a report over that text's
-SHA-256. Layout after Microsoft Learn, "Confidential VM guest attestation design": a header of 32
-bytes, the processor's report (1184 bytes), a header of 20 bytes, the runtime data, padding.
-Integers are little-endian. Of a TDX machine the report is a TDREPORT, which only its processor can
-check: a TD quote with the same report data stands for it (`tdx`). Left out: all else that the
-runtime data says (machine id, console, Secure Boot, the owner's data): no check rests on it.
+Azure's paravisor ("host compatibility layer") provides the machine's virtual TPM and writes the
+TPM's attestation key into a JSON text, the runtime data; then it asks the processor for a report
+over that text's SHA-256. Layout from Microsoft Learn, "Confidential VM guest attestation design": a
+header of 32 bytes, the processor's report (1184 bytes), a header of 20 bytes, the runtime data,
+padding. Integers are little-endian. On a TDX machine the report is a TDREPORT, which only its
+processor can check: a TD quote with the same report data stands in for it (`tdx`). Left out:
+everything else in the runtime data (machine id, console, Secure Boot, the owner's data): no check
+uses it.
 """
 
 import base64
@@ -50,7 +51,7 @@ class HclReport:
 
 
 def parse(data: bytes) -> HclReport:
-    """Read the index's content; another kind of report, or bytes to spare, is an EvidenceError."""
+    """Read the index's content; EvidenceError for another kind of report, or extra bytes."""
     if len(data) < _START:
         raise EvidenceError(f"the platform's report has {len(data)} bytes, not {_START} or more")
     size, version, kind, hash_, length = (u32_little(data, _REPORT_END + 4 * i) for i in range(5))
@@ -74,12 +75,12 @@ def parse(data: bytes) -> HclReport:
 
 
 def report_data(runtime: bytes) -> bytes:
-    """What the processor's report must repeat: the runtime data's SHA-256, then zeros."""
+    """What the processor's report must contain: the runtime data's SHA-256, then zeros."""
     return hashlib.sha256(runtime).digest() + bytes(32)
 
 
 def attestation_key(runtime: bytes) -> tuple[int, int]:
-    """Modulus and exponent of the TPM's attestation key, by the runtime data."""
+    """Modulus and exponent of the TPM's attestation key, from the runtime data."""
     document = loads(runtime, what="the runtime data", max_bytes=MAX_RUNTIME)
     keys = Fields(document, "runtime data").items("keys", Fields, max_items=MAX_KEYS)
     matching = [key for key in keys if key.optional_text("kid") == AK_NAME]
@@ -113,7 +114,7 @@ def _number(key: Fields, name: str) -> int:
         data = base64.urlsafe_b64decode(text + "==")
     except ValueError:
         data = b""
-    # The decoder passes over much; what it read must be written like this.
+    # The decoder is lenient; encoding the result must give the same text.
     if not data or base64.urlsafe_b64encode(data).decode().rstrip("=") != text:
         raise EvidenceError(f"{key.where}.{name} is not base64url")
     return int.from_bytes(data)

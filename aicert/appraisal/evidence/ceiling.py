@@ -1,9 +1,9 @@
-"""How much a run can have computed at most: what is known of one run (docs/spec/compute.md).
+"""How much one run can have computed at most (docs/spec/compute.md). Promises:
 
-Promises: a ceiling is the time that the TPM attests, with room for the slowest clock, times what
-the machine counted that it could compute on, times what no hardware exceeds by the policy. Nothing
-that a trainer says makes it smaller. Left out: how much was computed, and tables of what one model
-of hardware can do.
+a ceiling is the time that the TPM attests, with a margin for the slowest clock, times the
+processors and accelerators that the machine counted, times the policy's limit for each. Nothing
+that a trainer says makes it smaller. Left out: how much was really computed, and tables of what
+each model of hardware can do.
 """
 
 from datetime import datetime
@@ -17,14 +17,14 @@ from aicert.text import counted
 # TPM2_ClockRateAdjust makes a clock slower by a sixth at most in the reference code of the TPM's
 # specification (CLOCK_NOMINAL 30000, CLOCK_ADJUST_LIMIT 5000).
 SLACK = 1.2
-# For so long nobody sells what is faster than what was looked at.
+# How long after a review nobody sells faster hardware.
 REVIEW_DAYS = 365
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
-    """What is known of a run's compute. `ceiling`: in FLOP, None where something that it is made of
-    is not attested; `unknown` then says what.
+    """What is known about a run's compute. `ceiling`: in FLOP, None if one of its factors is not
+    attested; `unknown` then says which.
     """
 
     run: str
@@ -43,7 +43,7 @@ class Compute:
 
     @property
     def derivation(self) -> str:
-        """What the ceiling is the product of."""
+        """The factors of the ceiling."""
         processors = counted(self.facts.processors or 0, "processor")
         accelerators = counted(self.facts.accelerators or 0, "accelerator")
         return (
@@ -53,7 +53,7 @@ class Compute:
 
     @property
     def own_count(self) -> str:
-        """What the trainer says of itself."""
+        """The trainer's own count, in words."""
         if self.facts.flops is None:
             return "the trainer itself counts no FLOP"
         return f"the trainer itself counts {self.facts.flops:.4g} FLOP (self-reported)"
@@ -61,7 +61,7 @@ class Compute:
     def compared(self, then: datetime) -> list[str]:
         """Refuse a trainer that counts more than its machine can have computed by `then`.
 
-        No line where nothing can be compared.
+        No line if nothing can be compared.
         """
         if self.ceiling is None or self.facts.flops is None:
             return []
@@ -79,11 +79,11 @@ class Compute:
 
 
 def check_review(caps: Caps, then: datetime) -> None:
-    """Raise UndecidedError if there may be hardware by `then` that nobody had looked at."""
+    """Raise UndecidedError if faster hardware may exist by `then` than at the last review."""
     days = (then.date() - caps.reviewed).days
     if days > REVIEW_DAYS:
         raise UndecidedError(
-            f"what no hardware exceeds was reviewed on {caps.reviewed}, and the run may have ended "
-            f"{days} days later",
-            hint='reviewed = "DATE" under [compute] of your policy, or a time stamp of that time',
+            f"the limits on hardware speed were reviewed on {caps.reviewed}, but the run may have "
+            f"ended {days} days later",
+            hint='reviewed = "DATE" under [compute] in your policy, or a time stamp from that time',
         )

@@ -1,7 +1,7 @@
-"""What a policy allows to be computed, and what is known of it (docs/spec/compute.md).
+"""How much compute a policy allows, and what is known about it (docs/spec/compute.md).
 
-Promises: of weights whose making no certificate shows, the compute is unknown, never nothing.
-Left out: what made inputs that hold no weights.
+Promises: if no certificate shows how weights were made, their compute is unknown, never zero. Left
+out: what made inputs that hold no weights.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ _ADAPTER = "adapterInput"
 
 
 def of_run(run: "VerifiedRun", policy: "Policy") -> Compute:
-    """What a verified run shows of its compute, by the policy's caps or the built-in ones."""
+    """What a verified run shows about its compute, under the policy's caps or the built-in ones."""
     caps = CAPS if policy.compute is None else policy.compute.caps
     facts, seconds = run.report.compute, run.seconds
     processors, accelerators = facts.processors, facts.accelerators
@@ -47,10 +47,10 @@ def of_run(run: "VerifiedRun", policy: "Policy") -> Compute:
 
 
 def bounded(seen: "Seen") -> tuple[str, None]:
-    """policy.compute: no more than the policy allows can have been computed."""
+    """policy.compute: the run cannot have computed more than the policy allows."""
     run, demand = seen.run, seen.policy.compute
     if run is None or demand is None:
-        raise ValueError("policy.compute is judged of a verified run, where the policy asks")
+        raise ValueError("policy.compute needs a verified run and a policy that asks")
     if kind_of(run) != "merge":
         check_kind(run, "train")
     check_review(demand.caps, seen.then)
@@ -74,7 +74,7 @@ def bounded(seen: "Seen") -> tuple[str, None]:
 
 
 def _before(own: Compute, ancestors: "Sequence[Ancestor]") -> "Iterator[Compute]":
-    """The runs that made the weights which went into this one, and theirs, each once."""
+    """The runs that made the weights which went into this one, and their ancestors, each once."""
     pending = [(own, ancestors)]
     met: set[int] = set()
     while pending:
@@ -91,8 +91,8 @@ def _before(own: Compute, ancestors: "Sequence[Ancestor]") -> "Iterator[Compute]
 
 
 def _of_adapter(run: "VerifiedRun", ancestors: "Sequence[Ancestor]") -> Compute:
-    """Of the run that made a merge's adapter: a merge alone trains nothing, and whoever bounds what
-    one run computed asks about what was trained.
+    """The compute of the run that made a merge's adapter: a merge itself trains nothing, and
+    whoever bounds one run's compute asks about training.
     """
     value = run.report.values.get(_ADAPTER)
     name = "" if value is None else str(value.data).partition("/")[0]

@@ -1,10 +1,10 @@
 """Appraise a confidential machine: platform.chip, platform.guest, platform.binding (ADR 10).
 
-The processor's report is believed only once its signature led to a root of the policy. Then it says
-whose guest it is and in which state; and that guest's paravisor says which attestation key is its
-virtual TPM's. So the quote's key is in a guest that its host cannot look into. Imported only where
-the policy's root stands for such machines. What each kind of processor says is judged by
-`snp_guest.py` and `tdx.py`.
+The processor's report is believed only once its signature chains to a root of the policy. Then it
+says which guest it is for and in which state; and that guest's paravisor says which attestation key
+its virtual TPM has. So the quote's key is in a guest that its host cannot look into. Imported only
+if the policy's root stands for such machines. `snp_guest.py` and `tdx.py` judge each kind of
+processor.
 """
 
 from datetime import datetime
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
 
 class Verified(Protocol):
-    """A report that a processor of one of the policy's makers signed; each answer may be a no."""
+    """A report signed by a processor of one of the policy's makers; each method may fail the
+    check.
+    """
 
     def described(self) -> str:
-        """Whose processor it is."""
+        """Which processor it is, in words."""
 
     def check_guest(self, policy: Policy, at: datetime, /) -> str:
-        """The guest's memory is its own, and it is one that the policy accepts."""
+        """The guest's memory is private, and the policy accepts the guest."""
 
     def check_binding(self, nonce: bytes, key: "PublicKeyTypes", /) -> str:
-        """The attestation key is that guest's."""
+        """The attestation key belongs to that guest."""
 
 
 def appraise_chip(
@@ -58,7 +60,7 @@ def appraise_chip(
 
 
 def _verified(given: PlatformReport, policy: Policy, at: datetime) -> Verified:
-    """The report of an AMD guest, or of a TD: of Azure with its paravisor, or a bare one."""
+    """The report of an AMD guest or of a TD, which is Azure's with a paravisor, or a bare one."""
     hcl = azure_hcl.parse(given.report) if given.kind == AZURE_HCL else None
     if hcl is not None and hcl.kind == azure_hcl.SNP:
         return snp_guest.verify(given, hcl, policy, at)

@@ -1,10 +1,10 @@
-"""Which machine of Google's cloud an attestation key is of, by its certificate.
+"""Which machine in Google's cloud an attestation key belongs to, according to its certificate.
 
 Google writes zone, project and machine into a private extension of the certificates of its virtual
 TPMs (1.3.6.1.4.1.11129.2.1.21; cloud.google.com/compute, "Verifying the identity of instances" and
 google/go-tpm-tools, `GCEInstanceInfo`): a DER SEQUENCE of zone, project number, project id, machine
-number, machine name, and what else the certificate's maker says of its security, which is not read.
-No check rests on it: it is shown, as Google's word, where the chain is ok.
+number, machine name, and security properties, which are not read. No check rests on it: it is shown
+as Google's claim if the chain is ok.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ _FIELDS = (_UTF8, _INTEGER, _UTF8, _INTEGER, _UTF8)
 
 
 def instance_text(certificate: "Certificate") -> str:
-    """`instance NAME (NUMBER) of project ID (NUMBER), zone ZONE`, or why it cannot be said."""
+    """`instance NAME (NUMBER) of project ID (NUMBER), zone ZONE`, or why there is no such text."""
     for extension in certificate.extensions:
         if extension.oid.dotted_string == OID:
             try:

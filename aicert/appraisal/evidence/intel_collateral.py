@@ -1,4 +1,4 @@
-"""What Intel says of its processors beside a quote: certificates, revocations, TCB info, identity.
+"""What Intel says about its processors: certificates, revocations, TCB info, QE identity.
 
 Intel's Provisioning Certification Service, API version 4: a processor's certificate (PCK) with
 Intel's extension (1.2.840.113741.1.13.1: FMSPC, PCE-ID and the firmware versions it is for), the
@@ -7,7 +7,8 @@ revocation lists of root and PCK CA, "TCB info" (which versions are up to date, 
 but the first travel together in one JSON file, the collateral, in the form that `dcap-qvl` writes.
 
 Promises: what `verify` returns was signed under the policy's root and is valid at the stated time.
-What is expired or missing is undecided, since newer collateral would answer. Left out: fetching.
+If something is expired or missing, the check is undecided, since newer collateral would answer.
+Left out: fetching.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +49,7 @@ MAX_MODULES = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """One processor by its certificate: its kind (FMSPC, PCE-ID), the versions that its key is
+    """One processor, from its certificate: its kind (FMSPC, PCE-ID), the versions that its key is
     for, and the certificates up to the root.
     """
 
@@ -94,8 +95,8 @@ class Enclave:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collateral:
-    """What Intel signed, all of it valid at the stated time. `modules`: by id, empty for the
-    oldest; `issued`: when the older of the two parts was.
+    """What Intel signed, all valid at the stated time. `modules`: by id, empty for the oldest;
+    `issued`: when the older of the two parts was issued.
     """
 
     issued: str
@@ -134,8 +135,8 @@ def certify(chain: Sequence[bytes], roots: Sequence[TdRoot], at: datetime) -> Pl
 
 
 def verify(data: bytes, platform: Platform, at: datetime) -> Collateral:
-    """What the collateral says, if Intel signed it under the root of `platform`, which it concerns
-    and does not revoke.
+    """What the collateral says, if Intel signed it under the root of `platform`, and it is about
+    that processor and does not revoke it.
     """
     fields = Fields(loads(data, what="the collateral", max_bytes=MAX_COLLATERAL), "collateral")
     texts = {name: fields.text(name, max_length=MAX_TEXT) for name in _NAMES}
@@ -226,7 +227,7 @@ def _hex(text: str, size: int, what: str) -> bytes:
         value = bytes.fromhex(text)
     except ValueError:
         value = b""
-    # Spaces are passed over when it is read.
+    # The reader ignores spaces.
     if len(value) != size or len(text) != 2 * size:
         raise EvidenceError(f"{what} is not {2 * size} hexadecimal digits")
     return value
@@ -325,7 +326,7 @@ def _extension(certificate: "Certificate") -> tuple[tuple[int, ...], dict[bytes,
 
 
 def _pairs(data: bytes) -> dict[bytes, bytes]:
-    """SEQUENCEs of an object identifier and a value; none twice."""
+    """SEQUENCEs of an object identifier and a value, without duplicates."""
     pairs: dict[bytes, bytes] = {}
     for tag, pair in _elements(data):
         parts = _elements(pair)

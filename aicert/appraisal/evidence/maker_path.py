@@ -1,7 +1,7 @@
-"""The certificates of a maker's devices, up to a root that the policy pins: as many as were sent.
+"""The certificate chains of a maker's devices, up to a root that the policy pins. Each certificate
+is issued by the next one, and all are valid at the stated time (RFC 5280, clause 6).
 
-Each is issued by the next one, and all are valid at the stated time (RFC 5280, clause 6). What the
-first one is for, and whether its root is the policy's, is asked by who calls.
+Callers check what the first one is for, and whether the root is one of the policy's.
 """
 
 from collections.abc import Sequence

@@ -1,14 +1,14 @@
 """Judge NVIDIA's GPUs and switches: for platform.gpu (docs/spec/gpu.md).
 
-The machine's statement names the answers of the devices that its runner asked, so that they are of
-this machine as far as its measured software is trusted. Each answers the run's nonce by a key that
-leads to the policy's root; what it measured is what NVIDIA published for its driver and VBIOS; none
-of the certificates was revoked. Where GPUs talk in the clear, the switches between them answered
-too. Reference measurements and answers about revocation are collateral: they prove themselves, and
-anybody may give them.
+The machine's statement names the answers of the devices that its runner asked, so they are in this
+machine if its measured software can be trusted. Each device answers the run's nonce with a key that
+chains to the policy's root; its measurements are those that NVIDIA published for its driver and
+VBIOS; none of the certificates was revoked. If GPUs talk in the clear, the switches between them
+must have answered too. Reference measurements and OCSP responses are collateral: they are signed,
+so anybody may provide them.
 
-What a report does not say is whether the tools of developers may look into the GPU: the runner asks
-the driver and makes no such statement (`enclave_runner`).
+A report does not say whether the GPU is in developer mode: the runner asks the driver, and then
+names no GPUs (`enclave_runner`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,23 +31,23 @@ from aicert.frozen import dataclass
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-# The driver's, and one for each VBIOS.
+# One for the driver, and one for each VBIOS.
 MAX_RIMS = 8
-# One for each device, and those of the CAs above.
+# One for each device, and those for the CAs above.
 MAX_ANSWERS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collateral:
-    """What NVIDIA says: reference measurements, verified, and answers about revocation."""
+    """What NVIDIA says: verified reference measurements, and OCSP responses."""
 
     rims: tuple[nvidia_rim.Rim, ...]
     answers: tuple[nvidia_ocsp.Answer, ...]
 
 
 def judge(evidence: Evidence, policy: Policy, builder: Mapping[str, Digest], at: datetime) -> str:
-    """One line for people. `builder`: what the machine knows of itself, by its verified statement,
-    and among it the name of its devices' answers.
+    """One line for people. `builder`: what the machine knows about itself, from its verified
+    statement, including the digest of its devices' answers.
     """
     given = evidence.gpus
     if given is None:
@@ -71,7 +71,7 @@ def judge(evidence: Evidence, policy: Policy, builder: Mapping[str, Digest], at:
 def _check_named(devices: Sequence[gpu.DeviceReport], named: Digest | None) -> None:
     if named is None:
         raise UndecidedError(
-            "the statement does not name the GPUs that its machine asked: they may be elsewhere"
+            "the statement does not name its machine's GPUs: these may be in another machine"
         )
     actual = gpu.digest(devices)
     if named != actual:
@@ -86,7 +86,7 @@ def _verified(
 ) -> tuple[GpuRoot, list[Device]]:
     """The devices, and the root of all of them."""
     roots = {one.root: one for one in policy.gpus}
-    # Which of the policy's it is decides nothing but which error is shown.
+    # Which of the policy's roots comes first decides only which error is shown.
     root = roots.get(reports[0].chain[-1], policy.gpus[0])
     devices = []
     for number, one in enumerate(reports):
@@ -102,7 +102,7 @@ def _verified(
 
 
 def read_collateral(data: bytes | None, root: GpuRoot, at: datetime) -> Collateral:
-    """Its reference measurements are verified, its answers about revocation not yet."""
+    """The collateral: reference measurements are verified, OCSP responses not yet."""
     if data is None:
         raise UndecidedError(
             "the certificate lacks NVIDIA's collateral for these devices, which anybody can "
@@ -125,13 +125,13 @@ def read_collateral(data: bytes | None, root: GpuRoot, at: datetime) -> Collater
 def _check_revocation(
     path: "Sequence[Certificate]", answers: Sequence[nvidia_ocsp.Answer], at: datetime
 ) -> None:
-    """All but the root. (The first of a device is its own, which nobody could revoke.)"""
+    """All except the root. (A device's first certificate is its own, which nobody could revoke.)"""
     for certificate, issuer in pairwise(path):
         nvidia_ocsp.check(certificate, issuer, answers, at)
 
 
 def _check_version(device: Device, root: GpuRoot, policy: Policy) -> None:
-    """It runs what the policy accepts, where that names any."""
+    """Check that it runs versions that the policy accepts, if it names any."""
     for what, version, accepted in (
         ("driver", device.driver, root.drivers),
         ("VBIOS", device.vbios, root.vbios),
@@ -144,7 +144,9 @@ def _check_version(device: Device, root: GpuRoot, policy: Policy) -> None:
 
 
 def _check_measured(device: Device, collateral: Collateral, at: datetime) -> None:
-    """What it measured is what was published: for its driver, and for one board with its VBIOS."""
+    """Check that its measurements were published: for its driver, and for one board with its
+    VBIOS.
+    """
     rims, mine = collateral.rims, (device.model, device.driver)
     drivers = [one for one in rims if (one.product, one.version) == mine]
     boards = [one for one in rims if one.version.upper() == device.vbios.upper()]
@@ -168,7 +170,9 @@ def _check_measured(device: Device, collateral: Collateral, at: datetime) -> Non
 
 
 def _check_links(devices: Sequence[Device]) -> None:
-    """What GPUs send each other is encrypted, or passes only switches that answered."""
+    """Check that what GPUs send each other is encrypted, or passes only through switches that
+    answered.
+    """
     modes = {one.mode for one in devices if not one.is_switch}
     if len(modes) > 1:
         raise EvidenceError("the GPUs do not all protect what they send in the same way")
@@ -179,7 +183,7 @@ def _check_links(devices: Sequence[Device]) -> None:
         missing = device.switches - known
         if missing or not device.switches:
             raise UndecidedError(
-                "a GPU sends in the clear through switches that gave no report: "
+                "a GPU sends unencrypted data through switches that gave no report: "
                 f"{', '.join(sorted(one.hex() for one in missing)) or 'it names none'}"
             )
 
@@ -191,7 +195,5 @@ def _described(devices: Sequence[Device]) -> str:
         kind = f"{one.model} ({version} {one.vbios})"
         kinds[kind] = kinds.get(kind, 0) + 1
     which = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-    return (
-        f"{which}, as NVIDIA published them; that they are in this machine is the word of its "
-        "measured software"
-    )
+    place = "only the measured software says that they are in this machine"
+    return f"{which}, as NVIDIA published them; {place}"

@@ -1,13 +1,13 @@
-"""Whose device signed a report, in which state it is, and on which nonce: NVIDIA's GPUs, switches.
+"""Which device signed a report, in which state, and for which nonce: NVIDIA's GPUs and switches.
 
-A device's key is made from its identity and the firmware that started (DICE), and is certified in
-five steps up to NVIDIA's root. The leaf names the model and, in DICE's extension
-(`2.23.133.5.4.1`), the firmware's digest (FWID), which newer reports repeat. The report says which
-driver and VBIOS run and how the device is protected; whether its measurements are those that NVIDIA
-published for them is `nvidia_rim`'s.
+A device's key is derived from its identity and the firmware that started (DICE), and chains to
+NVIDIA's root in five steps. The leaf names the model and, in DICE's extension (`2.23.133.5.4.1`),
+the firmware's digest (FWID), which newer reports repeat. The report says which driver and VBIOS run
+and how the device is protected; `nvidia_rim` compares its measurements with those that NVIDIA
+published for them.
 
-What a report does not say: that the device sits in this machine. Only a machine's own evidence can
-bind it. Left out: revocation (`nvidia_ocsp`), devices of several tenants.
+A report does not say that the device is in this machine: only the machine's own evidence can bind
+it. Left out: revocation (`nvidia_ocsp`), devices shared by several tenants.
 """
 
 import re
@@ -26,27 +26,28 @@ if TYPE_CHECKING:
 WHAT = "the device's certificate"
 CHAIN = 5
 _DICE = "2.23.133.5.4.1"
-# The end of DiceTcbInfo as NVIDIA writes it: SEQUENCE of the algorithm (SHA-384) and the digest.
+# The end of NVIDIA's DiceTcbInfo: a SEQUENCE of the algorithm (SHA-384) and the digest.
 _FWID = bytes.fromhex("303d06096086480165030402020430")
 _FWID_BYTES = 48
 _ALTERNATIVE_NAME = "2.5.29.17"
 _MODEL = re.compile(rb"\x0c.NVIDIA:([A-Z0-9_]{2,16}):[0-9A-F]{16}", re.DOTALL)
-# Hopper and its switch; and Blackwell, of which nobody here saw a report. Others are not known.
+# Hopper and its switch; and Blackwell, of which this project has seen no report. No others are
+# known.
 GPUS, SWITCHES = ("GH100", "GB100"), ("LS_10",)
-# Numbers of fields; 22: of a GPU the identities of the switches that it is connected to, with their
-# octets in reverse, of a switch its own.
+# Numbers of fields; 22: for a GPU, the identities of the switches that it is connected to, with
+# their octets reversed; for a switch, its own.
 DRIVER, VBIOS, NVDEC, FWID, PROTECTED_PCIE, IDENTITY, FEATURES = 3, 6, 11, 20, 21, 22, 36
 ENABLED, DISABLED = b"\xaa", b"\x55"
 _IDENTITY_BYTES = 8
-# How a GPU protects what it sends (field 36): alone, several by encrypted links, or several by
-# links in the clear through switches that are attested with them.
+# How a GPU protects what it sends (field 36): it is alone, or connected by encrypted links, or by
+# unencrypted links through switches that are attested with it.
 ALONE, LINKED, SWITCHED = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A device whose report was verified. `driver` is empty for a switch; `path`: the certificates
-    of its key, the device's own first.
+    """A device whose report was verified. `driver` is empty for a switch; `path`: its key's
+    certificates, the device's own first.
     """
 
     model: str
@@ -57,12 +58,14 @@ class Device:
 
     @property
     def is_switch(self) -> bool:
-        """Whether it connects GPUs and is none."""
+        """Whether it is a switch between GPUs."""
         return self.model in SWITCHES
 
     @property
     def mode(self) -> int:
-        """How a GPU protects what it sends. Reports before 2025 say only whether by switches."""
+        """How a GPU protects what it sends. Reports before 2025 say only whether it uses
+        switches.
+        """
         fields = self.report.fields
         flag = fields.get(FEATURES)
         if flag is None:
@@ -74,14 +77,14 @@ class Device:
 
     @property
     def switches(self) -> frozenset[bytes]:
-        """Of a GPU, the switches that it is connected to; of a switch, itself."""
+        """For a GPU, the switches that it is connected to; for a switch, itself."""
         value = self.report.fields.get(IDENTITY, b"")
         if not value or len(value) % _IDENTITY_BYTES:
             raise EvidenceError("the device's report does not name its switches")
         if self.is_switch:
             return frozenset((value,))
         parts = (value[i : i + _IDENTITY_BYTES] for i in range(0, len(value), _IDENTITY_BYTES))
-        # Zero: a link that is not used.
+        # Zero is an unused link.
         return frozenset(one[::-1] for one in parts if any(one))
 
 
@@ -144,7 +147,7 @@ def _firmware(leaf: "Certificate") -> bytes:
 
 
 def _text(report: spdm_report.Report, field: int) -> str:
-    """ASCII, with a zero octet at its end or none."""
+    """ASCII, with or without a zero octet at its end."""
     value = report.fields.get(field, b"").removesuffix(b"\0")
     if not re.fullmatch(rb"[A-Za-z0-9.]{1,32}", value):
         raise EvidenceError(f"the device's report has no readable field {field}")
@@ -152,7 +155,7 @@ def _text(report: spdm_report.Report, field: int) -> str:
 
 
 def _vbios(report: spdm_report.Report) -> str:
-    """`96.00.5E.00.01`: four octets from the last on, and the one after them."""
+    """`96.00.5E.00.01`: four octets in reverse order, then the next one."""
     value = report.fields.get(VBIOS, b"")
     if len(value) != 8 or any(value[5:]):
         raise EvidenceError("the device's report does not name its VBIOS")

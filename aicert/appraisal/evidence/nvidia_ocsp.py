@@ -1,10 +1,10 @@
-"""Whether a certificate was revoked, by answers that its issuer signed before (RFC 6960, OCSP).
+"""Whether a certificate was revoked, from OCSP responses that its issuer signed earlier (RFC 6960).
 
-Answers are given, never fetched, and have no nonce: each is for the time from `thisUpdate` to
-`nextUpdate`. It is signed by the issuer, or by a key that the issuer certified for such answers.
-Promises: `check` returns only where such an answer for the stated time says "good"; raises
-EvidenceError where one says "revoked" ("on hold" is that too), UndecidedError where none speaks of
-the certificate then. Left out: answers about several certificates, keys other than elliptic curves.
+Responses are given, never fetched, and have no nonce: each is valid from `thisUpdate` to
+`nextUpdate`. It is signed by the issuer, or by a key that the issuer certified for this. Promises:
+`check` returns only if a response for the stated time says "good"; raises EvidenceError if one says
+"revoked" ("on hold" counts as revoked), UndecidedError if none is about the certificate at that
+time. Left out: responses about several certificates, keys other than elliptic curves.
 """
 
 import hashlib
@@ -34,17 +34,18 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.x509 import Certificate
 
-# Genuine ones have some 2 kB with the certificate of who signed.
+# Genuine ones have some 2 kB with the signer's certificate.
 MAX_ANSWER = 8192
 MAX_CERTIFICATES = 4
 # RFC 6960, 4.2.2.2: id-kp-OCSPSigning.
 EKU_OCSP = "1.3.6.1.5.5.7.3.9"
 HINT = "--gpu-collateral FILE"
-_WHAT = "an answer about revocation"
+_WHAT = "an OCSP response"
 _BASIC = bytes.fromhex("2b0601050507300101")
 _ENUMERATED = 0x0A
 GOOD, REVOKED, UNKNOWN = 0x80, 0xA1, 0x82
-# Hashes of who issued (SHA-1 names him, and protects nothing), and of signatures: ECDSA with each.
+# Hashes for naming the issuer (SHA-1 only names, it protects nothing), and for signatures: ECDSA
+# with each.
 _NAMING = {
     bytes.fromhex("2b0e03021a"): "sha1",
     bytes.fromhex("608648016503040201"): "sha256",
@@ -61,8 +62,8 @@ _ON_HOLD = b"\x06"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One answer, not yet verified. `issuer`: hash, digest of his name, and of his key's bits;
-    `revoked`: since when, and whether only on hold.
+    """One response, not yet verified. `issuer`: hash, digest of the issuer's name and of the key's
+    bits; `revoked`: since when, and whether only on hold.
     """
 
     issuer: tuple[str, bytes, bytes]
@@ -78,7 +79,9 @@ class Answer:
 
 
 def read(data: bytes) -> Answer:
-    """An answer about one certificate; of another kind, or critically extended: UndecidedError."""
+    """A response about one certificate; UndecidedError for another kind, or a critical
+    extension.
+    """
     if len(data) > MAX_ANSWER:
         raise EvidenceError(f"{_WHAT} has {len(data)} bytes, more than {MAX_ANSWER}")
     outer = der.one(data, der.SEQUENCE, _WHAT)
@@ -128,8 +131,8 @@ def read(data: bytes) -> Answer:
 
 
 def _single(data: Der) -> Der:
-    """The only answer among what is signed (RFC 6960, 4.2.1: ResponseData)."""
-    # Who answers: by name, or by key. Who he is, his certificate says.
+    """The only answer in the signed data (RFC 6960, 4.2.1: ResponseData)."""
+    # The responder, by name or by key; its certificate identifies it.
     data.take(0xA1 if data.follows(0xA1) else 0xA2)
     _time(data)
     answers = data.inside(der.SEQUENCE).rest(der.SEQUENCE, MAX_ANSWER)
@@ -141,7 +144,7 @@ def _single(data: Der) -> Der:
 
 
 def _status(single: Der) -> tuple[int, str]:
-    """Good, revoked or unknown, and in words when."""
+    """Good, revoked or unknown, and when, in words."""
     if single.follows(REVOKED):
         info = single.inside(REVOKED)
         words = f"at {stamp(_time(info))}"
@@ -170,7 +173,7 @@ def _time(structure: Der) -> datetime:
         time = datetime.strptime(text, "%Y%m%d%H%M%S%z")
     except ValueError:
         time = None
-    # Of fourteen digits, each part has all of its own. (`strftime` differs between systems.)
+    # With fourteen digits, every part is complete. (`strftime` differs between systems.)
     if time is None or not re.fullmatch("[0-9]{14}Z", text):
         raise EvidenceError(f"{_WHAT} has no time such as 20261120000000Z")
     return time
@@ -179,7 +182,9 @@ def _time(structure: Der) -> datetime:
 def check(
     certificate: "Certificate", issuer: "Certificate", answers: Sequence[Answer], at: datetime
 ) -> None:
-    """One of the answers says at time `at` that the certificate is good; none, that it is not."""
+    """Check that one response says at time `at` that the certificate is good, and none says that it
+    is not.
+    """
     name, good = f"{common_name(certificate)[:80]!a}", False
     for answer in answers:
         if answer.serial != certificate.serial_number or not _is_of(answer, issuer):
@@ -201,7 +206,9 @@ def check(
 
 
 def _is_of(answer: Answer, issuer: "Certificate") -> bool:
-    """RFC 6960, 4.1.1: of his name, and of his key's bits without tag, length and unused bits."""
+    """RFC 6960, 4.1.1: the hash of the issuer's name, and of its key's bits without tag, length and
+    unused bits.
+    """
     hash_, name, key = answer.issuer
     point = public_key_info(_key(issuer))[-_key_size(issuer) :]
     return (name, key) == (
@@ -211,7 +218,7 @@ def _is_of(answer: Answer, issuer: "Certificate") -> bool:
 
 
 def _key_size(certificate: "Certificate") -> int:
-    """Of a point: one octet, and two coordinates."""
+    """A point has one octet and two coordinates."""
     return 1 + 2 * (_key(certificate).key_size // 8)
 
 
@@ -225,7 +232,7 @@ def _key(certificate: "Certificate") -> "EllipticCurvePublicKey":
 
 
 def _signer(answer: Answer, issuer: "Certificate", at: datetime) -> "Certificate":
-    """The issuer, or whom he certified for such answers."""
+    """The issuer, or a responder that it certified."""
     for given in answer.certificates:
         one = load(given, f"who signed {_WHAT}")
         if EKU_OCSP in (extended_key_usage(one) or ()) and one.issuer == issuer.subject:

@@ -1,11 +1,11 @@
-"""What NVIDIA published of a driver or VBIOS: its reference measurements (RIM), signed.
+"""What NVIDIA published about a driver or VBIOS: signed reference measurements (RIM).
 
 TCG's RIM as a SWID tag: XML whose root holds `Meta` (product and version), `Payload` (measurements,
 each with its index, whether it counts, and the digests that are allowed) and one XML signature
 (W3C, XML-DSig): enveloped, Canonical XML 1.1, SHA-384, ECDSA, with the certificates up to NVIDIA's
-root. Read is exactly the form that NVIDIA writes. All that makes XML hard to sign is refused before
-it is parsed: document types, entities, references to characters, comments, processing instructions,
-CDATA, carriage returns, and attributes of the prefix `xml`.
+root. Only the form that NVIDIA writes is read. Everything that makes XML hard to sign is refused
+before parsing: document types, entities, references to characters, comments, processing
+instructions, CDATA, carriage returns, and attributes of the prefix `xml`.
 
 Promises: what `load` returns was signed under the given root, valid at the stated time. `compare`
 raises unless each measurement that counts is one of those allowed. Left out: revocation
@@ -41,11 +41,11 @@ _SWID = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
 _DSIG = "http://www.w3.org/2000/09/xmldsig#"
 _SHA384 = "http://www.w3.org/2001/04/xmlenc#sha384"
 _XMLNS = "xmlns"
-# Measurement of the video decoder, which does not count where that is switched off.
+# The video decoder's measurement, which does not count if the decoder is switched off.
 _NVDEC_INDEX = 35
 _ODD = re.compile(rb"<!|<\?|&|\r|\bxml:")
 _DIGEST = re.compile(r"[0-9a-f]{96}")
-# SignedInfo's only form; the digest stands at the place of the percent sign.
+# SignedInfo's only form; the digest takes the place of the percent sign.
 _SIGNED_INFO = (
     '<ds:CanonicalizationMethod Algorithm="http://www.w3.org/2006/12/xml-c14n11">'
     "</ds:CanonicalizationMethod>"
@@ -62,8 +62,8 @@ _SIGNED_INFO = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rim:
-    """Reference measurements of one version: the digests that are allowed, by index from 0 on;
-    `path`: the certificates of whoever signed them.
+    """Reference measurements for one version: the allowed digests, by index from 0; `path`: the
+    certificates of whoever signed them.
     """
 
     product: str
@@ -73,7 +73,7 @@ class Rim:
 
 
 class Element:
-    """One element: its name and attributes as they are written, and what is inside in order."""
+    """One element: its name and attributes as they are written, and its content in order."""
 
     __slots__ = ("attributes", "children", "name", "scope")
 
@@ -91,7 +91,7 @@ class Element:
         return self.scope.get(f"{_XMLNS}{colon}{prefix}", ""), local
 
     def value(self, namespace: str, local: str) -> str | None:
-        """An attribute's value, by namespace (empty for one without a prefix) and local name."""
+        """An attribute's value, by namespace (empty if it has no prefix) and local name."""
         wanted = (namespace, local)
         return next((v for key, v in self.attributes.items() if self.place(key) == wanted), None)
 
@@ -116,7 +116,7 @@ class Element:
         return matching[0]
 
     def text(self) -> str:
-        """What is inside, which must be text alone."""
+        """The element's content, which must be only text."""
         if any(isinstance(one, Element) for one in self.children):
             raise EvidenceError("the RIM has an element where text should be")
         return "".join(str(one) for one in self.children)
@@ -138,7 +138,7 @@ def load(data: bytes, root: bytes, at: datetime) -> Rim:
 
 
 def compare(device: Device, driver: Rim | None, vbios: Rim) -> int:
-    """How many measurements were compared; EvidenceError where one is none of those allowed."""
+    """The number of measurements that were compared; EvidenceError if one is not allowed."""
     allowed: dict[int, frozenset[str]] = {}
     for rim, version, what in ((driver, device.driver, "driver"), (vbios, device.vbios, "VBIOS")):
         if rim is None:
@@ -165,7 +165,7 @@ def compare(device: Device, driver: Rim | None, vbios: Rim) -> int:
 
 
 def parse(data: bytes) -> Element:
-    """The root of a document, of which nothing is verified."""
+    """The root of a document; nothing is verified."""
     if len(data) > MAX_RIM:
         raise EvidenceError(f"the RIM has {len(data)} bytes, more than {MAX_RIM}")
     odd = _ODD.search(data)
@@ -229,9 +229,9 @@ def _check_signature(
 
 
 def canonical(element: Element, rendered: Mapping[str, str]) -> Iterator[str]:
-    """Canonical XML 1.1 of what `parse` lets through; `rendered`: declarations that stand above.
+    """Canonical XML 1.1 of what `parse` accepts; `rendered`: declarations already written above.
 
-    Of the element that canonicalization begins with, all declarations in its scope are written.
+    For the element that canonicalization begins with, all declarations in its scope are written.
     """
     declared = {key: value for key, value in element.scope.items() if rendered.get(key) != value}
     named = sorted(element.attributes.keys() - element.scope.keys(), key=element.place)
@@ -246,7 +246,7 @@ def canonical(element: Element, rendered: Mapping[str, str]) -> Iterator[str]:
 
 
 def _quoted(value: str) -> str:
-    """Neither line ends, tabs nor markup are in it: `parse` refused references to them."""
+    """It contains no line ends, tabs or markup: `parse` refused references to them."""
     return '"' + value.replace('"', "&quot;").replace("<", "&lt;") + '"'
 
 

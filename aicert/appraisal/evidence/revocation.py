@@ -1,7 +1,7 @@
-"""Lists of revoked X.509 certificates (RFC 5280, clause 5): read, and whether one is on one.
+"""Revocation lists for X.509 certificates (RFC 5280, clause 5): read them, and check a certificate.
 
 Promises: `load_list` gives a list whose times and entries were read and that has no critical
-extension, so that it is a whole one; `check_not_revoked` counts it only if the certificate's issuer
+extension, so that it is complete; `check_not_revoked` uses it only if the certificate's issuer
 signed it. Left out: delta lists, indirect ones, OCSP; and when a list is too old.
 """
 
@@ -22,7 +22,7 @@ def load_list(der: bytes, what: str) -> "CertificateRevocationList":
     try:
         with quiet():
             revoked = x509.load_der_x509_crl(der)
-            # They are parsed when they are first asked for: here.
+            # They are parsed on first use, which is here.
             critical = any(extension.critical for extension in revoked.extensions)
             revoked.last_update_utc, revoked.next_update_utc  # noqa: B018 - asked for
             revoked.issuer, revoked.signature_hash_algorithm  # noqa: B018 - asked for
@@ -38,10 +38,10 @@ def load_list(der: bytes, what: str) -> "CertificateRevocationList":
 def check_not_revoked(
     certificate: "Certificate", issuer: "Certificate", revoked: "CertificateRevocationList"
 ) -> None:
-    """EvidenceError where `issuer` did not sign the list, or the certificate is on it."""
-    # Of sound certificates (`x509.load`) the key is of a kind that signs lists.
+    """EvidenceError if `issuer` did not sign the list, or the certificate is on it."""
+    # A sound certificate (`x509.load`) has a kind of key that can sign lists.
     key = issuer.public_key()
-    # Of names it warns each time that they are asked for.
+    # cryptography warns about names each time they are used.
     with quiet():
         same = revoked.issuer == issuer.subject
     if not same or not revoked.is_signature_valid(key):  # type: ignore[arg-type]

@@ -1,9 +1,9 @@
-"""What an AMD processor says of a guest: the SEV-SNP attestation report.
+"""What an AMD processor says about a guest: the SEV-SNP attestation report.
 
 AMD 56860 (SEV-SNP Firmware ABI Specification), "ATTESTATION_REPORT" and "POLICY"; integers are
-little-endian. Read here are the fields that decide whether this is the guest, in the state, on the
-firmware that a policy accepts; all of the report is signed. Left out: what a guest cannot be harmed
-by (CPUID, current and committed versions, platform flags).
+little-endian. This reads the fields that decide whether a policy accepts the guest, its state and
+its firmware; the signature covers the whole report. Left out: fields that cannot harm a guest
+(CPUID, current and committed versions, platform flags).
 """
 
 from typing import TYPE_CHECKING
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 SIZE = 1184
-# All have these fields in the same places; 3 to 5 give meanings to octets that were reserved.
+# All have these fields in the same places; versions 3 to 5 define octets that were reserved.
 VERSIONS = (2, 3, 4, 5)
 ECDSA_P384_SHA384 = 1
 _SIGNED = 0x2A0
 _NUMBER = 72
 
-# POLICY: what the guest's owner allowed for good when it was started.
+# POLICY: what the guest's owner allowed at its start, for its whole life.
 _POLICY_ONE = 1 << 17  # reserved, always set
 MIGRATION = 1 << 18
 DEBUG = 1 << 19
 _POLICY_KNOWN = (1 << 26) - 1
-# Flags at 0x48: whether the author key signed, whether the chip's key is masked (nothing is signed
-# then), and which key signs: the chip's (VCEK), a cloud's on that chip (VLEK), or none.
+# Flags at 0x48: whether the author key signed, whether the chip's key is masked (then nothing is
+# signed), and which key signs: the chip's (VCEK), a cloud's on that chip (VLEK), or none.
 _MASK_CHIP_KEY = 1 << 1
 _SIGNING_KEY = 0b111
 VCEK, VLEK, _NO_KEY = 0, 1, 7
@@ -37,8 +37,8 @@ VCEK, VLEK, _NO_KEY = 0, 1, 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One report. `id_key`: SHA-384 of the key that signed what the guest was started with;
-    `tcb`: the firmware versions that the signing key stands for; `signed`: what `r`, `s` cover.
+    """One report. `id_key`: SHA-384 of the key that signed what the guest was started with; `tcb`:
+    the firmware versions that the signing key stands for; `signed`: the bytes that `r`, `s` cover.
     """
 
     guest_svn: int
@@ -90,14 +90,16 @@ def verify(report: Report, key: "EllipticCurvePublicKey") -> None:
 
 
 def check_guest(report: Report) -> None:
-    """The guest's memory is its own: EvidenceError where its policy lets somebody else in."""
+    """Check that the guest's memory is private: EvidenceError if its policy lets somebody else
+    in.
+    """
     if report.policy & DEBUG:
         raise EvidenceError("the guest may be debugged: its host can read and write its memory")
     if report.policy & MIGRATION:
         raise EvidenceError("the guest may be moved by a migration agent, which reads its memory")
     if not report.policy & _POLICY_ONE:
         raise EvidenceError(f"the guest's policy {report.policy:#x} lacks its constant bit")
-    # A host's own request has 0xFFFFFFFF here; what runs under a paravisor has 1 to 3.
+    # A host's own request has 0xFFFFFFFF here; software under a paravisor has 1 to 3.
     if report.vmpl != 0:
         raise EvidenceError(
             f"the report was asked for at privilege level {report.vmpl:#x}, not at the guest's "

@@ -1,7 +1,7 @@
 """Judge the report of an AMD guest (SEV-SNP): for platform.chip and platform.guest.
 
-`amd_vcek` says whose processor signs, `sev_snp` what the report says; here they are held against
-each other and against the policy, and `azure_hcl` whose TPM the guest holds.
+`amd_vcek` says whose processor signed, `sev_snp` what the report says, `azure_hcl` which TPM the
+guest holds; this compares them with each other and with the policy.
 """
 
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedReport:
-    """A processor's report whose signature was verified, and the text that it is to cover."""
+    """A processor's report whose signature was verified, and the text that it must cover."""
 
     report: sev_snp.Report
     chip: amd_vcek.CertifiedChip
@@ -32,13 +32,13 @@ class VerifiedReport:
         return f"signed by a processor of {root.name} ({tcb}){known}"
 
     def check_guest(self, policy: Policy, at: datetime) -> str:
-        """The guest's memory is its own, on firmware and of a launch that the policy accepts."""
+        """The guest's memory is private, and the policy accepts its firmware and its launch."""
         sev_snp.check_guest(self.report)
         _check_firmware(self.chip, policy)
         return f"started by {_started_by(self, policy, at)}, without debugging or migration"
 
     def check_binding(self, _nonce: bytes, key: "PublicKeyTypes") -> str:
-        """The attestation key is that guest's TPM's, by its paravisor."""
+        """The attestation key belongs to that guest's TPM, according to its paravisor."""
         return azure_hcl.check_binding(self.report.report_data, self.runtime, key)
 
 
@@ -91,8 +91,8 @@ def _check_firmware(chip: amd_vcek.CertifiedChip, policy: Policy) -> None:
 
 
 def _started_by(given: VerifiedReport, policy: Policy, at: datetime) -> str:
-    """Who signed what the guest was started with: whoever has another paravisor can say anything
-    in its runtime data.
+    """Who signed what the guest was started with: a different paravisor could say anything in its
+    runtime data.
     """
     if not policy.id_key_signers:
         raise UndecidedError(f"policy {policy.name} names nobody who may start guests")

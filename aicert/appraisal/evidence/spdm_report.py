@@ -1,10 +1,10 @@
-"""What an NVIDIA device says of itself: one SPDM request for measurements, and its answer.
+"""What an NVIDIA device says about itself: one SPDM request for measurements, and its answer.
 
 DMTF DSP0274 version 1.1, GET_MEASUREMENTS and MEASUREMENTS: the verifier's nonce, one block for
 each measurement (48 octets of SHA-384), the device's nonce, fields of NVIDIA's own ("opaque data":
 type and size of two octets, then the value), and the signature (r, s, 48 octets each) over all
-before it, by the device's key. Integers are little-endian. Left out: what the fields say that
-nothing decides by (board, serial numbers of switches, counts).
+before it, by the device's key. Integers are little-endian. Left out: fields that no check uses
+(board, serial numbers of switches, counts).
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_REPORT = 16384
 MAX_FIELDS = 64
 VERSION = 0x11
-# GET_MEASUREMENTS with a signature, of all measurements; the nonce; slot 0. Then MEASUREMENTS.
+# GET_MEASUREMENTS with a signature, for all measurements; the nonce; slot 0. Then MEASUREMENTS.
 _REQUEST, _RESPONSE = bytes((VERSION, 0xE0, 0x01, 0xFF)), bytes((VERSION, 0x60))
 NONCE = 32
 _SIGNATURE = 96

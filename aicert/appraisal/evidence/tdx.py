@@ -1,10 +1,10 @@
 """Judge the quote of an Intel trust domain (TD): for platform.chip, .guest and .binding.
 
-A root of the policy certifies the processor's key; that signed the quoting enclave's report, which
-collateral says is Intel's enclave; the report names the key that signed the quote. Then the quote
-says which TDX module ran, and how the TD was built and extended. Of Azure's machines the paravisor
-is what the TD was built with (MRTD), and its registers stay zero; of a bare TD the registers hold
-firmware, boot loader and system. The report data binds the attestation key.
+A root of the policy certifies the processor's key; this key signed the quoting enclave's report,
+and the collateral says that the enclave is Intel's; the report names the key that signed the quote.
+Then the quote says which TDX module ran, and how the TD was built and extended. In Azure's machines
+the TD is built with the paravisor (MRTD), and its registers stay zero; in a bare TD the registers
+hold firmware, boot loader and system. The report data binds the attestation key.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from aicert.frozen import dataclass
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-# TD_ATTRIBUTES (Intel 344425, 3.4.1): debugging and profiling; a TD with any of these bits is
-# under debug. Then what a migration TD may do, and what else is known and harmless.
+# TD_ATTRIBUTES (Intel 344425, 3.4.1): debugging and profiling; a TD with any of these bits is under
+# debug. Then the bit for migration TDs, and other known, harmless bits.
 _UNDER_DEBUG = 0xFF
 _MIGRATABLE = 1 << 29
 _KNOWN = _UNDER_DEBUG | _MIGRATABLE | 1 << 27 | 1 << 28 | 1 << 30 | 1 << 31 | 1 << 62 | 1 << 63
@@ -32,8 +32,8 @@ BINDING = b"aicert td v1\0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedTd:
-    """A quote whose signatures were verified, and what Intel says of its processor. `runtime`: the
-    text of Azure's paravisor that it is to cover, None of a bare TD.
+    """A quote whose signatures were verified, and what Intel says about its processor. `runtime`:
+    the text of Azure's paravisor that it must cover, None for a bare TD.
     """
 
     quote: td_quote.Quote
@@ -49,13 +49,15 @@ class VerifiedTd:
         )
 
     def check_guest(self, policy: Policy, at: datetime) -> str:
-        """The TD's memory is its own, on firmware and of a build that the policy accepts."""
+        """The TD's memory is private, and the policy accepts its firmware and its build."""
         _check_attributes(self.quote)
         status = _check_versions(self, policy)
         return f"{_built_by(self.quote, policy, at)}, without debugging or migration; {status}"
 
     def check_binding(self, nonce: bytes, key: "PublicKeyTypes") -> str:
-        """The attestation key is the TD's: of its paravisor's TPM, or of a bare TD its own."""
+        """The attestation key belongs to the TD: to its paravisor's TPM, or in a bare TD to
+        itself.
+        """
         given = self.quote.report_data
         if self.runtime is not None:
             return azure_hcl.check_binding(given, self.runtime, key)
@@ -103,12 +105,12 @@ def verify(
 
 
 def bound(nonce: bytes, key: "PublicKeyTypes") -> bytes:
-    """The report data of a bare TD: of the nonce and the attestation key."""
+    """The report data of a bare TD, from the nonce and the attestation key."""
     return hashlib.sha512(BINDING + nonce + public_key_info(key)).digest()
 
 
 def _check_attributes(quote: td_quote.Quote) -> None:
-    """Nobody else reads the TD's memory, by what it was built with."""
+    """Check that nobody else can read the TD's memory, given its attributes."""
     if quote.attributes & _UNDER_DEBUG:
         raise EvidenceError(
             f"the TD may be debugged: its host can read its memory (attributes "
@@ -139,7 +141,9 @@ def _masked(data: bytes, mask: bytes) -> bytes:
 
 
 def _check_versions(td: VerifiedTd, policy: Policy) -> str:
-    """Each of processor, TDX module and quoting enclave has a status that the policy accepts."""
+    """Check that processor, TDX module and quoting enclave each have a status that the policy
+    accepts.
+    """
     root, signed = td.platform.root, td.collateral
     if signed.evaluation < root.minimum_evaluation:
         raise EvidenceError(
@@ -167,12 +171,12 @@ def _check_versions(td: VerifiedTd, policy: Policy) -> str:
 
 
 def _first(levels: tuple[Level, ...], holds: Callable[[Level], bool]) -> Level | None:
-    """Intel sorts levels from the newest on: the first that holds counts."""
+    """Intel sorts levels from the newest: the first that is reached counts."""
     return next(filter(holds, levels), None)
 
 
 def _processor(td: VerifiedTd) -> Level | None:
-    # Where the module has a major version, its levels are its identity's and not here.
+    # If the module has a major version, its levels are in its identity and not here.
     start = 2 if td.quote.tcb_svn[1] else 0
 
     def holds(level: Level) -> bool:
@@ -186,7 +190,9 @@ def _processor(td: VerifiedTd) -> Level | None:
 
 
 def _module(td: VerifiedTd) -> Level | None:
-    """The TDX module is one that Intel signed; its status, by its major and minor version."""
+    """Check that Intel signed the TDX module; returns its status, by its major and minor
+    version.
+    """
     quote = td.quote
     minor, major = quote.tcb_svn[0], quote.tcb_svn[1]
     name = f"TDX_{major:02X}" if major else ""
@@ -198,12 +204,12 @@ def _module(td: VerifiedTd) -> Level | None:
         module.attributes, module.mask
     ):
         raise EvidenceError("the TDX module is not Intel's")
-    # The oldest has no levels of its own: the processor's speak of it.
+    # The oldest module has no levels of its own: the processor's levels include it.
     return _first(module.levels, lambda one: minor >= one.svn) if major else _processor(td)
 
 
 def _built_by(quote: td_quote.Quote, policy: Policy, at: datetime) -> str:
-    """Which accepted TD this is: whoever builds another can say anything of its attestation key."""
+    """Which accepted TD this is: any other TD could say anything about its attestation key."""
     if not policy.tds:
         raise UndecidedError(f"policy {policy.name} names no TD that it accepts")
     today = at.astimezone(UTC).date()

@@ -1,11 +1,10 @@
 """Transparency logs and witnesses that a policy names (docs/spec/log.md).
 
-Promises: a proof counts where the log's key signed the checkpoint and the path leads to its root
-from the entry that is computed from this very certificate; a time counts where as many of the
-policy's witnesses cosigned that checkpoint as it asks for, and is one that at least one of them
-stands for who does not lie, if fewer do. A log's own word on the time is never asked. Left out: the
-log itself, which nobody is asked for here, and whether it shows everyone the same tree, which is
-what witnesses are for.
+Promises: a proof counts if the log's key signed the checkpoint and the path leads to its root from
+the entry computed from this very certificate; a time counts if as many of the policy's witnesses
+cosigned that checkpoint as the policy demands. As long as fewer than that lie, at least one honest
+witness stands for the time. A log's own claim about time never counts. Left out: fetching the log,
+and whether it shows everybody the same tree, which is what witnesses are for.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,16 +23,16 @@ from aicert.tlog.entry import entry_of
 from aicert.tlog.notes import Note
 from aicert.tlog.proofs import TLOG_PROOF, Proof, decode, parse
 
-# A time, None where a log vouches for none, and what whoever believes it trusts.
+# A time, or None if a log vouches for none, and what one trusts by believing it.
 Trusted = tuple[datetime | None, str]
-# Of times of witnesses, as of time stamps (`trusted_time`): the years 2001 to 9998.
+# For witnesses' times, as for time stamps (`trusted_time`): the years 2001 to 9998.
 TIMES = (978_307_200, 253_370_764_799)
 _HINT = "aicert log prove LOG CERT --into"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """A proof whose checkpoint a log of the policy signed; where it leads is not followed yet."""
+    """A proof whose checkpoint a log of the policy signed; its path is not checked yet."""
 
     log: NoteSigner
     proof: Proof
@@ -50,12 +49,12 @@ def included(certificate: Certificate, policy: Policy) -> tuple[str, Trusted]:
         if root_of(entry, proof.index, size, proof.path) != one.checkpoint.root:
             raise EvidenceError(
                 f"the proof does not lead from this certificate's entry to the root of log "
-                f"{one.log.name}: that has another entry there, or is another tree"
+                f"{one.log.name}: the log has another entry there, or is a different tree"
             )
     first = proofs[0]
-    where = f"entry {first.proof.index} of log {first.log.name}, of {first.checkpoint.size}"
+    where = f"entry {first.proof.index} of {first.checkpoint.size} in log {first.log.name}"
     names = ", ".join(sorted({one.log.name for one in proofs}))
-    return where, (None, f"log {names}: that everybody is shown this entry who looks for it")
+    return where, (None, f"log {names}: that it shows this entry to everybody who looks for it")
 
 
 def witnessed(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str, Trusted]:
@@ -78,9 +77,10 @@ def witnessed(certificate: Certificate, policy: Policy, at: datetime) -> tuple[s
 
 
 def began(checkpoint: bytes, policy: Policy, at: datetime) -> tuple[datetime, str, str]:
-    """After when nobody knew a checkpoint's bytes: the time, whose it is, and what that trusts.
+    """The time before which nobody could know a checkpoint's bytes, whose time it is, and what one
+    trusts by believing it. The checkpoint may be any log's:
 
-    It may be any log's: what nobody could know are the cosignatures.
+    its cosignatures are what nobody could know.
     """
     note = Note.parse(checkpoint)
     Checkpoint.parse(note.text)
@@ -95,13 +95,13 @@ def _no_witness(policy: Policy) -> str:
 
 
 def _trusts(names: str) -> str:
-    return f"{names}: not all of them lie about the time, nor about what the log had before"
+    return f"{names}: that not all of them lie about the time or about the log's earlier entries"
 
 
 def _proofs(certificate: Certificate, policy: Policy) -> list[_Found]:
-    """Those of the certificate's proofs whose checkpoints logs of the policy signed."""
+    """Those proofs in the certificate whose checkpoints were signed by logs of the policy."""
     given = [one for one in certificate.evidence.timestamps if one.startswith(TLOG_PROOF)]
-    reason = "the certificate carries no proof of a log"
+    reason = "the certificate carries no proof from a log"
     proofs = []
     for entry in given:
         proof = parse(decode(entry))
@@ -113,7 +113,7 @@ def _proofs(certificate: Certificate, policy: Policy) -> list[_Found]:
         ]
         if not by:
             names = ", ".join(log.name for log in policy.logs)
-            reason = f"the proof is of no log of this policy ({names})"
+            reason = f"the proof is not from a log of this policy ({names})"
     if not proofs and "log" in policy.require:
         raise UndecidedError(reason, hint=_HINT)
     if not proofs:
@@ -122,10 +122,11 @@ def _proofs(certificate: Certificate, policy: Policy) -> list[_Found]:
 
 
 def _quorum(note: Note, policy: Policy, at: datetime, *, earliest: bool) -> tuple[datetime, str]:
-    """The time that holds if fewer than the quorum lie, and the witnesses whose time it is.
+    """The time that holds if fewer witnesses than the quorum lie, and the witnesses whose time it
+    is.
 
-    Of so many witnesses one at least does not lie: the certificate existed when the last of the
-    earliest so many cosigned, and not before the first of the latest so many did.
+    At least one of a quorum does not lie: so the certificate existed when the last of the earliest
+    quorum cosigned, and not before the first of the latest quorum did.
     """
     pick: Callable[[Sequence[int]], int] = min if earliest else max
     times = []
@@ -139,7 +140,7 @@ def _quorum(note: Note, policy: Policy, at: datetime, *, earliest: bool) -> tupl
     if len(times) < quorum:
         raise UndecidedError(
             f"the checkpoint was cosigned by {len(times)} of the witnesses of policy "
-            f"{policy.name}, which wants {quorum} of {len(policy.witnesses)}"
+            f"{policy.name}, which requires {quorum} of {len(policy.witnesses)}"
         )
     counted = sorted(times, reverse=not earliest)[:quorum]
     time = counted[-1][0]

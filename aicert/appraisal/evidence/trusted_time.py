@@ -1,11 +1,11 @@
 """Time stamps of authorities that a policy names (docs/spec/time.md): RFC 3161 on CMS (RFC 5652).
 
-Promises: `verify` returns what a token says only where one SignerInfo, by a certificate for time
-stamping alone, signed exactly these TSTInfo octets, and that certificate led to the authority's
-root when the token says that it was made. What expired since does not matter; what had expired, or
-was not valid yet, is refused. DER only: a token has one form. Left out: revocation, `tsa` and the
-policy of a token (the authority's certificate says who signed, the verifier's policy who may), and
-unsigned attributes.
+Promises: `verify` returns what a token says only if one SignerInfo, with a certificate for nothing
+but time stamping, signed exactly these TSTInfo octets, and that certificate chained to the
+authority's root at the token's time. A certificate that expired later does not matter; one that had
+expired, or was not valid yet, is refused. DER only: a token has one form. Left out: revocation, a
+token's `tsa` and policy (the authority's certificate says who signed, the verifier's policy who may
+sign), and unsigned attributes.
 """
 
 import base64
@@ -43,21 +43,21 @@ from aicert.tlog.proofs import CHECKPOINT, decode_checkpoint
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509Certificate
 
-# A time, and what whoever believes it trusts.
+# A time, and what one trusts by believing it.
 TrustedTime = tuple[datetime, str]
 
 CONTEXT = b"aicert not-before v1\0"
-# Whoever asks no question: the run began after the token, and nothing else.
+# No question was asked: this shows only that the run began after the token.
 NO_CHALLENGE = bytes(32)
-# Those of public authorities have 2 to 7 KiB, their certificates included.
+# Public authorities' tokens have 2 to 7 KiB, including certificates.
 MAX_TOKEN = 16384
-# The signer's, and others by which an old root can be reached too.
+# The signer's certificate, and others that lead to an old root too.
 MAX_CERTIFICATES = 8
 # Between the signer and the root.
 MAX_INTERMEDIATES = 4
-# No authority that counts is a day wrong; its token says so itself.
+# No serious authority is off by a day, as its own token says.
 MAX_ACCURACY = 86_400
-# RFC 3161 is of 2001.
+# RFC 3161 was published in 2001.
 YEARS = (2001, 9998)
 TIME_STAMPING = "1.3.6.1.5.5.7.3.8"
 _LACKS = "the certificate carries no"
@@ -77,7 +77,8 @@ _HASHES = {
     bytes.fromhex("608648016503040203"): 0x000D,
 }
 _WEAK_HASHES = (bytes.fromhex("2b0e03021a"), bytes.fromhex("2a864886f70d0205"))
-# With no hash of its own: that of the SignerInfo. An algorithm that names one must name the same.
+# None: the algorithm uses the SignerInfo's hash. An algorithm that names a hash must name the same
+# one.
 _RSA = bytes.fromhex("2a864886f70d010101")
 _SIGNATURES = {
     bytes.fromhex("2a864886f70d01010b"): (tpm.ALG_RSASSA, tpm.ALG_SHA256),
@@ -93,7 +94,9 @@ _NULL = 0x05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """What a token says: the digest that it covers, when, give or take, and to whose question."""
+    """What a token says: the digest that it covers, the time and its accuracy, and the question's
+    nonce.
+    """
 
     imprint: tuple[str, str]
     time: datetime
@@ -103,7 +106,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Signed:
-    """A token's parts as read; nothing is verified."""
+    """A token's parts, as read; nothing is verified."""
 
     content: bytes
     certificates: tuple[bytes, ...]
@@ -156,14 +159,12 @@ def nonce_after(challenge: bytes, token: bytes) -> bytes:
 
 
 def read_signed(token: bytes) -> Token:
-    """What a token says, signed by the certificate that it carries, whoever's that is."""
+    """What a token says, signed by the certificate that it carries, whoever owns that."""
     return _signed_token(token)[0]
 
 
 def verify(token: bytes, authorities: Sequence[TimeAuthority]) -> tuple[Token, TimeAuthority]:
-    """What a token says, and the one of `authorities` whose it is; UndecidedError where it is by
-    none of them.
-    """
+    """What a token says, and which of `authorities` made it; UndecidedError if none of them did."""
     stamped, signed, signer = _signed_token(token)
     authority, path = _path(signer, signed, authorities, stamped.time)
     _check_signer(signer)
@@ -192,7 +193,7 @@ def existed(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str
             stamped, by = verify(decode(entry), policy.time_authorities)
             if stamped.imprint != (core.kind, core.hex):
                 raise EvidenceError(
-                    "the time stamp is for something else\n"
+                    "the time stamp is for a different certificate\n"
                     f"found     {':'.join(stamped.imprint)}\nexpected  {core}"
                 )
             times.append(_usable(stamped.time + stamped.accuracy, by, at))
@@ -212,7 +213,7 @@ def began(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str, 
     entries = _entries(certificate, NOT_BEFORE)
     if not entries:
         raise NotApplicableError(f"{_LACKS} {NOT_BEFORE[:-1]} time stamp")
-    # A nonce was made of one token.
+    # A nonce is made from a single token.
     if len(entries) > 1:
         raise EvidenceError("the certificate has more than one time stamp from before the run")
     challenge, kind, token = decode_not_before(entries[0])
@@ -233,12 +234,12 @@ def began(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str, 
 
 
 def _trusts(authority: str) -> str:
-    return f"time authority {authority}: its clock, and its keys even expired"
+    return f"time authority {authority}: its clock, and its keys, even after they expired"
 
 
 def answers_later(certificate: Certificate, challenge: bytes) -> bool:
-    """Whether the nonce was made of the caller's challenge and an earlier token, whoever's: what
-    the machine answered was not known before the challenge.
+    """Whether the nonce was made from the caller's challenge and an earlier token of any authority:
+    then nobody knew before the challenge what the machine answered.
     """
     given = map(decode_not_before, _entries(certificate, NOT_BEFORE))
     nonce = certificate.evidence.nonce
@@ -268,7 +269,7 @@ def _read(token: bytes) -> _Signed:
     outer.done()
     data = wrapped.inside(der.SEQUENCE)
     wrapped.done()
-    # Version 3: the content is no plain data.
+    # Version 3: the content is not plain data.
     if data.integer() != 3:
         raise EvidenceError("time stamp token: SignedData is not version 3")
     data.take(der.SET)
@@ -312,7 +313,7 @@ def _read_signer(signer: Der, content: bytes, certificates: tuple[bytes, ...]) -
         serial=serial,
         hash=hash_,
         attributes=Der(attributes.content, "signed attributes"),
-        # 5.4: the tag of the SET, not the one that stands there.
+        # 5.4: signed with the tag of a SET, not with the tag in the token.
         signed=bytes((der.SET,)) + attributes.encoded[1:],
         scheme=scheme,
         signature=signature,
@@ -383,7 +384,7 @@ def _read_content(content: bytes) -> Token:
 
 
 def _check_extensions(extensions: Der) -> None:
-    """Authorities under eIDAS say here that they are (ETSI EN 319 422); nobody needs to know."""
+    """Authorities under eIDAS declare themselves here (ETSI EN 319 422); nothing depends on it."""
     for element in extensions.rest(der.SEQUENCE, MAX_ATTRIBUTES):
         extension = Der(element.content, "extension of TSTInfo")
         extension.take(der.OBJECT_ID)
@@ -395,14 +396,14 @@ def _check_extensions(extensions: Der) -> None:
 
 
 def _time(text: bytes) -> datetime:
-    """RFC 3161, 2.4.2: seconds, and a fraction without zeros at its end; always Zulu."""
+    """RFC 3161, 2.4.2: seconds, and a fraction without trailing zeros; always UTC."""
     match = _TIME.fullmatch(text)
     try:
         if match is None:
             raise ValueError
-        # `strptime` would import as much as all of this.
+        # `strptime` would import as much as this whole module.
         time = datetime.fromisoformat(f"{match[1].decode()}T{match[2].decode()}Z")
-        # There is a day before and after every time that is left.
+        # A day can be added to or taken from every accepted time.
         if not YEARS[0] <= time.year <= YEARS[1]:
             raise ValueError
     except ValueError:
@@ -440,8 +441,8 @@ def _signer(signed: _Signed) -> bytes:
 
 
 def _names(data: bytes, issuer: bytes, serial: int) -> bool:
-    """Whether a certificate (RFC 5280, 4.1) has this issuer and serial number; what cannot be read
-    has none.
+    """Whether a certificate (RFC 5280, 4.1) has this issuer and serial number; False if it cannot
+    be read.
     """
     try:
         body = Der(data, "a certificate").inside(der.SEQUENCE).inside(der.SEQUENCE)
@@ -466,8 +467,8 @@ def _signature(signed: _Signed) -> tpm.Signature:
 
 
 def _check_attributes(signed: _Signed, signer: bytes) -> None:
-    """RFC 5652, 11, and RFC 5816: what is signed says of what kind and digest the content is, and
-    which certificate it was signed for: another one with the same key does not do.
+    """RFC 5652, 11, and RFC 5816: the signed attributes name the content's kind and digest, and the
+    signer's certificate: another certificate with the same key is refused.
     """
     values: dict[bytes, Der] = {}
     for element in signed.attributes.rest(der.SEQUENCE, MAX_ATTRIBUTES):
@@ -495,8 +496,8 @@ def _check_attributes(signed: _Signed, signer: bytes) -> None:
 def _check_certificate(value: Der, signer: bytes, *, first: bool) -> None:
     """SigningCertificate (RFC 2634, 5.4) or V2 (RFC 5035, 4): the first one is the signer's.
 
-    The hash of the first version is SHA-1: two certificates of one digest would still have to be by
-    one authority for one key.
+    The first version uses SHA-1: but two certificates with one digest would still have to be from
+    one authority and for one key.
     """
     certificates = value.inside(der.SEQUENCE).inside(der.SEQUENCE)
     value.done()
@@ -520,7 +521,7 @@ def _path(
     authorities: Sequence[TimeAuthority],
     at: datetime,
 ) -> "tuple[TimeAuthority, list[X509Certificate]]":
-    """The first authority to whose root signatures lead, and the shortest way there."""
+    """The first authority to whose root the signatures chain, and the shortest chain."""
     for authority in authorities:
         path = _way(signer, signed.certificates, authority, at)
         if path is not None:
@@ -535,8 +536,8 @@ def _path(
 def _way(
     signer: "X509Certificate", given: Sequence[bytes], authority: TimeAuthority, at: datetime
 ) -> "list[X509Certificate] | None":
-    """Of certificates that issued the same one, those that were valid then come first; each is
-    looked at once, so that no token costs more than some dozen signatures.
+    """Among certificates that issued the same one, those valid at that time come first; each is
+    tried once, so that no token costs more than a dozen signatures or so.
     """
     root = load(authority.root, f"root of {authority.name}")
     left = [one for one in map(_loaded, (*authority.intermediates, *given)) if one is not None]
@@ -553,7 +554,7 @@ def _way(
 
 
 def _loaded(data: bytes) -> "X509Certificate | None":
-    """None for one that cannot be judged: tokens carry old roots that no way needs."""
+    """None for one that cannot be judged: tokens carry old roots that no chain needs."""
     try:
         return load(data, "a certificate of the time stamp")
     except AicertError:
@@ -571,7 +572,9 @@ def _issued(child: "X509Certificate", issuer: "X509Certificate") -> bool:
 
 
 def _check_signer(signer: "X509Certificate") -> None:
-    """RFC 3161, 2.3: a key for time stamping alone, which its certificate says critically."""
+    """RFC 3161, 2.3: a key only for time stamping, as a critical extension of its certificate
+    says.
+    """
     purposes = [one for one in signer.extensions if one.oid.dotted_string == _PURPOSES]
     if extended_key_usage(signer) != frozenset((TIME_STAMPING,)) or not purposes[0].critical:
         raise EvidenceError("the certificate of a time stamp is not only for time stamping")
@@ -584,8 +587,8 @@ def _check_signer(signer: "X509Certificate") -> None:
 
 
 def _check_issued(child: "X509Certificate", issuer: "X509Certificate", depth: int) -> None:
-    """`issuer` may have `depth` CAs below it, and certify keys for time stamping (RFC 5280, 6.1.4);
-    that it signed `child` is known.
+    """Check that `issuer` may have `depth` CAs below it, and certify keys for time stamping (RFC
+    5280, 6.1.4); its signature on `child` is already verified.
     """
     constraints, usage = basic_constraints(issuer), key_usage(issuer)
     if constraints is None or (usage is not None and not usage.key_cert_sign):

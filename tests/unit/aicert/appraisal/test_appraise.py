@@ -77,7 +77,7 @@ def test_inert_files_are_present_and_not_covered() -> None:
     scene.edit("model", lambda model: model | {path: FileFact(1, hex_of(b"i")) for path in inert})
     detail = scene.appraise().check("subject.files").detail
     assert "3 files, 47 bytes\npresent, not covered: .cache/huggingface/x, .git/HEAD, " in detail
-    assert detail.endswith("\na .git/ that somebody else made can make git run programs: remove it")
+    assert detail.endswith("\nsomebody else's .git/ can make git run programs: remove it")
     assert scene.appraise().verdict == "passed"
 
 
@@ -120,7 +120,7 @@ def test_code_of_an_input_is_said_in_the_verdict() -> None:
     result = scene.appraise()
     assert result.verdict == "passed"
     assert result.check("policy.claims").detail.startswith(f"{text}, which policy test allows; ")
-    assert f"code that no image holds: {text}" in result.trusts
+    assert f"code from outside the image: {text}" in result.trusts
     assert "40 steps (self-reported)" in result.check("outputs.trained").detail
 
 
@@ -301,15 +301,15 @@ def test_a_policy_says_why_it_revoked_an_image() -> None:
         # The first after that, and the last of each kind whose reports lacked texts.
         (
             "a3892067d52cc87493a9c7b9384fc9633e39a9ab57632810395a2d5f6b25ffb8",
-            "trained on text of no input",
+            "trained on text from no input",
         ),
         (
             "4d0680f9d54ecbe7d091f4ed3e95a634b97bd026557043a10fbe19c06f079d20",
-            "trained on text of no input",
+            "trained on text from no input",
         ),
         (
             "2317dfcf2075c66784cd3840103296f89644688dee7864463e827d4a01f5673a",
-            "trained on text of no input",
+            "trained on text from no input",
         ),
         # The last of each kind before a file in a model's folder had one use.
         (
@@ -331,7 +331,7 @@ def test_outputs_that_the_lockfile_does_not_declare_are_named() -> None:
     scene = Scene()
     scene.edit("statement", lambda s: replace(s, outputs=s.outputs | {"z": s.outputs["model"]}))
     assert scene.appraise().check("statement.form").detail == (
-        "the statement's outputs and what was verified differ\n"
+        "the statement contradicts what was verified: outputs\n"
         "found     \"('model', 'z')\"\nexpected  \"('model',)\""
     )
 
@@ -343,13 +343,13 @@ def test_of_what_differs_the_start_is_shown() -> None:
     outputs = scene.get("statement").outputs
     scene.edit("statement", lambda s: replace(s, outputs={"x": outputs["model"]}))
     assert scene.appraise().check("statement.form").detail == (
-        "the statement's outputs and what was verified differ\n"
+        "the statement contradicts what was verified: outputs\n"
         f"found     \"('x',)\"\nexpected  {str(('model', *many))[:200]!a}"
     )
     scene.edit("statement", lambda s: replace(s, outputs=dict.fromkeys(many, outputs["model"])))
     scene.edit("lockfile", lambda locked: replace(locked, outputs=("model",)))
     assert scene.appraise().check("statement.form").detail == (
-        "the statement's outputs and what was verified differ\n"
+        "the statement contradicts what was verified: outputs\n"
         f"found     {str(many)[:200]!a}\nexpected  \"('model',)\""
     )
 

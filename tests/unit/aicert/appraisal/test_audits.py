@@ -45,10 +45,10 @@ def test_a_pass_says_what_its_audits_rest_on() -> None:
     assert result.check("audit.present").verdict == "ok"
     assert [text for text in result.trusts if text.startswith("for its audits: ")] == [
         (
-            "for its audits: whoever ran the machine: root local platform CA stands for a TPM "
-            "that its operator owns"
+            "for its audits: whoever ran the machine: they own the TPM, since it "
+            "chains to root local platform CA"
         ),
-        "for its audits: the software of that machine, which nothing measured",
+        "for its audits: the software on that machine, which was not measured",
     ]
     assert "run look (software)" in result.check("audit.present").detail
 
@@ -99,7 +99,7 @@ def test_many_gaps_are_counted() -> None:
     texts = tuple((f"text {n}", Digest("sha256", f"{n:064x}")) for n in range(8))
     reported(texts=texts)(scene)
     lines = scene.appraise().check("audit.present").detail.split("\n")
-    assert lines[0] == "no audit reads 8 texts beside the rows"
+    assert lines[0] == "no audit covers 8 texts beside the rows"
     assert lines[1].startswith("text 0  sha256:")
     assert lines[-1] == "and 3 more"
 
@@ -119,7 +119,7 @@ def test_counts_of_all_rows_are_added() -> None:
 def test_nothing_is_judged_before_the_run() -> None:
     scene = audited()
     seen = Seen(certificate=scene.get("certificate"), policy=scene.get("policy"), at=AT, then=AT)
-    with pytest.raises(ValueError, match="before the run"):
+    with pytest.raises(ValueError, match="before their run"):
         audits.JUDGES["audit.present"](seen)
 
 

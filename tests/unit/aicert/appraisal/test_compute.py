@@ -103,8 +103,8 @@ def test_caps_are_reviewed_each_year(days: int, verdict: str) -> None:
     trained = decided(counted_units(flops=1e30), bounds(1e20, caps=old), check="outputs.trained")
     assert trained.verdict == ("failed" if days == 365 else "ok")
     if days == 366:
-        assert f"what no hardware exceeds was reviewed on {reviewed}" in check.detail
-        assert "1e+30 FLOP (self-reported), not compared: what no hardware" in trained.detail
+        assert f"the limits on hardware speed were reviewed on {reviewed}" in check.detail
+        assert "1e+30 FLOP (self-reported), not compared: the limits on hardware" in trained.detail
 
 
 def test_a_trainer_that_counts_more_than_its_machine_can_do_is_refused() -> None:
@@ -194,7 +194,7 @@ def test_it_is_judged_only_where_the_policy_asks() -> None:
     scene = Scene("local", 2)
     now = datetime(2026, 11, 28, tzinfo=UTC)
     seen = Seen(certificate=scene.get("certificate"), policy=scene.get("policy"), at=now, then=now)
-    with pytest.raises(ValueError, match=r"^policy\.compute is judged of a verified run"):
+    with pytest.raises(ValueError, match=r"^policy\.compute needs a verified run"):
         compute.bounded(seen)
 
 

@@ -84,8 +84,10 @@ def test_a_verdict_names_what_it_rests_on() -> None:
     scene = Scene()
     seen(A, B, by=(A, B))(scene)
     trusts = scene.appraise().trusts
-    assert "log log-aicert: that everybody is shown this entry who looks for it" in trusts
-    assert [text for text in trusts if text.startswith("witnesses witness-a, witness-b: not all")]
+    assert "log log-aicert: that it shows this entry to everybody who looks for it" in trusts
+    assert [
+        text for text in trusts if text.startswith("witnesses witness-a, witness-b: that not all")
+    ]
     plain = Scene()
     both(believes(), proven())(plain)
     assert not [text for text in plain.appraise().trusts if text.startswith("witness")]

@@ -93,7 +93,7 @@ def test_the_name_of_an_adapters_base_is_a_claim(values: dict[str, str], line: s
 
 def test_a_base_that_is_no_input_is_said_to_be_none() -> None:
     text = based({"baseInput": "other/sub", "adapterBase": "x"})
-    assert "trained on 'other/sub', which is no input" in text
+    assert "trained on 'other/sub', which is not an input" in text
 
 
 def test_a_verdict_says_how_many_processes_trained() -> None:

@@ -80,7 +80,7 @@ def with_other_records(**changes: Any) -> Callable[[Scene], object]:
         (certified(RESULTS + b" "), "not the results that the certificate names"),
         (certified(RESULTS, reported(exit_code="1")), "fails: outputs.exit"),
         (certified(RESULTS, trainer("axolotl")), "fails: outputs.trained"),
-        (Scene("local", 2), "is of no audit, but of kind train"),
+        (Scene("local", 2), "is not an audit's: its kind is train"),
         (certified(RESULTS, with_other_records(unread_bytes=1)), "differ about the rows of alpaca"),
         (certified(RESULTS, with_other_records(rows=4)), "differ about the rows of alpaca"),
     ],

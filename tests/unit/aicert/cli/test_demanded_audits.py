@@ -110,7 +110,7 @@ def test_a_template_that_nobody_read_fails(
     (folder / "ours.toml").write_text(text.replace(str(TEXT), f"sha256:{'0' * 64}"))
     assert verify(folder, *evidence(folder)) == 1
     out = capsys.readouterr().out
-    assert "error: audit.present: no audit reads 1 text beside the rows" in out
+    assert "error: audit.present: no audit covers 1 text beside the rows" in out
     assert f'texts = ["{TEXT}"] in [[audit]]' in out
 
 

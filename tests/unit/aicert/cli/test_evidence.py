@@ -249,7 +249,7 @@ def test_what_a_run_read_that_was_not_found_is_not_verified() -> None:
     own = Scene("local", 2).appraise()
     other = Ancestor(
         input="model", source="run:base/model", digest="", result=trained().appraise(),
-        reason="the certificate of that run has a different output",
+        reason="that run's certificate has a different output",
     )  # fmt: skip
     absent = replace(other, source="run:\x1b/x", result=None)
     none = Evidence(audits=(), refused=())

@@ -128,9 +128,9 @@ def test_the_largest_note_is_read() -> None:
         (KEY.partition("ARpc")[0], "not an Ed25519 key"),
         (KEY.replace("+ARpc", "+Arpc"), "not an Ed25519 key"),
         (KEY.replace("ARpc", "AR c"), "not base64"),
-        (KEY.replace("c74f20a3", "c74f20a4"), "has another id"),
-        (KEY.replace("PeterNeumann", "Peter"), "has another id"),
-        (KEY.replace("+ARpc", "+BBpc"), "has another id"),
+        (KEY.replace("c74f20a3", "c74f20a4"), "has a different id"),
+        (KEY.replace("PeterNeumann", "Peter"), "has a different id"),
+        (KEY.replace("+ARpc", "+BBpc"), "has a different id"),
         ("+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW", "a key's name is empty"),
     ],
 )
