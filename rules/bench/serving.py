@@ -1,4 +1,4 @@
-"""What serving a leased model costs, measured by a program of the tests: rules import no machine."""
+"""What serving a leased model costs, measured by a program of the tests: rules run no machine."""
 
 import json
 import os
