@@ -6,6 +6,9 @@ from rules.image.tasks import (
     task_image_gpu_reproduce,
     task_image_gpu_update,
     task_image_reproduce,
+    task_image_serve,
+    task_image_serve_reproduce,
+    task_image_serve_update,
     task_image_update,
 )
 from rules.tasks import task_certify, task_export, task_lock, task_track, task_training_env
@@ -18,6 +21,9 @@ __all__ = [
     "task_image_gpu_reproduce",
     "task_image_gpu_update",
     "task_image_reproduce",
+    "task_image_serve",
+    "task_image_serve_reproduce",
+    "task_image_serve_update",
     "task_image_update",
     "task_lock",
     "task_track",

@@ -56,6 +56,14 @@ static const char *const GPU_MODULES[] = {"pci-hyperv-intf", "pci-hyperv", "nvid
 #define GPU_FILE "/modules/nvidia.ko"
 #define NVIDIA 0x10de /* PCI's number of the maker */
 #define GPU_WAIT_S 30
+/* A machine that serves has an init of its own, compiled of this file: it alone knows of a network. */
+#ifdef AICERT_SERVE
+#define PROGRAM "enclave_runner.serving.boot"
+/* The last one is Hyper-V's. */
+static const char *const NETWORK_MODULES[] = {"failover", "net_failover", "virtio_net", "hv_netvsc"};
+#else
+#define PROGRAM "enclave_runner.boot.init"
+#endif
 
 static void stop(void)
 {
@@ -165,6 +173,16 @@ static void load_gpu(int hyperv)
     spill("/sys/kernel/security/lockdown", "confidentiality");
 }
 
+#ifdef AICERT_SERVE
+static void load_network(int hyperv)
+{
+    const size_t count = sizeof(NETWORK_MODULES) / sizeof(*NETWORK_MODULES);
+
+    for (size_t i = 0; i < count - !hyperv; i++)
+        load_module(NETWORK_MODULES[i]);
+}
+#endif
+
 static void load_modules(void)
 {
     int hyperv = 1;
@@ -172,6 +190,9 @@ static void load_modules(void)
     for (size_t i = 0; i < sizeof(MODULES) / sizeof(*MODULES) && hyperv; i++)
         hyperv = load_module(MODULES[i]);
     load_gpu(hyperv);
+#ifdef AICERT_SERVE
+    load_network(hyperv);
+#endif
     /* Nobody loads another one, network drivers least of all. */
     spill("/proc/sys/kernel/modules_disabled", "1");
 }
@@ -454,7 +475,7 @@ static void enter_root(void)
 
 static pid_t start_runner(void)
 {
-    static char *const words[] = {RUNNER, "-I", "-m", "enclave_runner.boot.init", NULL};
+    static char *const words[] = {RUNNER, "-I", "-m", PROGRAM, NULL};
     static char *const environment[] = {"PATH=/usr/bin:/usr/sbin", "LC_ALL=C.UTF-8", NULL};
     pid_t runner = fork();
 

@@ -21,6 +21,7 @@ OURS = (
     "review",
     "why",
     "graph",
+    "serve",
     "trust",
     "prune",
     "dvc",

@@ -31,6 +31,7 @@ from rules.image import (
     layers,
     pcrs,
     progress,
+    serving,
     sources,
     trees,
 )
@@ -46,6 +47,7 @@ from rules.image.place import (
     KERNEL,
     LOCK,
     MACHINE_RELEASE,
+    SERVE_LOCK,
     TOOLS_RELEASE,
     Place,
     place,
@@ -60,6 +62,7 @@ __all__ = [
     "KERNEL",
     "LOCK",
     "MACHINE_RELEASE",
+    "SERVE_LOCK",
     "TOOLS_RELEASE",
     "Locked",
     "Place",
@@ -78,7 +81,7 @@ __all__ = [
 NAME = "aicert-machine"
 _TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "tools"), ("build", "machine")
 # How many of each layer stay: another checkout with the same cache may be about to use one.
-_KEPT = {"image": 3, "training": 2, "machine": 2, "tools": 2, "driver": 2}
+_KEPT = {"image": 4, "training": 2, "machine": 2, "tools": 2, "driver": 2, "serving": 2}
 _WHEEL_PARTS = ("builder", "runner", "training")
 
 
@@ -138,9 +141,12 @@ def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None =
     """
     parts = image_wheels.by_part(packages)
     wanted = {"kernel", *_TOOLS_PARTS, *_MACHINE_PARTS, *_WHEEL_PARTS}
-    absent = (wanted | set(gpu_driver.PARTS) if where.gpu else wanted) - set(parts)
+    wanted |= set(_parts_beside(where))
+    absent = wanted - set(parts)
     if absent:
-        hint = gpu_driver.UPDATE if where.gpu else "./doit image_update"
+        hint = {gpu_driver.PARTS: gpu_driver.UPDATE, serving.PARTS: serving.UPDATE}.get(
+            _parts_beside(where), "./doit image_update"
+        )
         raise ToolError(f"the image lock has no package for: {', '.join(sorted(absent))}",
                         hint=hint)  # fmt: skip
     with _fetching_ahead(where, packages):
@@ -158,6 +164,13 @@ def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None =
         return _image(where, tools, machine, used, Locked(packages=packages, snapshot=snapshot))
     except ToolError as error:
         raise image_makers.explained(error, image_makers.replaced(packages, used)) from None
+
+
+def _parts_beside(where: Place) -> tuple[str, ...]:
+    """What an image has beside the parts of every one."""
+    if where.serve:
+        return serving.PARTS
+    return gpu_driver.PARTS if where.gpu else ()
 
 
 def settled_tools(where: Place, packages: tuple[Package, ...]) -> tuple[Package, ...]:
@@ -313,12 +326,27 @@ def _driver(where: Place, tools: Path, packages: tuple[Package, ...]) -> Path:
     return target
 
 
+def _serving(where: Place, packages: tuple[Package, ...]) -> Path:
+    """What serving needs beside the training environment, unpacked."""
+    maker, used = where.code / "rules/image/serving.py", _of(packages, serving.PARTS)
+    facts = [*cache_key.file_facts(maker.parent, maker.name), *map(str, used)]
+    target = where.cache / f"serving-{cache_key.key(facts)}"
+    if not where.has(target):
+        sources.wheels(where, used)
+        fresh = where.cache / "serving.new"
+        remove(fresh)
+        serving.unpack(where.store, used, fresh)
+        fresh.rename(target)
+    return target
+
+
 def _image(
     where: Place, tools: Path, machine: Path, packages: tuple[Package, ...], locked: Locked
 ) -> Image:
     driver = _driver(where, tools, packages) if where.gpu else None
+    beside = _serving(where, packages) if where.serve else driver and driver / "root"
     training_image, training = _training_volume(where, tools, machine)
-    code = cache_key.code_facts(where.code)
+    code = cache_key.code_facts(where.code, where.own_code)
     makers = cache_key.file_facts(where.code / "rules" / "image", "*.py")
     kernel = next(package for package in packages if package.part == "kernel")
     listed = map(str, locked.packages)
@@ -332,10 +360,11 @@ def _image(
         remove(fresh)
         fresh.mkdir()
         volume = (training_image, training)
-        _make_image(where, fresh, tools, machine, kernel, driver, volume, locked)
+        _make_image(where, fresh, tools, machine, kernel, driver, beside, volume, locked)
         fresh.rename(target)
         used = {target, tools, machine, training_image.parent}
-        _forget_old(where, used if driver is None else {*used, driver})
+        used |= {layer for layer in (driver, beside) if layer is not None}
+        _forget_old(where, used)
     return Image(
         folder=target,
         disk=target / "disk.raw",
@@ -392,6 +421,7 @@ def _make_image(
     machine: Path,
     kernel_package: Package,
     driver: Path | None,
+    beside: Path | None,
     training: tuple[Path, Verity],
     locked: Locked,
 ) -> None:
@@ -399,8 +429,10 @@ def _make_image(
     work.mkdir()
     package = where.store.get(kernel_package)
     tree = unpack(package, where.cache / f"kernel-{kernel_package.digest.hex[:16]}")
-    trees.stage_root(machine, where.code, work / "stage", driver and driver / "root")
-    trees.compile_code(work / "stage")
+    more = [beside] if beside is not None else []
+    trees.stage_root(machine, where.code, work / "stage", more, where.own_code)
+    compiled = serving.compiled(beside) if where.serve and beside is not None else []
+    trees.compile_code(work / "stage", compiled)
     listed = trees.manifest(work / "stage")
     (target / "root.manifest").write_text(listed, encoding="utf-8")
     shutil.copy(training[0].with_name("manifest"), target / "training.manifest")
@@ -409,10 +441,10 @@ def _make_image(
     uki = target / "uki.efi"
     layers.unified_kernel(
         tools,
-        layers.read_kernel(tree, driver and driver / "modules"),
+        layers.read_kernel(tree, driver and driver / "modules", network=where.serve),
         stub,
-        (machine / "aicert-init").read_bytes(),
-        layers.command_line(root, training[1], gpu=where.gpu),
+        (machine / ("aicert-init-serve" if where.serve else "aicert-init")).read_bytes(),
+        layers.command_line(root, training[1], gpu=where.gpu, serve=where.serve),
         work,
         uki,
     )
@@ -422,7 +454,7 @@ def _make_image(
     with (target / "disk.raw").open("rb") as file:
         digest = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
     lock = image_lock.emit(
-        name=f"{NAME}-gpu" if where.gpu else NAME,
+        name=where.lock.name.removesuffix(".lock.toml").replace("image", NAME),
         disk=digest,
         pcrs=pcrs.predict(uki.read_bytes()),
         verity={"root": root.root, "training": training[1].root},

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aicert.errors import ToolError
-from aicert.files.machine_code import machine_code
+from aicert.files.machine_code import MACHINE_CODE, machine_code
 
 
 def key(facts: Iterable[str]) -> str:
@@ -31,6 +31,6 @@ def file_facts(folder: Path, pattern: str = "**/*") -> list[str]:
     return facts
 
 
-def code_facts(root: Path) -> list[str]:
+def code_facts(root: Path, entries: tuple[str, ...] = MACHINE_CODE) -> list[str]:
     """Name and digest of each file of this project's that runs in the machine."""
-    return [f"{path} {fact.sha256}" for path, fact in sorted(machine_code(root).items())]
+    return [f"{path} {fact.sha256}" for path, fact in sorted(machine_code(root, entries).items())]

@@ -20,6 +20,8 @@ MODULES = (
 )  # fmt: skip
 # Of the image with GPUs alone: Azure's way to them, and NVIDIA's driver, which is compiled here.
 GPU_MODULES = ("pci-hyperv-intf", "pci-hyperv", "nvidia", "nvidia-uvm")
+# Of the image that serves alone; the last one is Azure's.
+NETWORK_MODULES = ("failover", "net_failover", "virtio_net", "hv_netvsc")
 _DIRECTORY = 0o040755
 _PROGRAM = 0o100755
 _FILE = 0o100644
@@ -41,7 +43,7 @@ def build(init: bytes, modules: Mapping[str, bytes]) -> bytes:
     entries.append(_Entry(name="init", mode=_PROGRAM, content=init))
     entries += [
         _Entry(name=f"modules/{name}.ko", mode=_FILE, content=modules[name])
-        for name in (*MODULES, *GPU_MODULES)
+        for name in (*MODULES, *GPU_MODULES, *NETWORK_MODULES)
         if name in modules
     ]
     archive = b"".join(_newc(entry, number) for number, entry in enumerate(entries, 1))
@@ -49,11 +51,13 @@ def build(init: bytes, modules: Mapping[str, bytes]) -> bytes:
     return archive + bytes(-len(archive) % 512)
 
 
-def read_modules(tree: Path, release: str, driver: Path | None = None) -> dict[str, bytes]:
+def read_modules(
+    tree: Path, release: str, driver: Path | None = None, *, network: bool = False
+) -> dict[str, bytes]:
     """The modules of a kernel package's tree, uncompressed; signatures stay, at their ends.
 
-    With those for GPUs where the folder of `driver` is given. Raises ToolError where one is
-    missing, or needs one that the init does not load before it.
+    With those for GPUs where the folder of `driver` is given, and those for a network if asked.
+    Raises ToolError where one is missing, or needs one that the init does not load before it.
     """
     files = {
         path.name.removesuffix(".ko.xz"): path
@@ -62,7 +66,8 @@ def read_modules(tree: Path, release: str, driver: Path | None = None) -> dict[s
     if driver is not None:
         files |= {path.stem: path for path in sorted(driver.glob("*.ko"))}
     modules: dict[str, bytes] = {}
-    for name in (*MODULES, *(GPU_MODULES if driver is not None else ())):
+    wanted = (*MODULES, *(GPU_MODULES if driver is not None else ()))
+    for name in (*wanted, *(NETWORK_MODULES if network else ())):
         if name not in files:
             raise ToolError(f"the kernel {release} has no module {name}")
         data = files[name].read_bytes()

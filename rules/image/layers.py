@@ -40,6 +40,8 @@ COMMAND_LINE = (
 # With the driver's modules, which no key that the kernel knows has signed, the init does this, when
 # it has loaded what the initrd holds.
 BY_INIT = ("lockdown=confidentiality", "module.sig_enforce=1")
+# What was measured at a boot must not come back without one: no image of memory is written or read.
+SERVING = ("nohibernate",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +53,11 @@ class Kernel:
     modules: dict[str, bytes]
 
 
-def read_kernel(tree: Path, driver: Path | None = None) -> Kernel:
+def read_kernel(tree: Path, driver: Path | None = None, *, network: bool = False) -> Kernel:
     """The one kernel of an unpacked kernel package, with the modules in `driver` beside its own."""
     (image,) = sorted((tree / "boot").glob("vmlinuz-*"))
     release = image.name.removeprefix("vmlinuz-")
-    modules = image_initrd.read_modules(tree, release, driver)
+    modules = image_initrd.read_modules(tree, release, driver, network=network)
     return Kernel(release=release, image=image, modules=modules)
 
 
@@ -74,12 +76,12 @@ def erofs_words(stage: Path, target: Path, identifier: str) -> list[str]:
     return [*words, "--hard-dereference", "--workers=1", f"-U{identifier}", str(target), str(stage)]
 
 
-def command_line(root: Verity, training: Verity, *, gpu: bool = False) -> str:
+def command_line(root: Verity, training: Verity, *, gpu: bool = False, serve: bool = False) -> str:
     """The kernel's: fixed words, then what this machine is."""
     named = zip(VERITY_VOLUMES, (root, training), strict=True)
     volumes = [verity_word(name, each.root.hex, each.blocks) for name, each in named]
     fixed = [word for word in COMMAND_LINE if not (gpu and word in BY_INIT)]
-    return " ".join([*fixed, *volumes])
+    return " ".join([*fixed, *(SERVING if serve else ()), *volumes])
 
 
 def unified_kernel(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import ToolError
+from aicert.files.machine_code import MACHINE_CODE, SERVING_CODE
 from aicert.formats import image_lock
 from aicert.formats.image_lock import ImageLock
 from rules.host.bootstrap import cache_directory
@@ -12,6 +13,7 @@ from rules.image.debian import Apt, Store
 
 LOCK = Path("lockfiles/image.lock.toml")
 GPU_LOCK = Path("lockfiles/image-gpu.lock.toml")
+SERVE_LOCK = Path("lockfiles/image-serve.lock.toml")
 TOOLS_RELEASE, MACHINE_RELEASE = "trixie", "bookworm"
 KERNEL = "linux-image-cloud-amd64"
 
@@ -20,13 +22,15 @@ KERNEL = "linux-image-cloud-amd64"
 class Place:
     """The repository, and where images are made: big, and all of it can be made again.
 
-    `gpu`: of the image with NVIDIA's driver and torch for CUDA (docs/adr/0012-gpu-image.md).
+    `gpu`: of the image with NVIDIA's driver and torch for CUDA (docs/adr/0012-gpu-image.md);
+    `serve`: of the image of machines that serve leased models (docs/adr/0044-serving-image.md).
     """
 
     root: Path
     cache: Path
     makes: bool = True
     gpu: bool = False
+    serve: bool = False
 
     def has(self, layer: Path) -> bool:
         """Whether the layer is there; where it is not, it may be made, or there is a ToolError."""
@@ -47,18 +51,25 @@ class Place:
     @property
     def lock(self) -> Path:
         """The lock of the image that is made here, below `root`."""
+        if self.serve:
+            return SERVE_LOCK
         return GPU_LOCK if self.gpu else LOCK
+
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """What of this project's code runs in the machine."""
+        return SERVING_CODE if self.serve else MACHINE_CODE
 
     def apt(self, release: str) -> Apt:
         """apt for one release, with lists of its own."""
         return Apt(self.cache / f"apt-{release}", release)
 
 
-def place(root: Path, *, gpu: bool = False) -> Place:
+def place(root: Path, *, gpu: bool = False, serve: bool = False) -> Place:
     """Where this checkout builds its images."""
     cache = cache_directory(root) / "image"
     cache.mkdir(parents=True, exist_ok=True)
-    return Place(root=root.resolve(), cache=cache, gpu=gpu)
+    return Place(root=root.resolve(), cache=cache, gpu=gpu, serve=serve)
 
 
 def read_lock(root: Path, path: Path = LOCK) -> ImageLock | None:

@@ -99,6 +99,21 @@ def resolve_gpu(where: Place) -> tuple[Package, ...]:
     return _sorted(packages)
 
 
+@umask()
+def resolve_serve(where: Place) -> tuple[Package, ...]:
+    """The other image's packages, and what serving needs: the two differ in nothing else."""
+    lock = read_lock(where.root)
+    if lock is None:
+        raise ToolError(
+            f"{LOCK} does not exist, and this image is made from it", hint="./doit image"
+        )
+    wheels = image_wheels.wanted_serve(where.code)
+    work = where.cache / "resolve"
+    packages = [*lock.packages, *image_wheels.resolve(where.store, wheels, work)]
+    remove(work)
+    return _sorted(packages)
+
+
 def _sorted(packages: Iterable[Package]) -> tuple[Package, ...]:
     return tuple(sorted(packages, key=lambda p: (p.part, p.name, p.version)))
 

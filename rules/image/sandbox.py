@@ -20,7 +20,7 @@ EPOCH = 1_735_689_600
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
     """A tree as system; `writable` and `readable` paths are seen where they lie, `mounts` maps a
-    place inside to what it shows read-only.
+    place inside to what it shows read-only; `network`: this computer's is seen, too.
     """
 
     tree: Path
@@ -30,6 +30,7 @@ class Sandbox:
     mounts: Mapping[Path, Path] = field(default_factory=dict)
     directory: Path = Path("/")
     system_writable: bool = False
+    network: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, words: Sequence[str]) -> list[str]:
@@ -37,6 +38,7 @@ class Sandbox:
         if shutil.which("bwrap") is None:
             raise ToolError("bubblewrap is not installed", hint="sudo apt-get install bubblewrap")
         command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+        command += ["--share-net"] if self.network else []
         bind = "--bind" if self.system_writable else "--ro-bind"
         command += [bind, str(self.tree / "usr"), "/usr"]
         for name in ("bin", "sbin", "lib", "lib64"):

@@ -91,7 +91,7 @@ def _times(where: Place) -> list[str]:
     """When an archive had the packages: at the lock's time, or a day later: what a mirror got just
     before it may be in the archive's next picture only.
     """
-    paths = (where.lock, LOCK) if where.gpu else (LOCK,)
+    paths = dict.fromkeys((where.lock, LOCK))
     locks = [read_lock(where.root, path) for path in paths]
     times: list[str] = []
     for lock in locks:

@@ -1,4 +1,4 @@
-"""`./doit image`, `image_update`, `image_reproduce`, and the same of the image with GPUs."""
+"""`./doit image`, `image_update`, `image_reproduce`, and the same of the other two images."""
 
 import difflib
 import hashlib
@@ -55,9 +55,24 @@ def task_image_gpu_reproduce() -> Task:
     return {"actions": [partial(_done, reproduce, PROJECT, gpu=True)], "uptodate": [False]}
 
 
-def ensure(root: Path, *, gpu: bool = False) -> Image:
+def task_image_serve() -> Task:
+    """build the image of machines that serve leased models"""
+    return {"actions": [partial(_done, ensure, PROJECT, serve=True)], "uptodate": [False]}
+
+
+def task_image_serve_update() -> Task:
+    """move lockfiles/image-serve.lock.toml to image.lock.toml and the locked engine, and build"""
+    return {"actions": [partial(_done, update, PROJECT, serve=True)], "uptodate": [False]}
+
+
+def task_image_serve_reproduce() -> Task:
+    """build the image that serves from nothing in another place and compare"""
+    return {"actions": [partial(_done, reproduce, PROJECT, serve=True)], "uptodate": [False]}
+
+
+def ensure(root: Path, *, gpu: bool = False, serve: bool = False) -> Image:
     """The image of this checkout, built where an input changed; its lock is written."""
-    where = build.place(root, gpu=gpu)
+    where = build.place(root, gpu=gpu, serve=serve)
     with build.only_builder(where):
         lock = build.read_lock(root, where.lock)
         if lock is None or not lock.packages:
@@ -79,6 +94,8 @@ def _build(where: Place) -> Image:
 
 
 def _resolve(where: Place) -> tuple[Package, ...]:
+    if where.serve:
+        return resolve.resolve_serve(where)
     return resolve.resolve_gpu(where) if where.gpu else resolve.resolve(where)
 
 
@@ -92,9 +109,9 @@ def is_current(root: Path, *, gpu: bool = False) -> bool:
     return built.lock == (root / where.lock).read_bytes()
 
 
-def update(root: Path, *, gpu: bool = False) -> None:
+def update(root: Path, *, gpu: bool = False, serve: bool = False) -> None:
     """Lock and build what the mirrors have today."""
-    where = build.place(root, gpu=gpu)
+    where = build.place(root, gpu=gpu, serve=serve)
     with build.only_builder(where):
         _update(where)
 
@@ -125,17 +142,17 @@ def _say_if_unknown(image: Image) -> None:
         )
 
 
-def reproduce(root: Path, *, gpu: bool = False) -> None:
+def reproduce(root: Path, *, gpu: bool = False, serve: bool = False) -> None:
     """Build from nothing but the locked bytes; ToolError says what differs.
 
     The lock as it was found counts: `ensure` writes what was built, whatever stood there before.
     """
-    where = build.place(root, gpu=gpu)
+    where = build.place(root, gpu=gpu, serve=serve)
     path = root / where.lock
     if not path.exists():
         raise ToolError(f"{where.lock} does not exist", hint="./doit image")
     locked = path.read_bytes()
-    image = ensure(root, gpu=gpu)
+    image = ensure(root, gpu=gpu, serve=serve)
     if image.lock != locked:
         raise ToolError(
             f"{where.lock} does not match what its packages and this code give",

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aicert.files.machine_code import MACHINE_CODE, machine_code
@@ -102,17 +102,23 @@ def is_trained_with(name: str, *, gpu: bool) -> bool:
     return not _TRAINING_CUTS.fullmatch(name)
 
 
-def stage_root(machine: Path, repository: Path, stage: Path, driver: Path | None = None) -> None:
-    """The system's tree with the machine's code from this checkout, and a driver's files."""
+def stage_root(
+    machine: Path,
+    repository: Path,
+    stage: Path,
+    more: Sequence[Path] = (),
+    entries: tuple[str, ...] = MACHINE_CODE,
+) -> None:
+    """The system's tree with the machine's code from this checkout, and the files of `more`."""
     remove(stage)
     _link(machine, stage, is_kept)
-    if driver is not None:
-        _link(driver, stage, lambda _: True)
+    for tree in more:
+        _link(tree, stage, lambda _: True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (stage / name).symlink_to(f"usr/{name}")
     for name in PLACES:
         (stage / name).mkdir()
-    _copy_code(repository, stage / CODE)
+    _copy_code(repository, stage / CODE, entries)
 
 
 def is_kept(name: str) -> bool:
@@ -125,9 +131,12 @@ def is_kept(name: str) -> bool:
     return bool(_LIBRARIES.fullmatch(name)) and not _NOT_LIBRARIES.fullmatch(name)
 
 
-def compile_code(stage: Path) -> None:
-    """Byte code by the machine's own Python; never checked, since nothing there can change."""
+def compile_code(stage: Path, more: Sequence[Path] = ()) -> None:
+    """Byte code by the machine's own Python; never checked, since nothing there can change. `more`:
+    further places in the stage.
+    """
     code = [str(Path("/", CODE, name)) for name in PACKAGES]
+    code += [str(Path("/", place)) for place in more]
     words = ["/usr/bin/python3.11", "-I", "-m", "compileall", "-q", "--invalidation-mode"]
     sandbox = Sandbox(tree=stage, system_writable=True)
     sandbox.run([*words, "unchecked-hash", "/usr/lib/python3.11", *code])
@@ -150,9 +159,9 @@ def manifest(stage: Path) -> str:
     return "".join(sorted(lines))
 
 
-def _copy_code(repository: Path, target: Path) -> None:
+def _copy_code(repository: Path, target: Path, entries: tuple[str, ...]) -> None:
     """A copy with permissions of its own: those of a checkout follow its owner's umask."""
-    for name in machine_code(repository):
+    for name in machine_code(repository, entries):
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(repository / name, copy)

@@ -21,6 +21,8 @@ from rules.image.debian import GoneError, Missing, Store, absent, run
 # What the runner imports of the orchestrator's environment: cryptography for the core, the rest for
 # the TPM and for configs. cffi also helps to compile tpm2-pytss.
 RUNNER = ("cffi", "cryptography", "packaging", "pyyaml", "tpm2-pytss")
+# What the gateway's TLS is made with, beside those.
+GATEWAY = ("pyopenssl", "typing-extensions")
 BUILDER = (
     "cffi",
     "packaging",
@@ -78,6 +80,24 @@ def wanted_gpu(root: Path) -> list[Wanted]:
     libraries = _read(root / "enclave_runner" / "requirements-cuda.lock")
     kernels = _read(root / "enclave_runner" / "requirements-kernels.lock")
     return [*libraries.values(), *kernels.values(), own]
+
+
+def wanted_serve(root: Path) -> dict[str, list[Wanted]]:
+    """What the image that serves has beside the other's, by part."""
+    own = _read(root / "rules" / "requirements.lock")
+    engine = _read(root / "enclave_runner" / "serving" / "requirements.lock")
+    trained_with = _read(root / "enclave_runner" / "requirements.lock")
+    for name, wanted_too in engine.items():
+        if name in trained_with and trained_with[name].version != wanted_too.version:
+            raise ToolError(
+                f"the engine wants {name} {wanted_too.version}, and its environment has "
+                f"{trained_with[name].version}",
+                hint="see CONTRIBUTING.md",
+            )
+    return {
+        "engine": [item for name, item in engine.items() if name not in trained_with],
+        "gateway": [own[name] for name in GATEWAY],
+    }
 
 
 def _read(lock: Path) -> dict[str, Wanted]:

@@ -30,21 +30,27 @@ class Driver:
     `module` is imported when a run begins. `policy` is the built-in policy that a certificate of
     this checkout's own run must meet; a simulated one rests on the checkout's CA of that name.
     `in_image`: the run happens in the measured image, so its scratch is memory, it needs no
-    training environment here, and it may have a GPU. `cloud`: whose machines they are, where they
-    cost money. `keys`: keys of `[machines.NAME]` that are this driver's alone, with their readers.
+    training environment here, and it may have a GPU. `serves`: it can run leased models. `cloud`:
+    whose machines they are, where they cost money. `keys`: keys of `[machines.NAME]` that are this
+    driver's alone, with their readers.
     """
 
     name: str
     module: str
     policy: str
     in_image: bool
+    serves: bool = False
     cloud: str = ""
     keys: Mapping[str, Callable[[Table, str], object]] = field(default_factory=dict)
 
 
 _TABLE = (
-    Driver(name="local", module="rules.machines.local", policy="local", in_image=False),
-    Driver(name="qemu", module="rules.machines.qemu.machine", policy="qemu", in_image=True),
+    Driver(
+        name="local", module="rules.machines.local", policy="local", in_image=False, serves=True
+    ),
+    Driver(
+        name="qemu", module="rules.machines.qemu.machine", policy="qemu", in_image=True, serves=True
+    ),
     Driver(
         name="azure",
         module="rules.machines.azure.machine",
@@ -79,6 +85,15 @@ class Machine:
     cpus: int | None
     options: Mapping[str, object] = field(default_factory=dict)
     gpu: bool = False
+    serving: "Serving | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Of a machine that serves: where its one port is reached on this computer."""
+
+    listen: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

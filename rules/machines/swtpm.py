@@ -34,6 +34,7 @@ TCTI: Final = "swtpm:path=tpm.sock"
 
 _SOCKETS: Final = ("tpm.sock", "tpm.sock.ctrl")
 _STATE: Final = "swtpm"
+STATE_FILE: Final = "tpm2-00.permall"
 _LOG: Final = f"{_STATE}/log"
 _START_S: Final = 30.0
 _POLL_S: Final = 0.002
@@ -59,7 +60,7 @@ def platform(run_dir: Path, ca: Ca) -> Iterator[str]:
         stack.callback(os.close, folder)
         _claim(run_dir)
         stack.callback(_remove, run_dir)
-        process = _start(run_dir, folder)
+        process = _start(run_dir, folder, run_dir / _STATE)
         stack.callback(_stop, process)
         watchdog = threading.Timer(_START_S, process.kill)
         watchdog.daemon = True
@@ -79,6 +80,47 @@ def platform(run_dir: Path, ca: Ca) -> Iterator[str]:
             raise _ended(process, run_dir)
 
 
+def make_state(work: Path, state: Path, ca: Ca) -> None:
+    """The state of such a TPM in `state`, unless one is there; `work` is for what makes it."""
+    if (state / STATE_FILE).exists():
+        return
+    maker = work / "platform"
+    maker.mkdir(mode=0o700)
+    with platform(maker, ca):
+        fresh = state.with_name(f"{state.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700, parents=True)
+        # What a TPM keeps over a reset is in this file as soon as a command has returned.
+        shutil.copyfile(maker / _STATE / STATE_FILE, fresh / STATE_FILE)
+    shutil.rmtree(state, ignore_errors=True)
+    fresh.rename(state)
+
+
+@contextlib.contextmanager
+def kept(work: Path, state: Path, ca: Ca) -> Iterator[str]:
+    """A TPM whose state lies in `state` and stays, made where it is not there: it starts as after
+    a reset. Gives the TCTI for a child process whose working directory is `work`.
+    """
+    make_state(work, state, ca)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(termination_raises())
+        folder = os.open(work, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, folder)
+        stack.callback(_remove_sockets, work)
+        process = _start(work, folder, state)
+        stack.callback(_stop, process)
+        yield TCTI
+        _shut_down(f"swtpm:path={_within(folder, _SOCKETS[0])}")
+
+
+def _shut_down(tcti: str) -> None:
+    """As a system does before it loses power: else its clock is not safe at the next start."""
+    import tpm2_pytss as tss
+
+    with contextlib.suppress(tss.TSS2_Exception), tss.ESAPI(tcti) as esapi:
+        esapi.shutdown(tss.TPM2_SU.CLEAR)
+
+
 def _claim(run_dir: Path) -> None:
     try:
         (run_dir / _STATE).mkdir(mode=0o700)
@@ -91,14 +133,14 @@ def _claim(run_dir: Path) -> None:
         raise ToolError(f"cannot make the software TPM's directory: {error}") from error
 
 
-def _start(run_dir: Path, folder: int) -> subprocess.Popen[bytes]:
+def _start(run_dir: Path, folder: int, state: Path) -> subprocess.Popen[bytes]:
     for program, package in (("swtpm", "swtpm"), ("setpriv", "util-linux")):
         if shutil.which(program) is None:
             raise ToolError(
                 f"{program} is not installed", hint=f"sudo apt-get install --yes {package}"
             )
     try:
-        process = _spawn(run_dir)
+        process = _spawn(run_dir, state)
     except OSError as error:
         raise ToolError(f"cannot start the software TPM: {error}") from error
     try:
@@ -134,15 +176,15 @@ def _within(folder: int, name: str) -> str:
     return f"/proc/self/fd/{folder}/{name}"
 
 
-def _spawn(run_dir: Path) -> subprocess.Popen[bytes]:
+def _spawn(run_dir: Path, state: Path) -> subprocess.Popen[bytes]:
     swtpm = ["swtpm", "socket", "--tpm2", "--flags", "not-need-init,startup-clear"]
     for option, name in zip(("--server", "--ctrl"), _SOCKETS, strict=True):
         swtpm += [option, f"type=unixio,path={name},mode=0600"]
     parent = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _WITH_PARENT, "sh", str(os.getpid())]
     # The state's path goes by the environment: in an option a comma would end it, and a relative
     # one puts swtpm in failure mode.
-    environment = {**os.environ, "TPM_PATH": str((run_dir / _STATE).resolve())}
-    with (run_dir / _LOG).open("wb") as log:
+    environment = {**os.environ, "TPM_PATH": str(state.resolve())}
+    with (state / "log").open("wb") as log:
         return subprocess.Popen(
             [*parent, *swtpm],
             cwd=run_dir,
@@ -178,9 +220,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _remove(run_dir: Path) -> None:
+def _remove_sockets(run_dir: Path) -> None:
     for name in _SOCKETS:
         (run_dir / name).unlink(missing_ok=True)
+
+
+def _remove(run_dir: Path) -> None:
+    _remove_sockets(run_dir)
     shutil.rmtree(run_dir / _STATE, ignore_errors=True)
 
 

@@ -88,19 +88,38 @@ def make_inputs(
 
     Raises ToolError for a file that its owner alone may read: in the machine, nobody could.
     """
+    files = {
+        machine_io.LOCKFILE: lockfile,
+        machine_io.NONCE: machine_io.emit_nonce(nonce),
+        machine_io.LIMITS_FILE: machine_io.emit_limits(limits),
+    }
     for name, path in inputs.items():
         _check_readable(name, path)
+    make_volume(tools, work, files, inputs, target, below=machine_io.INPUTS)
+
+
+def make_volume(
+    tools: Path,
+    work: Path,
+    files: Mapping[str, bytes],
+    shown: Mapping[str, Path],
+    target: Path,
+    *,
+    below: str = ".",
+) -> None:
+    """Write a volume to `target` that brings its own root hash: `files` by name, and what is
+    `shown`, which is read where it is, in the folder `below`.
+    """
     stage = work / "stage"
-    below = stage / machine_io.INPUTS
-    below.mkdir(parents=True)
-    for folder in (stage, below):
-        folder.chmod(0o755)
-    (stage / machine_io.LOCKFILE).write_bytes(lockfile)
-    (stage / machine_io.NONCE).write_bytes(machine_io.emit_nonce(nonce))
-    (stage / machine_io.LIMITS_FILE).write_bytes(machine_io.emit_limits(limits))
+    folder = stage / below
+    folder.mkdir(parents=True)
+    for each in (stage, folder):
+        each.chmod(0o755)
+    for name, data in files.items():
+        (stage / name).write_bytes(data)
     mounts = {}
-    for name, path in inputs.items():
-        place = below / name
+    for name, path in shown.items():
+        place = folder / name
         place.mkdir() if path.is_dir() else place.touch()
         mounts[place] = path.resolve()
     sandbox = Sandbox(tree=tools, readable=[stage], mounts=mounts, writable=[target.parent])

@@ -8,7 +8,7 @@ import codecs
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
@@ -29,14 +29,15 @@ from rules.host.names import UnknownNameError, suggestion
 from rules.host.places import documentation
 from rules.host.toml_table import Table
 from rules.machines.machine import DRIVERS, Machine
-from rules.project import sources
+from rules.project import leases, sources
+from rules.project.leases import Lease
 
 FILE = toml_table.FILE
 # What a run may be: the rooms of the runner that do it (docs/spec/aicert-toml.md).
 AXOLOTL, AUDIT, MERGE = "axolotl", "audit", "axolotl-merge"
 TRAINERS = (AUDIT, AXOLOTL, MERGE)
 # Whose locks lie beside those of runs.
-IMAGES = ("image", "image-gpu")
+IMAGES = ("image", "image-gpu", "image-serve")
 # The example run fits with room on a laptop; a machine in aicert.toml says what a real one needs.
 DEFAULT_MEMORY = 8 << 30
 DEFAULT_SCRATCH = 8 << 30
@@ -112,12 +113,19 @@ class Project:
     root: Path
     runs: Mapping[str, Run]
     machines: Mapping[str, Machine]
+    leases: Mapping[str, Lease] = field(default_factory=dict)
 
     def run(self, name: str) -> Run:
         """The run of that name; a ConfigError with the nearest name where there is none."""
         if name not in self.runs:
             raise UnknownNameError(FILE, "run", name, self.runs)
         return self.runs[name]
+
+    def lease(self, name: str) -> Lease:
+        """The lease of that name; a ConfigError with the nearest name where there is none."""
+        if name not in self.leases:
+            raise UnknownNameError(FILE, "lease", name, self.leases)
+        return self.leases[name]
 
     def machine(self, name: str) -> Machine:
         """The machine of that name; a ConfigError with the nearest name where there is none."""
@@ -182,7 +190,7 @@ def _parsed(root: Path, data: bytes) -> Project:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{FILE} is not TOML: {error}") from None
     top = Table(document, "")
-    top.only("log", "machines", "runs", "time-authority")
+    top.only("leases", "log", "machines", "runs", "time-authority")
     machines = {name: _machine(name, table) for name, table in top.tables("machines").items()}
     url, log = _time_authority(top), _log(root, top)
     runs = {}
@@ -199,7 +207,16 @@ def _parsed(root: Path, data: bytes) -> Project:
     checked: set[str] = set()
     for run in runs.values():
         _check_runs(run, runs, (), checked)
-    return Project(root=root, runs=runs, machines=machines)
+    outputs = {run.name: run.outputs for run in runs.values()}
+    return Project(
+        root=root,
+        runs=runs,
+        machines=machines,
+        leases={
+            name: leases.read(name, table, outputs, machines)
+            for name, table in top.tables("leases").items()
+        },
+    )
 
 
 def _time_authority(top: Table) -> str | None:
@@ -245,7 +262,8 @@ def _witness(item: object) -> Witness:
 
 def _machine(name: str, table: Table) -> Machine:
     own = [key for driver in DRIVERS.values() for key in driver.keys]
-    table.only("driver", "memory", "scratch", "time-limit", "processes", "cpus", "gpu", *own)
+    table.only("driver", "memory", "scratch", "time-limit", "processes", "cpus", "gpu", "image",
+               "listen", "port", *own)  # fmt: skip
     chosen = table.text("driver")
     if chosen not in DRIVERS:
         raise ConfigError(
@@ -277,6 +295,7 @@ def _machine(name: str, table: Table) -> Machine:
         cpus=table.count("cpus", 0) if table.has("cpus") else None,
         options={key: read(table, key) for key, read in driver.keys.items()},
         gpu=gpu,
+        serving=leases.serving(table, driver, gpu=gpu),
     )
 
 
@@ -309,6 +328,11 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
         raise ConfigError(
             f"{FILE}: {table.where}.machine names no machine: {machine!r}"
             f"{suggestion(machine, machines)}"
+        )
+    if machines[machine].driver.in_image and machines[machine].serving is not None:
+        raise ConfigError(
+            f"{FILE}: {table.where}.machine: machine {machine} has the image that serves",
+            hint='name a machine without image = "serve"',
         )
     outputs = cast(list[object], table.take("outputs", list))
     if len(outputs) != 1 or not isinstance(outputs[0], str) or not NAME.fullmatch(outputs[0]):

@@ -15,7 +15,7 @@ from rules.project.results import CERTIFICATES
 
 SUFFIX = ".lock.toml"
 # Locks of the machine's images, and of no run.
-IMAGES = ("image", "image-gpu")
+IMAGES = ("image", "image-gpu", "image-serve")
 
 
 def of(root: Path, project: Project) -> dict[str, list[Path]]:

@@ -147,7 +147,8 @@ def _image(base: Files, head: Files, path: str) -> list[Check]:
         image_lock.parse(data)
     except AicertError as error:
         return [Check(what=path, verdict="failed", detail=_flat(error.message))]
-    command = "image_reproduce" if path == IMAGE else "run image_gpu_reproduce"
+    task = path.removeprefix("lockfiles/").removesuffix(".lock.toml").replace("-", "_")
+    command = "image_reproduce" if path == IMAGE else f"run {task}_reproduce"
     detail = f"canonical; rebuild it before it is merged: ./doit {command}"
     return [Check(what=path, verdict="-", detail=detail)]
 

@@ -9,7 +9,7 @@ from rules.image.moved import Packages, compared, installed, read_lock
 from rules.review.revisions import Files
 
 IMAGE = "lockfiles/image.lock.toml"
-IMAGES = (IMAGE, "lockfiles/image-gpu.lock.toml")
+IMAGES = (IMAGE, "lockfiles/image-gpu.lock.toml", "lockfiles/image-serve.lock.toml")
 TRAINING = tuple(f"enclave_runner/requirements{each}.lock" for each in ("", "-cuda", "-kernels"))
 _PIN = re.compile(
     r"^([A-Za-z0-9][\w.-]*)==(\S+)((?:[ \\\n]+--hash=sha256:[0-9a-f]{64})+)", re.MULTILINE

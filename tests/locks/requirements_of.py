@@ -88,7 +88,9 @@ def _places() -> dict[str, Path]:
         "tests/oracles/requirements.lock": environment.python(),
         "tests/oracles/workflows.lock": environment.python(environment.WORKFLOWS, "workflows"),
         "tests/oracles/azure.lock": environment.python(environment.AZURE, "azure"),
-        "tests/oracles/serving.lock": environment.python(environment.SERVING, "serving"),
+        str(environment.SERVING.relative_to(ROOT)): environment.python(
+            environment.SERVING, "serving"
+        ),
     }
     environments = {
         "rules/build-requirements.lock": own,

@@ -76,6 +76,7 @@ def _image(built: Built, root: Path, folder: Path, training: tuple[Path, Verity]
         machine,
         kernel,
         None,
+        None,
         used,
         build.Locked(packages=lock.packages),
     )

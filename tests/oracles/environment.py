@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path(__file__).with_name("requirements.lock")
 WORKFLOWS = Path(__file__).with_name("workflows.lock")
 AZURE = Path(__file__).with_name("azure.lock")
-SERVING = Path(__file__).with_name("serving.lock")
+SERVING = ROOT / "enclave_runner" / "serving" / "requirements.lock"
 NODE = Path(__file__).with_name("node")
 
 

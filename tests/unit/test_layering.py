@@ -338,6 +338,7 @@ RULES = (
     "rules.machines",
     "rules.review",
     "rules.runs",
+    "rules.serving",
     "rules.bench",
     "rules.page",
     "rules.commands",
@@ -525,7 +526,7 @@ def test_direct_dependencies_are_pinned_and_justified() -> None:
         "rules/azure-requirements",
         "rules/broker-requirements",
         "tests/oracles/azure",
-        "tests/oracles/serving",
+        "enclave_runner/serving/requirements",
         "tests/requirements",
         "tests/oracles/workflows",
     ):

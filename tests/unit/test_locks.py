@@ -28,7 +28,7 @@ TOGETHER = {
     "oracles": (("tests/oracles/requirements.lock",), ("3.11",)),
     "workflows": (("tests/oracles/workflows.lock",), ("3.11",)),
     "oracles of azure": (("tests/oracles/azure.lock",), ("3.11",)),
-    "serving": (("tests/oracles/serving.lock",), ("3.11",)),
+    "serving": (("enclave_runner/serving/requirements.lock",), ("3.11",)),
     "training": (("enclave_runner/requirements.lock",), ("3.11",)),
 }
 

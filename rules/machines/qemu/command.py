@@ -1,10 +1,14 @@
-"""qemu's words, and how it is started: in a sandbox, with a fixed set of devices and no network."""
+"""qemu's words, and how it is started: in a sandbox, with a fixed set of devices. A machine that
+trains has no network; one that serves has one port that is reached from this computer.
+"""
 
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.formats.machine_io import EVENTS_PORT, IMAGE_DISK, INPUT_DISK, OUTPUT_DISK, Disk
+from aicert.lease.handed import COURIER_PORT
 from rules.image import store
 from rules.image.sandbox import Sandbox
 from rules.image.store import Image
@@ -19,6 +23,23 @@ _MACHINE = (
     "-no-reboot", "-nic", "none", "-rtc", "base=utc",
 )  # fmt: skip
 
+# qemu's own network of two: the machine at the first address that it gives away, this computer as
+# its neighbour (qemu, "Using the user mode network stack").
+GUEST, PREFIX = "10.0.2.15", 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A machine's network: what comes to `listen`:`port` here reaches `guest_port` there. Nothing
+    else reaches it, and it reaches nothing (`restrict`). `also`: more of qemu's words.
+    """
+
+    listen: str
+    port: int
+    guest_port: int
+    is_restricted: bool = True
+    also: tuple[str, ...] = ()
+
 
 def start(
     work: Path,
@@ -28,8 +49,11 @@ def start(
     accelerator: str,
     *,
     pass_fds: Sequence[int] = (),
+    network: bool = False,
 ) -> "subprocess.Popen[bytes]":
-    """Start qemu of the tools tree in a sandbox that sees volumes and `work`, and no network."""
+    """Start qemu of the tools tree in a sandbox that sees volumes and `work`, and no network unless
+    it has one to forward.
+    """
     disks = {Path("/machine/image"): volumes.image}
     if volumes.inputs is not None:
         disks[Path("/machine/inputs")] = volumes.inputs
@@ -39,6 +63,7 @@ def start(
         writable=[work],
         devices=[Path("/dev/kvm")] if accelerator == "kvm" else [],
         directory=work,
+        network=network,
     )
     with (work / "qemu.log").open("wb") as log:
         return subprocess.Popen(
@@ -58,7 +83,9 @@ def command(
     memory: int,
     cpus: int,
     control: str | None,
-    events_fd: int | None,
+    events_fd: int | None = None,
+    courier_fd: int | None = None,
+    network: Network | None = None,
 ) -> list[str]:
     """qemu's words. Relative paths are in the run's folder, disks in /machine."""
     # Emulation: 5-level paging crashes the kernel. KVM: the host's processor as it is.
@@ -80,11 +107,23 @@ def command(
             "emulator,id=tpm,chardev=tpm",
         ]
         words += ["-device", "tpm-crb,tpmdev=tpm"]
-    if events_fd is not None:
-        words += ["-chardev", f"socket,id=events,fd={events_fd}"]
-        words += ["-device", "virtio-serial-pci,addr=7"]
-        words += ["-device", f"virtserialport,chardev=events,name={EVENTS_PORT}"]
+    for name, descriptor in ((EVENTS_PORT, events_fd), (COURIER_PORT, courier_fd)):
+        if descriptor is not None:
+            words += ["-chardev", f"socket,id=port,fd={descriptor}"]
+            words += ["-device", "virtio-serial-pci,addr=7"]
+            words += ["-device", f"virtserialport,chardev=port,name={name}"]
+    if network is not None:
+        words += _network(network)
     return words
+
+
+def _network(network: Network) -> list[str]:
+    user = f"user,id=net,ipv6=off,restrict={'on' if network.is_restricted else 'off'}"
+    user += f",net=10.0.2.0/{PREFIX}"
+    user += f",hostfwd=tcp:{network.listen}:{network.port}-{GUEST}:{network.guest_port}"
+    # Without an option ROM: the firmware would measure it, and try to boot from the network.
+    device = "virtio-net-pci,netdev=net,romfile=,addr=8"
+    return ["-netdev", user, "-device", device, *network.also]
 
 
 def _drive(name: str, path: str, options: str) -> list[str]:

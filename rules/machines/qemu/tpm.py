@@ -7,7 +7,6 @@ from zero. Leaves out: any protection. Whoever owns a software TPM can copy its 
 
 import contextlib
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,23 +14,23 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from rules.machines.ca import Ca
-from rules.machines.swtpm import platform
+from rules.machines.swtpm import make_state
 
 CONTROL = "tpm.ctrl"
-_STATE = "tpm2-00.permall"
 _START_S = 30.0
 
 
 @contextlib.contextmanager
 def machine_tpm(work: Path, ca: Ca) -> Iterator[str]:
     """A TPM that waits for a machine; gives its control socket's name, relative to `work`."""
-    state = work / "tpm"
-    state.mkdir(mode=0o700)
-    maker = work / "platform"
-    maker.mkdir(mode=0o700)
-    with platform(maker, ca):
-        # What a TPM keeps over a reset is in this file as soon as a command has returned.
-        shutil.copyfile(maker / "swtpm" / _STATE, state / _STATE)
+    with kept_tpm(work, work / "tpm", ca) as control:
+        yield control
+
+
+@contextlib.contextmanager
+def kept_tpm(work: Path, state: Path, ca: Ca) -> Iterator[str]:
+    """The same with the state in `state`, which stays: it is made where it is not there."""
+    make_state(work, state, ca)
     process = _start(work, state)
     try:
         _await(process, work)

@@ -108,9 +108,13 @@ def test_the_machines_init_knows_the_same_disks_volumes_and_trailer() -> None:
     assert keys == [f"aicert.{name}=" for name in machine_io.VERITY_VOLUMES]
 
 
-def test_the_machines_init_starts_a_module_that_is_there() -> None:
-    (module,) = re.findall(r'RUNNER, "-I", "-m", "([a-z_.]+)", NULL', INIT)
-    assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+def test_the_machines_inits_start_modules_that_are_there() -> None:
+    assert 'RUNNER, "-I", "-m", PROGRAM, NULL' in INIT
+    modules = re.findall(r'#define PROGRAM "([a-z_.]+)"', INIT)
+    # The first is that of machines that serve.
+    assert modules == ["enclave_runner.serving.boot", "enclave_runner.boot.init"]
+    for module in modules:
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
 
 
 def test_the_inputs_last_block_has_the_form_that_init_reads() -> None:

@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 
 from aicert.errors import ToolError
+from aicert.files.machine_code import MACHINE_CODE
 from aicert.formats.digest import of_bytes
 from aicert.formats.image_lock import Package
 from rules.image import build, debian, wheels
@@ -134,7 +135,7 @@ def test_old_layers_go_and_those_in_use_stay(tmp_path: Path) -> None:
     build._forget_old(where, used)
     left = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert {"image-0", "training-0"} <= left
-    assert sorted(name.partition("-")[0] for name in left) == ["image"] * 3 + ["training"] * 2
+    assert sorted(name.partition("-")[0] for name in left) == ["image"] * 4 + ["training"] * 2
 
 
 def test_code_in_the_image_has_permissions_of_its_own(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_code_in_the_image_has_permissions_of_its_own(tmp_path: Path) -> None:
 
     code = code_tree(tmp_path / "source")
     subprocess.run(["chmod", "-R", "go-rwx", tmp_path / "source"], check=True)
-    trees._copy_code(tmp_path / "source", tmp_path / "target")
+    trees._copy_code(tmp_path / "source", tmp_path / "target", MACHINE_CODE)
     copied = list((tmp_path / "target").rglob("*"))
     for path in copied:
         assert os.stat(path).st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)

@@ -47,6 +47,7 @@ def test_modules_are_those_that_the_init_loads() -> None:
     for form, wanted in (
         ("char *const MODULES[] = {", initrd.MODULES),
         ("GPU_MODULES[] = {", initrd.GPU_MODULES),
+        ("NETWORK_MODULES[] = {", initrd.NETWORK_MODULES),
     ):
         listed = source.partition(form)[2].partition("};")[0]
         assert tuple(re.findall(r'"([^"]+)"', listed)) == wanted
@@ -57,7 +58,7 @@ def test_every_word_of_the_command_line_is_explained() -> None:
     table = text.partition("## The command line")[2].partition("\n## ")[0]
     explained = {word for cell in re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
             for word in cell.split()}  # fmt: skip
-    assert explained == set(layers.COMMAND_LINE)
+    assert explained == {*layers.COMMAND_LINE, *layers.SERVING}
 
 
 def test_kernel_without_a_module_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""What a host hands to a machine that serves: a bundle, and how it is to be run.
+
+    {"address":"10.0.2.15","image":"sha256:…","memory":2147483648,"port":8443,"prefix":24,"threads":2}
+
+Both lie on the input volume. Nothing here is measured or believed: a wrong address is reached by
+nobody, and which image booted the registers say. `image` is repeated in the serving statement, and
+whoever judges the machine compares it.
+"""
+
+import ipaddress
+from typing import Final
+
+from aicert.errors import EvidenceError
+from aicert.formats import machine_io, strict_json
+from aicert.formats.digest import Digest
+from aicert.formats.strict_json import Fields
+from aicert.frozen import dataclass
+
+# In the root of the input volume.
+SETTINGS: Final = "serve.json"
+BUNDLE: Final = "bundle"
+# The port of virtio-serial on which courier and machine talk.
+COURIER_PORT: Final = "aicert.courier"
+# Below it an address has no neighbours.
+_LONGEST_PREFIX: Final = 30
+_LAST_PORT: Final = (1 << 16) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a machine is to run. `address` with `prefix`: the one address of its one interface;
+    `memory` in bytes and `threads` are the engine's.
+    """
+
+    address: str
+    prefix: int
+    port: int
+    image: Digest
+    memory: int
+    threads: int
+
+
+def emit(settings: Settings) -> bytes:
+    """The file."""
+    return strict_json.dumps(
+        {
+            "address": settings.address,
+            "image": str(settings.image),
+            "memory": settings.memory,
+            "port": settings.port,
+            "prefix": settings.prefix,
+            "threads": settings.threads,
+        }
+    )
+
+
+def parse(data: bytes) -> Settings:
+    """Read it in its one form, else EvidenceError."""
+    fields = Fields(
+        strict_json.loads(data, what=SETTINGS, max_bytes=machine_io.MAX_LIMITS), SETTINGS
+    )
+    address = fields.text("address", max_length=15)
+    try:
+        ipaddress.IPv4Address(address)
+    except ValueError:
+        raise EvidenceError(f"{SETTINGS}: {address!a} is not an IPv4 address") from None
+    settings = Settings(
+        address=address,
+        prefix=fields.integer("prefix", low=1, high=_LONGEST_PREFIX),
+        port=fields.integer("port", low=1, high=_LAST_PORT),
+        image=Digest.parse(fields.text("image")),
+        memory=fields.integer("memory", low=1),
+        threads=fields.integer("threads", low=1, high=1024),
+    )
+    fields.done()
+    return settings

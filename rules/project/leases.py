@@ -1,0 +1,158 @@
+"""`[leases.NAME]` of `aicert.toml`, and what machines that serve have besides: read strictly."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aicert.errors import AicertError, ConfigError
+from aicert.sources import forms
+from rules.host import toml_table
+from rules.host.names import suggestion
+from rules.host.toml_table import Table
+from rules.machines.machine import Driver, Machine, Serving
+from rules.project import sources
+
+FILE = toml_table.FILE
+DEFAULT_PORT = 8443
+# What a machine's image is for.
+TRAIN, SERVE = "train", "serve"
+_BROKER = re.compile(
+    r"https://[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(?::[1-9][0-9]{0,4})?/?"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """One `[leases.NAME]`: a leased model, and the machine that runs it.
+
+    `run` and `output`: of which certified output of this repository it is, or `bundle` alone, a
+    folder. `broker`: its address, None for a lease whose licences come as files; `broker_root`:
+    whose certificates of its address count, beside the system's; `licence`: the folder of those
+    files.
+    """
+
+    name: str
+    machine: Machine
+    bundle: str
+    run: str | None = None
+    output: str | None = None
+    broker: str | None = None
+    broker_root: str | None = None
+    licence: str | None = None
+
+
+def serving(table: Table, driver: Driver, *, gpu: bool) -> Serving | None:
+    """What a machine that serves has besides. On `local` every machine may, since none has an
+    image.
+    """
+    image = table.text("image") if table.has("image") else None
+    if image not in (None, TRAIN, SERVE):
+        raise ConfigError(f"{FILE}: {table.where}.image {image!r} is not one of {TRAIN}, {SERVE}")
+    if image is not None and not driver.in_image:
+        raise ConfigError(
+            f"{FILE}: {table.where}.image is for measured machines, but the driver is {driver.name}"
+        )
+    if image == SERVE and (gpu or not driver.serves):
+        what = "a machine with a GPU" if gpu else f"driver {driver.name}"
+        raise ConfigError(
+            f"{FILE}: {table.where}.image is {SERVE!r}, but {what} has no image that serves"
+        )
+    if image != SERVE and driver.in_image:
+        for key in ("listen", "port"):
+            if table.has(key):
+                raise ConfigError(
+                    f"{FILE}: {table.where}.{key} is for machines that serve",
+                    hint=f'image = "{SERVE}"',
+                )
+        return None
+    listen = table.text("listen") if table.has("listen") else "127.0.0.1"
+    try:
+        ipaddress.IPv4Address(listen)
+    except ValueError:
+        raise ConfigError(f"{FILE}: {table.where}.listen is no IPv4 address: {listen!r}") from None
+    port = table.count("port", DEFAULT_PORT)
+    if port >= 1 << 16:
+        raise ConfigError(f"{FILE}: {table.where}.port is at most 65535")
+    return Serving(listen=listen, port=port)
+
+
+def read(
+    name: str,
+    table: Table,
+    outputs: Mapping[str, tuple[str, ...]],
+    machines: Mapping[str, Machine],
+) -> Lease:
+    """The table `[leases.NAME]`; `outputs`: of each run."""
+    table.only("model", "machine", "broker", "broker-root", "licence")
+    where = table.where
+    machine = table.text("machine")
+    if machine not in machines:
+        raise ConfigError(
+            f"{FILE}: {where}.machine names no machine: {machine!r}{suggestion(machine, machines)}"
+        )
+    if machines[machine].serving is None:
+        raise ConfigError(
+            f"{FILE}: {where}.machine: machine {machine} serves nothing",
+            hint=f'image = "{SERVE}" in [machines.{machine}], with driver qemu',
+        )
+    broker = table.text("broker") if table.has("broker") else None
+    if broker is not None and not _BROKER.fullmatch(broker):
+        raise ConfigError(
+            f"{FILE}: {where}.broker is {broker[:80]!a}, but should be like "
+            "'https://custodian.example:8444'"
+        )
+    for key in ("broker-root",) if broker is None else ("licence",):
+        if table.has(key):
+            online = "without a broker" if broker is None else "with a broker"
+            raise ConfigError(f"{FILE}: {where}.{key} means nothing {online}")
+    run, output, bundle = _model(name, table, outputs)
+    return Lease(
+        name=name,
+        machine=machines[machine],
+        bundle=bundle,
+        run=run,
+        output=output,
+        broker=broker,
+        broker_root=_path(table, "broker-root", None),
+        licence=_path(table, "licence", f"leases/{name}.issued") if broker is None else None,
+    )
+
+
+def _model(
+    name: str, table: Table, outputs: Mapping[str, tuple[str, ...]]
+) -> tuple[str | None, str | None, str]:
+    """Run, output and bundle of a lease's model."""
+    where = f"{FILE}: {table.where}.model"
+    source = forms.parse(_source(table.text("model"), f"{table.where}.model"))
+    if isinstance(source, forms.PathSource):
+        return None, None, source.path
+    if not isinstance(source, forms.RunSource):
+        raise ConfigError(f"{where} is neither a bundle nor an output", hint="path:FOLDER")
+    if source.run not in outputs:
+        raise ConfigError(
+            f"{where}: there is no run {source.run!r}{suggestion(source.run, outputs)}"
+        )
+    if source.output not in outputs[source.run]:
+        raise ConfigError(
+            f"{where}: run {source.run} has no output {source.output!r}"
+            f"{suggestion(source.output, outputs[source.run])}"
+        )
+    return source.run, source.output, f"leases/{name}"
+
+
+def _path(table: Table, key: str, default: str | None) -> str | None:
+    """A path of this repository, as `path:` sources have it."""
+    if not table.has(key):
+        return default
+    text = table.text(key)
+    _source(f"path:{text}", f"{table.where}.{key}")
+    return text
+
+
+def _source(text: str, where: str) -> str:
+    try:
+        sources.check(text)
+    except AicertError as error:
+        raise ConfigError(f"{FILE}: {where}: {error.message}", hint=error.hint) from None
+    return text

@@ -1,0 +1,344 @@
+"""What a courier does, from the machine's first line to its last.
+
+    ready ── enrolment and blob ── nonce, receipt, order ── serving ── … ── last receipt, ended
+
+With a broker each heartbeat is a nonce, a receipt that answers it, and the order that answers the
+receipt. Without one the licence is a file, which may be replaced by a later one while the machine
+serves, and receipts are only kept. A broker that is silent is asked again until the licence runs
+out; the machine then ends itself.
+"""
+
+import queue
+import secrets
+import time
+from pathlib import Path
+from typing import Final, Protocol
+
+from aicert.errors import AicertError, EvidenceError, ToolError, UndecidedError
+from aicert.files.bounded import read_bounded
+from aicert.frozen import dataclass
+from aicert.lease import blob, courier, enrolment, licence, orders, receipts, tpm_policy
+from aicert.lease.courier import Message
+from aicert.lease.terms import Terms
+from aicert.text import safe
+from rules.serving.desk import Desk, RefusedHereError, SilentError, WaitError
+from rules.serving.kept import Kept
+from rules.serving.link import Link
+
+# From power on to the first line; loading a model; the end of a machine that was heard to end.
+BOOTS_S: Final = 1200.0
+LOADS_S: Final = 3600.0
+ANSWERS_S: Final = 600.0
+ENDS_S: Final = 120.0
+AGAIN_S: Final = 5.0
+_NONCE_BYTES: Final = 32
+# As the machine names the end that a courier asked for, and the one that the licence sets.
+ASKED, DEADLINE = "asked", "deadline"
+AS_LICENSED: Final = (ASKED, DEADLINE, orders.REVOKE, orders.STOP)
+
+
+class Shown(Protocol):
+    """What a person sees."""
+
+    def step(self, text: str) -> None:
+        """What happens now."""
+
+    def note(self, text: str) -> None:
+        """Something that happened."""
+
+    def state(self, message: Message) -> None:
+        """What the machine says each second."""
+
+    def receipt(self, seq: int, is_confirmed: bool) -> None:
+        """A receipt came, and a broker has it, or not yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """A lease without a broker: where the folder of its licence is, and the custodian's challenge
+    if he gave one.
+    """
+
+    folder: Path
+    nonce: bytes | None = None
+
+
+class NotIssuedError(UndecidedError):
+    """The machine showed what it is, and there is no licence for it yet. `enrolment`: the file."""
+
+    def __init__(self, enrolment_file: Path, hint: str) -> None:
+        super().__init__("the machine is enrolled, and has no licence yet", hint=hint)
+        self.enrolment = enrolment_file
+
+
+class EndedError(ToolError):
+    """The machine ended."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the machine ended: {reason}")
+        self.reason = reason
+
+
+class Carrier:
+    """A courier of one boot. `custodian`: his broker, or his files."""
+
+    def __init__(
+        self, link: Link, kept: Kept, terms: Terms, custodian: Desk | Files, shown: Shown
+    ) -> None:
+        self._link, self._kept, self._terms = link, kept, terms
+        self._custodian = custodian
+        self._shown = shown
+        self._boot = ""
+        self._is_resumed = False
+        self._given = b""
+        self._next_beat = 0.0
+        self._is_over = False
+
+    def serve(self) -> int:
+        """Until the machine serves; the port that it names."""
+        self._boot = self._awaited(courier.READY, BOOTS_S).data.hex()
+        if isinstance(self._custodian, Desk):
+            self._hand_in_old(self._custodian)
+            self._enrol(self._custodian)
+            self._first_beat(self._custodian)
+        else:
+            self._open_by_file(self._custodian)
+        self._shown.step("loading the model")
+        return self._awaited(courier.SERVING, LOADS_S).number["port"]
+
+    def carry(self) -> str:
+        """Until the machine has ended; why."""
+        while True:
+            try:
+                heard = self._next(max(0.0, self._next_beat - time.monotonic()))
+                if heard is None:
+                    self._beat()
+                elif heard.kind == courier.REFUSED:
+                    self._shown.note(f"the machine refuses: {_text(heard)}")
+            except EndedError as error:
+                return error.reason
+
+    def finish(self) -> str:
+        """End the boot, so that its last receipt is here and nothing of it goes on; the reason."""
+        if self._is_over:
+            return ASKED
+        self._shown.step("ending: the last receipt is carried")
+        try:
+            if isinstance(self._custodian, Desk) and self._is_resumed:
+                self._end_by_order(self._custodian)
+        except EndedError as error:
+            return error.reason
+        except AicertError as error:
+            self._shown.note(error.message)
+        self._link.ask(Message(kind=courier.STOP))
+        try:
+            self._awaited(courier.ENDED, ENDS_S)
+        except EndedError as error:
+            return error.reason
+        raise ToolError("the machine does not end")
+
+    # --- With a broker.
+
+    def _enrol(self, desk: Desk) -> None:
+        shown, wrapped = self._kept.enrolment, self._kept.blob
+        if shown is not None and enrolment.parse(shown).terms != self._terms.digest:
+            self._shown.note("this machine was enrolled for other terms: it enrols again")
+            self._kept.forget()
+            shown = wrapped = None
+        if wrapped is None:
+            self._shown.step("enrolling at the broker")
+            if shown is None:
+                shown = self._shown_enrolment(desk.challenge())
+                self._kept.enrolled(shown, None)
+            try:
+                wrapped = desk.enrol(shown)
+            except RefusedHereError:
+                # What was refused is no enrolment: the next try answers a new challenge.
+                self._kept.forget()
+                raise
+            self._kept.enrolled(shown, wrapped)
+        self._link.ask(Message(kind=courier.BLOB, data=wrapped))
+
+    def _shown_enrolment(self, nonce: bytes) -> bytes:
+        self._link.ask(Message(kind=courier.ENROL, data=nonce))
+        return self._awaited(courier.ENROLMENT, ANSWERS_S).data
+
+    def _first_beat(self, desk: Desk) -> None:
+        while True:
+            try:
+                asked = desk.nonce(self._boot)
+                break
+            except WaitError as error:
+                self._shown.step(f"{error.message}; waiting {error.seconds} s")
+                self._pause(float(error.seconds))
+        if asked.seq:
+            resume = Message(kind=courier.RESUME, data=asked.head, numbers=(("seq", asked.seq),))
+            self._link.ask(resume)
+        self._is_resumed = True
+        self._shown.step("asking the broker for a licence")
+        self._answered(asked.nonce, desk)
+
+    def _beat(self) -> None:
+        self._set_next_beat()
+        if isinstance(self._custodian, Files):
+            self._renew_by_file(self._custodian)
+            self._link.ask(Message(kind=courier.HEARTBEAT, data=secrets.token_bytes(_NONCE_BYTES)))
+            return
+        try:
+            self._answered(self._custodian.nonce(self._boot).nonce, self._custodian)
+        except SilentError as error:
+            self._shown.note(f"{error.message}; the machine ends where its licence does")
+            self._next_beat = time.monotonic() + AGAIN_S
+
+    def _answered(self, nonce: bytes, desk: Desk) -> None:
+        """A receipt for this nonce, and the order for it: the machine has both then."""
+        self._link.ask(Message(kind=courier.HEARTBEAT, data=nonce))
+        self._awaited(courier.RECEIPT, ANSWERS_S)
+        order = self._hand_in(desk)
+        self._set_next_beat()
+        if order:
+            self._link.ask(Message(kind=courier.ORDER, data=order))
+
+    def _hand_in(self, desk: Desk) -> bytes:
+        """Hand in every receipt that is not confirmed, in order; the answer to the last one."""
+        order = b""
+        for receipt in self._kept.unsent:
+            order = desk.receipt(receipt)
+            self._kept.sent_one()
+            self._shown.receipt(_seq(receipt), True)
+        return order
+
+    def _hand_in_old(self, desk: Desk) -> None:
+        """Receipts of a boot whose courier could not reach the broker at its end."""
+        try:
+            self._hand_in(desk)
+        except RefusedHereError as error:
+            self._shown.note(f"a receipt of the last boot is refused: {error.message}")
+            self._kept.sent_one()
+
+    def _end_by_order(self, desk: Desk) -> None:
+        """The broker's own order ends the boot: then the next one need not wait, nor pay."""
+        desk.end()
+        self._answered(desk.nonce(self._boot).nonce, desk)
+        self._awaited(courier.ENDED, ENDS_S)
+
+    # --- With files.
+
+    def _open_by_file(self, files: Files) -> None:
+        self._resume_from_kept()
+        given, wrapped = files.folder / "licence", files.folder / "blob"
+        if not (given.exists() and wrapped.exists()):
+            nonce = files.nonce or secrets.token_bytes(_NONCE_BYTES)
+            self._kept.enrolled(self._shown_enrolment(nonce), None)
+            path = self._kept.folder / "enrolment.json"
+            raise NotIssuedError(
+                path,
+                f"aicert lease issue {path} --lease BUNDLE --offline --budget 5M --until 30d "
+                f"-o {files.folder}    # the custodian's",
+            )
+        self._given = read_bounded(given, licence.MAX_BYTES, "licence")
+        data = read_bounded(wrapped, blob.MAX_BYTES, "blob")
+        self._link.ask(Message(kind=courier.BLOB, data=data))
+        # From now on there is always a receipt that an end is signed after.
+        self._link.ask(Message(kind=courier.HEARTBEAT, data=secrets.token_bytes(_NONCE_BYTES)))
+        self._awaited(courier.RECEIPT, ANSWERS_S)
+        self._link.ask(Message(kind=courier.LICENCE, data=self._given))
+        self._set_next_beat()
+
+    def _resume_from_kept(self) -> None:
+        last = last_receipt_of(self._kept.receipts)
+        if last is None:
+            return
+        seq, digest = last
+        self._link.ask(Message(kind=courier.RESUME, data=digest, numbers=(("seq", seq),)))
+
+    def _renew_by_file(self, files: Files) -> None:
+        """A licence that was put in the place of the one before."""
+        try:
+            given = read_bounded(files.folder / "licence", licence.MAX_BYTES, "licence")
+        except EvidenceError:
+            # It was taken away; the one that was given still counts.
+            return
+        if given != self._given:
+            self._given = given
+            self._link.ask(Message(kind=courier.LICENCE, data=given))
+
+    # --- The machine's lines.
+
+    def _set_next_beat(self) -> None:
+        self._next_beat = time.monotonic() + self._terms.heartbeat_seconds
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, and hear meanwhile if the machine ends."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._next(left)
+
+    def _awaited(self, kind: str, seconds: float) -> Message:
+        """The next message of this kind. What is refused meanwhile is an error."""
+        until = time.monotonic() + seconds
+        while True:
+            heard = self._next(max(0.0, until - time.monotonic()))
+            if heard is None:
+                raise ToolError(f"the machine did not answer within {seconds:.0f} s ({kind})")
+            if heard.kind == kind:
+                return heard
+            if heard.kind == courier.REFUSED:
+                raise RefusedHereError(f"the machine refuses: {_text(heard)}")
+
+    def _next(self, seconds: float) -> Message | None:
+        """The next message, None after so many seconds; EndedError once the machine has ended."""
+        try:
+            heard = self._link.heard.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if isinstance(heard, AicertError):
+            raise heard
+        if heard is None:
+            self._is_over = True
+            raise EndedError("without a word")
+        self._take(heard)
+        return heard
+
+    def _take(self, heard: Message) -> None:
+        if heard.kind == courier.STATE:
+            self._shown.state(heard)
+        elif heard.kind == courier.RECEIPT:
+            has_broker = isinstance(self._custodian, Desk)
+            self._kept.keep_receipt(heard.data, is_for_a_broker=has_broker)
+            self._shown.receipt(_seq(heard.data), False)
+        elif heard.kind == courier.ENDED:
+            self._is_over = True
+            self._hand_in_last()
+            raise EndedError(_text(heard))
+
+    def _hand_in_last(self) -> None:
+        """What the machine signed at its end; it is kept where the broker does not answer."""
+        if not isinstance(self._custodian, Desk):
+            return
+        try:
+            self._hand_in(self._custodian)
+        except AicertError as error:
+            self._shown.note(f"{error.message}; the next start hands the last receipts in")
+
+
+def last_receipt_of(lines: list[bytes]) -> tuple[int, bytes] | None:
+    """Number and digest of the last receipt about the meter: where the next boot goes on."""
+    for line in reversed(lines):
+        given = receipts.parse(line)
+        if tpm_policy.counter_name(licence.EPOCH_INDEX) not in given.attest:
+            heartbeat = receipts.parse_heartbeat(given.body)
+            return heartbeat.seq, bytes.fromhex(receipts.digest(given).hex)
+    return None
+
+
+def _seq(receipt: bytes) -> int:
+    """A receipt's number; 0 of a kill receipt."""
+    try:
+        return receipts.parse_heartbeat(receipts.parse(receipt).body).seq
+    except AicertError:
+        return 0
+
+
+def _text(heard: Message) -> str:
+    return safe(heard.data.decode("ascii", "replace"), courier.MAX_TEXT)

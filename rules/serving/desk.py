@@ -1,0 +1,159 @@
+"""The custodian's broker as a courier asks it: HTTP over TLS 1.3, one request a connection.
+
+What it answers is carried on and read by the machine; here it is bounded, and its few JSON objects
+are read strictly. A broker that cannot be reached is a SilentError, which passes; one that says no
+is a RefusedHereError, which does not.
+"""
+
+import http.client
+import json
+import ssl
+import urllib.parse
+from pathlib import Path
+from typing import Final
+
+from aicert.errors import AicertError, ConfigError, EvidenceError, ToolError
+from aicert.formats import strict_json
+from aicert.formats.dsse import b64decode
+from aicert.formats.strict_json import Fields
+from aicert.frozen import dataclass
+from aicert.lease import blob, orders
+from aicert.text import safe
+
+_SECONDS: Final = 30.0
+_MAX_ANSWER: Final = 2 * max(blob.MAX_BYTES, orders.MAX_BYTES) + 4096
+_MAX_REASON: Final = 1024
+_TOO_EARLY: Final = 409
+_NO_TOKEN: Final = 401
+_MAX_WAIT_S: Final = 86_400
+
+
+class SilentError(ToolError):
+    """The broker cannot be reached, or cannot answer now."""
+
+
+class WaitError(SilentError):
+    """It is too early. `seconds`: how long to wait."""
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class RefusedHereError(EvidenceError):
+    """The broker says no, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The nonce for the next receipt, and where receipts ended."""
+
+    nonce: bytes
+    seq: int
+    head: bytes
+
+
+class Desk:
+    """The broker at an address, for who has this token. `root`: a PEM file of certificates that
+    count beside the system's.
+    """
+
+    def __init__(self, address: str, token: str, root: Path | None = None) -> None:
+        parts = urllib.parse.urlsplit(address)
+        self.address = address
+        self._host, self._port = str(parts.hostname), parts.port or 443
+        self._token = token
+        try:
+            self._context = ssl.create_default_context()
+            if root is not None:
+                self._context.load_verify_locations(cafile=root)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"cannot read the broker's root {str(root)!a}: {error}") from None
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_3
+
+    def challenge(self) -> bytes:
+        """The nonce that an enrolment answers."""
+        fields = self._fields("/v1/challenge", b"")
+        nonce = _hex(fields, "nonce")
+        fields.done()
+        return nonce
+
+    def enrol(self, enrolment: bytes) -> bytes:
+        """The blob for that machine."""
+        fields = self._fields("/v1/enrol", enrolment)
+        wrapped = b64decode(fields, "blob", max_bytes=blob.MAX_BYTES)
+        fields.done()
+        return wrapped
+
+    def nonce(self, boot: str) -> Asked:
+        """The nonce for that boot's next receipt; WaitError while another may still serve."""
+        fields = self._fields("/v1/nonce", json.dumps({"boot": boot}).encode("ascii"))
+        asked = Asked(
+            nonce=_hex(fields, "nonce"), seq=fields.integer("seq"), head=_hex(fields, "head")
+        )
+        fields.done()
+        return asked
+
+    def receipt(self, receipt: bytes) -> bytes:
+        """The order that answers it; empty where nothing does."""
+        return self._post("/v1/receipt", receipt)
+
+    def end(self) -> None:
+        """Let the next order end the boot."""
+        self._post("/v1/end", b"")
+
+    def _fields(self, path: str, body: bytes) -> Fields:
+        what = "the broker's answer"
+        data = self._post(path, body)
+        return Fields(strict_json.loads(data, what=what, max_bytes=_MAX_ANSWER), what)
+
+    def _post(self, path: str, body: bytes) -> bytes:
+        connection = http.client.HTTPSConnection(
+            self._host, self._port, context=self._context, timeout=_SECONDS
+        )
+        try:
+            connection.request("POST", path, body, {"Authorization": f"Bearer {self._token}"})
+            answer = connection.getresponse()
+            data = answer.read(_MAX_ANSWER + 1)
+        except ssl.SSLCertVerificationError as error:
+            raise RefusedHereError(
+                f"the broker's certificate is not accepted: {error.verify_message}",
+                hint='broker-root = "FILE.pem" in [leases.NAME] of aicert.toml',
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise SilentError(f"broker {self.address} does not answer: {error}") from None
+        finally:
+            connection.close()
+        if len(data) > _MAX_ANSWER:
+            raise EvidenceError("the broker's answer is too large")
+        if answer.status in (200, 204):
+            return data
+        raise _problem(answer, data)
+
+
+def _problem(answer: http.client.HTTPResponse, data: bytes) -> AicertError:
+    words = f"the broker answers {answer.status}"
+    try:
+        fields = Fields(strict_json.loads(data, what="an error", max_bytes=_MAX_ANSWER), "an error")
+        words = f"the broker says: {safe(fields.text('error'), _MAX_REASON)}"
+    except EvidenceError:
+        # Not its application's answer.
+        pass
+    wait = answer.getheader("retry-after", "")
+    if answer.status == _TOO_EARLY and wait.isascii() and wait.isdigit():
+        return WaitError(words, min(int(wait), _MAX_WAIT_S))
+    if answer.status >= 500 or answer.status == 408:
+        return SilentError(words)
+    hint = "ask the custodian for a token (aicert lease grant)"
+    return RefusedHereError(words, hint=hint if answer.status == _NO_TOKEN else None)
+
+
+def _hex(fields: Fields, name: str) -> bytes:
+    text = fields.text(name, max_length=64)
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != 32 or value.hex() != text:
+        raise EvidenceError(f"the broker's answer: {name} is not 32 bytes in hex")
+    return value

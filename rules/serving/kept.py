@@ -1,0 +1,133 @@
+"""What of a served lease stays on this computer: the TPM's state, what a machine was given, and its
+receipts.
+
+    .aicert/serving/NAME/tpm/           the software TPM's state: the meter is in it
+                         enrolment.json what the machine showed of itself
+                         blob           what its TPM opens, with a licence
+                         token          of the broker's grant, for its owner alone
+                         receipts.jsonl every receipt, one a line
+                         unsent.jsonl   those that no broker has confirmed
+
+A machine that is enrolled is its TPM: whoever deletes `tpm/` needs another token.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aicert.errors import ConfigError, EvidenceError, ToolError
+from aicert.files.bounded import read_bounded
+from aicert.lease import blob, enrolment, receipts
+from rules.host.file_lock import free
+from rules.host.work import remove, write_whole
+
+SERVING = Path(".aicert") / "serving"
+ENROLMENT, BLOB, TOKEN = "enrolment.json", "blob", "token"
+RECEIPTS, UNSENT = "receipts.jsonl", "unsent.jsonl"
+_TOKEN_DIGITS = 64
+_MAX_FILE = 1 << 28
+
+
+class Kept:
+    """The folder of one lease. Use `opened`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tpm = folder / "tpm"
+        self.work = folder / "work"
+
+    @property
+    def enrolment(self) -> bytes | None:
+        """What the machine showed when it enrolled."""
+        return self._read(ENROLMENT, enrolment.MAX_BYTES)
+
+    @property
+    def blob(self) -> bytes | None:
+        """What it was given then."""
+        return self._read(BLOB, blob.MAX_BYTES)
+
+    def enrolled(self, shown: bytes, wrapped: bytes | None) -> None:
+        """Keep an enrolment, and the blob that answers it if that is here."""
+        write_whole(self.folder / ENROLMENT, shown)
+        if wrapped is not None:
+            write_whole(self.folder / BLOB, wrapped)
+
+    def token(self, given: Path | None) -> str:
+        """The grant's token: from a file that is given now, or as it was kept. ConfigError where
+        there is none.
+        """
+        kept = self.folder / TOKEN
+        hint = "./doit serve NAME --token FILE, with what `aicert lease grant` printed in FILE"
+        if given is not None:
+            text = _token(read_bounded(given, 4096, "token"), str(given))
+            remove(kept)
+            with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(text)
+            return text
+        if not kept.exists():
+            raise ConfigError("there is no token for the broker yet", hint=hint)
+        return _token(read_bounded(kept, 4096, "token"), str(kept))
+
+    def keep_receipt(self, receipt: bytes, *, is_for_a_broker: bool) -> None:
+        """Write a receipt down, and that no broker has confirmed it if one is to."""
+        for name in (RECEIPTS, UNSENT) if is_for_a_broker else (RECEIPTS,):
+            with (self.folder / name).open("ab") as file:
+                file.write(receipt + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    @property
+    def unsent(self) -> list[bytes]:
+        """Receipts to hand in, in their order."""
+        data = self._read(UNSENT, _MAX_FILE) or b""
+        lines = [line for line in data.split(b"\n") if line]
+        return [line for line in lines if len(line) <= receipts.MAX_RECEIPT]
+
+    def sent_one(self) -> None:
+        """The first of them is confirmed."""
+        left = self.unsent[1:]
+        if left:
+            write_whole(self.folder / UNSENT, b"".join(line + b"\n" for line in left))
+        else:
+            (self.folder / UNSENT).unlink(missing_ok=True)
+
+    @property
+    def receipts(self) -> list[bytes]:
+        """Every receipt of this machine, in their order."""
+        data = self._read(RECEIPTS, _MAX_FILE) or b""
+        return [line for line in data.split(b"\n") if line]
+
+    def forget(self) -> None:
+        """Take away what a machine of another lease or of another TPM left."""
+        for name in (ENROLMENT, BLOB, RECEIPTS, UNSENT):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _read(self, name: str, most: int) -> bytes | None:
+        path = self.folder / name
+        return read_bounded(path, most, name) if path.exists() else None
+
+
+@contextmanager
+def opened(root: Path, name: str) -> Iterator[Kept]:
+    """The folder of lease `name`, held alone; what a killed one left in `work` is gone."""
+    folder = root / SERVING / name
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    with free(folder / "lock") as is_free:
+        if not is_free:
+            raise ToolError(f"lease {name} is served already, by another process here")
+        kept = Kept(folder)
+        remove(kept.work)
+        kept.work.mkdir()
+        try:
+            yield kept
+        finally:
+            remove(kept.work)
+
+
+def _token(data: bytes, path: str) -> str:
+    text = data.decode("ascii", "replace").strip()
+    if len(text) != _TOKEN_DIGITS or text.strip("0123456789abcdef"):
+        raise EvidenceError(f"{path!a} holds no token", hint="it has 64 hexadecimal digits")
+    return text

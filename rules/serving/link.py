@@ -1,0 +1,66 @@
+"""Lines between a courier and its machine: what the machine tells comes in a queue.
+
+The machine is not believed: a line that is none of its kinds is an error, and so is one that is too
+long. Left out: how a machine is started.
+"""
+
+import os
+import queue
+import threading
+from typing import Final
+
+from aicert.errors import AicertError, EvidenceError
+from aicert.lease import courier
+from aicert.lease.courier import Message
+
+_STEP: Final = 1 << 16
+Heard = Message | AicertError | None
+
+
+class Link:
+    """A machine's two ends; both descriptors become this object's. `heard` gives what the machine
+    tells, an error for a line that is none, and None once it says no more.
+    """
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self._reading, self._writing = reading, writing
+        self.heard: queue.Queue[Heard] = queue.Queue()
+        self._thread = threading.Thread(target=self._read, name="courier", daemon=True)
+        self._thread.start()
+
+    def ask(self, message: Message) -> None:
+        """One line; nothing happens where the machine is gone, which `heard` says."""
+        line = courier.emit(message)
+        try:
+            while line:
+                line = line[os.write(self._writing, line) :]
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Give both ends back, once the machine has ended."""
+        self._thread.join()
+        os.close(self._reading)
+        if self._writing != self._reading:
+            os.close(self._writing)
+
+    def _read(self) -> None:
+        held = b""
+        try:
+            while data := os.read(self._reading, _STEP):
+                *whole, held = (held + data).split(b"\n")
+                for line in whole:
+                    self._take(line + b"\n")
+                if len(held) > courier.MAX_LINE:
+                    self.heard.put(EvidenceError("the machine sends a line without end"))
+                    held = b""
+        except OSError:
+            # Its other end is gone.
+            pass
+        self.heard.put(None)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            self.heard.put(courier.parse(line, courier.TELLS))
+        except EvidenceError as error:
+            self.heard.put(error)

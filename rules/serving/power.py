@@ -1,0 +1,235 @@
+"""Machines that serve, started and ended: `local`, a process, and `qemu`, the image that serves.
+
+Each is a context: whatever happens in the block, nothing of the machine is left running after it,
+and no weights are left in memory. A machine's TPM state stays: with its counters it is who the
+machine is, to a broker. Left out: what courier and machine say.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from aicert.errors import ToolError
+from aicert.formats.digest import of_bytes
+from aicert.frozen import dataclass
+from aicert.lease import handed
+from aicert.lease.handed import Settings
+from rules.host import extras, locked_env, training_env
+from rules.host.places import code_of
+from rules.host.work import remove
+from rules.image import build
+from rules.image.store import Image
+from rules.image.tasks import ensure
+from rules.machines import swtpm
+from rules.machines.ca import local_ca
+from rules.machines.machine import Machine, Serving
+from rules.machines.qemu import accelerator as qemu_accelerator
+from rules.machines.qemu.command import GUEST, PREFIX, VARIABLES, Network, command, start
+from rules.machines.qemu.console import CONSOLE, console_tail
+from rules.machines.qemu.tpm import kept_tpm
+from rules.machines.volumes import OWN_MEMORY, Volumes, make_volume
+from rules.serving.kept import Kept
+from rules.serving.link import Link
+
+ENGINE_LOCK: Final = Path("enclave_runner/serving/requirements.lock")
+# The port within a machine of qemu: nobody but qemu's own network sees it.
+GUEST_PORT: Final = 8443
+# The name of what keeps weights in memory, while a process serves.
+_SHARED: Final = Path("/dev/shm")  # noqa: S108 - made here, for its owner alone
+_ENDS_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Powered:
+    """A machine that runs. `url`: of a port that the machine names; `last_lines`: those of its
+    console.
+    """
+
+    link: Link
+    url: Callable[[int], str]
+    last_lines: Callable[[], str]
+
+
+@contextlib.contextmanager
+def powered(
+    root: Path, kept: Kept, bundle: Path, machine: Machine, say: Callable[[str], None]
+) -> Iterator[Powered]:
+    """The machine of this lease, until the end of the block."""
+    if machine.serving is None:
+        raise ToolError(f"machine {machine.name} serves nothing")
+    make = _image if machine.driver.in_image else _process
+    with make(root, kept, bundle, machine, machine.serving, say) as running:
+        yield running
+
+
+# --- A process.
+
+
+@contextlib.contextmanager
+def _process(
+    root: Path,
+    kept: Kept,
+    bundle: Path,
+    machine: Machine,
+    serving: Serving,
+    say: Callable[[str], None],
+) -> Iterator[Powered]:
+    environment = training_env.ensure_shown(root)
+    packages = _engine_packages(root, say)
+    with (
+        swtpm.kept(kept.work, kept.tpm, local_ca(root, "local")) as tcti,
+        _memory(root, kept) as at,
+    ):
+        console = kept.work / CONSOLE
+        words = ["--tcti", tcti, "--bundle", str(bundle.resolve())]
+        words += ["--memory", str(at / "weights"), "--copies", str(at / "copies")]
+        words += ["--scratch", str(at / "engine"), "--log", str(at / "engine.log")]
+        words += ["--environment", str(environment), "--packages", str(packages)]
+        words += ["--engine-memory", str(machine.memory), "--threads", str(machine.cpus or 1)]
+        words += ["--host", serving.listen, "--port", str(serving.port)]
+        with console.open("wb") as log:
+            process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--",
+                 sys.executable, "-P", "-m", "enclave_runner.serving", *words],
+                # The TPM's socket has a relative name: UNIX socket paths are limited to 107 bytes.
+                cwd=kept.work,
+                env=_environment(root),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        if process.stdin is None or process.stdout is None:
+            raise ToolError("the machine has no standard input and output")
+        link = Link(os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno()))
+        process.stdin.close()
+        process.stdout.close()
+        with _ended(process, link):
+            yield Powered(
+                link=link,
+                url=lambda port: f"https://{serving.listen}:{port}",
+                last_lines=lambda: console_tail(kept.work),
+            )
+
+
+def _environment(root: Path) -> dict[str, str]:
+    """Nothing else of this one."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "PYTHONPATH": extras.python_path(code_of(root)),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+def _engine_packages(root: Path, say: Callable[[str], None]) -> Path:
+    """What the engine needs beside the training environment."""
+    python = locked_env.interpreter(code_of(root) / ENGINE_LOCK, "serving", say)
+    (packages,) = python.parents[1].glob("lib/python3*/site-packages")
+    return packages
+
+
+@contextlib.contextmanager
+def _memory(root: Path, kept: Kept) -> Iterator[Path]:
+    """A folder in memory for weights; what a killed machine left there is taken away before."""
+    name = hashlib.sha256(os.fsencode(root.resolve() / kept.folder)).hexdigest()[:16]
+    folder = _SHARED / f"aicert-{name}"
+    remove(folder)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+# --- The image that serves.
+
+
+@contextlib.contextmanager
+def _image(
+    root: Path,
+    kept: Kept,
+    bundle: Path,
+    machine: Machine,
+    serving: Serving,
+    say: Callable[[str], None],
+) -> Iterator[Powered]:
+    image = ensure(root, serve=True)
+    network = Network(listen=serving.listen, port=serving.port, guest_port=GUEST_PORT)
+    with build.in_use(build.place(root, serve=True)):
+        with booted(root, kept, bundle, machine, image, network, say) as running:
+            yield running
+
+
+@contextlib.contextmanager
+def booted(
+    root: Path,
+    kept: Kept,
+    bundle: Path,
+    machine: Machine,
+    image: Image,
+    network: Network,
+    say: Callable[[str], None],
+) -> Iterator[Powered]:
+    """A machine of qemu with that image."""
+    work = kept.work
+    accelerator = qemu_accelerator.choose(image)
+    say("booting the machine" if accelerator == "kvm" else "booting the machine, emulated")
+    cpus = machine.cpus or min(os.cpu_count() or 1, 8)
+    settings = Settings(
+        address=GUEST,
+        prefix=PREFIX,
+        port=network.guest_port,
+        image=of_bytes(image.lock),
+        memory=max(machine.memory - OWN_MEMORY, OWN_MEMORY),
+        threads=cpus,
+    )
+    volumes = Volumes(image=image.disk, inputs=work / "inputs.img")
+    files = {handed.SETTINGS: handed.emit(settings)}
+    make_volume(image.tools, work, files, {handed.BUNDLE: bundle}, work / "inputs.img")
+    shutil.copyfile(image.tools / VARIABLES, work / "variables.fd")
+    with kept_tpm(work, kept.tpm, local_ca(root, "qemu")) as control:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            words = command(
+                volumes,
+                accelerator=accelerator,
+                memory=machine.memory,
+                cpus=cpus,
+                control=control,
+                courier_fd=theirs.fileno(),
+                network=network,
+            )
+            fds = [theirs.fileno()]
+            process = start(work, image, volumes, words, accelerator, pass_fds=fds, network=True)
+        end = ours.detach()
+        link = Link(end, end)
+        with _ended(process, link):
+            yield Powered(
+                link=link,
+                url=lambda _: f"https://{network.listen}:{network.port}",
+                last_lines=lambda: console_tail(work),
+            )
+
+
+# --- Both.
+
+
+@contextlib.contextmanager
+def _ended(process: "subprocess.Popen[bytes]", link: Link) -> Iterator[None]:
+    """A machine that has ended by its own words gets a moment to power off; others are killed."""
+    try:
+        yield
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_ENDS_S)
+    finally:
+        process.kill()
+        process.wait()
+        link.close()

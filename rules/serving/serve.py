@@ -1,0 +1,122 @@
+"""`./doit serve`: one lease, from power on to its last receipt."""
+
+import shlex
+from pathlib import Path
+from typing import Final
+
+from aicert.errors import AicertError, ConfigError, EvidenceError
+from aicert.files.bounded import read_bounded
+from aicert.formats.certificate import MAX_BYTES as MAX_CERTIFICATE
+from aicert.formats.digest import of_bytes
+from aicert.lease import bundle as bundles
+from aicert.lease import terms as lease_terms
+from aicert.lease.terms import TPM_ALONE, Terms
+from rules.host.signals import termination_raises
+from rules.project.config import Project
+from rules.project.leases import Lease
+from rules.project.results import certificate_path
+from rules.serving import kept as kept_places
+from rules.serving import power
+from rules.serving.carry import AS_LICENSED, Carrier, Files, NotIssuedError
+from rules.serving.desk import Desk
+from rules.serving.kept import Kept
+from rules.serving.screen import Screen
+
+CHALLENGE_DIGITS: Final = 64
+
+
+def serve(
+    project: Project, lease: Lease, *, token: Path | None, nonce: str, screen: Screen | None = None
+) -> int:
+    """Serve until it is over or somebody presses Ctrl-C. 0 where it ended as told or licensed."""
+    bundle, terms = read_bundle(project, lease)
+    with kept_places.opened(project.root, lease.name) as kept:
+        custodian = _custodian(project.root, lease, kept, terms, token=token, nonce=nonce)
+        shown = screen or Screen(lease.name, terms.tick_tokens)
+        with termination_raises(), shown:
+            reason = _served(project.root, lease, kept, bundle, terms, custodian, shown)
+            shown.step(f"ended: {reason}")
+    return 0 if reason.partition(":")[0] in AS_LICENSED else 1
+
+
+def _served(
+    root: Path, lease: Lease, kept: Kept, bundle: Path, terms: Terms, custodian: Desk | Files,
+    shown: Screen,
+) -> str:  # fmt: skip
+    """Why it ended."""
+    with power.powered(root, kept, bundle, lease.machine, shown.step) as machine:
+        carrier = Carrier(machine.link, kept, terms, custodian, shown)
+        try:
+            shown.serving(machine.url(carrier.serve()))
+            return carrier.carry()
+        except KeyboardInterrupt:
+            return carrier.finish()
+        except NotIssuedError as error:
+            error.hint = (error.hint or "").replace("BUNDLE", shlex.quote(str(bundle)))
+            carrier.finish()
+            raise
+        except AicertError as error:
+            # What the machine's console has is gone with its folder.
+            error.message = f"{error.message}\n{machine.last_lines()}".rstrip()
+            raise
+        except SystemExit:
+            carrier.finish()
+            raise
+
+
+def read_bundle(project: Project, lease: Lease) -> tuple[Path, Terms]:
+    """The bundle's folder and its terms; ConfigError where it is not that of the lease's model."""
+    bundle = project.root / lease.bundle
+    if not (bundle / bundles.TERMS).is_file():
+        raise ConfigError(
+            f"lease {lease.name}: there is no bundle at {lease.bundle!a}", hint=_packing(lease)
+        )
+    terms = lease_terms.parse(read_bounded(bundle / bundles.TERMS, lease_terms.MAX_BYTES, "terms"))
+    if lease.run is not None:
+        path = certificate_path(project.root, lease.run)
+        digest = of_bytes(read_bounded(path, MAX_CERTIFICATE, "certificate"))
+        if digest != terms.certificate:
+            raise EvidenceError(
+                f"lease {lease.name}: the bundle is of another certificate than {path.name} of "
+                f"run {lease.run}",
+                hint=_packing(lease),
+            )
+    is_offline = terms.key == TPM_ALONE
+    if is_offline != (lease.broker is None):
+        raise ConfigError(
+            f"lease {lease.name}: its terms ask for "
+            + ("no broker, but aicert.toml names one" if is_offline else "a broker")
+        )
+    return bundle, terms
+
+
+def _packing(lease: Lease) -> str | None:
+    if lease.run is None:
+        return None
+    offline = " --offline" if lease.broker is None else ""
+    return (
+        f"aicert lease pack certificates/{lease.run}/certificate.json "
+        f"outputs/{lease.run}/{lease.output} -o {lease.bundle} --policy POLICY{offline}"
+    )
+
+
+def _custodian(
+    root: Path, lease: Lease, kept: Kept, terms: Terms, *, token: Path | None, nonce: str
+) -> Desk | Files:
+    if lease.broker is not None:
+        if nonce:
+            raise ConfigError("--nonce is for leases without a broker, which gives its own")
+        broker_root = None if lease.broker_root is None else root / lease.broker_root
+        return Desk(lease.broker, kept.token(token), broker_root)
+    if token is not None:
+        raise ConfigError(f"lease {lease.name} has no broker, and so no token")
+    challenge = _challenge(nonce) if nonce else None
+    if lease.licence is None:
+        raise ConfigError(f"lease {lease.name} has neither a broker nor a place for its licence")
+    return Files(folder=root / lease.licence, nonce=challenge)
+
+
+def _challenge(text: str) -> bytes:
+    if len(text) != CHALLENGE_DIGITS or text.strip("0123456789abcdef"):
+        raise ConfigError(f"--nonce is {CHALLENGE_DIGITS} hexadecimal digits")
+    return bytes.fromhex(text)

@@ -1,0 +1,33 @@
+"""What a host hands to a machine that serves."""
+
+import json
+from typing import Any
+
+import pytest
+
+from aicert.errors import EvidenceError
+from aicert.formats.digest import of_bytes
+from aicert.lease import handed
+from aicert.lease.handed import Settings
+
+SETTINGS = Settings(
+    address="10.0.2.15", prefix=24, port=8443, image=of_bytes(b"lock"), memory=1 << 30, threads=2
+)
+
+
+def test_settings_are_read_as_they_were_written() -> None:
+    assert handed.parse(handed.emit(SETTINGS)) == SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("address", "fe80::1"), ("address", "custodian.example"), ("prefix", 31), ("prefix", 0),
+        ("port", 0), ("port", 1 << 16), ("image", "none"), ("memory", 0), ("threads", 1025),
+        ("threads", "2"), ("route", "10.0.2.2"),
+    ],
+)  # fmt: skip
+def test_settings_that_are_none_are_refused(key: str, value: Any) -> None:
+    document = json.loads(handed.emit(SETTINGS)) | {key: value}
+    with pytest.raises(EvidenceError):
+        handed.parse(json.dumps(document).encode())
