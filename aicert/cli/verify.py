@@ -43,7 +43,8 @@ so on back to the first: PATH is a certificate, or a directory with RUN/certific
 
 With --evidence, what audits say of the rows that the model was trained on is shown too, and counts
 where the policy demands audits: DIR has RUN/certificate.json, and beside an audit's its
-results.json. Then CERT may be left out, if it is one of those.
+results.json. Then CERT may be left out, if it is one of those. Certificates there of the same
+lockfile say who else ran it with equal bytes, which `./doit reproduce` makes.
 
   aicert verify model/ --evidence evidence/
 """
@@ -74,7 +75,12 @@ def add_command(commands: "Subparsers") -> None:
     parser.add_argument(
         "--evidence",
         metavar="DIR",
-        help="audits of the rows that it read: shown, and judged",
+        help="audits of the rows that it read, and certificates of second runs: shown, and judged",
+    )
+    parser.add_argument(
+        "--re-executed",
+        action="store_true",
+        help="no pass (exit 2) unless a second run there, on another machine, gave equal bytes",
     )
     add_format(parser)
     parser.set_defaults(run=_verify)
@@ -109,6 +115,8 @@ def _verify(options: argparse.Namespace, _: "Write") -> int:
         raise ConfigError("--certificate-only and MODEL_DIR contradict each other")
     if options.evidence is not None:
         return _with_evidence(options)
+    if options.re_executed:
+        raise ConfigError("--re-executed needs --evidence", hint="--evidence reproductions/RUN")
     if options.base is None:
         result = appraised(options, options.certificate)
         return show_result(result, options.format, certificate_only=options.certificate_only)
@@ -126,27 +134,36 @@ def _verify(options: argparse.Namespace, _: "Write") -> int:
 def _with_evidence(options: argparse.Namespace) -> int:
     if options.base is not None:
         raise ConfigError("--base and --evidence: ask for one at a time")
-    from aicert.cli import evidence, table
+    from aicert.cli import evidence, reproductions, table
     from aicert.verifier.evidence import audits_of, read_evidence
+    from aicert.verifier.verify import read_certificate
 
     given, refused = read_evidence(options.evidence)
     audits = audits_of(given)
     if options.model is None and os.path.isdir(options.certificate):
-        result = _of_model(options, options.certificate, given, audits)
+        certificate, result = _of_model(options, options.certificate, given, audits)
     else:
-        result = appraised(options, options.certificate, audits)
+        certificate = read_certificate(options.certificate)
+        result = appraised(options, certificate, audits)
     known = evidence.gather(given, refused, options)
+    again = reproductions.gather(certificate, result, given, options)
     if options.format == "json":
-        write(table.json_text(result, evidence=evidence.to_json(known, result)))
-        return exit_code(result, certificate_only=options.certificate_only)
-    code = show_result(result, certificate_only=options.certificate_only)
-    write_lines("".join(f"{line}\n" for line in ("", *evidence.lines(known, result))))
+        shown = evidence.to_json(known, result) | reproductions.to_json(again)
+        write(table.json_text(result, evidence=shown))
+        code = exit_code(result, certificate_only=options.certificate_only)
+    else:
+        code = show_result(result, certificate_only=options.certificate_only)
+        more = ("", *evidence.lines(known, result), *reproductions.lines(again))
+        write_lines("".join(f"{line}\n" for line in more))
+    if options.re_executed and not code and not again.has_re_execution:
+        complain("no verdict: nothing shows that another machine gave these bytes, too\n")
+        return 2
     return code
 
 
 def _of_model(
     options: argparse.Namespace, model: str, given: "Sequence[Given]", audits: "Audits"
-) -> "AttestationResult":
+) -> "tuple[Certificate, AttestationResult]":
     """Of a model whose certificate is among those given."""
     from aicert.cli import evidence
     from aicert.cli.progress import Progress
@@ -157,7 +174,7 @@ def _of_model(
     with Progress(model, complain) as progress:
         files = api.read_model(model, progress.on_bytes)
     certificate = evidence.find(options.evidence, given, files)
-    return _appraised(options, certificate, files, None, audits)
+    return certificate, _appraised(options, certificate, files, None, audits)
 
 
 def appraised(

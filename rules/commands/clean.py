@@ -100,6 +100,12 @@ AREAS = (
     ),
     Area(name="outputs", what="trained models", patterns=("outputs/*",), named=True),
     Area(name="certificates", what="certificates", patterns=("certificates/*",), named=True),
+    Area(
+        name="reproductions",
+        what="certificates of second runs",
+        patterns=("reproductions/*",),
+        named=True,
+    ),
 )
 
 

@@ -67,6 +67,7 @@ MODULES = (
     "appraisal/evidence/nvidia_device",
     "appraisal/evidence/nvidia_ocsp",
     "appraisal/evidence/nvidia_rim",
+    "appraisal/evidence/reproduced",
     "appraisal/evidence/revocation",
     "appraisal/evidence/sev_snp",
     "appraisal/evidence/snp_guest",

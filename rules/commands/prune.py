@@ -17,10 +17,10 @@ class Prune(Command):
     name = "prune"
     doc_purpose = "list what removed runs left behind; --yes deletes it"
     doc_description = """\
-Names the lockfiles, listings, `.dvc` files and certificates of runs that are no longer in
-aicert.toml. A `.dvc` file of an input that another run shares goes to that run. Removed files are
-still in git's history; certificates of other runs that were made from the removed ones may need
-them for a lineage. Outputs stay: they are not the repository's.
+Names the lockfiles, listings, `.dvc` files, certificates and reproductions of runs that are no
+longer in aicert.toml. A `.dvc` file of an input that another run shares goes to that run. Removed
+files are still in git's history; certificates of other runs that were made from the removed ones
+may need them for a lineage. Outputs stay: they are not the repository's.
 
   ./doit prune            # only names them
   ./doit prune --yes      # removes them

@@ -1,9 +1,13 @@
 """`./doit reproduce RUN [--machine NAME]`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from aicert.appraisal.ak_chain import Root
+from aicert.appraisal.evidence import reproduced
+from aicert.appraisal.evidence.reproduced import Side as Execution
 from aicert.errors import ConfigError, EvidenceError, RejectedError
 from aicert.formats.certificate import parse
 from aicert.formats.lockfile import identity
@@ -26,10 +30,14 @@ class Reproduce(Command):
     doc_description = """\
 Verifies the certificate that is here, runs the same lockfile on the run's machine or on another one
 of aicert.toml, and compares the outputs: file by file, and tensor by tensor if weights differ.
-Nothing is put in place: certificate and outputs stay as they are.
+Nothing is put in place: certificate and outputs stay as they are. Where all bytes are equal, the
+second run's certificate stays in reproductions/RUN/MACHINE/, for `aicert verify --evidence`. Two
+runs by one party show that the training is deterministic, and no more: it takes another operator,
+in a checkout of his own, on a machine with another image (docs/spec/compute.md, "Epochs").
 
   ./doit reproduce tiny-alpaca
   ./doit reproduce tiny-alpaca --machine measured
+  aicert verify CERT MODEL --evidence reproductions/tiny-alpaca
 
 Exit codes: 0 the same bytes, 1 they differ or the repeated run failed, 2 nothing to compare.
 """
@@ -58,7 +66,8 @@ Exit codes: 0 the same bytes, 1 they differ or the repeated run failed, 2 nothin
 
 
 def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
-    result = verify.verify(root, run, own_question(root, run, None))
+    asked = own_question(root, run, None)
+    result = verify.verify(root, run, asked)
     if result.verdict != "passed":
         check = (result.failed or result.undecided)[0]
         raise EvidenceError(
@@ -74,17 +83,37 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
     with certify.executed(root, again, current, None) as (out, _):
         model = out / OUTPUTS / run.outputs[0]
         certificate = parse((out / CERTIFICATE).read_bytes())
-        repeated = own_question(root, again, None).appraise(
+        # The first run of a machine makes the CA that vouches for it.
+        question = own_question(root, again, None)
+        repeated = question.appraise(
             certificate, verify.read_model(model, f"{run.name}: reading"), identity(current.data)
         )
         if repeated.verdict != "passed":
             check = (repeated.failed or repeated.undecided)[0]
             raise RejectedError(f"the repeated run failed: {check.id}: {check.detail}", repeated)
         compared = reproduce.compare(first, Side(certificate=certificate, model=model))
+        placed = reproduce.leave(root, again, out) if compared.equal else None
     print(
         f"certified  {first.statement.finished}, run {run.name}, lockfile {identity(current.data)}"
     )
     print(f"again      on {again.machine.name} ({again.machine.driver.name}), tier {repeated.tier}")
     for line in compared.lines:
         print("\n".join(safe(each, 400) for each in line.split("\n")))
-    return 0 if compared.equal else RejectedError.exit_code
+    if placed is None:
+        return RejectedError.exit_code
+    print(f"\ncertificate  {placed.relative_to(root)}")
+    executions = (
+        reproduced.Side(certificate=first.certificate, verdict=result),
+        reproduced.Side(certificate=certificate, verdict=repeated),
+    )
+    _show_worth(*executions, roots=(*asked.policy.roots, *question.policy.roots))
+    return 0
+
+
+def _show_worth(first: Execution, again: Execution, roots: Sequence[Root]) -> None:
+    """What the second certificate adds to the first."""
+    shown = reproduced.compared(first, again, roots)
+    if shown.lacks:
+        print(f"The training is deterministic, and no more is shown: {'; '.join(shown.lacks)}.")
+    else:
+        print("These inputs give these bytes, whatever either machine did.")

@@ -1,5 +1,5 @@
 """What runs left in the repository that aicert.toml has no longer: lockfiles, `.dvc` files and
-certificates.
+certificates, of second runs too.
 
 Only what these commands write is taken for a left-over: a folder with a lockfile's listing, a
 `.dvc` file or a certificate in it. Outputs are not the repository's: `./doit clean outputs`.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rules.project.config import Project
 from rules.project.locked import DIRECTORY
-from rules.project.results import CERTIFICATES
+from rules.project.results import CERTIFICATES, REPRODUCTIONS
 
 SUFFIX = ".lock.toml"
 # Locks of the machine's images, and of no run.
@@ -28,6 +28,9 @@ def of(root: Path, project: Project) -> dict[str, list[Path]]:
             files = _files(folder)
             if any(file.suffix in marks or file.name == "certificate.json" for file in files):
                 by_run.setdefault(folder.name, []).extend(files)
+    for second in sorted((root / REPRODUCTIONS).glob("*/*/certificate.json")):
+        if not second.parents[1].is_symlink():
+            by_run.setdefault(second.parents[1].name, []).extend(_files(second.parent))
     present = {*project.runs, *IMAGES}
     return {run: files for run, files in sorted(by_run.items()) if run not in present}
 
@@ -46,3 +49,6 @@ def remove(files: Iterable[Path]) -> None:
     for folder in {path.parent for path in gone}:
         if folder.name != DIRECTORY and folder.is_dir() and not any(folder.iterdir()):
             shutil.rmtree(folder)
+        above = folder.parent
+        if above.parent.name == REPRODUCTIONS.name and above.is_dir() and not any(above.iterdir()):
+            above.rmdir()

@@ -9,6 +9,8 @@ from rules.project.config import Run
 from rules.project.sources import OUTPUTS
 
 CERTIFICATES = Path("certificates")
+# Of second runs with equal bytes: RUN/MACHINE/certificate.json.
+REPRODUCTIONS = Path("reproductions")
 
 
 def certificate_path(root: Path, run: str) -> Path:

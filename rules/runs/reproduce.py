@@ -16,11 +16,16 @@ from aicert.errors import EvidenceError
 from aicert.files.tensors import read_tensors
 from aicert.formats import safetensors
 from aicert.formats.certificate import Certificate
+from aicert.formats.machine_io import CERTIFICATE
 from aicert.formats.measurement import INPUT_PCR
 from aicert.formats.run_report import parse as parse_report
 from aicert.formats.safetensors import Tensor
 from aicert.formats.statement import Statement
 from aicert.formats.statement import parse as parse_statement
+from rules.host.work import write_whole
+from rules.project import platform_cas
+from rules.project.config import Run
+from rules.project.results import REPRODUCTIONS
 
 # Equal work takes another time on each day.
 _TIMES = frozenset(
@@ -49,6 +54,18 @@ class Side:
         """Every output file by its digest."""
         outputs = self.statement.outputs.values()
         return {path: digest for output in outputs for path, digest in output.files.items()}
+
+
+def leave(root: Path, run: Run, out: Path) -> Path:
+    """Keep the second run's certificate from a machine's results, and the CA that vouches for it;
+    the certificate's place. Another party's is made in another checkout, and joins it by a commit.
+    """
+    folder = root / REPRODUCTIONS / run.name / run.machine.name
+    ca = platform_cas.own(root, run.machine.driver.policy)
+    if ca is not None:
+        write_whole(folder / platform_cas.BESIDE, ca.pem)
+    write_whole(folder / CERTIFICATE, (out / CERTIFICATE).read_bytes())
+    return folder / CERTIFICATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

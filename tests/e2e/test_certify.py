@@ -88,6 +88,9 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
     assert compute["ceiling"] == pytest.approx(expected)
     assert 0 < compute["selfReported"] < compute["ceiling"]
 
+    counts = {"epochs": 1.25, "rows": 320, "of": 256, "steps": 40}
+    assert result["epochs"] == {"inTrainer": counts, "selfReported": 1.25}
+
     # Half of the example's rows, measured when the trainer was gone; each answer ends in `</s>`.
     loss = report["loss"]
     assert (loss["state"], loss["comparable"], loss["rows"]) == ("measured", True, 128)

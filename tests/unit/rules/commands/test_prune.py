@@ -13,6 +13,8 @@ GONE = (
     "lockfiles/old/data.sha256",
     "certificates/old/certificate.json",
     "certificates/old/model.dvc",
+    "reproductions/old/measured/ca.pem",
+    "reproductions/old/measured/certificate.json",
     "certificates/older/model.dvc",
 )
 STAYS = (
@@ -22,6 +24,8 @@ STAYS = (
     "lockfiles/notes/read-me.txt",
     "certificates/notes/read-me.txt",
     "certificates/tiny/certificate.json",
+    "reproductions/old/notes/read-me.txt",
+    "reproductions/tiny/local/certificate.json",
     "outputs/old/model/config.json",
 )
 
@@ -33,7 +37,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
-    (root / "certificates" / "linked").symlink_to(root / "certificates" / "old")
+    for folder in ("certificates", "reproductions"):
+        (root / folder / "linked").symlink_to(root / folder / "old")
     return root
 
 
@@ -43,6 +48,14 @@ def there(root: Path) -> set[str]:
 
 def prune(*, yes: bool) -> int:
     return Prune(cmds={}).execute({"yes": yes}, [])
+
+
+def test_of_second_runs_nothing_stays_that_is_empty(project: Path) -> None:
+    (project / "reproductions/old/notes/read-me.txt").unlink()
+    (project / "reproductions/old/notes").rmdir()
+    assert prune(yes=True) == 0
+    assert not (project / "reproductions/old").exists()
+    assert (project / "reproductions/tiny/local").exists()
 
 
 def test_left_overs_are_named_and_go_only_when_told(

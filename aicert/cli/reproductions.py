@@ -1,0 +1,102 @@
+"""`aicert verify --evidence DIR`: who else ran the lockfile of a model, with equal bytes.
+
+Each certificate there of the same lockfile is judged by the same policy, and compared
+(`appraisal/evidence/reproduced.py`). Nothing here changes a verdict: without the second certificate
+the first says what it says. `--re-executed` asks for one.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from aicert.appraisal.evidence.reproduced import Reproduction, Side, compared, is_about
+from aicert.errors import AicertError
+from aicert.frozen import dataclass
+from aicert.text import MARGIN, safe
+from aicert.verifier import verify as api
+from aicert.verifier.evidence import Given, audits_of
+
+if TYPE_CHECKING:
+    from aicert.appraisal.result import AttestationResult
+    from aicert.formats.certificate import Certificate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reproductions:
+    """By folder: the second runs that count, and of other certificates of the lockfile why not."""
+
+    shown: tuple[tuple[str, Reproduction], ...]
+    refused: tuple[tuple[str, str], ...]
+
+    @property
+    def has_re_execution(self) -> bool:
+        """Whether another machine ran it, which nobody could have forged with the first."""
+        return any(one.grade == "re-executed" for _, one in self.shown)
+
+
+def gather(
+    certificate: "Certificate",
+    verdict: "AttestationResult",
+    given: Sequence[Given],
+    options: argparse.Namespace,
+) -> Reproductions:
+    """Judge every certificate of the same lockfile by the options of whoever asks."""
+    first = Side(certificate=certificate, verdict=verdict)
+    policy = api.choose_policy(options.policy, root=options.root, image=options.image_lock)
+    shown: list[tuple[str, Reproduction]] = []
+    refused: list[tuple[str, str]] = []
+    for one in given:
+        outputs = [output.digest for output in one.stated.outputs.values()]
+        if not is_about(first, one.certificate, outputs):
+            continue
+        try:
+            judged = api.check_files(
+                one.certificate,
+                None,
+                policy=policy,
+                lockfile=options.lockfile,
+                at=options.at,
+                lineage=options.lineage,
+                audits=audits_of(given),
+            )
+            again = Side(certificate=one.certificate, verdict=judged)
+            shown.append((one.name, compared(first, again, policy.roots)))
+        except AicertError as error:
+            refused.append((one.name, error.message))
+    return Reproductions(shown=tuple(shown), refused=tuple(refused))
+
+
+def lines(second: Reproductions) -> Iterator[str]:
+    """What people are shown."""
+    for name, one in second.shown:
+        image = "" if one.image is None else f", image {safe(one.image)}"
+        by = f"{safe(name)}: run {safe(one.run)}, tier {one.tier}, root {safe(one.roots[1])}{image}"
+        yield f"  {one.grade} with equal bytes by {by}"
+        yield f"{MARGIN}certificate {one.certificate}"
+        if one.lacks:
+            yield f"{MARGIN}so the training is deterministic, and no more: {'; '.join(one.lacks)}"
+        elif one.may_be_one_operator:
+            yield f"{MARGIN}who ran it is not shown: both machines are of that root"
+    for name, reason in second.refused:
+        yield f"  -       {safe(name)} does not count: {safe(reason)}"
+
+
+def to_json(second: Reproductions) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "reproductions": [
+            {
+                "name": name,
+                "run": one.run,
+                "grade": one.grade,
+                "lacks": list(one.lacks),
+                "tier": one.tier,
+                "roots": list(one.roots),
+                "mayBeOneOperator": one.may_be_one_operator,
+                "image": one.image,
+                "certificate": str(one.certificate),
+            }
+            for name, one in second.shown
+        ],
+        "notReproduced": [{"name": name, "reason": reason} for name, reason in second.refused],
+    }

@@ -1,0 +1,78 @@
+"""Certificates of second runs, forged: each differs from an honest one in what its name says.
+
+They are no rows of the attack table: no policy asks for a second run, so no check refuses one.
+`tests/unit/aicert/appraisal/test_reproduced.py` and the command line's tests judge them.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from aicert.appraisal.policy import Policy
+from aicert.formats import image_lock
+from aicert.formats.digest import Digest
+from tests.adversarial.ca_forge import ec_key, rsa_key
+from tests.adversarial.forger import BOOT, VERITY, Scene
+
+Change = Callable[[Scene], object]
+OTHER_IMAGE = image_lock.emit(
+    name="machine-2",
+    disk=Digest("sha256", "ef" * 32),
+    pcrs=BOOT | {11: b"\x22" * 32},
+    verity=VERITY,
+)
+
+
+def again(kind: str = "qemu", *changes: Change) -> Scene:
+    """A second run of what `Scene(kind, 2)` is of, with its bytes; all that `changes` leave out is
+    the first one's.
+    """
+    scene = Scene(kind, 2)
+    for change in (another_run, *changes):
+        change(scene)
+    return scene
+
+
+def another_run(scene: Scene) -> None:
+    """What each run has of its own: the key, the nonce, the time."""
+    scene.run_key = ec_key("run key of the second run")
+    scene.put("nonce", bytes(32))
+
+    def later(statement: Any) -> Any:
+        return replace(statement, started="2026-08-21T10:00:00Z", finished="2026-08-21T10:10:00Z")
+
+    scene.edit("statement", later)
+
+
+def another_key(scene: Scene) -> None:
+    """Another machine's TPM, of the same platform."""
+    scene.ak = rsa_key("ak of the second machine")
+
+
+def another_owner(scene: Scene) -> None:
+    """Another machine's TPM, and another owner's CA."""
+    another_key(scene)
+    scene.ca_key, scene.ca_name = ec_key("another owner's ca"), "another platform CA"
+
+
+def another_image(scene: Scene) -> None:
+    scene.put("image_lock", OTHER_IMAGE)
+    scene.set_pcr(11, b"\x22" * 32)
+
+
+def renamed_image(scene: Scene) -> None:
+    """The same image under another lock, which a careless policy accepts, too."""
+    lock = image_lock.emit(
+        name="machine-2", disk=Digest("sha256", "ee" * 32), pcrs=BOOT, verity=VERITY
+    )
+    scene.put("image_lock", lock)
+
+
+def policy_of(*scenes: Scene) -> Policy:
+    """It accepts all that these scenes bring of their own: roots and images."""
+    first, *others = (scene.get("policy") for scene in scenes)
+    locks = [scene.get("image_lock") for scene in scenes]
+    accepted = {image_lock.parse(lock).digest for lock in locks if lock is not None}
+    roots = dict.fromkeys(root for one in (first, *others) for root in one.roots)
+    policy: Policy = replace(first, roots=tuple(roots), accepted=frozenset(accepted))
+    return policy
