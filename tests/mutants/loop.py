@@ -19,6 +19,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,8 @@ class _Tests:
     """The tests that reach a function: those first that killed another of its mutants; then scenes
     that are compared whole and honest cases, which fail wherever anything does; what killed mutants
     of other functions lately; attacks on the checks that its module names; what is short and
-    reaches little else; what is short and reaches most; its module's own tests; and the others.
+    reaches little else; what is short and reaches most; its module's own tests; and the others, by
+    turns of each file, and of the attacks on each check: the same lines are reached by many of one.
     """
 
     def __init__(self, items: list[pytest.Item]) -> None:
@@ -147,10 +149,18 @@ class _Tests:
                     *rest[:NARROW],
                     *reversed(broad),
                     *unit[:ATTACKS],
-                    *rest,
+                    *self._by_turns(rest),
                 )
             )
         )
+
+    def _by_turns(self, names: Iterable[str]) -> Iterator[str]:
+        groups: dict[tuple[str, str | None], list[str]] = defaultdict(list)
+        for name in names:
+            file, _, _ = name.partition("::")
+            groups[file, self._attacked.get(_case(name))].append(name)
+        for turn in zip_longest(*groups.values()):
+            yield from filter(None, turn)
 
 
 def _case(test: str) -> str:
