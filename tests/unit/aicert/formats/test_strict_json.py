@@ -74,6 +74,8 @@ def test_what_we_write_we_read(value: object) -> None:
         (b"[[" + b"[]," + b"[" * 31 + b"]" * 33, "deeper than 32"),
         (b'{"a":' * 33 + b"1" + b"}" * 33, "deeper than 32"),
         (b" " * 1001, "larger than 1000 bytes"),
+        (b" " * 999 + b"x", "not JSON"),
+        (b"1" * 25, f"^document: number out of range: {'1' * 24}$"),
     ],
 )
 def test_what_is_refused(data: bytes, message: str) -> None:
@@ -164,6 +166,14 @@ def test_each_getter_reads_its_kind() -> None:
     assert string("x" * 4096, "it") == "x" * 4096
     every.const("c", 1)
     every.done()
+
+
+def test_a_number_is_an_integer_or_not_and_never_below_0() -> None:
+    some = fields(zero=0, small=0.5, below=-0.5, true=True)
+    assert (some.number("zero"), some.number("small")) == (0, 0.5)
+    for key in ("below", "true"):
+        with pytest.raises(EvidenceError, match=rf"^top\.{key}: expected a number from 0, found"):
+            some.number(key)
 
 
 def test_rest_gives_what_is_left_once() -> None:

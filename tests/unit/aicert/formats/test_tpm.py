@@ -37,6 +37,7 @@ def test_a_counters_reading_is_read_field_by_field() -> None:
     )
     assert (reading.name, reading.value, reading.extra_data) == (name, 812, b"n")
     assert reading.clock.clock == 5
+    assert reading.qualified_signer == b"\x00\x0b" + bytes(32)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,7 @@ def test_a_counters_reading_is_read_field_by_field() -> None:
         *(
             (tpm_forge.attest(body=body, kind=tpm_forge.NV, extra=b""), message)
             for body, message in (
+                (tpm_forge.counter_body(bytes(99), 1), "the receipt: indexName has 99 bytes"),
                 (tpm_forge.counter_body(b"n", 1, offset=1), "does not cover a whole counter"),
                 (tpm_forge.counter_body(b"n", 1, octets=7), "does not cover a whole counter"),
                 (tpm_forge.counter_body(b"n", 1, octets=9), "nvContents has 9 bytes"),
