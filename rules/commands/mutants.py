@@ -128,9 +128,11 @@ TESTS = (
     "tests/adversarial",
 )
 # Among them, what asks processes that lack mutmut or its settings, what counts calls by the code of
-# a function (all mutated ones share that of mutmut's wrapper), and what is about other rooms.
+# a function (all mutated ones share that of mutmut's wrapper), what measures time (forks disturb
+# each other), and what is about other rooms.
 NOT_ASKED = (
     "tests/adversarial/inputs",
+    "tests/unit/aicert/appraisal/test_confidential.py::test_a_whole_appraisal_takes_a_few_milliseconds",
     "tests/unit/aicert/cli/test_audits.py",
     "tests/unit/aicert/cli/test_broker.py",
     "tests/unit/aicert/cli/test_connect.py",

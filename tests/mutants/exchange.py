@@ -7,8 +7,9 @@ have another.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from types import FunctionType
+from collections.abc import Callable, Iterator, Mapping
+from dis import get_instructions
+from types import CodeType, FunctionType
 from typing import Any
 
 from mutmut.mutation import trampoline
@@ -16,6 +17,8 @@ from mutmut.mutation import trampoline
 Mutants = Mapping[str, Any]
 _functions: dict[str, list[tuple[FunctionType, Mutants]]] = defaultdict(list)
 _left: dict[str, list[Mutants]] = defaultdict(list)
+# Python knows each codec, and infinity, in small letters and in capitals.
+SPELLINGS = frozenset(("ascii", "utf-8", "utf-16-le", "inf", "-inf"))
 _wrapped = trampoline.wrap_in_trampoline
 
 
@@ -41,6 +44,31 @@ def is_known(mutant: str) -> bool:
     module, _, name = mutant.rpartition(".")
     every = [*_left[module], *(mutants for _, mutants in _functions[module])]
     return any(name in mutants for mutants in every)
+
+
+def is_spelling(mutant: str) -> bool:
+    """Whether it only writes some of SPELLINGS in other letters: no test can kill it."""
+    module, _, name = mutant.rpartition(".")
+    return any(
+        list(_spelt(mutants[name].__code__)) == list(_spelt(function.__code__))
+        and mutants[name].__defaults__ == function.__defaults__
+        and mutants[name].__kwdefaults__ == function.__kwdefaults__
+        for function, mutants in _functions[module]
+        if name in mutants
+    )
+
+
+def _spelt(code: CodeType) -> Iterator[object]:
+    """What the code does, with SPELLINGS in small letters."""
+    for step in get_instructions(code):
+        given = step.argval
+        yield step.opname
+        if isinstance(given, CodeType):
+            yield from _spelt(given)
+        elif isinstance(given, str):
+            yield given.lower() if given.lower() in SPELLINGS else given
+        else:
+            yield type(given), given
 
 
 def activate(mutant: str) -> None:
