@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -46,8 +46,9 @@ WAITS = 77
 OWN, UNCHANGED, HONEST, ATTACKS, LATELY, NARROW, BROAD = 6, 9, 4, 24, 3, 16, 4
 UNCHANGED_SCENES = "::test_what_is_said_of_an_unchanged_scene_is_what_was_reviewed["
 HONEST_CASES = "::test_what_is_right_is_not_refused["
-# Seconds: tests shorter than this are all as short.
-SHORT = 0.01
+# Seconds: tests shorter than this are all as short; and how long a module's own tests may take
+# before others are asked.
+SHORT, OWN_SECONDS = 0.01, 1.5
 # Results of this many are lost at most where the run is stopped.
 KEPT_EVERY = 20
 
@@ -95,9 +96,9 @@ class _Trial:
 class _Tests:
     """The tests that reach a function: those first that killed another of its mutants; then scenes
     that are compared whole and honest cases, which fail wherever anything does; what killed mutants
-    of other functions lately; attacks on the checks that its module names; what is short and
-    reaches little else; what is short and reaches most; its module's own tests; and the others, by
-    turns of each file, and of the attacks on each check: the same lines are reached by many of one.
+    of other functions lately; its module's own tests; attacks on the checks that its module names;
+    what is short and reaches little else; what is short and reaches most; and the others, by turns
+    of each file, and of the attacks on each check: the same lines are reached by many of one.
     """
 
     def __init__(self, items: list[pytest.Item]) -> None:
@@ -143,18 +144,8 @@ class _Tests:
         attacks = [name for name in rest if self._attacked.get(_case(name)) in checks]
         unit = [name for name in rest if name.startswith(_unit(function))]
         broad = sorted(rest, key=lambda name: breadth[name] / (seconds[name] + SHORT))[-BROAD:]
-        return tuple(
-            dict.fromkeys(
-                (
-                    *honest,
-                    *attacks[:ATTACKS],
-                    *rest[:NARROW],
-                    *reversed(broad),
-                    *unit[:ATTACKS],
-                    *self._by_turns(rest),
-                )
-            )
-        )
+        first = (*honest, *_short(unit, seconds), *attacks[:ATTACKS], *rest[:NARROW])
+        return tuple(dict.fromkeys((*first, *reversed(broad), *self._by_turns(rest))))
 
     def _by_turns(self, names: Iterable[str]) -> Iterator[str]:
         groups: dict[tuple[str, str | None], list[str]] = defaultdict(list)
@@ -170,10 +161,20 @@ def _case(test: str) -> str:
     return test.partition("[")[2].removesuffix("]")
 
 
-def _unit(function: str) -> str:
-    """How the names of its module's own tests begin."""
-    package, room, *_, module = function.rpartition(".")[0].split(".")
-    return f"tests/unit/{package}/{room}/test_{module}"
+def _unit(function: str) -> tuple[str, ...]:
+    """How the names of its module's own tests begin; checks are tested where they are called."""
+    package, room, *folders, module = function.rpartition(".")[0].split(".")
+    names = (module, "appraise") if folders == ["checks"] else (module,)
+    return tuple(f"tests/unit/{package}/{room}/test_{name}" for name in names)
+
+
+def _short(names: list[str], seconds: Mapping[str, float]) -> Iterator[str]:
+    """As many of them as take OWN_SECONDS together, the shortest first."""
+    left = OWN_SECONDS
+    for name in sorted(names, key=seconds.__getitem__):
+        left -= seconds[name]
+        if left > 0:
+            yield name
 
 
 @functools.cache
