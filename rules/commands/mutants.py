@@ -150,8 +150,6 @@ PYTEST = (
 )  # fmt: skip
 # Nobody reads how a mutant fails, and to find that out takes ten times as long as the test.
 TERSE = ("--tb=native", "--assert=plain")
-PLUGINS = ("-p", "tests.mutants.exchange", "-p", "tests.mutants.loop")
-LOOP = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, *TERSE, *PLUGINS]
 CONFIG = """\
 [mutmut]
 source_paths = aicert
@@ -377,17 +375,26 @@ class Mutants(Command):
         if not (STATE / MAPPED).exists():
             _map(tools, jobs)
         asked = {"AICERT_MUTANTS": " ".join(modules), "AICERT_MUTANTS_JOBS": str(jobs)}
-        environment = _environment(tools) | asked | {"MUTANT_UNDER_TEST": ""}
-        folders = [f"--basetemp={(STATE / 'tmp').absolute()}", "-otmp_path_retention_policy=none"]
-        _logged([*LOOP, *folders, *TESTS], STATE / "mutants", environment)
+        _pytest("loop", _environment(tools) | asked)
+
+
+def _pytest(plugin: str, environment: dict[str, str]) -> None:
+    """The tests with the mutants beside their functions, and a plugin of `tests/mutants`."""
+    plugins = ["-p", "tests.mutants.exchange", "-p", f"tests.mutants.{plugin}"]
+    folders = [f"--basetemp={(STATE / 'tmp').absolute()}", "-otmp_path_retention_policy=none"]
+    command = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, *TERSE, *plugins, *folders]
+    _logged([*command, *TESTS], STATE / "mutants", environment | {"MUTANT_UNDER_TEST": ""})
 
 
 def _map(tools: Path, jobs: int) -> None:
-    """Make all mutants and run all tests once, but try few mutants: those of a small module."""
+    """Make all mutants and see which tests reach which functions and lines, but try few mutants:
+    those of a small module.
+    """
     few = _command("run", "--max-children", str(jobs), "aicert.formats.measurement.*__mutmut_1")
     before = records()
     _logged(few, STATE, _environment(tools))
     believe(before)
+    _pytest("lines", _environment(tools))
     (STATE / MAPPED).touch()
 
 

@@ -46,6 +46,13 @@ def is_known(mutant: str) -> bool:
     return any(name in mutants for mutants in every)
 
 
+def codes(mutant: str) -> tuple[CodeType, CodeType] | None:
+    """The code of the function and of its mutant; None where mutmut has both."""
+    module, _, name = mutant.rpartition(".")
+    known = ((f, mutants[name]) for f, mutants in _functions[module] if name in mutants)
+    return next(((f.__code__, changed.__code__) for f, changed in known), None)
+
+
 def is_spelling(mutant: str) -> bool:
     """Whether it only writes some of SPELLINGS in other letters: no test can kill it."""
     module, _, name = mutant.rpartition(".")

@@ -28,7 +28,7 @@ from _pytest.runner import runtestprotocol
 from aicert.appraisal.result import CHECKS
 from tests.adversarial.attacks import table
 from tests.adversarial.forger import Scene
-from tests.mutants import exchange
+from tests.mutants import exchange, lines
 
 KILLED, SURVIVED, UNREACHED = 1, 0, 33
 # Which test killed which mutant: to look at what kills a mutant that does the same as before.
@@ -111,6 +111,7 @@ class _Tests:
         self._lately: deque[str] = deque(maxlen=LATELY)
         self._attacked = {attack.name: attack.check for attack in table()}
         self._orders: dict[str, tuple[str, ...]] = {}
+        self._lines = lines.noted()
 
     def killed_by(self, mutant: str, item: pytest.Item) -> None:
         for killers in (self._killers[_function(mutant)], self._lately):
@@ -125,7 +126,11 @@ class _Tests:
         order = self._orders[function]
         own = sorted(self._killers[function], key=self._seconds.__getitem__)
         lately = [name for name in self._lately if name in order]
-        names = dict.fromkeys((*own, *order[:HONEST], *lately, *order))
+        names: Iterable[str] = dict.fromkeys((*own, *order[:HONEST], *lately, *order))
+        codes = exchange.codes(mutant)
+        running = None if codes is None else self._lines.tests(*codes)
+        if running is not None:
+            names = [name for name in names if name in running]
         limit = int(PATIENCE * sum(self._seconds[name] for name in order)) + SPARE_SECONDS
         return [self._items[name] for name in names], limit
 

@@ -1,10 +1,11 @@
 """Appraise what a policy may ask for beside the standard checks: one row of a table for each.
 
-A check is `not-applicable` if the policy does not ask for it, or if it has no row, so that no
-policy can. Its kind of evidence is imported only if the policy asks for it.
+A check is `not-applicable` if the policy does not ask for it. Its kind of evidence is imported only
+if the policy asks for it.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from aicert.appraisal.checklist import Checklist, NotApplicableError
@@ -55,13 +56,14 @@ def _compute(seen: Seen) -> tuple[str, Any]:
     return compute.bounded(seen)
 
 
-def _audits(check: str, *needs: str) -> Row:
-    def judge(seen: Seen) -> tuple[str, Any]:
-        from aicert.appraisal.evidence import audits
+def _demands(policy: Policy) -> object:
+    return policy.audits
 
-        return audits.JUDGES[check](seen)
 
-    return Row(asks=lambda policy: policy.audits, lacks=_NO_AUDIT, judge=judge, needs=needs)
+def _audits(check: str, seen: Seen) -> tuple[str, Any]:
+    from aicert.appraisal.evidence import audits
+
+    return audits.JUDGES[check](seen)
 
 
 _SHOWN = ("statement.form", "outputs.pcr8")
@@ -91,19 +93,30 @@ ROWS: Mapping[str, Row] = {
     "policy.compute": Row(
         asks=lambda policy: policy.compute, lacks="bounds no compute", judge=_compute, needs=_SHOWN
     ),
-    "audit.present": _audits("audit.present", *_READ),
-    "audit.list": _audits("audit.list", "audit.present"),
-    "audit.result": _audits("audit.result", "audit.present", "audit.list"),
+    "audit.present": Row(
+        asks=_demands, lacks=_NO_AUDIT, judge=partial(_audits, "audit.present"), needs=_READ
+    ),
+    "audit.list": Row(
+        asks=_demands,
+        lacks=_NO_AUDIT,
+        judge=partial(_audits, "audit.list"),
+        needs=("audit.present",),
+    ),
+    "audit.result": Row(
+        asks=_demands,
+        lacks=_NO_AUDIT,
+        judge=partial(_audits, "audit.result"),
+        needs=("audit.present", "audit.list"),
+    ),
 }
 
 
 def appraise_asked(checklist: Checklist, check: str, seen: Seen) -> Any:
     """Decide a check of `result.ASKED_CHECKS`; returns what it verified, None unless it is ok."""
-    row = ROWS.get(check)
-    if row is not None and row.asks(seen.policy):
+    row = ROWS[check]
+    if row.asks(seen.policy):
         return checklist.step(check, row.judge, seen, *row.needs)
-    lacks = "has no way to ask for it" if row is None else row.lacks
-    return checklist.step(check, _not_asked, f"policy {seen.policy.name} {lacks}")
+    return checklist.step(check, _not_asked, f"policy {seen.policy.name} {row.lacks}")
 
 
 def _not_asked(reason: str) -> tuple[str, None]:

@@ -2,9 +2,12 @@
 
 import json
 import os
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import CodeType
 
 import pytest
+from coverage import CoverageData
 
 from rules.commands import mutants
 from rules.commands.mutants import (
@@ -19,6 +22,7 @@ from rules.commands.mutants import (
     score,
     total,
 )
+from tests.mutants.lines import Lines
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -147,3 +151,69 @@ def test_the_modules_and_their_tests_exist() -> None:
         assert (ROOT / path).exists()
         assert not test or f"def {test}(" in (ROOT / path).read_text()
     assert (ROOT / mutants.LOCK).is_file()
+
+
+SOURCE = """\
+class Both:
+    @staticmethod
+    def kept(
+        given: int,
+        least: int = {least},
+    ) -> int:
+        if given > least:
+            return {high}
+        return max(
+            given,
+            0,
+        )
+
+
+low = Both.kept
+"""
+
+
+def code_in(path: Path, text: str) -> CodeType:
+    path.write_text(text)
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    code: CodeType = module.low.__code__
+    return code
+
+
+@pytest.mark.parametrize(
+    ("changes", "tests"),
+    [
+        # The changed line alone; what the function's head says runs when it is defined.
+        ({"high": "8"}, {"above"}),
+        ({"least": "9"}, None),
+    ],
+)
+def test_a_mutant_is_asked_the_tests_that_run_what_it_changes(
+    tmp_path: Path, changes: dict[str, str], tests: set[str] | None
+) -> None:
+    usual = {"least": "5", "high": "7"}
+    codes = [
+        code_in(tmp_path / f"{name}.py", SOURCE.format_map(words))
+        for name, words in (("usual", usual), ("mutant", usual | changes))
+    ]
+    data = CoverageData(str(tmp_path / "data"))
+    for test, ran in (("above", {7, 8}), ("below", {7, 9, 10})):
+        data.set_context(test)
+        data.add_lines({str(tmp_path / "usual.py"): ran})
+    assert Lines(data).tests(codes[0], codes[1]) == tests
+
+
+def test_a_line_without_code_of_its_own_is_of_what_begins_before_it(tmp_path: Path) -> None:
+    text = "def low(a):\n    return max(\n        a,\n        0,\n    )\n"
+    codes = [
+        code_in(tmp_path / "usual.py", text),
+        code_in(tmp_path / "mutant.py", text.replace("0,", "1,")),
+    ]
+    data = CoverageData(str(tmp_path / "data"))
+    data.set_context("all")
+    data.add_lines({str(tmp_path / "usual.py"): {2, 3}})
+    assert Lines(data).tests(codes[0], codes[1]) == {"all"}
+    assert Lines(CoverageData(str(tmp_path / "none"))).tests(codes[0], codes[1]) == set()
