@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -381,9 +382,12 @@ class Mutants(Command):
 def _pytest(plugin: str, environment: dict[str, str]) -> None:
     """The tests with the mutants beside their functions, and a plugin of `tests/mutants`."""
     plugins = ["-p", "tests.mutants.exchange", "-p", f"tests.mutants.{plugin}"]
-    folders = [f"--basetemp={(STATE / 'tmp').absolute()}", "-otmp_path_retention_policy=none"]
-    command = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, *TERSE, *plugins, *folders]
-    _logged([*command, *TESTS], STATE / "mutants", environment | {"MUTANT_UNDER_TEST": ""})
+    command = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, *TERSE, *plugins, *TESTS]
+    environment |= {"MUTANT_UNDER_TEST": ""}
+    # Not in the copy, which lies in a repository: some tests are about folders in none.
+    with tempfile.TemporaryDirectory() as folder:
+        folders = [f"--basetemp={folder}/tests", "-otmp_path_retention_policy=none"]
+        _logged([*command, *folders], STATE / "mutants", environment)
 
 
 def _map(tools: Path, jobs: int) -> None:
