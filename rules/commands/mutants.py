@@ -1,11 +1,11 @@
 """`./doit mutants`: change the trust core thousands of times, a little, and see tests fail.
 
-mutmut makes the mutants of every function and notes which tests reach it; `tests/mutants/loop.py`
-runs these for each, in a fork of a process that has loaded them all; the first failure kills the
-mutant. Only tests that run in process are asked. Everything happens in a copy in
-`.aicert/mutants/`, which also keeps what was found: a run that is stopped goes on where it was,
-survivors are tried again, and what was killed is believed until its function changes. Delete the
-folder to start afresh.
+mutmut makes the mutants of every function, and `tests/mutants/lines.py` notes which tests run
+which lines; `tests/mutants/loop.py` runs those that run the changed line, in a fork of a process
+that has loaded them all; the first failure kills the mutant. Only tests that run in process are
+asked. Everything happens in a copy in `.aicert/mutants/`, which also keeps what was found: a run
+that is stopped goes on where it was, survivors are tried again, and what was killed is believed
+until its function changes. Delete the folder to start afresh.
 
 What mutmut leaves out: constants of modules and classes, and decorated functions. Left out here:
 what only shows results (`cli` but its event logs), and `frozen`, which is like the standard's.
