@@ -4,22 +4,30 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from aicert.lease import courier, enrolment, licence, receipts, terms
 from aicert.lease.courier import Message
 from enclave_runner.serving.lease_tpm import LeaseTpm
-from tests.e2e import lease_machine, test_serving_machine
+from rules.machines.ca import Ca
+from tests.e2e import (
+    lease_machine,
+    test_serving_engine,
+    test_serving_machine,
+    test_serving_process,
+)
 from tests.e2e.lease_tpm import BorrowersTpm
 from tests.e2e.serving_client import CHAT, MESSAGES, Client
 from tests.e2e.test_lease_story import NONCE, issue, judged, pack
 from tests.unit.signing_keys import Printed
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUNDS = 12
 TICK = 100
 METER = licence.METER_INDEX
 
@@ -56,13 +64,22 @@ class Process:
         raise AssertionError(f"it ended before it told {kind}")
 
 
+Command = Callable[[Path, Path, str], list[str]]
+
+
+def with_a_stub(folder: Path, room: Path, tcti: str) -> list[str]:
+    """A machine whose engine is a stub in the same process."""
+    words = ["-m", "tests.e2e.serving_program", tcti, str(folder / "bot"), str(room)]
+    return [sys.executable, *words]
+
+
 @contextmanager
-def started(power: BorrowersTpm, folder: Path) -> Iterator[Process]:
+def started(power: BorrowersTpm, folder: Path, command: Command = with_a_stub) -> Iterator[Process]:
     # Names of sockets are short.
-    with power.powered(), tempfile.TemporaryDirectory(prefix="aicert-") as room:
-        words = ["-m", "tests.e2e.serving_program", power.tcti, str(folder / "bot"), room]
+    with power.powered(), tempfile.TemporaryDirectory(prefix="aicert-", dir="/dev/shm") as room:
+        words = command(folder, Path(room), power.tcti)
         with subprocess.Popen(
-            [sys.executable, *words], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as process:
             try:
                 machine = Process(process)
@@ -92,20 +109,59 @@ def asked(client: Client) -> int:
     return tokens
 
 
+@pytest.mark.parametrize("rounds", [12, pytest.param(50, marks=pytest.mark.kills)])
 def test_what_was_served_was_paid_however_it_dies(
-    folder: Path, power: BorrowersTpm, printed: Printed
+    folder: Path, power: BorrowersTpm, printed: Printed, rounds: int
 ) -> None:
     pack(folder, "--offline", "--tick-tokens", str(TICK))
+    chance = random.Random(rounds)  # noqa: S311 - where it dies needs no secrecy
+    boots = killed(folder, power, rounds, chance)
+    printed()
+    words = ["receipts", str(folder / "receipts.jsonl"), "--enrolment"]
+    assert judged(folder, *words, str(folder / "enrolment.json")) == 0
+    assert f"\nreceipts  {boots} in a row, of {boots} boots\n" in printed()[0]
+
+
+@pytest.mark.kills
+def test_what_was_served_was_paid_however_the_engine_itself_dies(
+    tmp_path: Path, power: BorrowersTpm, ca: Ca
+) -> None:
+    (tmp_path / "platform.pem").write_bytes(ca.certificate.public_bytes(Encoding.PEM))
+    test_serving_process.lay_out(tmp_path)
+    pack(tmp_path, "--offline", "--tick-tokens", str(TICK))
+    chance = random.Random(3)  # noqa: S311 - where it dies needs no secrecy
+    killed(tmp_path, power, 3, chance, test_serving_process.command)
+    # An engine outlives nobody.
+    assert test_serving_engine.left_of(tmp_path) == []
+
+
+def killed(
+    folder: Path,
+    power: BorrowersTpm,
+    rounds: int,
+    chance: random.Random,
+    command: Command = with_a_stub,
+) -> int:
+    """Kill a machine so often, and see that all that was served was paid; how many boots served."""
     agreed = terms.parse((folder / "bot/terms.toml").read_bytes())
     with power.on() as tpm, LeaseTpm(tpm) as lease:
         shown = lease.enrol(agreed, NONCE)
         first = lease.meter()
-        enrolled(folder, enrolment.emit(shown))
-    chance = random.Random(7)  # noqa: S311 - where it dies needs no secrecy, and can be repeated
+        enrolled(folder, enrolment.emit(shown), rounds)
     lines: list[bytes] = []
-    served = 0
-    for _ in range(ROUNDS):
-        with started(power, folder) as machine:
+    served = boots = 0
+    for _ in range(rounds):
+        with started(power, folder, command) as machine:
+            if not chance.randrange(4):
+                # While it opens the lease, or loads the model.
+                data = (folder / "issued/licence").read_bytes()
+                machine.send(courier.BLOB, (folder / "issued/blob").read_bytes())
+                machine.send(courier.LICENCE, data)
+                if chance.randrange(2):
+                    machine.wait_for(courier.SERVING)
+                machine.process.kill()
+                continue
+            boots += 1
             port = opened(machine, folder, lines)
             lines += machine.receipts
             with Client(port) as client:
@@ -124,15 +180,12 @@ def test_what_was_served_was_paid_however_it_dies(
         paid = TICK * (lease_machine.count(tpm, METER) - first)
     assert 0 < served <= paid
     (folder / "receipts.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
-    printed()
-    words = ["receipts", str(folder / "receipts.jsonl"), "--enrolment"]
-    assert judged(folder, *words, str(folder / "enrolment.json")) == 0
-    assert f"\nreceipts  {ROUNDS} in a row, of {ROUNDS} boots\n" in printed()[0]
+    return boots
 
 
-def enrolled(folder: Path, shown: bytes) -> None:
+def enrolled(folder: Path, shown: bytes, rounds: int = 1) -> None:
     (folder / "enrolment.json").write_bytes(shown)
-    more = ["--offline", "--budget", "10M", "--boots", str(ROUNDS + 2)]
+    more = ["--offline", "--budget", "10M", "--boots", str(rounds + 2)]
     assert issue(folder, *more) == 0
 
 

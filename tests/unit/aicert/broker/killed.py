@@ -1,7 +1,9 @@
 """A broker that is killed at a point of what it does, as a process: for tests of what is left.
 
 `python -m tests.unit.aicert.broker.killed LEDGER NOW POINT WHAT TOKEN`, the body on standard input.
-Points: 1 before a transaction is committed, 2 after it, 3 after the generation was written, 4 none.
+Points: 1 before a transaction is committed, 2 after it, 3 after the generation was written, 4 none;
+from 100 on, before so many lines of the broker's rooms ran, less a hundred. At 4, how many lines
+there were is on standard error.
 """
 
 import os
@@ -9,6 +11,7 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from aicert.broker import generation
@@ -37,6 +40,26 @@ class Database(sqlite3.Connection):
         return done
 
 
+class Lines:
+    """Counts lines that run of what a broker is, and dies before the one that is wanted."""
+
+    def __init__(self, wanted: int) -> None:
+        self.count = 0
+        self._wanted = wanted
+
+    def called(self, frame: FrameType, event: str, _: Any) -> Any:
+        """For each call: whether its lines count."""
+        del event
+        return self._line if "/aicert/" in frame.f_code.co_filename else None
+
+    def _line(self, _: FrameType, event: str, __: Any) -> Any:
+        if event == "line":
+            if self.count == self._wanted:
+                die()
+            self.count += 1
+        return self._line
+
+
 def main(ledger: str, now: str, point: str, what: str, token: str) -> None:
     """Do it, and write the answer, unless killed before."""
     sqlite: Any = sqlite3
@@ -45,6 +68,7 @@ def main(ledger: str, now: str, point: str, what: str, token: str) -> None:
     broker = Broker(Store(Path(ledger)), enrolment_forge.policy(), keys, now=lambda: int(now))
     data = sys.stdin.buffer.read()
     Database.point = int(point)
+    lines = Lines(int(point) - 100)
     if int(point) == 3:
         record = generation.Held.record
 
@@ -54,7 +78,10 @@ def main(ledger: str, now: str, point: str, what: str, token: str) -> None:
 
         held: Any = generation.Held
         held.record = recorded
+    sys.settrace(lines.called)
     answer = broker.enrol(token, data) if what == "enrol" else broker.receipt(token, data)
+    sys.settrace(None)
+    sys.stderr.write(str(lines.count))
     sys.stdout.buffer.write(answer)
 
 

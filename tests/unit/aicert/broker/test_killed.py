@@ -1,5 +1,6 @@
 """35: wherever a broker is killed, its ledger is whole, and the next one goes on rightly."""
 
+import random
 import signal
 import sqlite3
 import subprocess
@@ -20,13 +21,19 @@ ROOT = Path(__file__).resolve().parents[4]
 
 def killed(bench: Bench, point: int, what: str, token: str, data: bytes) -> bytes:
     """What a broker of its own answers, which dies at this point; empty where it died."""
+    return run(bench, point, what, token, data).stdout
+
+
+def run(
+    bench: Bench, point: int, what: str, token: str, data: bytes
+) -> "subprocess.CompletedProcess[bytes]":
     words = ["-m", "tests.unit.aicert.broker.killed", str(bench.ledger), str(bench.now)]
     done = subprocess.run(
         [sys.executable, *words, str(point), what, token], cwd=ROOT, input=data,
         capture_output=True,
     )  # fmt: skip
     assert done.returncode == (0 if point == 4 else -signal.SIGKILL), done.stderr
-    return done.stdout
+    return done
 
 
 def whole(bench: Bench) -> None:
@@ -82,3 +89,38 @@ def test_a_broker_that_is_killed_while_it_grants(bench: Bench, point: int) -> No
     assert bench.broker.state(machine.token)["charged"] == 0
     assert machine.beat().kind == GRANT
     whole(bench)
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.kills)])
+def test_a_broker_that_is_killed_at_any_line(bench: Bench, kills: int) -> None:
+    """One lease, whose broker dies again and again, at lines drawn from all that run."""
+    chance = random.Random(kills)  # noqa: S311 - can be repeated
+    token = bench.grant(budget=1_000_000)
+    nonce = bench.broker.challenge(token)
+    data = enrolment.emit(enrolment_forge.Scene(nonce=nonce, bound_nonce=nonce).signed())
+    killed(bench, 100 + chance.randrange(LEAST), "enrol", token, data)
+    whole(bench)
+    bench.broker.enrol(token, data)
+    machine = Machine(bench, token)
+    machine.beat()
+    machine.serve(500)
+    data = machine.sign(machine.ask())
+    done = run(bench, 4, "receipt", token, data)
+    lines = int(done.stderr)
+    assert lines > LEAST
+    machine.accepted(done.stdout, data)
+    for _ in range(kills):
+        machine.serve(500)
+        data = machine.sign(machine.ask())
+        done = run(bench, 100 + chance.randrange(lines), "receipt", token, data)
+        whole(bench)
+        again = bench.broker.receipt(token, data)
+        assert done.stdout in (b"", again)
+        order = machine.accepted(again, data)
+        # All that was granted and no more; and no boot is charged for a death.
+        assert machine.bounds(order).budget == METER + 1000
+        assert bench.broker.state(token)["charged"] == 0
+
+
+# Fewer lines than an enrolment or a receipt takes.
+LEAST = 400
