@@ -160,7 +160,7 @@ def _new(folder: Path) -> Iterator[None]:
         if os.path.lexists(path):
             raise ConfigError(f"{os.fspath(path)!a} exists already", hint="name a new directory")
     try:
-        folder.mkdir()
+        folder.mkdir(parents=True)
         try:
             yield
         except BaseException:

@@ -157,10 +157,17 @@ def test_nothing_is_replaced(tmp_path: Path, name: str) -> None:
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     certificate = laid_out(tmp_path)
+    (tmp_path / "none").write_bytes(b"")
     with pytest.raises(ToolError, match="cannot write"):
         packing.pack(
             certificate, tmp_path / "model", tmp_path / "none/bot", ALLOWED, lambda _: None
         )
+
+
+def test_folders_above_are_made(tmp_path: Path) -> None:
+    certificate = laid_out(tmp_path)
+    packing.pack(certificate, tmp_path / "model", tmp_path / "new/bot", ALLOWED, lambda _: None)
+    assert (tmp_path / "new/bot/terms.toml").is_file()
 
 
 def two_outputs() -> Scene:
