@@ -50,8 +50,8 @@ from enclave_runner.events import Counter, Events
 from enclave_runner.inputs import measure, model_files, reportable, rows
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.model_files import ModelFiles
+from enclave_runner.inputs.references import Text
 from enclave_runner.merge import merging, settings
-from enclave_runner.sandbox.containment import Limits
 from enclave_runner.sandbox.places import INPUTS, REMOTE_CODE
 
 BUILDER_ID = "urn:aicert:machine:"
@@ -159,7 +159,7 @@ def _trained(
 ) -> Ran:
     """A training by Axolotl: a model, and how well it fits the rows."""
     prepared = _prepare(arguments, lockfile, measured, events)
-    audits = _gate(arguments, prepared, events)
+    audits = _gate(arguments, measured, prepared, events)
     if audits.exit_code != "0":
         return _not_begun(arguments, lockfile, measured, prepared, audits)
     result = _train(arguments, lockfile, prepared, events)
@@ -177,7 +177,12 @@ def _trained(
     return Ran(subject=output.subject, report=run_report, log=result.log)
 
 
-def _gate(arguments: argparse.Namespace, prepared: "Prepared", events: Events) -> Gate:
+def _gate(
+    arguments: argparse.Namespace,
+    measured: list[MeasuredInput],
+    prepared: "Prepared",
+    events: Events,
+) -> Gate:
     """The audits that have to hold before it trains; their results, where the host takes them."""
     if prepared.audits:
         events.send(machine_io.AUDITING)
@@ -185,6 +190,7 @@ def _gate(arguments: argparse.Namespace, prepared: "Prepared", events: Events) -
         prepared.audits,
         prepared.rows,
         prepared.effective.selections,
+        _texts(arguments, measured, prepared),
         _room(arguments),
         arguments.scratch,
     )
@@ -192,6 +198,19 @@ def _gate(arguments: argparse.Namespace, prepared: "Prepared", events: Events) -
         if data is not None:
             (arguments.out / machine_io.audit_file(name)).write_bytes(data)
     return audits
+
+
+def _texts(
+    arguments: argparse.Namespace, measured: list[MeasuredInput], prepared: "Prepared"
+) -> list[tuple[str, Text]]:
+    """The texts that come from no row: what of them the report names, an audit reads."""
+    return texts.read_texts(
+        prepared.effective.config,
+        prepared.effective.references,
+        {item.name: item for item in measured},
+        arguments.training_env,
+        prepared.shown,
+    )
 
 
 def _not_begun(
@@ -202,7 +221,7 @@ def _not_begun(
     audits: Gate,
 ) -> Ran:
     """A training that was not begun, because an audit does not hold."""
-    log = _beside_scratch(arguments, "gate.log")
+    log = options.beside_scratch(arguments, "gate.log")
     log.write_text("".join(f"{line}\n" for line in audits.lines), encoding="utf-8")
     run_report = replace(gate.report(audits, prepared.rows, measured), signers=signers(lockfile))
     return Ran(subject=_subject({}), report=run_report, log=log)
@@ -252,7 +271,7 @@ def _merged(
     """A merge of a model and an adapter: a model, without any training."""
     settings.check(lockfile)
     named = settings.read(_config_of(measured), {item.name: not item.is_file for item in measured})
-    prepared = merging.prepare(named, measured, _beside_scratch(arguments, "models"))
+    prepared = merging.prepare(named, measured, options.beside_scratch(arguments, "models"))
     events.send(machine_io.MERGING)
     result = merging.run(prepared, _room(arguments), arguments.scratch)
     events.send(machine_io.MEASURING)
@@ -337,7 +356,7 @@ def _prepare(
         effective.references,
         measured,
         frozenset(item.name for item in lockfile.inputs if item.allow_pickle),
-        _beside_scratch(arguments, "models"),
+        options.beside_scratch(arguments, "models"),
         model_types=axolotl_keys().model_types,
         allow_code=effective.code_of(views),
     )
@@ -349,9 +368,9 @@ def _prepare(
     if audits:
         gate.check_rows(read)
     shown = {f"{INPUTS}/{name}": path for name, path in models.shown.items()}
-    shown |= effective.show_templates(_beside_scratch(arguments, "templates"))
+    shown |= effective.show_templates(options.beside_scratch(arguments, "templates"))
     if models.code:
-        admitted = _beside_scratch(arguments, "remote-code")
+        admitted = options.beside_scratch(arguments, "remote-code")
         admitted.write_text("".join(f"{digest}\n" for digest in models.code))
         shown[REMOTE_CODE] = admitted
     shown |= read.shown
@@ -389,9 +408,9 @@ def _config_of(measured: list[MeasuredInput]) -> bytes:
 
 def _room(arguments: argparse.Namespace) -> rows.Room:
     return rows.Room(
-        folder=_beside_scratch(arguments, "records"),
+        folder=options.beside_scratch(arguments, "records"),
         training_env=arguments.training_env,
-        limits=_limits(arguments),
+        limits=options.limits(arguments),
         user=arguments.trainer_user,
     )
 
@@ -400,7 +419,7 @@ def _train(
     arguments: argparse.Namespace, lockfile: Lockfile, prepared: Prepared, events: Events
 ) -> training.TrainingResult:
     events.send(machine_io.TRAINING, step=0)
-    limits = _limits(arguments)
+    limits = options.limits(arguments)
     return training.train(
         prepared.effective,
         prepared.shown,
@@ -508,12 +527,6 @@ def _report(
     built = report.build(
         effective, prepared.rows, result, measured, output.files, folder, output.signatures
     )
-    named = texts.name_texts(
-        effective.config,
-        effective.references,
-        {item.name: item for item in measured},
-        arguments.training_env,
-    )
     values = {
         **built.values,
         **report.of_base(output.base, output.renamed),
@@ -526,7 +539,7 @@ def _report(
         values=values,
         signers=signers(lockfile),
         removed=prepared.models.removed,
-        texts=named,
+        texts=texts.named(_texts(arguments, measured, prepared)),
     )
     return whole.self_reported if input_code(lockfile) else whole
 
@@ -543,9 +556,9 @@ def _with_loss(
     `seed`.
     """
     room = loss.Room(
-        folder=_beside_scratch(arguments, "loss"),
+        folder=options.beside_scratch(arguments, "loss"),
         training_env=arguments.training_env,
-        limits=_limits(arguments),
+        limits=options.limits(arguments),
         user=arguments.trainer_user,
         gpus=arguments.gpu,
     )
@@ -567,22 +580,6 @@ def _with_loss(
 def _keep_log(log: Path, target: Path) -> Digest:
     shutil.move(log, target)
     return Digest("sha256", read_file(target).sha256)
-
-
-def _beside_scratch(arguments: argparse.Namespace, name: str) -> Path:
-    """A folder of the runner's own, on the same disk or in the same memory as the scratch."""
-    scratch: Path = arguments.scratch
-    return scratch.with_name(f"{scratch.name}-{name}")
-
-
-def _limits(arguments: argparse.Namespace) -> Limits:
-    return Limits(
-        seconds=arguments.time_limit,
-        memory_bytes=arguments.memory,
-        processes=arguments.processes,
-        scratch_bytes=arguments.scratch_limit,
-        threads=arguments.threads,
-    )
 
 
 def _now() -> str:

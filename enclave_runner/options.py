@@ -1,10 +1,11 @@
-"""The runner's command line, which the host writes."""
+"""The runner's command line, which the host writes, and what follows from it."""
 
 import argparse
 from pathlib import Path
 
 from aicert.formats import machine_io
 from aicert.formats.digest import Digest
+from enclave_runner.sandbox.containment import Limits
 
 
 def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace:
@@ -29,3 +30,20 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
     pairs = [item.partition("=") for item in arguments.builder]
     arguments.builder = {name: Digest.parse(digest) for name, _, digest in pairs}
     return arguments
+
+
+def beside_scratch(arguments: argparse.Namespace, name: str) -> Path:
+    """A folder of the runner's own, on the same disk or in the same memory as the scratch."""
+    scratch: Path = arguments.scratch
+    return scratch.with_name(f"{scratch.name}-{name}")
+
+
+def limits(arguments: argparse.Namespace) -> Limits:
+    """What the host allows the run."""
+    return Limits(
+        seconds=arguments.time_limit,
+        memory_bytes=arguments.memory,
+        processes=arguments.processes,
+        scratch_bytes=arguments.scratch_limit,
+        threads=arguments.threads,
+    )

@@ -34,6 +34,22 @@ def counted(
     return document if joined and text.encode() + b"\n" == results else None
 
 
+def before(
+    results: bytes, report: Record, trainer: str, inputs: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Of a training, as if it were the audit before it that has these results: its output, and its
+    inputs by the names that the audit has for them.
+    """
+    own = hashlib.sha256(results).hexdigest()
+    audits = report.get("audits", {"value": {}})["value"] if trainer == "axolotl" else {}
+    for name, digest in audits.items():
+        if digest == f"sha256:{own}":
+            begin = f"{name}-"
+            theirs = {n.removeprefix(begin): d for n, d in inputs.items() if n.startswith(begin)}
+            return {"results": forms.dir_hash({"results.json": own})}, theirs
+    return {}, {}
+
+
 def _same(one: Record, rows: int) -> tuple[int, int, str, int]:
     return rows, one["bytes"], one["digest"], one["unreadBytes"]
 
@@ -80,26 +96,57 @@ def check_present(
     demands: Sequence[Record], report: Mapping[str, Any], audits: Sequence[Record]
 ) -> None:
     for demand in demands:
-        need(set(report["texts"]["value"].values()) <= set(demand.get("texts", ())))
+        for text in unnamed(demand, report):
+            need(bool(of_text(demand, text, audits, [])))
         for rows in report["records"]["value"]:
             need(bool(hits_of(demand, rows, audits)))
 
 
+def unnamed(demand: Record, report: Mapping[str, Any]) -> list[str]:
+    """Digests of the texts that the demand does not name."""
+    named = demand.get("texts", ())
+    return [text for text in report["texts"]["value"].values() if text not in named]
+
+
+def of_text(demand: Record, text: str, audits: Sequence[Record], lists: Sequence[str]) -> list[int]:
+    """Whether checks of all text of the demanded kind, by one of the lists, match this text."""
+    return [
+        matches
+        for document in audits
+        for one in document.get("texts", ())
+        for check, matches in zip(
+            [check for check in document["checks"] if "column" not in check],
+            one["matches"],
+            strict=True,
+        )
+        if one["digest"] == text and check["kind"] == demand["kind"] and "column" not in demand
+        if not lists or check["list"]["digest"] in lists
+    ]
+
+
+def lists_of(demand: Record) -> list[str]:
+    return [demand["list"]] if "list" in demand else []
+
+
 def check_lists(
-    demands: Sequence[Record], records: Sequence[Record], audits: Sequence[Record]
+    demands: Sequence[Record], report: Mapping[str, Any], audits: Sequence[Record]
 ) -> None:
     for demand in demands:
-        for rows in records:
+        for text in unnamed(demand, report) if "list" in demand else ():
+            need(bool(of_text(demand, text, audits, lists_of(demand))))
+        for rows in report["records"]["value"]:
             need(bool(listed(demand, hits_of(demand, rows, audits))))
 
 
 def check_results(
-    demands: Sequence[Record], records: Sequence[Record], audits: Sequence[Record]
+    demands: Sequence[Record], report: Mapping[str, Any], audits: Sequence[Record]
 ) -> None:
     open_ = False
     for demand in demands:
         total = dict.fromkeys(("at-most", *LIMITS), 0)
-        for rows in records:
+        for text in unnamed(demand, report):
+            total["at-most"] += max(of_text(demand, text, audits, lists_of(demand)))
+        for rows in report["records"]["value"]:
             hits = listed(demand, hits_of(demand, rows, audits))
             for key, name in (("at-most", "matches"), ("missing",) * 2, ("unparsable",) * 2):
                 total[key] += max(counts[name] for _, counts in hits)

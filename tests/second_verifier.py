@@ -567,18 +567,19 @@ class Appraisal:
             other = Appraisal(question)
         except NoError:
             return None
-        if not other.consistent() or not other.lock or other.lock.trainer != "audit":
+        if not other.consistent() or not other.lock:
             return None
-        records = other.statement.report["records"]["value"]
+        report, outputs = other.statement.report, other.statement.digests
         inputs = {name: digest for name, _, _, digest in other.lock.inputs}
-        return second_audits.counted(given[1], other.statement.digests, records, inputs)
+        if other.lock.trainer != "audit":
+            outputs, inputs = second_audits.before(given[1], report, other.lock.trainer, inputs)
+        return second_audits.counted(given[1], outputs, report["records"]["value"], inputs)
 
     def _by_list(self, demands: Sequence[Mapping[str, Any]]) -> None:
-        second_audits.check_lists(demands, self.statement.report["records"]["value"], self.audits)
+        second_audits.check_lists(demands, self.statement.report, self.audits)
 
     def _counted(self) -> None:
-        records = self.statement.report["records"]["value"]
-        second_audits.check_results(self.asked.policy["audit"], records, self.audits)
+        second_audits.check_results(self.asked.policy["audit"], self.statement.report, self.audits)
 
     def verdict(self) -> tuple[str, str | None]:
         """`passed`, `failed` or `none`, and the check that is the reason."""

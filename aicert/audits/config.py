@@ -56,19 +56,21 @@ class Check:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """What an audit does. `key`: the input that salts the record tree; `passages`: whether to build
-    a tree of passages too; `unread_bytes`: how many it allows in the files.
+    a tree of passages too; `unread_bytes`: how many it allows in the files; `texts`: the inputs
+    whose files are texts beside the rows.
     """
 
     key: str
     passages: bool
     checks: tuple[Check, ...]
     unread_bytes: int = 0
+    texts: tuple[str, ...] = ()
 
     @property
     def named(self) -> frozenset[str]:
-        """The inputs that are not data: the config, the key and the lists."""
+        """The inputs that are not rows: the config, the key, the lists and the texts."""
         lists = (check.list for check in self.checks if check.list is not None)
-        return frozenset((CONFIG_INPUT, self.key, *lists))
+        return frozenset((CONFIG_INPUT, self.key, *lists, *self.texts))
 
 
 def parse(data: bytes) -> AuditConfig:
@@ -87,6 +89,9 @@ def parse(data: bytes) -> AuditConfig:
     has_passages = table.has("passages")
     if has_passages:
         _read_passages(_Table(table.take("passages", dict), "passages"))
+    texts: tuple[str, ...] = ()
+    if table.has("texts"):
+        texts = _read_texts(_Table(table.take("texts", dict), "texts"))
     checks = tuple(
         _check(value, f"check[{place}]")
         for place, value in enumerate(table.tables("check", MAX_CHECKS, "expected [[check]]"))
@@ -104,7 +109,12 @@ def parse(data: bytes) -> AuditConfig:
             raise ConfigError(
                 f"check {check.name}: input {check.list} is a list for {kinds[check.list]}"
             )
-    return AuditConfig(key=key, passages=has_passages, checks=checks, unread_bytes=unread_bytes)
+    for name in texts:
+        if name == key or name in kinds:
+            raise ConfigError(f"texts.inputs: input {name} is the key or a list, too")
+    return AuditConfig(
+        key=key, passages=has_passages, checks=checks, unread_bytes=unread_bytes, texts=texts
+    )
 
 
 def check_inputs(config: AuditConfig, sizes: Mapping[str, int | None]) -> None:
@@ -144,6 +154,15 @@ def _read_passages(table: _Table) -> None:
     table.done()
 
 
+def _read_texts(table: _Table) -> tuple[str, ...]:
+    values = table.texts("inputs", MAX_CHECKS)
+    table.done()
+    names = [name for name in map(_referred, values) if name is not None]
+    if not names or len(names) < len(values) or names != sorted(set(names)):
+        raise table.wrong("inputs", "expected names like `input:NAME`, sorted, each once")
+    return tuple(names)
+
+
 def _check(value: object, where: str) -> Check:
     table = _Table(value, where)
     name, kind = table.text("name"), table.text("kind")
@@ -181,7 +200,15 @@ def _bound(table: Table, key: str) -> int:
 
 
 def _input(table: _Table, key: str) -> str:
-    scheme, _, name = table.text(key).partition(":")
-    if f"{scheme}:" != _REFERENCE or not NAME.fullmatch(name) or name == CONFIG_INPUT:
+    name = _referred(table.text(key))
+    if name is None:
         raise table.wrong(key, "expected `input:NAME`")
+    return name
+
+
+def _referred(text: str) -> str | None:
+    """The name of an input that is not the config, or None."""
+    scheme, _, name = text.partition(":")
+    if f"{scheme}:" != _REFERENCE or not NAME.fullmatch(name) or name == CONFIG_INPUT:
+        return None
     return name

@@ -24,9 +24,11 @@ def _bounded(config: AuditConfig, results: Results) -> Iterator[tuple[str, str, 
         counts = [each.checks[place] for each in results.data]
         name = f"check {check.name}"
         matches = sum(each.matches for each in counts)
+        texts = sum(number for _, number in results.matches(fact))
         missing = sum(each.missing for each in counts)
         unparsable = sum(each.unparsable for each in counts)
-        yield f"{name}: rows that match", "at-most", matches, check.at_most
+        what = "rows that match" if check.column else "rows and texts that match"
+        yield f"{name}: {what}", "at-most", matches + texts, check.at_most
         yield f"{name}: rows without the column", "missing", missing, check.missing
         yield f"{name}: rows that cannot be read", "unparsable", unparsable, check.unparsable
         if fact.list is not None:

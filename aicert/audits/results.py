@@ -14,6 +14,7 @@ from aicert.audits.patterns import NAMES
 from aicert.errors import EvidenceError
 from aicert.formats.digest import Digest, is_hex
 from aicert.formats.lockfile import NAME
+from aicert.formats.run_report_facts import MAX_TEXT_NAME, TEXT_NAME
 from aicert.formats.strict_json import Fields, dumps, loads
 from aicert.frozen import dataclass
 
@@ -22,6 +23,7 @@ WHAT: Final = "audit results"
 MAX_BYTES: Final = 1 << 22
 # The same as in run reports.
 MAX_DATA: Final = 64
+MAX_BESIDE: Final = 256
 _SPLIT = re.compile("[!-~]{1,64}")
 _UNICODE = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
 
@@ -98,12 +100,34 @@ class DataFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BesideFact:
+    """A text beside the rows, named as run reports name it. `matches`: 1 or 0 for each check that
+    has no column, in order; a check of a column does not read it.
+    """
+
+    name: str
+    bytes: int
+    digest: Digest
+    matches: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """`unicode`: the version of the tables that texts were folded with."""
+    """`unicode`: the version of the tables that texts were folded with; `texts`: those beside the
+    rows.
+    """
 
     unicode: str
     checks: tuple[CheckFact, ...]
     data: tuple[DataFact, ...]
+    texts: tuple[BesideFact, ...] = ()
+
+    def matches(self, check: CheckFact) -> list[tuple[BesideFact, int]]:
+        """Each text that one of the checks read, and whether it matches."""
+        whole = [one for one in self.checks if one.column is None]
+        if check not in whole:
+            return []
+        return [(text, text.matches[whole.index(check)]) for text in self.texts]
 
     def of(self, name: str, split: str) -> DataFact:
         """The results for one split; EvidenceError if there are none."""
@@ -115,12 +139,14 @@ class Results:
 
 def emit(results: Results) -> bytes:
     """The canonical bytes, with a line end."""
-    document = {
+    document: dict[str, object] = {
         "checks": [_check_json(check) for check in results.checks],
         "data": [_data_json(fact) for fact in results.data],
         "unicode": results.unicode,
         "version": VERSION,
     }
+    if results.texts:
+        document["texts"] = [_beside_json(text) for text in results.texts]
     return dumps(document) + b"\n"
 
 
@@ -135,12 +161,14 @@ def parse(data: bytes) -> Results:
         data=fields.items(
             "data", lambda value, where: _read_data(value, where, checks), max_items=MAX_DATA
         ),
+        texts=_read_beside(fields, checks) if fields.has("texts") else (),
     )
     fields.done()
     if not _UNICODE.fullmatch(results.unicode):
         raise EvidenceError(f"{WHAT}.unicode is not a version")
     _check_order([fact.name for fact in checks], f"{WHAT}.checks", is_sorted=False)
     _check_order([f"{fact.name} {fact.split}" for fact in results.data], f"{WHAT}.data")
+    _check_order([text.name for text in results.texts], f"{WHAT}.texts")
     if emit(results) != data:
         raise EvidenceError(f"{WHAT} are not in canonical form")
     return results
@@ -241,6 +269,44 @@ def _read_data(value: object, where: str, checks: tuple[CheckFact, ...]) -> Data
     )
     fields.done()
     return fact
+
+
+def _beside_json(text: BesideFact) -> dict[str, object]:
+    return {
+        "bytes": text.bytes,
+        "digest": str(text.digest),
+        "matches": list(text.matches),
+        "name": text.name,
+    }
+
+
+def _read_beside(fields: Fields, checks: tuple[CheckFact, ...]) -> tuple[BesideFact, ...]:
+    number = sum(check.column is None for check in checks)
+
+    def read(value: object, where: str) -> BesideFact:
+        one = Fields(value, where)
+        text = BesideFact(
+            name=one.text("name", max_length=MAX_TEXT_NAME),
+            bytes=one.integer("bytes"),
+            digest=Digest.parse(one.text("digest", max_length=80)),
+            matches=one.items("matches", _read_match, max_items=MAX_CHECKS),
+        )
+        one.done()
+        if not TEXT_NAME.fullmatch(text.name) or text.digest.kind != "sha256":
+            raise EvidenceError(f"{where} is not named like a text: {text.name!a}, {text.digest}")
+        if len(text.matches) != number:
+            raise EvidenceError(
+                f"{where}.matches does not have one entry for each check of all text"
+            )
+        return text
+
+    return fields.items("texts", read, max_items=MAX_BESIDE)
+
+
+def _read_match(value: object, where: str) -> int:
+    if type(value) is not int or value not in (0, 1):
+        raise EvidenceError(f"{where} is neither 0 nor 1")
+    return value
 
 
 def _counts_json(counts: Counts) -> dict[str, object]:

@@ -19,6 +19,7 @@ from aicert.audits.merkle import Tree
 from aicert.audits.patterns import NAMES, patterns_in
 from aicert.audits.results import (
     MAX_DATA,
+    BesideFact,
     CheckFact,
     Counts,
     DataFact,
@@ -29,7 +30,7 @@ from aicert.audits.results import (
 )
 from aicert.audits.trees import KEY_BYTES, Salts, passage_leaf, row_leaf
 from aicert.errors import ConfigError, EvidenceError
-from aicert.formats.digest import Digest
+from aicert.formats.digest import Digest, of_bytes
 from aicert.frozen import dataclass
 
 _MATCH = ("",)
@@ -60,6 +61,19 @@ def _texts(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _texts(inner)
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Every string of a JSON value: a vocabulary's words are names of fields."""
+    if type(value) is str:
+        yield value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)
 
 
 class _Value:
@@ -107,6 +121,27 @@ class Audit:
         self._matchers = [_matcher(check, lists) for check in config.checks]
         self._begun: set[tuple[str, str]] = set()
         self._data: list[DataFact] = []
+        self._texts: list[BesideFact] = []
+
+    def look_at_text(self, name: str, data: bytes, *, is_json: bool) -> bool:
+        """Look at a text beside the rows, by the checks that have no column. False if it cannot be
+        read: then the results do not name it.
+
+        `is_json`: it is all strings in `data`, names of fields among them.
+        """
+        try:
+            text = data.decode("utf-8")
+            if is_json:
+                text = " ".join(_strings(json.loads(text)))
+        except (ValueError, RecursionError):
+            return False
+        value = _Value(text)
+        pairs = zip(self._config.checks, self._matchers, strict=True)
+        matches = tuple(int(bool(match(value))) for check, match in pairs if check.column is None)
+        self._texts.append(
+            BesideFact(name=name, bytes=len(data), digest=of_bytes(data), matches=matches)
+        )
+        return True
 
     def reading(self, name: str, split: str) -> "Reading":
         """A reader for the rows of one split of an input."""
@@ -133,7 +168,8 @@ class Audit:
             for check in self._config.checks
         )
         data = sorted(self._data, key=lambda fact: f"{fact.name} {fact.split}")
-        return Results(unicode=UNICODE, checks=checks, data=tuple(data))
+        texts = sorted(self._texts, key=lambda text: text.name)
+        return Results(unicode=UNICODE, checks=checks, data=tuple(data), texts=tuple(texts))
 
 
 class Reading:

@@ -136,8 +136,21 @@ def _audit(options: argparse.Namespace, say: Callable[[str], None]) -> int:
                 reading.feed(block)
             checker.fact()
             reading.fact(sum(source.unread_bytes for source in selection.sources))
+    for name in config.texts:
+        for place, path in _files(name, inputs[name]):
+            if not audit.look_at_text(place, path.read_bytes(), is_json=False):
+                raise ConfigError(f"{place!a} is not UTF-8, so it is no text")
     write(forms.emit(audit.results()).decode())
     return 0
+
+
+def _files(name: str, path: Path) -> list[tuple[str, Path]]:
+    """The files of an input of texts, each with the name that results have for it."""
+    from aicert.files.tree import read_tree
+
+    if not path.is_dir():
+        return [(name, path)]
+    return [(f"{name}/{inside}", path / inside) for inside in read_tree(path)]
 
 
 def _inputs(words: list[str]) -> dict[str, Path]:

@@ -74,12 +74,11 @@ def gather(
     refused = list(refused)
     audits: list[Audit] = []
     for one in given:
-        if one.results is None:
-            continue
-        try:
-            audits.append(_judged(one, one.results, options))
-        except AicertError as error:
-            refused.append((one.name, error.message))
+        for results in one.results:
+            try:
+                audits.append(_judged(one, results, options))
+            except AicertError as error:
+                refused.append((one.name, error.message))
     return Evidence(audits=tuple(audits), refused=tuple(sorted(refused)))
 
 
@@ -139,15 +138,32 @@ def lines(evidence: Evidence, result: AttestationResult) -> Iterator[str]:
             continue
         for rows in facts.records:
             yield from _row_lines(run, rows, evidence)
-        if facts.texts:
-            texts = counted(len(facts.texts), "text")
-            yield f"  -       run {safe(run)}: {texts} beside its rows: audits read rows only"
+        yield from _text_lines(run, facts, evidence)
     if result.facts is not None and not _was_lineage_asked(result):
         run = safe(result.run or "")
         yield f"  -       what the runs before run {run} read is not verified (--lineage)"
     for name, reason in evidence.refused:
         first = reason.split("\n", 1)[0]
         yield f"  -       {safe(name)} does not count: {safe(first)}"
+
+
+def _text_lines(run: str, facts: Facts, evidence: Evidence) -> Iterator[str]:
+    """Which texts beside the rows checks of all text read, and which of them match."""
+    read: dict[Digest, set[str]] = {}
+    for audit in evidence.audits:
+        for check in audit.results.checks:
+            for text, number in audit.results.matches(check):
+                read.setdefault(text.digest, set()).update([check.name] * number)
+    audited = [(name, digest) for name, digest in facts.texts if digest in read]
+    if audited:
+        texts = counted(len(audited), "text")
+        yield f"  audited {texts} beside the rows of run {safe(run)}, by checks of all text"
+    for name, digest in audited:
+        for check_name in sorted(read[digest]):
+            yield f"{MARGIN}{check_name}: {safe(name)} matches"
+    if len(audited) < len(facts.texts):
+        texts = counted(len(facts.texts) - len(audited), "text")
+        yield f"  -       run {safe(run)}: {texts} beside its rows that no audit reads"
 
 
 def _row_lines(run: str, rows: Records, evidence: Evidence) -> Iterator[str]:

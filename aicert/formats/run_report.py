@@ -119,7 +119,13 @@ class RunReport:
         """What version 2 adds, together."""
         if self.version == 1:
             return None
-        return Facts(records=self.records, loss=self.loss, texts=self.texts, removed=self.removed)
+        return Facts(
+            records=self.records,
+            loss=self.loss,
+            texts=self.texts,
+            removed=self.removed,
+            audits=self.audits,
+        )
 
     @property
     def compute(self) -> ComputeFacts:

@@ -33,7 +33,7 @@ LossState = Literal["measured", "no-loss", "incomplete"]
 LOSS_STATES = ("measured", "no-loss", "incomplete")
 # Both are shown in tables: printable ASCII, no look-alikes.
 _SPLIT = re.compile(rf"[!-~]{{1,{MAX_SPLIT}}}")
-_TEXT_NAME = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_TEXT_NAME - 2}}}[!-~])?")
+TEXT_NAME = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_TEXT_NAME - 2}}}[!-~])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +81,16 @@ class Loss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All four together. `texts`: text that comes from no row, name → SHA-256, sorted by name."""
+    """All four together. `texts`: text that comes from no row, name → SHA-256, sorted by name.
+
+    `audits`, which the report has elsewhere: those before the run, with their results.
+    """
 
     records: tuple[Records, ...] = ()
     loss: Loss | None = None
     texts: tuple[tuple[str, Digest], ...] = ()
     removed: tuple[str, ...] = ()
+    audits: tuple[tuple[str, Digest | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +239,7 @@ def _read_texts(fields: Fields) -> tuple[tuple[str, Digest], ...]:
     value = fields.fields("value")
     fields.done()
     texts = value.rest()
-    if len(texts) > MAX_TEXTS or not all(map(_TEXT_NAME.fullmatch, texts)):
+    if len(texts) > MAX_TEXTS or not all(map(TEXT_NAME.fullmatch, texts)):
         raise EvidenceError(f"{value.where}: expected at most {MAX_TEXTS} names of printable ASCII")
     return tuple((name, _sha256(texts[name], value.where)) for name in sorted(texts))
 

@@ -12,8 +12,9 @@ from aicert.audits import results as forms
 from aicert.errors import AicertError, EvidenceError
 from aicert.files.bounded import StrPath, read_bounded, why
 from aicert.formats import certificate as certificates
-from aicert.formats import statement
+from aicert.formats import run_report, statement
 from aicert.formats.certificate import Certificate
+from aicert.formats.machine_io import audit_file
 from aicert.formats.statement import Statement
 from aicert.frozen import dataclass
 from aicert.verifier.verify import MAX_LINEAGE, MAX_LINEAGE_BYTES
@@ -22,13 +23,13 @@ from aicert.verifier.verify import MAX_LINEAGE, MAX_LINEAGE_BYTES
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """A folder of the evidence: a certificate and what it states, not judged yet; and the results
-    beside it, where it says that it is of an audit.
+    beside it, where it says that it is of an audit, or of a training before which some were made.
     """
 
     name: str
     certificate: Certificate
     stated: Statement
-    results: bytes | None
+    results: tuple[bytes, ...]
 
 
 def read_evidence(path: StrPath) -> tuple[list[Given], list[tuple[str, str]]]:
@@ -55,10 +56,10 @@ def read_evidence(path: StrPath) -> tuple[list[Given], list[tuple[str, str]]]:
             room -= len(data)
             certificate = certificates.parse(data)
             stated = statement.parse(certificate.envelope.payload)
-            results = None
-            if KINDS.get(stated.trainer) == "audit":
-                results = _results(os.path.join(folder, name, RESULTS), room)
-                room -= len(results)
+            results: tuple[bytes, ...] = ()
+            for place in _places(stated):
+                results += (_results(os.path.join(folder, name, place), room),)
+                room -= len(results[-1])
         except AicertError as error:
             refused.append((name, error.message))
         else:
@@ -66,12 +67,20 @@ def read_evidence(path: StrPath) -> tuple[list[Given], list[tuple[str, str]]]:
     return given, refused
 
 
+def _places(stated: Statement) -> list[str]:
+    """The files with results of audits that a certificate says it has."""
+    if KINDS.get(stated.trainer) == "audit":
+        return [RESULTS]
+    audits = run_report.parse(stated.report).audits
+    return [audit_file(name) for name, digest in audits if digest is not None]
+
+
 def _results(file: str, room: int) -> bytes:
     if not os.path.isfile(file):
-        raise EvidenceError(f"{RESULTS} is not beside its certificate")
+        raise EvidenceError(f"{os.path.basename(file)} is not beside its certificate")
     return read_bounded(file, min(room, forms.MAX_BYTES), forms.WHAT)
 
 
 def audits_of(given: Sequence[Given]) -> list[tuple[Certificate, bytes]]:
     """What `appraise` takes of it: the audits, each with its results."""
-    return [(one.certificate, one.results) for one in given if one.results is not None]
+    return [(one.certificate, results) for one in given for results in one.results]

@@ -269,12 +269,13 @@ function take(files) {
   return "";
 }
 
-// Of a folder of audits, what is read of it: RUN/certificate.json and RUN/results.json.
+// Of a folder of audits, what is read of it: RUN/certificate.json, RUN/results.json and the results
+// of audits before a training, RUN/audit-NAME.json.
 function audits(files) {
-  const names = ["certificate.json", "results.json"];
+  const names = /^(certificate|results|audit-[a-z0-9-]+)\.json$/;
   return pickedFolder(files).filter(({ path }) => {
     const parts = path.split("/");
-    return parts.length === 2 && names.includes(parts[1]);
+    return parts.length === 2 && names.test(parts[1]);
   });
 }
 

@@ -6,23 +6,25 @@ training. The child's results are accepted only if they are about these rows and
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aicert.audits import config, joining, results
 from aicert.audits.config import AuditConfig, Check
 from aicert.errors import ConfigError, LockError, ToolError
+from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.lockfile import Lockfile, input_code
 from aicert.formats.run_report import RunReport, Value
-from aicert.formats.run_report_facts import Records
+from aicert.formats.run_report_facts import TEXT_NAME, Records
 from aicert.records import select
+from aicert.text import safe
 from enclave_runner import machine_facts
 from enclave_runner.audit import child
-from enclave_runner.audit.child import RESULTS, DataRows, Job
+from enclave_runner.audit.child import RESULTS, DataRows, Job, TextFile
 from enclave_runner.inputs import reportable, rows
 from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.inputs.references import Selection
+from enclave_runner.inputs.references import Selection, Text
 from enclave_runner.inputs.rows import Room, Rows
 from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Ended
@@ -32,6 +34,10 @@ from enclave_runner.sandbox.places import CODE, INPUTS, SCRATCH
 # Only for the results.
 _SCRATCH_BYTES = 4 * results.MAX_BYTES
 _LOG_BYTES = 64 << 10
+# Vocabularies are the largest, with some 30 MB.
+_MAX_TEXT = 64 << 20
+# No input has such a name.
+_BESIDE = f"{INPUTS}/.texts"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +88,18 @@ def run(
     prepared = rows.prepare(data, inputs, room)
     reportable.check_reportable(prepared.records, ())
     begin()
-    return count(settings, inputs, prepared, data, room, scratch)
+    beside = list(texts_of(settings, inputs))
+    return count(settings, inputs, prepared, data, room, scratch, beside=beside)
+
+
+def texts_of(
+    settings: AuditConfig, inputs: Mapping[str, MeasuredInput]
+) -> Iterator[tuple[str, Text]]:
+    """Each file of the inputs that are texts."""
+    for name in settings.texts:
+        for path, fact in inputs[name].files.items():
+            text = Text(digest=Digest("sha256", fact.sha256), data=inputs[name].path / path)
+            yield f"{name}/{path}" if path else name, text
 
 
 def count(
@@ -92,8 +109,11 @@ def count(
     selections: Sequence[Selection],
     room: Room,
     scratch: Path,
+    *,
+    beside: Iterable[tuple[str, Text]] = (),
 ) -> Audited:
-    """Audit rows that were made and checked, `prepared` from `selections`, in a child.
+    """Audit, in a child, the rows that were made and checked, `prepared` from `selections`, and
+    texts that are `beside` them.
 
     `inputs`: those that the config names, by the names by which it does, and maybe others.
     LockError where the child's results are not about these inputs.
@@ -119,11 +139,20 @@ def count(
             replace(_place(each, listed, lists), name=names[each.name]) for each in lists.records
         ],
     )
-    named = {f"{INPUTS}/{name}": inputs[name].path for name in settings.named - texts}
+    named = {
+        f"{INPUTS}/{name}": inputs[name].path
+        for name in settings.named - texts - set(settings.texts)
+    }
+    words = _write_texts(beside, room.folder / "beside")
+    job = replace(job, beside=[text for text, _ in words])
+    if words:
+        named[_BESIDE] = room.folder / "beside"
     log = scratch.with_name(f"{scratch.name}-audit.log")
     ended = _contained(job, {**named, **lists.shown, **prepared.shown}, room, scratch, log)
     taken = (
-        _taken(scratch / RESULTS, settings, inputs, prepared.records) if _is_well(ended) else None
+        _taken(scratch / RESULTS, settings, inputs, prepared.records, words)
+        if _is_well(ended)
+        else None
     )
     return Audited(
         results=taken,
@@ -132,6 +161,28 @@ def count(
         ended=ended,
         log=log,
     )
+
+
+def _write_texts(beside: Iterable[tuple[str, Text]], folder: Path) -> list[tuple[TextFile, Digest]]:
+    """Put the texts where a child sees them; those that it can be given, each with its digest."""
+    folder.mkdir(mode=0o755)
+    words: list[tuple[TextFile, Digest]] = []
+    for name, text in beside:
+        size = text.data.stat().st_size if isinstance(text.data, Path) else len(text.data or b"")
+        if text.data is None or size > _MAX_TEXT or len(words) == results.MAX_BESIDE:
+            # The results do not name it, so nobody takes it for audited.
+            continue
+        if not TEXT_NAME.fullmatch(name) or any(name == each.name for each, _ in words):
+            raise ConfigError(f"a text cannot be named like this, or two are: {safe(name)}")
+        data = text.data.read_bytes() if isinstance(text.data, Path) else text.data
+        if of_bytes(data) != text.digest:
+            raise LockError(f"text {safe(name)} changed while it was read")
+        place = str(len(words))
+        (folder / place).write_bytes(data)
+        words.append(
+            (TextFile(name=name, path=f"{_BESIDE}/{place}", is_json=text.is_json), text.digest)
+        )
+    return words
 
 
 def lists_of(room: Room) -> Room:
@@ -206,6 +257,7 @@ def _taken(
     settings: AuditConfig,
     inputs: Mapping[str, MeasuredInput],
     data: Sequence[Records],
+    words: Iterable[tuple[TextFile, Digest]] = (),
 ) -> bytes:
     """The results that a child left, if they answer this config and are about these rows and
     lists.
@@ -218,6 +270,8 @@ def _taken(
     asked = [(each.name, each.kind, each.column, each.list) for each in settings.checks]
     if [(e.name, e.kind, e.column, e.list and e.list.name) for e in parsed.checks] != asked:
         raise LockError("the audit's results are for other checks than its config asks for")
+    if {(each.name, each.digest) for each in parsed.texts} - {(t.name, d) for t, d in words}:
+        raise LockError("the audit's results name a text that the run does not have")
     joining.check_rows(parsed, data)
     joining.check_lists(parsed.checks, {name: item.digest for name, item in inputs.items()})
     return written

@@ -16,6 +16,7 @@ from aicert.audits.run import Audit, GivenList, text_of
 from aicert.errors import AicertError
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import CONFIG_INPUT
+from aicert.text import safe
 
 RESULTS = "results.json"
 BLOCK = 1 << 20
@@ -32,6 +33,15 @@ class DataRows:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TextFile:
+    """A text beside the rows: its name in the results, and its file, by place."""
+
+    name: str
+    path: str
+    is_json: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """`inputs`: where the config, the key and the lists are; `digests`: those of the lists, by
     name; `data`: the rows to audit; `texts`: lists that are rows.
@@ -41,6 +51,7 @@ class Job:
     digests: dict[str, str]
     data: Sequence[DataRows]
     texts: Sequence[DataRows]
+    beside: Sequence[TextFile] = ()
 
     def emit(self) -> bytes:
         """What the child reads."""
@@ -52,6 +63,7 @@ def read_job(data: bytes) -> Job:
     document = json.loads(data)
     for key in ("data", "texts"):
         document[key] = [DataRows(**each) for each in document[key]]
+    document["beside"] = [TextFile(**each) for each in document["beside"]]
     return Job(**document)
 
 
@@ -75,6 +87,9 @@ def audit(job: Job) -> bytes:
                 while block := file.read(BLOCK):
                     reading.feed(block)
         reading.fact(rows.unread_bytes)
+    for text in job.beside:
+        if not whole.look_at_text(text.name, Path(text.path).read_bytes(), is_json=text.is_json):
+            print(f"not a text: {safe(text.name)}", file=sys.stderr)
     return results.emit(whole.results())
 
 

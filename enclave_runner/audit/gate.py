@@ -1,7 +1,8 @@
 """Audits that a training names: they read its rows first, and it does not begin unless all hold.
 
 The config, the key and the lists of each are inputs of the training, under names that begin with
-the audit's; its data are the very rows that were made for the trainer. An audit holds if what it
+the audit's; its data are the very rows that were made for the trainer, and the texts beside them.
+An audit holds if what it
 counted is within the bounds of its config (`aicert.audits.holding`).
 """
 
@@ -22,7 +23,7 @@ from enclave_runner import machine_facts
 from enclave_runner.audit import auditing
 from enclave_runner.audit.auditing import Audited
 from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.inputs.references import Selection
+from enclave_runner.inputs.references import Selection, Text
 from enclave_runner.inputs.rows import Room, Rows
 
 # What a run ends with that was not begun, because an audit counted more than its config allows.
@@ -104,12 +105,15 @@ def run(
     asked: Sequence[Asked],
     prepared: Rows,
     selections: Sequence[Selection],
+    texts: Sequence[tuple[str, Text]],
     room: Room,
     scratch: Path,
 ) -> Gate:
     """Make every audit, each in a child of its own; nothing of them is left on the disk."""
     audited = {
-        one.name: _one(one, prepared, selections, room, scratch.with_name(f"{scratch.name}-gate"))
+        one.name: _one(
+            one, prepared, selections, texts, room, scratch.with_name(f"{scratch.name}-gate")
+        )
         for one in asked
     }
     ended = [(each.ended.exit_code, each.ended.limit_hit) for each, _ in audited.values()]
@@ -126,11 +130,19 @@ def run(
 
 
 def _one(
-    one: Asked, prepared: Rows, selections: Sequence[Selection], room: Room, scratch: Path
+    one: Asked,
+    prepared: Rows,
+    selections: Sequence[Selection],
+    texts: Sequence[tuple[str, Text]],
+    room: Room,
+    scratch: Path,
 ) -> tuple[Audited, list[str]]:
     """An audit, and why it does not hold: nothing if it does."""
     room = replace(room, folder=scratch.with_name(f"{scratch.name}-rows"))
-    audited = auditing.count(one.settings, one.inputs, prepared, selections, room, scratch)
+    beside = [*auditing.texts_of(one.settings, one.inputs), *texts]
+    audited = auditing.count(
+        one.settings, one.inputs, prepared, selections, room, scratch, beside=beside
+    )
     if audited.results is None:
         text = audited.log.read_text(encoding="utf-8", errors="replace")
         why = [f"it ended with {audited.ended.exit_code}", *text.splitlines()]

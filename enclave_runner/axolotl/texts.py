@@ -20,7 +20,7 @@ from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.run_report_facts import MAX_TEXTS
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.model_files import tokenizer_texts
-from enclave_runner.inputs.references import Reference
+from enclave_runner.inputs.references import Reference, Text
 from enclave_runner.sandbox.places import INPUTS, TEMPLATES
 
 # Keys of the config, at any depth, whose values are trained on unchanged, or say which fields of a
@@ -65,14 +65,13 @@ def name_texts(
     inputs: Mapping[str, MeasuredInput],
     training_env: Path,
 ) -> Texts:
-    """Every such text of a run with this effective config, sorted by name."""
-    settings = json.loads(config)
-    texts = dict(_of_config(settings, "", inputs))
-    texts |= _built_in(settings, training_env)
-    for reference in references:
-        if reference.role in _ROLES:
-            texts |= _of_files(inputs[reference.name], reference)
-    named = sorted((_plain(name), digest) for name, digest in texts.items())
+    """The digest of every such text of a run with this effective config, sorted by name."""
+    return named(read_texts(config, references, inputs, training_env))
+
+
+def named(texts: Sequence[tuple[str, Text]]) -> Texts:
+    """As a run report names them: as many as it may, and one name for all others."""
+    named = [(name, text.digest) for name, text in texts]
     if len(named) <= MAX_TEXTS:
         return tuple(named)
     rest = named[MAX_TEXTS - 1 :]
@@ -80,43 +79,73 @@ def name_texts(
     return tuple(sorted([*named[: MAX_TEXTS - 1], (f"~ {len(rest)} more", folded)]))
 
 
+def read_texts(
+    config: bytes,
+    references: Sequence[Reference],
+    inputs: Mapping[str, MeasuredInput],
+    training_env: Path,
+    shown: Mapping[str, Path] | None = None,
+) -> list[tuple[str, Text]]:
+    """These texts, sorted by name. `shown`: where the runner's own files for the trainer are."""
+    settings = json.loads(config)
+    texts = dict(_of_config(settings, "", inputs, shown or {}))
+    texts |= _built_in(settings, training_env)
+    for reference in references:
+        if reference.role in _ROLES:
+            texts |= _of_files(inputs[reference.name], reference)
+    return sorted(
+        ((_plain(name), text) for name, text in texts.items()),
+        key=lambda each: (each[0], str(each[1].digest)),
+    )
+
+
 def _of_config(
-    value: object, place: str, inputs: Mapping[str, MeasuredInput]
-) -> Iterator[tuple[str, Digest]]:
+    value: object, place: str, inputs: Mapping[str, MeasuredInput], shown: Mapping[str, Path]
+) -> Iterator[tuple[str, Text]]:
     if isinstance(value, list):
         for index, each in enumerate(value):
-            yield from _of_config(each, f"{place}[{index}]", inputs)
+            yield from _of_config(each, f"{place}[{index}]", inputs, shown)
     if not isinstance(value, dict):
         return
     for key, each in value.items():
         inner = f"{place}.{key}" if place else str(key)
         if key in _CONFIG and each not in (None, "", [], {}):
-            yield f"config: {inner}", _digest(key, each, inputs)
+            yield f"config: {inner}", _of_value(key, each, inputs, shown)
         else:
-            yield from _of_config(each, inner, inputs)
+            yield from _of_config(each, inner, inputs, shown)
 
 
-def _digest(key: str, value: object, inputs: Mapping[str, MeasuredInput]) -> Digest:
+def _of_value(
+    key: str, value: object, inputs: Mapping[str, MeasuredInput], shown: Mapping[str, Path]
+) -> Text:
     if not isinstance(value, str):
-        return of_bytes(strict_json.dumps(value))
+        return _text(strict_json.dumps(value), is_json=True)
     # Only under this key does a text name a file; under any other it is just text.
-    return (_of_template(value, inputs) if key == _TEMPLATE else None) or of_bytes(value.encode())
+    template = _of_template(value, inputs, shown) if key == _TEMPLATE else None
+    return template or _text(value.encode())
 
 
-def _of_template(place: str, inputs: Mapping[str, MeasuredInput]) -> Digest | None:
-    """The digest of the file that Axolotl opens there; None if the place is not one of the
-    runner's.
-    """
+def _text(data: bytes, *, is_json: bool = False) -> Text:
+    return Text(digest=of_bytes(data), data=data, is_json=is_json)
+
+
+def _of_template(
+    place: str, inputs: Mapping[str, MeasuredInput], shown: Mapping[str, Path]
+) -> Text | None:
+    """The file that Axolotl opens there; None if the place is not one of the runner's."""
     if place.startswith(TEMPLATES + "/"):
         # The runner names such a file after its content.
-        return Digest("sha256", place.removeprefix(TEMPLATES + "/").removesuffix(".jinja"))
+        digest = Digest("sha256", place.removeprefix(TEMPLATES + "/").removesuffix(".jinja"))
+        return Text(digest=digest, data=shown.get(place))
     name, _, inside = place.removeprefix(INPUTS + "/").partition("/")
     item = inputs.get(name) if place.startswith(INPUTS + "/") else None
     fact = item.files.get(inside) if item is not None else None
-    return None if fact is None else Digest("sha256", fact.sha256)
+    if item is None or fact is None:
+        return None
+    return Text(digest=Digest("sha256", fact.sha256), data=item.path / inside)
 
 
-def _built_in(settings: Mapping[str, object], training_env: Path) -> dict[str, Digest]:
+def _built_in(settings: Mapping[str, object], training_env: Path) -> dict[str, Text]:
     """Those of Axolotl's own chat templates that the config names."""
     entries = settings.get("datasets")
     places = [settings, *(entries if isinstance(entries, list) else ())]
@@ -128,24 +157,25 @@ def _built_in(settings: Mapping[str, object], training_env: Path) -> dict[str, D
         name = name.removeprefix("tokenizer_default_fallback_")
         path = training_env / _BUILT_IN / f"{name}.jinja"
         if "/" not in name and path.is_file():
-            templates[f"image: chat template {name}"] = of_bytes(path.read_bytes())
+            templates[f"image: chat template {name}"] = _text(path.read_bytes())
     return templates
 
 
-def _of_files(item: MeasuredInput, reference: Reference) -> dict[str, Digest]:
+def _of_files(item: MeasuredInput, reference: Reference) -> dict[str, Text]:
     below = f"{reference.inside}/" if reference.inside else ""
     names = (path.removeprefix(below) for path in item.files if path.startswith(below))
-    digests: dict[str, Digest] = {}
+    texts: dict[str, Text] = {}
     for name, by_key in tokenizer_texts(names).items():
         path = below + name
         if by_key:
-            digests |= _of_keys(item.path / path, f"{item.name}/{path}")
+            texts |= _of_keys(item.path / path, f"{item.name}/{path}")
         else:
-            digests[f"{item.name}/{path}"] = Digest("sha256", item.files[path].sha256)
-    return digests
+            digest = Digest("sha256", item.files[path].sha256)
+            texts[f"{item.name}/{path}"] = Text(digest=digest, data=item.path / path)
+    return texts
 
 
-def _of_keys(path: Path, name: str) -> dict[str, Digest]:
+def _of_keys(path: Path, name: str) -> dict[str, Text]:
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
@@ -153,7 +183,7 @@ def _of_keys(path: Path, name: str) -> dict[str, Digest]:
         return {}
     if not isinstance(document, dict):
         return {}
-    digests = {}
+    texts = {}
     for key, value in cast(dict[str, object], document).items():
         if key not in _NO_TEXT and value not in (None, "", [], {}):
             try:
@@ -161,8 +191,8 @@ def _of_keys(path: Path, name: str) -> dict[str, Digest]:
             except (EvidenceError, UnicodeEncodeError, RecursionError):
                 # UTF-8 cannot express this text, so the file's own bytes are used.
                 data = json.dumps(value, sort_keys=True).encode()
-            digests[f"{name}: {key}"] = of_bytes(data)
-    return digests
+            texts[f"{name}: {key}"] = _text(data, is_json=not isinstance(value, str))
+    return texts
 
 
 def _plain(name: str) -> str:

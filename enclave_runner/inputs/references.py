@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from aicert.formats.digest import Digest
 from enclave_runner.sandbox.places import INPUTS, RECORDS
 
 
@@ -24,6 +26,18 @@ class Reference:
     def place(self) -> str:
         """Its place in the trainer's sandbox."""
         return "/".join(part for part in (INPUTS, self.name, self.inside) if part)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Text:
+    """A text that is not in a row. `data`: its bytes, or their file; None if neither is at hand.
+
+    `is_json`: it is the strings in `data`.
+    """
+
+    digest: Digest
+    data: bytes | Path | None
+    is_json: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

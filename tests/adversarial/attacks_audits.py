@@ -12,15 +12,23 @@ from aicert.appraisal.evidence.accepted import AuditDemand
 from aicert.appraisal.policy import Claim
 from aicert.audits import results as forms
 from aicert.audits.patterns import NAMES
-from aicert.audits.results import CheckFact, Counts, DataFact, ListFact, Results, TreeFact
+from aicert.audits.results import (
+    BesideFact,
+    CheckFact,
+    Counts,
+    DataFact,
+    ListFact,
+    Results,
+    TreeFact,
+)
 from aicert.formats.certificate import Certificate
-from aicert.formats.digest import Digest
+from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss
 from tests.adversarial.attacks import Attack
 from tests.adversarial.attacks_merge import merge
-from tests.adversarial.attacks_results import audit
+from tests.adversarial.attacks_results import audit, trainer
 from tests.adversarial.attacks_run import ancestor, reported, value
 from tests.adversarial.forger import FACTS, Scene, hex_of
 
@@ -162,6 +170,40 @@ def counts(**numbers: Any) -> Change:
     return given(lambda: looked(counted(replace(NONE, **numbers))))
 
 
+def with_texts(*, pii: int = 0, known: int = 0, digest: Digest = LISTED) -> Results:
+    """All text of the rows is audited, by a list too, and so is each text beside them."""
+    plain = counted(digest=digest)
+    (fact,) = plain.data
+    listed = ListFact(name="opt-out", digest=digest, entries=3, unusable=0)
+    return replace(
+        plain,
+        checks=(*plain.checks, CheckFact(name="known", kind="exact/v1", column=None, list=listed)),
+        data=(replace(fact, checks=(*fact.checks, NONE)),),
+        texts=tuple(
+            BesideFact(name=name, bytes=9, digest=text, matches=(pii, known))
+            for name, text in FACTS["texts"]
+        ),
+    )
+
+
+def before(results: Results | None = None, *changes: Change, listed: Digest = LISTED) -> Given:
+    """A training, and the results of an audit before it."""
+    data = forms.emit(with_texts() if results is None else results)
+    scene = Scene("local", 2)
+
+    def edited(whole: Lockfile) -> Lockfile:
+        config = replace(whole.input("config"), name="look-config")
+        data_input, own, model = whole.inputs
+        inputs = (data_input, own, config, locked("look-opt-out", listed), model)
+        return replace(whole, audits=("look",), inputs=inputs)
+
+    scene.edit("lockfile", edited)
+    reported(audits=(("look", of_bytes(data)),))(scene)
+    for change in changes:
+        change(scene)
+    return scene.get("certificate"), data
+
+
 def training() -> Given:
     """The training's own certificate, as if it were an audit's."""
     return Scene("local", 2).get("certificate"), forms.emit(counted())
@@ -185,6 +227,10 @@ def row(name: str, check: str, change: Change, kind: str = "local") -> Attack:
     return Attack(name, check, change, kind, version=2)
 
 
+UNNAMED = replace(PATTERNS, texts=frozenset())
+KNOWN = AuditDemand(
+    kind="exact/v1", list=LISTED, missing=0, unparsable=0, unusable=0, unread_bytes=12
+)
 BESIDE = reported(records=(ROWS, replace(OTHER_ROWS, split="test")))
 ATTACKS = (
     row("no audit where one is demanded", PRESENT, given()),
@@ -209,6 +255,21 @@ ATTACKS = (
         looked, demands=[replace(PATTERNS, column="text")])),
     row("text beside the rows", PRESENT, given(
         looked, demands=[replace(DOMAINS, texts=frozenset())])),
+    row("text beside the rows of which an audit read a column", PRESENT, given(
+        lambda: looked(with_texts()), demands=[replace(DOMAINS, texts=frozenset())])),
+    row("another text than the audit read", PRESENT, both(
+        reported(texts=(("chat template", OTHER),)),
+        given(lambda: looked(with_texts()), demands=[UNNAMED]))),
+    row("results that no training names", PRESENT, given(
+        lambda: (before()[0], forms.emit(counted())))),
+    row("results before a training, about other rows", PRESENT, given(
+        lambda: before(None, about_rows))),
+    row("results before a training, by a list that is no input", PRESENT, given(
+        lambda: before(listed=OTHER))),
+    row("results before a training that failed", PRESENT, given(
+        lambda: before(None, reported(exit_code="1")))),
+    row("results before a run that is no training", PRESENT, given(
+        lambda: before(None, trainer("axolotl-merge")))),
     row("trained on data that are no rows", PRESENT, both(
         reported(records=(), loss=Loss(state="no-loss", reason="made")), given(looked))),
     row("merge of an adapter that no run of the lineage trained", PRESENT, both(
@@ -226,6 +287,11 @@ ATTACKS = (
         lambda: looked(counted(digest=OTHER), listed=OTHER))),
     row("audit by another list beside one of no list", LIST, given(
         lambda: looked(counted(digest=OTHER), listed=OTHER), demands=[PATTERNS, DOMAINS])),
+    row("text audited by another list than its rows", LIST, given(
+        lambda: looked(with_texts(digest=OTHER), listed=OTHER),
+        lambda: looked(replace(with_texts(), texts=())), demands=[KNOWN])),
+    row("text beside the rows that matches", RESULT, given(
+        lambda: looked(with_texts(known=1)), demands=[UNNAMED, KNOWN])),
     row("one row that matches", RESULT, counts(matches=1)),
     row("more patterns than allowed", RESULT, given(
         lambda: looked(counted(matches=4)), demands=[PATTERNS])),
@@ -273,6 +339,10 @@ FLOPS = Claim(name="totalFlops", at_least=1)
 RIGHT: tuple[tuple[str, Change, int, str, str | None], ...] = (
     ("audit that a policy demands, judged itself", itself, 2, "passed", None),
     ("audited", given(looked), 2, "passed", None),
+    ("audited, its texts too", given(
+        lambda: looked(with_texts(pii=1)), demands=[UNNAMED, KNOWN]), 2, "passed", None),
+    ("audited before it was trained", given(before, demands=[UNNAMED, KNOWN, DOMAINS]), 2,
+     "passed", None),
     ("audited for patterns alone", given(looked, demands=[PATTERNS]), 2, "passed", None),
     ("audited twice, once by another list", given(
         lambda: looked(counted(digest=OTHER), listed=OTHER), looked, demands=[DOMAINS, PATTERNS]

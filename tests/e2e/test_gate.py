@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from aicert.audits import lists, results
+from aicert.formats import certificate as certificates
+from aicert.formats import run_report, statement
 from aicert.formats.digest import of_bytes
 from tests.e2e.conftest import Checkout, StandIn
 
@@ -70,6 +72,10 @@ def test_a_run_whose_audits_hold_is_trained_and_names_their_results(gated: Check
     assert f"audit look held, results {of_bytes(data)}" in certified.stdout
     (fact,) = results.parse(data).data
     assert (fact.name, fact.split, fact.checks[0].matches) == ("alpaca", "train", 0)
+    certificate = certificates.parse(gated.certificate.read_bytes())
+    report = run_report.parse(statement.parse(certificate.envelope.payload).report)
+    assert [(text.name, text.digest) for text in results.parse(data).texts] == list(report.texts)
+    assert report.texts
 
 
 def test_a_run_with_an_audit_that_does_not_hold_is_certified_as_failed(gated: Checkout) -> None:

@@ -294,7 +294,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.__main__": ("aicert.cli",),
     "enclave_runner.events": VALUES,
     "enclave_runner.machine_facts": VALUES,
-    "enclave_runner.options": VALUES,
+    "enclave_runner.options": (*VALUES, "enclave_runner.sandbox"),
     "enclave_runner.sandbox": MACHINE,
     "enclave_runner.inputs": (*MACHINE, "enclave_runner.sandbox"),
     "enclave_runner.axolotl": (*MACHINE, *BELOW_TRAINERS),

@@ -237,6 +237,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "entries, or fingerprints, of a list": ("aicert.audits.lists.MAX_ENTRIES",),
         "leaves of a tree": ("aicert.audits.merkle.MAX_LEAVES",),
         "results": ("aicert.audits.results.MAX_BYTES",),
+        "`texts`": ("aicert.audits.results.MAX_BESIDE",),
         "splits of all inputs": ("aicert.audits.results.MAX_DATA",),
         "proof": ("aicert.audits.proofs.MAX_BYTES",),
         "fingerprints of a text": ("aicert.audits.proofs.MAX_FINGERPRINTS",),

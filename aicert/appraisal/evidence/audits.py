@@ -1,13 +1,14 @@
 """What audits counted in the rows that a run read: audit.present, audit.list and audit.result.
 
 An audit counts if its certificate passes under the caller's policy (except for claims and demanded
-audits, which are about models), is of kind audit, names exactly the given results, and agrees with
-them about rows and lists. The rows tie it to a run: digest, count and bytes (docs/spec/audit.md,
-"Demanded by a policy"). Texts beside the rows, which no audit covers, are a gap unless the policy
-names them. Ancestors are judged under the same policy, so each has these checks too.
+audits, which are about models), is of kind audit, or of a training before which the audit was made,
+names exactly the given results, and agrees with them about rows and lists. The rows tie it to a
+run: digest, count and bytes (docs/spec/audit.md, "Demanded by a policy"). Texts beside the rows are
+tied by their digests; those that no audit covers are a gap unless the policy names them. Ancestors
+are judged under the same policy, so each has these checks too.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from aicert.appraisal.checklist import NotApplicableError
@@ -24,7 +25,7 @@ from aicert.audits.results import CheckFact, Counts, Results
 from aicert.errors import AicertError, EvidenceError, RejectedError, UndecidedError
 from aicert.formats import lockfile
 from aicert.formats.certificate import Certificate
-from aicert.formats.digest import FileFact, of_bytes
+from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.listing import dir_digest
 from aicert.formats.run_report_facts import Records
 from aicert.frozen import dataclass
@@ -58,6 +59,8 @@ def check_verdict(verdict: AttestationResult, data: bytes, *, hint: str | None =
         raise UndecidedError(
             f"the audit's certificate has no verdict: {first.id}: {first.detail}", hint=hint
         )
+    if before(verdict, of_bytes(data)) is not None:
+        return
     if verdict.kind != "audit":
         raise RejectedError(
             f"the certificate is not an audit's: its kind is {verdict.kind}", verdict
@@ -67,14 +70,26 @@ def check_verdict(verdict: AttestationResult, data: bytes, *, hint: str | None =
         raise RejectedError("these are not the results that the certificate names", verdict)
 
 
+def before(verdict: AttestationResult, digest: Digest) -> str | None:
+    """The audit before a training that has results of this digest, by the training's verdict."""
+    audits = () if verdict.facts is None else verdict.facts.audits
+    named = audits if verdict.kind == "train" else ()
+    return next((name for name, one in named if one == digest), None)
+
+
 def check_joined(results: Results, certificate: Certificate, verdict: AttestationResult) -> None:
     """RejectedError unless the results are about the rows and lists of the certificate that names
     them.
     """
     locked = lockfile.parse(certificate.lockfile)
+    audit = before(verdict, of_bytes(forms.emit(results)))
+    begin = "" if audit is None else lockfile.audit_input(audit, "")
+    inputs = {
+        i.name.removeprefix(begin): i.digest for i in locked.inputs if i.name[: len(begin)] == begin
+    }
     try:
         joining.check_rows(results, () if verdict.facts is None else verdict.facts.records)
-        joining.check_lists(results.checks, {item.name: item.digest for item in locked.inputs})
+        joining.check_lists(results.checks, inputs)
     except EvidenceError as error:
         raise RejectedError(error.message, verdict) from None
 
@@ -102,7 +117,7 @@ def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
     used: list[AttestationResult] = []
     lines = []
     for demand in seen.policy.audits:
-        _check_texts(run, demand)
+        _check_texts(run, demand, audits)
         for rows in run.report.records:
             hits = _hits(demand, rows, audits)
             if not hits:
@@ -128,6 +143,11 @@ def lists(seen: Seen) -> tuple[str, None]:
                     f"{rows.name} {rows.split} was audited for {_what(demand)} with another list\n"
                     f"found     {', '.join(others)}\nexpected  {demand.list}"
                 )
+        for name, text in _unnamed(run, demand):
+            if not _of_texts(demand, text, audits, {demand.list}):
+                raise EvidenceError(
+                    f"text {name} was audited for {_what(demand)} with another list"
+                )
     return "\n".join(_some([f"{demand.kind}: {demand.list}" for demand in wanted])), None
 
 
@@ -136,7 +156,7 @@ def result(seen: Seen) -> tuple[str, None]:
     run, audits = _asked(seen)
     lines, unbounded = [], []
     for demand in seen.policy.audits:
-        counts = _total(demand, run.report.records, audits)
+        counts = _total(demand, run, audits)
         bounds = _bounds(demand)
         for what, number in counts.items():
             most = bounds[what]
@@ -198,8 +218,15 @@ def _input_named(run: VerifiedRun, key: str) -> str:
     return "" if value is None else str(value.data).partition("/")[0]
 
 
-def _check_texts(run: VerifiedRun, demand: AuditDemand) -> None:
-    gaps = [(name, text) for name, text in run.report.texts if text not in demand.texts]
+def _unnamed(run: VerifiedRun, demand: AuditDemand) -> list[tuple[str, Digest]]:
+    """The texts beside the rows that the policy does not name, which an audit has to read."""
+    return [(name, text) for name, text in run.report.texts if text not in demand.texts]
+
+
+def _check_texts(run: VerifiedRun, demand: AuditDemand, audits: Sequence[Audit]) -> None:
+    gaps = [
+        (name, text) for name, text in _unnamed(run, demand) if not _of_texts(demand, text, audits)
+    ]
     if gaps:
         first = f"no audit covers {counted(len(gaps), 'text')} beside the rows"
         raise EvidenceError(
@@ -220,6 +247,23 @@ def _hits(demand: AuditDemand, rows: Records, audits: Iterable[Audit]) -> list[_
     ]
 
 
+def _of_texts(
+    demand: AuditDemand, text: Digest, audits: Iterable[Audit], lists: Collection[object] = ()
+) -> list[int]:
+    """What checks of the demanded kind, of all text, made of it: 1 where it matches. `lists`: those
+    that count, if not all.
+    """
+    return [
+        number
+        for audit in audits
+        for check in _checks(audit)
+        if (check.kind, check.column) == (demand.kind, demand.column)
+        and (not lists or (check.list and check.list.digest) in lists)
+        for one, number in ([] if audit.results is None else audit.results.matches(check))
+        if one.digest == text
+    ]
+
+
 def _checks(audit: Audit) -> tuple[CheckFact, ...]:
     return () if audit.results is None else audit.results.checks
 
@@ -228,11 +272,15 @@ def _with_list(demand: AuditDemand, hits: Iterable[_Hit]) -> list[_Hit]:
     return [one for one in hits if demand.list in (None, one.check.list and one.check.list.digest)]
 
 
-def _total(
-    demand: AuditDemand, records: Sequence[Records], audits: Sequence[Audit]
-) -> dict[str, int]:
-    """The counts over all rows; if several audits read the same rows, the highest of each."""
+def _total(demand: AuditDemand, run: VerifiedRun, audits: Sequence[Audit]) -> dict[str, int]:
+    """The counts over all rows; if several audits read the same rows, the highest of each. A text
+    beside the rows counts like a row.
+    """
+    records = run.report.records
     matches = missing = unparsable = unusable = 0
+    lists = () if demand.list is None else {demand.list}
+    for _, text in _unnamed(run, demand):
+        matches += max(_of_texts(demand, text, audits, lists))
     for rows in records:
         hits = _with_list(demand, _hits(demand, rows, audits))
         matches += max(one.counts.matches for one in hits)

@@ -53,6 +53,13 @@ def test_what_may_be_counted_is_nothing_unless_the_config_says_more() -> None:
     assert read.unread_bytes == 5
 
 
+def test_texts_beside_the_rows_are_inputs() -> None:
+    text = WHOLE.replace("[passages]", '[texts]\ninputs = ["input:a", "input:b"]\n[passages]')
+    read = config.parse(text.encode())
+    assert read.texts == ("a", "b")
+    assert read.named == {"config", "record-key", "opt-out", "known", "books", "a", "b"}
+
+
 def test_a_key_alone_is_a_config() -> None:
     read = config.parse(b'[records]\nkey = "input:k"\n')
     assert (read.checks, read.passages) == ((), False)
@@ -83,6 +90,20 @@ def test_a_key_alone_is_a_config() -> None:
         ('"input:books"', '"input:known"', "check books: input known is a list for exact/v1"),
         ("[[check]]\n", "[check]\n", "not TOML"),
         ("[records]", "records", "not TOML"),
+        ("[passages]", "[texts]\ninputs = []\n[passages]", "texts.inputs: expected names like"),
+        ("[passages]", '[texts]\ninputs = ["path:a"]\n[passages]', "texts.inputs: expected names"),
+        ("[passages]", '[texts]\ninputs = ["input:b", "input:a"]\n[passages]', "sorted, each once"),
+        (
+            "[passages]",
+            '[texts]\ninputs = ["input:books"]\n[passages]',
+            "books is the key or a list",
+        ),
+        (
+            "[passages]",
+            '[texts]\ninputs = ["input:record-key"]\n[passages]',
+            "is the key or a list",
+        ),
+        ("[passages]", '[texts]\ninputs = ["input:a"]\nmore = 1\n[passages]', "unknown key 'more'"),
         ("[records]\n", "[records]\nunread-bytes = -1\n", "records.unread-bytes: expected a num"),
         ('"patterns/v1"\n', '"patterns/v1"\nat-most = true\n', "at-most: expected an integer"),
         ('"patterns/v1"\n', '"patterns/v1"\nmissing = 9223372036854775808\n', "not negative"),

@@ -3,7 +3,15 @@
 import pytest
 
 from aicert.audits import config, holding
-from aicert.audits.results import CheckFact, Counts, DataFact, ListFact, Results, TreeFact
+from aicert.audits.results import (
+    BesideFact,
+    CheckFact,
+    Counts,
+    DataFact,
+    ListFact,
+    Results,
+    TreeFact,
+)
 from aicert.formats.digest import Digest
 from aicert.frozen import replace
 
@@ -85,7 +93,7 @@ UNUSABLE = (
         (
             data("more", NONE, pii=1, unread=0),
             LIST,
-            "check pii: rows that match: 1, and at-most of its config is 0",
+            "check pii: rows and texts that match: 1, and at-most of its config is 0",
         ),
         (data("more", NONE), LIST, "bytes in no row: 15, and unread-bytes of its config is 10"),
         (
@@ -97,4 +105,11 @@ UNUSABLE = (
 )
 def test_what_is_beyond_a_bound_is_said(more: DataFact, listed: ListFact, line: str) -> None:
     given = results(data("test", ONE), data("train", TWO), more, listed=listed)
+    assert holding.beyond(SETTINGS, given) == [line]
+
+
+def test_a_text_that_matches_is_beyond_the_bound_of_a_check_of_all_text() -> None:
+    text = BesideFact(name="template", bytes=5, digest=DIGEST, matches=(1,))
+    given = replace(results(data("test", ONE)), texts=(text,))
+    line = "check pii: rows and texts that match: 1, and at-most of its config is 0"
     assert holding.beyond(SETTINGS, given) == [line]

@@ -221,3 +221,24 @@ def test_one_list_may_serve_two_checks(folder: Path, capsys: pytest.CaptureFixtu
     assert main.main(words(folder)) == 0
     train = json.loads(capsys.readouterr().out)["data"][1]
     assert train["checks"][4]["unparsable"] == len(ROWS)
+
+
+def test_files_of_inputs_of_texts_are_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = '[texts]\ninputs = ["input:more", "input:template"]\n'
+    (folder / "audit.toml").write_text(texts + WHOLE)
+    (folder / "template").write_text("write to a@b.org")
+    (folder / "more" / "sub").mkdir(parents=True)
+    (folder / "more" / "sub" / "a.jinja").write_text(LINES[0].rstrip("\n"))
+    inputs = [f"--input={name}={folder / name}" for name in ("more", "template")]
+    assert main.main([*words(folder), *inputs]) == 0
+    read = json.loads(capsys.readouterr().out)["texts"]
+    assert [(text["name"], text["matches"]) for text in read] == [
+        ("more/sub/a.jinja", [1, 0]),
+        ("template", [0, 1]),
+    ]
+    assert read[1]["digest"] == str(of_bytes(b"write to a@b.org"))
+    (folder / "template").write_bytes(b"\xff")
+    assert main.main([*words(folder), *inputs]) == 3
+    assert "'template' is not UTF-8, so it is no text" in capsys.readouterr().err

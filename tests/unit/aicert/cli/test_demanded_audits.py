@@ -15,9 +15,19 @@ from aicert.audits import results as forms
 from aicert.audits.results import CheckFact, Results
 from aicert.cli import main
 from aicert.errors import RejectedError
+from aicert.formats import certificate as certificates
 from aicert.verifier.evidence import audits_of, read_evidence
 from aicert.verifier.verify import NoVerdictError
-from tests.adversarial.attacks_audits import LISTED, NONE, ROWS, audit_scene, counted, weights
+from tests.adversarial.attacks_audits import (
+    LISTED,
+    NONE,
+    ROWS,
+    audit_scene,
+    before,
+    counted,
+    weights,
+    with_texts,
+)
 from tests.adversarial.attacks_run import reported
 from tests.adversarial.forger import FACTS, Scene
 from tests.unit.aicert.cli.test_main import AT, lay_out
@@ -142,6 +152,59 @@ def test_what_is_no_audit_has_no_results(folder: Path) -> None:
     given, refused = read_evidence(folder / "evidence")
     assert ([one.name for one in given], refused) == (["look", "tiny"], [])
     assert [data for _, data in audits_of(given)] == [forms.emit(looked())]
+
+
+def put_before(folder: Path, data: bytes | None) -> None:
+    """A training as evidence, with what lies there as the results of the audit before it."""
+    own, results = before()
+    (folder / "evidence" / "tiny").mkdir()
+    (folder / "evidence" / "tiny" / "certificate.json").write_bytes(certificates.emit(own))
+    if data is None:
+        data = results
+    if data:
+        (folder / "evidence" / "tiny" / "audit-look.json").write_bytes(data)
+
+
+def test_an_audit_before_a_training_is_evidence(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_before(folder, None)
+    given, refused = read_evidence(folder / "evidence")
+    assert ([one.name for one in given], refused) == (["look", "tiny"], [])
+    assert [data for _, data in audits_of(given)] == [forms.emit(looked()), before()[1]]
+    own = folder / "own"
+    own.mkdir()
+    lay_out(Scene("local", 2), own)
+    files = [str(own / "c.json"), str(own / "model"), "--at", AT]
+    words = ["--policy", "local", "--root", str(own / "root.pem"), *evidence(folder)]
+    assert main.main(["verify", *files, *words]) == 0
+    out = capsys.readouterr().out
+    assert "  audited alpaca train of run tiny by run tiny, tier software, results" in out
+    assert "  audited 1 text beside the rows of run tiny, by checks of all text" in out
+    assert "no audit reads" not in out
+
+
+def test_a_text_that_matches_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(folder, "more", with_texts(known=1))
+    assert verify(folder, *evidence(folder)) == 0
+    out = capsys.readouterr().out
+    assert "          known: chat template matches" in out
+
+
+def test_a_training_without_the_results_of_its_audits_is_no_evidence(folder: Path) -> None:
+    put_before(folder, b"")
+    given, refused = read_evidence(folder / "evidence")
+    assert [one.name for one in given] == ["look"]
+    assert refused == [("tiny", "audit-look.json is not beside its certificate")]
+
+
+def test_other_results_than_those_before_a_training_do_not_count(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_before(folder, forms.emit(looked()))
+    assert verify(folder, *evidence(folder)) == 0
+    out = capsys.readouterr().out
+    assert "tiny does not count: the certificate is not an audit's: its kind is train" in out
 
 
 def test_results_that_are_too_large_are_not_read(folder: Path) -> None:

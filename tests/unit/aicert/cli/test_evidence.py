@@ -128,7 +128,7 @@ def test_an_audit_joins_by_the_rows(folder: Path, capsys: pytest.CaptureFixture[
         OPT_OUT,
         "          pii: 1 of 3 rows match patterns/v1, 0 missing, 0 unparsable",
         "  -       alpaca test of run tiny: not audited",
-        "  -       run tiny: 1 text beside its rows: audits read rows only",
+        "  -       run tiny: 1 text beside its rows that no audit reads",
     ]
 
 
@@ -235,10 +235,10 @@ def test_rows_of_ancestors_are_looked_for_too() -> None:
     assert list(report.lines(none, whole)) == [
         "evidence",
         "  -       alpaca train of run tiny: not audited",
-        "  -       run tiny: 1 text beside its rows: audits read rows only",
+        "  -       run tiny: 1 text beside its rows that no audit reads",
         "  -       alpaca train of run base: not audited",
         "  -       alpaca test of run base: not audited",
-        "  -       run base: 1 text beside its rows: audits read rows only",
+        "  -       run base: 1 text beside its rows that no audit reads",
         "  -       what run base read is not verified",
     ]
     assert report.to_json(none, whole)["notVerified"] == ["base"]
