@@ -560,11 +560,8 @@ def test_the_checks_of_the_page_are_those_of_the_code() -> None:
 
 
 def test_the_names_that_may_stand_beside_a_model_are_those_of_the_code() -> None:
-    row = next(
-        line
-        for line in (SPEC / "certificate.md").read_text().splitlines()
-        if line.startswith("| `subject.files`")
-    )
+    lines = (SPEC / "certificate.md").read_text().splitlines()
+    row = next(line for line in lines if line.startswith("| `subject.files`"))
     listed = row.split("beside them only", 1)[1].split(", `LICENSE`", 1)[0]
     assert set(re.findall("`([^`]+)`", listed)) == uncovered_names.FILES
     licence = re.search(
