@@ -1,1 +1,1 @@
-"""What people see: commands, check tables, progress. Decides nothing."""
+"""What people see: commands, check tables, progress. It decides nothing."""

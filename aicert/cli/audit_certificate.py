@@ -1,4 +1,4 @@
-"""Whether results are those of a certified audit, by the verifier's own policy."""
+"""Check that results are those of a certified audit, under the verifier's own policy."""
 
 from aicert.appraisal.appraise import for_audits
 from aicert.appraisal.evidence.audits import check_verdict
@@ -16,8 +16,8 @@ def judge(
     at: str | None,
     image: str | None = None,
 ) -> AttestationResult:
-    """The verdict on a certificate that names exactly these results. AicertError where it does not,
-    or where the verdict is not that it passes.
+    """The verdict on a certificate that names exactly these results. AicertError if it does not
+    name them, or does not pass.
     """
     chosen = for_audits(choose_policy(policy, root=root, image=image))
     result = check_files(certificate, None, policy=chosen, at=at)

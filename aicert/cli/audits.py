@@ -1,8 +1,8 @@
 """`aicert audit`, `prove-record`, `prove-absence` and `verify-proof`: what data can answer.
 
 An audit that is run here says what it finds in the files here and certifies nothing. A proof is
-about results whose digest the caller has from somewhere else: a certificate of the audit. Results
-and proofs are for programs: no line of them is broken for a terminal's sake.
+about results whose digest the caller has from elsewhere: from the audit's certificate. Results and
+proofs are for programs, so their lines are not wrapped for terminals.
 """
 
 import argparse
@@ -33,30 +33,30 @@ run of these inputs would say. Every input that CONFIG does not name is data.
   aicert audit audit.toml --input alpaca=rows/ --input record-key=key --input opt-out=list.txt
 """
 _RECORD = """\
-Print a proof that row N of DATA stood in the data of an audit. All rows are read. The key is the
-audit's; the proof shows the row's salt, and the hashes beside it.
+Print a proof that row N of DATA was in the data of an audit. All rows are read. The key is the
+audit's record key; the proof shows the row's salt and the hashes on its path.
 
   aicert prove-record rows/ --name alpaca --key record-key --results results.json --row 7
 """
 _ABSENCE = """\
-Print a proof that no passage of 50 words of a text stood in the data of an audit. All rows are
-read. For each fingerprint of the text, the proof shows two of DATA: if DATA is private, run another
-audit instead.
+Print a proof that no passage of 50 words of a text was in the data of an audit. All rows are read.
+For each fingerprint of the text, the proof shows two fingerprints of DATA: if DATA is private, run
+another audit instead.
 
   aicert prove-absence rows/ --name alpaca --results results.json --text story.txt
 """
 _VERIFY = """\
-Verify a proof about SUBJECT, a file with the row or the text, against the results of an audit that
-is certified: by its certificate, which is judged first, or by the digest of the results that such
-a certificate names. Neither may come from who sent the proof alone.
+Verify a proof about SUBJECT, a file with the row or the text, against the results of a certified
+audit. Give the audit's certificate, which is judged first, or the digest of the results that such a
+certificate names. Do not take either from the sender of the proof alone.
 
   aicert verify-proof proof.json row.json --results results.json --certificate certificate.json
 
-That a row stood in the data does not say that a model learned from it.
+A row that was in the data need not have changed what a model learned.
 """
 _MADE = "exit codes: 0 done, 1 the data says no, 2 it cannot be read, 3 bad command line or config"
 _JUDGED = "exit codes: 0 the proof holds, 1 it does not, 2 no verdict, 3 bad command line"
-# Texts that somebody asks about, and rows: as long as the longest row, and its line end.
+# The longest text or row that can be asked about: the longest row, and its line end.
 MAX_SUBJECT: Final = MAX_LINE + 1
 DEFAULT_SPLIT: Final = "train"
 
@@ -71,7 +71,7 @@ def add_commands(commands: "Subparsers") -> None:
     audit.set_defaults(run=_audit)
 
     record = _command(
-        commands, "prove-record", "prove that a row stood in audited data", _RECORD, _MADE
+        commands, "prove-record", "prove that a row was in audited data", _RECORD, _MADE
     )
     record.add_argument("--key", metavar="FILE", required=True, help="the audit's record key")
     record.add_argument("--row", metavar="N", type=int, required=True, help="counted from 1")
@@ -95,8 +95,12 @@ def add_commands(commands: "Subparsers") -> None:
     verify.add_argument("proof", metavar="PROOF", help="the proof")
     verify.add_argument("subject", metavar="SUBJECT", help="the file with the row or the text")
     named = verify.add_mutually_exclusive_group(required=True)
-    named.add_argument("--certificate", metavar="FILE", help="of the audit; judged by --policy")
-    named.add_argument("--results-digest", metavar="DIGEST", help="as the certificate names it")
+    named.add_argument(
+        "--certificate", metavar="FILE", help="the audit's certificate, judged by --policy"
+    )
+    named.add_argument(
+        "--results-digest", metavar="DIGEST", help="the digest that the certificate names"
+    )
     verify.add_argument("--policy", metavar="POLICY", default="default", help="as `aicert verify`")
     verify.add_argument("--root", metavar="PEM", help="as `aicert verify`")
     verify.add_argument("--at", metavar="TIME", help="as `aicert verify`")
@@ -205,7 +209,7 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def _rows(path: Path, files: list[str]) -> Iterator[bytes]:
-    """Canonical rows that the strict reader has matched, each without its line feed."""
+    """Canonical rows that the strict reader has checked, each without its line feed."""
     selection = learned(path, files)
     checker = Checker(selection.schema)
     rest = b""
@@ -307,17 +311,17 @@ def _verify_proof(options: argparse.Namespace, say: Callable[[str], None]) -> in
     if isinstance(proof, proofs.RecordProof):
         row = read_bounded(options.subject, MAX_SUBJECT, "row").removesuffix(b"\n")
         proofs.check_record(proof, row, results)
-        line = f"holds     these bytes stood in {where}, as row {proof.row} of {rows.rows.count}"
+        line = f"holds     these bytes were in {where}, as row {proof.row} of {rows.rows.count}"
     else:
         proofs.check_absence(proof, _text(options.subject), results)
-        line = f"holds     no passage of 50 words of this text stood in {where}"
+        line = f"holds     no passage of 50 words of this text was in {where}"
     lines = [line, f"rows      {rows.digest}", f"results   {digest}", *certified]
     say("".join(f"{each}\n" for each in lines))
     return 0
 
 
 def _certified(options: argparse.Namespace, data: bytes) -> tuple["Results", list[str]]:
-    """The results, if a certificate that passes names them; and what it is, in words."""
+    """The results, if a certificate that passes names them, and a description of it."""
     from aicert.appraisal.evidence.audits import check_joined
     from aicert.audits import results as forms
     from aicert.cli import audit_certificate

@@ -1,7 +1,7 @@
 """`aicert verify --base`: whether a folder is the base model that the run was trained on.
 
-An adapter names its base, which is a claim; the input's digest is not. What the input's patterns
-leave out is left out here, too. Decides nothing of the certificate: its verdict comes first.
+An adapter's name for its base is a claim; the input's digest is not. What the input's patterns
+leave out is left out here too. It decides nothing about the certificate, whose verdict comes first.
 """
 
 from fnmatch import fnmatchcase
@@ -21,9 +21,9 @@ BASE_INPUT = "baseInput"
 
 
 def check_copy(certificate: Certificate, folder: str) -> tuple[bool, str]:
-    """Whether `folder` is the certificate's base model, and what is to be said of it.
+    """Whether `folder` is the certificate's base model, and the lines to print.
 
-    Raises EvidenceError where the certificate names no base.
+    Raises EvidenceError if the certificate names no base.
     """
     base = _base(certificate)
     files = api.read_model(folder)

@@ -1,6 +1,6 @@
 """`aicert lease grant`, `broker`, `revoke`, `resume`, `status`: the custodian's broker and ledger.
 
-The broker's own room is loaded by name, when one of these is asked for.
+The broker's own room is imported by name, when one of these commands runs.
 """
 
 import argparse
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from aicert.lease.custody import Secrets
 
 _GRANT = """\
-Write into the ledger what one machine of a borrower may be given, and print the token for it. The
-broker grants nothing else.
+Record in the ledger what one machine of a borrower may get, and print a token for it. The broker
+grants nothing else.
 
   aicert lease grant leases/bot --budget 5M --until 30d --borrower acme --ledger leases/ledger.db
 
-The token enrols one machine, once. It is printed here and kept nowhere.
+The token enrols one machine, once. It is printed here and stored nowhere.
 """
 _BROKER = """\
 Answer borrowers' couriers: enrol machines that the policy accepts, take receipts, and answer
@@ -38,24 +38,24 @@ them with licences, until the grant ends or is revoked.
   aicert lease broker --ledger leases/ledger.db --policy policy.toml \\
       --listen 0.0.0.0:8444 --tls-certificate tls.pem --tls-key tls.key
 
-A machine serves for at most three heartbeats after the last receipt that was answered.
+A machine serves for at most three heartbeats after the last receipt that the broker answered.
 """
 _REVOKE = """\
-End a lease, or what one borrower was granted of it. The next receipt is answered by the order; a
+End a lease, or one borrower's share of it. The next receipt is answered with the order to stop; a
 machine that sends none runs out three heartbeats after its last one.
 
   aicert lease revoke leases/bot --borrower acme --ledger leases/ledger.db
 """
 _RESUME = """\
 Continue with a ledger that was restored from a backup. It does not know what was granted since, so
-every grant of the lease is ended: grant anew. Wait three heartbeats, until machines that it does
-not know of have run out.
+this ends every grant of the lease: grant again. Wait three heartbeats first, until machines that it
+does not know about have run out.
 
   aicert lease resume leases/bot --ledger leases/ledger.db
 """
 _STATUS = """\
-What was granted, and what was used of it, day by day. Receipts of machines were verified when they
-came; --receipts writes them out, to be verified and added up by anybody.
+Print what was granted and what was used, day by day. Machines' receipts were verified when they
+came; --receipts writes them out, so that anybody can verify them and add them up.
 
   aicert lease status --ledger leases/ledger.db --html leases.html
   aicert lease status --ledger leases/ledger.db --receipts audit/
@@ -86,8 +86,8 @@ def _add_grant(parts: "Subparsers") -> None:
     add(
         "--advance",
         metavar="TOKENS",
-        help="how far a licence runs ahead of the last receipt: what a machine is charged that "
-        "ends without an order; 1M or a tenth of the budget if not given",
+        help="how far a licence may run ahead of the last receipt, and what is charged for a "
+        "machine that ends without an order; 1M or a tenth of the budget if not given",
     )
     lease_keys.add_password(parser)
     add_format(parser)
@@ -95,14 +95,21 @@ def _add_grant(parts: "Subparsers") -> None:
 
 
 def _add_broker(parts: "Subparsers") -> None:
-    parser = _parser(parts, "broker", "grant what the ledger allows, over HTTPS", _BROKER)
+    parser = _parser(
+        parts, "broker", "run the broker: grant what the ledger allows, over HTTPS", _BROKER
+    )
     add = parser.add_argument
-    # No default: a broker says which machines it leases to.
+    # No default: whoever runs a broker must say which machines it accepts.
     add("--policy", required=True, help="google, local, qemu or a policy file")
     add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
     add("--image-lock", metavar="L", help="the lock of a serving image that you accept")
     add("--listen", metavar="ADDR", default="127.0.0.1:8444", help="%(default)s if not given")
-    add("--tls-certificate", metavar="PEM", required=True, help="its certificate, with the chain")
+    add(
+        "--tls-certificate",
+        metavar="PEM",
+        required=True,
+        help="the broker's certificate, with the chain",
+    )
     add("--tls-key", metavar="PEM", required=True, help="the certificate's private key")
     lease_keys.add_password(parser)
     parser.set_defaults(run=_broker, format="text")
@@ -121,15 +128,15 @@ def _add_revoke(parts: "Subparsers") -> None:
 
 
 def _add_status(parts: "Subparsers") -> None:
-    parser = _parser(parts, "status", "what was granted and used", _STATUS)
-    parser.add_argument("--html", metavar="FILE", help="write it as one page, too")
+    parser = _parser(parts, "status", "print what was granted and used", _STATUS)
+    parser.add_argument("--html", metavar="FILE", help="also write it as a page")
     parser.add_argument("--receipts", metavar="DIR", help="write enrolments and receipts there")
     add_format(parser)
     parser.set_defaults(run=_status)
 
 
 def _room(module: str) -> Any:
-    """A module of aicert.broker, which nothing imports: by name, when it is asked for."""
+    """A module of aicert.broker, which nothing imports: it is loaded by name."""
     try:
         return importlib.import_module(f"aicert.broker.{module}")
     except ModuleNotFoundError as error:
@@ -140,9 +147,9 @@ def _room(module: str) -> Any:
 
 
 def _keys(options: argparse.Namespace) -> "Callable[[Path], Secrets]":
-    """Reads the secrets of the lease whose bundle lies at a folder."""
+    """Reads the secrets of the lease whose bundle is in a folder."""
     secret = lease_keys.password(options)
-    # Not a partial, whose representation has what it was given.
+    # Not a partial, whose representation would show its arguments.
     return lambda folder: lease_keys.read(folder, secret)
 
 
@@ -195,7 +202,7 @@ def _grant(options: argparse.Namespace, say: "Write") -> int:
                 ("budget", f"{budget} tokens, a licence for at most {advance} ahead of receipts"),
                 ("until", f"{_time(granted.until)}; without receipts, {ahead} s after the last"),
                 ("token", granted.token),
-                ("Omits", "the token is kept nowhere: give it to the borrower, it enrols once"),
+                ("Omits", "the token is stored nowhere: give it to the borrower; it enrols once"),
             ]
         )
     )
@@ -218,12 +225,12 @@ def _broker(options: argparse.Namespace, say: "Write") -> int:
         del end
         complain(f"listening on https://{host}:{bound}, policy {safe(policy.name)}\n")
 
-    # Off while a command starts; this one runs for months.
+    # Garbage collection is off while a command starts; this one runs for months.
     gc.enable()
     try:
         server.serve(app, place, on_ready)
     except KeyboardInterrupt:
-        # How a broker is ended at a terminal; what it was doing is done.
+        # This is how a broker is ended at a terminal; what it was doing is finished.
         complain("ended\n")
     finally:
         app.close()
@@ -260,7 +267,10 @@ def _revoke(options: argparse.Namespace, say: "Write") -> int:
         _lines(
             [
                 ("revoked", what),
-                ("Omits", "machines that send no receipt run out; `status` shows who has obeyed"),
+                (
+                    "Omits",
+                    "machines that send no receipt run out; `status` shows which have obeyed",
+                ),
             ]
         )
     )
@@ -268,7 +278,7 @@ def _revoke(options: argparse.Namespace, say: "Write") -> int:
 
 
 def _resume(options: argparse.Namespace, say: "Write") -> int:
-    # Never a new one: a mistyped name would make the ledger that is in use an older one.
+    # Never create one: after a mistyped name, the real ledger would fall behind.
     ledger = _room("store").Store(Path(options.ledger))
     try:
         count = _room("custodian").resume(ledger, Path(options.lease), now=_now())
@@ -277,7 +287,7 @@ def _resume(options: argparse.Namespace, say: "Write") -> int:
     if options.format == "json":
         say(json.dumps({"ended": count}) + "\n")
     else:
-        say(_lines([("ended", counted(count, "grant")), ("next", "aicert lease grant, anew")]))
+        say(_lines([("ended", counted(count, "grant")), ("next", "aicert lease grant, again")]))
     return 0
 
 

@@ -1,6 +1,6 @@
 """`aicert connect`: a local OpenAI endpoint in front of a machine that serves a leased model.
 
-Exit codes: 0 ended by Ctrl-C, 1 the evidence says no, 2 it cannot be told, 3 bad command line.
+Exit codes: 0 ended by Ctrl-C, 1 the evidence says no, 2 no verdict, 3 bad command line.
 """
 
 import argparse
@@ -29,28 +29,28 @@ is between you and it.
     --certificate certificate.json --machine-image-lock image-serve.lock.toml
 
 Then, in another terminal, start any OpenAI client with the OPENAI_BASE_URL that is shown. Ctrl-C
-ends it; so does the first evidence that says no.
+ends it, and so does the first evidence that is refused.
 """
 _EXITS = "exit codes: 0 ended by Ctrl-C, 1 the evidence says no, 2 no verdict, 3 bad command line"
-# What each check of the machine means where it is ok; in their order.
+# What each check of the machine means if it is ok, in order.
 MEANINGS = {
     "serve.fresh": "the evidence answers this connection's nonce",
     "serve.chain": "the attestation key chains to root {root}",
-    "serve.tier": "{tier}, as the policy wants or better",
+    "serve.tier": "{tier}, as the policy requires or better",
     "serve.quote": "signed by that key, with the values of PCRs 0 to 15",
     "serve.image": "{image}",
     "serve.firmware": "{firmware}",
     "serve.channel": "bound to this TLS key and this connection: nobody is in between",
     "serve.lease": "{lease}",
-    "serve.terms": "the terms that were measured, {terms}",
-    "serve.model": "{model}, of a certificate that is consistent",
-    "serve.registers": "the machine measured that it serves this model, and has not stopped",
+    "serve.terms": "the measured terms, {terms}",
+    "serve.model": "{model}, from a certificate that is consistent",
+    "serve.registers": "the machine measured that it serves this model and has not stopped",
     "serve.boot": "boot {boots}, not resumed; its meter is at {meter}",
 }
 OMITS = (
-    "whether answers are right; how long they are, which whoever watches the network can see",
-    "below tier confidential, the operator of the host: its memory holds prompts and answers",
-    "other programs on this computer, which can use the endpoint, too",
+    "whether answers are right; and how long they are, which anybody who watches the network sees",
+    "below tier confidential, the host's operator: its memory holds prompts and answers",
+    "other programs on this computer, which can use the endpoint too",
 )
 
 
@@ -65,10 +65,12 @@ def add_command(commands: "Subparsers") -> None:
     )
     add = parser.add_argument
     add("url", metavar="URL", help="where the machine is: https://HOST:PORT")
-    add("--lease", metavar="ID", required=True, help="the lease that it has to serve")
-    add("--certificate", metavar="CERT", required=True, help="the certificate of its model")
-    add("--port", metavar="N", type=int, default=0, help="the local port; any free one")
-    add("--receipts", metavar="FILE", help="ask for a receipt of each answer, and keep them there")
+    add("--lease", metavar="ID", required=True, help="the lease that it must serve")
+    add("--certificate", metavar="CERT", required=True, help="its model's certificate")
+    add(
+        "--port", metavar="N", type=int, default=0, help="the local port; any free one if not given"
+    )
+    add("--receipts", metavar="FILE", help="ask for a receipt for each answer, and add it to FILE")
     add_policy_options(parser)
     add("--machine-policy", metavar="P", help="--policy for the machine, if it differs")
     add("--machine-root", metavar="PEM", help="--root for the machine, if it differs")
@@ -85,7 +87,7 @@ def _connect(options: argparse.Namespace, say: "Write") -> int:
 
     certified = appraised(options, api.read_certificate(options.certificate))
     if certified.certificate_consistent != "yes":
-        # A certificate alone never passes: of this one, more is open than its model's files.
+        # A certificate alone never passes; for this one, more is undecided than its model's files.
         return show_result(certified, options.format)
     policy = judged.machine_policy(
         options.machine_policy,
@@ -104,7 +106,7 @@ def _connect(options: argparse.Namespace, say: "Write") -> int:
             say(_json(endpoint) if as_json else _text(options, endpoint, certified))
             endpoint.wait()
     except KeyboardInterrupt:
-        # Said when it is true.
+        # Printed once it is true.
         complain("\nclosed: the endpoint no longer listens\n")
     return 0
 
@@ -127,7 +129,7 @@ def _json(endpoint: "Endpoint") -> str:
 
 
 def _text(options: argparse.Namespace, endpoint: "Endpoint", certified: "AttestationResult") -> str:
-    """What was verified, once: every later connection is to the same boot."""
+    """What was verified, printed once: every later connection is to the same boot."""
     from aicert.appraisal.result import below_vtpm
 
     served = endpoint.served

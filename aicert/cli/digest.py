@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 _DIGEST = """\
 Print the digest of a directory (dirHash) or of one file (sha256), as lockfiles and certificates
-name it. Every byte is read now. A dirHash is the SHA-256 of the listing that --files prints, which
-`sha256sum --check` reads too.
+name it. Every byte is read, without a cache. A dirHash is the SHA-256 of the listing that --files
+prints, which `sha256sum --check` reads too.
 
   aicert digest model/
   aicert digest model/ --ignore README.md --ignore .cache
   aicert digest model/ --files > model.sha256
 
-A snapshot in the hub's cache is read as the files that its links stand for; an empty lost+found is
-the file system's, and left out.
-A digest names bytes. It does not say whose they are: `aicert verify` and `verify-signature` do.
+In a snapshot of the hub's cache, links are read as the files that they stand for. An empty
+lost+found belongs to the file system and is left out. A digest names bytes. It does not say whose
+they are: `aicert verify` and `verify-signature` do.
 """
 
 
@@ -45,7 +45,7 @@ def add_command(commands: "Subparsers") -> None:
 
 
 def _refuse(path: str, error: EvidenceError) -> None:
-    """Whatever is no file has no digest, but for the links of a snapshot in the hub's cache."""
+    """Only regular files have a digest, and the links in a snapshot of the hub's cache."""
     del path
     raise error
 

@@ -1,9 +1,10 @@
-"""`aicert verify --evidence DIR`: what audits there say of the rows that a model was trained on.
+"""`aicert verify --evidence DIR`: what audits in DIR say about the rows that a model was trained
+on.
 
-A certificate of an audit and one of a training join by the digest of rows, which both name,
-whatever an input is called in either. The audits are judged by the same policy, root and time as
-the training. Nothing here changes a verdict, which rests on audits where the policy demands some
-(`appraisal/evidence/audits.py`): what does not count is said, with the reason.
+The digest of rows, which both name, joins an audit's certificate to a training's, whatever the
+inputs are called. The audits are judged under the same policy, root and time as the training.
+Nothing here changes the verdict, for which audits count if the policy demands some
+(`appraisal/evidence/audits.py`). If an audit does not count, this says why.
 """
 
 import argparse
@@ -38,7 +39,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What counts, and of the rest why not, by folder."""
+    """The audits that count and, for the others, why not, by folder."""
 
     audits: tuple[Audit, ...]
     refused: tuple[tuple[str, str], ...]
@@ -47,7 +48,7 @@ class Evidence:
 def find(path: str, given: Sequence[Given], files: Mapping[str, FileFact | Defect]) -> Certificate:
     """The certificate that names exactly these files; it is judged after that.
 
-    Of several the first: they differ in what is beside the files, and any verdict is on one.
+    If there are several, the first: they differ in other things, and a verdict is on one of them.
     """
     for one in given:
         if any(_is_of(output, files) for output in one.stated.outputs.values()):
@@ -70,7 +71,7 @@ def _is_of(output: Output, files: Mapping[str, FileFact | Defect]) -> bool:
 def gather(
     given: Sequence[Given], refused: list[tuple[str, str]], options: argparse.Namespace
 ) -> Evidence:
-    """Judge every audit of the folder by the options of whoever asks."""
+    """Judge every audit in the folder under the caller's options."""
     refused = list(refused)
     audits: list[Audit] = []
     for one in given:
@@ -99,8 +100,8 @@ def _judged(one: Given, data: bytes, options: argparse.Namespace) -> Audit:
 
 
 def runs_of(result: AttestationResult) -> list[tuple[str, Facts | None]]:
-    """What was read by this run and by those that it builds on, each once; None of a run of which
-    it is not verified, or that is not shown to be the one. Two runs may have one name: whoever
+    """What this run and those that it builds on read, each once; None for a run if that is not
+    verified, or if nothing shows that it is the right run. Two runs may have one name, as whoever
     trains chooses it.
     """
     runs = [(result.run or "", result.facts)]
@@ -115,7 +116,7 @@ def runs_of(result: AttestationResult) -> list[tuple[str, Facts | None]]:
 
 
 def _was_lineage_asked(result: AttestationResult) -> bool:
-    """False where inputs are said to be of other runs, and no certificate of those was given."""
+    """False if inputs are claimed to be from other runs, whose certificates were not given."""
     (check,) = (check for check in result.checks if check.id == "lineage.ancestors")
     return check.verdict != "not-checked"
 

@@ -1,7 +1,7 @@
 """`aicert export`, `aicert card` and `aicert report`: a certificate in other people's forms.
 
-The first two repeat what a certificate claims and verify nothing, and say so; `report` appraises as
-`aicert verify` does, with the same options and exit codes, and writes the result as a page.
+The first two repeat what a certificate claims, verify nothing, and say so; `report` appraises like
+`aicert verify`, with the same options and exit codes, and writes the result as a page.
 """
 
 import argparse
@@ -41,10 +41,10 @@ Write or renew a marked block in a model card: what was certified, and how to ch
 
   aicert card certificate.json model/README.md
 
-Only what stands between the marks changes. Nothing is verified.
+Only the text between the marks changes. Nothing is verified.
 """
 _REPORT = """\
-Appraise as `aicert verify` does and write the result as one self-contained page.
+Appraise like `aicert verify`, and write the result as one self-contained page.
 
   aicert report certificate.json model/ -o page.html --policy local --root .aicert/ca/local.pem
 """
@@ -72,10 +72,8 @@ def add_commands(commands: "Subparsers") -> None:
         "certificate", metavar="CERT", help="the certificate file; - is standard input"
     )
     card.add_argument("card", metavar="README", help="the model card; it is created if missing")
-    card.add_argument("--output", metavar="NAME", help="the output, where there are several")
-    card.add_argument(
-        "--page", metavar="URL", help="link this copy of verify.html, for this certificate"
-    )
+    card.add_argument("--output", metavar="NAME", help="the output, if there are several")
+    card.add_argument("--page", metavar="URL", help="link to this copy of verify.html")
     add_format(card)
     card.set_defaults(run=_card)
     report = commands.add_parser(
@@ -164,7 +162,7 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     for note in notes:
         write(f"note     {safe(note)}\n")
     if after == before:
-        write("nothing to do: the card says so already\n")
+        write("nothing to do: the card already says so\n")
     else:
         write(f"written  {safe(os.fspath(path))}\n")
     return 0
@@ -198,7 +196,7 @@ def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     try:
         facts_read = facts.read(data)
     except AicertError:
-        # A check has failed for it, and the page is the verdict and the checks.
+        # Then a check has failed, and the page has only the verdict and the checks.
         facts_read = None
     write_atomically(out, page(certificate.core_digest(parsed), facts_read, result).encode())
     code = show_result(result, options.format)

@@ -1,7 +1,7 @@
 """`aicert guard`: run a command whose model frameworks load only what was verified.
 
-Exit codes: those of the command; 1 where a load was refused and the command did not catch it; 3
-where the command would not be guarded.
+Exit codes: those of the command; 1 if a load was refused and the command did not catch it; 3 if the
+command would not be guarded.
 """
 
 import argparse
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from aicert.cli.terminal import Subparsers, Write
 
 _GUARD = """\
-Run CMD so that transformers, peft, huggingface_hub, safetensors and datasets load nothing that the
-policy's signers or certificates do not cover.
+Run CMD so that transformers, peft, huggingface_hub, safetensors and datasets load only what the
+policy's signers or certificates cover.
 
   aicert guard --install
   aicert guard --policy guard.toml -- python serve.py
@@ -41,8 +41,8 @@ def add_command(commands: "Subparsers") -> None:
     add = parser.add_argument
     add("--policy", metavar="P", help="the guard's policy file")
     add("--copy", action="store_true", help="load models from a copy in memory, sealed")
-    add("--install", action="store_true", help="guard this Python where AICERT_GUARD is set")
-    add("--limits", action="store_true", help="print what the guard does not protect from")
+    add("--install", action="store_true", help="guard this Python whenever AICERT_GUARD is set")
+    add("--limits", action="store_true", help="print what the guard does not protect against")
     add("words", metavar="CMD", nargs="*", help="the command and its arguments, after --")
     parser.set_defaults(run=_run, format="text")
 
@@ -56,11 +56,11 @@ def _run(options: argparse.Namespace, write: "Write") -> int:
         return 0
     if options.policy is None:
         raise ConfigError("a guard needs a policy", hint="aicert guard --policy guard.toml -- CMD")
-    # Returns only where it raises: the command takes the place of this process.
+    # It returns only by raising: the command replaces this process.
     _guard("command").run(options.policy, options.words, copy=options.copy)
     return 0
 
 
 def _guard(module: str) -> Any:
-    """A module of aicert.guard, which nothing imports: by name, when it is asked for."""
+    """A module of aicert.guard, which nothing imports: it is loaded by name."""
     return importlib.import_module(f"aicert.guard.{module}")

@@ -1,8 +1,8 @@
 """`aicert init`: what a git repository needs for `./doit`, from the package's `aicert_build/`.
 
-Nothing that is there is changed: a file of its owner's stays, and lines that are missing are put at
-the end of `.gitignore` and `.gitattributes`. `--upgrade` alone replaces what is ours: the wrapper,
-the record of the version, the locks of the machine's images. Decides nothing.
+Nothing that is there is changed: the owner's files stay, and missing lines are added at the end of
+`.gitignore` and `.gitattributes`. Only `--upgrade` replaces files, and only ours: the wrapper, the
+recorded version, the locks of the machine's images. It decides nothing.
 """
 
 import os
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from aicert.cli.terminal import Write
 
 HOME = Path(__file__).resolve().parents[2] / "aicert_build"
-# Which aicert it is: version and digest of what lies beside it. A repository keeps a copy.
+# Which aicert this is: its version, and the digest of the files beside it. A repository keeps a
+# copy.
 TOOL = "tool.toml"
 RECORD = "lockfiles/tool.toml"
 WRAPPER = "doit"
@@ -34,7 +35,7 @@ OURS = {
     "lockfiles/image.lock.toml": "lockfiles/image.lock.toml",
     "lockfiles/image-gpu.lock.toml": "lockfiles/image-gpu.lock.toml",
 }
-# Their owner's from the first moment on.
+# These belong to the repository's owner from the start.
 THEIRS = {
     "aicert.toml": f"{_STARTER}/aicert.toml",
     "dodo.py": f"{_STARTER}/dodo.txt",
@@ -54,7 +55,7 @@ next      ./doit add RUN config path:CONFIG.yml
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """One file: what it becomes, None if it stays, and the word for it."""
+    """One file: its new content, None if it stays, and the word to print."""
 
     path: str
     data: bytes | None
@@ -62,7 +63,9 @@ class _Change:
 
 
 def digest_of(home: Path) -> Digest:
-    """The dirHash of `aicert_build/`, less what names it and what Python leaves there."""
+    """The dirHash of `aicert_build/`, without the file that names it and what Python leaves
+    there.
+    """
     facts = read_tree(home, skip=lambda path: path.endswith("__pycache__/"))
     return dir_digest({path: fact for path, fact in facts.items() if path != TOOL})
 
@@ -78,7 +81,7 @@ def tool(version: str, digest: Digest) -> str:
 
 
 def run(upgrade: bool, say: "Write") -> int:
-    """Set the repository of the current directory up; exit code 0."""
+    """Set up the repository of the current directory; exit code 0."""
     _require_whole(HOME)
     root = _repository(Path.cwd())
     changes = [*_ours(root, HOME, upgrade), *_theirs(root, HOME), *_lines(root, HOME)]
@@ -113,7 +116,7 @@ def _repository(folder: Path) -> Path:
     for place in (folder, *folder.parents):
         if (place / ".git").exists():
             return place
-    raise ConfigError(f"{os.fspath(folder)!a} is in no git repository", hint="git init")
+    raise ConfigError(f"{os.fspath(folder)!a} is not in a git repository", hint="git init")
 
 
 def _ours(root: Path, home: Path, upgrade: bool) -> Iterable[_Change]:
@@ -121,7 +124,7 @@ def _ours(root: Path, home: Path, upgrade: bool) -> Iterable[_Change]:
         data, there = (home / source).read_bytes(), _read(root / path)
         if path == WRAPPER and there is not None and _MARK not in there:
             raise ConfigError(
-                "`doit` is there already, and it is not aicert's", hint="git mv doit doit.old"
+                "there is already a `doit`, and it is not aicert's", hint="git mv doit doit.old"
             )
         if there == data:
             yield _Change(path=path, data=None, word="there")
@@ -129,7 +132,8 @@ def _ours(root: Path, home: Path, upgrade: bool) -> Iterable[_Change]:
             yield _Change(path=path, data=data, word="wrote")
         elif path in (WRAPPER, RECORD):
             raise ConfigError(
-                f"{path} is another aicert's", hint="aicert init --upgrade  # then: git diff"
+                f"{path} belongs to another version of aicert",
+                hint="aicert init --upgrade  # then: git diff",
             )
         else:
             yield _Change(path=path, data=None, word="kept")
@@ -143,7 +147,7 @@ def _theirs(root: Path, home: Path) -> Iterable[_Change]:
 
 
 def _lines(root: Path, home: Path) -> Iterable[_Change]:
-    """What is there stays, and stays first; the lines that it lacks follow."""
+    """The present lines stay first; missing lines follow."""
     for path, source in LINES.items():
         there = _read(root / path) or b""
         has = there.splitlines()

@@ -1,5 +1,5 @@
-"""`aicert lease`: pack a certified model, issue a licence for a machine, add receipts up. What a
-broker's custodian types is in `aicert.cli.broker`.
+"""`aicert lease`: pack a certified model, issue a licence for a machine, add up receipts. The
+commands for a broker's custodian are in `aicert.cli.broker`.
 
 Exit codes as everywhere: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aicert.leasing.packing import Packed
 
 _LEASE = """\
-Lease a certified model: whoever borrows it runs it in a measured machine, and its TPM counts.
+Lease a certified model: a borrower runs it in a measured machine, whose TPM counts its use.
 
   aicert lease pack certificate.json model/ -o leases/bot
   aicert lease grant leases/bot --budget 5M --until 30d --borrower acme --ledger leases/ledger.db
@@ -51,24 +51,24 @@ DIR gets what a borrower needs: encrypted files, header, terms, certificate. DIR
 opens them: it stays with you.
 """
 _ISSUE = """\
-Judge a machine's enrolment by your policy and, if it says yes, write a licence for it and the half
-of the key that its TPM keeps.
+Judge a machine's enrolment under your policy and, if it is accepted, write a licence for the
+machine and the half of the key that its TPM keeps.
 
   aicert lease issue enrolment.json --lease leases/bot --budget 5M --until 30d -o issued/
 
-The budget counts from the meter that the machine showed, the time by its TPM's clock, which only
-runs while the machine does. A licence says nothing about other machines or images.
+The budget counts from the meter that the machine showed. Time is its TPM's clock, which runs only
+while the machine does. A licence says nothing about other machines or images.
 """
 _RECEIPTS = """\
-Verify receipts of one lease, put them in order and add them up. Lost, copied or edited ones,
-and a TPM's restored state, are refused. --format csv has a line for each receipt.
+Verify receipts of one lease, put them in order and add them up. Lost, copied or edited receipts,
+and a TPM whose state was restored, are refused. --format csv has a line for each receipt.
 
   aicert lease receipts receipts.jsonl --lease leases/bot --enrolment enrolment.json --policy P
 """
-# What may be said of a lease whose whole key the TPM holds.
+# What can be promised about a lease whose whole key the TPM holds.
 OFFLINE = (
-    "offline: whoever can put the TPM's state back can use the budget again; the count and the end "
-    "hold only where nobody can"
+    "offline: whoever can restore the TPM's state can use the budget again; the count and the end "
+    "hold only if nobody can"
 )
 BROKER = "the broker's half of the key, without which the machine opens nothing"
 MAX_RECEIPTS = 1 << 28
@@ -91,8 +91,12 @@ def _add_pack(parts: "Subparsers") -> None:
     add("certificate", metavar="CERT", help="the certificate file")
     add("model", metavar="MODEL_DIR", help="the model's directory")
     add("-o", "--output", metavar="DIR", required=True, help="the new bundle; keys in DIR.keys")
-    add("--offline", action="store_true", help="the TPM alone opens it, with no broker's half")
-    add("--key-at", metavar="URI", help="a lease key of yours: pkcs11:… (RFC 7512) or tpm:HANDLE")
+    add(
+        "--offline",
+        action="store_true",
+        help="the TPM alone opens it, without a broker's half of the key",
+    )
+    add("--key-at", metavar="URI", help="your own lease key: pkcs11:… (RFC 7512) or tpm:HANDLE")
     lease_keys.add_password(parser)
     add(
         "--tick-tokens",
@@ -125,7 +129,11 @@ def _add_issue(parts: "Subparsers") -> None:
     add("--budget", metavar="TOKENS", required=True, help="5M, 500k or a plain number")
     add("--until", metavar="DURATION", required=True, help="30d, 12h or 90m of running time")
     add("--boots", metavar="N", type=int, default=1, help="how many more times it may start")
-    add("--offline", action="store_true", help="you know what an offline lease does not promise")
+    add(
+        "--offline",
+        action="store_true",
+        help="say that you know what an offline lease does not promise",
+    )
     add("-o", "--output", metavar="DIR", required=True, help="where licence and blob are written")
     lease_keys.add_password(parser)
     add_format(parser)
@@ -144,7 +152,7 @@ def _add_receipts(parts: "Subparsers") -> None:
 
 
 def _add_machine(parser: argparse.ArgumentParser, *, option: bool = False) -> None:
-    """Add the enrolment, the lease, and the options of whoever judges a machine."""
+    """Add the enrolment, the lease, and the options for judging a machine."""
     add = parser.add_argument
     if option:
         add(
@@ -154,7 +162,7 @@ def _add_machine(parser: argparse.ArgumentParser, *, option: bool = False) -> No
             help="the enrolment of the machine that served",
         )
     else:
-        add("enrolment", metavar="ENROLMENT", help="what the machine showed")
+        add("enrolment", metavar="ENROLMENT", help="the machine's enrolment file")
     add("--lease", metavar="DIR", required=True, help="the lease's bundle, with terms.toml")
     add("--policy", default="default", help="default, google, local, qemu or a policy file")
     add("--root", metavar="PEM", help="the root of a simulated platform that you trust")
@@ -243,7 +251,7 @@ def _terms(folder: Path) -> "Terms":
 
 
 def _machine(options: argparse.Namespace, terms: "Terms") -> "Enrolled":
-    """The machine of the enrolment, if the policy says yes."""
+    """The machine of the enrolment, if the policy accepts it."""
     from aicert.files.bounded import read_bounded
     from aicert.lease import enrolment
     from aicert.leasing import enrolments
@@ -322,7 +330,7 @@ def _issued_text(
 
 
 def _write_new(folder: Path, files: dict[str, bytes]) -> None:
-    """Write files to a directory that may exist; none of them may."""
+    """Write files to a directory, which may exist; the files may not."""
     for path in (folder / name for name in files):
         if os.path.lexists(path):
             hint = f"mkdir -p {shlex.quote(str(folder))}-new"
@@ -365,7 +373,7 @@ def _receipts(options: argparse.Namespace, say: "Write") -> int:
     ]
     checked = answered.answered(account, held) if options.answers else None
     if options.format == "csv":
-        # For programs: no line is broken for a terminal's sake.
+        # For programs: lines are not wrapped for a terminal.
         write(_account_csv(account))
     else:
         as_json = options.format == "json"
@@ -375,7 +383,9 @@ def _receipts(options: argparse.Namespace, say: "Write") -> int:
 
 
 def _account_csv(account: "Account") -> str:
-    """A line for each receipt, with what was served since the one before: columns add up."""
+    """A line for each receipt, with what was served since the previous one, so that columns add
+    up.
+    """
     head = "receipt,boot,clock-ms,resets,meter,tokens-in,tokens-out,tokens-refused,requests,ticks"
     lines = [head]
     for entry in account.entries:

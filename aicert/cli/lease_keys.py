@@ -1,4 +1,4 @@
-"""Where the commands of leases get the keys of a lease from: its file, a token or a TPM."""
+"""Where the lease commands get a lease's keys: from its file, a token or a TPM."""
 
 import importlib
 import os
@@ -18,17 +18,16 @@ _MODULES = {PKCS11: ("pkcs11_signer", "pkcs11"), TPM: ("tpm_signer", "tpm")}
 
 
 def add_password(parser: "argparse.ArgumentParser") -> None:
-    """Add the option that says what opens a token or a TPM's key."""
+    """Add the option that names what opens a key in a token or TPM."""
     parser.add_argument(
         "--password-env",
         metavar="NAME",
-        help="environment variable with the PIN or authorisation of a lease key that lies in a "
-        "token or TPM",
+        help="environment variable with the PIN or authorisation of a lease key in a token or TPM",
     )
 
 
 def password(options: "argparse.Namespace") -> str | None:
-    """What that variable holds."""
+    """The value of that variable."""
     name: str | None = options.password_env
     if name is not None and name not in os.environ:
         raise ConfigError(f"there is no environment variable {name[:80]!a}")
@@ -36,7 +35,7 @@ def password(options: "argparse.Namespace") -> str | None:
 
 
 def read(folder: Path, secret: str | None) -> "Secrets":
-    """The secrets of the lease whose bundle lies at `folder`."""
+    """The secrets of the lease whose bundle is at `folder`."""
     from aicert.files.bounded import read_bounded
     from aicert.lease import custody
     from aicert.leasing import held, packing
@@ -46,19 +45,19 @@ def read(folder: Path, secret: str | None) -> "Secrets":
 
 
 def held_key(place: str, secret: str | None) -> "HeldKey":
-    """The key at a place, for a lease that is packed."""
+    """The key at a place, for packing a lease."""
     from aicert.leasing import held
 
     opened = signer(place, secret)
     if opened.public.curve.name != "secp256r1":
-        raise ConfigError("a lease key is a key on P-256")
+        raise ConfigError("a lease key must be a P-256 key")
     if len(place) > held.MAX_PLACE:
-        raise ConfigError(f"where a key lies has at most {held.MAX_PLACE} characters")
+        raise ConfigError(f"a key's place has at most {held.MAX_PLACE} characters")
     return held.HeldKey(place, opened.public, lambda at, data: signer(at, secret).sign(data))
 
 
 def signer(place: str, secret: str | None) -> Any:
-    """What signs with the key at `pkcs11:…` (RFC 7512) or `tpm:HANDLE`."""
+    """The signer for the key at `pkcs11:…` (RFC 7512) or `tpm:HANDLE`."""
     scheme = place[: place.find(":") + 1]
     if scheme not in _MODULES:
         raise ConfigError(

@@ -1,8 +1,8 @@
-"""`aicert log …`: keep a transparency log in a folder, and what others do with it.
+"""`aicert log …`: keep a transparency log in a folder, check it, mirror it, search it.
 
 A log's operator runs `init` and `append`; anybody runs `prove`, `check`, `mirror`, `find` and
 `page` on the folder or a copy; a witness runs `witness`. Only `mirror` of a URL, `ask` and `bundle`
-use the network: the folder is served by whatever serves files.
+use the network: any server of files can serve the folder.
 """
 
 import argparse
@@ -19,45 +19,46 @@ if TYPE_CHECKING:
     from aicert.cli.terminal import Subparsers, Write
 
 _LOG = """\
-Keep a transparency log of certificates in a folder (C2SP tiles, checkpoints, cosignatures): people
-find in it what was made from which data, and whoever kept a checkpoint notices if an entry is
-changed or taken out.
+Keep a transparency log of certificates in a folder (C2SP tiles, checkpoints, cosignatures). It
+shows what was made from which data, and whoever keeps a checkpoint notices if an entry is later
+changed or removed.
 
   aicert log init log/ --origin log.example/models
   aicert log append log/ certificate.json
   aicert log prove log/ certificate.json --into
 """
 _INIT = """\
-Make an empty log, and its key beside the folder. The folder is for everybody: serve it, copy it to
-an object store. The key and KEY.last, which has what the key signed last, are for nobody else.
+Make an empty log, and its key beside the folder. The folder is public: serve it, or copy it to an
+object store. Keep the key to yourself, and KEY.last, which holds what the key signed last.
 
   aicert log init log/ --origin log.example/models
 """
 _APPEND = """\
-Log certificates: of each, its digest and what people search for (lockfile, image, inputs and
-outputs with their digests, names of sources). Anybody can read that. Whether a certificate is true
-is not judged: a log shows that something was logged, and nothing else.
+Log certificates: for each, its digest and what people search for (lockfile, image, inputs and
+outputs with their digests, names of sources). Anybody can read that. Certificates are not judged: a
+log shows only that something was logged.
 
   aicert log append log/ certificates/*/certificate.json
   aicert log append log/ certificate.json --sigstore     # for `aicert log bundle`, too
 """
 _PROVE = """\
-Write the proof that the log has a certificate, under its checkpoint with the cosignatures that it
-has now. With --into it goes into the certificate, for verifiers whose policy names the log.
+Write the proof that the log has a certificate, with the log's checkpoint and its present
+cosignatures. With --into the proof goes into the certificate, for verifiers whose policy names the
+log.
 
   aicert log prove log/ certificate.json -o certificate.tlog-proof
   aicert log prove log/ certificate.json --into
 """
 _CHECK = """\
-Read the whole log: the entries must give the tiles, these the root, and the log's key must have
-signed it. With an older checkpoint, the log must be that one, grown.
+Read the whole log: entries must match tiles, tiles must match the root, and the log's key must have
+signed that. With an older checkpoint, the log must begin with the log of that checkpoint.
 
   aicert log check log/ --log-key KEY --against yesterday.checkpoint
 """
 _MIRROR = """\
-Copy a log, or bring a copy up to date, and check it on the way. A copy that was interrupted goes on
-where it stopped. A source that has forked, or is older than the copy, is refused, and the copy
-stays as it was.
+Copy a log, or update a copy, and check it on the way. An interrupted copy continues where it
+stopped. A source that has forked, or is older than the copy, is refused, and the copy stays as it
+was.
 
   aicert log mirror /mnt/log copy/ --log-key KEY
   aicert log mirror https://log.example/models copy/ --log-key KEY
@@ -79,7 +80,7 @@ def add_command(commands: "Subparsers") -> None:
 def _add_keeping(parts: "Subparsers") -> None:
     parser = with_folder(parts, "init", "make an empty log", _INIT)
     add = parser.add_argument
-    origin = "the log's name, which it keeps for good: a URL without https://"
+    origin = "the log's name, which never changes: a URL without https://"
     add("--origin", metavar="NAME", required=True, help=origin)
     add("--key", metavar="FILE", help="where to write its key; FOLDER.key if not given")
     parser.set_defaults(run=_init)
@@ -87,7 +88,7 @@ def _add_keeping(parts: "Subparsers") -> None:
     add = parser.add_argument
     add("certificates", metavar="CERT", nargs="+", help="certificate files")
     add("--key", metavar="FILE", help="the log's key; FOLDER.key if not given")
-    rekor = "log what `bundle` proves, too: the signature, as Sigstore's logs have it"
+    rekor = "also log the signature, in the form of Sigstore's logs, for `bundle`"
     add("--sigstore", action="store_true", help=rekor)
     parser.set_defaults(run=_append)
 
@@ -104,7 +105,7 @@ def _add_reading(parts: "Subparsers") -> None:
     parser.add_argument("--against", metavar="FILE", help="a checkpoint that you kept")
     add_log_key(parser)
     parser.set_defaults(run=_check)
-    parser = add_part(parts, "mirror", "copy a log, checked", _MIRROR, EXITS)
+    parser = add_part(parts, "mirror", "copy a log and check it", _MIRROR, EXITS)
     parser.add_argument("source", metavar="SOURCE", help="the log's folder, or its URL")
     parser.add_argument("folder", metavar="FOLDER", help="the copy's folder")
     add_log_key(parser)
@@ -123,7 +124,7 @@ def _init(options: argparse.Namespace, write: "Write") -> int:
         {"origin": key.name, "key": str(key.public)},
         [
             ("log", f"{folder}, of origin {key.name}"),
-            ("key", f"{_key_file(options)}: keep it and what stands beside it out of {folder}"),
+            ("key", f"{_key_file(options)}: keep it and the file beside it out of {folder}"),
             ("public", key.public),
         ],
     )
@@ -138,7 +139,7 @@ def _key_file(options: argparse.Namespace) -> Path:
 def _append(options: argparse.Namespace, write: "Write") -> int:
     from aicert.log import writer
 
-    # All are read before one is logged: nothing is taken out of a log.
+    # Read all before logging any: nothing can be removed from a log.
     entries = [
         entry
         for path in options.certificates
@@ -146,7 +147,7 @@ def _append(options: argparse.Namespace, write: "Write") -> int:
     ]
     appended = writer.append(Path(options.folder), _key_file(options), entries)
     known = len(set(appended.indices)) - appended.added
-    had = f", and had {counted(known, 'other')} already" if known else ""
+    had = f", and already had {counted(known, 'other')}" if known else ""
     what = counted(len(options.certificates), "certificate")
     if options.sigstore:
         what = f"{2 * len(options.certificates)} entries of {what}"
@@ -163,9 +164,7 @@ def _append(options: argparse.Namespace, write: "Write") -> int:
 
 
 def _entries(path: str, *, sigstore: bool) -> list[bytes]:
-    """The entry of a certificate file, and that of its signature; of many files, an error says
-    which.
-    """
+    """A certificate file's entry, and that of its signature; with many files, errors name one."""
     from aicert.formats import certificate as certificates
     from aicert.log.sigstore import leaf_of
     from aicert.tlog.entry import entry_of
@@ -173,7 +172,7 @@ def _entries(path: str, *, sigstore: bool) -> list[bytes]:
 
     if Path(path).is_dir():
         hint = f"aicert log append FOLDER {Path(path) / '*' / 'certificate.json'}"
-        raise EvidenceError(f"{path!a} is a folder, and no certificate's file", hint=hint)
+        raise EvidenceError(f"{path!a} is a folder, not a certificate file", hint=hint)
     data = read_certificate_file(path)
     try:
         certificate = certificates.parse(data)
@@ -210,15 +209,15 @@ def _prove(options: argparse.Namespace, write: "Write") -> int:
     write_atomically(place, data)
     note = Note.parse(proofs.parse(proof).checkpoint)
     others = [line.name for line in note.signatures if line.name != key.name]
-    # Nobody's key is known here: anybody who writes to the folder can add a line.
-    names = f"in the names of {', '.join(others)}; whoever verifies checks their keys"
+    # Their keys are not known here: anybody who can write to the folder can add a line.
+    names = f"in the names of {', '.join(others)}; verifiers check their keys"
     return show(
         options,
         write,
         {"index": index, "origin": key.name, "cosignatures": others},
         [
             ("proved", f"entry {index} of {key.name}"),
-            ("cosigned", names if others else "by nobody yet: aicert log witness"),
+            ("cosigned", names if others else "none yet: aicert log witness"),
             ("written", place),
         ],
     )
@@ -233,7 +232,7 @@ def _check(options: argparse.Namespace, write: "Write") -> int:
     seen = check.check(folder, key, against=against)
     lines = [length(seen.checkpoint), ("root", seen.checkpoint.root.hex())]
     if against is not None:
-        lines.append(("against", f"it began as {against} says"))
+        lines.append(("against", f"it begins with the log of {against}"))
     lines.append(("Omits", _omitted(options, against)))
     return show(options, write, facts(seen.checkpoint) | {"key": str(key)}, lines)
 
@@ -250,12 +249,12 @@ def _mirror(options: argparse.Namespace, write: "Write") -> int:
     from aicert.log import mirror, tiles
 
     source, folder = Path(options.source), Path(options.folder)
-    # A copy stays one of the log that it began with.
+    # A copy always belongs to the log that it began with.
     has_copy = (folder / tiles.CHECKPOINT).exists()
     is_served = options.source.startswith(("http://", "https://"))
     if is_served and not has_copy and options.log_key is None:
         raise ConfigError(
-            "say whose log it is: a server's word is not enough",
+            "say whose log it is: a server's own claim is not enough",
             hint="--log-key KEY, as the operator published it",
         )
     key = tiles.read_key(folder if has_copy else source, options.log_key)

@@ -1,4 +1,4 @@
-"""What the commands of `aicert log` share: their options, and the form of what they print."""
+"""What the commands of `aicert log` share: options, and the format of their output."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ EXITS = (
 
 
 def with_folder(parts: "Subparsers", name: str, help_: str, text: str) -> argparse.ArgumentParser:
-    """Add a command of `aicert log` that is given the log's folder."""
+    """Add a command of `aicert log` that takes the log's folder."""
     parser = add_part(parts, name, help_, text, EXITS)
     parser.add_argument("folder", metavar="FOLDER", help="the log's folder")
     add_format(parser)
@@ -34,8 +34,8 @@ def add_log_key(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-key",
         metavar="KEY",
-        help="the log's key, NAME+ID+BASE64, as a policy has it; if not given, the one that lies "
-        "in the folder, which shows that the log is whole, and not whose it is",
+        help="the log's key, NAME+ID+BASE64, as in a policy; if not given, the key in the folder, "
+        "which shows that the log is intact but not whose it is",
     )
 
 
@@ -45,7 +45,7 @@ def show(
     document: "dict[str, object]",
     lines: "Sequence[tuple[str, object]]",
 ) -> int:
-    """Write the result, in the form that was asked for."""
+    """Write the result in the requested format."""
     if options.format == "json":
         write(json.dumps(document, indent=2) + "\n")
     else:
@@ -70,6 +70,6 @@ def log_server() -> Any:
         return import_module("aicert.sources.log_server")
     except ImportError as error:
         raise ToolError(
-            f"logs and witnesses of others need the package {error.name}, which is not installed",
+            f"logs and witnesses over HTTP need the package {error.name}, which is not installed",
             hint="in a checkout of this project: pip install '.[sources]'",
         ) from None

@@ -1,7 +1,7 @@
-"""`aicert log find` and `aicert log page`: what stands in a log, and what of it is verified.
+"""`aicert log find` and `aicert log page`: what is in a log, and which entries are verified.
 
-An entry counts as verified where a certificate in --certificates passes the policy and has that
-very entry. The rest are claims of whoever logged them.
+An entry counts as verified if a certificate in --certificates passes the policy and has exactly
+that entry. The others are claims of whoever logged them.
 """
 
 import argparse
@@ -24,31 +24,30 @@ if TYPE_CHECKING:
     from aicert.formats.certificate import Certificate
     from aicert.log.find import Hit
 
-# Of a folder: each is appraised.
+# The most in a folder: each is appraised.
 MAX_CERTIFICATES = 1000
 MAX_CERTIFICATE_BYTES = 1 << 28
 MAX_SHOWN = 100
 _FIND = """\
-Search a log. Everything is read, and the log is checked with it.
+Search a log. This reads the whole log and checks it.
 
   aicert log find log/ --input dirHash:HEX          # what was made from these data
   aicert log find log/ --base dirHash:HEX           # what began from this model
   aicert log find log/ --output dirHash:HEX --certificates certificates/ \\
     --policy local --root .aicert/ca/local.pem
 
-An entry is a claim of whoever logged it, unless --certificates has its certificate and that passes
-the policy. A log has what was logged: that nothing is listed shows nothing.
+An entry is a claim of whoever logged it, unless its certificate is in --certificates and passes the
+policy. A log holds only what was logged: an empty result shows nothing.
 """
 _PAGE = """\
-Write a log as one page that can be searched, with what was made from what. It needs no server and
-loads nothing.
+Write a log as one searchable page, which shows what was made from what. The page needs no server
+and loads nothing.
 
   aicert log page log/ -o log.html --certificates certificates/ \\
     --policy local --root .aicert/ca/local.pem
 """
 NOTHING = (
-    "what nobody logged: that nothing is listed shows nothing; a claim is the word of whoever "
-    "logged it"
+    "what nobody logged: an empty result shows nothing; a claim is the word of whoever logged it"
 )
 
 
@@ -57,13 +56,13 @@ def add_commands(parts: "Subparsers") -> None:
     parser = with_folder(parts, "find", "search a log", _FIND)
     add = parser.add_argument
     add("--input", metavar="DIGEST", help="runs that read these bytes: dirHash:HEX or sha256:HEX")
-    add("--output", metavar="DIGEST", help="runs that wrote this")
+    add("--output", metavar="DIGEST", help="runs that wrote these bytes")
     add("--base", metavar="DIGEST", help="runs that began from this model")
     kinds = "the digest of a machine's image or runner, or its kind: urn:aicert:machine:qemu"
     add("--builder", metavar="WHAT", help=kinds)
     add("--certificate", metavar="DIGEST", help="the certificate with this core digest")
-    add("--lockfile", metavar="DIGEST", help="runs of this lockfile")
-    add("--named", metavar="TEXT", help="runs with an input whose source has this in its name")
+    add("--lockfile", metavar="DIGEST", help="runs with this lockfile")
+    add("--named", metavar="TEXT", help="runs with an input whose source's name contains this")
     _add_certificates(parser)
     parser.set_defaults(run=_find)
     parser = with_folder(parts, "page", "write a log as one page", _PAGE)
@@ -83,12 +82,14 @@ def _add_certificates(parser: argparse.ArgumentParser) -> None:
 
 
 def _verified(options: argparse.Namespace) -> dict[bytes, str]:
-    """The entries of the certificates that pass, each with what it passed; the others are named."""
+    """The entries of the certificates that pass, each with the policy that it passed; the others
+    are named.
+    """
     from aicert.tlog.entry import entry_of
     from aicert.verifier import verify as api
 
     if (options.certificates is None) != (options.policy is None):
-        raise ConfigError("certificates pass a policy: give both --certificates and --policy")
+        raise ConfigError("give --certificates and --policy together")
     if options.certificates is None:
         return {}
     policy = api.choose_policy(options.policy, root=options.root, image=options.image_lock)
@@ -113,7 +114,9 @@ def _verified(options: argparse.Namespace) -> dict[bytes, str]:
 def _appraised(
     certificate: "Certificate", given: "list[Certificate]", policy: "Policy", time: "datetime"
 ) -> "AttestationResult":
-    """Its verdict; where it is made from another run's output, that run's is among those given."""
+    """Its verdict; if it was made from another run's output, that run's certificate is among the
+    given ones.
+    """
     from aicert.appraisal.appraise import appraise
     from aicert.formats import lockfile
 
@@ -128,7 +131,7 @@ def _refuse(file: str, reason: str) -> None:
 
 
 def _read(folder: str) -> "dict[str, Certificate]":
-    """The certificates of a folder; files that are none are named."""
+    """The certificates in a folder; other files are named."""
     from aicert.formats import certificate as certificates
     from aicert.verifier.verify import read_certificate_file
 
@@ -217,7 +220,7 @@ def _lines(hit: "Hit") -> list[tuple[str, object]]:
     ]
     for item in entry.inputs:
         base = ", the base" if item.name == entry.base else ""
-        named = "" if item.uri is None else f", said to be {item.uri}"
+        named = "" if item.uri is None else f", claimed to be {item.uri}"
         lines.append(("", f"input {item.name} {item.digest}{base}{named}"))
     lines += [("", f"output {item.name} {item.digest}") for item in entry.outputs]
     return lines

@@ -1,7 +1,7 @@
 """`aicert log bundle` and `trusted-root`: a certificate's signature for Sigstore's tools.
 
-Nothing is verified but that the log has the entry and the authority answered the question: what
-they write is for cosign, which reads no quote (docs/spec/sigstore.md).
+They check only that the log has the entry and that the authority answered the question: their
+output is for cosign, which cannot read a quote (docs/spec/sigstore.md).
 """
 
 import argparse
@@ -23,8 +23,8 @@ entry, and a time stamp of the signature. cosign verifies it against a trusted r
   aicert log append log/ certificate.json --sigstore
   aicert log bundle log/ certificate.json --tsa https://tsa.example/ -o certificate.sigstore.json
 
-cosign learns that the run key signed which files came out. That the key is a measured machine's
-shows only the certificate: aicert verify.
+This shows cosign that the run key signed the outputs. Only the certificate shows that the key
+belongs to a measured machine: aicert verify.
 """
 _ROOT = """\
 Write a policy's logs and time authorities as a trusted root for cosign.
@@ -38,7 +38,7 @@ def add_commands(parts: "Subparsers") -> None:
     parser = with_folder(parts, "bundle", "write a Sigstore bundle of a certificate", _BUNDLE)
     add = parser.add_argument
     add("certificate", metavar="CERT", help="the certificate file; - is standard input")
-    add("--tsa", metavar="URL", required=True, help="the time authority that is asked")
+    add("--tsa", metavar="URL", required=True, help="the time authority to ask")
     add("-o", "--output", metavar="FILE", required=True, help="the bundle")
     add_log_key(parser)
     parser.set_defaults(run=_bundle)
@@ -79,7 +79,10 @@ def _bundle(options: argparse.Namespace, write: "Write") -> int:
             ("proved", f"entry {index} of {key.name}"),
             ("time", f"{time}, by {options.tsa}"),
             ("written", place),
-            ("Omits", "that the key is a machine's, which the certificate shows (aicert verify)"),
+            (
+                "Omits",
+                "that the key belongs to a machine, which the certificate shows (aicert verify)",
+            ),
         ],
     )
 
@@ -91,11 +94,11 @@ def _trusted_root(options: argparse.Namespace, write: "Write") -> int:
 
     place = Path(options.output)
     check_place(place)
-    # Not as a verifier has it: of machines and their roots cosign knows nothing.
+    # Not the verifier's whole policy: cosign knows nothing about machines and their roots.
     policy = load_policy(options.policy)
     if not policy.logs or not policy.time_authorities:
         raise ConfigError(
-            f"policy {policy.name} names no log, or no time authority: cosign wants both",
+            f"policy {policy.name} names no log, or no time authority, but cosign needs both",
             hint="add [[log]] and [[time-authority]] to it",
         )
     keys = [log.key for log in policy.logs]
@@ -114,6 +117,6 @@ def _trusted_root(options: argparse.Namespace, write: "Write") -> int:
             *(("log", one) for one in logs),
             *(("time", one) for one in times),
             ("written", place),
-            ("Omits", "the policy's witnesses, of which cosign knows nothing"),
+            ("Omits", "the policy's witnesses, which cosign does not know"),
         ],
     )

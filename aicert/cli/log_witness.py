@@ -1,7 +1,7 @@
-"""`aicert log witness`, `cosigned` and `ask`: cosignatures, made, brought and asked for.
+"""`aicert log witness`, `cosigned` and `ask`: make, add and request cosignatures.
 
-A witness cosigns what lies in a folder; the operator gets that as a file, or asks a witness over
-HTTP (C2SP tlog-witness).
+A witness cosigns the log in a folder; the operator gets the cosignature as a file, or asks a
+witness over HTTP (C2SP tlog-witness).
 """
 
 import argparse
@@ -18,27 +18,28 @@ if TYPE_CHECKING:
     from aicert.tlog.notes import VerifierKey
 
 _WITNESS = """\
-Cosign a log's checkpoint: that the log only grew since this witness cosigned it last, as of now by
-the clock here. What was cosigned is kept in KEY.seen; keep it as well as the key.
+Cosign a log's checkpoint. This states that the log has only grown since this witness last cosigned
+it, at the time of this computer's clock. KEY.seen records what was cosigned; look after it as after
+the key.
 
   aicert log witness log/ --key w.key --create witness.example/w1    # makes the key
   aicert log witness log/ --key w.key --log-key KEY
   aicert log witness copy/ --key w.key --log-key KEY -o cosigned     # for the operator:
   aicert log cosigned log/ cosigned
 
-The first time it wants to know whose log it is, --log-key; later it goes by what it has seen.
-Without -o the cosignature goes into the folder's checkpoint. A witness says nothing of what a log
-holds. It should be somebody other than the log's operator.
+The first time, --log-key must say whose log it is; later the witness uses what it has seen. Without
+-o the cosignature goes into the folder's checkpoint. A witness says nothing about what a log holds.
+It should be somebody other than the log's operator.
 """
 _COSIGNED = """\
-Put a witness's cosignatures into the log's checkpoint, if that is still the checkpoint.
+Add a witness's cosignatures to the log's checkpoint, if it is still the same checkpoint.
 
   aicert log cosigned log/ cosigned
 """
 _ASK = """\
-Ask a witness for its cosignature over HTTP, and put it into the log's checkpoint (C2SP
-tlog-witness). It gets the checkpoint and the proof that the log only grew. Its operator has to know
-the log and its key.
+Ask a witness over HTTP for its cosignature, and add it to the log's checkpoint (C2SP tlog-witness).
+The witness gets the checkpoint and the proof that the log only grew. Its operator must know the log
+and its key.
 
   aicert log ask log/ https://witness.example/ --witness-key witness.example/w1+4b7fca75+BA…
 """
@@ -49,12 +50,12 @@ def add_commands(parts: "Subparsers") -> None:
     parser = with_folder(parts, "witness", "cosign a log's checkpoint", _WITNESS)
     add = parser.add_argument
     add("--key", metavar="FILE", required=True, help="the witness's key")
-    add("--create", metavar="NAME", help="make a key for a witness of this name, and nothing else")
+    add("--create", metavar="NAME", help="only make a key, for a witness of this name")
     add("-o", "--output", metavar="FILE", help="write the cosigned checkpoint there instead")
     add_log_key(parser)
     parser.set_defaults(run=_witness)
     parser = with_folder(parts, "cosigned", "add cosignatures to the checkpoint", _COSIGNED)
-    parser.add_argument("cosigned", metavar="FILE", help="what `witness -o` wrote")
+    parser.add_argument("cosigned", metavar="FILE", help="the file that `witness -o` wrote")
     add_log_key(parser)
     parser.set_defaults(run=_cosigned)
     parser = with_folder(parts, "ask", "ask a witness for its cosignature over HTTP", _ASK)
@@ -136,7 +137,7 @@ def _ask(options: argparse.Namespace, write: "Write") -> int:
 
 
 def witness_key(text: str, where: str) -> "VerifierKey":
-    """A witness's key; ConfigError for what is none."""
+    """A witness's key; ConfigError if it is not one."""
     from aicert.tlog.notes import COSIGNATURE, VerifierKey
 
     try:
@@ -149,8 +150,8 @@ def witness_key(text: str, where: str) -> "VerifierKey":
 
 
 def poster(url: str) -> "Post":
-    """What brings a request to the witness at `url`. Raises ConfigError, or ToolError where the
-    package for it is missing.
+    """A function that sends a request to the witness at `url`. Raises ConfigError, or ToolError if
+    the package for it is missing.
     """
     server = log_server()
     server.check_url(url)

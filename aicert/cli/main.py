@@ -40,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Looks the version up when it is asked for: that imports much."""
+    """Looks up the version only on request, since that imports a lot."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, **more)
@@ -51,7 +51,7 @@ class _Version(argparse.Action):
         try:
             shown = version("aicert")
         except PackageNotFoundError:
-            shown = "of a checkout that is not installed"
+            shown = "(a checkout that is not installed)"
         write(f"aicert {shown}\n")
         parser.exit()
 
@@ -60,19 +60,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; nothing that a user can cause is a traceback."""
     words = sys.argv[1:] if argv is None else argv
     if argv is None and not sys.warnoptions:
-        # What a library warns its callers of is none of a user's business, who sees our words only.
+        # A library's warnings are for its callers; users see only our own messages.
         warnings.simplefilter("ignore")
-    # What is made while modules load is all kept: looking for garbage there costs a tenth of the
-    # time. Collections are put off until the verdict is out.
+    # Everything created while modules load is kept, and looking for garbage there takes a tenth of
+    # the time. So collection waits until the verdict is out.
     collected = gc.isenabled()
     gc.disable()
     try:
-        # A command must not pay for what others need to describe themselves.
+        # A command must not load what only the others need for their help.
         return _run(_options(words))
     finally:
         if argv is None:
-            # The process ends, and the interpreter would look once more, whatever is disabled, at
-            # all that it is about to give back: another tenth of the time.
+            # The process ends, and even with collection disabled the interpreter would look once
+            # more at everything that it is about to free: another tenth of the time.
             gc.freeze()
         elif collected:
             gc.enable()
@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace) -> int:
 def _parser(
     word: str | None,
 ) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
-    """The parser of the program, and those of its commands."""
+    """The program's parser, and those of its commands."""
     parser = _Parser(
         prog="aicert",
         description="Verify certificates and signatures of AI models.",
@@ -174,16 +174,16 @@ def _add_commands(commands: "Subparsers") -> None:
         "sources",
         help="ask the sources of a certificate's inputs whether they have those bytes",
         description="Ask hubs and servers whether they have the bytes of a certificate's inputs, "
-        "by their metadata if they have any. Nothing is verified.",
+        "using metadata if they offer any. Nothing is verified.",
         epilog="exit codes: 0 all agree, 1 one differs, 2 one could not be asked",
         formatter_class=help_formatter,
     )
     start = commands.add_parser(
         "init",
-        help="set `./doit` up in the git repository here",
-        description="Write what a git repository needs to lock, certify and verify runs of its "
-        "own. It changes nothing that is there already.",
-        epilog="exit codes: 0 done, 2 it could not be written, 3 the repository says no",
+        help="set up `./doit` in this git repository",
+        description="Write what a git repository needs to lock, certify and verify its own runs. "
+        "Existing files are not changed.",
+        epilog="exit codes: 0 done, 2 it could not be written, 3 the repository cannot be set up",
         formatter_class=help_formatter,
     )
     start.add_argument(
@@ -219,7 +219,7 @@ def _init(options: argparse.Namespace, say: "Write") -> int:
 
 
 def _sources(options: argparse.Namespace, say: "Write") -> int:
-    # Outside the trust core, with libraries of its own: the extra `sources`.
+    # Outside the trust core, with its own libraries: the extra `sources`.
     from aicert.cli import sources as command
     from aicert.verifier.verify import read_certificate
 

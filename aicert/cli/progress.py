@@ -1,7 +1,7 @@
-"""How far the reading of a large model is, on standard error, once it has taken a while.
+"""Progress while a large model is read, on standard error, once it has taken a while:
 
-On a terminal a bar, elsewhere one line. Nothing is looked at before that: small models are read in
-less time than it takes to count their files.
+a bar on a terminal, one line elsewhere. Nothing is counted before that, since a small model is read
+faster than its files can be counted.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-# Seconds of reading without a word.
+# Seconds of reading before anything is printed.
 BAR_AFTER = 1.0
-# No model has more files; nobody has vouched for the directory yet.
+# No model has more files; the directory is not trusted yet.
 MAX_COUNTED = 100_000
 
 
 class Progress:
-    """Tells of the reading of `model`. `say` writes a line to standard error.
+    """Reports progress in reading `model`. `say` writes a line to standard error.
 
     `on_bytes` may be called from any thread.
     """
@@ -38,9 +38,9 @@ class Progress:
         return self
 
     def on_bytes(self, count: int) -> None:
-        """So many more bytes were read."""
+        """Count bytes that were read."""
         if time.monotonic() < self._due:
-            # Of each of many small files: no lock, though a count may be lost.
+            # Called for each of many small files: without a lock, though a count may be lost.
             self._read += count
             return
         with self._lock:
@@ -72,12 +72,12 @@ def _nothing(*_: object) -> None:
 
 
 def _tree_size(root: str) -> int:
-    """About how much there is to read; what cannot be looked at is reported by the reader."""
+    """Roughly how much there is to read; the reader will report what cannot be looked at."""
     with contextlib.suppress(OSError):
         if os.path.isfile(root):
             return os.path.getsize(root)
     total = seen = 0
-    # Not os.walk, which recurses: there may be thousands of folders in one another.
+    # Not os.walk, which recurses: there may be thousands of nested folders.
     waiting = [root]
     while waiting:
         try:

@@ -1,7 +1,7 @@
 """`aicert records`: which rows a directory or file holds, in the numbers of run reports.
 
-Nothing is verified: the numbers are those of the files at hand, for who compares them with what a
-certificate says (`aicert show`).
+Nothing is verified: the numbers are those of the files here, to compare with a certificate (`aicert
+show`).
 """
 
 import argparse
@@ -34,13 +34,14 @@ SHA-256 of their canonical form. A run report says the same about the rows that 
   aicert records rows/ --data-files 'data/*.parquet' --format json
   aicert records rows.csv --canonical rows.jsonl
 
-With --canonical the rows are also written, in the form that a machine uses without a copy.
+With --canonical the rows are also written in canonical form, which a machine uses without making a
+copy.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """One split of one path. `files` is empty where the path is the file."""
+    """One split of one path. `files` is empty if the path is itself the file."""
 
     name: str
     split: str
@@ -50,7 +51,7 @@ class Counted:
     files: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
-        """As a run report says it, and whether the files are canonical as they are."""
+        """The facts of a run report, and whether the files are canonical as they are."""
         return {
             "bytes": self.fact.bytes,
             "canonical": self.in_place,
@@ -159,7 +160,7 @@ def _written(path: Path, split: str, files: list[str], canonical: Path) -> Count
 
 
 def _counted(path: Path, split: str, files: list[str], also: Callable[[bytes], object]) -> Counted:
-    """Convert and count; each block of canonical rows is given to `also`, too."""
+    """Convert and count; each block of canonical rows is also passed to `also`."""
     selection = learned(path, files)
     checker = Checker(selection.schema)
     for block in canonical_blocks(selection):
@@ -176,12 +177,12 @@ def _counted(path: Path, split: str, files: list[str], also: Callable[[bytes], o
 
 
 def learned(path: Path, files: list[str]) -> Selection:
-    """What `chosen_files` gave of a path, read once."""
+    """The selections of a path (`chosen_files`), read once."""
     return learn(path.parent, [path.name]) if files == [""] else learn(path, files)
 
 
 def canonical_blocks(selection: Selection) -> Iterator[bytes]:
-    """The canonical rows of a selection; the strict reader has not seen them yet."""
+    """The canonical rows of a selection; the strict reader has not checked them yet."""
     for source in selection.sources:
         if selection.in_place:
             with source.path.open("rb") as stream:

@@ -15,11 +15,11 @@ from aicert.verifier.facts import fact_lines
 
 MAX_SHOWN = 50
 _PCR, _BANK = "pcr", "sha256"
-BANNER = "claims of a certificate; nothing here was verified (aicert verify does that)"
+BANNER = "a certificate's claims; nothing here was verified (aicert verify does that)"
 
 
 def claims(certificate: Certificate) -> dict[str, object]:
-    """The claims as JSON-ready values; EvidenceError where the statement cannot be read."""
+    """The claims as JSON-ready values; EvidenceError if the statement cannot be read."""
     statement = statements.parse(certificate.envelope.payload)
     report = run_report.parse(statement.report)
     return {
@@ -63,9 +63,9 @@ def claims(certificate: Certificate) -> dict[str, object]:
 
 
 def _seconds(certificate: Certificate) -> float | None:
-    """As the verifier derives them: the quote's clock less that of the run key's certification.
+    """Derived as by the verifier: the quote's clock minus that of the run key's certification.
 
-    None in version 1, and where the evidence is not such a pair.
+    None in version 1, and if the evidence is not such a pair.
     """
     from aicert.formats import tpm
 
@@ -98,7 +98,7 @@ def _lockfile_state(certificate: Certificate) -> str:
 
 
 def _timestamps(certificate: Certificate) -> list[str]:
-    """What is said of the time, by kind: nothing of it is verified."""
+    """What is claimed about the time, by kind; nothing is verified."""
     kinds = [entry.partition(":")[0] for entry in certificate.evidence.timestamps]
     return [f"stamped   {safe(', '.join(kinds))}"] if kinds else []
 
@@ -118,7 +118,7 @@ def claims_text(certificate: Certificate) -> str:
         f"builder   {safe(statement.builder_id)}",
         f"lockfile  {of_bytes(certificate.lockfile)} ({safe(_lockfile_state(certificate))})",
         f"nonce     {certificate.evidence.nonce.hex()}",
-        f"digest    {core_digest(certificate)} (of the certificate, but for its time stamps)",
+        f"digest    {core_digest(certificate)} (of the certificate without its time stamps)",
         *_timestamps(certificate),
         "",
     ]
@@ -150,7 +150,8 @@ def claims_text(certificate: Certificate) -> str:
 
 
 def boot(certificate: Certificate) -> dict[str, object] | None:
-    """What the boot log says of registers that it replays to the certificate's values, and no more.
+    """What the boot log says about registers that it replays to the certificate's values, and
+    nothing else.
 
     `secureBoot` (None: it cannot say) and `events`; `error` where the log cannot be read.
     None if the certificate carries no log.
@@ -176,9 +177,9 @@ def boot(certificate: Certificate) -> dict[str, object] | None:
 def _registers(
     certificate: Certificate, banks: tuple[str, ...]
 ) -> tuple[str, str, int, Mapping[int, bytes]]:
-    """What the log speaks of: its name, bank and first number, and the values that are claimed.
+    """The log's registers: its name, bank and first number, and the claimed values.
 
-    A trust domain's log (CCEL) has its four registers, which its quote has, and no PCR's bank.
+    A trust domain's log (CCEL) is about the four registers in its quote, and has no PCR bank.
     """
     evidence = certificate.evidence
     if evidence.platform is None or evidence.platform.kind != TDX or _BANK in banks:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 _SIGN = """\
-Sign every file of DIR, or one file, as OpenSSF Model Signing: readable by model_signing and cosign.
+Sign every file of DIR, or one file, with OpenSSF Model Signing; model_signing and cosign can verify
+it.
 
   aicert sign model/ --key key.pem
   aicert sign model/ --key key.pem --certificate signer.pem --certificate-chain ca.pem
@@ -33,7 +34,7 @@ Sign every file of DIR, or one file, as OpenSSF Model Signing: readable by model
 Git's files, the signature itself and whatever --ignore names are left out; the signature says so.
 """
 _VERIFY = """\
-Check that DIR, or one file, is exactly what somebody whom you trust has signed.
+Check that DIR, or one file, is exactly what somebody you trust has signed.
 
   aicert verify-signature model/ --key key.pub
   aicert verify-signature model/ --certificate-chain ca.pem --at 2026-08-21T09:14:07Z
@@ -42,9 +43,8 @@ Check that DIR, or one file, is exactly what somebody whom you trust has signed.
 
   aicert verify-signature model/ --key key.pub --ignore eval/ --ignore-unsigned
 
-A certificate has to be valid now, or at the time that you state with --at. A file that nobody
-signed fails, and so does a changed one: --ignore and --ignore-unsigned say what you do not care
-about; the verdict repeats it.
+A certificate must be valid now, or at the time given with --at. An unsigned file fails, and so does
+a changed one; --ignore and --ignore-unsigned make exceptions, which the verdict repeats.
 """
 _EXITS = (
     "exit codes: 0 passed, 1 the signature or the files say no, 2 no verdict, 3 bad command line"
@@ -75,7 +75,7 @@ def add_commands(commands: "Subparsers") -> None:
         help="environment variable with the key's password, PIN or authorisation; with --sigstore"
         " an identity token")  # fmt: skip
     add("--trust-config", metavar="FILE", help="a Sigstore instance other than the public one")
-    add("--certificate", metavar="PEM", help="the key's X.509 certificate, to send along")
+    add("--certificate", metavar="PEM", help="the key's X.509 certificate, to include")
     add("--certificate-chain", metavar="PEM", action="append", default=[], help="its issuers")
     add("--ignore", metavar="PATH", action="append", default=[], help="leave this path out")
     add("--hash", choices=("sha256", "blake3"), default="sha256", help="%(default)s if not given")
@@ -107,7 +107,7 @@ def add_commands(commands: "Subparsers") -> None:
     add("--ignore", metavar="PATH", action="append", default=[],
         help="do not look at this path, signed or not; the verdict says so")  # fmt: skip
     add("--ignore-unsigned", action="store_true",
-        help="let files pass that nobody signed; the verdict lists them")  # fmt: skip
+        help="let unsigned files pass; the verdict lists them")  # fmt: skip
     add("--allow-symlinks", action="store_true",
         help="read a link to a file of DIR as that file; the verdict lists it")  # fmt: skip
     add_format(verify)
@@ -176,7 +176,7 @@ def _signer(options: argparse.Namespace) -> "Signer":
         raise ConfigError("--trust-config goes with --sigstore")
     if options.sigstore:
         if options.certificate is not None:
-            raise ConfigError("--certificate goes with a key of yours, not with --sigstore")
+            raise ConfigError("--certificate goes with your own key, not with --sigstore")
         keyless: Signer = _extra("sigstore_signer").load(secret, options.trust_config)
         return keyless
     signer: keys.KeySigner
@@ -188,14 +188,14 @@ def _signer(options: argparse.Namespace) -> "Signer":
         signer = keys.load_signer(options.key, password=secret)
     if options.certificate is None:
         return signer
-    # X.509 is a third of a start: only for who has certificates.
+    # Importing X.509 is a third of the start-up time: only with certificates.
     from aicert.signing.x509_signers import certified
 
     return certified(signer, options.certificate, options.certificate_chain)
 
 
 def _extra(module: str) -> Any:
-    """A signer of this package that needs more than this package does."""
+    """A signer in this package that needs more libraries than the package."""
     try:
         return importlib.import_module(f"aicert.signing.{module}")
     except ModuleNotFoundError as error:
@@ -208,11 +208,11 @@ def _extra(module: str) -> Any:
 def _keyless(options: argparse.Namespace) -> "Callable[[bytes], Trusted] | None":
     if (options.identity is None) != (options.issuer is None):
         raise ConfigError(
-            "--identity and --issuer go together: who, and who says so",
+            "--identity and --issuer go together: who signed, and who vouches for it",
             hint="--identity me@example.com --issuer https://accounts.google.com",
         )
     if "" in (options.identity, options.issuer):
-        # To sigstore's policy, no issuer is any.
+        # To sigstore's policy, an empty issuer means any.
         raise ConfigError("--identity and --issuer must not be empty")
     if options.identity is None:
         if options.trusted_root is not None:
@@ -227,7 +227,7 @@ def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.signing import verify as verifying
 
     if options.at is not None and not options.certificate_chain:
-        # A key has no time, and a keyless signature has its log's.
+        # A key has no validity period, and a keyless signature has its log's time.
         raise ConfigError("--at goes with --certificate-chain")
     with Progress(options.target, complain) as progress:
         result = verifying.verify(
@@ -256,7 +256,7 @@ def _time(at: str | None) -> "datetime":
 
     if at is None:
         return datetime.now(UTC)
-    # The appraisal's modules cost a third of a start: only for who names a time.
+    # The appraisal's modules are a third of the start-up time: only if a time is given.
     from aicert.verifier.verify import time_of_appraisal
 
     return time_of_appraisal(at)

@@ -1,7 +1,7 @@
 """`aicert sources CERT`: do the sources that a certificate names have the bytes that it names?
 
-It says nothing about the certificate itself: whether a machine measured those bytes is for
-`aicert verify`. Names are the builder's claims; here the claimed uri is asked, with your own login.
+This says nothing about the certificate itself: `aicert verify` says whether a machine measured
+those bytes. Names are the builder's claims; this asks the claimed uri, with your own login.
 """
 
 import json
@@ -16,7 +16,7 @@ _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": 
 
 
 def run(certificate: Certificate, form: str) -> tuple[str, int]:
-    """What to print, as `text` or `json`, and the exit code."""
+    """The output, as `text` or `json`, and the exit code."""
     comparisons = compare_all(lockfile.parse(certificate.lockfile))
     return (to_json(comparisons) if form == "json" else to_text(comparisons)), exit_code(
         comparisons
@@ -24,8 +24,8 @@ def run(certificate: Certificate, form: str) -> tuple[str, int]:
 
 
 def to_text(comparisons: Sequence[Comparison]) -> str:
-    """One line or more for each input; what is shown comes out of a certificate or a server."""
-    lines = ["sources of a certificate; whether it is true is for `aicert verify`", ""]
+    """One line or more for each input; the text comes from a certificate or a server."""
+    lines = ["a certificate's sources; `aicert verify` says whether the certificate is true", ""]
     for one in comparisons:
         first, *more = one.detail.split("\n")
         lines.append(f"  {_WORDS[one.verdict]:<6}  {safe(one.name):<16} {safe(first)}")

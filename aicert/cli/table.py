@@ -1,9 +1,9 @@
 """Show an AttestationResult, as text for people and as JSON for programs.
 
 Output rules: the verdict column comes first; a pass ends with what it rests on and what it does not
-say; below tier `vtpm` the verdict line says who could have forged it. Text that came out of a
-machine or a certificate is hostile: every character that does not print is escaped, lines are
-limited in length and number, nothing is markup. Three styles (green, red, dim), if allowed.
+say; below tier `vtpm` the verdict line says who could have forged it. Text from a machine or a
+certificate is hostile: characters that do not print are escaped, lines are limited in length and
+number, nothing is markup. Three styles (green, red, dim), if allowed.
 """
 
 import json
@@ -25,8 +25,8 @@ from aicert.verifier.hints import hint_of
 GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": "n/a"}
 _STYLES = {"ok": GREEN, "failed": RED, "not-checked": DIM, "not-applicable": DIM}
-# What a verdict is about, where that is no trained model.
-_AS_WHAT = {"audit": "results of an audit, no model ", "merge": "a merge, nothing was trained "}
+# What a verdict is about, if it is not a trained model.
+_AS_WHAT = {"audit": "results of an audit, not a model ", "merge": "a merge, nothing was trained "}
 _ID_WIDTH = 20
 
 
@@ -74,14 +74,14 @@ def to_json(result: AttestationResult) -> dict[str, object]:
 
 
 def _facts_json(facts: Facts | None) -> dict[str, object]:
-    """Null where they are not verified, and of version 1."""
+    """Null if they are not verified, and in version 1."""
     if facts is None:
         return dict.fromkeys(("records", "loss", "texts", "removed"))
     return run_report_facts.plain(facts)
 
 
 def _lineage_json(ancestors: Sequence[Ancestor], seen: set[int]) -> list[object]:
-    """The ancestors, each with its own the first time that it is met."""
+    """The ancestors, each with its own ancestors the first time that it occurs."""
     items: list[object] = []
     for ancestor in ancestors:
         result = ancestor.result
@@ -103,7 +103,7 @@ def _lineage_json(ancestors: Sequence[Ancestor], seen: set[int]) -> list[object]
 
 
 def _tree(ancestors: Sequence[Ancestor], colour: bool) -> list[str]:
-    """The lineage, one line an ancestor, indented by how far back it is."""
+    """The lineage, one line for each ancestor, indented by how far back it is."""
     lines: list[str] = []
     seen: set[int] = set()
     pending = [(ancestor, 0) for ancestor in reversed(ancestors)]
@@ -199,7 +199,7 @@ def _wrapped(start: str, line: str, indent: int, columns: int | None) -> list[st
         return [start + line]
     import textwrap
 
-    # Long words are digests: in two lines, one below the other, they can still be compared.
+    # Long words are digests: on two lines, one below the other, they can still be compared.
     one, *more = textwrap.wrap(line, first, break_on_hyphens=False) or [""]
     rest = textwrap.wrap(line[len(one) :].lstrip(), room, break_on_hyphens=False) if more else []
     return [start + one, *(" " * indent + each for each in rest)]

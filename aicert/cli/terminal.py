@@ -1,4 +1,4 @@
-"""What every command shares of the terminal: writing to it, its width, and the help's form."""
+"""What all commands share: writing to the terminal, its width, and the format of the help."""
 
 import argparse
 import os
@@ -21,7 +21,7 @@ EXITS = "exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad comma
 
 def help_formatter(prog: str) -> argparse.HelpFormatter:
     """Format the help of the program `prog`, keeping the lines of its description."""
-    # A given width: asking for the terminal's imports shutil, for every option that is added.
+    # A fixed width: finding the terminal's would import shutil, for every option that is added.
     return argparse.RawDescriptionHelpFormatter(prog, width=HELP_WIDTH)
 
 
@@ -36,19 +36,19 @@ def add_part(
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says what standard output gets."""
+    """Add the option for the format of standard output."""
     parser.add_argument(
         "--format", choices=("text", "json"), default="text", help="what to write to stdout"
     )
 
 
 def write(text: str) -> None:
-    """Write to stdout; a reader that went away takes nothing from the exit code."""
+    """Write to stdout; if the reader has gone, the exit code stays the same."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Else the interpreter complains when it flushes at its end.
+        # Otherwise the interpreter complains when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -61,7 +61,7 @@ def write_lines(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Write to stderr; where it is closed or full, only the exit code is left to say it."""
+    """Write to stderr; if it is closed or full, only the exit code is left."""
     if sys.stderr is None:
         return
     try:
@@ -79,7 +79,7 @@ def use_colour() -> bool:
 
 def terminal_columns(stream: TextIO | None = None) -> int | None:
     """The width of the terminal that `stream` (by default stdout) is connected to; None if it is
-    not a terminal, or one that does not say.
+    not a terminal, or its width is unknown.
     """
     try:
         return os.get_terminal_size((stream or sys.stdout).fileno()).columns or None

@@ -1,7 +1,7 @@
 """`aicert timestamp CERT --tsa URL`: ask a time authority for a time stamp of a certificate.
 
-Nothing is verified but that the authority answered the question that was asked: whose time stamps
-count is for a verifier's policy (docs/spec/time.md).
+This verifies only that the authority answered this request: a verifier's policy says whose time
+stamps count (docs/spec/time.md).
 """
 
 import argparse
@@ -27,7 +27,7 @@ that the certificate can still be verified when they have expired.
 
   aicert timestamp certificate.json --tsa https://tsa.example/
 
-It shows that the certificate existed at that time; it does not make it any fresher.
+It shows that the certificate existed at that time; it does not show that the run was recent.
 """
 
 
@@ -68,26 +68,26 @@ def _run(options: argparse.Namespace, write: "Write") -> int:
 
 
 def stamped_certificate(certificate: "Certificate", url: str) -> "tuple[Certificate, Token]":
-    """The certificate with one more time stamp, and what that says."""
+    """The certificate with one more time stamp, and the time that it says."""
     from aicert.appraisal.evidence.trusted_time import encode
     from aicert.formats.certificate import core_digest
 
-    # Before anybody is asked.
+    # Check this before asking anybody.
     require_room(certificate)
     der, token = asked(url, bytes.fromhex(core_digest(certificate).hex))
     return with_stamp(certificate, encode(der)), token
 
 
 def require_room(certificate: "Certificate") -> None:
-    """EvidenceError where the certificate has as many time stamps as one may have."""
+    """EvidenceError if the certificate already has the maximum number of time stamps."""
     from aicert.formats.certificate import MAX_TIMESTAMPS
 
     if len(certificate.evidence.timestamps) >= MAX_TIMESTAMPS:
-        raise EvidenceError(f"the certificate has {MAX_TIMESTAMPS} time stamps already")
+        raise EvidenceError(f"the certificate already has {MAX_TIMESTAMPS} time stamps")
 
 
 def with_stamp(certificate: "Certificate", stamp: str) -> "Certificate":
-    """The certificate with one more entry of `timestamps`: a token, or a proof of a log."""
+    """The certificate with one more entry in `timestamps`: a token, or a log's proof."""
     from aicert.frozen import replace
 
     require_room(certificate)
@@ -97,8 +97,8 @@ def with_stamp(certificate: "Certificate", stamp: str) -> "Certificate":
 
 
 def asked(url: str, digest: bytes) -> "tuple[bytes, Token]":
-    """A token over a SHA-256, and what it says: it answers this very question, and its signature is
-    by the certificate that it carries. Raises ToolError or EvidenceError.
+    """A token over a SHA-256, and what it says. It answers this request, and its signature is by
+    the certificate that it carries. Raises ToolError or EvidenceError.
     """
     from aicert.appraisal.evidence.trusted_time import read_signed
 

@@ -33,8 +33,8 @@ Check that the model in MODEL_DIR was made from what its lockfile names, inside 
   aicert verify certificate.json model/ --lockfile lockfiles/tiny-alpaca.lock.toml
   aicert verify certificate.json model/ --policy local --root .aicert/ca/local.pem
 
-The policy is yours and says which platforms and machine images you accept: `default` wants a
-cloud's virtual TPM, `confidential` one in a machine that its processor protects; `local` and `qemu`
+The policy is yours and says which platforms and machine images you accept: `default` requires a
+cloud's virtual TPM, `confidential` one in a machine whose processor protects it; `local` and `qemu`
 accept a simulated platform, whose root you give and whose operator could have forged the evidence;
 anything else is the path of a policy file.
 
@@ -180,9 +180,9 @@ def _of_model(
 def appraised(
     options: argparse.Namespace, certificate: "str | Certificate", audits: "Audits | None" = None
 ) -> "AttestationResult":
-    """What is to be said of `certificate` and the model, by the options."""
+    """The result for `certificate` and the model, under the options."""
     if options.model is None:
-        # Nothing to read, and no progress to tell of.
+        # Nothing to read, so no progress to show.
         return _appraised(options, certificate, None, None, audits)
     from aicert.cli.progress import Progress
 
@@ -220,7 +220,7 @@ def show_result(
     result: "AttestationResult", form: str = "text", *, certificate_only: bool = False
 ) -> int:
     """Write the result to stdout as `text` or `json`; returns the exit code that it stands for."""
-    # Imported when there is a result: other commands share these options.
+    # Imported only when there is a result, since other commands share these options.
     from aicert.cli import table
 
     if form == "json":

@@ -64,7 +64,7 @@ def test_an_audit_is_certified_and_proves_a_row(audited: Checkout, tmp_path: Pat
     certified = audited.doit("certify", "look")
     assert certified.returncode == 0, certified.stderr
     assert "starting the trainer" not in certified.stderr
-    assert "PASSED    results of an audit, no model (software: the operator" in certified.stdout
+    assert "PASSED    results of an audit, not a model (software: the operator" in certified.stdout
     results = audited.root / "outputs" / "look" / "results" / "results.json"
     (fact,) = json.loads(results.read_text())["data"]
     assert (fact["name"], fact["split"], fact["rows"]["count"]) == ("rows", "train", 5)

@@ -59,7 +59,7 @@ def test_a_proof_holds_under_a_certificate(
 ) -> None:
     assert verify(tmp_path, certified(RESULTS)) == 0
     out = capsys.readouterr().out
-    assert "these bytes stood in input alpaca, split train, as row 9 of 11" in out
+    assert "these bytes were in input alpaca, split train, as row 9 of 11" in out
     assert f"results   {of_bytes(RESULTS)}\ncertified run tiny, tier software, policy local" in out
 
 

@@ -103,7 +103,7 @@ def test_a_row_is_proven_and_verified(audited: Path, capsys: pytest.CaptureFixtu
     assert prove(audited, capsys, "record", "--name=alpaca", "--key", key, "--row=4") == 0
     assert verify(audited, "row") == 0
     out = capsys.readouterr().out
-    assert "these bytes stood in input alpaca, split train, as row 4 of 5" in out
+    assert "these bytes were in input alpaca, split train, as row 4 of 5" in out
     (audited / "row").write_text(LINES[2])
     assert verify(audited, "row") == 1
     assert "does not lead from this row" in capsys.readouterr().err
@@ -115,7 +115,7 @@ def test_an_absence_is_proven_and_verified(
     about = ("--name=alpaca", f"--text={audited / 'absent.txt'}")
     assert prove(audited, capsys, "absence", *about) == 0
     assert verify(audited, "absent.txt") == 0
-    assert "no passage of 50 words of this text stood in" in capsys.readouterr().out
+    assert "no passage of 50 words of this text was in" in capsys.readouterr().out
     assert verify(audited, "present.txt") == 1
     assert prove(audited, capsys, "absence", *about, "--split=test") == 0
     assert verify(audited, "absent.txt") == 0

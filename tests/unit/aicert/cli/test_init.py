@@ -113,7 +113,7 @@ def test_outside_of_git(
 ) -> None:
     monkeypatch.chdir(home)
     assert main(["init"]) == 3
-    assert "is in no git repository" in capsys.readouterr().err
+    assert "is not in a git repository" in capsys.readouterr().err
 
 
 def test_another_doit_is_not_replaced(

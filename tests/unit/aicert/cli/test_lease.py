@@ -170,12 +170,12 @@ def test_issue_speaks_json(folder: Path, printed: Printed) -> None:
 
 def test_an_offline_lease_says_what_it_omits(folder: Path, printed: Printed) -> None:
     pack(folder, "--offline")
-    assert "\nOmits     offline: whoever can put the TPM's state back" in printed()[0]
+    assert "\nOmits     offline: whoever can restore the TPM's state" in printed()[0]
     enrol(folder)
     assert issue(folder) == 3
     assert "aicert lease issue --offline" in printed()[1]
     assert issue(folder, "--offline") == 0
-    assert "\nOmits     offline: whoever can put the TPM's state back" in printed()[0]
+    assert "\nOmits     offline: whoever can restore the TPM's state" in printed()[0]
 
 
 def test_a_machine_that_is_refused_gets_nothing(folder: Path, printed: Printed) -> None:

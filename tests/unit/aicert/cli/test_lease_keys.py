@@ -18,7 +18,7 @@ def named(place: str, curve: ec.EllipticCurve, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_key_on_another_curve(monkeypatch: pytest.MonkeyPatch) -> None:
     named("tpm:0x81010002", ec.SECP256R1(), monkeypatch)
-    with pytest.raises(ConfigError, match="a lease key is a key on P-256"):
+    with pytest.raises(ConfigError, match="a lease key must be a P-256 key"):
         named("tpm:0x81010002", ec.SECP384R1(), monkeypatch)
 
 

@@ -68,7 +68,7 @@ def test_a_log_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert desk.run("append", desk.log, desk.good, desk.claim, desk.good) == 0
     assert "2 of 3 certificates" in capsys.readouterr().out
     assert desk.run("append", desk.log, desk.good) == 0
-    assert "0 of 1 certificate, and had 1 other already" in capsys.readouterr().out
+    assert "0 of 1 certificate, and already had 1 other" in capsys.readouterr().out
     assert desk.run("check", desk.log, "--format", "json") == 0
     assert output(capsys)["size"] == 2
     key = (desk.log / "log.vkey").read_text().strip()
@@ -87,7 +87,7 @@ def test_a_proof_goes_into_the_certificate(desk: Desk, capsys: pytest.CaptureFix
     assert desk.run("witness", desk.log, "--key", key, "--create", "witness.example/1") == 0
     assert "witness.example/1+" in capsys.readouterr().out
     assert desk.run("prove", desk.log, desk.good, "-o", desk.place / "proof") == 0
-    assert "by nobody yet" in capsys.readouterr().out
+    assert "none yet" in capsys.readouterr().out
     # A witness that took whatever key lies there would vouch for anybody's log.
     assert desk.run("witness", desk.log, "--key", key) == 3
     assert "has not seen 'log.example/models' yet" in capsys.readouterr().err
@@ -161,7 +161,7 @@ def test_a_certificate_has_room_for_so_many(desk: Desk, capsys: pytest.CaptureFi
     evidence = replace(certificate.evidence, timestamps=("x",) * 8)
     desk.good.write_bytes(certificates.emit(replace(certificate, evidence=evidence)))
     assert desk.run("prove", desk.log, desk.good, "--into") == 2
-    assert "8 time stamps already" in capsys.readouterr().err
+    assert "already has 8 time stamps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_certificate_has_room_for_so_many(desk: Desk, capsys: pytest.CaptureFi
         (["init", "LOG", "--origin", "another"], 3, "already"),
         (["init", "PLACE/new", "--origin", "a b"], 3, "key's name"),
         (["find", "LOG", "--input", "x"], 3, "not a digest"),
-        (["find", "LOG", "--policy", "local"], 3, "both --certificates"),
+        (["find", "LOG", "--policy", "local"], 3, "give --certificates"),
         (
             ["find", "LOG", "--policy", "PLACE/policy.toml", "--certificates", "PLACE/none"],
             2,
@@ -273,7 +273,7 @@ def test_what_verifies_is_verified_and_the_rest_is_a_claim(
     assert [hit["verified"] is not None for hit in document["hits"]] == [True]
     assert "shows nothing" in document["omits"]
     assert desk.run("find", desk.log, "--input", "dirHash:" + "00" * 32) == 0
-    assert "that nothing is listed shows nothing" in capsys.readouterr().out
+    assert "an empty result shows nothing" in capsys.readouterr().out
     page = desk.place / "log.html"
     assert desk.run("page", desk.log, "-o", page, *certified) == 0
     assert "2 entries, 1 of the log's verified" in capsys.readouterr().out

@@ -51,7 +51,7 @@ def test_a_bundle_is_written(
     assert not out.exists()
     assert log("append", folder / "log", certificate, "--sigstore") == 0
     shown = capsys.readouterr().out
-    assert "1 of 2 entries of 1 certificate, and had 1 other already" in shown
+    assert "1 of 2 entries of 1 certificate, and already had 1 other" in shown
     assert log(*words) == 0
     shown = capsys.readouterr().out
     assert "entry 1 of log.example" in shown

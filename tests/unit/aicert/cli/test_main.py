@@ -355,7 +355,7 @@ def test_the_module_is_the_command(
         gc.unfreeze()
         gc.enable()
     assert caught.value.code == 0
-    assert capsys.readouterr().out.startswith("claims")
+    assert capsys.readouterr().out.startswith("a certificate's claims")
 
 
 def test_a_reader_that_went_away_takes_nothing_from_the_exit_code(

@@ -72,7 +72,7 @@ def test_show_has_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     folder = lay_out(Scene(), tmp_path)
     assert main.main(["show", str(folder / "c.json")]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("claims of a certificate; nothing here was verified")
+    assert out.startswith("a certificate's claims; nothing here was verified")
     assert "40 (self-reported)" in out
     assert main.main(["show", str(folder / "c.json"), "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -105,7 +105,7 @@ def test_show_escapes_and_limits(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_show_names_the_digest_and_what_is_said_of_the_time() -> None:
     certificate = Scene("local", 2).get("certificate")
-    digest = f"digest    {core_digest(certificate)} (of the certificate, but for its time stamps)"
+    digest = f"digest    {core_digest(certificate)} (of the certificate without its time stamps)"
     shown = show.claims_text(certificate)
     assert digest in shown.splitlines()
     assert "stamped" not in shown

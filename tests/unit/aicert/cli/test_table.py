@@ -55,7 +55,7 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     def absent(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    for version_of, words in ((lambda _: "1.2", "aicert 1.2\n"), (absent, "aicert of a checkout")):
+    for version_of, words in ((lambda _: "1.2", "aicert 1.2\n"), (absent, "aicert (a checkout")):
         monkeypatch.setattr(importlib.metadata, "version", version_of)
         with pytest.raises(SystemExit) as ended:
             main.main(["--version"])

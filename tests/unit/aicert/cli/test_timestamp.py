@@ -121,7 +121,7 @@ def test_a_certificate_holds_so_many(
     full = timestamps(certificates.parse(path.read_bytes()), *["x"] * 8)
     path.write_bytes(certificates.emit(full))
     assert run(path, "--tsa", running.url) == 2
-    assert "has 8 time stamps already" in capsys.readouterr().err
+    assert "already has 8 time stamps" in capsys.readouterr().err
     assert running.requests == []
 
 
