@@ -41,10 +41,10 @@ anything else is the path of a policy file.
 With --lineage, every input that is another run's output must have that run's certificate there, and
 so on back to the first: PATH is a certificate, or a directory with RUN/certificate.json in it.
 
-With --evidence, what audits say of the rows that the model was trained on is shown too, and counts
-where the policy demands audits: DIR has RUN/certificate.json, and beside an audit's its
-results.json. Then CERT may be left out, if it is one of those. Certificates there of the same
-lockfile say who else ran it with equal bytes, which `./doit reproduce` makes.
+With --evidence, the result also shows what audits say about the rows that the model was trained on;
+it counts for the verdict if the policy demands audits. DIR has RUN/certificate.json for each run
+and, for an audit, RUN/results.json. CERT may be left out if DIR has it. Certificates there of the
+same lockfile say who else ran it with equal bytes, which `./doit reproduce` makes.
 
   aicert verify model/ --evidence evidence/
 """
@@ -164,7 +164,7 @@ def _with_evidence(options: argparse.Namespace) -> int:
 def _of_model(
     options: argparse.Namespace, model: str, given: "Sequence[Given]", audits: "Audits"
 ) -> "tuple[Certificate, AttestationResult]":
-    """Of a model whose certificate is among those given."""
+    """For a model whose certificate is among the given ones."""
     from aicert.cli import evidence
     from aicert.cli.progress import Progress
     from aicert.verifier import verify as api
