@@ -13,7 +13,7 @@ from aicert.cli.log_parts import add_log_key, facts, length, show, with_folder
 from aicert.cli.terminal import complain
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.files.bounded import why
-from aicert.text import counted, safe
+from aicert.text import safe
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -199,7 +199,7 @@ def _find(options: argparse.Namespace, write: "Write") -> int:
     if len(result.hits) > MAX_SHOWN:
         lines.append(("", f"… and {len(result.hits) - MAX_SHOWN} more (--format json has all)"))
     if result.unreadable:
-        what = counted(result.unreadable, "entry").replace("entrys", "entries")
+        what = _entries(result.unreadable)
         lines.append(("unread", f"{what} with these texts, which no entry of a certificate is"))
     lines += [length(checkpoint), ("Omits", NOTHING)]
     document = facts(checkpoint) | {
@@ -234,6 +234,10 @@ def _to_json(hit: "Hit") -> dict[str, object]:
     return {"index": hit.index, "verified": hit.verified, "entry": json.loads(emit(hit.entry))}
 
 
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
+
+
 def _page(options: argparse.Namespace, write: "Write") -> int:
     from aicert.files.atomic import check_place, write_atomically
     from aicert.log import find, page, tiles
@@ -254,6 +258,6 @@ def _page(options: argparse.Namespace, write: "Write") -> int:
         facts(checkpoint) | {"shown": shown, "verified": verified},
         [
             length(checkpoint),
-            ("page", f"{options.output}: {shown} entries, {verified} of the log's verified"),
+            ("page", f"{options.output}: {_entries(shown)}, {verified} of the log's verified"),
         ],
     )

@@ -100,6 +100,7 @@ def _code(text: object) -> str:
 def _head(result: Found, shown: int, *, has_key: bool) -> str:
     checkpoint = result.seen.checkpoint
     verified = sum(hit.verified is not None for hit in result.hits)
+    verb = "is" if verified == 1 else "are"
     names = [
         line.name for line in Note.parse(result.seen.note).signatures
         if line.name != checkpoint.origin
@@ -109,7 +110,7 @@ def _head(result: Found, shown: int, *, has_key: bool) -> str:
         shown_names = _text(", ".join(dict.fromkeys(names)))
         cosigned = f"in the names of {shown_names}; this page has not verified that"
     listed = [
-        ("Entries", f"{checkpoint.size:,}, of which {verified:,} are verified"),
+        ("Entries", f"{checkpoint.size:,}, of which {verified:,} {verb} verified"),
         ("Root", _code(checkpoint.root.hex())),
         ("Cosigned", cosigned),
     ]
@@ -118,7 +119,8 @@ def _head(result: Found, shown: int, *, has_key: bool) -> str:
         listed.append(("Key", key))
     others = checkpoint.size - len(result.hits)
     if others:
-        listed.append(("Not shown", f"{others:,}: no entries of certificates"))
+        kinds = "no entries of certificates: of signatures, for cosign, or of anything else"
+        listed.append(("Not shown", f"{others:,}, {kinds}"))
     if shown < len(result.hits):
         older = len(result.hits) - shown
         listed.append(("Not shown", f"{older:,} older: <code>aicert log find</code> has all"))

@@ -27,6 +27,7 @@ from rules.bench import logs as bench_logs
 from rules.bench import serving as bench_serving
 from rules.bench import signing as bench_signing
 from rules.bench import training as bench_training
+from rules.bench import trusted_time as bench_time
 from rules.host.progress import say
 
 RUN = "tiny-alpaca"
@@ -354,6 +355,16 @@ def audits() -> list[Row]:
     ]
 
 
+def trusted_time() -> list[Row]:
+    """What a time stamp, and the proof of a log with two cosignatures, add to `aicert verify`."""
+    with _folder() as folder:
+        without, more = bench_time.measure(folder)
+    return [
+        Row(what="`aicert verify`, a process, CPU", measured=f"{without:.0f} ms"),
+        limit("with a time stamp and a log's proof: so much more", more, bench_time.MOST_MS, "ms"),
+    ]
+
+
 def logs() -> list[Row]:
     """Searching a log of 50,000 entries of 1 kB; each search checks the whole log."""
     with _folder() as folder:
@@ -511,6 +522,7 @@ BENCHMARKS = {
         what="model signing beside the reference implementation (minutes)", run=signing, slow=True
     ),
     "audits": Benchmark(what="audits of a million rows", run=audits, slow=True),
+    "trusted-time": Benchmark(what="`aicert verify` with trusted time", run=trusted_time),
     "logs": Benchmark(what="transparency logs: searching, checking, proving", run=logs),
     "serving": Benchmark(what="serving a leased model beside its engine", run=serving, slow=True),
     "hostile": Benchmark(what="the worst inputs that parsers let in", run=hostile, slow=True),

@@ -162,7 +162,7 @@ def test_a_page_shows_each_entry_and_whose_word_it_is(bench: Bench) -> None:
     assert text.count(">verified</span>") == 1
     assert text.count(">claim</span>") == 1
     assert "policy local, tier software" in reader.text
-    assert "1: no entries of certificates" in reader.text
+    assert "1, no entries of certificates" in reader.text
     assert "shows nothing" in reader.text
     assert "whose it is" in reader.text
     assert "by nobody" in reader.text
