@@ -203,7 +203,7 @@ def test_a_model_is_not_read_for_what_fails_without_it(
 
 FILES_OF = ("certificate", "root", "imageLock", "collateral", "gpuCollateral", "lineage")
 # What `aicert verify` takes, too, and the page does not: said in docs/browser.md.
-NOT_HERE = {"certificate-only", "base", "format", "help"}
+NOT_HERE = {"certificate-only", "base", "format", "help", "re-executed"}
 
 
 def test_the_page_takes_what_the_command_line_takes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -300,7 +300,13 @@ def _report_2() -> bytes:
     return run_report.emit(
         RunReport(
             exit_code="0",
-            values={"losses": Value("self-reported", (6.5, 5, 4.25))},
+            values={
+                "losses": Value("self-reported", (6.5, 5, 4.25)),
+                "countedEpochs": Value("in-trainer", 2.5),
+                "countedRows": Value("in-trainer", 640),
+                "trainingRows": Value("in-trainer", 256),
+                "countedSteps": Value("in-trainer", 80),
+            },
             records=(rows, replace(rows, name="file", files=())),
             loss=Loss(state="measured", before=6.5, after=4.0, rows=2, tokens=30),
             texts=(("chat template", digest),),
