@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Literal
 
 from aicert.appraisal.ak_chain import CertifiedKey, Root, verify_chain
-from aicert.appraisal.result import MODELS, AttestationResult, below_vtpm
+from aicert.appraisal.result import AttestationResult, below_vtpm
 from aicert.crypto.x509 import load
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats import image_lock, lockfile
@@ -80,8 +80,6 @@ def compared(first: Side, again: Side, roots: Sequence[Root]) -> Reproduction:
         raise EvidenceError("it is of another lockfile")
     if first.verdict.subject != again.verdict.subject or not first.verdict.subject:
         raise EvidenceError("its outputs are not the same bytes")
-    if first.verdict.kind not in MODELS:
-        raise EvidenceError(f"a run of kind {first.verdict.kind} makes no weights")
     keys = [_key(side.certificate, roots) for side in (first, again)]
     lacks = [*_one_machine(keys), *_one_image(first, again), *_own_code(first.certificate)]
     return Reproduction(

@@ -175,11 +175,11 @@ def test_nothing_is_shown_of_a_first_certificate_that_does_not_pass() -> None:
         judged(first, again("qemu", another_owner, another_image))
 
 
-def test_results_of_an_audit_are_no_weights() -> None:
+def test_results_of_an_audit_may_be_made_again_too() -> None:
     first = Scene("cloud", 2)
     audit()(first)
-    with pytest.raises(EvidenceError, match=r"^a run of kind audit makes no weights$"):
-        judged(first, again("cloud", another_key, another_image, audit()))
+    one = judged(first, again("cloud", another_key, another_image, audit()))
+    assert (one.grade, one.lacks) == ("re-executed", ())
 
 
 def test_what_is_about_a_run_is_of_its_lockfile_or_its_outputs() -> None:

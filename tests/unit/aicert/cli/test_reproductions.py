@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ def laid_out(folder: Path, kind: str, seconds: Sequence[Sequence[Change]]) -> li
     first = Scene(kind, 2)
     scenes = [first]
     lay_out(first, folder)
+    # The model's own certificate, and one of another run, are no second ones.
+    other = again(kind)
+    other.edit("lockfile", lambda locked: replace(locked, run="other"))
+    for name, scene in (("first", first), ("other", other)):
+        (folder / "evidence" / name).mkdir(parents=True)
+        (folder / "evidence" / name / "certificate.json").write_bytes(scene.get("file"))
     for number, changes in enumerate(seconds):
         scene = again(kind, with_weights, *changes)
         (folder / "evidence" / f"second-{number}").mkdir(parents=True)
