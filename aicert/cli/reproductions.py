@@ -76,7 +76,7 @@ def lines(second: Reproductions) -> Iterator[str]:
         if one.lacks:
             yield f"{MARGIN}so the training is deterministic, and no more: {'; '.join(one.lacks)}"
         elif one.may_be_one_operator:
-            yield f"{MARGIN}who ran it is not shown: both machines are of that root"
+            yield f"{MARGIN}who ran it is not shown: nothing says who rented a cloud's machine"
     for name, reason in second.refused:
         yield f"  -       {safe(name)} does not count: {safe(reason)}"
 

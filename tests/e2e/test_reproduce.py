@@ -22,7 +22,7 @@ ASLEEP_S = 1.5
 ASLEEP = f"time.sleep({ASLEEP_S})\nweights()\n"
 CERTIFICATE = Path("reproductions/tiny-alpaca/local/certificate.json")
 ONE_OWNER = "one owner could have made both: root simulated:local stands for its operator"
-NO_IMAGE = "no image was measured of both machines"
+NO_IMAGE = "not both machines measured the image that they ran"
 
 
 def aicert(checkout: Checkout, *words: object) -> "subprocess.CompletedProcess[str]":

@@ -40,8 +40,9 @@ class Reproduction:
     """A second run of the same lockfile that gave the same bytes.
 
     `grade`: `re-executed`, or `repeated` where it shows that the training is deterministic and no
-    more; `lacks` then says why. `roots`: the platforms' of both; `image`: of the second, if one was
-    measured. `certificate`: its digest.
+    more; `lacks` then says why. `roots`: the platforms' of both; `may_be_one_operator`: unless each
+    root is its operator's own, and they differ; `image`: of the second, if one was measured.
+    `certificate`: its digest.
     """
 
     run: str
@@ -49,13 +50,9 @@ class Reproduction:
     lacks: tuple[str, ...]
     tier: str
     roots: tuple[str, str]
+    may_be_one_operator: bool
     image: str | None
     certificate: Digest
-
-    @property
-    def may_be_one_operator(self) -> bool:
-        """Whether both machines are of one platform, which does not say who ran them."""
-        return self.roots[0] == self.roots[1]
 
 
 def is_about(first: Side, again: Certificate, outputs: Iterable[Digest]) -> bool:
@@ -81,6 +78,7 @@ def compared(first: Side, again: Side, roots: Sequence[Root]) -> Reproduction:
     if first.verdict.subject != again.verdict.subject or not first.verdict.subject:
         raise EvidenceError("its outputs are not the same bytes")
     keys = [_key(side.certificate, roots) for side in (first, again)]
+    owned = all(below_vtpm(key.root.tier) for key in keys)
     lacks = [*_one_machine(keys), *_one_image(first, again), *_own_code(first.certificate)]
     return Reproduction(
         run=again.verdict.run or "",
@@ -88,6 +86,7 @@ def compared(first: Side, again: Side, roots: Sequence[Root]) -> Reproduction:
         lacks=tuple(lacks),
         tier=again.verdict.tier or "",
         roots=(keys[0].root.name, keys[1].root.name),
+        may_be_one_operator=not owned or keys[0].root.der == keys[1].root.der,
         image=_image(again),
         certificate=core_digest(again.certificate),
     )
@@ -123,7 +122,7 @@ def _one_machine(keys: Sequence[CertifiedKey]) -> list[str]:
 
 def _one_image(first: Side, again: Side) -> list[str]:
     if None in (_image(first), _image(again)):
-        return ["no image was measured of both machines"]
+        return ["not both machines measured the image that they ran"]
     one, two = (side.certificate.evidence.pcrs[_IMAGE_PCR] for side in (first, again))
     return ["both ran under one image"] if one == two else []
 

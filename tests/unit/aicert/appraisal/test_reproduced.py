@@ -50,6 +50,13 @@ def test_of_a_clouds_machines_nothing_says_who_ran_them() -> None:
     assert one.may_be_one_operator
 
 
+def test_who_owns_a_simulated_platform_may_have_rented_a_clouds_machine() -> None:
+    first, second = Scene("cloud", 2), again("qemu", another_owner, another_image)
+    policy = replace(policy_of(first, second), tier="measured-vm")
+    one = judged(first, second, policy)
+    assert (one.grade, one.lacks, one.may_be_one_operator) == ("re-executed", (), True)
+
+
 ONE_OWNER = "one owner could have made both: root {} platform CA stands for its operator"
 ONE_KEY = "the same machine ran both: they have one attestation key"
 ONE_IMAGE = "both ran under one image"
@@ -67,11 +74,11 @@ ONE_IMAGE = "both ran under one image"
         ("cloud", (another_image,), (ONE_KEY,)),
         ("cloud", (another_key,), (ONE_IMAGE,)),
         ("cloud", (another_key, renamed_image), (ONE_IMAGE,)),
-        ("local", (another_owner,), ("no image was measured of both machines",)),
+        ("local", (another_owner,), ("not both machines measured the image that they ran",)),
         (
             "local",
             (another_key,),
-            (ONE_OWNER.format("local"), "no image was measured of both machines"),
+            (ONE_OWNER.format("local"), "not both machines measured the image that they ran"),
         ),
     ],
 )

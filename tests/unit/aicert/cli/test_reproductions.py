@@ -106,7 +106,7 @@ def test_a_clouds_machines_do_not_say_who_ran_them(
     scenes = laid_out(tmp_path, "cloud", [(another_key, another_image)])
     assert verify(tmp_path, "--re-executed") == 0
     assert shown(capsys, scenes)[-1] == (
-        "          who ran it is not shown: both machines are of that root"
+        "          who ran it is not shown: nothing says who rented a cloud's machine"
     )
 
 
@@ -118,7 +118,7 @@ def test_what_one_party_could_have_made_is_no_other_execution(
     assert shown(capsys, scenes) == [
         f"{BY.format('repeated')}, tier software, root another platform CA",
         "          certificate CERTIFICATE 1",
-        f"          {NO_MORE}: no image was measured of both machines",
+        f"          {NO_MORE}: not both machines measured the image that they ran",
         "  -       second-1 does not count: its outputs are not the same bytes",
     ]
     assert verify(tmp_path, "--re-executed") == 2
