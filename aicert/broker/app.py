@@ -135,7 +135,7 @@ class App:
         except (StaleLedgerError, ConfigError, ToolError) as error:
             # Of the custodian's own files: his to read.
             self._tell(f"cannot answer: {refusal_of(error)}")
-            return _problem(503, "the broker cannot answer; its custodian knows why")
+            return _problem(503, "the broker cannot answer; its custodian's log says why")
         except AicertError as error:
             return self._refused(token, error)
 

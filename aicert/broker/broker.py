@@ -131,7 +131,7 @@ class Broker:
                 raise TokenError("the token has enrolled a machine already")
             self._require_grantable(case)
             if grant.challenge is None:
-                raise RefusedError("enrol.nonce", "it answers no nonce that this broker gave")
+                raise RefusedError("enrol.nonce", "it answers no nonce of this broker")
             machine = self._appraised(data, case, case.now, nonce=grant.challenge)
             if machine.meter.value + grant.ticks > MAX_COUNT:
                 raise RefusedError("enrol.counters", "the meter leaves no room for the budget")
@@ -258,7 +258,7 @@ class Broker:
         if now < newest - CLOCK_SLACK_S:
             raise ToolError(
                 f"the clock is {newest - now} s behind the newest entry of the ledger: nothing is "
-                "given before it is right",
+                "granted until it is right",
                 hint="timedatectl",
             )
         return max(now, newest)
@@ -307,7 +307,7 @@ class Broker:
     ) -> Seen:
         """What is seen after this receipt, with the order that answers it."""
         if not seen.nonce:
-            raise RefusedError("receipt.fresh", "it answers no nonce that this broker gave")
+            raise RefusedError("receipt.fresh", "it answers no nonce of this broker")
         new = ledger.after(seen.ledger, given, heartbeat, reading, seen.nonce)
         later = replace(seen, ledger=new, nonce="", answered=heartbeat.nonce)
         is_new = new.boot != seen.ledger.boot
@@ -395,8 +395,8 @@ def _require_no_copy(heartbeat: Heartbeat, seen: Seen) -> None:
     if (heartbeat.boot, heartbeat.seq) == (seen.ledger.boot, seen.ledger.seq):
         raise RefusedError(
             "ledger.successor",
-            f"another receipt {heartbeat.seq} of this boot is here: the machine runs twice, memory "
-            "and TPM",
+            f"there is another receipt {heartbeat.seq} of this boot: two copies of the machine are "
+            "running, with memory and TPM",
         )
 
 

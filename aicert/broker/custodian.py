@@ -1,4 +1,4 @@
-"""What the custodian does with a ledger: grant, revoke, go on after a backup was restored."""
+"""What the custodian does with a ledger: grant, revoke, continue after a backup was restored."""
 
 import secrets
 from contextlib import ExitStack
@@ -97,7 +97,7 @@ def _ticks(terms: Terms, wanted: Wanted) -> tuple[int, int]:
     tokens = (wanted.budget, min(advance, wanted.budget))
     ticks, ahead = (count // terms.tick_tokens for count in tokens)
     if not ticks or not ahead:
-        raise ConfigError(f"a tick is {terms.tick_tokens} tokens: the budget is less")
+        raise ConfigError(f"the budget is less than one tick of {terms.tick_tokens} tokens")
     return ticks, ahead
 
 
@@ -108,7 +108,7 @@ def _lease(rows: Rows, terms: Terms, folder: Path) -> Lease:
         rows.add_lease(terms, folder)
         lease = Lease(terms=terms, folder=folder, generation=0, revoked_at=None)
     elif lease.terms.digest != terms.digest:
-        raise ConfigError("the ledger has this lease under different terms")
+        raise ConfigError("the ledger has this lease with different terms")
     rows.move_lease(terms.lease, folder)
     return lease
 

@@ -1,16 +1,16 @@
-"""What a broker says no with, beside the checks of leases."""
+"""A broker's refusals, beside the checks of leases."""
 
 from aicert.errors import AicertError
 
 
 class TokenError(AicertError):
-    """Nobody was given this token, or it is good for nothing any more."""
+    """This token was never issued, or is no longer valid."""
 
     exit_code = 1
 
 
 class WaitError(AicertError):
-    """What was asked for will be given in `seconds`, and not before."""
+    """The request can be granted in `seconds`, and not before."""
 
     exit_code = 1
 

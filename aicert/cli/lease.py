@@ -334,7 +334,7 @@ def _write_new(folder: Path, files: dict[str, bytes]) -> None:
     for path in (folder / name for name in files):
         if os.path.lexists(path):
             hint = f"mkdir -p {shlex.quote(str(folder))}-new"
-            raise ConfigError(f"{str(path)!a} exists already", hint=hint)
+            raise ConfigError(f"{str(path)!a} already exists", hint=hint)
     try:
         folder.mkdir(exist_ok=True)
         for name, data in files.items():

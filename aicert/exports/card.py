@@ -26,7 +26,7 @@ def update(card: str, facts: Facts, output: str, page: str | None = None) -> tup
     """
     if page is not None and not _PAGE.fullmatch(page):
         raise ConfigError(
-            f"no place of a page: {page[:80]!a}",
+            f"not the address of a page: {page[:80]!a}",
             hint="--page https://example.org/verify.html",
         )
     if output not in facts.statement.outputs:
@@ -36,7 +36,7 @@ def update(card: str, facts: Facts, output: str, page: str | None = None) -> tup
         )
     if "README.md" in facts.statement.outputs[output].files:
         raise ConfigError(
-            "README.md is one of the certified files: a change would make the model fail",
+            "README.md is one of the certified files: changing it would make verification fail",
             hint="put the card elsewhere",
         )
     mark = "\ufeff" if card.startswith("\ufeff") else ""
@@ -91,9 +91,9 @@ that name is another project's):
 aicert verify certificate.json .
 ```
 {_link(facts, page)}
-The builder names the lockfile `{facts.lockfile_digest}`.
-That is a claim, and this page may be the builder's too: get the lockfile from where you trust it,
-review it, and say with `--lockfile FILE` that you mean that one.
+The builder names the lockfile `{facts.lockfile_digest}`. That is a claim, and this page may be
+the builder's too: get the lockfile from somewhere you trust, review it, and pass it with
+`--lockfile FILE`.
 {END}
 """
 

@@ -69,7 +69,7 @@ _ORIGINS = {
 }
 # What a verdict is about, where that is no trained model.
 _AS_WHAT = {
-    "audit": "It is about results of an audit, and no model.",
+    "audit": "It is about the results of an audit, not about a model.",
     "merge": "It is about a merge: nothing was trained.",
 }
 _WORDS = {
@@ -185,7 +185,7 @@ def _verdict(facts: Facts | None, result: AttestationResult) -> str:
         if result.attested_seconds is not None:
             run += f" {result.attested_seconds:,.1f} s by the TPM's clock, from run key to quote."
         if _is_claim(result):
-            why += "<p><b>But for the checks, all that stands below is what the certificate claims."
+            why += "<p><b>Apart from the checks, everything below is what the certificate claims."
             why += "</b></p>"
     if result.kind in _AS_WHAT:
         why += f"<p><b>{_AS_WHAT[result.kind]}</b></p>"
@@ -244,7 +244,7 @@ def _chain(facts: Facts, result: AttestationResult) -> str:
         f"<li><b>{name}</b><br>{text}<br>{_first_of(result, checks)}</li>"
         for name, text, checks in links
     )
-    caption = "Each came out of, or is vouched for by, the one below it."
+    caption = "Each was made by, or is vouched for by, the one below it."
     if _is_claim(result):
         caption = "As the certificate claims it; the checks that cover it are not ok."
     return (
@@ -275,9 +275,7 @@ def _checks(result: AttestationResult) -> str:
         )
         for check in result.checks
     ]
-    return _table(
-        "Checks", "Every check there is, and its verdict", ("verdict", "check", "detail"), rows
-    )
+    return _table("Checks", "Every check and its verdict", ("verdict", "check", "detail"), rows)
 
 
 def _training(facts: Facts) -> str:
@@ -382,9 +380,11 @@ def _inputs(facts: Facts, result: AttestationResult) -> str:
         (_fixed(_text(item.name)), _fixed(f"{item.size:,} bytes"), _source(item))
         for item in facts.lockfile.inputs
     ]
-    caption = "All that the run could read. Sources are the builder's claim, digests are measured"
+    caption = (
+        "Everything that the run could read. Sources are the builder's claim, digests are measured"
+    )
     if _is_claim(result):
-        caption = "All that the run is said to have read"
+        caption = "What the run is claimed to have read"
     return _table("Inputs", caption, ("input", "size", "source and digest"), rows)
 
 
@@ -399,7 +399,7 @@ def _files(facts: Facts) -> str:
         for name, output in facts.statement.outputs.items()
         for path, digest in output.files.items()
     ]
-    return _table("Files", "What came out", ("file", "SHA-256"), rows)
+    return _table("Files", "Outputs", ("file", "SHA-256"), rows)
 
 
 def _values(facts: Facts, result: AttestationResult) -> list[str]:

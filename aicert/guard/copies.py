@@ -47,7 +47,7 @@ class Copies:
         except (ToolError, OSError) as error:
             text = error.message if isinstance(error, AicertError) else error.strerror
             raise ConfigError(
-                f"--copy: this system does not let users make a file system in memory: {text}",
+                f"--copy: this system does not let users create a file system in memory: {text}",
                 hint="sysctl user.max_user_namespaces kernel.apparmor_restrict_unprivileged_userns",
             ) from None
 

@@ -1,7 +1,8 @@
-"""Where loads pass: a finder that wraps the libraries' functions as their modules are run.
+"""Where the guard takes hold: a finder that wraps the libraries' functions when their modules are
+imported.
 
-Which functions, and why those: docs/adr/0023-guard.md. A function that a library no longer has is
-an error of its import, so that no version is guarded in part without a word.
+docs/adr/0023-guard.md says which functions, and why. If a library no longer has one of them,
+importing it is an error, so that no version is silently guarded only in part.
 """
 
 import functools
@@ -42,11 +43,11 @@ _STATE: dict[str, Guard] = {}
 def enable(policy: StrPath, *, copy: bool = False) -> Guard:
     """Guard this process; its Python children too, where the `.pth` is installed."""
     if _STATE:
-        raise ConfigError("the guard is enabled already")
+        raise ConfigError("the guard is already enabled")
     loaded = [name for name in FRAMEWORKS if name in sys.modules]
     if loaded:
         raise ConfigError(
-            f"{loaded[0]} is imported already, and may have loaded what nobody verified",
+            f"{loaded[0]} is already imported, and may have loaded something unverified",
             hint="call aicert.guard.enable before the first import of a framework",
         )
     chosen = load_policy(policy)

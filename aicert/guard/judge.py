@@ -67,7 +67,7 @@ def find(path: StrPath, *, is_rows: bool) -> Subject:
             inside = f"{place.relative_to(folder).as_posix()}/"
             if inside.startswith(FOLDERS):
                 raise RefusedError(
-                    f"nothing is loaded from {safe(str(place))}: it may hold what nobody signed"
+                    f"nothing is loaded from {safe(str(place))}: it may hold unsigned files"
                 )
             return Subject(root=str(folder), is_rows=is_rows, has_evidence=True)
     return Subject(root=str(place), is_rows=is_rows, has_evidence=False)

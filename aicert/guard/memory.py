@@ -78,7 +78,7 @@ def _moved(root: str, before: Key, after: Key) -> RefusedError:
         name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
     )
     return RefusedError(
-        f"{safe(root)}: it was changed while it was verified or loaded: {safe(names[0])}",
+        f"{safe(root)} was changed while it was verified or loaded: {safe(names[0])}",
         hint="load from a folder that nobody writes to",
     )
 

@@ -154,7 +154,9 @@ def from_text(text: str) -> bytes:
 def check_terms(receipt: AnswerReceipt, terms: Terms) -> None:
     """Raise RefusedError unless it is of an answer of this lease's model under these terms."""
     if (receipt.lease, receipt.terms, receipt.model) != (terms.lease, terms.digest, terms.model):
-        raise RefusedError("answer.body", "it is for another lease, other terms or another model")
+        raise RefusedError(
+            "answer.body", "it is for a different lease, different terms or a different model"
+        )
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:

@@ -205,7 +205,7 @@ def _read_file(value: object, where: str) -> PackedFile:
 
 def _check(header: Header) -> None:
     if not header.files:
-        raise EvidenceError("a bundle without files")
+        raise EvidenceError("the bundle has no files")
     if header.terms.kind != "sha256":
         raise EvidenceError("terms are a file")
     if any(file.chunks > MAX_CHUNKS for file in header.files):
@@ -221,7 +221,7 @@ def check_terms(header: Header, terms: Terms) -> None:
     """EvidenceError unless the bundle holds the model of these terms."""
     if (header.lease, header.terms) != (terms.lease, terms.digest):
         raise RefusedError(
-            "terms.digest", "the bundle is for a different lease, or for other terms"
+            "terms.digest", "the bundle is for a different lease, or for different terms"
         )
     if header.model != terms.model:
         raise RefusedError(
@@ -278,7 +278,7 @@ def decrypt_file(
             raise RefusedError("bundle.chunks", "there is more data than the header says")
         size = min(CHUNK, file.size - count * CHUNK)
         if len(chunk) != size + TAG:
-            raise RefusedError("bundle.chunks", f"chunk {count} has another size")
+            raise RefusedError("bundle.chunks", f"chunk {count} has the wrong size")
         plain = room[:size]
         cipher.decrypt(count, chunk, plain, is_last=count == file.chunks - 1)
         count += 1

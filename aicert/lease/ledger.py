@@ -82,14 +82,15 @@ def after(
         )
     if reading.value < ledger.meter:
         raise RefusedError(
-            "ledger.meter", f"it shows {reading.value} after {ledger.meter}: state was put back"
+            "ledger.meter",
+            f"it shows {reading.value} after {ledger.meter}: the TPM's state was restored",
         )
     is_new = heartbeat.boot != ledger.boot
     _check_boots(ledger, reading, is_new=is_new)
     _check_clock(ledger, reading, is_new=is_new)
     if heartbeat.half_for and (not is_new or heartbeat.usage != Usage()):
         raise RefusedError(
-            "ledger.boots", "a boot that has begun to serve asks for half of the key"
+            "ledger.boots", "a boot that is already serving asks for half of the key"
         )
     usage, first_meter = heartbeat.usage, ledger.meter if is_new else ledger.first_meter
     _check_tokens(ledger, usage, is_new=is_new)
@@ -124,7 +125,7 @@ def _check_boots(ledger: Ledger, reading: CounterReading, *, is_new: bool) -> No
     # A lease that was only enrolled may be opened in that very boot.
     if is_new and (resets < known or (ledger.boot and resets == known)):
         raise RefusedError(
-            "ledger.boots", f"a new boot, but the TPM counts {resets} resets after {known}"
+            "ledger.boots", f"this is a new boot, but the TPM counts {resets} resets after {known}"
         )
 
 
@@ -140,12 +141,12 @@ def _check_tokens(ledger: Ledger, usage: Usage, *, is_new: bool) -> None:
     if served > usage.ticks * ledger.terms.tick_tokens:
         raise RefusedError(
             "ledger.tokens",
-            f"{served} tokens were served and {usage.ticks} ticks of "
-            f"{ledger.terms.tick_tokens} paid",
+            f"{served} tokens were served, but only {usage.ticks} ticks of "
+            f"{ledger.terms.tick_tokens} were paid",
         )
     before = Usage() if is_new else ledger.usage
     if any(getattr(usage, name) < getattr(before, name) for name in _COUNTS):
-        raise RefusedError("ledger.tokens", "a count of this boot went back")
+        raise RefusedError("ledger.tokens", "a count of this boot went down")
 
 
 _COUNTS: Final = ("tokens_in", "tokens_out", "tokens_refused", "requests", "ticks")

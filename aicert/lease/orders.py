@@ -191,13 +191,13 @@ def accept(
     if order.generation <= generation:
         raise RefusedError(
             "order.answer",
-            f"its generation is {order.generation}, after {generation}: the broker's ledger is an "
-            "older one",
+            f"its generation is {order.generation}, after {generation}: the broker uses an older "
+            "ledger",
         )
     if order.epoch != epoch:
-        raise RefusedError("order.epoch", f"it is for epoch {order.epoch}, and this is {epoch}")
+        raise RefusedError("order.epoch", f"it is for epoch {order.epoch}, but this is {epoch}")
     if order.licence and licence.parse(order.licence).terms != terms:
-        raise RefusedError("order.answer", "its licence is for other terms")
+        raise RefusedError("order.answer", "its licence is for different terms")
     return order
 
 
@@ -212,7 +212,7 @@ def seal_half(half: bytes, heartbeat: Heartbeat, terms: Digest) -> bytes:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
     if not heartbeat.half_for:
-        raise EvidenceError("the heartbeat asks for no half")
+        raise EvidenceError("the heartbeat does not ask for half of the key")
     if len(half) != HALF_BYTES:
         raise EvidenceError(f"half of a content key has {HALF_BYTES} bytes")
     public = X25519PublicKey.from_public_bytes(bytes.fromhex(heartbeat.half_for))

@@ -216,7 +216,7 @@ def verify(receipt: Receipt, key: ReceiptKey, index: int) -> tpm.CounterReading:
         reading = tpm.parse_counter(receipt.attest, "the receipt's TPMS_ATTEST")
     if reading.qualified_signer != key.qualified_name:
         raise RefusedError(
-            "receipt.signature", "the key is not a primary of this TPM's endorsement"
+            "receipt.signature", "the key is not a primary key in this TPM's endorsement hierarchy"
         )
     if reading.name != tpm_policy.counter_name(index):
         raise RefusedError("receipt.index", "it is about a different counter")

@@ -1,9 +1,9 @@
-"""Add up the receipts of one lease: in the order that they continue one another, each verified.
+"""Add up the receipts of one lease, in order, each verified. Whoever keeps receipts may have lost
+some, may have two files with the same ones, or may have receipts of a machine that ran twice.
 
-Whoever keeps receipts may have lost some, have two files of the same ones, or have been given
-copies of a machine that ran twice. Receipts are put in order by what each says of the one before;
-equal ones count once. What follows from nothing that is here, and two that continue the same one,
-are refused (`ledger.successor`). A kill receipt, about the epoch, ends the account.
+Each receipt names the one before it, which gives the order; equal ones count once. A receipt that
+follows none of those here, and two that continue the same one, are refused (`ledger.successor`). A
+kill receipt, about the epoch, ends the account.
 """
 
 from collections.abc import Iterable
@@ -82,7 +82,7 @@ class _Beat:
 
 
 def parse_lines(data: bytes) -> list[Receipt]:
-    """The receipts of a file, one a line; EvidenceError names the line that is none."""
+    """The receipts in a file, one a line; EvidenceError names a line that is not a receipt."""
     lines = data.split(b"\n")
     if lines.pop():
         raise EvidenceError("the last line of a file of receipts is cut short")
@@ -118,7 +118,7 @@ def account(terms: Terms, machine: Enrolled, given: Iterable[Receipt]) -> Accoun
         first = min(beat.heartbeat.seq for beat in beats.values())
         raise RefusedError(
             "ledger.successor",
-            f"receipt {first} follows none that is here: the last one before it is {ledger.seq}",
+            f"receipt {first} follows none of those here: the last one before it is {ledger.seq}",
         )
     return Account(
         ledger=ledger,

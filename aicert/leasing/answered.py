@@ -1,9 +1,10 @@
-"""Receipts of answers beside the receipts of their lease: what clients hold, and what was counted.
+"""Compare clients' receipts of answers with the receipts of their lease. Each is signed by the TLS
+key of a boot, which receipts of the lease name under a TPM's signature; so whoever holds both knows
+that the leased image gave that answer.
 
-Each is signed by the TLS key of a boot, which receipts of the lease name under a TPM's signature;
-so whoever holds both knows that the leased image gave that answer. Two that differ and have one
-number were signed by copies of one machine. Clients together cannot hold more tokens than the
-machine counted: where they do, receipts of the lease are missing, or its count is wrong.
+Two different ones with the same number were signed by copies of one machine. Clients together
+cannot hold more tokens than the machine counted: if they do, receipts of the lease are missing, or
+its count is wrong.
 """
 
 from collections.abc import Iterable
@@ -29,7 +30,7 @@ class Answered:
 
 
 def parse_lines(data: bytes) -> list[bytes]:
-    """The tokens of a file, one a line; EvidenceError names the line that is none."""
+    """The tokens in a file, one a line; EvidenceError names a line that is not one."""
     lines = data.split(b"\n")
     if lines.pop():
         raise EvidenceError("the last line of a file of answers' receipts is cut short")
@@ -68,8 +69,8 @@ def answered(account: Account, tokens: Iterable[bytes]) -> Answered:
         held = sum(one.tokens_in + one.tokens_out for (of, _), one in seen.items() if of == boot)
         if held > tokens_counted:
             raise UndecidedError(
-                f"clients hold receipts for {held} tokens of boot {boot}, and receipts here count "
-                f"{tokens_counted}: later ones are missing, or the count is wrong"
+                f"clients hold receipts for {held} tokens of boot {boot}, but receipts here count "
+                f"only {tokens_counted}: later ones are missing, or the count is wrong"
             )
     return Answered(
         count=len(seen),

@@ -1,8 +1,9 @@
-"""Appraise an enrolment (enrol.*): a machine that a custodian may lease to, under his policy.
+"""Appraise an enrolment (enrol.*): a machine that a custodian may lease to, under the custodian's
+policy.
 
-`appraise` returns an Enrolled only where every check is ok, else raises: RefusedError names the
-check that says no; an UndecidedError is no verdict. Left out: confidential machines, whose
-processor's report an enrolment does not carry yet.
+`appraise` returns an Enrolled only if every check is ok, otherwise raises: RefusedError names the
+failed check; an UndecidedError is no verdict. Left out: confidential machines, whose processor's
+report an enrolment does not carry yet.
 """
 
 from datetime import datetime
@@ -27,8 +28,8 @@ RH_OWNER: Final = 0x4000_0001  # Part 2, 7.4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolled:
-    """A machine that may be leased to. `image` is None where nothing measures a boot; `firmware`
-    has PCRs 0, 1, 2, 3 and 7; `storage_public` is a TPMT_PUBLIC; `meter` and `epoch`: what their
+    """A machine that may get a lease. `image` is None if nothing measures a boot; `firmware` has
+    PCRs 0, 1, 2, 3 and 7; `storage_public` is a TPMT_PUBLIC; `meter` and `epoch`: what their
     counters showed, with the clock.
     """
 

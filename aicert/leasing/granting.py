@@ -22,7 +22,7 @@ _UNITS: Final[Mapping[str, int]] = MappingProxyType(
     {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 )
 _SECONDS: Final[Mapping[str, int]] = MappingProxyType({"m": 60, "h": 3600, "d": 86_400})
-# More of either is a mistake of the keyboard.
+# More of either is a typing mistake.
 MAX_TOKENS: Final = 10**15
 MAX_SECONDS: Final = 10 * 366 * 86_400
 MAX_MORE_BOOTS: Final = 10_000
@@ -78,7 +78,7 @@ def issue(
         raise ConfigError("the lease is for offline machines", hint="aicert lease issue --offline")
     if is_offline and terms.key != TPM_ALONE:
         raise ConfigError(
-            "half of the key comes from a broker: this lease does not run offline",
+            "half of the key comes from a broker, so this lease cannot run offline",
             hint="aicert lease pack --offline",
         )
     ticks = budget // terms.tick_tokens
@@ -119,7 +119,7 @@ def wrap(kept: Secrets, terms: Terms, machine: Enrolled) -> Blob:
 
 
 def require_own(kept: Secrets, terms: Terms) -> None:
-    """ConfigError where keys and terms are of two leases."""
+    """ConfigError if keys and terms belong to different leases."""
     if (kept.lease, keys.spki_digest(kept.key.public_key())) != (terms.lease, terms.custodian):
         raise ConfigError("the keys and the terms are for different leases")
 

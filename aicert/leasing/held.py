@@ -1,4 +1,4 @@
-"""A lease's keys where the one that signs stays in a token or a TPM.
+"""A lease's keys if the signing key stays in a token or a TPM.
 
     {"brokerHalf":"…","keyAt":"pkcs11:token=leases;object=bot?module-path=…","lease":"…",
      "public":"…","tpmHalf":"…","version":2}
@@ -34,7 +34,7 @@ Sign = Callable[[str, bytes], bytes]
 
 
 class HeldKey:
-    """A P-256 key that signs where it lies. Nothing of it has a representation but the place."""
+    """A P-256 key that signs where it is stored. Only its place can be printed."""
 
     __slots__ = ("_public", "_sign", "place")
 
@@ -57,7 +57,7 @@ class HeldKey:
             keys.signature_numbers(signature)
             verify_ecdsa(self._public, signature, data, "sha256", "it is by a different key")
         except EvidenceError as error:
-            raise ToolError(f"the key that was named does not sign: {error.message}") from None
+            raise ToolError(f"the named key does not sign: {error.message}") from None
         return signature
 
 

@@ -1,8 +1,8 @@
-"""What is asked of every machine, whoever judges it: whose TPM it is, what it quoted, what booted.
+"""The checks for every machine, whoever judges it: whose TPM it is, what it quoted, what booted.
 
 Custodian and consumer ask the same of a machine that enrols and of one that serves; `Ids` says
-under which names. Which image it is is found by comparing the quoted registers with the locks that
-the policy holds and accepts: nothing the machine says of itself is asked.
+under which names. The image is identified by comparing the quoted registers with the locks that the
+policy holds and accepts, not by anything that the machine says about itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -104,7 +104,7 @@ def certified(
     attested = tpm.parse_certification(key.certify.attest, "the key's TPMS_ATTEST")
     name = tpm.sha256_name(key.public)
     if attested.extra_data != nonce:
-        raise EvidenceError("it was certified for another nonce")
+        raise EvidenceError("it was certified for a different nonce")
     if attested.name != name:
         raise EvidenceError("the attestation key certified a different key")
     if attested.qualified_name != tpm.qualified_name_of_primary(hierarchy, name):
@@ -122,7 +122,7 @@ def boot(clock: tpm.Clock) -> tuple[int, int, int]:
 
 
 def require_zero(pcrs: Mapping[int, bytes], indices: Sequence[int], check: str) -> None:
-    """Registers that nothing may have been measured into."""
+    """Check that nothing was measured into these registers."""
     for index in indices:
         if pcrs[index] != ZERO:
             raise RefusedError(check, f"PCR {index} is not zero: {pcrs[index].hex()}")

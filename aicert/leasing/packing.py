@@ -1,7 +1,7 @@
 """Pack a certified model into a bundle: encrypt its files, and write the terms beside them.
 
-Only files of the certified output are packed, and each is hashed while it is encrypted: a file that
-is not the certified one, or changes meanwhile, ends the packing and nothing is left. Whether the
+Only files of the certified output are packed, and each is hashed while it is encrypted: if a file
+is not the certified one, or changes meanwhile, packing ends and leaves nothing behind. Whether the
 certificate passes is for the caller to decide first.
 """
 
@@ -36,7 +36,7 @@ OnBytes = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
-    """What the custodian decides of a lease; the rest of the terms follows from the model."""
+    """What the custodian decides about a lease; the other terms follow from the model."""
 
     tick_tokens: int
     routes: tuple[str, ...]
@@ -104,7 +104,7 @@ def _output(certificate: Certificate, model: Path) -> Output:
         # Outputs with the same names: their bytes say which it is.
         there = [one for one in there if dir_digest(read_some(model, one.files)) == one.digest]
     if not there:
-        raise EvidenceError("the model directory holds no output of the certificate")
+        raise EvidenceError("the model directory does not hold an output of the certificate")
     return there[0]
 
 
@@ -158,7 +158,7 @@ def _new(folder: Path) -> Iterator[None]:
     kept = keys_path(folder)
     for path in (folder, kept):
         if os.path.lexists(path):
-            raise ConfigError(f"{os.fspath(path)!a} exists already", hint="name a new directory")
+            raise ConfigError(f"{os.fspath(path)!a} already exists", hint="name a new directory")
     try:
         folder.mkdir(parents=True)
         try:

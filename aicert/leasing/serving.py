@@ -1,9 +1,9 @@
-"""Appraise a serving machine (serve.*), for a consumer who has not sent it a byte of a prompt yet.
+"""Appraise a serving machine (serve.*), for a consumer who has not sent it any of a prompt yet.
 
-`appraise` returns a Served only where every check is ok, for one connection: another one is judged
-anew. What the consumer knows himself is an argument: his nonce, the TLS key and exporter of his own
-end of the connection, the lease that he wants, and the appraisal, under his own policy, of the
-certificate whose model he wants to talk to.
+`appraise` returns a Served only if every check is ok, and for one connection: another connection is
+judged again. What the consumer knows is passed as arguments: the nonce, the TLS key and exporter at
+the consumer's end of the connection, the lease, and the appraisal, under the consumer's own policy,
+of the certificate whose model the consumer wants to talk to.
 """
 
 from datetime import datetime
@@ -56,7 +56,9 @@ def appraise(
     certified: AttestationResult,
     at: datetime,
 ) -> Served:
-    """The machine at the other end, if every check is ok; else RefusedError, or UndecidedError."""
+    """The machine at the other end, if every check is ok; otherwise RefusedError, or
+    UndecidedError.
+    """
     if given.nonce != channel.nonce:
         raise RefusedError("serve.fresh", "the evidence answers a different nonce")
     ak = machines.platform(given.ak_chain, policy, at, machines.SERVE)
@@ -97,7 +99,7 @@ def _terms(data: bytes) -> Terms:
 
 
 def _check_terms(statement: Statement, terms: Terms, image: ImageLock | None) -> None:
-    """Everything that the statement repeats is what was shown."""
+    """Check that everything the statement repeats is what was shown."""
     wanted = (terms.lease, terms.digest, terms.model, terms.certificate)
     stated = (statement.lease, statement.terms, statement.model, statement.certificate)
     if stated != wanted:
@@ -117,7 +119,7 @@ def _check_model(terms: Terms, certified: AttestationResult) -> None:
             raise RefusedError("serve.model", f"the certificate does not pass: {first.id}")
         raise UndecidedError("serve.model: there is no verdict on the certificate")
     if certified.kind not in MODELS:
-        raise RefusedError("serve.model", f"what is certified is of kind {certified.kind}")
+        raise RefusedError("serve.model", f"the certificate is for a run of kind {certified.kind}")
     subjects = (certified.subject or {}).values()
     if str(terms.model) not in subjects:
         raise RefusedError(

@@ -65,14 +65,16 @@ def _cosigned(
         seen = _size(body, witness)
         if seen > checkpoint.size:
             raise BrokenLogError(
-                f"{witness.name} has seen {seen} entries of {checkpoint.origin!a}, and here are "
-                f"{checkpoint.size}: the log was rolled back, or this is an old copy"
+                f"{witness.name} has seen {seen} entries of {checkpoint.origin!a}, but there are "
+                f"only {checkpoint.size}: the log was rolled back, or this is an old copy"
             )
         if seen == old:
             # It was told the right number, and says that this tree is not the one that it saw.
             raise _refusal(_FORKED, checkpoint, witness)
         old = seen
-    raise ToolError(f"{witness.name} says each time that it saw another size", hint="ask it again")
+    raise ToolError(
+        f"{witness.name} names a different size each time that it is asked", hint="ask it again"
+    )
 
 
 def _refusal(status: int, checkpoint: Checkpoint, witness: VerifierKey) -> Exception:
@@ -85,14 +87,14 @@ def _refusal(status: int, checkpoint: Checkpoint, witness: VerifierKey) -> Excep
         )
     words = {
         _UNKNOWN: f"{witness.name} does not know a log {origin!a}",
-        _FORBIDDEN: f"{witness.name} knows another key of the log {origin!a}",
+        _FORBIDDEN: f"{witness.name} knows a different key for the log {origin!a}",
     }
     hint = "give the log's key to whoever runs the witness" if status in words else None
     return ToolError(words.get(status, f"{witness.name} answers {status}"), hint=hint)
 
 
 def _size(body: bytes, witness: VerifierKey) -> int:
-    what = f"what {witness.name} says that it saw"
+    what = f"the size that {witness.name} saw"
     try:
         return number(body[:32].decode("ascii", "replace").removesuffix("\n"), what)
     except EvidenceError as error:
@@ -102,7 +104,7 @@ def _size(body: bytes, witness: VerifierKey) -> int:
 def _checked(here: Note, answer: bytes, witness: VerifierKey) -> tuple[int, bytes]:
     """The latest time in the answer, and its line; lines of other keys are left out."""
     if len(answer) > MAX_NOTE:
-        raise ToolError(f"{witness.name} answers with more than a note has")
+        raise ToolError(f"the answer of {witness.name} is larger than a note")
     try:
         given = Note.parse(here.text + b"\n" + answer)
     except EvidenceError as error:

@@ -1,8 +1,8 @@
-"""Whether a folder holds a whole log, and the one that somebody saw before.
+"""Check that a folder holds a whole log, and the same one that somebody saw before.
 
 Checking reads everything: entries give the tree, the tree gives every tile and the root, and the
 log's key signed that root. Against an older checkpoint, the same tree must begin with it: a fork or
-a rollback is what a log can be caught at only by what others have kept.
+a rollback shows only in what others have kept.
 """
 
 from pathlib import Path
@@ -54,7 +54,7 @@ def continues(tiles: Tiles, checkpoint: Checkpoint, older: Checkpoint) -> None:
     """
     if older.size > checkpoint.size:
         raise BrokenLogError(
-            f"the log was rolled back: it has {checkpoint.size} entries, and had {older.size}"
+            f"the log was rolled back: it has {checkpoint.size} entries, but had {older.size}"
         )
     path = tiles.consistency(older.size)
     try:
@@ -78,7 +78,7 @@ def prove(
     index = tiles.indices([leaf_hash(entry)]).get(leaf_hash(entry))
     if index is None:
         raise BrokenLogError(
-            f"the log does not have it, among {checkpoint.size} entries",
+            f"it is not among the log's {checkpoint.size} entries",
             hint=hint,
         )
     path = tiles.inclusion(index)

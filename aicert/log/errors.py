@@ -1,9 +1,9 @@
-"""A log that is not what it must be."""
+"""Errors of logs."""
 
 from aicert.errors import AicertError
 
 
 class BrokenLogError(AicertError):
-    """A log was read and says no: forked, rolled back, cut short, or another than was asked for."""
+    """A log was read and is wrong: forked, rolled back, cut short, or not the expected one."""
 
     exit_code = 1

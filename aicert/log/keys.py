@@ -50,7 +50,7 @@ def check_apart(path: Path, folder: Path) -> None:
         real = Path(os.path.realpath(place))
         if published in (real, *real.parents):
             raise ConfigError(
-                f"the key {os.fspath(path)!a} would lie in the log's folder, which everybody sees",
+                f"the key {os.fspath(path)!a} would be in the log's folder, which is public",
                 hint="--key FILE, outside of the folder",
             )
 
@@ -73,7 +73,7 @@ def read(path: Path, algorithm: int) -> PrivateKey:
     data = read_bounded(path, MAX_BYTES, "key")
     if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
         raise ConfigError(
-            f"others may read the key {os.fspath(path)!a}", hint=f"chmod 600 {os.fspath(path)}"
+            f"other users may read the key {os.fspath(path)!a}", hint=f"chmod 600 {os.fspath(path)}"
         )
     refused = ConfigError(f"{os.fspath(path)!a} is not a key of a log or a witness")
     parts = data.decode("utf-8", "replace").removesuffix("\n").removeprefix(_PREFIX).split("+", 2)

@@ -39,7 +39,7 @@ def run_key(certificate: Certificate) -> bytes:
     """The run key's SubjectPublicKeyInfo; EvidenceError where it is no P-256 key."""
     public = tpm.parse_public(certificate.evidence.run_key)
     if public.type != tpm.ALG_ECC or public.curve != tpm.CURVE_P256:
-        raise EvidenceError("the run key is not of the curve P-256")
+        raise EvidenceError("the run key is not a P-256 key")
     return _P256 + public.x.rjust(32, b"\0") + public.y.rjust(32, b"\0")
 
 
@@ -62,7 +62,7 @@ def check_origin(key: VerifierKey) -> None:
     """ConfigError for a log that Sigstore's tools cannot name: they know one by a host's name."""
     if not _HOST.fullmatch(key.name):
         raise ConfigError(
-            f"cosign knows a log by the name of a host, and this one is {key.name[:80]!a}",
+            f"cosign knows logs by host name, but this one is {key.name[:80]!a}",
             hint="aicert log init FOLDER --origin log.example",
         )
 

@@ -269,7 +269,9 @@ def _content(path: Path, limit: int) -> bytes | None:
     try:
         facts = os.stat(path)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > limit:
-            raise BrokenLogError(f"the log is broken: {os.fspath(path)!a} is no file of its size")
+            raise BrokenLogError(
+                f"the log is broken: {os.fspath(path)!a} is not a file of the expected size"
+            )
         with open(path, "rb") as file:
             return file.read(facts.st_size)
     except FileNotFoundError:
@@ -280,7 +282,9 @@ def _content(path: Path, limit: int) -> bytes | None:
 
 def _require_size(data: bytes, end: int, where: str, *, is_whole: bool) -> None:
     if end > len(data) or (is_whole and end != len(data)):
-        raise BrokenLogError(f"the log is broken: {where} has another size than its place says")
+        raise BrokenLogError(
+            f"the log is broken: {where} does not have the size that its place requires"
+        )
 
 
 def _compare(tiles: Tiles, tile: Tile) -> None:

@@ -25,7 +25,7 @@ from aicert.tlog.notes import MAX_NOTE, Note, Signature, VerifierKey, signature_
 
 KIND: Final = "aicert-log-witness"
 VERSION: Final = 1
-# A witness of so many logs wants another program.
+# A witness for more logs needs another program.
 MAX_LOGS: Final = 1000
 MAX_STATE: Final = 1 << 20
 _STATE: Final = ".seen"
@@ -67,7 +67,7 @@ def expected_key(folder: Path, key_file: Path, given: str | None) -> VerifierKey
     known = _read(state_path(key_file)).get(key.name)
     if known is None:
         raise ConfigError(
-            f"this witness has not seen {key.name!a} yet, and its key lies in the folder",
+            f"this witness has not seen {key.name!a} yet, and the only key given is the folder's",
             hint="compare it with what the operator published, then --log-key KEY",
         )
     return known.key
@@ -92,7 +92,7 @@ def cosign(
         if known is not None:
             if known.key != log_key:
                 raise BrokenLogError(
-                    f"{checkpoint.origin!a} has another key than the one that was cosigned\n"
+                    f"{checkpoint.origin!a} does not have the key that was cosigned before\n"
                     f"found     {log_key}\nexpected  {known.key}"
                 )
             older = Checkpoint(origin=checkpoint.origin, size=known.size, root=known.root)
@@ -118,7 +118,7 @@ def publish(folder: Path, cosigned: bytes, log_key: VerifierKey) -> None:
         note, _ = read_checkpoint(folder / CHECKPOINT, log_key)
         here = Note.parse(note)
         if here.text != given.text:
-            raise BrokenLogError("the log has another checkpoint by now: cosign that one")
+            raise BrokenLogError("the log already has a newer checkpoint: cosign that one")
         lines = list(dict.fromkeys((*here.signatures, *given.signatures)))
         written = "".join(
             f"\u2014 {line.name} {to_base64(line.id + line.data)}\n" for line in _ends(lines)

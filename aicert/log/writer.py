@@ -54,14 +54,14 @@ def start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
 
 def _start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
     if (folder / CHECKPOINT).exists():
-        raise ConfigError(f"there is a log at {os.fspath(folder)!a} already")
+        raise ConfigError(f"there is already a log at {os.fspath(folder)!a}")
     if key_file.exists():
         key = keys.read(key_file, ED25519)
         if key.name != origin:
             raise ConfigError(f"{os.fspath(key_file)!a} is the key of {key.name!a}")
         # Of nothing but an empty log, whose folder was not there yet when it was signed.
         if _last(key_file).exists() and read_checkpoint(_last(key_file), key.public)[1].size:
-            raise ConfigError(f"the key {os.fspath(key_file)!a} has signed a log already")
+            raise ConfigError(f"the key {os.fspath(key_file)!a} has already signed a log")
     else:
         key = keys.create(key_file, origin, ED25519)
     durable.write(folder / PUBLIC_KEY, f"{key.public}\n".encode())
@@ -100,7 +100,7 @@ def _continued(folder: Path, key_file: Path, key: keys.PrivateKey) -> Checkpoint
         data, last = read_checkpoint(_last(key_file), key.public)
     except EvidenceError as error:
         raise EvidenceError(
-            f"what the key signed last is not known: {error.message}",
+            f"it is unknown what the key signed last: {error.message}",
             hint="compare the folder's checkpoint with what others have seen of the log; if it is "
             f"the newest, cp {folder / CHECKPOINT} {_last(key_file)}",
         ) from None

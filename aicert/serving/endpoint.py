@@ -1,9 +1,9 @@
-"""A local OpenAI endpoint: what asks it needs to know nothing of leases, machines or evidence.
+"""A local OpenAI endpoint: its clients need to know nothing about leases, machines or evidence.
 
-It listens on this computer's loopback alone. Of a request, method, route and body go on; a key that
-a client sends along stays here. What comes back was read in its one form (`wire`), so nothing sends
-a client elsewhere. The first evidence that says no, or cannot be judged, ends it: every request
-from then on is refused, and nothing goes out any more.
+It listens only on this computer's loopback. It forwards a request's method, route and body; a key
+that a client sends stays here. The answer was read in its one form (`wire`), so nothing can send a
+client elsewhere. The first evidence that says no, or cannot be judged, ends it: every later request
+is refused, and nothing goes out any more.
 """
 
 import hashlib
@@ -250,7 +250,7 @@ class _Client(BaseHTTPRequestHandler):
         given = self.headers.get_all("host") or []
         # A page of another origin, whose name somebody may have made point to this computer.
         if len(given) != 1 or given[0].lower() not in names or "origin" in self.headers:
-            raise LocalRefusal(403, "the endpoint is for programs of this computer")
+            raise LocalRefusal(403, "the endpoint is only for programs on this computer")
         if self.request_version != self.protocol_version:
             raise LocalRefusal(400, "the request is not of HTTP/1.1")
         if self.path not in endpoint.served.terms.routes:
@@ -266,7 +266,7 @@ class _Client(BaseHTTPRequestHandler):
         if len(body) != int(lengths[0]):
             raise ConnectionResetError("the connection ended in the middle of a request")
         if self.command == "GET" and body:
-            raise LocalRefusal(400, "a request for the list of models has no body")
+            raise LocalRefusal(400, "a request for the list of models must not have a body")
         return body
 
     def say(self, status: int, body: bytes) -> None:

@@ -196,14 +196,14 @@ class Judged:
         signed = answer_receipts.verify(token)
         receipt = signed.receipt
         if signed.spki != self.shown.spki:
-            raise RefusedError("answer.signature", "it is signed by another key than this boot's")
+            raise RefusedError("answer.signature", "it is not signed by this boot's key")
         if receipt.nonce != nonce:
             raise RefusedError("answer.fresh", "it answers a different nonce")
         if receipt.evidence != self._evidence:
-            raise RefusedError("answer.channel", "it names other evidence than this connection's")
+            raise RefusedError("answer.channel", "it does not name this connection's evidence")
         answer_receipts.check_terms(receipt, self.shown.served.terms)
         if (receipt.request, receipt.response) != (request_digest, response):
-            raise RefusedError("answer.body", "it is for another request or another answer")
+            raise RefusedError("answer.body", "it is for a different request or a different answer")
         return token
 
     def is_usable(self) -> bool:
@@ -269,7 +269,8 @@ def open_judged(machine: Wanted, before: Shown | None = None) -> Judged:
 def _other(what: str) -> RefusedError:
     return RefusedError(
         "serve.boot",
-        f"the machine {what} than when it was judged first: it was started anew, or is another",
+        f"the machine {what} than when it was first judged: it was restarted, or it is another "
+        "machine",
     )
 
 

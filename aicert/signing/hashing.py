@@ -203,7 +203,7 @@ def hasher(algorithm: str) -> Callable[[], Hasher]:
         blake3 = importlib.import_module("blake3").blake3
     except ModuleNotFoundError:
         raise ToolError(
-            "the signature uses BLAKE3, which needs a package",
+            "the signature uses BLAKE3, which needs an extra package",
             hint="in a checkout of this project: pip install '.[blake3]'",
         ) from None
     hasher: Callable[[], Hasher] = blake3

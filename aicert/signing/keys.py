@@ -28,7 +28,7 @@ MAX_PEM = 1 << 20
 # A hundred thousand files. The old encoding costs ten times its payload in memory, and is tried for
 # whoever's bundle.
 _MAX_OLD = 1 << 24
-# Hints to paste write to names that are free: nobody shall lose a key by one.
+# Hints to paste write to unused names, so that nobody loses a key by pasting one.
 MAKE_KEY = "openssl ecparam -name prime256v1 -genkey -noout -out {}"
 MAKE_PUBLIC = "openssl pkey -in key.pem -pubout -out {}"
 _HASHES = {curve.name: algorithm for curve, algorithm in CURVES.values()}
@@ -109,7 +109,7 @@ def _no_private_key(
     name = os.fspath(key)
     if data.lstrip().startswith(b"-----BEGIN PUBLIC KEY"):
         return ConfigError(
-            f"{name!a} is a public key, but the private one signs", hint="--key key.pem"
+            f"{name!a} is a public key, but signing needs the private one", hint="--key key.pem"
         )
     if b"ENCRYPTED" in data and not password:
         return ConfigError(
@@ -137,7 +137,7 @@ def _no_key(name: str, data: bytes, what: str, error: Exception, *, convert: str
     return ConfigError(f"{name!a} is not a {what}: {reason}")
 
 
-# What the library says of a key, in its own words → what is said here.
+# The library's own words about a key → our words.
 _REASONS = {
     "ncorrect password": "the password is wrong",
     "not encrypted": "a password was given, but it is not encrypted",
@@ -181,7 +181,7 @@ def trust_key(bundle: Bundle, public: StrPath) -> Trusted:
         if b"PRIVATE KEY-----" in data:
             hint = f"openssl pkey -in {shlex.quote(name)} -pubout -out {free('key.pub')}"
             raise ConfigError(
-                f"{name!a} is a private key, but the public one verifies", hint=hint
+                f"{name!a} is a private key, but verifying needs the public one", hint=hint
             ) from None
         convert = "openssl pkey -pubin -in {} -out {}"
         raise _no_key(name, data, "public key", error, convert=convert) from None

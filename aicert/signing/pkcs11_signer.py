@@ -65,7 +65,7 @@ def parse(uri: str) -> dict[str, str]:
         for part in filter(None, text.split(mark)):
             match = _ATTRIBUTE.fullmatch(part)
             if match is None or match[1] not in known or match[1] in attributes:
-                raise ConfigError(f"in the PKCS #11 URI: {part[:80]!a} is unknown, or given twice")
+                raise ConfigError(f"the PKCS #11 URI: {part[:80]!a} is unknown, or given twice")
             attributes[match[1]] = match[2]
     if (scheme, colon) != ("pkcs11", ":") or "module-path" not in attributes:
         raise ConfigError(
@@ -73,7 +73,7 @@ def parse(uri: str) -> dict[str, str]:
             hint="pkcs11:token=NAME;object=KEY?module-path=/usr/lib/softhsm/libsofthsm2.so",
         )
     if "object" not in attributes and "id" not in attributes:
-        raise ConfigError("the PKCS #11 URI names no key: give object= or id=")
+        raise ConfigError("the PKCS #11 URI does not name a key: give object= or id=")
     return attributes
 
 

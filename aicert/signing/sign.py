@@ -190,11 +190,13 @@ def _notes(root: Path, place: Path, signed: Collection[str], *, listed: bool) ->
         # No error: digests may be known before the files lie there.
         missing = [path for path in signed if not os.path.lexists(root / path)]
         if missing:
-            notes.append(f"{counted(len(missing), 'signed file')} not there: {min(missing)} first")
+            notes.append(
+                f"{counted(len(missing), 'signed file')} not there, such as {min(missing)}"
+            )
     if SIGNATURE in signed:
         notes.append(f"{SIGNATURE}, another signature, is among the signed files")
     if os.path.isfile(place):
-        notes.append(f"replaces the {place.name} that was there")
+        notes.append(f"the previous {place.name} was replaced")
     return tuple(notes)
 
 

@@ -179,7 +179,7 @@ def _check_options(trusted: tuple[bool, ...], only: Sequence[str]) -> None:
 def _checked(ignoring: Ignoring, only: Sequence[str]) -> Ignoring:
     """The paths of --ignore, each a plain relative one."""
     if only and ignoring != NOTHING:
-        raise ConfigError("--only looks at no other file: there is nothing left to ignore")
+        raise ConfigError("--only looks at no other files, so there is nothing to ignore")
     paths = hashing.plain_paths(ignoring.paths, hint="paths are relative to the directory")
     return Ignoring(paths=tuple(paths), unsigned=ignoring.unsigned)
 

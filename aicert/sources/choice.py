@@ -71,7 +71,7 @@ def refuse_pickles(paths: Iterable[str]) -> None:
             raise LockError(
                 f"{path!a} is a pickle by its name, and loading a pickle runs the code "
                 "that it names",
-                hint="choose safetensors, leave it out with `except`, or say `allow-pickle = true`",
+                hint="choose safetensors, leave it out with `except`, or set `allow-pickle = true`",
             )
 
 

@@ -1,8 +1,8 @@
-"""Hold what a lockfile names to its source: behind `./doit lock --check` and `aicert sources`.
+"""Compare what a lockfile names with its source: behind `./doit lock --check` and `aicert sources`.
 
 Metadata where the source gives digests; small files and git commits are fetched and hashed. A
-mismatch is told apart from a source that could not be asked: only the first says anything about
-the lockfile.
+mismatch is not the same as a source that could not be asked: only the first says anything about the
+lockfile.
 """
 
 from collections.abc import Iterable
@@ -54,7 +54,7 @@ class Asker:
                     raise LockError(f"uri is {item.uri}, but from is {item.source}")
                 return Comparison(name=item.name, verdict="not-applicable", detail=detail)
             if source.place != pinned.place:
-                raise LockError(f"uri is {item.uri}, which is not from {item.source}")
+                raise LockError(f"uri is {item.uri}, which does not belong to {item.source}")
             detail = self._compare(item, pinned if self.pinned else source)
         except ToolError as error:
             return Comparison(

@@ -148,7 +148,7 @@ class Download:
             return ToolError(message, hint="check the network, then run it again")
         return ToolError(
             f"{message}\n{self._partial.size} bytes are kept",
-            hint="check the network and run it again: it goes on from there",
+            hint="check the network and run it again: it continues from there",
         )
 
     def _attempt(self) -> None:
@@ -187,13 +187,13 @@ class Download:
             wait = retry_after(response.headers.get("Retry-After"))
             if wait is not None and wait > MAX_WAIT_S:
                 raise ToolError(
-                    f"{response.url.host} asks us to wait {wait:.0f} seconds",
-                    hint="run it again after that: what was fetched is kept",
+                    f"{response.url.host} asks to wait {wait:.0f} seconds",
+                    hint="run it again then: what was fetched is kept",
                 )
             raise _Cut(f"status {code}", wait)
         if code == 416 and self._partial.size:
             self._restart()
-            raise _Cut("nothing behind what was fetched before")
+            raise _Cut("nothing after what was fetched before")
         if code not in (200, 206):
             raise LockError(
                 f"{response.url.host} refuses {self._wanted.name}: status {code}", hint=_hint(code)
@@ -214,7 +214,7 @@ class Download:
             match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if match is None or int(match[1]) != self._partial.size:
                 self._restart()
-                raise _Cut("a different part than was asked for")
+                raise _Cut("a different part from the requested one")
             return
         declared = response.headers.get("Content-Length", "")
         if self._is_decoded:

@@ -202,7 +202,7 @@ def _revision(text: str, at: str, revision: str) -> str:
     if not at or not revision:
         raise _bad(text, "has no revision", f"{text.partition('#')[0]}@main, or a tag or a commit")
     if not _REVISION.fullmatch(revision) or ".." in revision or revision.endswith(("/", ".")):
-        raise _bad(text, "has a revision that is no branch, tag or commit")
+        raise _bad(text, "has a revision that is not a branch, tag or commit")
     return revision
 
 

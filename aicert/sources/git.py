@@ -56,7 +56,7 @@ def resolve(source: GitSource, choice: Choice, transfer: Transfer) -> Found:
         if FILE in entries:
             if not choice.is_everything:
                 raise LockError(
-                    "`only` and `except` choose files of a directory, but this is a single file"
+                    "`only` and `except` choose files in a directory, but this is a single file"
                 )
             if not choice.allow_pickle:
                 refuse_pickles([source.subdir])
@@ -182,7 +182,7 @@ def _take(
             stdin.flush()
             answer = stdout.readline().split()
             if len(answer) != 3 or answer[1] != b"blob":
-                raise ToolError(f"git does not give {path!a}")
+                raise ToolError(f"git did not return {path!a}")
             facts[path] = _file_of(
                 transfer, path, transfer.store.add(stdout, path, int(answer[2]), repository)
             )

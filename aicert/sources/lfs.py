@@ -79,9 +79,11 @@ def _locate(
             hint="set up git's credential helper for it, or ~/.netrc",
         )
     if code in (404, 410, 422):
-        raise LockError(f"{host} serves no LFS files of this repository: status {code}")
+        raise LockError(f"{host} serves no LFS files for this repository: status {code}")
     if code != 200:
-        raise ToolError(f"the LFS server of {host} answers with status {code}", hint="try later")
+        raise ToolError(
+            f"the LFS server of {host} answers with status {code}", hint="try again later"
+        )
     try:
         answers = {answer["oid"]: answer for answer in response.json()["objects"]}
         return [_wanted(path, fact, answers[fact.sha256]) for path, fact in files.items()]

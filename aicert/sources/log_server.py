@@ -27,7 +27,7 @@ def check_url(url: str) -> str:
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ConfigError(
             f"the URL of {parts.hostname[:80]!a} has a user, a query or a fragment",
-            hint="a log and a witness are public: name the place alone",
+            hint="logs and witnesses are public: give only the address",
         )
     return url.rstrip("/")
 
@@ -70,7 +70,7 @@ def _answer(
     try:
         with client.stream(method, where, content=body, headers=headers) as answer:
             if answer.is_redirect:
-                raise ToolError(f"{where[:200]!a} sends us elsewhere, which is not followed")
+                raise ToolError(f"{where[:200]!a} redirects elsewhere, which is not followed")
             data = b""
             for piece in answer.iter_raw():
                 data += piece

@@ -25,6 +25,6 @@ def refuse(name: str, head: bytes) -> None:
     text = head.removeprefix(_MARK).lstrip().lower()
     if text.startswith(_PAGES) and suffix(name) not in _TEXTS:
         raise LockError(
-            f"{name!a} is an HTML page: a sign-in, an error or a preview in place of the file",
-            hint="open its address in a browser; take that of the raw file, or sign in",
+            f"{name!a} is an HTML page: a sign-in, an error or a preview instead of the file",
+            hint="open its address in a browser; use that of the raw file, or sign in",
         )

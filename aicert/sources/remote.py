@@ -118,7 +118,7 @@ def remote(text: str) -> Remote:
     """A remote source by its text. Raises LockError for one that is here in the repository."""
     source = parse(text)
     if not isinstance(source, Remote):
-        raise LockError(f"{text} names no source that can be asked")
+        raise LockError(f"{text} is not a source that can be asked")
     return source
 
 

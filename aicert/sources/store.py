@@ -191,7 +191,7 @@ class Partial:
 
 @contextlib.contextmanager
 def room(folder: Path) -> Iterator[None]:
-    """Say in words that the disk is full or cannot be written to."""
+    """Report in plain words that the disk is full or cannot be written to."""
     try:
         yield
     except OSError as error:

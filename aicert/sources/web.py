@@ -32,7 +32,7 @@ def resolve(source: WebSource, choice: Choice, transfer: Transfer) -> Found:
     """Fetch the file and hash it."""
     if not choice.is_everything:
         raise LockError(
-            "`only` and `except` choose files of a directory, but this is a single file"
+            "`only` and `except` choose files in a directory, but this is a single file"
         )
     if not choice.allow_pickle:
         refuse_pickles([_name(source)])

@@ -1,9 +1,9 @@
 """The policies that come with the program, and what a caller adds to one (docs/spec/policy.md).
 
-`default` wants Azure's virtual TPM, `google` that of Google's cloud, `confidential` one in a
-machine that its processor protects, `confidential-gpu` such a one with GPUs; `local` and `qemu` are
-for simulated platforms, whose root the caller gives. Each loads its roots and reference values when
-it is asked for: an appraisal under one policy reads no other's.
+`default` requires Azure's virtual TPM, `google` that of Google's cloud, `confidential` one in a
+machine that its processor protects, `confidential-gpu` such a machine with GPUs; `local` and `qemu`
+are for simulated platforms, whose root the caller gives. Each loads its roots and reference values
+when it is asked for: an appraisal under one policy reads no other's.
 """
 
 from typing import TYPE_CHECKING
@@ -89,7 +89,7 @@ def with_root(policy: Policy, pem: bytes, what: str) -> Policy:
         )
     if policy.name in SIMULATED_TIERS and driver != policy.name:
         raise ConfigError(
-            f"{what} certifies simulated:{driver} platforms, but policy {policy.name} wants "
+            f"{what} certifies simulated:{driver} platforms, but policy {policy.name} requires "
             f"simulated:{policy.name}",
             hint=f"--policy {driver}",
         )

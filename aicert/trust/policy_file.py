@@ -482,7 +482,7 @@ def _images(
         except AicertError as error:
             raise ConfigError(f"{path}: {name}: {error.message}") from None
         if lock.digest not in accepted:
-            raise ConfigError(f"{path}: {name} is {lock.digest}, which `accepted` does not list")
+            raise ConfigError(f"{path}: {name} is {lock.digest}, which is not in `accepted`")
         held[lock.digest] = lock
     return accepted, held
 

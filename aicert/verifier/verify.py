@@ -252,7 +252,9 @@ def require_model(result: AttestationResult) -> AttestationResult:
     """The same of what is to be a model: results of an audit are none, however well certified."""
     require_passed(result)
     if result.kind not in MODELS:
-        raise RejectedError(f"what is certified is no model, but of kind {result.kind}", result)
+        raise RejectedError(
+            f"the certificate is not for a model: its kind is {result.kind}", result
+        )
     return result
 
 

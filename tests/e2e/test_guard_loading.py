@@ -184,7 +184,7 @@ def test_nothing_loads_from_folders_that_may_be_uncovered(tried_models: dict[str
 def test_a_file_that_was_swapped_after_the_verification_fails_the_load(
     tried_models: dict[str, str],
 ) -> None:
-    message = "it was changed while it was verified or loaded: model.safetensors"
+    message = "was changed while it was verified or loaded: model.safetensors"
     assert message in tried_models["swapped"]
     assert message in tried_models["swapped late"]
     assert message in tried_models["swapped while open"]

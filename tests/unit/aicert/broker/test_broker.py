@@ -264,7 +264,10 @@ def test_of_twins_of_memory_and_tpm_one_is_answered(bench: Bench) -> None:
     # and its next one continues its own, which the ledger never took.
     with refused("ledger.successor"):
         twin.beat(clock=1002)
-    with pytest.raises(RefusedError, match=r"^ledger\.successor: .*runs twice, memory and TPM"):
+    with pytest.raises(
+        RefusedError,
+        match=r"^ledger\.successor: .*two copies of the machine are running, with memory and TPM",
+    ):
         bench.broker.receipt(machine.token, other)
     assert machine.beat().kind == GRANT
 

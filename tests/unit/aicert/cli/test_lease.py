@@ -123,7 +123,7 @@ def test_pack_of_results_of_an_audit_writes_nothing(folder: Path, printed: Print
         path.unlink()
     (folder / "model" / "results.json").write_bytes(RESULTS["results.json"])
     assert pack(folder) == 1
-    assert "what is certified is no model, but of kind audit" in printed()[1]
+    assert "the certificate is not for a model: its kind is audit" in printed()[1]
     assert not (folder / "bot").exists()
 
 
@@ -155,7 +155,7 @@ def test_issue_writes_what_the_machine_opens(folder: Path, printed: Printed) -> 
     (folder / "issued/licence").unlink()
     assert issue(folder) == 3
     assert not (folder / "issued/licence").exists()
-    assert "exists already" in printed()[1]
+    assert "already exists" in printed()[1]
 
 
 def test_issue_speaks_json(folder: Path, printed: Printed) -> None:
@@ -290,7 +290,7 @@ def test_receipts_that_do_not_add_up(folder: Path, printed: Printed) -> None:
     assert count(folder, "--format", "json") == 1
     out, err = printed()
     assert json.loads(out[out.index("{") :])["verdict"] == "failed"
-    assert "error: ledger.successor: receipt 2 follows none that is here" in err
+    assert "error: ledger.successor: receipt 2 follows none of those here" in err
     (folder / "receipts.jsonl").write_bytes(b"{}\n")
     assert count(folder) == 2
     (folder / "receipts.jsonl").write_bytes(lines[0])

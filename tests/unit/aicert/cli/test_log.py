@@ -170,7 +170,7 @@ def test_a_certificate_has_room_for_so_many(desk: Desk, capsys: pytest.CaptureFi
         (["prove", "LOG", "GOOD"], 3, "-o FILE or --into"),
         (["prove", "LOG", "GOOD", "--into", "-o", "x"], 3, "-o FILE or --into"),
         (["prove", "LOG", "-", "--into"], 3, "name it"),
-        (["prove", "LOG", "OTHER", "-o", "PLACE/p"], 1, "does not have it"),
+        (["prove", "LOG", "OTHER", "-o", "PLACE/p"], 1, "is not among"),
         (["prove", "LOG", "GOOD", "-o", "PLACE/none/p"], 2, "no such directory"),
         (["check", "LOG", "--log-key", "x"], 3, "--log-key: a verifier key"),
         (["check", "LOG", "--log-key", WITNESS], 3, "a witness's, not a log's"),

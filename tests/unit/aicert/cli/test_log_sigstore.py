@@ -73,7 +73,7 @@ def test_a_log_that_cosign_cannot_name_is_refused_before_anybody_is_asked(
     assert log("append", folder / "other", certificate, "--sigstore") == 0
     words = ["bundle", folder / "other", certificate, "--tsa", running.url]
     assert log(*words, "-o", folder / "bundle.json") == 3
-    assert "cosign knows a log by the name of a host" in capsys.readouterr().err
+    assert "cosign knows logs by host name" in capsys.readouterr().err
     assert not running.requests
 
 

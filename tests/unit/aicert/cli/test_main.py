@@ -176,7 +176,7 @@ def test_a_slip_in_a_commands_options_shows_that_commands_usage(
         (["--lockfile", "/nowhere"], "cannot read lockfile"),
         (["--image-lock", "/nowhere"], "cannot read image lock"),
         (["--policy", "best"], "no policy 'best'"),
-        (["--policy", "qemu"], "policy qemu wants"),
+        (["--policy", "qemu"], "policy qemu requires"),
         (["--root", "/nowhere"], "cannot read root"),
     ],
 )

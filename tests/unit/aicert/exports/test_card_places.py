@@ -44,7 +44,7 @@ def test_the_block_links_a_page_for_this_certificate() -> None:
     # Asked without it, the card has no link again.
     assert card.update(after, read, "model")[0] == card.update("", read, "model")[0]
     for odd in ("javascript:alert(1)", "http://example.org", "https://x/)", "//x", "a b", ""):
-        with pytest.raises(ConfigError, match="no place of a page"):
+        with pytest.raises(ConfigError, match="not the address of a page"):
             card.update("", read, "model", odd)
 
 

@@ -393,7 +393,7 @@ def test_a_page_is_self_contained_and_carries_the_verdict(tmp_path: Path) -> Non
     assert code == 1
     assert "<h1><strong>FAILED</strong>" in text
     # Nothing covers it, and the page does not say that anything was measured.
-    assert "all that stands below is what the certificate claims" in text
+    assert "everything below is what the certificate claims" in text
     assert "digests are measured" not in text
     assert set(tags.tags) <= ALLOWED
     assert not {"src", "href", "onload", "onerror", "style"} & set(tags.attributes)
@@ -438,7 +438,7 @@ def drawn(scene: Scene, **changes: Any) -> str:
 def test_a_page_about_results_speaks_of_no_model() -> None:
     scene = Scene("local", 2)
     audit()(scene)
-    assert "about results of an audit, and no model" in drawn(scene)
+    assert "about the results of an audit, not about a model" in drawn(scene)
     assert "and no model" not in drawn(Scene())
 
 

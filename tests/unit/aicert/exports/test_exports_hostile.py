@@ -101,7 +101,7 @@ def test_a_page_of_an_image_that_nobody_accepted_claims(tmp_path: Path) -> None:
     assert result.subject is not None
     data = scene.get("file")
     text = draw(of_bytes(data), facts.read(data), result)
-    assert "all that stands below is what the certificate claims" in text
+    assert "everything below is what the certificate claims" in text
     assert "digests are measured" not in text
     assert "vouched for" not in text
 

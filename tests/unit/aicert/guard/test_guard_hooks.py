@@ -138,13 +138,13 @@ def test_enabling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in hooks.FRAMEWORKS:
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "datasets", ModuleType("datasets"))
-    with pytest.raises(ConfigError, match="datasets is imported already"):
+    with pytest.raises(ConfigError, match="datasets is already imported"):
         aicert.guard.enable(folder / "guard.toml")
     monkeypatch.delitem(sys.modules, "datasets")
     aicert.guard.enable(folder / "guard.toml")
     assert isinstance(sys.meta_path[0], hooks.Finder)
     assert os.environ["AICERT_GUARD"] == str(folder / "guard.toml")
-    with pytest.raises(ConfigError, match="enabled already"):
+    with pytest.raises(ConfigError, match="already enabled"):
         aicert.guard.enable(folder / "guard.toml")
 
 
@@ -234,7 +234,7 @@ def test_weights_are_compared_when_they_are_closed(guard: Guard, folder: Path) -
     never_entered = wrapped(path)
     never_entered.__exit__(None, None, None)
     never_entered = wrapped(path)
-    with pytest.raises(RefusedError, match="it was changed"):
+    with pytest.raises(RefusedError, match="was changed"):
         with wrapped(path):
             path.write_text("[]\n")
     with pytest.raises(RefusedError, match=r"changed   rows\.jsonl"):

@@ -176,7 +176,7 @@ def test_bundle_header_has_one_form(old: bytes, new: bytes, message: str) -> Non
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ((), "without files"),
+        ((), "has no files"),
         ((PackedFile(path="a", size=1 << 55, sha256="0" * 64),), "a file is too large"),
     ],
 )

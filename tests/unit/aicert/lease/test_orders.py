@@ -163,7 +163,7 @@ def test_a_half_is_for_one_boot_nonce_lease_and_terms() -> None:
 
 
 def test_nobody_is_given_a_half_who_did_not_ask_with_a_key() -> None:
-    with pytest.raises(EvidenceError, match="asks for no half"):
+    with pytest.raises(EvidenceError, match="does not ask for half of the key"):
         orders.seal_half(HALF, heartbeat(), TERMS)
     with pytest.raises(EvidenceError, match="nothing can be encrypted to"):
         orders.seal_half(HALF, heartbeat(half_for="00" * 32), TERMS)

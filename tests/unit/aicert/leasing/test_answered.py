@@ -51,7 +51,9 @@ def test_an_answer_that_does_not_fit_is_refused_by_its_check(
 
 
 def test_clients_hold_no_more_than_was_counted() -> None:
-    with pytest.raises(UndecidedError, match=r"for 10 tokens of boot .* receipts here count 9"):
+    with pytest.raises(
+        UndecidedError, match=r"for 10 tokens of boot .* receipts here count only 9"
+    ):
         answered.answered(accounted(9), [TOKEN])
 
 

@@ -60,7 +60,7 @@ def test_offline_is_said_on_both_sides() -> None:
     assert issued(of=both, is_offline=True)[0].ticks == 5000
     with pytest.raises(ConfigError, match="for offline machines"):
         issued(of=both)
-    with pytest.raises(ConfigError, match="does not run offline"):
+    with pytest.raises(ConfigError, match="cannot run offline"):
         issued(is_offline=True)
 
 

@@ -67,7 +67,7 @@ def test_files_that_are_none() -> None:
 )
 def test_a_signature_that_is_not_the_keys_is_given_to_nobody(signature: bytes) -> None:
     wrong = HeldKey(PLACE, CUSTODIAN.public_key(), lambda *_: signature)
-    with pytest.raises(ToolError, match="the key that was named does not sign: "):
+    with pytest.raises(ToolError, match="the named key does not sign: "):
         wrong.sign(b"x", None)
 
 

@@ -129,7 +129,7 @@ def test_a_file_that_is_not_the_certified_one_leaves_nothing(tmp_path: Path) -> 
     (tmp_path / "model" / path).write_bytes(bytes([data[0] ^ 1]) + data[1:])
     broken(EvidenceError, "changed while it was packed", certificate, tmp_path)
     (tmp_path / "model" / path).unlink()
-    broken(EvidenceError, "holds no output of the certificate", certificate, tmp_path)
+    broken(EvidenceError, "does not hold an output of the certificate", certificate, tmp_path)
 
 
 def test_a_file_that_becomes_shorter_leaves_nothing(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_file_that_becomes_shorter_leaves_nothing(tmp_path: Path) -> None:
 def test_nothing_is_replaced(tmp_path: Path, name: str) -> None:
     certificate = laid_out(tmp_path)
     (tmp_path / name).write_bytes(b"mine")
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         pack(certificate, tmp_path)
     assert (tmp_path / name).read_bytes() == b"mine"
     os.remove(tmp_path / name)

@@ -132,7 +132,7 @@ def test_serve_lease_that_is_asked_for() -> None:
 
 
 def test_serve_model_of_a_certificate_of_results() -> None:
-    with pytest.raises(RefusedError, match=r"^serve\.model: .*is of kind audit"):
+    with pytest.raises(RefusedError, match=r"^serve\.model: .*is for a run of kind audit"):
         judged(machine(), replace(CERTIFIED, kind="audit"))
     judged(machine(), replace(CERTIFIED, kind="merge"))
 

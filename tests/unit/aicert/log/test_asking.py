@@ -88,7 +88,7 @@ def test_a_fork_and_a_rollback_are_refused(
     for count, words in (
         (7, "the log has forked"),
         (5, "the log has forked"),
-        (2, "has seen 5 entries of 'log.example/models', and here are 2"),
+        (2, "has seen 5 entries of 'log.example/models', but there are only 2"),
     ):
         other = fork(bench, tmp_path / str(count), count)
         before = other.part("checkpoint").read_bytes()
@@ -103,7 +103,7 @@ def test_a_log_that_it_does_not_know(bench: Bench, server: WitnessServer, runnin
         asking.ask(bench.folder, bench.key, key_of(server), by_http(running))
     assert caught.value.hint == "give the log's key to whoever runs the witness"
     server.logs = {bench.key.name: server.key.replace(server.name, bench.key.name)}
-    with pytest.raises(ToolError, match="knows another key of the log"):
+    with pytest.raises(ToolError, match="knows a different key for the log"):
         asking.ask(bench.folder, bench.key, key_of(server), by_http(running))
 
 
@@ -116,7 +116,7 @@ def test_a_log_that_it_does_not_know(bench: Bench, server: WitnessServer, runnin
         (saying(409, b"0\n"), BrokenLogError, "the log has forked"),
         (saying(200, b""), ToolError, "does not cosign"),
         (saying(200, b"thank you\n"), ToolError, "does not cosign"),
-        (saying(200, bytes(MAX_NOTE + 1)), ToolError, "more than a note has"),
+        (saying(200, bytes(MAX_NOTE + 1)), ToolError, "is larger than a note"),
     ],
 )
 def test_what_is_no_answer_is_refused(
@@ -134,7 +134,7 @@ def test_one_that_saw_another_size_each_time_is_not_asked_for_ever(
 ) -> None:
     bench.grow(9)
     sizes = iter(range(1, 9))
-    with pytest.raises(ToolError, match="says each time that it saw another size"):
+    with pytest.raises(ToolError, match="names a different size each time"):
         asking.ask(bench.folder, bench.key, key_of(server), lambda _: (409, b"%d" % next(sizes)))
     assert next(sizes) == asking.MAX_TRIES + 1
 

@@ -131,7 +131,7 @@ def test_a_hash_whose_package_is_missing_is_no_verdict(
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(ToolError, match="BLAKE3, which needs a package") as caught:
+    with pytest.raises(ToolError, match="BLAKE3, which needs an extra package") as caught:
         hashing.compare(tmp_path, manifest("blake3", "weights"), ["weights"])
     assert "pip install '.[blake3]'" in str(caught.value.hint)
 
@@ -141,7 +141,7 @@ def test_a_hash_whose_package_is_missing_is_no_verdict(
     [
         (["sign", "--key", "KEY", "--certificate-chain", "c"], "goes with --certificate"),
         (["sign", "--key", "KEY", "--trust-config", "c"], "--trust-config goes with --sigstore"),
-        (["sign", "--sigstore", "--certificate", "c"], "--certificate goes with a key of yours"),
+        (["sign", "--sigstore", "--certificate", "c"], "--certificate goes with your own key"),
         (["verify-signature", "--identity", "a@b"], "--identity and --issuer go together"),
         (["verify-signature", "--key", "KEY", "--trusted-root", "r"], "goes with --identity"),
         (["verify-signature", "--identity", "a@b", "--issuer", ""], "must not be empty"),

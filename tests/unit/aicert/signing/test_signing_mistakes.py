@@ -193,7 +193,7 @@ def test_a_listing_of_another_form(
     assert run("verify-signature", "model", "--key", keys.pub)[0] == 0
     Path("listing.sha256").write_text(f"{'0' * 64}  model/a\n")
     _, out, _ = run("sign", "model", "--key", keys.key, "--digests", "listing.sha256")
-    assert "note      1 signed file not there: model/a first\n" in out
+    assert "note      1 signed file not there, such as model/a\n" in out
 
 
 def test_what_may_not_have_been_meant_is_told(
@@ -201,7 +201,7 @@ def test_what_may_not_have_been_meant_is_told(
 ) -> None:
     sign = ("sign", model, "--key", keys.key)
     assert "note" not in run(*sign)[1]
-    assert "note      replaces the model.sig that was there\n" in run(*sign)[1]
+    assert "note      the previous model.sig was replaced\n" in run(*sign)[1]
     code, _, err = run(*sign, "--ignore", "*.md")
     assert code == 3
     assert "error: --ignore names '*.md', but nothing is there\nhint: paths are relative" in err
@@ -325,7 +325,7 @@ def test_a_card_wants_its_certificate_beside_it(
     note = "note     the card names certificate.json, which is not beside it: "
     assert first_line.startswith(note)
     paste(first_line.removeprefix(note))
-    assert run(*card) == (0, "nothing to do: the card says so already\n", "")
+    assert run(*card) == (0, "nothing to do: the card already says so\n", "")
     assert hint(run(*card, "--output", "none"), 3) == "--output model"
 
 

@@ -201,7 +201,7 @@ def test_a_hub_that_wants_hours_of_patience(hub: Hub, transfer: Transfer) -> Non
     with pytest.raises(ToolError, match="status 429"):
         remote.resolve("hf:org/model@main", ALL, transfer)
     hub.faults["config.json"] = [Reply(status=429, headers={"Retry-After": "7200"})]
-    with pytest.raises(ToolError, match="asks us to wait 7200 seconds"):
+    with pytest.raises(ToolError, match="asks to wait 7200 seconds"):
         remote.resolve("hf:org/model@main", ALL, transfer)
 
 

@@ -165,7 +165,7 @@ def fetch_one(forge: Forge, transfer: Transfer) -> None:
 @pytest.mark.parametrize(
     ("reply", "kind", "words"),
     [
-        (Reply(status=404), LockError, "serves no LFS files of this repository: status 404"),
+        (Reply(status=404), LockError, "serves no LFS files for this repository: status 404"),
         (Reply(status=503), ToolError, "answers with status 503"),
         (Reply(body=b"<html>"), LockError, "does not answer like an LFS server"),
         (Reply(body=b'{"objects": [{}]}'), LockError, "does not answer like an LFS server"),

@@ -18,7 +18,7 @@ def test_a_redirect_is_not_followed() -> None:
     with site(lambda request: Reply()) as other:
         reply = Reply(status=307, headers={"Location": other.url})
         with site(lambda request: reply) as running:
-            with pytest.raises(ToolError, match="sends us elsewhere"):
+            with pytest.raises(ToolError, match="redirects elsewhere"):
                 add_checkpoint(running.url, b"")
             with LogSite(running.url) as log, pytest.raises(ToolError, match="elsewhere"):
                 log.read("checkpoint", 10)

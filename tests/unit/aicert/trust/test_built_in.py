@@ -106,7 +106,7 @@ def test_a_callers_root_has_a_name_and_what_is_wrong_a_hint() -> None:
     with pytest.raises(ConfigError) as caught:
         with_root(built_in("qemu"), ca_forge.pem(LOCAL), "ca.pem")
     assert caught.value.message == (
-        "ca.pem certifies simulated:local platforms, but policy qemu wants simulated:qemu"
+        "ca.pem certifies simulated:local platforms, but policy qemu requires simulated:qemu"
     )
     assert caught.value.hint == "--policy local"
     with pytest.raises(ConfigError) as caught:

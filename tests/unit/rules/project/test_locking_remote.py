@@ -254,7 +254,7 @@ def test_sources_of_a_lockfile_are_asked_at_the_pin(root: Path, hub: Hub) -> Non
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"uri": f"hf:evil/model@{COMMIT}"}, "which is not from hf:org/model@main"),
+        ({"uri": f"hf:evil/model@{COMMIT}"}, "which does not belong to hf:org/model@main"),
         ({"uri": "path:model"}, "uri is path:model, but from is"),
         ({"size": 1}, "has different bytes"),
         ({"source": "hf:\x1b[31m", "uri": "hf:\x1b[31m"}, "not printable ASCII"),
