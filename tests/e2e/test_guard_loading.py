@@ -466,7 +466,7 @@ def test_enable_comes_before_the_frameworks(environment: Guarded, keys: Pair) ->
     text = "import {}aicert.guard; aicert.guard.enable(policy='guard.toml')\nprint('on')"
     ended = environment.run(str(environment.python), "-c", text.format("safetensors, "))
     assert ended.returncode == 1
-    assert "safetensors is imported already" in ended.stderr
+    assert "safetensors is already imported" in ended.stderr
     ended = environment.run(str(environment.python), "-c", text.format(""))
     assert (ended.returncode, ended.stdout) == (0, "on\n"), ended.stderr
 
