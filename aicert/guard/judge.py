@@ -150,11 +150,17 @@ def _check_rows(root: Path, place: Path) -> None:
 
 
 def _judge_certificate(root: Path, place: Path, asked: Certificates) -> None:
+    audits = None
+    if asked.evidence:
+        from aicert.verifier.evidence import audits_of, read_evidence
+
+        audits = audits_of(read_evidence(asked.evidence)[0])
     result = api.check_files(
         place,
         root,
         policy=asked.policy,
         root=asked.root or None,
         lockfile=asked.lockfile or None,
+        audits=audits,
     )
     api.require_model(result)

@@ -38,6 +38,7 @@ class Certificates:
     policy: str
     root: str = ""
     lockfile: str = ""
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,13 +157,15 @@ def _certificates(item: object, where: str, folder: str) -> Certificates:
 
     table = _Table(item, f"{where}: certificate", folder)
     policy, lockfile = table.take("policy", str, "default"), table.take("lockfile", str, "")
-    root = table.place("root")
+    root, evidence = table.place("root"), table.place("evidence")
     table.done()
     if policy not in BUILT_IN:
         policy = os.path.join(folder, policy)
     if lockfile and not lockfile.startswith("sha256:"):
         lockfile = os.path.join(folder, lockfile)
+    if evidence and not os.path.isdir(evidence):
+        raise ConfigError(f"{where}: certificate: there is no folder {evidence!a}")
     # Wrong ones are said now, not at the first load.
     choose_policy(policy, root=root or None)
     expected_lockfile(lockfile or None)
-    return Certificates(policy=policy, root=root, lockfile=lockfile)
+    return Certificates(policy=policy, root=root, lockfile=lockfile, evidence=evidence)

@@ -13,6 +13,7 @@ from rules.project import sources
 from rules.review import check as review_check
 from rules.review import review, text
 from rules.review.revisions import Checkout, Files, Revision
+from rules.runs.question import evidence_at
 
 
 class Review(Command):
@@ -48,6 +49,7 @@ Exit codes: 0 no check failed, 1 a check failed, 3 bad command line.
             ("check", False, "check lockfiles and new certificates as well"),
             ("policy", "default", "for certificates: a built-in policy, or a policy file"),
             ("root", "", "for certificates: the CA of a simulated platform"),
+            ("evidence", "", "for certificates: a folder of audits that the policy demands"),
             ("format", "text", "text or markdown"),
         )
     )
@@ -74,10 +76,11 @@ def _checks(root: Path, params: Any, base: Files, head: Files) -> list[review_ch
     pem = users_path(params["root"]) if params["root"] else None
     named = params["policy"] if params["policy"] in BUILT_IN else str(users_path(params["policy"]))
     policy = verify.choose_policy(named, root=pem)
+    audits = evidence_at(params["evidence"])
     if not isinstance(head, Revision):
-        return review_check.check(root, base, policy)
+        return review_check.check(root, base, policy, audits=audits)
     with sources.store(root).scratch() as folder:
         tree = folder / "change"
         tree.mkdir()
         head.lay_out(tree)
-        return review_check.check(tree, base, policy, head)
+        return review_check.check(tree, base, policy, head, audits=audits)

@@ -1,6 +1,7 @@
 """`./doit verify [RUN…] [--all] [--policy P] [--root PEM] [--nonce HEX] [--format text|json]`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ from rules.commands.base import ALL, Command
 from rules.host.reporter import show_error
 from rules.project import config
 from rules.runs import verify
-from rules.runs.question import Question, question
+from rules.runs.question import Question, evidence_at, question
 
 
 class Verify(Command):
@@ -59,6 +60,15 @@ object for each run, each on its own line.
             "help": "the 64 hex digits that you gave to certify",
         },
         {
+            "name": "evidence",
+            "short": "",
+            "long": "evidence",
+            "type": str,
+            "default": "",
+            "help": "a folder with RUN/certificate.json and the results of audits, for a policy "
+            "that demands some",
+        },
+        {
             "name": "format",
             "short": "",
             "long": "format",
@@ -79,7 +89,8 @@ object for each run, each on its own line.
         able = [r for r in (*runs, *project.runs.values()) if r.machine.driver.policy == policy]
         maker = (able or runs)[0].name
         given = (root, policy, params["root"], params["nonce"], maker)
-        asked = [question(*given, gpu=run.machine.gpu) for run in runs]
+        audits = evidence_at(params["evidence"])
+        asked = [replace(question(*given, gpu=run.machine.gpu), audits=audits) for run in runs]
         codes = []
         for number, run in enumerate(runs):
             if len(runs) > 1 and params["format"] == "text":

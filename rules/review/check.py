@@ -32,6 +32,7 @@ from rules.review.revisions import Checkout, Files
 
 CERTIFICATES = "certificates"
 Verdict = Literal["ok", "failed", "-"]
+Audits = Sequence[tuple[Certificate, bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +44,18 @@ class Check:
     detail: str
 
 
-def check(tree: Path, base: Files, policy: Policy, change: Files | None = None) -> list[Check]:
+def check(
+    tree: Path,
+    base: Files,
+    policy: Policy,
+    change: Files | None = None,
+    *,
+    audits: Audits | None = None,
+) -> list[Check]:
     """Check every lockfile of `tree`, and the certificates that `base` does not have like this.
 
-    `change`: the change itself, where `tree` is a copy of its plain files.
+    `change`: the change itself, where `tree` is a copy of its plain files. `audits`: those that the
+    policy may demand, not of the change.
     """
     head = Checkout(tree)
     odd = [
@@ -67,7 +76,7 @@ def check(tree: Path, base: Files, policy: Policy, change: Files | None = None) 
     if (wrong := images_list.problem(head)) is not None:
         locks.append(Check(what=str(LIST), verdict="failed", detail=_flat(wrong)))
     accepting = images_list.accepted_by(base, policy)
-    return [*odd, *lockfiles, *asked, *locks, *_certificates(base, head, accepting)]
+    return [*odd, *lockfiles, *asked, *locks, *_certificates(base, head, accepting, audits)]
 
 
 def _make_example(tree: Path, project: Project) -> bool:
@@ -153,7 +162,7 @@ def _image(base: Files, head: Files, path: str) -> list[Check]:
     return [Check(what=path, verdict="-", detail=detail)]
 
 
-def _certificates(base: Files, head: Files, policy: Policy) -> list[Check]:
+def _certificates(base: Files, head: Files, policy: Policy, audits: Audits | None) -> list[Check]:
     paths = [name for name in head.names(CERTIFICATES) if name.endswith("/certificate.json")]
     checks = []
     for path in paths:
@@ -161,7 +170,7 @@ def _certificates(base: Files, head: Files, policy: Policy) -> list[Check]:
             continue
         run = path.removeprefix(f"{CERTIFICATES}/").removesuffix("/certificate.json")
         others = _readable(head, [other for other in paths if other != path])
-        checks.append(_certificate(path, run, head, policy, others))
+        checks.append(_certificate(path, run, head, policy, others, audits))
     return checks
 
 
@@ -175,7 +184,12 @@ def _readable(head: Files, paths: Sequence[str]) -> list[Certificate]:
 
 
 def _certificate(
-    path: str, run: str, head: Files, policy: Policy, others: Sequence[Certificate]
+    path: str,
+    run: str,
+    head: Files,
+    policy: Policy,
+    others: Sequence[Certificate],
+    audits: Audits | None,
 ) -> Check:
     what = f"certificate of run {run}"
     data = head.read(path)
@@ -190,6 +204,7 @@ def _certificate(
             at=datetime.datetime.now(datetime.UTC),
             lockfile=lockfile,
             ancestors=others,
+            audits=audits,
         )
     except AicertError as error:
         return Check(what=what, verdict="failed", detail=_flat(error.message))

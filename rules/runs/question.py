@@ -5,6 +5,7 @@ images the one that this checkout builds and those of its reviewed list (rules.p
 """
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,16 +20,21 @@ from aicert.formats.digest import Digest
 from aicert.formats.lockfile import CODE_WORDS
 from aicert.trust.built_in import BUILT_IN, built_in, with_root
 from aicert.verifier import verify as api
+from aicert.verifier.evidence import audits_of, read_evidence
+from rules.host.progress import say
 from rules.host.terminal import users_path
 from rules.image.place import GPU_LOCK, LOCK
 from rules.machines.machine import DRIVERS, Driver
 from rules.project import images, platform_cas, results
 from rules.project.config import Run
 
+Audits = Sequence[tuple[Certificate, bytes]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked of a certificate: the policy to meet and, if the asker chose one, the nonce.
+    """What is asked of a certificate: the policy to meet, if the asker chose one the nonce, and the
+    audits that the policy may demand (None: nobody gave any).
 
     `own`: the policy is that of this checkout's own machines, and nobody named another root. What
     it does not know is no evidence against anybody.
@@ -37,6 +43,7 @@ class Question:
     policy: Policy
     nonce: bytes | None
     own: bool = False
+    audits: Audits | None = None
 
     def appraise(
         self, certificate: Certificate, model: Model | None, lockfile: Digest
@@ -44,8 +51,24 @@ class Question:
         """Appraise now, against the lockfile that is expected."""
         now = datetime.datetime.now(datetime.UTC)
         return appraise(
-            certificate, model, self.policy, at=now, lockfile=lockfile, nonce=self.nonce
+            certificate,
+            model,
+            self.policy,
+            at=now,
+            lockfile=lockfile,
+            nonce=self.nonce,
+            audits=self.audits,
         )
+
+
+def evidence_at(folder: str) -> Audits | None:
+    """The audits of a folder that a command line names, if it does; each with its results."""
+    if not folder:
+        return None
+    given, refused = read_evidence(users_path(folder))
+    for name, reason in refused:
+        say(f"{name} does not count: {reason.splitlines()[0]}")
+    return audits_of(given)
 
 
 def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
