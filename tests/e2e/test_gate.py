@@ -116,3 +116,52 @@ def test_an_audit_that_cannot_read_its_list_has_no_results(gated: Checkout) -> N
     assert "audit look: it ended with 2" in certified.stderr
     assert "list of digests" in certified.stderr
     assert not beside(gated, "audit-look.json").exists()
+
+
+POLICY = """\
+extends = "local"
+name = "ours"
+
+[[audit]]
+kind = "passages/v1"
+list = "sha256:LIST"
+at-most = 0
+missing = 0
+unparsable = 0
+unusable = 0
+unread-bytes = 0
+"""
+
+
+def test_a_trained_model_passes_a_policy_that_demands_the_audit_before_it(
+    checkout: Checkout,
+) -> None:
+    """Axolotl's own training, the shipped audit: rows and texts, of which the policy names none."""
+    toml = checkout.root / "aicert.toml"
+    head = "[runs.tiny-alpaca]\n"
+    toml.write_text(toml.read_text().replace(head, head + 'audits = ["tiny-audit"]\n'))
+    assert checkout.doit("lock", "tiny-alpaca").returncode == 0
+    certified = checkout.doit("certify", "tiny-alpaca")
+    assert certified.returncode == 0, certified.stderr
+    listed = of_bytes((checkout.root / "examples" / "held-out.jsonl").read_bytes()).hex
+    policy = checkout.root / "ours.toml"
+    policy.write_text(POLICY.replace("LIST", listed))
+    judged = ("verify", "--policy", str(policy), "--root", str(beside(checkout, "ca.pem")))
+    shown = checkout.doit(*judged, "--evidence", "certificates", "tiny-alpaca")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "alpaca train for passages/v1: run tiny-alpaca (software)" in shown.stdout
+    assert checkout.doit(*judged, "tiny-alpaca").returncode == 2
+    policy.write_text(POLICY.replace("LIST", "ab" * 32))
+    other = checkout.doit(*judged, "--evidence", "certificates", "tiny-alpaca")
+    assert other.returncode == 1
+    assert "was audited for passages/v1 with another list" in other.stdout
+
+
+def test_the_shipped_audit_is_locked_and_holds(stand_in: StandIn) -> None:
+    checkout = stand_in("raise SystemExit(1)")
+    certified = checkout.doit("certify", "tiny-audit")
+    assert certified.returncode == 0, certified.stderr
+    assert "PASSED    results of an audit, not a model" in certified.stdout
+    data = (checkout.root / "outputs" / "tiny-audit" / "results" / "results.json").read_bytes()
+    (fact,) = results.parse(data).data
+    assert [counts.matches for counts in fact.checks] == [0, 0]

@@ -81,8 +81,9 @@ def test_inputs_from_the_hub(stand_in: StandIn) -> None:
         interrupt_a_stalled_fetch(online, hub, len(data))
         kill_while_fetching(online, hub, len(data))
         done = online.doit("fetch")
-        # The other run of the example has the same input.
+        # The example's other runs have the same input.
         expected = "tiny-alpaca: fetched alpaca\ntiny-alpaca-measured: everything is here\n"
+        expected += "tiny-audit: everything is here\n"
         assert (done.returncode, done.stdout) == (0, expected)
         assert hub.cdn.requests[-1].headers["Range"] == f"bytes={len(data) // 2}-"
         done = online.doit("certify")

@@ -192,7 +192,7 @@ def test_a_hint_and_the_help_name_what_there_is() -> None:
     code, _, err = doit(ROOT, "reproduce")
     assert code == 3
     assert err.endswith("hint: ./doit reproduce tiny-alpaca\n")
-    assert "--policy=ARG  default (if you give none), " in doit(ROOT, "help", "verify")[1]
+    assert "--policy=ARG    default (if you give none), " in doit(ROOT, "help", "verify")[1]
 
 
 @pytest.mark.parametrize(

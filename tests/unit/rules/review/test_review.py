@@ -17,6 +17,7 @@ from rules.review import config_fields, review, revisions, table_facts
 from rules.review import text as review_text
 from rules.review.check import Check, check
 from rules.review.revisions import Revision
+from tests.adversarial.attacks_audits import given, looked
 from tests.adversarial.forger import Scene, hex_of
 from tests.unit import review_project
 from tests.unit.review_project import TOML, checks_of, commit, git, make, relock, reviewed_text
@@ -348,3 +349,16 @@ def test_the_list_of_images_is_shown_and_must_be_one(
     (root / images.LIST).write_text(f'{head}revoked = ["{two}"]\n')
     assert "is revoked without a reason" in reviewed_text(root)
     assert checks_of(root)[str(images.LIST)].verdict == "failed"
+
+
+def test_a_certificate_is_judged_with_the_audits_that_the_policy_demands(root: Path) -> None:
+    scene = Scene("local", 2)
+    given(looked)(scene)
+    place = root / "certificates" / "tiny"
+    place.mkdir(parents=True)
+    (place / "certificate.json").write_bytes(scene.get("file"))
+    locked.path_of(root, "tiny").write_bytes(scene.get("lockfile_bytes"))
+    asked = (root, Revision(root, "HEAD"), scene.get("policy"))
+    for audits, verdict in ((None, "-"), ([], "failed"), (scene.audits, "ok")):
+        checks = {c.what: c.verdict for c in check(*asked, audits=audits)}
+        assert checks["certificate of run tiny"] == verdict
