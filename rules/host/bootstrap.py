@@ -306,7 +306,7 @@ def _switch(link: Path, environment: Path) -> None:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
         raise SetupError(
-            f"{link} cannot be made: this file system has no symbolic links",
+            f"{link} cannot be made: this file system does not support symbolic links",
             hint="work in a copy of the checkout on a disk that has them",
         ) from None
     beside.replace(link)

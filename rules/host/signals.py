@@ -58,7 +58,7 @@ def keys_raise() -> None:
 
 
 def keys_end_at_once() -> None:
-    """Nothing is held any more: a key ends the program without a word."""
+    """Nothing is held any more: a key ends the program silently."""
     for number in (signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -128,7 +128,7 @@ def _make(environment: Path, on_line: OnLine, on_progress: OnProgress) -> None:
     _take_cpu_torch(environment, on_line)
     install(environment, LOCK, on_line, on_progress)
     if not _torch_is_for_cpu_only(environment):
-        on_line("pip took the build of torch with CUDA: installing the libraries that it loads")
+        on_line("pip chose the CUDA build of torch: installing the libraries that it loads")
         install(environment, CUDA_LOCK, on_line, on_progress)
     # Before it is compiled: byte code of the old source would be taken for that of the new one.
     on_line("closing")
@@ -136,7 +136,7 @@ def _make(environment: Path, on_line: OnLine, on_progress: OnProgress) -> None:
         closed.close(_site_packages(environment))
     except closed.NotAsListedError as error:
         raise ToolError(
-            f"the loaders in the packages of {LOCK.name} cannot be cut out: {error}"
+            f"the loaders in the packages of {LOCK.name} cannot be removed: {error}"
         ) from error
     compile_code(environment, on_line)
     marker = environment / (_MARKER + ".new")

@@ -1,7 +1,7 @@
-"""Rows of the user's own, brought into canonical form once (docs/spec/records.md).
+"""The user's own rows, converted to canonical form once (docs/spec/records.md).
 
-A run makes that form of whatever it reads, which takes scratch each time: memory in the machine.
-A file that is canonical is used in place.
+Otherwise each run converts whatever it reads, which takes scratch space: memory in the machine. A
+file that is canonical is used in place.
 """
 
 import os
@@ -24,7 +24,7 @@ _MAY_BE_ELSE = (".json", ".txt")
 
 
 def advice(root: Path, run: str, name: str, source: str) -> str | None:
-    """What a person may want to know of an input that was added: that each run copies its rows."""
+    """What a person may want to know about an added input: that each run copies its rows."""
     form = form_of(source)
     if not source.startswith(PATH) or form is None or source.endswith(_MAY_BE_ELSE):
         return None

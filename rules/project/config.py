@@ -33,7 +33,7 @@ from rules.project import leases, sources
 from rules.project.leases import Lease
 
 FILE = toml_table.FILE
-# What a run may be: the rooms of the runner that do it (docs/spec/aicert-toml.md).
+# The kinds of run, each a room of the runner (docs/spec/aicert-toml.md).
 AXOLOTL, AUDIT, MERGE = "axolotl", "audit", "axolotl-merge"
 TRAINERS = (AUDIT, AXOLOTL, MERGE)
 # Whose locks lie beside those of runs.
@@ -137,7 +137,7 @@ class Project:
         """The runs that a command line means: those named, else every one or the default ones."""
         named = [self.run(name) for name in names]
         if everything and named:
-            raise ConfigError("--all means every run: leave out the names")
+            raise ConfigError("--all means every run, so do not name any")
         if named:
             return named
         runs = [run for run in self.runs.values() if everything or run.default]
@@ -171,7 +171,9 @@ def parse(root: Path, data: bytes, *, may_be_empty: bool = False) -> Project:
     try:
         project = _parsed(root, data)
         if not (project.runs or may_be_empty):
-            raise ConfigError(f"{FILE} has no run", hint="./doit add RUN config path:CONFIG.yml")
+            raise ConfigError(
+                f"{FILE} does not define a run", hint="./doit add RUN config path:CONFIG.yml"
+            )
         return project
     except ConfigError as error:
         # How the command at hand is used would not help.
@@ -198,7 +200,7 @@ def _parsed(root: Path, data: bytes) -> Project:
         is_logged = table.flag("log", False)
         if is_logged and log is None:
             raise ConfigError(
-                f"{FILE}: {table.where}.log is true, and there is no log",
+                f"{FILE}: {table.where}.log is true, but there is no log",
                 hint="name one: [log] with folder",
             )
         one = _run(name, table, machines)
@@ -440,7 +442,7 @@ def _check_runs(run: Run, runs: Mapping[str, Run], via: tuple[str, ...], checked
     """Refuse `run:` inputs that name nothing, and runs that wait for each other."""
     if run.name in via:
         circle = " -> ".join((*via[via.index(run.name) :], run.name))
-        raise ConfigError(f"{FILE}: runs take each other's output: {circle}")
+        raise ConfigError(f"{FILE}: runs take each other's outputs in a circle: {circle}")
     if run.name in checked:
         return
     for item in run.inputs:

@@ -1,6 +1,6 @@
 """The runner's refusals of a training config and of models, early: before a lockfile is written or
-a machine is started; and Axolotl's own, where its environment is here. For comfort only: the runner
-decides again, inside, and Axolotl there.
+a machine is started; and Axolotl's own, where its environment is here. This is only for
+convenience: the runner and Axolotl decide again inside.
 """
 
 import hashlib
@@ -140,7 +140,7 @@ def check_values(root: Path, lock: Lock, effective: str) -> None:
         return
     if done.returncode != _REFUSED:
         reason = (done.stderr.strip() or "no reason").rpartition("\n")[2]
-        progress.say(f"Axolotl could not be asked about the config: {reason}")
+        progress.say(f"Axolotl could not check the config: {reason}")
         return
     words = "\n".join(line for line in done.stdout.splitlines() if line)
     raise ConfigError(

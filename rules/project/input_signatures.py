@@ -1,7 +1,8 @@
-"""`signed-by` on the host: at lock time, so that nobody reviews what the machine would refuse.
+"""`signed-by` on the host: checked at lock time, so that nobody reviews what the machine would
+refuse.
 
-For comfort only: the runner decides again, inside. A remote input's weights are not needed for it,
-only its signature, which is fetched where it is not in the store.
+This is only for convenience: the runner decides again inside. A remote input's weights are not
+needed, only its signature, which is fetched if it is not in the store.
 """
 
 from pathlib import Path

@@ -105,7 +105,7 @@ def read(
     for key in ("broker-root",) if broker is None else ("licence",):
         if table.has(key):
             online = "without a broker" if broker is None else "with a broker"
-            raise ConfigError(f"{FILE}: {where}.{key} means nothing {online}")
+            raise ConfigError(f"{FILE}: {where}.{key} has no meaning {online}")
     run, output, bundle = _model(name, table, outputs)
     return Lease(
         name=name,

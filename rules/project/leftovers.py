@@ -1,8 +1,8 @@
-"""What runs left in the repository that aicert.toml has no longer: lockfiles, `.dvc` files and
-certificates, of second runs too.
+"""What runs that are no longer in aicert.toml left in the repository: lockfiles, `.dvc` files and
+certificates, also of second runs.
 
-Only what these commands write is taken for a left-over: a folder with a lockfile's listing, a
-`.dvc` file or a certificate in it. Outputs are not the repository's: `./doit clean outputs`.
+Only what these commands write counts as a leftover: a folder with a lockfile's listing, a `.dvc`
+file or a certificate in it. Outputs do not belong to the repository: `./doit clean outputs`.
 """
 
 import shutil

@@ -1,4 +1,6 @@
-"""Resolve a run to its lockfile, write it, and tell when it is stale (docs/spec/lockfile.md)."""
+"""Resolve a run to its lockfile, write it, and check whether it is stale
+(docs/spec/lockfile.md).
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -89,7 +91,7 @@ def _fresh(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
 
 
 def _refuse_empty(resolved: Resolved) -> None:
-    """An upload that was cut off leaves such files, and a loader may take one for "no data"."""
+    """An interrupted upload leaves such files, and a loader may take one for "no data"."""
     hint = "look at its source: the upload may be incomplete"
     if not resolved.size:
         raise LockError(f"{resolved.uri} is empty: 0 bytes", hint=hint)

@@ -1,4 +1,4 @@
-"""Write one run's lockfile anew, and say on stdout what a reviewer approves."""
+"""Write one run's lockfile again, and print what a reviewer approves."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from rules.project import config, config_check, lock, locked, sources
 def write_lock(root: Path, run: config.Run) -> None:
     """Resolve and write one run's lockfile; prints what a reviewer approves.
 
-    A config that no run could be made with is refused first: nobody shall review that.
+    A config that no run could use is refused first, so that nobody reviews it.
     """
     sources.store(root).sweep()
     fresh = lock.resolve(root, run, keep=lock.pinned(root, run))

@@ -1,4 +1,4 @@
-"""Where a run's results stand: its certificate, and its outputs."""
+"""Where a run's results are: its certificate, and its outputs."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ REPRODUCTIONS = Path("reproductions")
 
 
 def certificate_path(root: Path, run: str) -> Path:
-    """Where the certificate of a run stands."""
+    """Where a run's certificate is."""
     return root / CERTIFICATES / run / "certificate.json"
 
 
 def output_path(root: Path, run: Run) -> Path:
-    """Where the run's output stands."""
+    """Where the run's output is."""
     return root / OUTPUTS / run.name / run.outputs[0]
 
 

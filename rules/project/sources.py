@@ -96,7 +96,7 @@ def measure(
     if not path.is_dir():
         if not choice.is_everything:
             raise LockError(
-                "`only` and `except` choose files of a directory, but this is a single file"
+                "`only` and `except` choose files in a directory, but this is a single file"
             )
         if not choice.allow_pickle:
             _refuse_pickles(path.parent, [path.name])

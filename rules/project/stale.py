@@ -1,6 +1,7 @@
-"""When a lockfile is stale, and what is said of it: it differs from aicert.toml or from the bytes.
+"""When a lockfile is stale, and the message that says so: it differs from aicert.toml or from the
+bytes.
 
-Compares; what is measured for it is `rules.project.lock`'s.
+This only compares; `rules.project.lock` measures.
 """
 
 from pathlib import Path
@@ -21,7 +22,7 @@ def is_same(item: Input, locked: LockedInput) -> bool:
 
 
 def check_configured(run: Run, locked: Lockfile) -> None:
-    """Before anything is measured: what can be seen in the two files alone."""
+    """Before anything is measured: what the two files alone show."""
     if run.trainer != locked.trainer:
         raise stale(run, f"trainer\n  locked      {locked.trainer}\n  aicert.toml {run.trainer}")
     if run.ranks != locked.ranks:
@@ -44,7 +45,7 @@ def check_configured(run: Run, locked: Lockfile) -> None:
 
 
 def stale(run: Run, why: str) -> LockError:
-    """The error that says so, with what renews the lockfile."""
+    """The error for a stale lockfile, with the command that renews it."""
     return LockError(
         f"lockfile of run {run.name} is stale: {why}",
         hint=f"./doit lock {run.name} && git diff {DIRECTORY}/",

@@ -1,9 +1,9 @@
-"""What follows a certified run: DVC's tracking and the exports. Neither decides its exit code.
+"""What follows a certified run: DVC's tracking and the exports. Neither affects the exit code.
 
-When certificate and outputs are in place, the run succeeded. What fails after that is said with its
-cause and what to paste, and the next `./doit certify` tries it again; hours of training are not
-called a failure because a package index did not answer. For the same reason DVC's environment is
-made before the training: what fails there is seen while somebody looks.
+Once certificate and outputs are in place, the run has succeeded. If something fails after that, a
+warning gives the cause and a command, and the next `./doit certify` tries it again; hours of
+training do not count as a failure because a package index did not answer. For the same reason DVC's
+environment is made before the training: what fails there is seen while somebody looks.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,8 @@
 """Certify a run: refuse early, execute it on its machine, appraise, and only then put in place.
 
-Up to date means verified: the certificate at hand is of the lockfile at hand
-and of the runner's code at hand, and passes under the machine's own policy with the outputs at
-hand. Files that did not change since they were read are known by the digest cache
-(rules.project.digests).
+Up to date means verified: the certificate here is for the lockfile and the runner's code here, and
+passes under the machine's own policy with the outputs here. Files that did not change since they
+were read are known by the digest cache (rules.project.digests).
 """
 
 import errno
@@ -62,9 +61,9 @@ LIMIT_KEYS: Mapping[object, str] = {
     machine_io.PROCESSES: "processes",
     machine_io.SCRATCH: "scratch",
 }
-# Read errors that tell of the files themselves: one is missing, or is something else.
+# Read errors that are about the files themselves: one is missing, or is something else.
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
-# Failures that a certificate exists to tell: such a certificate is put in place, and never passes.
+# Failures that a certificate documents: such a certificate is put in place, and never passes.
 TELLING = (
     "outputs.exit", "outputs.nonempty", "outputs.trained", "outputs.derived", "outputs.results",
 )  # fmt: skip
@@ -77,12 +76,12 @@ class Reason:
     stops: bool
     text: str
     hint: str | None = None
-    # There is a certificate of what is here, which is kept and no verdict.
+    # There is a certificate for what is here; it is kept, but gives no verdict.
     kept: bool = False
 
 
 def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
-    """Whether nothing needs to be done. Errors of any kind mean that something does."""
+    """Whether nothing needs to be done; errors of any kind mean that something does."""
     return why(root, run, nonce) is None
 
 
@@ -98,7 +97,7 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
         certificate = results.read_certificate(root, run.name)
         reason = _other_lockfile(certificate, current)
         if reason is None and nonce is not None and not answers(certificate, nonce):
-            reason = "the certificate does not answer the nonce that you asked for"
+            reason = "the certificate does not answer the nonce that you gave"
         if reason is None:
             question = own_question(root, run, nonce)
             output = results.output_path(root, run)
@@ -215,10 +214,7 @@ def certify(
         failed.remember(root, run, current)
         raise _refused(root, run, result, kept)
     if kept is not None:
-        progress.say(
-            f"kept  {kept.relative_to(root)}: what was in place held files that its certificate "
-            "does not name"
-        )
+        progress.say(f"kept  {kept.relative_to(root)}: the previous results held uncertified files")
 
 
 def _of_what_is_in_place(
@@ -263,7 +259,7 @@ def _execute(
 
 
 def _put_ca(root: Path, run: Run, out: Path) -> None:
-    """Whoever gets the certificate needs the CA of its simulated platform to judge it at all."""
+    """Whoever gets the certificate needs the CA of its simulated platform to judge it."""
     ca = platform_cas.own(root, run.machine.driver.policy)
     if ca is not None:
         (out / platform_cas.BESIDE).write_bytes(ca.pem)
@@ -357,13 +353,11 @@ def _finished_earlier(
     except AicertError as error:
         _require_readable(place, error)
     if verdict is not None:
-        progress.say(f"{run.name}: putting the run that finished earlier in place")
+        progress.say(f"{run.name}: putting an earlier finished run in place")
         return verdict
     aside = placing.put_aside(place)
     if aside is not None:
-        progress.say(
-            f"kept  {aside.relative_to(root)}: a finished run that is not the one asked for now"
-        )
+        progress.say(f"kept  {aside.relative_to(root)}: a finished run that was not asked for now")
     return None
 
 
@@ -373,7 +367,7 @@ def _require_readable(place: placing.Place, error: AicertError) -> None:
     if isinstance(cause, OSError) and cause.errno not in _NOT_THERE:
         folder = placing.FINISHED / place.run
         raise ToolError(
-            f"the run that finished earlier cannot be read, and it is kept: {error.message}",
+            f"an earlier finished run cannot be read, so it is kept: {error.message}",
             hint=f"ls -lR {folder}    # to train again instead: mv {folder} {folder}.old",
         ) from error
 

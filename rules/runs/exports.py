@@ -1,4 +1,4 @@
-"""What stands beside a certificate for other people's tools: model signatures and exports.
+"""Files beside a certificate for other people's tools: model signatures and exports.
 
 The signatures were made by the run key inside the machine; the rest is computed from the
 certificate, and the packages of the training environment from its lock.

@@ -1,7 +1,8 @@
-"""A training that failed: its last words, and that it is not tried again for nothing.
+"""A failed training: its last words, and a note so that it is not repeated for nothing.
 
-What failed is remembered on this computer alone, with everything that could make it go another way:
-lockfile, code, training environment or image, and the machine's settings. For comfort only.
+The failure is remembered only on this computer, with everything that could change the outcome:
+lockfile, code, training environment or image, and the machine's settings. This is only for
+convenience.
 """
 
 import hashlib

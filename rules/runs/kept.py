@@ -1,4 +1,4 @@
-"""A certificate that does not pass here only for want of somebody to vouch for it.
+"""A certificate that fails here only because nobody known here vouches for it.
 
 Another checkout's CA, or a machine image that is not on this project's list, says nothing against a
 certificate whose lockfile and outputs are the ones here. So nothing committed is replaced for that

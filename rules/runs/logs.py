@@ -49,7 +49,7 @@ def before(run: Run) -> bytes | None:
     except AicertError as error:
         raise ToolError(
             f"run {run.name} has not begun: {error.message}",
-            hint=f"try again, or take log = true out of [runs.{run.name}]",
+            hint=f"try again, or remove log = true from [runs.{run.name}]",
         ) from None
     first = min(cosigned, key=lambda one: one.time)
     progress.say(f"{run.name}: begins after {_time(first)}, by {_names(cosigned)}")

@@ -1,4 +1,4 @@
-"""Put the results of a run in place: whole or not at all, never at the cost of what was there.
+"""Put the results of a run in place: completely or not at all, never at the cost of what was there.
 
 A run that finished lies in `.aicert/finished/RUN` until it is in place, so that nothing on the way
 there costs the training: the next certify goes on from it. New outputs are staged where they will
@@ -79,7 +79,7 @@ def check(place: Place, needed: int) -> None:
             kind = "a symbolic link" if target.is_symlink() else "a mount point"
             raise ToolError(
                 f"{OUTPUTS / place.run / name} is {kind}, but a result replaces the whole folder",
-                hint=f"make {OUTPUTS} or {OUTPUTS / place.run} lead to the other disk instead",
+                hint=f"put {OUTPUTS} or {OUTPUTS / place.run} on the other disk instead",
             )
     _check_writable(place)
     free = _free(_existing(place.home))
@@ -243,8 +243,8 @@ def _worded(place: Place) -> Iterator[None]:
             f"run {place.run} finished but cannot be put in place: {error.strerror}{where}\n"
             f"it is kept in {place.finished.relative_to(place.root)}, and what was there before "
             "stays",
-            hint=f"free some space or let this user write there, then ./doit certify "
-            f"{place.run}: it does not train again",
+            hint=f"free some space or let this user write there, then ./doit certify {place.run}: "
+            "it does not train again",
         ) from None
 
 

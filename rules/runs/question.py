@@ -1,4 +1,4 @@
-"""What is asked of a certificate of this checkout: under which policy, and which nonce it answers.
+"""How this checkout judges a certificate: under which policy, and with which nonce.
 
 A policy of simulated platforms accepts this checkout's CA and those that it trusts, and of machine
 images the one that this checkout builds and those of its reviewed list (rules.project.images).
@@ -117,8 +117,8 @@ def _simulated(root: Path, name: str, image: Path | None, run: str, *, may_lack:
     if not cas and not may_lack:
         pem = root / platform_cas.OWN / f"{name}.pem"
         raise ConfigError(
-            f"policy {name} uses this checkout's CA, which does not exist yet: {pem}; "
-            "--root names another",
+            f"policy {name} uses this checkout's CA, which does not exist yet: {pem}; --root gives "
+            "another",
             hint=f"./doit certify {run}",
         )
     policy = built_in(name)

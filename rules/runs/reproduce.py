@@ -104,7 +104,7 @@ def _file(
     path: str, first: Side, again: Side, one: Mapping[str, str], two: Mapping[str, str]
 ) -> list[str]:
     if path not in two:
-        return [f"  MISSING  {path}: only in what was certified"]
+        return [f"  MISSING  {path}: only in the certified outputs"]
     if path not in one:
         return [f"  NEW      {path}: only in the repeated run"]
     detail = ""
@@ -137,7 +137,7 @@ def _tensors(one: Path, two: Path) -> Iterator[str]:
             if difference is not None:
                 differing.append((tensor.name, *difference))
     if not differing and not names:
-        yield "every tensor is the same, but the rest of the file differs"
+        yield "all tensors are the same, but the rest of the file differs"
     elif differing:
         yield _summary(differing, len(first))
 

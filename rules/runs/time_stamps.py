@@ -54,7 +54,7 @@ def before(run: Run, lockfile: bytes, challenge: bytes | None) -> Answer | None:
     except AicertError as error:
         raise ToolError(
             f"run {run.name} has not begun: {error.message}",
-            hint="try again, or take [time-authority] out of aicert.toml",
+            hint="try again, or remove [time-authority] from aicert.toml",
         ) from None
     progress.say(f"{run.name}: begins after {stamp(stamped.time)}, by {run.time_authority}")
     return Answer(nonce=nonce_after(known, token), entry=encode_not_before(known, token))

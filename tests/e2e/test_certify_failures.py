@@ -366,12 +366,12 @@ def test_a_run_that_cannot_be_put_in_place_is_kept_and_not_trained_again(
     finished.symlink_to("/proc/self/mem")
     unread = checkout.doit("certify")
     assert unread.returncode == 2, unread.stderr
-    assert "the run that finished earlier cannot be read, and it is kept" in unread.stderr
+    assert "an earlier finished run cannot be read, so it is kept" in unread.stderr
     assert "Input/output error" in unread.stderr
     finished.with_name("whole").replace(finished)
     again = checkout.doit("certify")
     assert again.returncode == 0, again.stderr
-    assert "putting the run that finished earlier in place" in again.stderr
+    assert "putting an earlier finished run in place" in again.stderr
     assert verdict(checkout) == (0, [])
     assert_clean(checkout)
 

@@ -322,7 +322,11 @@ def test_a_foreign_venv_is_left_alone(checkout: Checkout) -> None:
 @pytest.mark.parametrize(
     ("error", "calls", "words"),
     [
-        ("EPERM", "symlink,symlinkat", "cannot be made: this file system has no symbolic links"),
+        (
+            "EPERM",
+            "symlink,symlinkat",
+            "cannot be made: this file system does not support symbolic links",
+        ),
         ("ENOLCK", "flock", "no locks available"),
     ],
 )

@@ -72,7 +72,7 @@ def test_a_run_that_says_so_has_the_log(tmp_path: Path) -> None:
         (
             'machine = "here"',
             'machine = "here"\nlog = true',
-            "tiny.log is true, and there is no log",
+            "tiny.log is true, but there is no log",
         ),
         ('machine = "here"', 'machine = "here"\nlog = "log"', "runs.tiny.log"),
         ("[machines.here]", "[log]\n[machines.here]", "log.folder is missing"),
@@ -115,7 +115,7 @@ def test_a_run_that_says_so_has_the_log(tmp_path: Path) -> None:
         ),
         ("path:base", "run:tinny/model", "there is no run 'tinny', did you mean 'tiny'?"),
         ("path:base", "run:tiny/modell", "no output 'modell', did you mean 'model'?"),
-        ("path:base", "run:tiny/model", "take each other's output: tiny -> tiny"),
+        ("path:base", "run:tiny/model", "take each other's outputs in a circle: tiny -> tiny"),
         ("allow-pickle = true", "only = 3", "runs.tiny.inputs.data.only is not a list"),
         ("allow-pickle = true", "except = [3]", "is not a list of file patterns"),
         ("model = ", "config = ", "cannot be an input's name"),
@@ -176,7 +176,7 @@ def test_a_measured_machine_has_its_scratch_in_memory(tmp_path: Path) -> None:
 def test_a_missing_file_and_an_empty_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         config.load(tmp_path)
-    with pytest.raises(ConfigError, match="has no run"):
+    with pytest.raises(ConfigError, match="does not define a run"):
         load(tmp_path, "")
 
 

@@ -65,9 +65,9 @@ def test_every_machine_of_driver_local_serves_and_none_that_trains_in_an_image(
         ("path:leases/bot", "run:tony/model", "did you mean 'tiny'?"),
         ("path:leases/bot", "run:tiny/modell", "did you mean 'model'?"),
         ("path:leases/bot", "path:../bot", "bot.model"),
-        ("broker-root =", 'licence = "l"\nbroker-root =', "licence means nothing with a broker"),
+        ("broker-root =", 'licence = "l"\nbroker-root =', "licence has no meaning with a broker"),
         ("broker-root =", "broker-rot =", "did you mean 'broker-root'?"),
-        ('broker = "https://custodian.example:8444"\n', "", "means nothing without a broker"),
+        ('broker = "https://custodian.example:8444"\n', "", "has no meaning without a broker"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:

@@ -145,7 +145,7 @@ def test_no_run_begins_without_the_witnesses_that_are_asked_for(
         pytest.raises(ToolError, match="run tiny has not begun: cannot reach") as caught,
     ):
         time_stamps.before(run(tmp_path, (url, server.key)), LOCKFILE, None)
-    assert caught.value.hint == "try again, or take log = true out of [runs.tiny]"
+    assert caught.value.hint == "try again, or remove log = true from [runs.tiny]"
     bench.key_file.unlink()
     with pytest.raises(ToolError, match="run tiny has not begun: cannot read"):
         time_stamps.before(run(tmp_path, (url, server.key)), LOCKFILE, None)

@@ -108,7 +108,7 @@ def test_no_run_begins_without_the_time_stamp_that_is_asked_for(tmp_path: Path) 
         pytest.raises(ToolError, match="run tiny has not begun: cannot reach") as caught,
     ):
         time_stamps.before(run(tmp_path, url), LOCKFILE, None)
-    assert caught.value.hint == "try again, or take [time-authority] out of aicert.toml"
+    assert caught.value.hint == "try again, or remove [time-authority] from aicert.toml"
 
 
 def test_a_run_that_finished_is_kept_without_a_time_stamp(
