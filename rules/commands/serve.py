@@ -24,7 +24,7 @@ Starts the machine of [leases.NAME] in aicert.toml, carries messages between it 
 broker, and shows what it serves. The machine dials nobody; what it signs is checked by the broker
 and by whoever asks it, not here.
 
-  ./doit serve support-bot --token token.txt   # the first time: what `aicert lease grant` printed
+  ./doit serve support-bot --token token.txt   # first: what lease grant printed
   ./doit serve support-bot                     # again, with the same TPM
   aicert connect https://127.0.0.1:8443 --lease … --certificate … --policy …
 
