@@ -9,7 +9,7 @@ from aicert.formats import run_report, run_report_facts
 from aicert.formats import statement as statements
 from aicert.formats.certificate import TDX, Certificate, core_digest
 from aicert.formats.digest import of_bytes
-from aicert.formats.run_report import RunReport
+from aicert.formats.run_report import NO_RESULTS, RunReport
 from aicert.text import counted, safe
 from aicert.verifier.facts import fact_lines
 
@@ -39,6 +39,7 @@ def claims(certificate: Certificate) -> dict[str, object]:
             {"name": d.name, "uri": d.uri, "digest": str(d.digest)} for d in statement.dependencies
         ],
         "signers": dict(report.signers),
+        "audits": {name: str(digest or NO_RESULTS) for name, digest in report.audits},
         "outputs": {
             name: {"digest": str(output.digest), "files": dict(output.files)}
             for name, output in statement.outputs.items()
@@ -129,6 +130,7 @@ def claims_text(certificate: Certificate) -> str:
         ]
     )
     lines += _limited([f"signed    {safe(n):<16} by {safe(key)}" for n, key in report.signers])
+    lines += _limited([f"audit     {safe(n):<16} {one or NO_RESULTS}" for n, one in report.audits])
     for name, output in statement.outputs.items():
         lines.append(
             f"output    {safe(name):<16} {output.digest}, {counted(len(output.files), 'file')}"

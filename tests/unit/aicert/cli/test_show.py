@@ -9,6 +9,7 @@ import pytest
 
 from aicert.cli import event_log, main, show
 from aicert.formats.certificate import TDX, Certificate, PlatformReport, core_digest
+from aicert.formats.digest import of_bytes
 from tests.adversarial.attacks_time import timestamps
 from tests.adversarial.forger import Scene
 from tests.fuzz import event_logs
@@ -116,3 +117,17 @@ def test_show_names_the_digest_and_what_is_said_of_the_time() -> None:
     claims = show.claims(more)
     assert claims["digest"] == str(core_digest(certificate))
     assert claims["timestamps"] == ["rfc3161:AAAA", "\x1b[31m:x"]
+
+
+def test_show_names_the_audits_before_a_training() -> None:
+    scene = Scene("local", 2)
+    digest = of_bytes(b"results")
+    scene.edit(
+        "report",
+        lambda report: replace(report, exit_code="1", audits=(("look", digest), ("more", None))),
+    )
+    certificate = scene.get("certificate")
+    text = show.claims_text(certificate)
+    assert f"audit     look             {digest}\n" in text
+    assert "audit     more             none\n" in text
+    assert show.claims(certificate)["audits"] == {"look": str(digest), "more": "none"}
