@@ -283,7 +283,7 @@ ONE = b'{"text":"a"}\n'
 @pytest.mark.parametrize(
     ("program", "words"),
     [
-        (f"leave({ONE!r}, 2)", "1 rows of 2 were written"),
+        (f"leave({ONE!r}, 2)", "1 rows were written, not 2"),
         (f"leave({ONE[:-1]!r}, 1)", "no line feed"),
         ("leave(b'{\"text\":\"a\",\"text\":\"b\"}\\n', 1)", "row 1 is not a canonical row"),
         ("leave(b'{\"text\": \"a\"}\\n', 1)", "row 1 is not a canonical row"),

@@ -117,7 +117,7 @@ def test_a_token_that_does_not_sign_is_said_in_words(
         uri(value + PIN, "token=none;object=release"): (2, "NoSuchToken"),
         uri("module-path=/none.so"): (2, "hint: module-path needs the library of your token"),
         uri("pin-value=1"): (3, "expected a PKCS #11 URI with a module-path"),
-        uri(path="token=x"): (3, "names no key"),
+        uri(path="token=x"): (3, "does not name a key"),
         uri(path="object=x;slot-id=0"): (3, "'slot-id=0' is unknown"),
         uri(path="object=x;object=y"): (3, "given twice"),
         "file:x": (3, "PKCS #11 URI"),

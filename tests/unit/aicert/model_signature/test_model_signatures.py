@@ -287,7 +287,7 @@ def test_a_wrong_command_line_is_3(
     assert run("verify-signature", model, "--key", model / "model.sig") == 3
     assert "is not a public key" in printed()[1]
     assert run("sign", model, "--key", keys.pub) == 3
-    assert "is a public key, but the private one signs\nhint: --key key.pem" in printed()[1]
+    assert "is a public key, but signing needs the private one\nhint: --key key.pem" in printed()[1]
     assert run("sign", model, "--key", keys.key, "--certificate-chain", keys.pub) == 3
     verify = ("verify-signature", model, "--certificate-chain", keys.pub)
     assert run(*verify, "--at", "yesterday") == 3
