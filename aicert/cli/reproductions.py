@@ -43,6 +43,7 @@ def gather(
     """Judge every certificate of the same lockfile by the options of whoever asks."""
     first = Side(certificate=certificate, verdict=verdict)
     policy = api.choose_policy(options.policy, root=options.root, image=options.image_lock)
+    audits = audits_of(given)
     shown: list[tuple[str, Reproduction]] = []
     refused: list[tuple[str, str]] = []
     for one in given:
@@ -57,7 +58,7 @@ def gather(
                 lockfile=options.lockfile,
                 at=options.at,
                 lineage=options.lineage,
-                audits=audits_of(given),
+                audits=audits,
             )
             again = Side(certificate=one.certificate, verdict=judged)
             shown.append((one.name, compared(first, again, policy.roots)))

@@ -87,11 +87,6 @@ class SignedAnswer:
         return hashlib.sha256(self.spki).hexdigest()
 
 
-def sha256(data: bytes) -> Digest:
-    """The digest of a body, or of evidence."""
-    return Digest("sha256", hashlib.sha256(data).hexdigest())
-
-
 def sign(key: "EllipticCurvePrivateKey", receipt: AnswerReceipt) -> bytes:
     """The token."""
     spki = keys.spki_of(key.public_key())

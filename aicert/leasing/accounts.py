@@ -9,7 +9,6 @@ kill receipt, about the epoch, ends the account.
 from collections.abc import Iterable
 from typing import Final
 
-from aicert.errors import EvidenceError
 from aicert.formats.tpm import CounterReading
 from aicert.frozen import dataclass
 from aicert.lease import ledger as ledgers
@@ -19,6 +18,7 @@ from aicert.lease.ledger import Ledger
 from aicert.lease.orders import Order
 from aicert.lease.receipts import Heartbeat, Receipt, Usage
 from aicert.lease.terms import Terms
+from aicert.leasing import lines
 from aicert.leasing.enrolments import Enrolled
 
 # A heartbeat a minute for a year.
@@ -83,18 +83,7 @@ class _Beat:
 
 def parse_lines(data: bytes) -> list[Receipt]:
     """The receipts in a file, one a line; EvidenceError names a line that is not a receipt."""
-    lines = data.split(b"\n")
-    if lines.pop():
-        raise EvidenceError("the last line of a file of receipts is cut short")
-    if len(lines) > MAX_RECEIPTS:
-        raise EvidenceError(f"there are more than {MAX_RECEIPTS} receipts")
-    read = []
-    for number, line in enumerate(lines, 1):
-        try:
-            read.append(receipts.parse(line))
-        except EvidenceError as error:
-            raise EvidenceError(f"line {number}: {error.message}") from None
-    return read
+    return lines.parse_lines(data, receipts.parse, "receipts", MAX_RECEIPTS)
 
 
 def account(terms: Terms, machine: Enrolled, given: Iterable[Receipt]) -> Account:

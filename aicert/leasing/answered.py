@@ -10,11 +10,12 @@ its count is wrong.
 from collections.abc import Iterable
 from typing import Final
 
-from aicert.errors import EvidenceError, UndecidedError
+from aicert.errors import UndecidedError
 from aicert.frozen import dataclass
 from aicert.lease import answer_receipts
 from aicert.lease.answer_receipts import AnswerReceipt
 from aicert.lease.checks import RefusedError
+from aicert.leasing import lines
 from aicert.leasing.accounts import Account
 
 MAX_ANSWERS: Final = 1_000_000
@@ -31,18 +32,12 @@ class Answered:
 
 def parse_lines(data: bytes) -> list[bytes]:
     """The tokens in a file, one a line; EvidenceError names a line that is not one."""
-    lines = data.split(b"\n")
-    if lines.pop():
-        raise EvidenceError("the last line of a file of answers' receipts is cut short")
-    if len(lines) > MAX_ANSWERS:
-        raise EvidenceError(f"there are more than {MAX_ANSWERS} receipts of answers")
-    tokens = []
-    for number, line in enumerate(lines, 1):
-        try:
-            tokens.append(answer_receipts.from_text(line.decode("ascii", "replace")))
-        except EvidenceError as error:
-            raise EvidenceError(f"line {number}: {error.message}") from None
-    return tokens
+    return lines.parse_lines(
+        data,
+        lambda line: answer_receipts.from_text(line.decode("ascii", "replace")),
+        "receipts of answers",
+        MAX_ANSWERS,
+    )
 
 
 def answered(account: Account, tokens: Iterable[bytes]) -> Answered:

@@ -17,8 +17,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aicert.errors import AicertError, ConfigError, EvidenceError
-from aicert.formats.digest import Digest
-from aicert.lease.answer_receipts import sha256
+from aicert.formats.digest import Digest, of_bytes
 from aicert.lease.checks import RefusedError
 from aicert.serving import wire
 from aicert.serving.judged import MOST, Judged, Pool, Shown, Wanted, open_judged
@@ -150,7 +149,7 @@ class Endpoint:
         if head.length is not None:
             body = judged.whole(head)
             if head.status == _OK:
-                self._kept(judged.receipt(head, sha256(body)))
+                self._kept(judged.receipt(head, of_bytes(body)))
             client.say(head.status, body)
             return
         client.begin_stream()

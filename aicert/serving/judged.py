@@ -21,10 +21,9 @@ from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.formats import strict_json
-from aicert.formats.digest import Digest, is_hex
+from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.frozen import dataclass, replace
 from aicert.lease import answer_receipts, enrolment, serving
-from aicert.lease.answer_receipts import sha256
 from aicert.lease.checks import RefusedError
 from aicert.lease.terms import LEASE_DIGITS
 from aicert.leasing import serving as judging
@@ -162,7 +161,7 @@ class Judged:
             raise AnswerError("the machine answered before it was asked")
         self._channel.until = time.monotonic() + SEND_S
         self._channel.send(request(method, target, self._authority, body, nonce))
-        self._asked = (nonce, sha256(body)) if nonce else None
+        self._asked = (nonce, of_bytes(body)) if nonce else None
         self._wait()
         head = self._reader.head()
         if head.receipt and self._asked is None:
@@ -260,7 +259,7 @@ def open_judged(machine: Wanted, before: Shown | None = None) -> Judged:
         if before is not None and replace(served, meter=0) != replace(before.served, meter=0):
             raise _other("states something else")
         shown = Shown(spki=channel.spki, served=served)
-        return Judged(channel, reader, shown, machine.authority, sha256(evidence))
+        return Judged(channel, reader, shown, machine.authority, of_bytes(evidence))
     except BaseException:
         channel.close()
         raise

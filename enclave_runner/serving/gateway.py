@@ -14,10 +14,9 @@ from typing import Final, Protocol
 
 from aicert.errors import AicertError, EvidenceError
 from aicert.formats import strict_json
-from aicert.formats.digest import Digest
+from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.strict_json import Fields
 from aicert.frozen import replace
-from aicert.lease.answer_receipts import sha256
 from aicert.lease.receipts import hex_field
 from aicert.lease.terms import Terms
 from enclave_runner.serving import answers, requests, wire
@@ -120,7 +119,7 @@ class Gateway:
         connection.until = time.monotonic() + TAKE_S
         if raw.target == EVIDENCE:
             body = self._evidence(raw, connection.exporter)
-            client.shown = sha256(body)
+            client.shown = of_bytes(body)
             connection.send(wire.answer(200, body, is_last=False))
             return True
         request = requests.read(
@@ -312,7 +311,7 @@ def _wanted(request: Request, raw: Raw, client: _Client) -> Asked | None:
     return Asked(
         nonce=request.nonce,
         evidence=client.shown,
-        request=sha256(raw.body),
+        request=of_bytes(raw.body),
         began=time.monotonic(),
     )
 

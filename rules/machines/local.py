@@ -68,19 +68,12 @@ def _start(
         threads=machine.cpus or 1,
     )
     command += [f"--{name}={value}" for name, value in limits.items()]
-    # Nothing else of this environment: what decides a run stands in its lockfile.
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": str(code_of(job.root)),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "LC_ALL": "C.UTF-8",
-    }
     try:
         return subprocess.Popen(
             command,
             # The TPM's socket has a relative name: UNIX socket paths are limited to 107 bytes.
             cwd=tpm,
-            env=environment,
+            env=environment(str(code_of(job.root))),
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
@@ -103,3 +96,15 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def environment(python_path: str) -> dict[str, str]:
+    """Of a process that is a machine, and nothing else of this one: what decides a run stands in
+    its lockfile.
+    """
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "PYTHONPATH": python_path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LC_ALL": "C.UTF-8",
+    }

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
-from aicert.errors import AicertError, ConfigError, LockError
+from aicert.errors import ConfigError, LockError
 from aicert.formats.lockfile import (
     CONFIG_INPUT,
     MAX_AUDITS,
@@ -341,7 +341,9 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
         # One output directory is what every trainer makes.
         raise ConfigError(f'{FILE}: {table.where}.outputs must be one name, like ["model"]')
     inputs = [
-        Input(name=CONFIG_INPUT, source=_source(table.text("config"), f"{table.where}.config"))
+        Input(
+            name=CONFIG_INPUT, source=sources.checked(table.text("config"), f"{table.where}.config")
+        )
     ]
     raw = Table(table.take("inputs", dict), f"{table.where}.inputs")
     inputs += [_input(key, value, f"{raw.where}.{key}") for key, value in raw.rest().items()]
@@ -415,12 +417,12 @@ def _input(name: str, value: object, where: str) -> Input:
             hint="a name has lowercase letters, digits and -; `config` is the run's own config",
         )
     if isinstance(value, str):
-        return Input(name=name, source=_source(value, where))
+        return Input(name=name, source=sources.checked(value, where))
     table = Table(value, where)
     table.only("from", "only", "except", "allow-pickle", "allow-remote-code", "signed-by")
     return Input(
         name=name,
-        source=_source(table.text("from"), f"{where}.from"),
+        source=sources.checked(table.text("from"), f"{where}.from"),
         only=table.patterns("only"),
         except_=table.patterns("except"),
         allow_pickle=table.flag("allow-pickle", False),
@@ -450,23 +452,6 @@ def _check_runs(run: Run, runs: Mapping[str, Run], via: tuple[str, ...], checked
         if not isinstance(source, forms.RunSource):
             continue
         where = f"{FILE}: input {item.name} of run {run.name}"
-        if source.run not in runs:
-            raise ConfigError(
-                f"{where}: there is no run {source.run!r}{suggestion(source.run, runs)}"
-            )
-        outputs = runs[source.run].outputs
-        if source.output not in outputs:
-            raise ConfigError(
-                f"{where}: run {source.run} has no output {source.output!r}"
-                f"{suggestion(source.output, outputs)}"
-            )
+        sources.check_output(source, {name: one.outputs for name, one in runs.items()}, where)
         _check_runs(runs[source.run], runs, (*via, run.name), checked)
     checked.add(run.name)
-
-
-def _source(text: str, where: str) -> str:
-    try:
-        sources.check(text)
-    except AicertError as error:
-        raise ConfigError(f"{FILE}: {where}: {error.message}", hint=error.hint) from None
-    return text

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aicert.errors import AicertError, ConfigError
+from aicert.errors import ConfigError
 from aicert.sources import forms
 from rules.host import toml_table
 from rules.host.names import suggestion
@@ -124,20 +124,12 @@ def _model(
 ) -> tuple[str | None, str | None, str]:
     """Run, output and bundle of a lease's model."""
     where = f"{FILE}: {table.where}.model"
-    source = forms.parse(_source(table.text("model"), f"{table.where}.model"))
+    source = forms.parse(sources.checked(table.text("model"), f"{table.where}.model"))
     if isinstance(source, forms.PathSource):
         return None, None, source.path
     if not isinstance(source, forms.RunSource):
         raise ConfigError(f"{where} is neither a bundle nor an output", hint="path:FOLDER")
-    if source.run not in outputs:
-        raise ConfigError(
-            f"{where}: there is no run {source.run!r}{suggestion(source.run, outputs)}"
-        )
-    if source.output not in outputs[source.run]:
-        raise ConfigError(
-            f"{where}: run {source.run} has no output {source.output!r}"
-            f"{suggestion(source.output, outputs[source.run])}"
-        )
+    sources.check_output(source, outputs, where)
     return source.run, source.output, f"leases/{name}"
 
 
@@ -146,13 +138,5 @@ def _path(table: Table, key: str, default: str | None) -> str | None:
     if not table.has(key):
         return default
     text = table.text(key)
-    _source(f"path:{text}", f"{table.where}.{key}")
-    return text
-
-
-def _source(text: str, where: str) -> str:
-    try:
-        sources.check(text)
-    except AicertError as error:
-        raise ConfigError(f"{FILE}: {where}: {error.message}", hint=error.hint) from None
+    sources.checked(f"path:{text}", f"{table.where}.{key}")
     return text

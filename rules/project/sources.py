@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aicert.errors import AicertError, LockError, ToolError
+from aicert.errors import AicertError, ConfigError, LockError, ToolError
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.listing import listing
 from aicert.sources import choice as choices
@@ -18,6 +18,8 @@ from aicert.sources.choice import Choice
 from aicert.sources.forms import PathSource, RunSource
 from aicert.sources.store import Store
 from rules.host.bootstrap import cache_directory
+from rules.host.names import suggestion
+from rules.host.toml_table import FILE
 from rules.project.digests import cached_file, cached_listing, cached_tree
 
 if TYPE_CHECKING:
@@ -45,6 +47,28 @@ class Resolved:
 def check(source: str) -> None:
     """Refuse a source whose form alone is wrong. Raises ConfigError."""
     forms.parse(source)
+
+
+def checked(text: str, where: str) -> str:
+    """A source as `aicert.toml` has it at `where`. Raises ConfigError, which names the place."""
+    try:
+        check(text)
+    except AicertError as error:
+        raise ConfigError(f"{FILE}: {where}: {error.message}", hint=error.hint) from None
+    return text
+
+
+def check_output(source: RunSource, outputs: Mapping[str, tuple[str, ...]], where: str) -> None:
+    """Raise ConfigError unless there is that output; `outputs`: of each run."""
+    if source.run not in outputs:
+        raise ConfigError(
+            f"{where}: there is no run {source.run!r}{suggestion(source.run, outputs)}"
+        )
+    if source.output not in outputs[source.run]:
+        raise ConfigError(
+            f"{where}: run {source.run} has no output {source.output!r}"
+            f"{suggestion(source.output, outputs[source.run])}"
+        )
 
 
 def is_local(source: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Final
 
 from aicert.errors import AicertError, ConfigError, EvidenceError, ToolError
 from aicert.formats import strict_json
+from aicert.formats.digest import is_hex
 from aicert.formats.dsse import b64decode
 from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
@@ -150,10 +151,6 @@ def _problem(answer: http.client.HTTPResponse, data: bytes) -> AicertError:
 
 def _hex(fields: Fields, name: str) -> bytes:
     text = fields.text(name, max_length=64)
-    try:
-        value = bytes.fromhex(text)
-    except ValueError:
-        value = b""
-    if len(value) != 32 or value.hex() != text:
+    if not is_hex(text):
         raise EvidenceError(f"the broker's answer: {name} is not 32 bytes in hex")
-    return value
+    return bytes.fromhex(text)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.files.bounded import read_bounded
+from aicert.formats.digest import is_hex
 from aicert.lease import blob, enrolment, receipts
 from rules.host.file_lock import free
 from rules.host.work import remove, write_whole
@@ -128,6 +129,6 @@ def opened(root: Path, name: str) -> Iterator[Kept]:
 
 def _token(data: bytes, path: str) -> str:
     text = data.decode("ascii", "replace").strip()
-    if len(text) != _TOKEN_DIGITS or text.strip("0123456789abcdef"):
+    if not is_hex(text, _TOKEN_DIGITS):
         raise EvidenceError(f"{path!a} holds no token", hint="it has 64 hexadecimal digits")
     return text

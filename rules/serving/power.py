@@ -27,11 +27,19 @@ from rules.host.work import remove
 from rules.image import build
 from rules.image.store import Image
 from rules.image.tasks import ensure
-from rules.machines import swtpm
+from rules.machines import local, swtpm
 from rules.machines.ca import local_ca
 from rules.machines.machine import Machine, Serving
 from rules.machines.qemu import accelerator as qemu_accelerator
-from rules.machines.qemu.command import GUEST, PREFIX, VARIABLES, Network, command, start
+from rules.machines.qemu.command import (
+    GUEST,
+    PREFIX,
+    VARIABLES,
+    Network,
+    command,
+    processors,
+    start,
+)
 from rules.machines.qemu.console import CONSOLE, console_tail
 from rules.machines.qemu.tpm import kept_tpm
 from rules.machines.volumes import OWN_MEMORY, Volumes, make_volume
@@ -100,7 +108,7 @@ def _process(
                  sys.executable, "-P", "-m", "enclave_runner.serving", *words],
                 # The TPM's socket has a relative name: UNIX socket paths are limited to 107 bytes.
                 cwd=kept.work,
-                env=_environment(root),
+                env=local.environment(extras.python_path(code_of(root))),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -117,16 +125,6 @@ def _process(
                 url=lambda port: f"https://{serving.listen}:{port}",
                 last_lines=lambda: console_tail(kept.work),
             )
-
-
-def _environment(root: Path) -> dict[str, str]:
-    """Nothing else of this one."""
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": extras.python_path(code_of(root)),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "LC_ALL": "C.UTF-8",
-    }
 
 
 def _engine_packages(root: Path, say: Callable[[str], None]) -> Path:
@@ -182,7 +180,7 @@ def booted(
     work = kept.work
     accelerator = qemu_accelerator.choose(image)
     say("booting the machine" if accelerator == "kvm" else "booting the machine, emulated")
-    cpus = machine.cpus or min(os.cpu_count() or 1, 8)
+    cpus = processors(machine)
     settings = Settings(
         address=GUEST,
         prefix=PREFIX,

@@ -7,7 +7,7 @@ from typing import Final
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.files.bounded import read_bounded
 from aicert.formats.certificate import MAX_BYTES as MAX_CERTIFICATE
-from aicert.formats.digest import of_bytes
+from aicert.formats.digest import is_hex, of_bytes
 from aicert.lease import bundle as bundles
 from aicert.lease import terms as lease_terms
 from aicert.lease.terms import TPM_ALONE, Terms
@@ -117,6 +117,6 @@ def _custodian(
 
 
 def _challenge(text: str) -> bytes:
-    if len(text) != CHALLENGE_DIGITS or text.strip("0123456789abcdef"):
+    if not is_hex(text, CHALLENGE_DIGITS):
         raise ConfigError(f"--nonce is {CHALLENGE_DIGITS} hexadecimal digits")
     return bytes.fromhex(text)

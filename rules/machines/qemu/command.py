@@ -2,6 +2,7 @@
 trains has no network; one that serves has one port that is reached from this computer.
 """
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from aicert.lease.handed import COURIER_PORT
 from rules.image import store
 from rules.image.sandbox import Sandbox
 from rules.image.store import Image
+from rules.machines.machine import Machine
 from rules.machines.qemu.console import CONSOLE
 from rules.machines.volumes import Volumes
 
@@ -74,6 +76,11 @@ def start(
             pass_fds=pass_fds,
             start_new_session=True,
         )
+
+
+def processors(machine: Machine) -> int:
+    """How many a machine gets: what it names, else those that are here, up to eight."""
+    return machine.cpus or min(os.cpu_count() or 1, 8)
 
 
 def command(

@@ -7,7 +7,6 @@ swept.
 """
 
 import contextlib
-import os
 import shutil
 import socket
 import subprocess
@@ -28,7 +27,7 @@ from rules.machines.events import Follower
 from rules.machines.machine import Job
 from rules.machines.qemu import accelerator as qemu_accelerator
 from rules.machines.qemu import console as qemu_console
-from rules.machines.qemu.command import VARIABLES, command, start
+from rules.machines.qemu.command import VARIABLES, command, processors, start
 from rules.machines.qemu.console import CONSOLE, console_tail
 from rules.machines.qemu.tpm import machine_tpm
 from rules.machines.volumes import (
@@ -141,7 +140,7 @@ def _start(job: Job, image: Image, volumes: Volumes, control: str, accelerator: 
             volumes,
             accelerator=accelerator,
             memory=machine.memory,
-            cpus=machine.cpus or min(os.cpu_count() or 1, 8),
+            cpus=processors(machine),
             control=control,
             events_fd=theirs.fileno(),
         )

@@ -23,6 +23,20 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent
 REHEARSAL = HERE / "rehearsal"
 ACCOUNT = "aicertrehearsal"
+# A project with one run on a machine of this cloud.
+PROJECT = """
+[runs.tiny]
+config = "path:tiny.yml"
+machine = "cloud"
+outputs = ["model"]
+[runs.tiny.inputs]
+[machines.cloud]
+driver = "azure"
+region = "westeurope"
+size = "Standard_D8s_v5"
+scratch = "900 MiB"
+time-limit = "2 min"
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

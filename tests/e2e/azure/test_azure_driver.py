@@ -22,23 +22,10 @@ from rules.machines.azure import run as azure_run
 from rules.machines.azure.terraform import Terraform
 from rules.machines.machine import Job, Leftover
 from rules.project import config
-from tests.e2e.azure.conftest import HERE, REHEARSAL, REPOSITORY, World
+from tests.e2e.azure.conftest import HERE, PROJECT, REHEARSAL, REPOSITORY, World
 from tests.e2e.azure.test_azure_blobs import Wire
 from tests.e2e.conftest import wait_for
 
-PROJECT = """
-[runs.tiny]
-config = "path:tiny.yml"
-machine = "cloud"
-outputs = ["model"]
-[runs.tiny.inputs]
-[machines.cloud]
-driver = "azure"
-region = "westeurope"
-size = "Standard_D8s_v5"
-scratch = "900 MiB"
-time-limit = "2 min"
-"""
 TRAILER = b"aicert inputs 1\nroot and blocks\n"
 Run = Callable[..., Path]
 

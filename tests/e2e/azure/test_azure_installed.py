@@ -9,27 +9,12 @@ import pytest
 
 from aicert.formats import certificate as certificates
 from rules.machines.azure import run as azure_run
-from tests.e2e.azure.conftest import HERE, REHEARSAL, REPOSITORY, World
+from tests.e2e.azure.conftest import HERE, PROJECT, REHEARSAL, REPOSITORY, World
 from tests.e2e.conftest import LIMIT_S
 from tests.e2e.own_repository import AUTHOR, Person, person, readme_lines
 
 __all__ = ["person"]
 pytestmark = pytest.mark.slow
-TOML = """
-[runs.tiny]
-config = "path:tiny.yml"
-machine = "cloud"
-outputs = ["model"]
-
-[runs.tiny.inputs]
-
-[machines.cloud]
-driver = "azure"
-region = "westeurope"
-size = "Standard_D8s_v5"
-scratch = "900 MiB"
-time-limit = "2 min"
-"""
 
 
 @pytest.fixture
@@ -40,7 +25,7 @@ def packages(person: Person) -> Path:
     person.install(install)
     person.done(init)
     with (person.root / "aicert.toml").open("a") as file:
-        file.write(TOML)
+        file.write(PROJECT)
     person.done("./doit help")
     venv = Path(person.environment["VIRTUAL_ENV"])
     (installed,) = venv.glob("lib/python*/site-packages/aicert_build")

@@ -1,7 +1,6 @@
 """`aicert log bundle` and `aicert log trusted-root`, as a person types them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,10 @@ import pytest
 from aicert.cli.main import main
 from tests.adversarial import ca_forge
 from tests.adversarial.forger import Scene
-from tests.unit.aicert.cli.test_timestamp import Authority
-from tests.unit.servers import Site, site
+from tests.unit.authority import Authority, authority, running
+from tests.unit.servers import Site
 
-
-@pytest.fixture
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture
-def running(authority: Authority) -> Iterator[Site]:
-    with site(authority.answer) as server:
-        yield server
+__all__ = ["authority", "running"]
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`aicert timestamp`: a time stamp is added, or nothing is changed."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,43 +8,15 @@ import pytest
 
 from aicert.cli.main import main
 from aicert.formats import certificate as certificates
-from aicert.formats.der import SEQUENCE, Der, encode, encode_integer
 from tests.adversarial import ca_forge
 from tests.adversarial.attacks_time import IN_TEN_YEARS, timestamps
 from tests.adversarial.forger import Scene
-from tests.adversarial.time_forge import Token, integer
-from tests.unit.servers import Reply, Request, Site, site
+from tests.adversarial.time_forge import integer
+from tests.unit.authority import Authority, authority, running
+from tests.unit.servers import Site
 from tests.vectors.generate import policy_files
 
-
-class Authority:
-    """It answers each question; `token` makes its time stamps, but for `changes`."""
-
-    def __init__(self) -> None:
-        self.token = Token()
-        self.changes: dict[str, Any] = {}
-
-    def answer(self, request: Request) -> Reply:
-        query = Der(request.body, "request").inside(SEQUENCE)
-        query.integer()
-        imprint = query.inside(SEQUENCE)
-        imprint.take(SEQUENCE)
-        digest, nonce = imprint.take(4).content, query.integer()
-        asked = {"digest": digest, "more_info": integer(nonce)}
-        token = self.token.with_(**asked | self.changes)
-        granted = encode(SEQUENCE, encode_integer(0))
-        return Reply(body=encode(SEQUENCE, granted, token.der()))
-
-
-@pytest.fixture
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture
-def running(authority: Authority) -> Iterator[Site]:
-    with site(authority.answer) as server:
-        yield server
+__all__ = ["authority", "running"]
 
 
 @pytest.fixture

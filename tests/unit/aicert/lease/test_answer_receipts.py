@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aicert.errors import EvidenceError
-from aicert.formats.digest import Digest
+from aicert.formats.digest import Digest, of_bytes
 from aicert.frozen import replace
 from aicert.lease import answer_receipts, cbor, keys
 from aicert.lease.answer_receipts import AnswerReceipt
@@ -23,9 +23,9 @@ def receipt(**changes: Any) -> AnswerReceipt:
     terms = agreed()
     given: dict[str, Any] = {
         "lease": terms.lease, "terms": terms.digest, "model": terms.model, "answer": "aa" * 16,
-        "nonce": "0e" * 32, "evidence": answer_receipts.sha256(b"evidence"),
-        "request": answer_receipts.sha256(b"request"),
-        "response": answer_receipts.sha256(b"response"), "number": 1, "tokens_in": 7,
+        "nonce": "0e" * 32, "evidence": of_bytes(b"evidence"),
+        "request": of_bytes(b"request"),
+        "response": of_bytes(b"response"), "number": 1, "tokens_in": 7,
         "tokens_out": 3, "at": 1_790_000_000, "milliseconds": 250,
     }  # fmt: skip
     return AnswerReceipt(**given | changes)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from aicert.errors import AicertError
-from aicert.formats.digest import Digest
+from aicert.formats.digest import Digest, of_bytes
 from aicert.frozen import replace
 from aicert.lease import answer_receipts
-from aicert.lease.answer_receipts import AnswerReceipt, sha256
+from aicert.lease.answer_receipts import AnswerReceipt
 from aicert.lease.checks import RefusedError
 from aicert.leasing import answered
 from aicert.serving import kept
@@ -69,16 +69,16 @@ def test_an_answer_comes_with_its_receipt(stub: StubEngine, body: bytes) -> None
         for _ in range(2):
             head = connection.ask("POST", CHAT, body, nonce=NONCE)
             data = read(connection, head)
-            signed = answer_receipts.verify(connection.receipt(head, sha256(data)))
+            signed = answer_receipts.verify(connection.receipt(head, of_bytes(data)))
             assert signed.boot == machine.identity.boot
             tokens.append(signed.receipt)
             assert f'"id":"aicert-{signed.receipt.answer}"'.encode() in data
         assert [one.number for one in tokens] == [1, 2]
         assert (tokens[0].tokens_in, tokens[0].tokens_out) == (7, 3)
-        assert (tokens[0].model, tokens[0].request) == (leased().model, sha256(body))
+        assert (tokens[0].model, tokens[0].request) == (leased().model, of_bytes(body))
         # Who wants none gets none.
         head = connection.ask("POST", CHAT, body)
-        assert connection.receipt(head, sha256(read(connection, head))) == b""
+        assert connection.receipt(head, of_bytes(read(connection, head))) == b""
         connection.close()
 
 
@@ -102,7 +102,7 @@ def test_a_receipt_of_something_else_is_refused_by_its_check(
         connection = open_judged(wanted(machine.port))
         head = connection.ask("POST", CHAT, body, nonce=NONCE)
         with pytest.raises(RefusedError) as refused:
-            connection.receipt(head, sha256(read(connection, head)))
+            connection.receipt(head, of_bytes(read(connection, head)))
         assert refused.value.check == check
         connection.close()
 
@@ -113,7 +113,7 @@ def test_an_answer_without_the_receipt_that_was_asked_for(stub: StubEngine, body
         connection = open_judged(wanted(machine.port))
         head = connection.ask("POST", CHAT, body, nonce=NONCE)
         with pytest.raises(AnswerError, match="no receipt, which was asked for"):
-            connection.receipt(head, sha256(read(connection, head)))
+            connection.receipt(head, of_bytes(read(connection, head)))
         connection.close()
 
 
@@ -127,7 +127,7 @@ def test_a_receipt_that_nobody_asked_for(
         connection = open_judged(wanted(machine.port))
         with pytest.raises(AnswerError, match="a receipt, which nobody asked for"):
             head = connection.ask("POST", CHAT, body)
-            connection.receipt(head, sha256(read(connection, head)))
+            connection.receipt(head, of_bytes(read(connection, head)))
         connection.close()
 
 

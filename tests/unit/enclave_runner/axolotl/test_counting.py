@@ -1,24 +1,17 @@
 """What the plugin counts of rows that reach a model: never more than that many did."""
 
-import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-PLUGIN = Path(__file__).resolve().parents[4] / "enclave_runner/axolotl/plugin/aicert_counting.py"
+from tests.unit.enclave_runner.axolotl.plugin_module import load
 
 
 @pytest.fixture(scope="module")
 def plugin() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("aicert_counting", PLUGIN)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("aicert_counting")
 
 
 class Loader:

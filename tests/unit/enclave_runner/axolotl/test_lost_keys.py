@@ -1,22 +1,15 @@
 """What the trainer's plugin finds that Axolotl's validation dropped of a config's rows."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-PLUGIN = Path(__file__).resolve().parents[4] / "enclave_runner/axolotl/plugin/aicert_config.py"
+from tests.unit.enclave_runner.axolotl.plugin_module import load
 
 
 @pytest.fixture(scope="module")
 def plugin() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("aicert_config", PLUGIN)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("aicert_config")
 
 
 def test_a_key_that_is_gone_is_named_with_its_place(plugin: ModuleType) -> None:

@@ -1,6 +1,5 @@
 """Time stamps of a run: the nonce that is made of one, the token that is added, and no network."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +15,10 @@ from rules.project.config import Run
 from rules.runs import time_stamps
 from tests.adversarial.forger import Scene
 from tests.adversarial.time_forge import BEFORE
-from tests.unit.aicert.cli.test_timestamp import Authority
-from tests.unit.servers import Site, nobody, site
+from tests.unit.authority import Authority, authority, running
+from tests.unit.servers import Site, nobody
+
+__all__ = ["authority", "running"]
 
 TOML = b"""
 [runs.tiny]
@@ -35,17 +36,6 @@ CHALLENGE = bytes(range(50, 82))
 def run(root: Path, url: str | None) -> Run:
     more = "" if url is None else f'[time-authority]\nurl = "{url}"\n'
     return config.parse(root, TOML + more.encode()).run("tiny")
-
-
-@pytest.fixture
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture
-def running(authority: Authority) -> Iterator[Site]:
-    with site(authority.answer) as server:
-        yield server
 
 
 def written(path: Path, nonce: bytes) -> Certificate:
