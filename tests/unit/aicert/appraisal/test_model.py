@@ -67,6 +67,11 @@ def test_a_long_path_that_was_refused_is_cut() -> None:
     assert lines[1:] == ["refused   '" + "\\n" * 200 + "': no name"]
 
 
+def test_what_cannot_be_read_in_a_folder_that_is_not_read_does_not_matter() -> None:
+    assert beside(".git/hooks", entry=Defect("a link")).startswith("output model: 3 files, 47")
+    assert beside("hooks", entry=Defect("a link")).endswith("\nrefused   'hooks': a link")
+
+
 def test_five_differences_are_shown() -> None:
     paths = [f"x{number}" for number in range(5)]
     expected = ["the model directory is not output model", *(f"extra     {path}" for path in paths)]

@@ -7,6 +7,8 @@ import pytest
 
 from aicert.appraisal.result import AttestationResult
 from aicert.formats.run_report import Value
+from tests.adversarial.attacks_merge import merge
+from tests.adversarial.attacks_run import value
 from tests.adversarial.forger import FACTS, Scene
 
 
@@ -94,6 +96,37 @@ def test_the_name_of_an_adapters_base_is_a_claim(values: dict[str, str], line: s
 def test_a_base_that_is_no_input_is_said_to_be_none() -> None:
     text = based({"baseInput": "other/sub", "adapterBase": "x"})
     assert "trained on 'other/sub', which is not an input" in text
+
+
+def test_the_base_is_the_input_in_whose_folder_it_lies() -> None:
+    digest = next(i.digest for i in Scene("local", 2).get("lockfile").inputs if i.name == "model")
+    text = based({"baseInput": "model/sub", "adapterBase": "x"})
+    assert f"trained on 'model/sub', {digest}" in text
+
+
+LONG = "x" * 201
+
+
+def long(kind: str, **changes: object) -> str:
+    """What the check says of a report with these changes."""
+    scene = Scene("local", 2)
+    scene.edit("report", lambda report: replace(report, **changes))
+    return scene.appraise().check(kind).detail
+
+
+def test_of_a_long_text_the_start_is_shown() -> None:
+    values = Scene("local", 2).get("report").values
+    cut = f"'{LONG[:200]}'"
+    assert long("inputs.records", removed=(LONG,)) == f"what was removed belongs to no input: {cut}"
+    unread = {**values, "weightsUnread": Value("measured", LONG)}
+    assert long("outputs.trained", values=unread).split("\n")[1] == cut
+    named = based({"baseInput": f"other/{LONG}", "adapterBase": LONG})
+    assert f"adapter names: {cut} (claimed); trained on 'other/{LONG[:194]}', which is" in named
+    scene = Scene("local", 2)
+    merge(value("adapterInput", Value("measured", f"alpaca/{LONG}")))(scene)
+    check = scene.appraise().check("outputs.derived")
+    assert check.verdict == "ok"
+    assert f"adapterInput (measured): 'alpaca/{LONG[:193]}', dirHash:" in check.detail
 
 
 def test_a_verdict_says_how_many_processes_trained() -> None:

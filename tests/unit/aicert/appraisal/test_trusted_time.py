@@ -1,6 +1,7 @@
 """The numbers of a time stamp: its fraction, its accuracy, and on which side of it they count."""
 
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -65,6 +66,22 @@ def test_what_is_less_sure_began_earlier() -> None:
     assert check.verdict == "ok"
     began = (BEFORE - timedelta(seconds=90)).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert check.detail == f"the machine answered after {began} (time of test time)"
+
+
+def test_an_age_that_a_time_stamp_shows_may_be_as_great_as_the_policy_allows() -> None:
+    scene = Scene("cloud", 2)
+    earlier(lambda token: token)(scene)
+    scene.edit("policy", lambda policy: replace(policy, max_age_days=30))
+    began = scene.appraise().check("time.not-before").detail.split(" ")[4]
+    for late, verdict in ((timedelta(), "ok"), (timedelta(seconds=1), "not-checked")):
+        scene.at = datetime.fromisoformat(began) + timedelta(days=30) + late
+        assert scene.appraise().check("policy.age").verdict == verdict
+
+
+def test_a_policy_may_require_a_time_and_name_nobody_who_tells_it() -> None:
+    scene = Scene("cloud", 2)
+    scene.edit("policy", lambda policy: replace(policy, require=frozenset(("time",))))
+    assert scene.appraise().check("time.token").verdict == "not-checked"
 
 
 @pytest.mark.parametrize("text", ["", "MAA", "MA==x", " MA==", "MB==", "M" * (2 * 16384 + 4)])
