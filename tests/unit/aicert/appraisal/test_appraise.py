@@ -18,6 +18,7 @@ from tests.adversarial import tpm_forge
 from tests.adversarial.attacks_platform import intermediate
 from tests.adversarial.attacks_run import ancestor, input_code, words
 from tests.adversarial.attacks_statement import SIGNER
+from tests.adversarial.attacks_tpm import certified
 from tests.adversarial.forger import BOOT, FIRMWARE, NONCE, VERITY, Scene, hex_of
 
 # PCR 11 of the first image that was committed.
@@ -407,6 +408,13 @@ def test_a_register_that_no_reference_value_names_is_told() -> None:
     assert result.verdict == "passed"
     assert omission.format("1, 5, 6, 9, 10, 15") in result.omits
     assert sorted(result.quoted) == [1, 5, 6, 9, 10, 15]
+
+
+def test_a_run_may_take_no_time_by_the_tpms_clock() -> None:
+    scene = Scene("local", 2)
+    certified(clock=1000)(scene)
+    check = scene.appraise().check("runkey.time")
+    assert (check.verdict, check.detail.split(",")[0]) == ("ok", "0.000 s by the TPM's clock")
 
 
 def test_timestamps_that_nobody_reads_are_listed_as_that() -> None:

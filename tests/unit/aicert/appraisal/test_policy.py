@@ -12,6 +12,7 @@ from aicert.trust.built_in import (
 from tests.adversarial import ca_forge
 from tests.adversarial.ca_forge import ec_key, issue, root
 from tests.adversarial.forger import BOOT, FIRMWARE, VERITY, Scene
+from tests.adversarial.log_forge import LOG, signer
 from tests.unit.aicert.formats.test_image_lock import written
 
 LOCAL = root("local CA", ec_key("ca"), driver="local")
@@ -51,6 +52,9 @@ def test_policies_are_sound() -> None:
     assert refused(time_authorities=(stamps, stamps)) == (
         "policy p: two [[time-authority]] have the same root: a"
     )
+    log = signer("log.example/a", LOG)
+    for twice in ({"logs": (log, log)}, {"logs": (log,), "witnesses": (log,)}):
+        assert refused(**twice) == ("policy p: two [[log]] or [[witness]] have the same key: log-a")
     weak = issue("x", ca_forge.rsa_key("weak", 1024), issuer="x", issuer_key=ec_key("ca"))
     with pytest.raises(EvidenceError, match=r"^root r: an RSA key of 1024 bits$"):
         refused(roots=(Root(name="r", der=weak, tier="vtpm"),))

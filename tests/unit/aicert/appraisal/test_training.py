@@ -30,6 +30,7 @@ def judged(
         # The trainer says that it went from 8 to 4: a tenth of that must be measured.
         (8.0, 7.59, [4.0] * 8, True),
         (8.0, 7.61, [4.0] * 8, False),
+        (12.0, 11.0, [2.0] * 8, True),
         # It claims a quarter of the base's loss, and just less.
         (8.0, 8.0, [6.0] * 8, False),
         (8.0, 8.0, [6.01] * 8, True),
@@ -93,7 +94,7 @@ def test_the_name_of_an_adapters_base_is_a_claim(values: dict[str, str], line: s
     assert "base that" not in based({"baseInput": "model"})
 
 
-def test_a_base_that_is_no_input_is_said_to_be_none() -> None:
+def test_a_base_that_is_no_input_is_textto_be_none() -> None:
     text = based({"baseInput": "other/sub", "adapterBase": "x"})
     assert "trained on 'other/sub', which is not an input" in text
 
@@ -102,6 +103,41 @@ def test_the_base_is_the_input_in_whose_folder_it_lies() -> None:
     digest = next(i.digest for i in Scene("local", 2).get("lockfile").inputs if i.name == "model")
     text = based({"baseInput": "model/sub", "adapterBase": "x"})
     assert f"trained on 'model/sub', {digest}" in text
+
+
+@pytest.mark.parametrize(("count", "last"), [(5, "s4"), (6, "and 1 more")])
+def test_of_many_data_sets_five_are_listed(count: int, last: str) -> None:
+    rows = tuple(replace(FACTS["records"][0], split=f"s{i}", rows=1, bytes=3) for i in range(count))
+    first, *lines = long("inputs.records", records=rows).split("\n")
+    assert first.startswith(f"{count} rows read, all from inputs")
+    assert len(lines) == count
+    assert lines[-1].removeprefix("alpaca ").startswith(last)
+
+
+def test_what_was_removed_is_of_the_input_in_whose_folder_it_lay() -> None:
+    for text in ("model", "model: a: b", "model/sub/config.json: a"):
+        assert long("inputs.records", removed=(text,)).startswith("256 rows read")
+    assert long("inputs.records", removed=("models: a",)).endswith(": 'models: a'")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(None, "no tokens counted"), (0, "no tokens counted"), (1, "1 tokens (measured)")],
+)
+def test_tokens_are_counted_or_not(count: int | None, text: str) -> None:
+    values = dict(Scene("local", 2).get("report").values)
+    del values["tokens"]
+    if count is not None:
+        values["tokens"] = Value("measured", count)
+    assert long("outputs.trained", values=values).startswith(f"40 steps (self-reported), {text}\n")
+
+
+def test_all_weight_files_are_counted() -> None:
+    scene = Scene("local", 2)
+    files = {f"{name}.safetensors": name.encode() for name in "abc"}
+    scene.edit("outputs", lambda _: {"model": files})
+    detail = scene.appraise().check("outputs.trained").detail
+    assert detail.split("\n")[1].startswith("3 weight files: ")
 
 
 LONG = "x" * 201
