@@ -16,6 +16,7 @@ from aicert.formats.digest import Digest
 from aicert.formats.lockfile import Lockfile
 from tests.adversarial.attacks_audits import (
     DOMAINS,
+    NONE,
     OTHER_ROWS,
     PATTERNS,
     ROWS,
@@ -114,6 +115,23 @@ def test_counts_of_all_rows_are_added() -> None:
     assert check.detail == "patterns/v1: matches 4, but policy test allows 3"
     given(*both, demands=[replace(PATTERNS, at_most=4, unread_bytes=24)])(scene)
     assert scene.appraise().verdict == "passed"
+
+
+@pytest.mark.parametrize("what", ["missing", "unparsable"])
+def test_what_was_not_read_of_all_rows_is_added(what: str) -> None:
+    scene = Scene("local", 2)
+    reported(records=(ROWS, replace(OTHER_ROWS, split="test")))(scene)
+    counts = replace(NONE, missing=1, unparsable=1)
+    both = [lambda: looked(counted(counts)), lambda: looked(counted(counts, rows=OTHER_ROWS))]
+    asked = replace(DOMAINS, missing=2, unparsable=2, unread_bytes=24)
+    given(*both, demands=[asked])(scene)
+    assert scene.appraise().check("audit.result").verdict == "ok"
+    given(*both, demands=[replace(asked, **{what: 1})])(scene)
+    assert (
+        scene.appraise()
+        .check("audit.result")
+        .detail.endswith(f"{what} 2, but policy test allows 1")
+    )
 
 
 def test_nothing_is_judged_before_the_run() -> None:
