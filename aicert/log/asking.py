@@ -45,7 +45,7 @@ def ask(folder: Path, log_key: VerifierKey, witness: VerifierKey, post: Post) ->
     own = b"".join(signature_line(log_key, data) for data in here.by(log_key))
     signed = here.text + b"\n" + own
     answer = _cosigned(Tiles(folder, checkpoint.size), checkpoint, signed, witness, post)
-    time, line = _checked(here, answer, witness)
+    time, line = cosigned_line(here, answer, witness)
     publish(folder, signed + line, log_key)
     return Asked(checkpoint=checkpoint, time=time)
 
@@ -62,7 +62,7 @@ def _cosigned(
             return body
         if status != _CONFLICT:
             raise _refusal(status, checkpoint, witness)
-        seen = _size(body, witness)
+        seen = seen_size(body, witness)
         if seen > checkpoint.size:
             raise BrokenLogError(
                 f"{witness.name} has seen {seen} entries of {checkpoint.origin!a}, but there are "
@@ -93,7 +93,8 @@ def _refusal(status: int, checkpoint: Checkpoint, witness: VerifierKey) -> Excep
     return ToolError(words.get(status, f"{witness.name} answers {status}"), hint=hint)
 
 
-def _size(body: bytes, witness: VerifierKey) -> int:
+def seen_size(body: bytes, witness: VerifierKey) -> int:
+    """How many entries the witness says that it saw; ToolError for no number."""
     what = f"the size that {witness.name} saw"
     try:
         return number(body[:32].decode("ascii", "replace").removesuffix("\n"), what)
@@ -101,7 +102,7 @@ def _size(body: bytes, witness: VerifierKey) -> int:
         raise ToolError(error.message) from None
 
 
-def _checked(here: Note, answer: bytes, witness: VerifierKey) -> tuple[int, bytes]:
+def cosigned_line(here: Note, answer: bytes, witness: VerifierKey) -> tuple[int, bytes]:
     """The latest time in the answer, and its line; lines of other keys are left out."""
     if len(answer) > MAX_NOTE:
         raise ToolError(f"the answer of {witness.name} is larger than a note")

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 
 from aicert.audits.merkle import root_of
+from aicert.log.asking import cosigned_line, seen_size
 from aicert.tlog import proofs
 from aicert.tlog.checkpoints import Checkpoint, checkpoint_of, cosigned_at
-from aicert.tlog.encoding import to_base64
+from aicert.tlog.encoding import MAX_SIZE, to_base64
 from aicert.tlog.notes import MAX_NOTE, MAX_SIGNATURES, Note, VerifierKey
 from aicert.tlog.tree import check_consistency
 from tests.adversarial.log_forge import LOG as OF_A_LOG
@@ -14,6 +15,7 @@ from tests.adversarial.log_forge import WITNESSES, Logged, line, seconds, signer
 
 LOG, (WITNESS,) = signer().key, witnesses(WITNESSES[0])
 ENTRY = b"an entry"
+CHECKPOINT = Logged(entry=ENTRY).checkpoint()
 
 
 def _same(one: object, other: object) -> None:
@@ -51,10 +53,21 @@ def _verifier_key(data: bytes) -> None:
     _same(str(VerifierKey.parse(text)), text)
 
 
+def _answer(data: bytes) -> None:
+    """What a witness answers: how many entries it saw, or lines of which one is its own."""
+    if data[:1] == b"=":
+        _same(0 <= seen_size(data[1:], WITNESS.key) <= MAX_SIZE, True)
+        return
+    time, kept = cosigned_line(Note.parse(CHECKPOINT), data, WITNESS.key)
+    _same(kept.startswith("\u2014 ".encode()), True)
+    _same(cosigned_at(Note.parse(Note.parse(CHECKPOINT).text + b"\n" + kept), WITNESS.key), (time,))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "log-note": _note,
     "log-proof": _proof,
     "log-key": _verifier_key,
+    "log-witness": _answer,
 }
 
 
@@ -62,11 +75,13 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
     """What each target accepts."""
     logged = Logged(entry=ENTRY, by=(WITNESSES[0],))
     one = logged.with_(leaves=(ENTRY,), index=0, hashes=(), further="a line more\n")
+    cosigned = logged.cosigned(WITNESSES[0], seconds(THEN))
     extra = logged.with_(head="c2sp.org/tlog-proof@v1\nextra eHh4\n")
     return {
         "log-note": (logged.checkpoint(), one.checkpoint()),
         "log-proof": (logged.proof(), one.proof(), extra.proof()),
         "log-key": (str(LOG).encode(), str(WITNESS.key).encode()),
+        "log-witness": (cosigned.encode(), b"=0\n", b"=9223372036854775807"),
     }
 
 
@@ -83,4 +98,6 @@ def worst() -> Iterator[tuple[str, str, bytes]]:
     yield "log-note", "a long line", b"x" * (MAX_NOTE - 400) + b"\n\n" + logged.checkpoint()[-120:]
     yield "log-proof", "blank lines", b"\n" * proofs.MAX_PROOF
     yield "log-proof", "digits", logged.with_(size="9" * 60_000).proof()
+    yield "log-witness", "cosigned often", alike.encode()
+    yield "log-witness", "blank lines", b"\n" * MAX_NOTE
     yield "log-key", "plus signs", b"+" * (1 << 20)
