@@ -31,6 +31,8 @@ LOADS_S: Final = 3600.0
 ANSWERS_S: Final = 600.0
 ENDS_S: Final = 120.0
 AGAIN_S: Final = 5.0
+# A clock that was set is noticed by then.
+MOST_WAIT_S = 60.0
 _NONCE_BYTES: Final = 32
 # As the machine names the end that a courier asked for, and the one that the licence sets.
 ASKED, DEADLINE = "asked", "deadline"
@@ -110,9 +112,12 @@ class Carrier:
         """Until the machine has ended; why."""
         while True:
             try:
-                heard = self._next(max(0.0, self._next_beat - time.monotonic()))
-                if heard is None:
+                left = self._next_beat - time.monotonic()
+                heard = self._next(max(0.0, min(left, MOST_WAIT_S)))
+                if heard is None and left <= 0:
                     self._beat()
+                elif heard is None:
+                    continue
                 elif heard.kind == courier.REFUSED:
                     self._shown.note(f"the machine refuses: {_text(heard)}")
             except EndedError as error:

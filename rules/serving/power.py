@@ -93,7 +93,7 @@ def _process(
     packages = _engine_packages(root, say)
     with (
         swtpm.kept(kept.work, kept.tpm, local_ca(root, "local")) as tcti,
-        _memory(root, kept) as at,
+        _memory(kept) as at,
     ):
         console = kept.work / CONSOLE
         words = ["--tcti", tcti, "--bundle", str(bundle.resolve())]
@@ -134,11 +134,15 @@ def _engine_packages(root: Path, say: Callable[[str], None]) -> Path:
     return packages
 
 
+def memory_of(lease: Path) -> Path:
+    """Where a process that serves the lease of that folder has what must not be on a disk."""
+    return _SHARED / f"aicert-{hashlib.sha256(os.fsencode(lease.resolve())).hexdigest()[:16]}"
+
+
 @contextlib.contextmanager
-def _memory(root: Path, kept: Kept) -> Iterator[Path]:
-    """A folder in memory for weights; what a killed machine left there is taken away before."""
-    name = hashlib.sha256(os.fsencode(root.resolve() / kept.folder)).hexdigest()[:16]
-    folder = _SHARED / f"aicert-{name}"
+def _memory(kept: Kept) -> Iterator[Path]:
+    """That place; what a killed machine left there is taken away before."""
+    folder = memory_of(kept.folder)
     remove(folder)
     folder.mkdir(mode=0o700)
     try:

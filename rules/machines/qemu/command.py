@@ -116,9 +116,10 @@ def command(
         words += ["-device", "tpm-crb,tpmdev=tpm"]
     for name, descriptor in ((EVENTS_PORT, events_fd), (COURIER_PORT, courier_fd)):
         if descriptor is not None:
-            words += ["-chardev", f"socket,id=port,fd={descriptor}"]
+            own = name.removeprefix("aicert.")
+            words += ["-chardev", f"socket,id={own},fd={descriptor}"]
             words += ["-device", "virtio-serial-pci,addr=7"]
-            words += ["-device", f"virtserialport,chardev=port,name={name}"]
+            words += ["-device", f"virtserialport,chardev={own},name={name}"]
     if network is not None:
         words += _network(network)
     return words
