@@ -56,14 +56,15 @@ class Check:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """What an audit does. `key`: the input that salts the record tree; `passages`: whether to build
-    a tree of passages too; `unread_bytes`: how many it allows in the files; `texts`: the inputs
-    whose files are texts beside the rows.
+    a tree of passages too; `unread_bytes`: how many it allows in the files; `unread_texts`: how
+    many beside the rows that it cannot read; `texts`: the inputs whose files are such texts.
     """
 
     key: str
     passages: bool
     checks: tuple[Check, ...]
     unread_bytes: int = 0
+    unread_texts: int = 0
     texts: tuple[str, ...] = ()
 
     @property
@@ -85,6 +86,7 @@ def parse(data: bytes) -> AuditConfig:
     records = _Table(table.take("records", dict), "records")
     key = _input(records, "key")
     unread_bytes = _bound(records, "unread-bytes")
+    unread_texts = _bound(records, "unread-texts")
     records.done()
     has_passages = table.has("passages")
     if has_passages:
@@ -113,7 +115,12 @@ def parse(data: bytes) -> AuditConfig:
         if name == key or name in kinds:
             raise ConfigError(f"texts.inputs: input {name} is the key or a list, too")
     return AuditConfig(
-        key=key, passages=has_passages, checks=checks, unread_bytes=unread_bytes, texts=texts
+        key=key,
+        passages=has_passages,
+        checks=checks,
+        unread_bytes=unread_bytes,
+        unread_texts=unread_texts,
+        texts=texts,
     )
 
 

@@ -1,34 +1,38 @@
 """Whether an audit holds: what it counted is within the bounds of its own config."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from aicert.audits.config import AuditConfig
 from aicert.audits.results import Results
+from aicert.text import safe
 
 
-def beyond(config: AuditConfig, results: Results) -> list[str]:
+def beyond(config: AuditConfig, results: Results, texts: Sequence[str] = ()) -> list[str]:
     """What is beyond a bound, in words; nothing if the audit holds.
 
-    `results` are of this config: their checks are its checks, in its order.
+    `results` are of this config: their checks are its checks, in its order. `texts`: the names of
+    all texts beside the rows, also of those that it could not read.
     """
     return [
         f"{what}: {number}, and {key} of its config is {most}"
-        for what, key, number, most in _bounded(config, results)
+        for what, key, number, most in _bounded(config, results, texts)
         if number > most
     ]
 
 
-def _bounded(config: AuditConfig, results: Results) -> Iterator[tuple[str, str, int, int]]:
+def _bounded(
+    config: AuditConfig, results: Results, texts: Sequence[str]
+) -> Iterator[tuple[str, str, int, int]]:
     """Each count, over all rows: of what, the bound's key, the number, and the most."""
     for place, (check, fact) in enumerate(zip(config.checks, results.checks, strict=True)):
         counts = [each.checks[place] for each in results.data]
         name = f"check {check.name}"
         matches = sum(each.matches for each in counts)
-        texts = sum(number for _, number in results.matches(fact))
+        in_texts = sum(number for _, number in results.matches(fact))
         missing = sum(each.missing for each in counts)
         unparsable = sum(each.unparsable for each in counts)
         what = "rows that match" if check.column else "rows and texts that match"
-        yield f"{name}: {what}", "at-most", matches + texts, check.at_most
+        yield f"{name}: {what}", "at-most", matches + in_texts, check.at_most
         yield f"{name}: rows without the column", "missing", missing, check.missing
         yield f"{name}: rows that cannot be read", "unparsable", unparsable, check.unparsable
         if fact.list is not None:
@@ -36,3 +40,9 @@ def _bounded(config: AuditConfig, results: Results) -> Iterator[tuple[str, str, 
             yield what, "unusable", fact.list.unusable, check.unusable
     unread = sum(each.unread_bytes for each in results.data)
     yield "bytes in no row", "unread-bytes", unread, config.unread_bytes
+    read = {text.name for text in results.texts}
+    left = [name for name in texts if name not in read]
+    # A check of a column reads no text.
+    if left and any(check.column is None for check in config.checks):
+        what = f"texts beside the rows that it cannot read, the first {safe(left[0])}"
+        yield what, "unread-texts", len(left), config.unread_texts

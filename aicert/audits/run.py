@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 
 from aicert.audits.config import DOMAINS, EXACT, PASSAGES, AuditConfig, Check
 from aicert.audits.domains import host_of, is_listed
@@ -63,17 +64,15 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _strings(value: object) -> Iterator[str]:
-    """Every string of a JSON value: a vocabulary's words are names of fields."""
-    if type(value) is str:
-        yield value
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield name
-            yield from _strings(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _strings(inner)
+def _strings(text: str) -> str:
+    """Every string of a JSON document, with spaces between: a vocabulary's words are names of
+    fields. Of a name that is given twice, loaders differ about which value counts: both are read.
+
+    Raises ValueError or RecursionError.
+    """
+    document = json.loads(text, object_pairs_hook=lambda pairs: [*chain.from_iterable(pairs)])
+    # Half of a surrogate pair can be escaped, but has no form in UTF-8.
+    return text_of(document).encode("utf-8", "replace").decode("utf-8")
 
 
 class _Value:
@@ -127,17 +126,24 @@ class Audit:
         """Look at a text beside the rows, by the checks that have no column. False if it cannot be
         read: then the results do not name it.
 
-        `is_json`: it is all strings in `data`, names of fields among them.
+        `is_json`: it is all strings in `data`, names of fields among them. Of any other text that
+        is JSON these are read too: an escape would hide them.
         """
+        values = []
         try:
             text = data.decode("utf-8")
-            if is_json:
-                text = " ".join(_strings(json.loads(text)))
+            if not is_json:
+                values.append(_Value(text))
+            values.append(_Value(_strings(text)))
         except (ValueError, RecursionError):
-            return False
-        value = _Value(text)
+            if not values:
+                return False
         pairs = zip(self._config.checks, self._matchers, strict=True)
-        matches = tuple(int(bool(match(value))) for check, match in pairs if check.column is None)
+        matches = tuple(
+            int(any(match(value) for value in values))
+            for check, match in pairs
+            if check.column is None
+        )
         self._texts.append(
             BesideFact(name=name, bytes=len(data), digest=of_bytes(data), matches=matches)
         )

@@ -119,10 +119,7 @@ def count(
     LockError where the child's results are not about these inputs.
     """
     texts = {entry.list for entry in settings.checks if _is_text_list(entry)}
-    listed = [
-        Selection(input=inputs[name].name, number=0, form=None, splits=_splits(inputs[name]))
-        for name in sorted(name for name in texts if name is not None)
-    ]
+    listed = _listed((inputs[name] for name in sorted(filter(None, texts))), selections)
     # Of another run they may be called as data is here.
     names = {inputs[name].name: name for name in inputs}
     room = lists_of(room)
@@ -196,6 +193,16 @@ def _is_well(ended: Ended) -> bool:
 
 def _is_text_list(entry: Check) -> bool:
     return entry.kind == config.PASSAGES
+
+
+def _listed(items: Iterable[MeasuredInput], selections: Sequence[Selection]) -> list[Selection]:
+    """The rows of lists. A training may read rows of a list too, and perhaps not all of its files:
+    these are in a place of their own.
+    """
+    number = 1 + max((each.number for each in selections), default=0)
+    return [
+        Selection(input=item.name, number=number, form=None, splits=_splits(item)) for item in items
+    ]
 
 
 def _lists(checks: Sequence[Check]) -> list[str]:

@@ -147,7 +147,8 @@ def _one(
         text = audited.log.read_text(encoding="utf-8", errors="replace")
         why = [f"it ended with {audited.ended.exit_code}", *text.splitlines()]
     else:
-        why = holding.beyond(one.settings, results.parse(audited.results))
+        names = [name for name, _ in beside]
+        why = holding.beyond(one.settings, results.parse(audited.results), names)
     shutil.rmtree(scratch)
     shutil.rmtree(auditing.lists_of(room).folder)
     audited.log.unlink()

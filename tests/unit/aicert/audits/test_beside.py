@@ -46,7 +46,23 @@ def test_of_json_all_strings_are_read_names_too() -> None:
     data = json.dumps(value).replace("@", "\\u0040").encode()
     assert b"@" not in data
     assert audited(("t", data, True)).texts[0].matches == (0, 1)
-    assert audited(("t", data, False)).texts[0].matches == (0, 0)
+    # A vocabulary's file, or one that an audit of its own is given, is read as both.
+    assert audited(("t", data, False)).texts[0].matches == (0, 1)
+    assert audited(("t", data + b"{", False)).texts[0].matches == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"x":"a\\u0040b.org","x":""}',
+        b'{"x":"","x":"a\\u0040b.org"}',
+        b'{"x":"\\ud800 a\\u0040b.org"}',
+        b'"a\\u0040b.org"',
+        b'# a@b.org {"x":1}',
+    ],
+)
+def test_no_form_of_a_file_hides_what_a_loader_reads(data: bytes) -> None:
+    assert audited(("t", data, False)).texts[0].matches == (0, 1)
 
 
 def test_passages_are_looked_for_across_the_entries_of_a_list() -> None:

@@ -47,10 +47,11 @@ def test_what_may_be_counted_is_nothing_unless_the_config_says_more() -> None:
     assert (check.at_most, check.missing, check.unparsable, check.unusable) == (0, 0, 0, 0)
     bounds = "at-most = 1\nmissing = 2\nunparsable = 3\nunusable = 4\n"
     text = WHOLE.replace('list = "input:opt-out"\n', f'list = "input:opt-out"\n{bounds}')
-    read = config.parse(text.replace("[records]\n", "[records]\nunread-bytes = 5\n").encode())
+    unread = "[records]\nunread-bytes = 5\nunread-texts = 6\n"
+    read = config.parse(text.replace("[records]\n", unread).encode())
     (check, *_) = read.checks
     assert (check.at_most, check.missing, check.unparsable, check.unusable) == (1, 2, 3, 4)
-    assert read.unread_bytes == 5
+    assert (read.unread_bytes, read.unread_texts) == (5, 6)
 
 
 def test_texts_beside_the_rows_are_inputs() -> None:

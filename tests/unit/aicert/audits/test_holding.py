@@ -108,6 +108,25 @@ def test_what_is_beyond_a_bound_is_said(more: DataFact, listed: ListFact, line: 
     assert holding.beyond(SETTINGS, given) == [line]
 
 
+def test_a_text_that_cannot_be_read_is_beyond_the_bound() -> None:
+    """Otherwise, what is to be hidden is put into the text that no check reads."""
+    read = BesideFact(name="a", bytes=5, digest=DIGEST, matches=(0,))
+    given = replace(results(data("test", ONE)), texts=(read,))
+    assert holding.beyond(SETTINGS, given, ["a"]) == []
+    line = (
+        "texts beside the rows that it cannot read, the first b\\x1b: 2, and unread-texts of its "
+        "config is 0"
+    )
+    assert holding.beyond(SETTINGS, given, ["a", "b\x1b", "c"]) == [line]
+    allowed = replace(SETTINGS, unread_texts=2)
+    assert holding.beyond(allowed, given, ["a", "b", "c"]) == []
+    # Checks of columns read no text.
+    columns = replace(SETTINGS, checks=SETTINGS.checks[:1])
+    fact = replace(data("test", ONE), checks=(ONE,))
+    of_columns = replace(given, checks=given.checks[:1], data=(fact,), texts=())
+    assert holding.beyond(columns, of_columns, ["a"]) == []
+
+
 def test_a_text_that_matches_is_beyond_the_bound_of_a_check_of_all_text() -> None:
     text = BesideFact(name="template", bytes=5, digest=DIGEST, matches=(1,))
     given = replace(results(data("test", ONE)), texts=(text,))

@@ -18,6 +18,7 @@ from aicert.frozen import replace
 from enclave_runner.audit import auditing, child
 from enclave_runner.audit.child import DataRows, Job
 from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.references import Selection
 from tests.unit.aicert.audits.test_config import WHOLE
 from tests.unit.aicert.audits.texts import text
 
@@ -184,6 +185,19 @@ def test_keys_and_lists_are_files_of_their_kind(folder: Path) -> None:
     (folder / "inputs" / "record-key").write_bytes(bytes(31))
     with pytest.raises(ConfigError, match="not a file of 32 bytes"):
         auditing.read_config(WHOLE.encode(), measured(folder))
+
+
+def test_rows_of_a_list_are_not_those_that_the_training_chose_of_it(folder: Path) -> None:
+    """Else a run that trains on one harmless file of a list would be audited for that alone."""
+    books = measured(folder)["books"]
+    chosen = [
+        Selection(input="books", number=number, form=None, splits={"train": ("train-0.jsonl",)})
+        for number in (0, 3)
+    ]
+    (listed,) = auditing._listed([books], chosen)
+    assert listed.place not in {each.place for each in chosen}
+    assert listed.splits == {"train": ("train-0.jsonl", "train-1.jsonl")}
+    assert auditing._listed([], []) == []
 
 
 def lockfile(**changes: object) -> Lockfile:
