@@ -1,5 +1,5 @@
-"""A machine that serves a leased model: its TPM, the bundle, the count and the end.
+"""The machine that serves a leased model: its TPM, the bundle, the meter and the end of serving.
 
-Imports the attester's TPM, and of `aicert` what machines carry and what leases say. It is in the
-image of serving machines alone.
+It imports the attester's TPM code and, from `aicert`, only what both kinds of machine carry plus
+the lease formats. Only the image of serving machines contains it.
 """

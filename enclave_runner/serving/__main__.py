@@ -1,7 +1,8 @@
-"""A serving machine as a process: `python -m enclave_runner.serving …`.
+"""Run a serving machine as a process: `python -m enclave_runner.serving …`.
 
-The courier's lines come on standard input, and the machine's go to standard output. A courier who
-leaves ends nothing: the deadline does. Exit code 0 where serving ended as it was told or licensed.
+The courier writes lines to standard input and reads the machine's lines from standard output.
+Serving goes on when the courier disconnects; only the deadline ends it. The exit code is 0 if
+serving ended because of an order or because the licence ran out.
 """
 
 import argparse
@@ -30,32 +31,33 @@ from enclave_runner.serving.opened import DEADLINE
 from enclave_runner.serving.running import EngineSettings, Running
 
 _AS_LICENSED: Final = (ASKED, DEADLINE, orders.REVOKE, orders.STOP)
-# Lines that wait for a courier who reads slowly, and how long his last ones are waited for.
+# The queue for a slow courier, and how long to wait for it to take the last lines.
 _WAITING: Final = 256
 _LAST_WORDS_S: Final = 10.0
 _POLL_S: Final = 0.01
 
 
-class Teller:
-    """Writes lines whole to `descriptor`, and waits for nobody: who does not read loses lines. What
-    watches the deadline tells, too, and a courier must not be able to hold it up.
+class CourierWriter:
+    """Writes whole lines to `descriptor` and never blocks: a courier that does not read loses
+    lines. The thread that watches the deadline sends lines too, and a courier must not be able to
+    hold it up.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._lines: queue.Queue[bytes] = queue.Queue(_WAITING)
-        threading.Thread(target=self._write, name="teller", daemon=True).start()
+        threading.Thread(target=self._write, name="courier", daemon=True).start()
 
-    def tell(self, message: Message) -> None:
-        """One line."""
+    def send(self, message: Message) -> None:
+        """Queue one line."""
         try:
             self._lines.put_nowait(courier.emit(message))
         except queue.Full:
-            # A receipt that is lost like this is the courier's loss: the next one names it.
+            # The courier loses this receipt, but the next one names it.
             return
 
     def finish(self, seconds: float) -> None:
-        """Wait until what was told is written, but no longer than that."""
+        """Wait until every queued line is written, for at most `seconds`."""
         until = time.monotonic() + seconds
         while self._lines.unfinished_tasks and time.monotonic() < until:
             time.sleep(_POLL_S)
@@ -67,15 +69,15 @@ class Teller:
                 while line:
                     line = line[os.write(self._descriptor, line) :]
             except OSError:
-                # Nobody reads any more: what follows is thrown away.
+                # The courier no longer reads: discard the rest.
                 pass
             self._lines.task_done()
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until it is over."""
+    """Serve until serving is over."""
     arguments = _arguments(argv)
-    # A process that fails leaves no picture of its memory, where keys and weights are.
+    # A core dump would hold keys and weights, so a crash must not write one.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         with Tpm(arguments.tcti) as opened, LeaseTpm(opened) as tpm:
@@ -86,8 +88,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> str:
-    """Why it is over."""
-    # An engine that was broken can write what it has into its scratch and its log.
+    """Serve, and return the reason why it ended."""
+    # A compromised engine could write weights to its scratch folder and its log.
     for folder in (
         arguments.memory,
         arguments.copies,
@@ -114,34 +116,34 @@ def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> str:
         model_types=axolotl_keys().model_types,
         start=functools.partial(Running, settings),
     )
-    teller = Teller(sys.stdout.fileno())
+    writer = CourierWriter(sys.stdout.fileno())
     machine = Machine(
         tpm,
         load.read_bundle(arguments.bundle),
         place,
         tls.make_identity(),
-        teller.tell,
+        writer.send,
         image=arguments.image,
     )
-    # A handler runs between any two steps of this thread, which may hold what the end needs.
+    # A signal handler interrupts this thread anywhere, perhaps holding a lock that `end` needs.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _in_a_thread(machine))
     machine.ready()
     threading.Thread(target=_listen, args=(machine,), daemon=True).start()
     machine.over.wait()
-    teller.finish(_LAST_WORDS_S)
+    writer.finish(_LAST_WORDS_S)
     return machine.reason
 
 
 def _listen(machine: Machine) -> None:
     for line in lines(sys.stdin.fileno()):
-        machine.asked(line)
+        machine.handle(line)
 
 
 def lines(descriptor: int) -> Iterator[bytes]:
-    """Each line; one without end is given in parts, which nobody takes for a message.
+    """Yield each line. A line that never ends is yielded in parts, and no part parses as a message.
 
-    Not the stream's own reader: a thread that waits in there is fatal when the process ends.
+    This does not use `sys.stdin`: a thread blocked in its reader crashes the process at exit.
     """
     held = b""
     while data := os.read(descriptor, courier.MAX_LINE):
@@ -163,11 +165,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--tcti", required=True)
     add("--bundle", type=Path, required=True)
     add("--memory", type=_folder, required=True, help="an empty folder in memory, for weights")
-    add("--copies", type=_folder, required=True, help="an empty folder, for files made anew")
+    add("--copies", type=_folder, required=True, help="an empty folder, for cleaned copies")
     add("--scratch", type=Path, required=True)
     add("--log", type=Path, required=True)
-    add("--environment", type=Path, required=True, help="the engine's environment of Python")
-    add("--packages", type=Path, action="append", default=[], help="beside the environment's")
+    add("--environment", type=Path, required=True, help="the engine's Python environment")
+    add("--packages", type=Path, action="append", default=[], help="a folder of extra packages")
     add("--engine-memory", type=int, default=16 << 30)
     add("--engine-user", type=int)
     add("--threads", type=int, default=os.cpu_count() or 1)

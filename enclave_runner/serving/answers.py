@@ -1,9 +1,9 @@
-"""Answers: read from the engine as hostile, and written anew for the client.
+"""Answers: parsed from the engine as hostile input, and written again for the client.
 
-The engine sends server-sent events; of each only text, the reason of the end and `usage` are taken,
-and the client gets these in the form that he asked for. So an answer carries its text and nothing
-else: how many bytes is bounded (`egress-bytes-per-token`), and what the engine puts beside it stays
-in the machine.
+The engine sends server-sent events. Only the text, the finish reason and `usage` are taken from
+each, and the client receives them in the format it asked for. An answer therefore carries its text
+and nothing else: its size in bytes is bounded (`egress-bytes-per-token`), and whatever else the
+engine sends stays in the machine.
 """
 
 import json
@@ -16,7 +16,7 @@ from aicert.frozen import dataclass
 from enclave_runner.serving.requests import CHAT
 
 MAX_LINE: Final = 1 << 16
-# Beside those with text: roles, the reason of the end, usage, and signs of life.
+# Events allowed on top of those with text: roles, the finish reason, usage and keep-alives.
 MORE_LINES: Final = 4096
 _DATA: Final = b"data:"
 _LAST: Final = b"[DONE]"
@@ -24,13 +24,13 @@ _REASONS: Final = ("stop", "length")
 
 
 class EngineError(AicertError):
-    """The engine said something that no engine says, or nothing."""
+    """The engine sent nothing, or something that no engine sends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """What one event brings: text, a reason of the end, or what the engine counted. The counts are
-    whatever it says: `meter` judges them.
+    """What one event carries: text, a finish reason, or the engine's token counts. The counts are
+    unchecked here: `meter` judges them.
     """
 
     text: str = ""
@@ -39,16 +39,17 @@ class Piece:
 
 
 def pieces(lines: Iterable[bytes], route: str, *, max_bytes: int, most: int) -> Iterator[Piece]:
-    """The pieces of an answer, until the engine says that it was the last, or ends after its counts
-    (`transformers serve` does, of a completion). EngineError otherwise.
+    """Yield the pieces of an answer. It ends with the engine's last event, or after the counts if
+    the engine then closes the stream, as `transformers serve` does for a completion. Anything else
+    raises EngineError.
 
-    Text past `max_bytes` is not given on; `most`: of pieces with text.
+    Text beyond `max_bytes` is dropped; `most` is the largest number of pieces with text.
     """
     left, number, is_counted = max_bytes, 0, False
     for line in lines:
         number += 1
         if number > 2 * most + MORE_LINES:
-            raise EngineError("the engine sends more than was asked for")
+            raise EngineError("the engine sent more than was requested")
         data = _data(line)
         if data == _LAST:
             return
@@ -64,15 +65,16 @@ def pieces(lines: Iterable[bytes], route: str, *, max_bytes: int, most: int) -> 
 
 
 def _data(line: bytes) -> bytes:
-    """What an event says; nothing for blank lines, comments and other fields."""
+    """The data field of an event; empty for blank lines, comments and other fields."""
     if len(line) > MAX_LINE:
-        raise EngineError("the engine sends lines without end")
+        raise EngineError("the engine sent a line that is too long")
     return line[len(_DATA) :].strip() if line.startswith(_DATA) else b""
 
 
 def _piece(data: bytes, route: str) -> Piece:
     try:
-        # Characters beyond the BMP may be escaped as two; the line's length bounds the work.
+        # Characters beyond the BMP may be escaped as surrogate pairs; the line limit bounds the
+        # work.
         event = strict_json.loads(data, what="the engine's answer", max_bytes=MAX_LINE, signed=True)
     except EvidenceError as error:
         raise EngineError(error.message) from None
@@ -87,7 +89,7 @@ def _piece(data: bytes, route: str) -> Piece:
         return Piece(usage=counts)
     choice = choices[0]
     if len(choices) > 1 or not isinstance(choice, dict):
-        raise EngineError("the engine answers more than once")
+        raise EngineError("the engine sent more than one answer")
     reason = choice.get("finish_reason")
     return Piece(
         text=_text(choice, route),
@@ -107,20 +109,20 @@ def _text(choice: dict[str, object], route: str) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """As much of it as has so many bytes."""
+    """The longest prefix that fits in so many bytes."""
     data = text.encode()
     return text if len(data) <= most else data[:most].decode(errors="ignore")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What was counted of one answer."""
+    """The token counts of one answer."""
 
     tokens_in: int
     tokens_out: int
 
     def document(self) -> dict[str, int]:
-        """As clients read it."""
+        """The counts in the form that clients expect."""
         return {
             "prompt_tokens": self.tokens_in,
             "completion_tokens": self.tokens_out,
@@ -130,7 +132,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """The form of one answer. `name`: the answer's own; `created`: seconds since 1970."""
+    """Writes one answer. `name` is the answer's id, `created` is in seconds since 1970."""
 
     route: str
     model: str
@@ -138,7 +140,7 @@ class Writer:
     created: int
 
     def part(self, piece: Piece) -> bytes:
-        """An event with text or a reason."""
+        """An event with text or a finish reason."""
         choice: dict[str, object] = {"index": 0, "finish_reason": piece.reason or None}
         if self.route == CHAT:
             delta = {"role": "assistant", "content": piece.text} if piece.text else {}
@@ -148,12 +150,12 @@ class Writer:
         return _event(self._document("chat.completion.chunk", [choice]))
 
     def counts(self, usage: Usage) -> bytes:
-        """The event after all others, for clients who ask for it."""
+        """The last event before the end, for clients that ask for usage."""
         document = self._document("chat.completion.chunk", [])
         return _event(document | {"usage": usage.document()})
 
     def whole(self, text: str, reason: str, usage: Usage) -> bytes:
-        """The answer in one."""
+        """The whole answer in one document."""
         choice: dict[str, object] = {"index": 0, "finish_reason": reason or "stop"}
         if self.route == CHAT:
             choice["message"] = {"role": "assistant", "content": text}
@@ -178,18 +180,18 @@ def last() -> bytes:
 
 
 def models(model: str) -> bytes:
-    """The list of the one model."""
+    """The list of models, which has one entry."""
     entry = {"id": model, "object": "model", "created": 0, "owned_by": "lease"}
     return _json({"object": "list", "data": [entry]})
 
 
 def error(message: str, kind: str) -> bytes:
-    """Why there is no answer, or no more of it."""
+    """The body that says why there is no answer."""
     return _json({"error": {"message": message, "type": kind, "code": kind}})
 
 
 def error_event(message: str, kind: str) -> bytes:
-    """The same within a stream."""
+    """The same error as an event within a stream."""
     return _DATA + b" " + error(message, kind) + b"\n\n"
 
 

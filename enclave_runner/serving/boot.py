@@ -1,9 +1,9 @@
-"""The serving machine's way from its init to `__main__`: one boot, one lease (spec/serving.md).
+"""From the serving machine's init to `__main__`: one boot serves one lease (spec/serving.md).
 
-The machine's init (image/machine/init.c) starts this when the volumes are open, and powers off when
-it ends. The input volume has the bundle and `serve.json`; the courier talks through a port of
-virtio-serial, and clients reach one port of TCP. Everything that is written lies in memory. Left
-out: what serves, which is the same as for a process.
+The machine's init (image/machine/init.c) starts this once the volumes are open, and powers off when
+it ends. The input volume holds the bundle and `serve.json`. The courier talks through a
+virtio-serial port, and clients reach one TCP port. Everything written is in memory. Serving itself
+is the same as in a process and is not here.
 """
 
 import os
@@ -20,17 +20,17 @@ from enclave_runner.serving import network
 
 INPUTS: Final = Path("/inputs")
 MEMORY: Final = Path("/scratch")
-# The volume that trained, and what its environment lacks to serve (rules/image/serving.py).
+# The volume that trained the model, and the packages it lacks for serving (rules/image/serving.py).
 ENVIRONMENT: Final = Path("/training")
 PACKAGES: Final = Path("/usr/lib/aicert-engine")
 TPM: Final = "device:/dev/tpmrm0"
-# Who the engine is: root here is the machine's own program alone.
+# The engine's user. Only the machine's own program runs as root.
 ENGINE_USER: Final = 65534
 _PORTS: Final = Path("/sys/class/virtio-ports")
 
 
 def main() -> int:
-    """Serve as the input volume asks; 0 where serving ended as it was told or licensed."""
+    """Serve as the input volume says. Exit codes are those of `__main__`."""
     try:
         settings = handed.parse(
             read_bounded(INPUTS / handed.SETTINGS, machine_io.MAX_LIMITS, handed.SETTINGS)
@@ -57,7 +57,7 @@ def main() -> int:
             f"--engine-memory={settings.memory}",
             f"--engine-user={ENGINE_USER}",
             f"--threads={settings.threads}",
-            # The machine's own address, so that nothing listens where nobody was told of.
+            # Listen on the machine's own address only, so that no other interface is open.
             f"--host={settings.address}",
             f"--port={settings.port}",
             f"--image={settings.image}",
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def _take_courier() -> None:
-    """The courier's port becomes standard input and output, where a process has its courier."""
+    """Make the courier's port standard input and output, as they are in a process."""
     for port in _PORTS.glob("*"):
         if (port / "name").read_text("ascii", "replace").strip() == handed.COURIER_PORT:
             descriptor = os.open(f"/dev/{port.name}", os.O_RDWR | os.O_CLOEXEC)
@@ -80,5 +80,5 @@ def _take_courier() -> None:
 if __name__ == "__main__":
     code = main()
     sys.stderr.flush()
-    # Threads of a TPM that never answers must not keep the machine running.
+    # A thread blocked on a dead TPM must not keep the machine running.
     os._exit(code)

@@ -1,8 +1,8 @@
-"""In the engine's sandbox: start the engine, and let the gateway reach it through a socket.
+"""Start the engine in its sandbox, and let the gateway reach it through a socket.
 
-`python bridge.py SOCKET PORT -- COMMAND…`. The sandbox has a network of its own, whose loopback
-nobody outside sees; a socket in the scratch is seen from both sides. The socket is there once the
-engine listens. The engine's end is this program's. Imports nothing of the runner.
+`python bridge.py SOCKET PORT -- COMMAND…`. The sandbox has its own network, and nobody outside can
+reach its loopback. A Unix socket in the scratch folder is visible from both sides; it appears once
+the engine listens. This program exits when the engine does. It imports nothing from the runner.
 """
 
 import os
@@ -17,7 +17,7 @@ _POLL_S = 0.05
 
 
 def main(arguments: list[str]) -> int:
-    """Run until the engine ends, with its exit code."""
+    """Run the engine to its end and return its exit code."""
     place, port, separator, *command = arguments
     if separator != "--":
         raise SystemExit("bridge.py SOCKET PORT -- COMMAND")
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
 def _listen(engine: "subprocess.Popen[bytes]", place: str, port: int) -> None:
     while engine.poll() is None and not _is_there(port):
         time.sleep(_POLL_S)
-    # Complete before it can be found.
+    # Bind under another name first, so that nobody finds a socket that does not listen yet.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         server.bind(place + ".new")
         server.listen(64)
@@ -61,12 +61,12 @@ def _join(outside: socket.socket, port: int) -> None:
 
 
 def _pour(source: socket.socket, target: socket.socket) -> None:
-    """Everything until its end, and the end."""
+    """Copy until the end of the stream, then close the other side."""
     try:
         while data := source.recv(_STEP):
             target.sendall(data)
     except OSError:
-        # One side is gone: the other hears of it.
+        # One side has closed: close the other too.
         pass
     for end, how in ((source, socket.SHUT_RD), (target, socket.SHUT_WR)):
         try:

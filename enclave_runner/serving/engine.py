@@ -1,8 +1,8 @@
-"""The engine as the gateway asks it: over a socket in its sandbox's scratch, one request at a time.
+"""The gateway's client for the engine: one request at a time over the socket in its scratch folder.
 
-The engine is not trusted: whoever feeds it may have broken it. So its socket is opened as what it
-is and followed nowhere, what it sends is bounded, and every wait ends. Left out: what it says,
-which `answers` reads, and how it is started (`sandboxed`).
+The engine is untrusted, because any prompt may have compromised it. So the socket is opened without
+following links, the size of what it sends is bounded, and every wait has a limit. `answers` parses
+what it sends; `running` starts it.
 """
 
 import http.client
@@ -17,12 +17,12 @@ from typing import Final
 from enclave_runner.serving.answers import MAX_LINE, EngineError
 
 SOCKET: Final = "engine.sock"
-# Until the first token of a long prompt, on a slow machine.
+# Allows for the first token of a long prompt on a slow machine.
 WAIT_S: Final = 600.0
 
 
 class EngineRefusedError(EngineError):
-    """The engine answers with an error instead of text: nothing was served."""
+    """The engine answered with an error instead of text: nothing was served."""
 
 
 class Engine:
@@ -33,7 +33,7 @@ class Engine:
         self._wait_s = wait_s
 
     def is_there(self) -> bool:
-        """Whether it answers the door."""
+        """Whether it accepts connections."""
         try:
             self._connected().close()
         except (OSError, EngineError):
@@ -41,8 +41,10 @@ class Engine:
         return True
 
     @contextmanager
-    def asked(self, route: str, body: bytes) -> Iterator[Iterator[bytes]]:
-        """The lines of its answer. EngineRefusedError where it has none to give."""
+    def ask(self, route: str, body: bytes) -> Iterator[Iterator[bytes]]:
+        """The lines of the engine's answer. Raises EngineRefusedError if it answers with an
+        error.
+        """
         try:
             connection = _Connection(self._connected())
         except OSError as error:
@@ -59,13 +61,13 @@ class Engine:
         connection.request("POST", route, body, headers)
         answer = connection.getresponse()
         if answer.status != 200:
-            raise EngineRefusedError(f"the engine refuses the request: {answer.status}")
+            raise EngineRefusedError(f"the engine refused the request: {answer.status}")
         while line := answer.readline(MAX_LINE + 1):
             yield line
 
     def _connected(self) -> socket.socket:
-        """A connection to the socket itself: not to where a link leads, nor by a path that is too
-        long for an address.
+        """Connect to the socket itself. A link is not followed, and the path may be longer than a
+        socket address allows.
         """
         folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -75,7 +77,7 @@ class Engine:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             if not stat.S_ISSOCK(os.fstat(place).st_mode):
-                raise EngineError("the engine's socket is something else")
+                raise EngineError("the engine's socket is not a socket")
             client.settimeout(self._wait_s)
             client.connect(f"/proc/self/fd/{place}")
         except BaseException:
@@ -87,7 +89,7 @@ class Engine:
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTP over a socket that is connected already."""
+    """HTTP over an open socket."""
 
     def __init__(self, connected: socket.socket) -> None:
         super().__init__("engine")

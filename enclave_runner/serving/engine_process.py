@@ -1,9 +1,9 @@
-"""The process whose child is the engine's sandbox: it ends when the last process in there is gone.
+"""The parent of the engine's sandbox: it exits when the last process in the sandbox has exited.
 
-`python -m enclave_runner.serving.engine_process JOB`, with a JSON object as JOB. A process of its
-own, because a sandbox ends with the thread that made it, and polls what it uses. SIGTERM ends it,
-and so does its parent's end, who holds the other end of its input. After SIGKILL the kernel ends
-the sandbox, but a moment later.
+`python -m enclave_runner.serving.engine_process JOB`, where JOB is a JSON object. It is a process
+of its own because a sandbox dies with the thread that made it, and because it polls resource use.
+It stops on SIGTERM, and when its parent closes the other end of its standard input. After a SIGKILL
+the kernel still ends the sandbox, a moment later.
 """
 
 import ctypes
@@ -23,13 +23,13 @@ from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Limits, Sandbox
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
-# As long as a lease may be, and then some: what ends serving is not this limit.
+# Longer than any lease: this limit is not meant to end serving.
 _SECONDS: Final = 20 * 366 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What runs. `show`: place in the sandbox → path outside."""
+    """What to run. `show` maps places in the sandbox to paths outside."""
 
     command: list[str]
     show: Mapping[str, str]
@@ -43,12 +43,12 @@ class Job:
 
 
 def emit(job: Job) -> str:
-    """For the command line."""
+    """The job as a command-line argument."""
     return json.dumps(asdict(job))
 
 
 def main(arguments: list[str]) -> int:
-    """Run the job to its end: the sandbox's exit code, or 1 where there is no sandbox."""
+    """Run the job to its end. Returns the sandbox's exit code, or 1 if there is no sandbox."""
     job = Job(**json.loads(arguments[0]))
     try:
         return _run(job)
@@ -85,25 +85,25 @@ def _run(job: Job) -> int:
 
 
 def _stopped(number: int, frame: object) -> None:
-    # Where the sandbox is waited for, this ends it and waits until nothing of it is left.
+    # This ends the sandbox that the main thread waits for, and waits until nothing is left of it.
     raise SystemExit(1)
 
 
 def _end_children() -> None:
-    """What was being started when this process was told to end: a sandbox that nobody has heard of
-    yet waits for its other half for ever, once that is gone.
+    """End a sandbox that was just being started when this process was told to stop. Its two halves
+    wait for each other, so one would wait for ever once the other is gone.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     while children := Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
         for child in map(int, children):
             os.kill(child, signal.SIGKILL)
-            # Its children are this process's then.
+            # Orphans are re-parented to this process.
             os.waitpid(child, 0)
 
 
 def _end_with_parent() -> None:
-    """Nothing is ever written there: it ends when nobody holds it any more."""
+    """Nobody ever writes to standard input: it reaches its end when the parent exits."""
     os.read(sys.stdin.fileno(), 1)
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,8 +1,8 @@
-"""One connection of a client: evidence when asked, and answers that were paid before.
+"""One client connection: evidence on request, and answers that were paid for in advance.
 
-Nobody reaches the engine but through here. Each request is read in its one form, bounded, paid,
-written anew; each answer is read as hostile, bounded, counted, written anew. A client who leaves
-in the middle is counted as one who stays: the engine is listened to until it says what it served.
+The gateway is the only way to the engine. Each request is parsed strictly, bounded, paid for and
+written again; each answer is treated as hostile, bounded, counted and written again. A client that
+disconnects halfway is still counted: the gateway reads on until the engine reports its usage.
 """
 
 import hashlib
@@ -24,36 +24,36 @@ from enclave_runner.serving.answers import EngineError, Piece, Writer
 from enclave_runner.serving.engine import Engine, EngineRefusedError
 from enclave_runner.serving.meter import BudgetError, Meter, Reserve, UsageError
 from enclave_runner.serving.requests import Request, RequestRefused
-from enclave_runner.serving.signer import Asked, Signer
+from enclave_runner.serving.signer import ReceiptRequest, Signer
 from enclave_runner.serving.wire import ChannelError, Raw
 
 EVIDENCE: Final = "/aicert/evidence"
-# For a whole request, from the end of the one before; and for a client to take what he is sent.
+# Time to receive a whole request after the previous one, and time for a client to take an answer.
 IDLE_S: Final = 60.0
 TAKE_S: Final = 30.0
-# Requests that the engine works on at once; others wait as long, or are told to come again.
+# Requests that the engine handles at once. Others wait for QUEUE_S and then get "busy".
 SLOTS: Final = 4
 QUEUE_S: Final = 30.0
 Receipts = Callable[[str, Digest, answers.Usage], bytes]
-# Why a machine ends that a gateway no longer trusts.
+# The reason when a machine ends because its gateway no longer trusts the engine's counts.
 USAGE: Final = "usage"
 
 
 class Connection(Protocol):
-    """What a gateway needs of a connection: `tls.Channel`, or a test's."""
+    """What a gateway needs from a connection: `tls.Channel`, or a test's own."""
 
     until: float
     exporter: bytes
 
     def receive(self, size: int) -> bytes:
-        """Some bytes; none at the end."""
+        """Return some bytes; none at the end."""
 
     def send(self, data: bytes) -> None:
-        """All of them."""
+        """Send all bytes."""
 
 
 class _Client:
-    """Who is at the other end of a connection. `shown`: the evidence that he got last."""
+    """The other end of a connection. `shown` is the evidence that it received last."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -61,8 +61,9 @@ class _Client:
 
 
 class Gateway:
-    """What all connections of a machine share. `attest` gives evidence for a nonce and a
-    connection's exporter; `signer` receipts of answers; `distrust` is told why serving has to end.
+    """What all connections of a machine share. `attest` returns evidence for a nonce and a
+    connection's exporter, `signer` signs receipts of answers, and `distrust` ends serving for a
+    reason.
     """
 
     def __init__(
@@ -89,11 +90,11 @@ class Gateway:
 
     @property
     def model(self) -> str:
-        """The one name that clients may give the model."""
+        """The only model name that clients may use."""
         return self._terms.lease
 
     def serve(self, connection: Connection) -> None:
-        """Every request of a connection, until it ends or one is refused."""
+        """Serve requests on a connection until it ends or a request is refused."""
         reader, client = wire.Reader(connection.receive), _Client(connection)
         is_open = True
         while is_open:
@@ -104,17 +105,17 @@ class Gateway:
                     return
                 is_open = self._answer(raw, client)
             except RequestRefused as refused:
-                _end(connection, refused.status, refused.message, refused.check)
+                _send_last_error(connection, refused.status, refused.message, refused.check)
                 return
             except ChannelError:
                 raise
             except AicertError as error:
-                # The TPM, without which nothing can be counted or shown: `watch` ends serving.
-                _end(connection, 503, error.message, "machine")
+                # Without the TPM nothing can be counted or attested: `watch` ends serving.
+                _send_last_error(connection, 503, error.message, "machine")
                 return
 
     def _answer(self, raw: Raw, client: _Client) -> bool:
-        """Answer; whether another request may follow."""
+        """Answer one request. Returns whether another may follow."""
         connection = client.connection
         connection.until = time.monotonic() + TAKE_S
         if raw.target == EVIDENCE:
@@ -151,30 +152,34 @@ class Gateway:
         return self._attest(nonce, exporter)
 
     def _complete(
-        self, request: Request, reserve: Reserve, connection: Connection, wanted: Asked | None
+        self,
+        request: Request,
+        reserve: Reserve,
+        connection: Connection,
+        wanted: ReceiptRequest | None,
     ) -> bool:
         if not self._slots.acquire(timeout=QUEUE_S):
-            return _said(connection, 503, "the machine works on other requests", "busy")
+            return _send_error(connection, 503, "the machine is busy with other requests", "busy")
         try:
             self._meter.reserve(reserve)
             answer = _Answer(request, self.model, connection, self._receipts(wanted))
             return self._paid(answer, request, reserve)
         except BudgetError as error:
-            return _said(connection, 402, error.message, "budget")
+            return _send_error(connection, 402, error.message, "budget")
         finally:
             self._slots.release()
 
-    def _receipts(self, wanted: Asked | None) -> Receipts | None:
+    def _receipts(self, wanted: ReceiptRequest | None) -> Receipts | None:
         if wanted is None:
             return None
-        # Not what it waited for its turn.
-        asked = replace(wanted, began=time.monotonic())
-        return lambda name, response, usage: self._signer.sign(asked, name, response, usage)
+        # Time spent in the queue does not count.
+        started = replace(wanted, began=time.monotonic())
+        return lambda name, response, usage: self._signer.sign(started, name, response, usage)
 
     def _paid(self, answer: "_Answer", request: Request, reserve: Reserve) -> bool:
-        """Serve what was paid for, and count it."""
+        """Serve a paid request and count its tokens."""
         try:
-            with self._engine.asked(request.route, request.body) as lines:
+            with self._engine.ask(request.route, request.body) as lines:
                 answer.take(
                     answers.pieces(
                         lines,
@@ -185,7 +190,7 @@ class Gateway:
                 )
         except EngineRefusedError as error:
             self._meter.release(reserve)
-            return _said(answer.connection, 502, error.message, "engine")
+            return _send_error(answer.connection, 502, error.message, "engine")
         except EngineError as error:
             self._meter.forfeit(reserve)
             return answer.broken(error.message)
@@ -204,7 +209,7 @@ class Gateway:
 
 
 class _Answer:
-    """An answer on its way to a client who may leave at any time."""
+    """An answer on its way to a client that may disconnect at any time."""
 
     def __init__(
         self, request: Request, model: str, connection: Connection, receipts: Receipts | None
@@ -229,7 +234,7 @@ class _Answer:
         self._bytes = 0
 
     def take(self, pieces: Iterator[Piece]) -> None:
-        """All pieces: given on as they come, or kept for the end."""
+        """Take all pieces: send each one on at once, or hold them until the end."""
         for piece in pieces:
             self._usage = piece.usage or self._usage
             self._reason = piece.reason or self._reason
@@ -242,8 +247,9 @@ class _Answer:
                 self._texts.append(piece.text)
 
     def counted(self, bytes_per_token: int) -> tuple[object, object]:
-        """What the engine says that it served; of tokens out at least so many that their bytes were
-        agreed, or an engine that says too little would carry more out than was paid.
+        """The engine's token counts. Tokens out are at least what the answer's size implies under
+        the agreed bytes per token: otherwise an engine that undercounts could carry out more than
+        was paid for.
         """
         tokens_in, tokens_out = self._usage
         least = -(-self._bytes // bytes_per_token)
@@ -252,7 +258,7 @@ class _Answer:
         return tokens_in, tokens_out
 
     def finish(self, usage: answers.Usage) -> bool:
-        """The end of an answer that was counted; whether the connection may be used again."""
+        """Send the end of a counted answer. Returns whether the connection can be used again."""
         if not self._request.is_streamed:
             whole = self._writer.whole("".join(self._texts), self._reason, usage)
             self._digest.update(whole)
@@ -266,13 +272,13 @@ class _Answer:
         return not self._gone
 
     def _receipt(self, usage: answers.Usage) -> bytes:
-        """The receipt of all that was sent, where one is asked for."""
+        """The receipt for everything sent, if the client asked for one."""
         if self._receipts is None:
             return b""
         return self._receipts(self._name, Digest("sha256", self._digest.hexdigest()), usage)
 
     def broken(self, message: str) -> bool:
-        """The answer ends here, and the connection with it."""
+        """Send an error in place of the rest, and close the connection."""
         if self._begun:
             self._send_part(answers.error_event(message, "engine"))
         else:
@@ -294,21 +300,22 @@ class _Answer:
         try:
             self.connection.send(data)
         except AicertError:
-            # What he does not read was served all the same, and is counted.
+            # The client did not read it, but it was served and counts.
             self._gone = True
-        # Of all of an answer: who takes a byte a second holds the engine no longer than others.
+        # The limit covers the whole answer: a slow reader must not hold the engine longer than
+        # others.
         self._patience -= time.monotonic() - began
 
 
-def _wanted(request: Request, raw: Raw, client: _Client) -> Asked | None:
-    """What a receipt of the answer is to name, if the client wants one."""
+def _wanted(request: Request, raw: Raw, client: _Client) -> ReceiptRequest | None:
+    """What a receipt of the answer will name, if the client wants one."""
     if not request.nonce:
         return None
     if client.shown is None:
         raise RequestRefused(
-            "gateway.request", 400, "a receipt names evidence of its connection: ask for that first"
+            "gateway.request", 400, "a receipt names this connection's evidence: request that first"
         )
-    return Asked(
+    return ReceiptRequest(
         nonce=request.nonce,
         evidence=client.shown,
         request=of_bytes(raw.body),
@@ -316,12 +323,12 @@ def _wanted(request: Request, raw: Raw, client: _Client) -> Asked | None:
     )
 
 
-def _end(connection: Connection, status: int, message: str, kind: str) -> None:
+def _send_last_error(connection: Connection, status: int, message: str, kind: str) -> None:
     connection.until = time.monotonic() + TAKE_S
     connection.send(wire.answer(status, answers.error(message, kind), is_last=True))
 
 
-def _said(connection: Connection, status: int, message: str, kind: str) -> bool:
+def _send_error(connection: Connection, status: int, message: str, kind: str) -> bool:
     connection.until = time.monotonic() + TAKE_S
     connection.send(wire.answer(status, answers.error(message, kind), is_last=False))
     return True

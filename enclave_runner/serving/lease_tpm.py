@@ -1,11 +1,12 @@
-"""What a serving machine asks of its TPM: counters, keys, the sealed half, receipts.
+"""How a serving machine uses its TPM: counters, keys, the sealed half of the key, receipts.
 
-Promises: a lease is opened in a session of its own, salted to the storage key so that what is
-unsealed is encrypted on its way, and flushed whatever happens: a session that was satisfied would
-unseal after the deadline. Every key and counter is compared with what it must be before it is used.
-Registers are read once, before anything is served.
+A lease is opened in a session of its own. The session is salted to the storage key, so that the
+unsealed half is encrypted in transit, and it is always flushed: a session whose policy is satisfied
+would still unseal after the deadline. Every key and counter is compared with its expected public
+area before it is used. PCRs are read once, before anything is served.
 
-Leaves out: deciding. What is refused here is refused by the TPM; what may be asked, by the caller.
+Nothing is decided here: the TPM refuses what the policy forbids, and the caller decides what to ask
+for.
 """
 
 import hashlib
@@ -62,7 +63,7 @@ _COUNTERS: Final = (METER_INDEX, EPOCH_INDEX)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """The TPM's own: milliseconds with power, resets, and resumes since the last of them."""
+    """The TPM's clock: milliseconds with power, resets, and resumes since the last reset."""
 
     milliseconds: int
     resets: int
@@ -71,25 +72,25 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What a machine shows of what it serves: the bytes of terms and statement."""
+    """What a machine attests that it serves: the bytes of the terms and of the statement."""
 
     terms: bytes
     statement: bytes
 
 
 class LeaseTpm:
-    """A TPM as one boot of a serving machine uses it: a context manager over an open Tpm."""
+    """A TPM for one boot of a serving machine: a context manager over an open Tpm."""
 
     def __init__(self, tpm: Tpm) -> None:
         self._tpm = tpm
         self._key: Any = None
         self._key_public = b""
         self._storage_name = b""
-        # One connection to the TPM, and many threads that ask.
+        # Many threads share one connection to the TPM.
         self._lock = threading.RLock()
         self._is_closed = False
         self.registers: Mapping[int, bytes] = {}
-        """PCRs of a licence, as they were when the machine started."""
+        """The licence's PCRs as they were when the machine started."""
 
     def __enter__(self) -> Self:
         self.registers = self._tpm.read_pcrs(licence.LICENCE_PCRS)
@@ -111,7 +112,7 @@ class LeaseTpm:
                 if key is not None:
                     self._tpm.ask("flush its receipt key", lambda esapi: esapi.flush_context(key))
             finally:
-                # A thread that watches may be about to ask, and the connection is closed next.
+                # A watching thread may be about to use the connection, which is closed next.
                 self._is_closed = True
 
     def _ask(self, what: str, command: Any) -> Any:
@@ -125,7 +126,7 @@ class LeaseTpm:
                 raise ToolError("the TPM cannot be asked: the machine has ended")
             yield self._tpm
 
-    # --- What has to be there: made at the first boot, compared at every one.
+    # --- What must exist: created at the first boot, compared at every boot.
 
     def _make_counters(self, esapi: Any) -> None:
         for index in _COUNTERS:
@@ -141,12 +142,12 @@ class LeaseTpm:
             _, name = esapi.nv_read_public(esapi.tr_from_tpmpublic(index))
             if bytes(name) != tpm_policy.counter_name(index):
                 raise ToolError(
-                    f"NV {index:#010x} of this TPM is not a lease's counter",
+                    f"NV {index:#010x} in this TPM is not a lease counter",
                     hint=f"tpm2_nvundefine -C o {index:#010x}",
                 )
 
     def _make_storage_key(self, esapi: Any) -> bytes:
-        """The key's Name."""
+        """Make the storage key, or check the one that exists. Returns its Name."""
         if not _exists(esapi, STORAGE_HANDLE):
             template = TPM2B_PUBLIC.parse(
                 "rsa2048:null:aes128cfb", objectAttributes=TPMA_OBJECT(blobs.STORAGE_ATTRIBUTES)
@@ -161,7 +162,7 @@ class LeaseTpm:
             blobs.storage_key(public)
         except EvidenceError as error:
             raise ToolError(
-                f"{STORAGE_HANDLE:#010x} of this TPM is another key: {error.message}",
+                f"{STORAGE_HANDLE:#010x} in this TPM is a different key: {error.message}",
                 hint=f"tpm2_evictcontrol -C o -c {STORAGE_HANDLE:#010x}",
             ) from None
         return sha256_name(public)
@@ -176,7 +177,7 @@ class LeaseTpm:
             objectAttributes=TPMA_OBJECT(receipts.RECEIPT_KEY_ATTRIBUTES),
         )
         template.publicArea.authPolicy = licence.receipt_policy(self.registers)
-        # The endorsement hierarchy: its keys show resets as they are.
+        # Keys of the endorsement hierarchy show the real reset count, not an obfuscated one.
         key, public, *_ = esapi.create_primary(None, template, primary_handle=ESYS_TR.ENDORSEMENT)
         return key, bytes(public.publicArea.marshal())
 
@@ -187,13 +188,13 @@ class LeaseTpm:
 
     @property
     def receipt_key_name(self) -> bytes:
-        """The Name of the key that receipts are signed with."""
+        """The Name of the key that signs receipts."""
         return sha256_name(self._key_public)
 
-    # --- What it says.
+    # --- What it reports.
 
     def clock(self) -> Clock:
-        """Now, by the TPM."""
+        """The time now, from the TPM."""
         info = self._ask("read its clock", lambda esapi: esapi.read_clock()).clockInfo
         return Clock(
             milliseconds=int(info.clock),
@@ -202,11 +203,11 @@ class LeaseTpm:
         )
 
     def meter(self) -> int:
-        """What was paid."""
+        """The ticks paid so far."""
         return self._count(METER_INDEX)
 
     def epoch(self) -> int:
-        """Which licences count."""
+        """The epoch that a licence must have."""
         return self._count(EPOCH_INDEX)
 
     def _count(self, index: int) -> int:
@@ -218,11 +219,11 @@ class LeaseTpm:
         return count
 
     def tick(self) -> None:
-        """Pay one tick: before anything is served for it."""
+        """Pay one tick, before anything is served for it."""
         self._increment(METER_INDEX)
 
     def end_epoch(self) -> None:
-        """No licence that was ever issued opens again."""
+        """Invalidate every licence that was ever issued."""
         self._increment(EPOCH_INDEX)
 
     def _increment(self, index: int) -> None:
@@ -233,12 +234,12 @@ class LeaseTpm:
         self._ask("raise a counter", add)
 
     def extend(self, pcr: int, event: bytes) -> None:
-        """Measure an event: what is served, or that serving ended."""
+        """Extend a PCR with an event: what is served, or that serving ended."""
         with self._alone() as tpm:
             tpm.extend(pcr, event)
 
     def receipt(self, body: bytes, index: int = METER_INDEX) -> Receipt:
-        """The counter's number and the clock, signed together with `body`."""
+        """Sign the counter and the clock together with `body`."""
 
         def certify(esapi: Any) -> Receipt:
             with _flushing(esapi) as keep:
@@ -267,7 +268,7 @@ class LeaseTpm:
         return signed
 
     def enrol(self, terms: Terms, nonce: bytes) -> Enrolment:
-        """What a custodian asks to see, for his nonce."""
+        """The evidence that a custodian needs for enrolment, bound to its nonce."""
         receipt_key = self._certified_receipt_key(nonce)
         storage_key = self._certified_storage_key(nonce)
         attest, signature, values = self._quote(
@@ -302,7 +303,7 @@ class LeaseTpm:
         return self._certified(lambda _: self._receipt_key(), self._key_public, nonce)
 
     def _certified_storage_key(self, nonce: bytes) -> CertifiedPublic:
-        """The storage key, certified by the same."""
+        """The storage key, certified by the platform's attestation key."""
         public = self._ask("read its storage key", self._storage_public)
         return self._certified(lambda esapi: esapi.tr_from_tpmpublic(STORAGE_HANDLE), public, nonce)
 
@@ -321,7 +322,7 @@ class LeaseTpm:
         return certified
 
     def evidence(self, nonce: bytes, spki: bytes, exporter: bytes, served: Served) -> Evidence:
-        """What a consumer asks to see, for his nonce and his end of the connection."""
+        """The evidence that a client needs, bound to its nonce and its connection."""
         bound = serving.quote_extra_data(nonce, spki, exporter, served.statement)
         attest, signature, values = self._quote(bound)
         receipt_key = self._certified_receipt_key(nonce)
@@ -337,11 +338,11 @@ class LeaseTpm:
             statement=served.statement,
         )
 
-    # --- What it gives.
+    # --- What it unseals.
 
     def verified(self, given: Licence, custodian: "EllipticCurvePublicKey") -> bytes:
-        """The policy digest that the custodian signed for this machine, as it started; RefusedError
-        (licence.tpm) for anything else.
+        """The policy digest that the custodian signed for this machine in its state at boot. Raises
+        RefusedError (licence.tpm) for anything else.
         """
         digest = licence.verify(given, custodian, self.registers)
         if given.machine != self._storage_name:
@@ -349,13 +350,14 @@ class LeaseTpm:
         return digest
 
     def open(self, blob: Blob, given: Licence, custodian: "EllipticCurvePublicKey") -> bytes:
-        """The TPM's half of the content key. RefusedError (licence.tpm) for a licence that the
-        custodian did not sign for this machine; ToolError where the TPM finds a term false.
+        """The TPM's half of the content key. Raises RefusedError (licence.tpm) for a licence that
+        the custodian did not sign for this machine, and ToolError if the TPM finds that a term is
+        not met.
         """
         digest = self.verified(given, custodian)
 
         def unseal(esapi: Any) -> bytes:
-            # A TPM has room for three objects: the custodian's key goes before the other comes.
+            # A TPM has room for three objects: flush the custodian's key before loading the next.
             ticket, name = _ticket(esapi, given, custodian, digest)
             with _flushing(esapi) as keep:
                 sealed = keep(_imported(esapi, blob))
@@ -370,10 +372,10 @@ class LeaseTpm:
 
 
 def _exists(esapi: Any, handle: int) -> bool:
-    """Whether there is such an NV index or persistent object."""
+    """Whether this NV index or persistent object exists."""
     _, capability = esapi.get_capability(TPM2_CAP.HANDLES, handle, 1)
     handles = capability.data.handles
-    # The TPM answers with the first handle that is not below the one asked for.
+    # The TPM answers with the first handle at or above the requested one.
     return handles.count == 1 and int(handles[0]) == handle
 
 
@@ -383,7 +385,7 @@ def _selection(pcrs: tuple[int, ...]) -> str:
 
 @contextmanager
 def _flushing(esapi: Any) -> Iterator[Any]:
-    """Whatever was kept is gone from the TPM afterwards."""
+    """Flush every handle passed to `keep`, whatever happens."""
     handles: list[Any] = []
 
     def keep(handle: Any) -> Any:
@@ -397,7 +399,7 @@ def _flushing(esapi: Any) -> Iterator[Any]:
             try:
                 esapi.flush_context(handle)
             except TSS2_Exception:
-                # A session that authorised its one command is gone already.
+                # A session that authorised its one command is already flushed.
                 continue
 
 
@@ -423,7 +425,9 @@ def _public(area: bytes) -> Any:
 def _ticket(
     esapi: Any, given: Licence, custodian: "EllipticCurvePublicKey", digest: bytes
 ) -> tuple[Any, Any]:
-    """The TPM's own word that the custodian signed this digest, and the Name of his key."""
+    """The TPM's ticket that the custodian signed this digest, and the Name of the
+    custodian's key.
+    """
     public = _public(keys.public_area(custodian))
     r, s = keys.signature_numbers(given.signature)
     signature = TPMT_SIGNATURE(sigAlg=TPM2_ALG.ECDSA)
@@ -432,7 +436,7 @@ def _ticket(
     signature.signature.ecdsa.signatureS = s.to_bytes(32)
     data = licence.signed_bytes(given.lease, given.terms, given.machine, digest)
     with _flushing(esapi) as keep:
-        # A ticket of the NULL hierarchy is good for nothing.
+        # A ticket of the NULL hierarchy proves nothing.
         key = keep(esapi.load_external(public, hierarchy=ESYS_TR.OWNER))
         ticket = esapi.verify_signature(key, hashlib.sha256(data).digest(), signature)
     return ticket, public.get_name()
@@ -446,13 +450,13 @@ def _salted(esapi: Any) -> Any:
         "aes128cfb",
         TPM2_ALG.SHA256,
     )
-    # Not continued: the TPM ends it with the command that it authorises.
+    # Without continueSession the TPM ends the session with the command that it authorises.
     esapi.trsess_set_attributes(session, TPMA_SESSION.ENCRYPT)
     return session
 
 
 def _run_terms(esapi: Any, session: Any, given: Licence) -> None:
-    """The terms in the order of `licence.policy_digest`."""
+    """Run the policy commands in the order of `licence.policy_digest`."""
     bounds = given.bounds
     meter, epoch = (esapi.tr_from_tpmpublic(index) for index in _COUNTERS)
     esapi.policy_pcr(session, b"", _selection(licence.LICENCE_PCRS))

@@ -1,7 +1,7 @@
-"""The one inbound port: TLS connections, each in a thread of its own, so many and no more.
+"""The only inbound port: TLS connections, each in its own thread, up to a fixed number.
 
-Whoever connects costs a thread until his handshake is done or its time is over; who comes when all
-are taken is turned away at once, and those who are being served notice nothing.
+A client takes up a thread until its handshake is done or times out. When every thread is taken, a
+new client is rejected at once, and those being served are not affected.
 """
 
 import socket
@@ -19,7 +19,7 @@ _BACKLOG: Final = 64
 
 
 class Listener:
-    """Connections to `address` until `stop`; `serve` gets each after its handshake."""
+    """Accepts connections on `address` until `stop`; `serve` gets each one after its handshake."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Listener:
     ) -> None:
         self._server = socket.create_server(address, backlog=_BACKLOG)
         self.port: int = self._server.getsockname()[1]
-        """Where it listens."""
+        """The port that it listens on."""
         self._context = context
         self._serve = serve
         self._handshake_s = handshake_s
@@ -43,11 +43,11 @@ class Listener:
         self._thread = threading.Thread(target=self._accept, name="listener", daemon=True)
 
     def start(self) -> None:
-        """Let connections in."""
+        """Start accepting connections."""
         self._thread.start()
 
     def stop(self) -> None:
-        """No connection any more: those that are open end now, whatever they do."""
+        """Stop listening, and close every open connection at once."""
         with self._lock:
             self._is_over = True
             for each in (self._server, *self._open):
@@ -62,7 +62,7 @@ class Listener:
             except OSError:
                 if self._is_over:
                     return
-                # Of that one connection, which is gone; or no descriptor is free for a moment.
+                # This one connection failed, or no descriptor is free for the moment.
                 time.sleep(0.01)
                 continue
             with self._lock:
@@ -78,7 +78,7 @@ class Listener:
             self._serve(channel)
             channel.close()
         except ChannelError:
-            # The other end left, or was not there in time: nobody is told.
+            # The client left or was too slow: there is nobody to answer.
             return
         finally:
             with self._lock:
@@ -91,5 +91,5 @@ def _shut(each: socket.socket) -> None:
     try:
         each.shutdown(socket.SHUT_RDWR)
     except OSError:
-        # It ended by itself.
+        # It is already closed.
         return

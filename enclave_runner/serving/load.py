@@ -1,8 +1,8 @@
-"""Decrypt a bundle into memory, and see that it is what the certificate is about.
+"""Decrypt a bundle into memory, and check that it is the model that the certificate names.
 
-The bundle comes from the host: its header is of the lease, its chunks are in their places, and each
-file is the certified one, byte for byte, or nothing is served (`bundle.*`, `terms.digest`). Files
-are written into an empty directory of a memory file system that the caller names.
+The bundle comes from the untrusted host. Nothing is served unless its header belongs to the lease,
+its chunks are in order and each file equals the certified one byte for byte (`bundle.*`,
+`terms.digest`). Files go to an empty folder in a memory file system that the caller chooses.
 """
 
 import os
@@ -28,14 +28,14 @@ from enclave_runner.inputs.references import Reference
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-# A P-256 key's has 91 bytes.
+# A P-256 SPKI has 91 bytes.
 _MAX_SPKI: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
-    """A bundle that fits together; nothing of it is decrypted. `header_bytes` are part of the key,
-    `terms_bytes` of what is measured.
+    """A consistent bundle, not yet decrypted. `header_bytes` go into the key, `terms_bytes` are
+    measured.
     """
 
     folder: Path
@@ -47,7 +47,9 @@ class Offered:
 
 
 def read_bundle(folder: Path) -> Offered:
-    """The bundle at `folder`; RefusedError where header, terms, certificate and key do not fit."""
+    """Read the bundle at `folder`. Raises RefusedError if header, terms, certificate and key
+    disagree.
+    """
     terms_bytes = read_bounded(folder / bundle.TERMS, lease_terms.MAX_BYTES, "terms")
     header_bytes = read_bounded(folder / bundle.HEADER, bundle.MAX_HEADER, "header")
     certificate = certificates.parse(
@@ -72,8 +74,8 @@ def read_bundle(folder: Path) -> Offered:
 
 
 def decrypt(offered: Offered, key: ContentKey, target: Path) -> None:
-    """Write every file below `target`, which must be empty. Of a bundle that is refused nothing is
-    left there.
+    """Write every file below `target`, which must be empty. If the bundle is refused, nothing of it
+    stays there.
     """
     if any(target.iterdir()):
         raise ToolError(f"{os.fspath(target)!a} is not empty")
@@ -93,7 +95,7 @@ def decrypt(offered: Offered, key: ContentKey, target: Path) -> None:
 
 
 def _chunks(folder: Path, number: int, file: PackedFile) -> Iterator[bytes]:
-    """The chunks of `data/N`, and what follows them if there is more."""
+    """The chunks of `data/N`, and any trailing bytes as one more chunk."""
     with open(open_file(folder, str(number)), "rb") as stream:
         for place in range(file.chunks):
             size = min(bundle.CHUNK, file.size - place * bundle.CHUNK) + bundle.TAG
@@ -107,20 +109,20 @@ def _chunks(folder: Path, number: int, file: PackedFile) -> Iterator[bytes]:
 
 
 def require_memory(target: Path) -> None:
-    """ToolError unless `target` lies in memory: weights are never on a disk."""
+    """Raise ToolError unless `target` is in memory: weights must never reach a disk."""
     kind = _file_system(target)
     if kind not in ("tmpfs", "ramfs"):
-        raise ToolError(f"{os.fspath(target)!a} is in a file system of kind {kind}, not in memory")
+        raise ToolError(f"{os.fspath(target)!a} is on a {kind} file system, not in memory")
 
 
 def _file_system(target: Path) -> str:
-    """The kind of the mount that holds `target`, by the longest mount point above it."""
+    """The type of the mount that holds `target`: the one with the longest matching mount point."""
     real = os.path.realpath(target)
     best, kind = "", "unknown"
     for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
         _, point, name, *_ = line.split(" ")
         inside = real == point or real.startswith(point.rstrip("/") + "/")
-        # Of two mounts on one point the later one is on top.
+        # If two mounts share a mount point, the later one is on top.
         if inside and len(point) >= len(best):
             best, kind = point, name
     return kind
@@ -129,11 +131,12 @@ def _file_system(target: Path) -> str:
 def inert(
     offered: Offered, root: Path, copies: Path, *, model_types: frozenset[str]
 ) -> Mapping[str, Path]:
-    """The files that the engine may see, by their names below the model, of those decrypted to
-    `root`: a closed list, JSON without what loads code, weights without code. Copies of what was
-    cleaned are written to `copies`. RefusedError (bundle.inert) where something is not inert.
+    """The decrypted files below `root` that the engine may see, by their names in the model. Names
+    are on a closed list, JSON must not load code, and weights must not contain code. Cleaned copies
+    are written to `copies`. Raises RefusedError (bundle.inert) if a file could run code.
 
-    The same rules as for a training's base model; `model_types`: those that the engine has itself.
+    The rules are those for a training's base model; `model_types` are the ones built into the
+    engine.
     """
     files = {file.path: FileFact(file.size, file.sha256) for file in offered.header.files}
     model = MeasuredInput(

@@ -2,12 +2,12 @@
 
     started ── enrol, resume, heartbeat ── opened ── serving ── ended
 
-What is asked comes from a courier who may lie: what counts is signed by the custodian, and checked
-here or by the TPM. A lease is opened once; what ends serving (an order, the deadline, a count that
-is not believed, an engine that is gone) ends it for this boot: no connection, no engine and no
-weights are left before the end is signed and measured, and nothing is signed after that.
+The courier is untrusted: what matters is signed by the custodian, and checked here or by the TPM. A
+lease is opened once. Whatever ends serving (an order, the deadline, a count that cannot be right,
+an engine that exited) ends it for this boot. Connections, engine and weights are gone before the
+end is signed and measured, and nothing is signed after that.
 
-Left out: sockets of the courier, and how the engine is made, which the caller gives.
+The caller supplies the courier's sockets and the function that starts the engine.
 """
 
 import shutil
@@ -35,16 +35,16 @@ from enclave_runner.serving.load import Offered
 from enclave_runner.serving.opened import Boot, Opened, Started
 from enclave_runner.serving.tls import Identity
 
-# Why a boot ends, beside the kinds of orders that end it and what `opened` names; measured, so it
-# says no more than this.
+# Reasons for the end of a boot, besides the order kinds that end it and those in `opened`. The
+# reason is measured, so it is one plain word.
 ASKED: Final = "asked"
 REFUSED: Final = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What the machine has. `memory`: an empty folder of a memory file system, for weights;
-    `copies`: an empty one, for files that were cleaned; `start`: runs the engine on these files.
+    """What the machine provides. `memory` is an empty folder on a memory file system for weights,
+    `copies` an empty one for cleaned files, and `start` runs the engine on these files.
     """
 
     memory: Path
@@ -56,15 +56,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Latest:
-    """The latest heartbeat, which an order has to answer, and its receipt."""
+    """The latest heartbeat, which an order must answer, and its receipt."""
 
     receipt: Receipt
     heartbeat: Heartbeat
 
 
 class Machine:
-    """A boot. `tell` sends a line to the courier: it is called by several threads, and may not wait
-    for him.
+    """One boot. `tell` sends a line to the courier; several threads call it, so it must not block
+    on the courier.
     """
 
     def __init__(
@@ -95,24 +95,26 @@ class Machine:
         self._latest: _Latest | None = None
         self._generation = 0
         self._opened: Opened | None = None
-        # What is signed is signed one after the other.
+        # Receipts are signed one at a time.
         self._speaking = threading.RLock()
         self._ending = threading.Lock()
         self._is_ended = False
         self.over = threading.Event()
         """Set once nothing runs any more."""
         self.reason = ""
-        """Why, then."""
+        """The reason for the end."""
 
-    # --- What a courier asks.
+    # --- The courier's requests.
 
-    def asked(self, line: bytes) -> None:
-        """Do what a line says, and tell; what is refused is told, and changes nothing."""
+    def handle(self, line: bytes) -> None:
+        """Carry out one line and report the result. A refused line is reported and changes
+        nothing.
+        """
         try:
             message = courier.parse(line, courier.ASKS)
             self._commands()[message.kind](message)
         except (AicertError, OSError) as error:
-            # OSError: no room for the model, say.
+            # OSError: for example, no room for the model.
             text = str(error).encode("ascii", "replace")[: courier.MAX_TEXT]
             self._tell(Message(kind=courier.REFUSED, data=text))
 
@@ -128,7 +130,7 @@ class Machine:
         }
 
     def ready(self) -> None:
-        """Tell that the machine is there, and by which key it will be known."""
+        """Report that the machine is up, with the digest of its TLS key."""
         self._tell(Message(kind=courier.READY, data=bytes.fromhex(self._boot.identity.boot)))
 
     def _enrol(self, message: Message) -> None:
@@ -136,7 +138,9 @@ class Machine:
         self._tell(Message(kind=courier.ENROLMENT, data=enrolment.emit(shown)))
 
     def _resume(self, message: Message) -> None:
-        """Where the receipts of earlier boots ended. A lie is a chain that no ledger continues."""
+        """Continue the receipt chain of earlier boots. If the courier lies, no ledger accepts the
+        chain.
+        """
         with self._speaking:
             if self._latest is not None:
                 raise EvidenceError("receipts of this boot were signed already")
@@ -149,7 +153,7 @@ class Machine:
             self._sign(nonce)
 
     def _sign(self, nonce: bytes) -> None:
-        """The next receipt about the meter."""
+        """Sign the next receipt for the meter."""
         needs_half = self._boot.offered.terms.key == SPLIT and self._opened is None
         heartbeat = Heartbeat(
             lease=self._boot.offered.terms.lease,
@@ -168,16 +172,16 @@ class Machine:
 
     @property
     def usage(self) -> Usage:
-        """What was served in this boot."""
+        """What this boot has served."""
         return Usage() if self._opened is None else self._opened.usage
 
     def _take_blob(self, message: Message) -> None:
         self._blob = blobs.parse(message.data)
 
     def _take_licence(self, message: Message) -> None:
-        """A licence without an order: it opens a lease that needs no broker, or renews."""
+        """Take a licence without an order. It opens or renews a lease that needs no broker."""
         if self._boot.offered.terms.key == SPLIT:
-            # It could be older than what a broker said since.
+            # It could be older than the broker's latest order.
             raise RefusedError("order.answer", "a licence of this lease comes with an order")
         given = self._licence(message.data)
         if self._opened is not None:
@@ -186,7 +190,7 @@ class Machine:
             self._open(given, bundle.NO_BROKER)
 
     def _licence(self, data: bytes) -> Licence:
-        """A licence of this lease; whether it holds here is for the TPM, or `Opened`."""
+        """Parse a licence for this lease. The TPM or `Opened` decides whether it holds here."""
         given, terms = licence.parse(data), self._boot.offered.terms
         if (given.lease, given.terms) != (terms.lease, terms.digest):
             raise RefusedError("terms.digest", "the licence is for a different lease or terms")
@@ -207,7 +211,7 @@ class Machine:
         if self._opened is not None:
             self._renew(self._opened, given)
         elif not order.half:
-            raise RefusedError("order.answer", "the grant brings no half")
+            raise RefusedError("order.answer", "the grant has no half of the key")
         else:
             digest = self._boot.offered.terms.digest
             half = orders.open_half(order.half, self._half_key, heartbeat, digest)
@@ -216,7 +220,7 @@ class Machine:
     def _accepted(self, signed: SignedOrder) -> tuple[Order, Heartbeat]:
         latest = self._latest
         if latest is None:
-            raise RefusedError("order.answer", "it answers nothing that this machine said")
+            raise RefusedError("order.answer", "it does not answer a heartbeat of this machine")
         order = orders.accept(
             signed,
             self._boot.offered.custodian,
@@ -229,20 +233,20 @@ class Machine:
         self._generation = order.generation
         return order, latest.heartbeat
 
-    # --- Opening, and what follows from a licence.
+    # --- Opening the lease, and what follows.
 
     def _open(self, given: Licence, broker_half: bytes) -> None:
         boot = self._boot
         if self._blob is None:
-            raise EvidenceError("there is no blob yet")
+            raise EvidenceError("the courier has not sent the blob yet")
         before = boot.tpm.meter()
         half = boot.tpm.open(self._blob, given, boot.offered.custodian)
         try:
             self._serve(given, before, ContentKey(half, broker_half, boot.offered.header_bytes))
         except BaseException:
-            # The key was here: whatever is wrong, this boot opens nothing more.
+            # The key was in memory: whatever went wrong, this boot opens nothing more.
             self.end(REFUSED)
-            # Where it was ended meanwhile, more was written since.
+            # If another thread ended it meanwhile, files may have been written since.
             self._remove()
             raise
 
@@ -262,7 +266,9 @@ class Machine:
     # --- The end.
 
     def end(self, reason: str, order: SignedOrder | None = None) -> None:
-        """Serve nothing more in this boot. `order`: what was obeyed. A second call does nothing."""
+        """End serving for this boot. `order` is the one that was obeyed. Further calls do
+        nothing.
+        """
         with self._ending:
             if self._is_ended:
                 return
@@ -276,7 +282,7 @@ class Machine:
                 lambda: self._sign_the_end(order),
                 lambda: self._boot.tpm.extend(licence.STOPPED_PCR, serving.stopped_event(reason)),
             ):
-                # One that fails keeps no other from being done.
+                # If one step fails, the others still run.
                 failed += _failure(step)
         finally:
             text = "".join([reason, *failed]).encode("ascii", "replace")
@@ -284,12 +290,12 @@ class Machine:
             self.over.set()
 
     def _stop(self) -> None:
-        """No byte to anybody from here on."""
+        """Send nothing to anybody from here on."""
         if self._opened is not None:
             self._opened.stop()
 
     def _remove(self) -> None:
-        """No weights from here on."""
+        """Delete the weights."""
         for folder in (self._place.memory, self._place.copies):
             for path in folder.iterdir():
                 if path.is_dir():
@@ -300,7 +306,7 @@ class Machine:
     def _sign_the_end(self, order: SignedOrder | None) -> None:
         with self._speaking:
             if self._latest is not None:
-                # What was served since the last receipt.
+                # Sign what was served since the last receipt.
                 self._sign(bytes.fromhex(self._latest.heartbeat.nonce))
             if order is not None:
                 self._boot.tpm.end_epoch()
@@ -309,7 +315,7 @@ class Machine:
 
 
 def _failure(step: Callable[[], None]) -> list[str]:
-    """What went wrong, for whoever reads why a machine ended."""
+    """Run a step; return its error as text for the ENDED line."""
     try:
         step()
     except (AicertError, OSError) as error:

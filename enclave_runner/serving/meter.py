@@ -1,10 +1,10 @@
-"""Pay before serving: every token is covered by a tick of the TPM's counter that came first.
+"""Pay before serving: a tick of the TPM's counter covers every token in advance.
 
-A request reserves the most that it can cost; the meter is raised until that is paid; only then is
-it served. Afterwards what was served is counted from the engine's `usage` and the rest is there for
-the next request. An engine that says nothing, something absurd or more than was reserved is not
-believed: all of the reserve counts as served, and the caller stops serving (`meter.usage`). So what
-was served never exceeds what was paid, however a machine dies.
+A request reserves the most that it can cost. The meter is raised until that is paid, and only then
+is the request served. Afterwards the engine's `usage` says how much was served, and the rest is
+credit for the next request. If `usage` is absent, absurd or more than the reserve, it is not
+believed: the whole reserve counts as served, and the caller ends serving (`meter.usage`). So the
+machine never serves more than was paid for, however it dies.
 """
 
 import threading
@@ -15,21 +15,21 @@ from aicert.errors import AicertError
 from aicert.frozen import dataclass
 from aicert.lease.receipts import Usage
 
-# More in one request is a mistake or an attack; a context has a million at most.
+# More in one request is a mistake or an attack: a context has a million tokens at most.
 MAX_RESERVE: Final = 1 << 24
 
 
 class BudgetError(AicertError):
-    """The lease's budget does not cover the request. Nothing was served or paid for it."""
+    """The lease's budget does not cover the request. Nothing was served or paid."""
 
 
 class UsageError(AicertError):
-    """The engine did not say what it served, or it cannot be: serving ends (`meter.usage`)."""
+    """The engine's usage is absent or impossible: serving ends (`meter.usage`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserve:
-    """What one request may cost: its prompt, and its answers, in tokens."""
+    """The most that one request may cost: tokens of its prompt and of its answers."""
 
     tokens_in: int
     tokens_out: int
@@ -41,7 +41,9 @@ class Reserve:
 
 
 class Meter:
-    """The count of one boot. `tick` raises the TPM's counter; `budget` is the most ticks it may."""
+    """The meter of one boot. `tick` raises the TPM's counter; `budget` is the largest number of
+    ticks.
+    """
 
     def __init__(self, tick: Callable[[], None], *, tick_tokens: int, budget: int) -> None:
         self._tick = tick
@@ -53,12 +55,12 @@ class Meter:
 
     @property
     def usage(self) -> Usage:
-        """What was served since the boot."""
+        """What this boot has served."""
         with self._lock:
             return self._usage
 
     def renew(self, budget: int) -> None:
-        """A new licence: the most ticks of this boot, those that were paid included."""
+        """Apply a new licence: the most ticks of this boot, including those already paid."""
         with self._lock:
             self._budget = budget
 
@@ -66,7 +68,7 @@ class Meter:
         """Pay for the most that a request can cost, before it is served."""
         tokens = wanted.tokens
         if min(wanted.tokens_in, wanted.tokens_out) < 0 or not 0 < tokens <= MAX_RESERVE:
-            raise BudgetError(f"a request of {tokens} tokens is not served")
+            raise BudgetError(f"a request of {tokens} tokens is too large")
         with self._lock:
             ticks = -(-max(tokens - self._credit, 0) // self._tick_tokens)
             if self._usage.ticks + ticks > self._budget:
@@ -75,7 +77,7 @@ class Meter:
                     f"the lease's budget does not cover a request of up to {tokens} tokens"
                 )
             for _ in range(ticks):
-                # A tick that failed was not paid: what was stays credit.
+                # A failed tick was not paid, but the earlier ones remain as credit.
                 self._tick()
                 self._count(ticks=1)
                 self._credit += self._tick_tokens
@@ -83,13 +85,13 @@ class Meter:
             self._count(requests=1)
 
     def settle(self, reserved: Reserve, tokens_in: object, tokens_out: object) -> tuple[int, int]:
-        """Count what the engine says that it served, and keep the rest of the reserve as credit.
-        Gives both numbers back.
+        """Count what the engine reports, and turn the rest of the reserve into credit. Returns both
+        counts.
         """
         if not (
             _is_count(tokens_in, reserved.tokens_in)
             and _is_count(tokens_out, reserved.tokens_out)
-            # Nobody asks nothing.
+            # No prompt has zero tokens.
             and tokens_in
         ):
             self.forfeit(reserved)
@@ -98,11 +100,11 @@ class Meter:
         return tokens_in, tokens_out
 
     def forfeit(self, reserved: Reserve) -> None:
-        """Count all of it: the engine died while it answered."""
+        """Count the whole reserve: the engine died while it answered."""
         self._settle(reserved, reserved.tokens_in, reserved.tokens_out)
 
     def release(self, reserved: Reserve) -> None:
-        """Count none of it: the engine refused, and no byte of an answer left the machine."""
+        """Count nothing: the engine refused, and no byte of an answer left the machine."""
         self._settle(reserved, 0, 0)
 
     def _settle(self, reserved: Reserve, tokens_in: int, tokens_out: int) -> None:

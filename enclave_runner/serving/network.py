@@ -1,8 +1,8 @@
 """The network of a serving machine: one interface, one address, no route, no resolver.
 
-Two requests to the kernel give the address and its mask, one brings the interface up
-(netdevice(7)). So the machine answers neighbours on its own network; everything else is unreachable
-for it, and it has no program that would want to. Left out: the port, which is the listener's.
+Two ioctls set the address and its mask, and one brings the interface up (netdevice(7)). The machine
+can talk to neighbours on its own network. Everything else is unreachable, and no program in it
+would try. The listener opens the port.
 """
 
 import fcntl
@@ -22,20 +22,20 @@ _SIOCSIFFLAGS: Final = 0x8914
 _SIOCSIFADDR: Final = 0x8916
 _SIOCSIFNETMASK: Final = 0x891C
 _IFF_UP: Final = 1
-# What of IPv4 a machine does not do: answer pings, follow redirects.
+# IPv4 features that are off: answering pings, following redirects.
 _SETTINGS: Final = (
     ("icmp_echo_ignore_all", "1"),
     ("conf/all/accept_redirects", "0"),
     ("conf/default/accept_redirects", "0"),
 )
 _IPV4: Final = Path("/proc/sys/net/ipv4")
-# Hyper-V brings its interface some time after its bus.
+# Hyper-V adds the interface a while after its bus.
 _WAIT_S: Final = 60.0
 _POLL_S: Final = 0.05
 
 
 def bring_up(address: str, prefix: int) -> None:
-    """Give loopback and the one interface their addresses. ToolError where there is not one."""
+    """Configure loopback and the one interface. Raises ToolError unless there is exactly one."""
     name = _interface()
     for setting, value in _SETTINGS:
         (_IPV4 / setting).write_text(value, encoding="ascii")
@@ -56,14 +56,14 @@ def _interface() -> str:
 
 def _address(name: str, address: str, prefix: int) -> None:
     mask = socket.inet_ntoa(struct.pack("!I", ~((1 << (32 - prefix)) - 1) & 0xFFFFFFFF))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, mask)):
-            fcntl.ioctl(asked, request, struct.pack("16s16s", name.encode(), _of_inet(value)))
-        answer = fcntl.ioctl(asked, _SIOCGIFFLAGS, struct.pack("16sh14x", name.encode(), 0))
+            fcntl.ioctl(probe, request, struct.pack("16s16s", name.encode(), _of_inet(value)))
+        answer = fcntl.ioctl(probe, _SIOCGIFFLAGS, struct.pack("16sh14x", name.encode(), 0))
         (flags,) = struct.unpack_from("h", answer, 16)
-        fcntl.ioctl(asked, _SIOCSIFFLAGS, struct.pack("16sh14x", name.encode(), flags | _IFF_UP))
+        fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sh14x", name.encode(), flags | _IFF_UP))
 
 
 def _of_inet(address: str) -> bytes:
-    """struct sockaddr_in, without a port."""
+    """A struct sockaddr_in without a port."""
     return struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(address))

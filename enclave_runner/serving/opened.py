@@ -1,8 +1,8 @@
-"""A lease that is open: engine, gateway and port of one boot, under the licence that is latest.
+"""An open lease: engine, gateway and port of one boot, under the latest licence.
 
-The TPM decided about the licence that opened the lease; about those that renew it nobody but this
-module does, so each of their terms is looked at here. It also looks each second whether the lease
-is over by time, or the engine gone.
+The TPM decided about the licence that opened the lease. Only this module decides about renewals, so
+it checks every term of them. Each second it also checks whether the lease has run out or the engine
+has exited.
 """
 
 import threading
@@ -31,28 +31,28 @@ from enclave_runner.serving.signer import Signer
 from enclave_runner.serving.tls import Identity, server_context
 from enclave_runner.serving.watch import Deadline
 
-# Why a boot ends by itself.
+# Reasons why a boot ends by itself.
 DEADLINE: Final = "deadline"
 ENGINE: Final = "engine"
 BROKEN: Final = "tpm"
 WATCH_S: Final = 1.0
-# What a chat template may say beside messages; what it repeats is counted with each message.
+# The most that a chat template adds besides messages; text per message is counted with each one.
 TEMPLATE_TOKENS: Final = 4096
 
 
 class Started(Protocol):
-    """An engine that runs: `running.Running`, or a test's."""
+    """A running engine: `running.Running`, or a test's own."""
 
     @property
     def model(self) -> str:
-        """Its own name of the model."""
+        """The engine's own name for the model."""
 
     @property
     def engine(self) -> Engine:
-        """How it is asked."""
+        """The client for its socket."""
 
     def await_ready(self) -> None:
-        """Wait until it answers; ToolError where it does not."""
+        """Wait until it answers. Raises ToolError if it does not."""
 
     def is_alive(self) -> bool:
         """Whether it still runs."""
@@ -63,8 +63,8 @@ class Started(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
-    """What does not change while a machine runs. `image`: the digest of its image's lock, None
-    where nothing measures a boot; `end`: ends serving, for a reason.
+    """What does not change during a boot. `image` is the digest of the image's lock, or None if
+    nothing measures the boot. `end` ends serving for a reason.
     """
 
     tpm: LeaseTpm
@@ -77,15 +77,15 @@ class Boot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bound:
-    """A licence that holds, and its end by both clocks."""
+    """A valid licence, and its end by both clocks."""
 
     licence: Licence
     deadline: Deadline
 
 
 class Opened:
-    """Runs from `start` to `stop`. `given`: the licence that the TPM opened the lease for when its
-    meter was at `before`.
+    """Runs from `start` to `stop`. `given` is the licence that opened the lease, and `before` is
+    the meter at that time.
     """
 
     def __init__(self, boot: Boot, given: Licence, before: int) -> None:
@@ -108,7 +108,9 @@ class Opened:
         files: Mapping[str, Path],
         tell: Callable[[Message], None],
     ) -> None:
-        """Run the engine on these files, and let clients in; ToolError where it was stopped."""
+        """Run the engine on these files and accept clients. Raises ToolError if stopped
+        meanwhile.
+        """
         boot = self._boot
         with self._unless_over():
             engine = self._engine = run(files)
@@ -132,14 +134,14 @@ class Opened:
 
     @contextmanager
     def _unless_over(self) -> Iterator[None]:
-        """What is begun inside is there for `stop`, or is not begun."""
+        """Guard a step: either `stop` sees what it starts, or the step does not start."""
         with self._lock:
             if self._over.is_set():
                 raise ToolError("the machine was ended while it loaded the model")
             yield
 
     def stop(self) -> None:
-        """No byte to anybody from here on."""
+        """Send nothing to anybody from here on."""
         with self._lock:
             self._over.set()
         if self._listener is not None:
@@ -153,19 +155,19 @@ class Opened:
         return self._meter.usage
 
     def renew(self, given: Licence) -> None:
-        """Go on under another licence; RefusedError where it does not hold here and now."""
+        """Continue under a new licence. Raises RefusedError if it does not hold here and now."""
         boot, bounds = self._boot, given.bounds
         boot.tpm.verified(given, boot.offered.custodian)
         clock = boot.tpm.clock()
         if bounds.epoch != boot.tpm.epoch():
             raise RefusedError("order.epoch", f"the licence is for epoch {bounds.epoch}")
         if clock.resets > bounds.resets or clock.restarts > bounds.restarts:
-            raise RefusedError("licence.tpm", "the licence is for fewer boots than there were")
+            raise RefusedError("licence.tpm", "the licence allows fewer boots than there have been")
         self._meter.renew(bounds.budget - self._before)
         self._bound = _Bound(licence=given, deadline=self._deadline_of(given))
 
     def state(self) -> Message:
-        """What a person who runs the machine wants to see."""
+        """The figures for the person who runs the machine."""
         return self._state(self._seconds_left())
 
     def _state(self, left: float) -> Message:
@@ -207,10 +209,10 @@ class Opened:
                     return
                 tell(self._state(left))
         except ToolError:
-            # The TPM says no time any more.
+            # The TPM no longer tells the time.
             return
         finally:
-            # Whatever happens, nothing is served that nobody watches.
+            # Whatever happens here, nothing may be served unwatched.
             self._boot.end(reason)
 
     def _attest(self, nonce: bytes, exporter: bytes) -> bytes:

@@ -1,11 +1,11 @@
-"""What a gateway lets through to the engine: a closed list of routes and of what may be asked.
+"""What a gateway lets through to the engine: a closed list of routes and parameters.
 
-The engine behind it loads any path for anybody, resets itself, and counts what it is told to count;
-so nothing reaches it but a request that was read here, checked and written anew. Every request is
-bounded before it is served: how many tokens it may cost, how many bytes it may answer.
+The engine itself would load any path for anybody, reset itself and count whatever it is told to
+count. So nothing reaches it except a request that was parsed and checked here, then written again.
+Every request is bounded before it is served: in tokens, and in bytes of its answer.
 
-`read` raises RequestRefused with the HTTP status to answer; the connection is closed then, since of
-a request that was not read nobody knows where the next one begins.
+`read` raises RequestRefused with an HTTP status. The connection is then closed, because after a
+request that was not parsed nobody knows where the next one begins.
 """
 
 import unicodedata
@@ -27,15 +27,15 @@ MODELS: Final = "/v1/models"
 MAX_BODY: Final = 1 << 20
 MAX_MESSAGES: Final = 1024
 MAX_STOPS: Final = 16
-# What a template puts around a message: role, marks and line ends. A tokenizer makes at most one
-# token of an octet; what it adds by itself is counted here.
+# Tokens that a template puts around a message: role, markers and line ends. A tokenizer makes at
+# most one token per byte; those that it adds itself are counted here.
 AROUND_MESSAGE: Final = 64
 AROUND_ALL: Final = 256
 _ROLES: Final = ("assistant", "system", "user")
 _METHODS: Final[Mapping[str, str]] = MappingProxyType(
     {CHAT: "POST", COMPLETIONS: "POST", MODELS: "GET"}
 )
-# Beside `messages` or `prompt`, and what is looked at below.
+# Keys accepted besides `messages`, `prompt` and those checked below.
 _NUMBERS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
     {
         "temperature": (0, 2),
@@ -44,12 +44,12 @@ _NUMBERS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
         "frequency_penalty": (-2, 2),
     }
 )
-# Once in a request, or its readers differ on which one counts.
+# Headers that may appear only once: readers may differ on which of two counts.
 _ONCE: Final = ("content-length", "content-type", "host", "transfer-encoding", RECEIPT)
 
 
 class RequestRefused(AicertError):  # noqa: N818 - says what happened
-    """A request that is not served; `status` is HTTP's."""
+    """A request that is not served. `status` is the HTTP status."""
 
     def __init__(self, check: str, status: int, message: str) -> None:
         super().__init__(f"{check}: {message}")
@@ -59,9 +59,9 @@ class RequestRefused(AicertError):  # noqa: N818 - says what happened
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What goes to the engine. `reserve`: None where it costs nothing; `max_bytes`: of an answer's
-    text; `is_streamed`: whether the client gets it in parts; `asks_usage`: and its counts in a part
-    of their own. `nonce`: of a client who wants a receipt of the answer, in hex; empty without one.
+    """A request for the engine. `reserve` is None if the request costs nothing. `max_bytes` bounds
+    the answer's text. `is_streamed` says whether the client gets the answer in parts, `asks_usage`
+    whether its counts come in one of them. `nonce` (hex) is set if the client wants a receipt.
     """
 
     route: str
@@ -84,8 +84,9 @@ def read(
     engine_model: str,
     template_tokens: int,
 ) -> Request:
-    """The request as the engine gets it. `model`: the one name that clients know, `engine_model`:
-    the engine's; `template_tokens`: the most that its chat template adds beside messages.
+    """The request as the engine will get it. `model` is the one name that clients know,
+    `engine_model` the engine's own. `template_tokens` is the most that its chat template adds
+    besides messages.
     """
     route = _route(method, target, terms)
     nonce = _check_headers(headers, route, len(body))
@@ -93,14 +94,14 @@ def read(
         if body:
             _refuse(400, "a request for the list of models has no body")
         return Request(route=route, body=b"", reserve=None, max_bytes=MAX_BODY, is_streamed=False)
-    asked = _json(body)
-    if asked.pop("model", model) != model:
+    parameters = _json(body)
+    if parameters.pop("model", model) != model:
         _refuse(404, "the machine serves one model, by the name that /v1/models gives")
-    return _completion(route, asked, terms, engine_model, template_tokens, nonce)
+    return _completion(route, parameters, terms, engine_model, template_tokens, nonce)
 
 
 def _route(method: str, target: str, terms: Terms) -> str:
-    """The route, letter for letter: no query, no other spelling, no absolute URI."""
+    """The route, exactly as spelled in the list: no query, no absolute URI."""
     if target not in terms.routes or target not in _METHODS:
         raise RequestRefused("gateway.route", 404, "this lease has no such route")
     if method != _METHODS[target]:
@@ -109,7 +110,7 @@ def _route(method: str, target: str, terms: Terms) -> str:
 
 
 def _check_headers(headers: Sequence[tuple[str, str]], route: str, size: int) -> str:
-    """The nonce for a receipt, if one is asked for."""
+    """Check the headers. Returns the nonce for a receipt, if the client sent one."""
     by_name: dict[str, str] = {}
     for name, value in headers:
         lowered = name.lower()
@@ -119,26 +120,26 @@ def _check_headers(headers: Sequence[tuple[str, str]], route: str, size: int) ->
     if "host" not in by_name:
         _refuse(400, "header host is missing")
     if "transfer-encoding" in by_name or "upgrade" in by_name or "expect" in by_name:
-        _refuse(400, "a request has a content-length, and nothing that changes the connection")
+        _refuse(400, "a request needs a content-length, and must not change the connection")
     if "content-encoding" in by_name:
-        _refuse(415, "a request is not compressed")
+        _refuse(415, "a request must not be compressed")
     length = by_name.get("content-length", "0" if route == MODELS else "")
     if not (length.isascii() and length.isdigit()) or length != str(size):
-        _refuse(411, "the content-length is not that of the body")
+        _refuse(411, "the content-length does not match the body")
     if size > MAX_BODY:
         _refuse(413, f"a request is larger than {MAX_BODY} bytes")
     kind = by_name.get("content-type", "").partition(";")[0].strip().lower()
     if route != MODELS and kind != "application/json":
-        _refuse(415, "a request is application/json")
+        _refuse(415, "a request must be application/json")
     nonce = by_name.get(RECEIPT, "")
     if RECEIPT in by_name and (not is_hex(nonce) or route == MODELS):
-        _refuse(400, f"header {RECEIPT} is a nonce of 64 hexadecimal digits, of a counted request")
+        _refuse(400, f"header {RECEIPT} must be 64 hexadecimal digits, on a counted request")
     return nonce
 
 
 def _json(body: bytes) -> dict[str, object]:
     try:
-        # Many clients escape characters beyond the BMP as two; 1 MiB bounds the work.
+        # Many clients escape characters beyond the BMP as surrogate pairs; 1 MiB bounds the work.
         value = strict_json.loads(body, what="the request", max_bytes=MAX_BODY, signed=True)
     except EvidenceError as error:
         _refuse(400, error.message)
@@ -149,15 +150,15 @@ def _json(body: bytes) -> dict[str, object]:
 
 def _completion(
     route: str,
-    asked: dict[str, object],
+    parameters: dict[str, object],
     terms: Terms,
     model: str,
     template_tokens: int,
     nonce: str,
 ) -> Request:
-    left = dict(asked)
+    left = dict(parameters)
     _refuse_many(left)
-    # Always in parts: an answer has one reader, whatever form the client gets.
+    # Always streamed: one parser reads every answer, whatever format the client gets.
     forwarded: dict[str, object] = {
         "model": model,
         "stream": True,
@@ -176,8 +177,8 @@ def _completion(
         forwarded["stop"] = _stops(left.pop("stop"))
     streamed = left.pop("stream", False)
     if type(streamed) is not bool:
-        _refuse(400, "stream is true or false")
-    # What was served is counted from it, so it is asked for whatever the client asks.
+        _refuse(400, "stream must be true or false")
+    # Always ask for usage, whatever the client asks for: it is what gets counted.
     options = left.pop("stream_options", None)
     asks_usage = isinstance(options, dict) and options.get("include_usage") is True
     left.pop("user", None)
@@ -195,11 +196,11 @@ def _completion(
 
 
 def _refuse_many(left: dict[str, object]) -> None:
-    """One answer a request, and no numbers beside its text."""
+    """Allow one answer per request, and no numbers besides its text."""
     for key in ("n", "best_of"):
         value = left.pop(key, None)
         if value is not None and (type(value) is not int or value != 1):
-            _refuse(400, f"{key} is 1")
+            _refuse(400, f"{key} must be 1")
     for key in ("logprobs", "top_logprobs", "logit_bias", "echo", "suffix"):
         if left.pop(key, None) not in (None, False):
             _refuse(400, f"{key} is not served")
@@ -211,20 +212,20 @@ def _tokens_out(left: dict[str, object], most: int) -> int:
     if not given:
         return most
     if len(given) > 1 or type(given[0]) is not int or not 1 <= given[0] <= most:
-        _refuse(400, f"max_tokens is from 1 to {most}")
+        _refuse(400, f"max_tokens must be from 1 to {most}")
     return given[0]
 
 
 def _messages(value: object) -> tuple[list[dict[str, str]], int]:
-    """The messages, and how many tokens they are at most."""
+    """The messages, and the most tokens that they can be."""
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_MESSAGES:
-        _refuse(400, f"messages is a list of 1 to {MAX_MESSAGES}")
+        _refuse(400, f"messages must be a list of 1 to {MAX_MESSAGES}")
     messages, tokens = [], 0
     for one in value:
         if not isinstance(one, dict) or set(one) != {"role", "content"}:
-            _refuse(400, "a message has role and content")
+            _refuse(400, "a message must have exactly role and content")
         if one["role"] not in _ROLES:
-            _refuse(400, f"a role is one of {', '.join(_ROLES)}")
+            _refuse(400, f"a role must be one of {', '.join(_ROLES)}")
         content = _text(one["content"], "content")
         messages.append({"role": cast("str", one["role"]), "content": content})
         tokens += most_tokens(content) + AROUND_MESSAGE
@@ -232,8 +233,8 @@ def _messages(value: object) -> tuple[list[dict[str, str]], int]:
 
 
 def most_tokens(text: str) -> int:
-    """How many tokens a text is at most: a tokenizer that normalises it may see more octets than
-    were sent (one of three can become thirty-three), and makes at most one token of each.
+    """The most tokens that a text can be. A tokenizer that normalises text may see more bytes than
+    were sent (3 can become 33), and makes at most one token of each byte.
     """
     forms = (form for one in (text, text.lower()) for form in _normalised(one))
     return max(len(form.encode()) for form in forms)
@@ -247,18 +248,18 @@ def _normalised(text: str) -> Iterator[str]:
 
 
 def _text(value: object, name: str) -> str:
-    """A text; of texts in parts, all of them. Pictures and addresses are not fetched."""
+    """A text, or several text parts joined. Images and addresses are never fetched."""
     if isinstance(value, list):
         parts = []
         for part in value:
             if not isinstance(part, dict) or set(part) != {"type", "text"}:
-                _refuse(400, f"{name} is text")
+                _refuse(400, f"{name} must be text")
             if part["type"] != "text" or type(part["text"]) is not str:
-                _refuse(400, f"{name} is text")
+                _refuse(400, f"{name} must be text")
             parts.append(part["text"])
         return "".join(parts)
     if type(value) is not str:
-        _refuse(400, f"{name} is text")
+        _refuse(400, f"{name} must be text")
     return value
 
 
@@ -269,12 +270,12 @@ def _numbers(left: dict[str, object]) -> dict[str, object]:
         if value is None:
             continue
         if type(value) not in (int, float) or not low <= cast("float", value) <= high:
-            _refuse(400, f"{key} is from {low} to {high}")
+            _refuse(400, f"{key} must be from {low} to {high}")
         forwarded[key] = value
     seed = left.pop("seed", None)
     if seed is not None:
         if type(seed) is not int or not 0 <= seed < 1 << 32:
-            _refuse(400, "seed is from 0 to 4294967295")
+            _refuse(400, "seed must be from 0 to 4294967295")
         forwarded["seed"] = seed
     return forwarded
 
@@ -282,9 +283,9 @@ def _numbers(left: dict[str, object]) -> dict[str, object]:
 def _stops(value: object) -> list[str]:
     stops = [value] if type(value) is str else value
     if not isinstance(stops, list) or len(stops) > MAX_STOPS:
-        _refuse(400, f"stop is a text, or at most {MAX_STOPS}")
+        _refuse(400, f"stop must be a text or a list of at most {MAX_STOPS}")
     if not all(type(stop) is str and stop for stop in stops):
-        _refuse(400, "stop is a text, or some")
+        _refuse(400, "stop must be a text or a list of texts")
     return cast("list[str]", stops)
 
 

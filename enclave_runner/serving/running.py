@@ -1,8 +1,9 @@
 """Start the engine in its sandbox, and end it at once.
 
-One engine contract: a command that serves the OpenAI routes on a loopback port and says `usage`.
-The engine sees the model's files, an environment of Python and a scratch; no TPM, no network, none
-of the runner's memory. `kill` returns when its process is gone, and before it all of the sandbox.
+An engine is a command that serves the OpenAI routes on a loopback port and reports `usage`. It sees
+the model's files, a Python environment and a scratch folder. It has no TPM, no network and no
+access to the runner's memory. `kill` returns after the engine's process and its whole sandbox are
+gone.
 """
 
 import os
@@ -21,21 +22,21 @@ from enclave_runner.serving import engine_process
 from enclave_runner.serving.engine import SOCKET, Engine
 from enclave_runner.serving.engine_process import Job
 
-# Where the engine finds the model, and the loopback port of its own network that it listens on.
+# Where the engine finds the model, and the loopback port that it listens on in its own network.
 MODEL: Final = "/aicert/model"
 PORT: Final = 8000
 _BRIDGE: Final = f"{PLUGIN}/bridge.py"
 _POLL_S: Final = 0.05
-# Loading: reading a model of a hundred gigabytes from memory, on a slow machine.
+# Time to load: a hundred gigabytes from memory on a slow machine.
 _LOADS_S: Final = 1800.0
-# It ends in milliseconds; where it hangs, the kernel ends what is in the sandbox.
+# Exit takes milliseconds. If the process hangs, the kernel ends the sandbox.
 _ENDS_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """How the engine is run. `command` follows the environment's Python; `packages`: folders of
-    packages beside the environment's own; `show`: more that it sees, by place.
+    """How to run the engine. `command` follows the environment's Python, `packages` are folders of
+    extra packages, and `show` is what else the engine sees, by place.
     """
 
     environment: Path
@@ -51,7 +52,7 @@ class EngineSettings:
     show: tuple[tuple[str, Path], ...] = ()
 
 
-# Nothing of the host's, nothing looked up anywhere, and one thread count for all libraries.
+# No host settings, no look-ups, and one thread count for every library.
 _TRANSFORMERS: Final = (
     "-P", "-m", "transformers.cli.transformers", "serve", MODEL, "--host", "127.0.0.1",
     "--port", str(PORT), "--device", "cpu", "--no-continuous-batching", "--log-level", "warning",
@@ -59,12 +60,12 @@ _TRANSFORMERS: Final = (
 
 
 def transformers(settings: EngineSettings) -> EngineSettings:
-    """`transformers serve`, which loads safetensors as they are."""
+    """`transformers serve`, which loads safetensors without conversion."""
     return replace(settings, command=_TRANSFORMERS)
 
 
 class Running:
-    """An engine that was started. `engine`: how to ask it."""
+    """A started engine. `engine` is the client for it."""
 
     model: str = MODEL
 
@@ -78,21 +79,21 @@ class Running:
                 "enclave_runner.serving.engine_process",
                 engine_process.emit(_job(settings, files)),
             ],
-            # Held until this process ends: the engine's ends with it.
+            # Open as long as this process lives: when it closes, the engine's process ends.
             stdin=subprocess.PIPE,
-            # The courier's.
+            # Standard output belongs to the courier.
             stdout=subprocess.DEVNULL,
             cwd=Path(__file__).parents[2],
         )
 
     def await_ready(self, *, seconds: float = _LOADS_S) -> None:
-        """Wait until it answers; ToolError where it ends or takes too long."""
+        """Wait until it answers. Raises ToolError if it exits or takes too long."""
         until = time.monotonic() + seconds
         while not self.engine.is_there():
             if not self.is_alive():
-                raise ToolError("the engine ended before it served")
+                raise ToolError("the engine exited before it was ready")
             if time.monotonic() > until:
-                raise ToolError(f"the engine did not serve within {seconds:.0f} s")
+                raise ToolError(f"the engine was not ready within {seconds:.0f} s")
             time.sleep(_POLL_S)
 
     def is_alive(self) -> bool:
@@ -100,8 +101,8 @@ class Running:
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """End it, whatever it does. A second call does nothing."""
-        # Neither does anything to one that ended and was waited for.
+        """End it, whatever it is doing. Further calls do nothing."""
+        # Both calls do nothing if the process has exited and was waited for.
         self._process.terminate()
         try:
             self._process.wait(_ENDS_S)

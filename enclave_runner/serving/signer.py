@@ -1,4 +1,4 @@
-"""Receipts of single answers, signed with the boot's TLS key: one number each, none twice."""
+"""Receipts of single answers, signed with the boot's TLS key and numbered without repeats."""
 
 import threading
 import time
@@ -13,9 +13,9 @@ from enclave_runner.serving.tls import Identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a client who wants a receipt asked: his nonce, what he was shown on his connection, and
-    the body of his request; `began`: when, by time.monotonic().
+class ReceiptRequest:
+    """What a receipt names from the client's side: its nonce, the evidence it saw on this
+    connection and the body of its request. `began` is the start, by time.monotonic().
     """
 
     nonce: str
@@ -25,7 +25,7 @@ class Asked:
 
 
 class Signer:
-    """Signs for one boot."""
+    """Signs the receipts of one boot."""
 
     def __init__(self, identity: Identity, terms: Terms) -> None:
         self._identity = identity
@@ -33,8 +33,8 @@ class Signer:
         self._number = 0
         self._lock = threading.Lock()
 
-    def sign(self, asked: Asked, answer: str, response: Digest, usage: Usage) -> bytes:
-        """The receipt of an answer that was counted. `answer`: its own 32 hexadecimal digits."""
+    def sign(self, request: ReceiptRequest, answer: str, response: Digest, usage: Usage) -> bytes:
+        """The receipt of a counted answer. `answer` is its id, 32 hexadecimal digits."""
         with self._lock:
             self._number += 1
             number = self._number
@@ -43,14 +43,14 @@ class Signer:
             terms=self._terms.digest,
             model=self._terms.model,
             answer=answer,
-            nonce=asked.nonce,
-            evidence=asked.evidence,
-            request=asked.request,
+            nonce=request.nonce,
+            evidence=request.evidence,
+            request=request.request,
             response=response,
             number=number,
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
             at=int(time.time()),
-            milliseconds=int(1000 * (time.monotonic() - asked.began)),
+            milliseconds=int(1000 * (time.monotonic() - request.began)),
         )
         return answer_receipts.sign(self._identity.key, receipt)

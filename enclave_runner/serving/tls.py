@@ -1,6 +1,6 @@
-"""One TLS 1.3 connection of a serving machine, and what binds evidence to it.
+"""One TLS 1.3 connection of a serving machine, and the value that binds evidence to it.
 
-The key is made in memory at each boot and never leaves it. Each connection shows it anew, and has
+The key is made in memory at each boot and never leaves it. Each connection presents the key and has
 an exporter of its own (`aicert.channel`).
 """
 
@@ -23,15 +23,15 @@ from enclave_runner.serving.wire import ChannelError
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-# A record that holds an alert has some twenty bytes.
+# A TLS record with an alert has about twenty bytes.
 _ALERT: Final = 1 << 16
-# Nobody believes the certificate's dates: what it is worth is said by evidence.
+# Nobody relies on the certificate's dates: trust comes from the evidence.
 _VALID_DAYS: Final = 3650
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A boot's TLS key. `spki`: its SubjectPublicKeyInfo (DER)."""
+    """A boot's TLS key. `spki` is its SubjectPublicKeyInfo (DER)."""
 
     key: "EllipticCurvePrivateKey"
     certificate: x509.Certificate
@@ -39,12 +39,12 @@ class Identity:
 
     @property
     def boot(self) -> str:
-        """How receipts and orders call this boot: SHA-256 of the SPKI, in hex."""
+        """The boot's name in receipts and orders: SHA-256 of the SPKI, in hex."""
         return hashlib.sha256(self.spki).hexdigest()
 
 
 def make_identity() -> Identity:
-    """A fresh key, and a certificate that says nothing of it."""
+    """Make a fresh key, and a certificate that claims nothing about it."""
     key = keys.generate()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "aicert serve")])
     now = datetime.datetime.now(datetime.UTC)
@@ -62,7 +62,7 @@ def make_identity() -> Identity:
 
 
 def server_context(identity: Identity) -> Any:
-    """What the machine's connections are made with."""
+    """The TLS settings of the machine's connections."""
     context = tls.context()
     context.use_certificate(identity.certificate)
     context.use_privatekey(identity.key)
@@ -70,8 +70,8 @@ def server_context(identity: Identity) -> Any:
 
 
 class Channel(tls.Channel):
-    """A connection after its handshake. `until`: seconds of time.monotonic() until which it waits;
-    ChannelError afterwards.
+    """A connection after its handshake. It waits until `until`, in seconds of time.monotonic(), and
+    then raises ChannelError.
     """
 
     def __init__(self, context: Any, connected: socket.socket, until: float) -> None:
@@ -80,13 +80,13 @@ class Channel(tls.Channel):
         super().__init__(connection, connected, until, peer="the client", failure=ChannelError)
 
     def close(self) -> None:
-        """Say that nothing follows, where that can be said at once; then no more."""
+        """Send close_notify if that is possible at once, then close."""
         try:
             self._tls.shutdown()
             self._socket.settimeout(0)
             self._socket.send(self._tls.bio_read(_ALERT))
         except (SSL.Error, OSError):
-            # The other end is gone already, or does not read.
+            # The client has already left, or does not read.
             pass
         finally:
             super().close()

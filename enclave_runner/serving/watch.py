@@ -1,8 +1,8 @@
-"""When a lease is over by time: the licensed TPM clock, or as long by the kernel's, if earlier.
+"""When a lease runs out: at the licensed TPM time, or earlier by the kernel's clock.
 
-The TPM's clock cannot be set back but may be stopped by who owns the TPM; the kernel's counts
-suspended time as well (CLOCK_BOOTTIME), and cannot be asked while the machine is frozen: on waking
-the first thing is to look. Both are read each second by the caller.
+The TPM's clock cannot be set back, but whoever owns the TPM may stop it. The kernel's clock counts
+suspended time (CLOCK_BOOTTIME), but nobody can read it while the machine is frozen: on waking, the
+first step is to check it. The caller reads both each second.
 """
 
 from aicert.frozen import dataclass
@@ -10,8 +10,8 @@ from aicert.frozen import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadline:
-    """A licence's end. `licensed` and `tpm`: the TPM's clock at the end and when the licence was
-    opened, in milliseconds; `kernel`: CLOCK_BOOTTIME then, in nanoseconds.
+    """The end of a licence. `licensed` is the TPM clock at the end and `tpm` the TPM clock at
+    opening, in milliseconds. `kernel` is CLOCK_BOOTTIME at opening, in nanoseconds.
     """
 
     licensed: int
@@ -19,7 +19,7 @@ class Deadline:
     kernel: int
 
     def left(self, *, tpm: int, kernel: int) -> float:
-        """Seconds that are left by the clock that is further; not above zero once it is over."""
+        """Seconds left by the clock that is further ahead; zero or less once the lease is over."""
         by_tpm = (self.licensed - tpm) / 1000
         by_kernel = (self.licensed - self.tpm) / 1000 - (kernel - self.kernel) / 1e9
         return min(by_tpm, by_kernel)

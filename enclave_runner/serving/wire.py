@@ -1,8 +1,9 @@
-"""HTTP/1.1 as the gateway reads and writes it: each request has one form, so nobody reads it twice.
+"""HTTP/1.1 for the gateway: each request has only one valid form, so it has only one reading.
 
-A request is a line, headers and as many bytes as its one Content-Length says. Whatever two readers
-could take for different requests (folded lines, bare line feeds, another length, another version)
-is refused (`gateway.request`), and the connection ends. What may be asked is for `requests`.
+A request is a line, headers and the number of bytes in its one Content-Length. Anything that two
+readers could interpret differently (folded lines, bare line feeds, a second length, another
+version) is refused (`gateway.request`), and the connection ends. `requests` decides what a request
+may ask for.
 """
 
 import re
@@ -21,7 +22,7 @@ MAX_HEADERS: Final = 64
 _STEP: Final = 1 << 16
 _END: Final = b"\r\n\r\n"
 _LINE = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,256}) HTTP/1\.1")
-# A token, a colon, and what can be seen; nothing before the token, and nothing folded.
+# A token, a colon and visible characters; no leading space, no folding.
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):([\t -~]*)")
 _LENGTH = re.compile(r"0|[1-9][0-9]{0,8}")
 _REASONS: Final[Mapping[int, str]] = MappingProxyType(
@@ -46,12 +47,12 @@ EVENTS: Final = "text/event-stream"
 
 
 class ChannelError(AicertError):
-    """The connection ended, or the other end said nothing for too long."""
+    """The connection ended, or the other end was silent for too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
-    """A request as it was sent; its form is right, and nothing else is known of it."""
+    """A request as received: well-formed, otherwise unchecked."""
 
     method: str
     target: str
@@ -60,21 +61,25 @@ class Raw:
 
 
 class Reader:
-    """The requests of one connection. `receive` gives some bytes, none once the other end left."""
+    """Reads the requests of one connection. `receive` returns some bytes, or none once the client
+    left.
+    """
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
         self._receive = receive
         self._held = b""
 
     def request(self) -> Raw | None:
-        """The next one; None where the connection ended between two. RequestRefused otherwise."""
+        """The next request; None if the connection ended between two. Raises RequestRefused
+        otherwise.
+        """
         head = self._head()
         if head is None:
             return None
         line, *lines = head.split(b"\r\n")
         first = _LINE.fullmatch(line)
         if first is None:
-            raise refused(400, "the request line is not of HTTP/1.1")
+            raise refused(400, "the request line is not HTTP/1.1")
         if len(lines) > MAX_HEADERS:
             raise refused(431, f"a request has more than {MAX_HEADERS} headers")
         headers = tuple(map(_header, lines))
@@ -117,15 +122,15 @@ class Reader:
 def _header(line: bytes) -> tuple[str, str]:
     match = _HEADER.fullmatch(line)
     if match is None:
-        raise refused(400, "a header has no form that is read here")
+        raise refused(400, "a header is malformed")
     return match[1].decode("ascii"), match[2].strip(b"\t ").decode("ascii")
 
 
 def _length(headers: tuple[tuple[str, str], ...]) -> int:
-    """How many bytes of body follow. Whether there had to be any is for `requests`."""
+    """How many bytes of body follow. `requests` decides whether a body is allowed."""
     names = [name.lower() for name, _ in headers]
     if "transfer-encoding" in names:
-        raise refused(411, "a request has a content-length, and no transfer-encoding")
+        raise refused(411, "a request needs a content-length, and no transfer-encoding")
     given = [value for name, value in headers if name.lower() == "content-length"]
     if not given:
         return 0
@@ -138,12 +143,12 @@ def _length(headers: tuple[tuple[str, str], ...]) -> int:
 
 
 def refused(status: int, message: str) -> RequestRefused:
-    """The error of a request that is none."""
+    """The error for a malformed request."""
     return RequestRefused("gateway.request", status, message)
 
 
 def answer(status: int, body: bytes, *, is_last: bool, receipt: bytes = b"") -> bytes:
-    """A whole answer; `is_last`: the connection is closed after it; `receipt`: of it, if asked."""
+    """A whole answer. `is_last` closes the connection after it; `receipt` is added if asked for."""
     head = [*_head(status, JSON), f"content-length: {len(body)}"]
     if receipt:
         head.append(_receipt(receipt))
@@ -153,20 +158,20 @@ def answer(status: int, body: bytes, *, is_last: bool, receipt: bytes = b"") -> 
 
 
 def stream_head(*, receipted: bool = False) -> bytes:
-    """What stands before an answer that comes in parts, each a `chunk`; `last_chunk` ends them.
-    `receipted`: its receipt will follow.
+    """The head of an answer in parts: each part is a `chunk`, and `last_chunk` ends them.
+    `receipted` announces a receipt in the trailer.
     """
     trailer = [f"trailer: {RECEIPT}"] if receipted else []
     return _joined([*_head(200, EVENTS), "transfer-encoding: chunked", *trailer])
 
 
 def chunk(data: bytes) -> bytes:
-    """One part of an answer; it may not be empty."""
+    """One part of an answer; it must not be empty."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def last_chunk(receipt: bytes = b"") -> bytes:
-    """The end of an answer in parts, with its receipt as a trailer (RFC 9112, 7.1.2)."""
+    """The end of an answer in parts, with the receipt as a trailer (RFC 9112, 7.1.2)."""
     trailer = f"{_receipt(receipt)}\r\n".encode("ascii") if receipt else b""
     return b"0\r\n" + trailer + b"\r\n"
 

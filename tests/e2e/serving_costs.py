@@ -57,7 +57,7 @@ class _Paced:
         self._tokens = tokens
 
     @contextmanager
-    def asked(self, route: str, body: bytes) -> Iterator[Iterator[bytes]]:
+    def ask(self, route: str, body: bytes) -> Iterator[Iterator[bytes]]:
         """Its answer, whatever is asked."""
         del route, body
         yield self.lines()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from enclave_runner.attester.tpm import Tpm
 from enclave_runner.serving import load, tls
-from enclave_runner.serving.__main__ import Teller, lines
+from enclave_runner.serving.__main__ import CourierWriter, lines
 from enclave_runner.serving.lease_tpm import LeaseTpm
 from enclave_runner.serving.machine import Machine, Place
 from tests.e2e import stub_engine
@@ -23,14 +23,14 @@ def main(tcti: str, bundle: Path, folder: Path) -> None:
             memory=folder / "memory", copies=folder / "copies", address=("127.0.0.1", 0),
             model_types=frozenset(("llama",)), start=stub.started_with,
         )  # fmt: skip
-        teller = Teller(sys.stdout.fileno())
+        writer = CourierWriter(sys.stdout.fileno())
         offered = load.read_bundle(bundle)
-        machine = Machine(tpm, offered, place, tls.make_identity(), teller.tell)
+        machine = Machine(tpm, offered, place, tls.make_identity(), writer.send)
         machine.ready()
         for line in lines(sys.stdin.fileno()):
-            machine.asked(line)
+            machine.handle(line)
         machine.end("asked")
-        teller.finish(600)
+        writer.finish(600)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class StubEngine:
         if self.loads:
             self.loading.set()
             assert self.held.wait(600)
-            raise ToolError("the engine ended before it served")
+            raise ToolError("the engine exited before it was ready")
 
     def is_alive(self) -> bool:
         return self.alive

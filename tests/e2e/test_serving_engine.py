@@ -45,7 +45,7 @@ def engine_of(given: EngineSettings, folder: Path) -> Iterator[Running]:
 def test_an_engine_is_reached_by_the_gateway_alone(tmp_path: Path) -> None:
     with engine_of(settings(tmp_path), tmp_path) as engine:
         engine.await_ready()
-        with engine.engine.asked(CHAT, b"{}") as lines:
+        with engine.engine.ask(CHAT, b"{}") as lines:
             pieces = list(answers.pieces(lines, CHAT, max_bytes=1 << 20, most=10))
         assert pieces[-1].usage == (7, 3)
         seen = json.loads("".join(piece.text for piece in pieces))
@@ -59,7 +59,7 @@ def test_an_engine_is_reached_by_the_gateway_alone(tmp_path: Path) -> None:
         assert not engine.is_alive()
         assert not engine.engine.is_there()
         assert left_of(tmp_path) == []
-        with pytest.raises(EngineError, match="does not answer"), engine.engine.asked(CHAT, b"{}"):
+        with pytest.raises(EngineError, match="does not answer"), engine.engine.ask(CHAT, b"{}"):
             pass
         engine.kill()
 
@@ -75,7 +75,7 @@ def test_an_engine_that_ends_at_once_is_an_error(tmp_path: Path) -> None:
 def test_an_engine_that_never_serves_is_an_error(tmp_path: Path) -> None:
     given = settings(tmp_path, "-c", "import time; time.sleep(600)")
     with engine_of(given, tmp_path) as engine:
-        with pytest.raises(ToolError, match="did not serve within 0 s"):
+        with pytest.raises(ToolError, match="was not ready within 0 s"):
             engine.await_ready(seconds=0)
 
 

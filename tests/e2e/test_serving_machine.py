@@ -101,7 +101,7 @@ class Courier:
         """What the machine tells at once, but for its state."""
         before = len(self.of())
         message = Message(kind=kind, data=data, numbers=tuple(numbers.items()))
-        self.machine.asked(courier.emit(message))
+        self.machine.handle(courier.emit(message))
         new = self.of()[before:]
         return new[-1] if new else Message(kind="nothing")
 
@@ -319,7 +319,7 @@ def test_whatever_a_courier_sends_opens_nothing(
             data = chance.choice([b"", NONCE, chance.randbytes(40), right.get(kind, NONCE)])
             numbers = (("seq", chance.randrange(5)),) if kind == courier.RESUME else ()
             line = courier.emit(Message(kind=kind, data=data, numbers=numbers))
-            carried.machine.asked(chance.choice([line, line, line[chance.randrange(9) :]]))
+            carried.machine.handle(chance.choice([line, line, line[chance.randrange(9) :]]))
         assert carried.of(courier.SERVING, courier.ENDED) == []
         assert not carried.machine.over.is_set()
         carried.ask(courier.STOP)

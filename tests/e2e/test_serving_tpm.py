@@ -234,7 +234,7 @@ def test_what_is_there_and_is_something_else_is_an_error(power: BorrowersTpm) ->
     with power.on() as opened:
         plain = tpm_policy.COUNTER_ATTRIBUTES & ~0x10
         machine.ask(opened, lambda esapi: machine.define_counter(esapi, licence.METER_INDEX, plain))
-        with pytest.raises(ToolError, match=r"NV 0x01800010 .* is not a lease's counter"):
+        with pytest.raises(ToolError, match=r"NV 0x01800010 .* is not a lease counter"):
             LeaseTpm(opened).__enter__()
         machine.remove_counter(opened, licence.METER_INDEX)
 
@@ -246,6 +246,6 @@ def test_what_is_there_and_is_something_else_is_an_error(power: BorrowersTpm) ->
                 esapi.flush_context(key)
 
         machine.ask(opened, other_key)
-        with pytest.raises(ToolError, match="of this TPM is another key"):
+        with pytest.raises(ToolError, match="in this TPM is a different key"):
             LeaseTpm(opened).__enter__()
         assert machine.transient(opened) == []

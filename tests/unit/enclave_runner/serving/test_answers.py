@@ -65,10 +65,10 @@ def test_text_past_the_bound_is_cut_between_characters() -> None:
     [
         (b"data: {", "is not JSON"),
         (b"data: []", "is not an object"),
-        (b'data: {"choices": [{}, {}]}', "answers more than once"),
-        (b'data: {"choices": [5]}', "answers more than once"),
+        (b'data: {"choices": [{}, {}]}', "more than one answer"),
+        (b'data: {"choices": [5]}', "more than one answer"),
         (b'data: {"a": 1, "a": 2}', "repeated|twice|duplicate"),
-        (b"data: " + (1 << 16) * b"x", "lines without end"),
+        (b"data: " + (1 << 16) * b"x", "a line that is too long"),
         (b'data: {"x": "\\ud800"}', "surrogate"),
     ],
 )
@@ -105,7 +105,7 @@ def test_an_engine_that_never_ends_is_an_error() -> None:
     with pytest.raises(EngineError, match="ended early"):
         list(answers.pieces(lines(event("x"))[:-2], CHAT, max_bytes=10, most=1))
     endless = [b"\n"] * (2 * 1 + answers.MORE_LINES + 1)
-    with pytest.raises(EngineError, match="more than was asked for"):
+    with pytest.raises(EngineError, match="more than was requested"):
         list(answers.pieces(endless, CHAT, max_bytes=10, most=1))
 
 

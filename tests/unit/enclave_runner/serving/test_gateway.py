@@ -291,7 +291,7 @@ def test_an_engine_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert not Engine(tmp_path).is_there()
     # A socket is a socket: not a file, not a link to one, not somebody else's.
     (tmp_path / "engine.sock").write_bytes(b"")
-    with pytest.raises(EngineError, match="something else"), Engine(tmp_path).asked(CHAT, b"{}"):
+    with pytest.raises(EngineError, match="is not a socket"), Engine(tmp_path).ask(CHAT, b"{}"):
         pass
     (tmp_path / "engine.sock").unlink()
     (tmp_path / "engine.sock").symlink_to("/dev/null")

@@ -160,6 +160,6 @@ def test_code_and_pickles_beside_the_weights_are_not_shown(tmp_path: Path) -> No
 
 def test_weights_are_in_memory_only(tmp_path: Path) -> None:
     load.require_memory(Path("/dev/shm"))  # noqa: S108 - a memory file system is what it is
-    with pytest.raises(AicertError, match=r"is in a file system of kind \w+, not in memory"):
+    with pytest.raises(AicertError, match=r"is on a \w+ file system, not in memory"):
         load.require_memory(Path("/proc/self"))
     assert bundle.HEADER == "header.json"

@@ -9,7 +9,7 @@ from aicert.errors import ToolError
 from aicert.lease import courier
 from aicert.lease.courier import Message
 from enclave_runner.serving import __main__ as process
-from enclave_runner.serving.__main__ import Teller
+from enclave_runner.serving.__main__ import CourierWriter
 
 
 def read(data: bytes) -> list[bytes]:
@@ -36,15 +36,15 @@ MESSAGE = Message(kind=courier.READY, data=bytes(32))
 def test_lines_are_written_whole_until_nobody_reads() -> None:
     reading, writing = os.pipe()
     try:
-        teller = Teller(writing)
+        writer = CourierWriter(writing)
         for _ in range(3):
-            teller.tell(MESSAGE)
-        teller.finish(600)
+            writer.send(MESSAGE)
+        writer.finish(600)
         assert os.read(reading, 1 << 16) == 3 * courier.emit(MESSAGE)
         os.close(reading)
         for _ in range(3):
-            teller.tell(MESSAGE)
-        teller.finish(600)
+            writer.send(MESSAGE)
+        writer.finish(600)
     finally:
         os.close(writing)
 
@@ -53,15 +53,15 @@ def test_a_courier_who_does_not_read_holds_nothing_up() -> None:
     """What watches the deadline tells, too."""
     reading, writing = os.pipe()
     try:
-        teller = Teller(writing)
+        writer = CourierWriter(writing)
         big = Message(kind=courier.ENROLMENT, data=bytes(1 << 16))
         for _ in range(1000):
-            teller.tell(big)
-        teller.finish(0)
+            writer.send(big)
+        writer.finish(0)
     finally:
         # Its thread ends its write, and throws the rest away.
         os.close(reading)
-        teller.finish(600)
+        writer.finish(600)
         os.close(writing)
 
 
