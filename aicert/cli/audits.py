@@ -324,7 +324,7 @@ def _certified(options: argparse.Namespace, data: bytes) -> tuple["Results", lis
     """The results, if a certificate that passes names them, and a description of it."""
     from aicert.appraisal.evidence.audits import check_joined
     from aicert.audits import results as forms
-    from aicert.cli import audit_certificate
+    from aicert.cli.verify import audit_certificate
     from aicert.verifier.verify import read_certificate
 
     certificate = read_certificate(options.certificate)

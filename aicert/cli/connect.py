@@ -9,7 +9,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from aicert.cli.terminal import add_format, complain, help_formatter, use_colour
-from aicert.cli.verify import add_policy_options, appraised, show_result
+from aicert.cli.verify.commands import add_policy_options, appraised, show_result
 from aicert.text import safe
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aicert.cli.terminal import EXITS, add_format, complain, help_formatter
-from aicert.cli.verify import add_policy_options, appraised, show_result
+from aicert.cli.verify.commands import add_policy_options, appraised, show_result
 from aicert.errors import AicertError, ConfigError, EvidenceError, ToolError
 from aicert.text import safe
 

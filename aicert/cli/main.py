@@ -13,8 +13,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from aicert.cli import verify
 from aicert.cli.terminal import EXITS, add_format, complain, help_formatter, write, write_lines
+from aicert.cli.verify import commands as verify
 from aicert.errors import AicertError, ToolError
 from aicert.files.bounded import why
 from aicert.text import error_lines
@@ -127,7 +127,7 @@ def _parser(
     )
     _add_commands(commands)
     if word not in (*_OWN, *_SIGNATURES):
-        from aicert.cli import lease
+        from aicert.cli.lease import commands as lease
 
         lease.add_command(commands)
     if word not in (*_OWN, *_LEASES):
@@ -147,7 +147,7 @@ def _parser(
         from aicert.cli import timestamp
 
         timestamp.add_command(commands)
-        from aicert.cli import log
+        from aicert.cli.log import commands as log
 
         log.add_command(commands)
         from aicert.cli import records as row_commands
@@ -201,7 +201,7 @@ def _add_commands(commands: "Subparsers") -> None:
 
 
 def _show(options: argparse.Namespace, say: "Write") -> int:
-    from aicert.cli.show import claims, claims_text
+    from aicert.cli.show.claims import claims, claims_text
     from aicert.verifier.verify import read_certificate
 
     certificate = read_certificate(options.certificate)

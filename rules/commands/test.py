@@ -35,7 +35,7 @@ REPORT = ("coverage", "report", "--show-missing", "--skip-covered")
 # Of `channel` and `serving`, what carries bytes over connections, which end whenever they like.
 AROUND = (
     "aicert/exports/*,aicert/signing/*,aicert/sources/*,aicert/cache/*,"
-    "aicert/guard/*,aicert/cli/guard.py,aicert/broker/*,aicert/cli/broker.py,"
+    "aicert/guard/*,aicert/cli/guard.py,aicert/broker/*,aicert/cli/lease/broker.py,"
     "aicert/channel/*,aicert/serving/endpoint.py,aicert/serving/tls.py,"
     "aicert/cli/signing.py,aicert/cli/exports.py,aicert/cli/sources.py,"
     "aicert/records/arrow.py,aicert/records/packing.py,aicert/records/parquet*.py,"

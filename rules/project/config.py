@@ -251,7 +251,7 @@ def _log(root: Path, top: Table) -> Log | None:
 
 
 def _witness(item: object) -> Witness:
-    from aicert.cli.log_witness import witness_key
+    from aicert.cli.log.witness import witness_key
 
     if not isinstance(item, dict):
         raise ConfigError(f"{FILE}: log.witnesses is not a list of tables: [[log.witnesses]]")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from aicert.cli.log_witness import poster, witness_key
+from aicert.cli.log.witness import poster, witness_key
 from aicert.cli.timestamp import with_stamp
 from aicert.crypto.x509 import stamp
 from aicert.errors import AicertError, ToolError

@@ -21,7 +21,7 @@ from aicert.appraisal.evidence import (
     td_quote,
     trusted_time,
 )
-from aicert.cli import event_log
+from aicert.cli.show import event_log
 from aicert.crypto import signatures
 from aicert.files.tensors import read_header
 from aicert.formats import (

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from aicert.appraisal.evidence import azure_hcl, trusted_time
-from aicert.cli import event_log
+from aicert.cli.show import event_log
 from aicert.errors import AicertError
 from aicert.formats import (
     certificate,

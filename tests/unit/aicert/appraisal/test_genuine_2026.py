@@ -19,7 +19,7 @@ from aicert.appraisal.ak_chain import verify_chain
 from aicert.appraisal.evidence import amd_vcek, azure_hcl, google_instance, sev_snp
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
-from aicert.cli import event_log
+from aicert.cli.show import event_log
 from aicert.crypto import signatures
 from aicert.crypto.x509 import trim_padding
 from aicert.errors import EvidenceError, UndecidedError

@@ -19,7 +19,8 @@ from aicert.appraisal.evidence import azure_hcl, intel_collateral, td_quote, tdx
 from aicert.appraisal.evidence.accepted import Td
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
-from aicert.cli import event_log, show
+from aicert.cli.show import claims as show
+from aicert.cli.show import event_log
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.certificate import PlatformReport
 from aicert.trust.built_in import built_in

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from aicert.cli import show, table
+from aicert.cli import table
+from aicert.cli.show import claims as show
 from aicert.exports import card, facts, files
 from aicert.exports.page import page
 from aicert.formats.digest import of_bytes

@@ -7,7 +7,7 @@ import pytest
 from aicert.errors import ConfigError
 from aicert.guard.judge import RefusedError, find, judge
 from aicert.guard.policy import load_policy
-from tests.unit.aicert.cli import test_demanded_audits as demanded
+from tests.unit.aicert.cli.verify import test_demanded_audits as demanded
 
 GUARD = '[certificate]\npolicy = "ours.toml"\nroot = "root.pem"\n'
 folder = demanded.folder

@@ -10,7 +10,7 @@ from aicert.formats import image_lock
 from rules.image.place import GPU_LOCK, LOCK
 from rules.machines.ca import local_ca
 from rules.runs.question import evidence_at, question
-from tests.unit.aicert.cli import test_demanded_audits as demanded
+from tests.unit.aicert.cli.verify import test_demanded_audits as demanded
 
 folder = demanded.folder
 REPOSITORY = Path(__file__).resolve().parents[4]

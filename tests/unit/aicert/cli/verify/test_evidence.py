@@ -10,9 +10,9 @@ import pytest
 from aicert.appraisal.result import Ancestor
 from aicert.audits import config, lists, results
 from aicert.audits.run import Audit, GivenList
-from aicert.cli import evidence as report
 from aicert.cli import main
-from aicert.cli.evidence import Evidence
+from aicert.cli.verify import evidence as report
+from aicert.cli.verify.evidence import Evidence
 from aicert.formats.digest import of_bytes
 from aicert.formats.lockfile import Lockfile
 from aicert.formats.run_report_facts import Records

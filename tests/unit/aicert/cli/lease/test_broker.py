@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from aicert.cli import broker as commands
 from aicert.cli import main
+from aicert.cli.lease import broker as commands
 from aicert.lease.orders import GRANT
 from tests.e2e import broker_process
 from tests.unit.aicert.broker import conftest as desk

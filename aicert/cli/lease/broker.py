@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aicert.cli import lease_keys
+from aicert.cli.lease import keys
 from aicert.cli.terminal import add_format, add_part, complain
 from aicert.errors import ConfigError, ToolError
 from aicert.text import counted, safe
@@ -89,7 +89,7 @@ def _add_grant(parts: "Subparsers") -> None:
         help="how far a licence may run ahead of the last receipt, and what is charged for a "
         "machine that ends without an order; 1M or a tenth of the budget if not given",
     )
-    lease_keys.add_password(parser)
+    keys.add_password(parser)
     add_format(parser)
     parser.set_defaults(run=_grant)
 
@@ -111,7 +111,7 @@ def _add_broker(parts: "Subparsers") -> None:
         help="the broker's certificate, with the chain",
     )
     add("--tls-key", metavar="PEM", required=True, help="the certificate's private key")
-    lease_keys.add_password(parser)
+    keys.add_password(parser)
     parser.set_defaults(run=_broker, format="text")
 
 
@@ -148,9 +148,9 @@ def _room(module: str) -> Any:
 
 def _keys(options: argparse.Namespace) -> "Callable[[Path], Secrets]":
     """Reads the secrets of the lease whose bundle is in a folder."""
-    secret = lease_keys.password(options)
+    secret = keys.password(options)
     # Not a partial, whose representation would show its arguments.
-    return lambda folder: lease_keys.read(folder, secret)
+    return lambda folder: keys.read(folder, secret)
 
 
 def _now() -> int:

@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aicert.cli.log_parts import EXITS, add_log_key, show, with_folder
+from aicert.cli.log.parts import EXITS, add_log_key, show, with_folder
 from aicert.cli.terminal import add_format, add_part
 from aicert.errors import ConfigError
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from aicert.cli.base import check_copy
 from aicert.cli.main import main
+from aicert.cli.verify.base import check_copy
 from aicert.errors import EvidenceError
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.listing import dir_digest

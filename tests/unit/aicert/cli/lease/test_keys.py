@@ -3,7 +3,7 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aicert.cli import lease_keys
+from aicert.cli.lease import keys
 from aicert.errors import ConfigError
 from aicert.leasing.held import MAX_PLACE
 from aicert.signing.keys import key_signer
@@ -12,8 +12,8 @@ from aicert.signing.keys import key_signer
 def named(place: str, curve: ec.EllipticCurve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Name a key at a place where one of this curve lies."""
     signer = key_signer(ec.generate_private_key(curve))
-    monkeypatch.setattr(lease_keys, "signer", lambda *_: signer)
-    lease_keys.held_key(place, None)
+    monkeypatch.setattr(keys, "signer", lambda *_: signer)
+    keys.held_key(place, None)
 
 
 def test_a_key_on_another_curve(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def _verify(options: argparse.Namespace, _: "Write") -> int:
     if options.base is None:
         result = appraised(options, options.certificate)
         return show_result(result, options.format, certificate_only=options.certificate_only)
-    from aicert.cli.base import check_copy
+    from aicert.cli.verify.base import check_copy
     from aicert.verifier.verify import read_certificate
 
     certificate = read_certificate(options.certificate)
@@ -134,7 +134,8 @@ def _verify(options: argparse.Namespace, _: "Write") -> int:
 def _with_evidence(options: argparse.Namespace) -> int:
     if options.base is not None:
         raise ConfigError("--base and --evidence: ask for one at a time")
-    from aicert.cli import evidence, reproductions, table
+    from aicert.cli import table
+    from aicert.cli.verify import evidence, reproductions
     from aicert.verifier.evidence import audits_of, read_evidence
     from aicert.verifier.verify import read_certificate
 
@@ -165,8 +166,8 @@ def _of_model(
     options: argparse.Namespace, model: str, given: "Sequence[Given]", audits: "Audits"
 ) -> "tuple[Certificate, AttestationResult]":
     """For a model whose certificate is among the given ones."""
-    from aicert.cli import evidence
     from aicert.cli.progress import Progress
+    from aicert.cli.verify import evidence
     from aicert.verifier import verify as api
 
     if options.certificate_only:

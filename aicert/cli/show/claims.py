@@ -161,7 +161,7 @@ def boot(certificate: Certificate) -> dict[str, object] | None:
     data = certificate.evidence.event_log
     if data is None:
         return None
-    from aicert.cli import event_log
+    from aicert.cli.show import event_log
 
     try:
         log = event_log.parse(data)

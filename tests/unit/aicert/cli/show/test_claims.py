@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aicert.cli import event_log, main, show
+from aicert.cli import main
+from aicert.cli.show import claims as show
+from aicert.cli.show import event_log
 from aicert.formats.certificate import TDX, Certificate, PlatformReport, core_digest
 from aicert.formats.digest import of_bytes
 from tests.adversarial.attacks_time import timestamps

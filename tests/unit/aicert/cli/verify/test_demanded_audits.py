@@ -32,7 +32,7 @@ from tests.adversarial.attacks_run import reported
 from tests.adversarial.forger import FACTS, Scene
 from tests.unit.aicert.cli.test_main import AT, lay_out
 
-DOCUMENT = Path(__file__).resolve().parents[4] / "docs/was-this-in-it.md"
+DOCUMENT = Path(__file__).resolve().parents[5] / "docs/was-this-in-it.md"
 WHOLE = replace(ROWS, unread_bytes=0)
 ((_, TEXT),) = FACTS["texts"]
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from aicert.cli.log_parts import add_log_key, facts, length, log_server, show, with_folder
+from aicert.cli.log.parts import add_log_key, facts, length, log_server, show, with_folder
 from aicert.errors import ConfigError, EvidenceError
 
 if TYPE_CHECKING:

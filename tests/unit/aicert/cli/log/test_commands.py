@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aicert.cli import log_search
+from aicert.cli.log import search
 from aicert.cli.main import main
 from aicert.errors import AicertError
 from aicert.formats import certificate as certificates
@@ -284,7 +284,7 @@ def test_what_verifies_is_verified_and_the_rest_is_a_claim(
 def test_a_folder_has_so_many_certificates(
     desk: Desk, limit: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_search, limit, 0)
+    monkeypatch.setattr(search, limit, 0)
     words = ["--certificates", desk.good.parent, "--policy", desk.policy]
     assert desk.run("find", desk.log, *words) == 2
     assert "more than 0" in capsys.readouterr().err
@@ -320,7 +320,7 @@ def test_many_hits_are_cut_and_odd_entries_are_named(
     from aicert.log import writer
 
     writer.append(desk.log, desk.place / "log.key", [b"axolotl"])
-    monkeypatch.setattr(log_search, "MAX_SHOWN", 1)
+    monkeypatch.setattr(search, "MAX_SHOWN", 1)
     assert desk.run("find", desk.log) == 0
     shown = capsys.readouterr().out
     assert "and 1 more" in shown

@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aicert.cli import log_search, log_sigstore, log_witness
-from aicert.cli.log_parts import EXITS, add_log_key, facts, length, log_server, show, with_folder
+from aicert.cli.log import search, sigstore, witness
+from aicert.cli.log.parts import EXITS, add_log_key, facts, length, log_server, show, with_folder
 from aicert.cli.terminal import add_format, add_part
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.text import counted
@@ -72,9 +72,9 @@ def add_command(commands: "Subparsers") -> None:
     parts = log.add_subparsers(dest="part", required=True, metavar="COMMAND")
     _add_keeping(parts)
     _add_reading(parts)
-    log_search.add_commands(parts)
-    log_witness.add_commands(parts)
-    log_sigstore.add_commands(parts)
+    search.add_commands(parts)
+    witness.add_commands(parts)
+    sigstore.add_commands(parts)
 
 
 def _add_keeping(parts: "Subparsers") -> None:

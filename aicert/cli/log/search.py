@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aicert.cli.log_parts import add_log_key, facts, length, show, with_folder
+from aicert.cli.log.parts import add_log_key, facts, length, show, with_folder
 from aicert.cli.terminal import complain
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.files.bounded import why

@@ -1,5 +1,5 @@
 """`aicert lease`: pack a certified model, issue a licence for a machine, add up receipts. The
-commands for a broker's custodian are in `aicert.cli.broker`.
+commands for a broker's custodian are in `aicert.cli.lease.broker`.
 
 Exit codes as everywhere: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad command line.
 """
@@ -11,9 +11,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aicert.cli import broker, lease_keys
+from aicert.cli.lease import broker, keys
 from aicert.cli.terminal import add_format, add_part, complain, write
-from aicert.cli.verify import add_policy_options, appraised, show_result
+from aicert.cli.verify.commands import add_policy_options, appraised, show_result
 from aicert.errors import ConfigError, ToolError
 from aicert.text import counted, safe
 
@@ -97,7 +97,7 @@ def _add_pack(parts: "Subparsers") -> None:
         help="the TPM alone opens it, without a broker's half of the key",
     )
     add("--key-at", metavar="URI", help="your own lease key: pkcs11:… (RFC 7512) or tpm:HANDLE")
-    lease_keys.add_password(parser)
+    keys.add_password(parser)
     add(
         "--tick-tokens",
         metavar="N",
@@ -135,7 +135,7 @@ def _add_issue(parts: "Subparsers") -> None:
         help="say that you know what an offline lease does not promise",
     )
     add("-o", "--output", metavar="DIR", required=True, help="where licence and blob are written")
-    lease_keys.add_password(parser)
+    keys.add_password(parser)
     add_format(parser)
     parser.set_defaults(run=_issue)
 
@@ -191,8 +191,8 @@ def _pack(options: argparse.Namespace, say: "Write") -> int:
         is_offline=options.offline,
     )
     folder = Path(options.output)
-    secret = lease_keys.password(options)
-    key = None if options.key_at is None else lease_keys.held_key(options.key_at, secret)
+    secret = keys.password(options)
+    key = None if options.key_at is None else keys.held_key(options.key_at, secret)
     with Progress(options.model, complain) as progress:
         packed = packing.pack(
             certificate, Path(options.model), folder, allowed, progress.on_bytes, key=key
@@ -279,7 +279,7 @@ def _issue(options: argparse.Namespace, say: "Write") -> int:
     terms = _terms(bundle)
     machine = _machine(options, terms)
     issued = granting.issue(
-        lease_keys.read(bundle, lease_keys.password(options)),
+        keys.read(bundle, keys.password(options)),
         terms,
         machine,
         budget=budget,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aicert.cli import event_log
+from aicert.cli.show import event_log
 from aicert.errors import EvidenceError
 from tests.fuzz import event_logs as make
 from tests.unit.genuine import FOLDER

@@ -1,0 +1,1 @@
+"""`aicert log`: the options and output of a log's commands; `aicert/log` does the work."""
