@@ -194,6 +194,15 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _asks_no_more(value: object, own: object) -> bool:
+    """Whether all that `value` says is in `own`, what Axolotl takes by itself."""
+    if isinstance(value, dict) and isinstance(own, dict):
+        return all(key in own and _asks_no_more(each, own[key]) for key, each in value.items())
+    if isinstance(value, list) and isinstance(own, list):
+        return all(each in own for each in value)
+    return type(value) is type(own) and value == own
+
+
 def _empty(value: object) -> bool:
     return value is None or value is False or value in ("", [], {})
 
@@ -247,11 +256,15 @@ class _Walk:
         value.
         """
         kept: dict[object, object] = {}
+        read = self._candidates(models, rule)
+        own = self._taken_by_itself(value, rule)
         for key, each in value.items():
             name = str(key)
             inner_rule = f"{rule}.{name}" if rule else name
             why = self._why_dropped(name, inner_rule)
-            known = not models or any(name in self._keys.models[model] for model in models)
+            known = not models or any(name in keys for keys in read)
+            if not known and name in own and _asks_no_more(each, own[name]):
+                why = rules.BY_ITSELF
             says = not _empty(each) or (not known and each is not None)
             if why is not None and says and not self._is_secret(name, inner_rule):
                 self.dropped.append(
@@ -280,18 +293,7 @@ class _Walk:
     ) -> Mapping[str, tuple[str, ...]]:
         """The keys of those models, among the ones allowed here, that have every key of `value`."""
         names = {str(key) for key in value}
-        candidates = [self._keys.models[model] for model in models]
-        if rule == "datasets":
-            # The runner reads some keys itself, whatever Axolotl reads.
-            joined: dict[str, tuple[str, ...]] = dict.fromkeys(rules.OWN_ROWS_KEYS, ())
-            candidates = [joined | dict(self._keys.models[self._dataset_model()])]
-        elif rule == _PRETRAINING:
-            # Axolotl accepts the keys of any data set here, but reads only these.
-            joined = dict.fromkeys(rules.OWN_ROWS_KEYS, ())
-            candidates = [joined | dict(self._keys.models[_PRETRAINING_MODEL])]
-        elif rule == "":
-            # One model with the keys of all, as Axolotl joins its plugins' keys to its own.
-            candidates = [{key: below for each in candidates for key, below in each.items()}]
+        candidates = self._candidates(models, rule)
         fitting = [candidate for candidate in candidates if names <= candidate.keys()]
         if fitting:
             return {
@@ -312,9 +314,37 @@ class _Walk:
             hint = f"remove `{unknown}`"
         raise ConfigRefused(f"{place}.{unknown}" if place else unknown, reason, hint=hint)
 
-    def _dataset_model(self) -> str:
-        """What Axolotl makes of an entry of `datasets`."""
-        return self._keys.dataset_models.get(self._rl, self._keys.dataset_models[""])
+    def _candidates(
+        self, models: tuple[str, ...], rule: str
+    ) -> list[Mapping[str, tuple[str, ...]]]:
+        """The keys that Axolotl reads here, of one model or of another."""
+        model = self._entry_model(rule)
+        if model is not None:
+            # The runner reads some keys itself, whatever Axolotl reads.
+            return [dict.fromkeys(rules.OWN_ROWS_KEYS, ()) | dict(self._keys.models[model])]
+        candidates: list[Mapping[str, tuple[str, ...]]]
+        candidates = [self._keys.models[model] for model in models]
+        if rule == "":
+            # One model with the keys of all, as Axolotl joins its plugins' keys to its own.
+            return [{key: below for each in candidates for key, below in each.items()}]
+        return candidates
+
+    def _entry_model(self, rule: str) -> str | None:
+        """What Axolotl makes of an entry of rows. It accepts the keys of any data set, but reads
+        only this one's.
+        """
+        if rule == _PRETRAINING:
+            return _PRETRAINING_MODEL
+        of_rl = self._keys.dataset_models
+        return of_rl.get(self._rl, of_rl[""]) if rule == "datasets" else None
+
+    def _taken_by_itself(self, entry: Mapping[object, object], rule: str) -> Mapping[str, object]:
+        """Keys that Axolotl does not read of this entry, and what it takes for them."""
+        kind, column = entry.get("type"), entry.get("text_column")
+        own = rules.TAKEN_BY_ITSELF.get(
+            (self._entry_model(rule) or "", str(kind or "").removesuffix(".load")), {}
+        )
+        return {} if column not in (None, "", own.get("field", column)) else own
 
     def _is_secret(self, name: str, rule: str) -> bool:
         if any(part in name.lower() for part in rules.SECRET_PARTS):

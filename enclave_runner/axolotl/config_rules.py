@@ -85,6 +85,30 @@ DROPPED: Mapping[str, str] = {
     **{f"fsdp_config.{prefix}{key}": _LAYOUT for key in _LAYOUT_KEYS for prefix in ("", "fsdp_")},
 }
 
+BY_ITSELF = "Axolotl does not read it here, and does the same by itself"
+_MESSAGES: Mapping[str, object] = {
+    "message_property_mappings": {"role": "role", "content": "content"},
+    "roles": {each: [each] for each in ("user", "assistant", "system", "tool")},
+}
+_STEPS: Mapping[str, object] = {
+    "step_separator": "\n",
+    "max_completion_length": None,
+    "train_on_last_step_only": False,
+}
+_TEXTS: Mapping[str, object] = {"field": "text"}
+# What Axolotl takes where it has lost a key of an entry of rows: (its model of the entry, the
+# entry's type) → key → value (`prompt_strategies/dpo/chat_template.py`, `stepwise_supervised.py`).
+# A config that asks for no more is trained as it says: its key is dropped and recorded.
+TAKEN_BY_ITSELF: Mapping[tuple[str, str], Mapping[str, object]] = {
+    ("DPODataset", "chat_template"): _MESSAGES,
+    ("DPODataset", "chat_template.default"): _MESSAGES,
+    ("DPODataset", "chat_template.argilla_chat"): _MESSAGES,
+    ("SFTDataset", "stepwise_supervised"): _STEPS,
+    ("PretrainingDataset", ""): _TEXTS,
+    ("PretrainingDataset", "pretrain"): _TEXTS,
+    ("PretrainingDataset", "completion"): _TEXTS,
+}
+
 # First-level keys with these prefixes belong to trackers: dropped and recorded too.
 TRACKERS = ("wandb_", "mlflow_", "comet_", "trackio_", "otel_")
 TRACKER_SWITCHES = ("use_wandb", "use_mlflow", "use_comet", "use_trackio", "use_otel_metrics")

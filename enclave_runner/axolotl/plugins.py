@@ -42,13 +42,15 @@ WITH_KERNELS: Mapping[str, Mapping[str, str]] = {
         ),
     },
 }
+KERNELS = f"{_OWN}kernels.KernelsPlugin"
+_UNUSED = "the config asks for none of its kernels"
 _LACKS = "it needs the package {}, which the training environment does not have"
 REFUSED: Mapping[str, str] = {
     f"{_OWN}densemixer.DenseMixerPlugin": _LACKS.format("densemixer"),
     f"{_OWN}expert_parallel.ExpertParallelPlugin": _LACKS.format("deep_ep"),
     f"{_OWN}hatchery.HatcheryPlugin": "it trains on a service, but training has no network",
     f"{_OWN}kd.KDPlugin": "a teacher's probabilities are not rows that the runner can read",
-    f"{_OWN}kernels.KernelsPlugin": "it loads kernels from a hub, but training has no network",
+    KERNELS: "it loads some kernels from a hub, but training has no network",
     f"{_OWN}llm_compressor.LLMCompressorPlugin": _LACKS.format("llmcompressor"),
     f"{_OWN}lm_eval.LMEvalPlugin": "it starts another program",
     f"{_OWN}mora.MoraPlugin": "it needs another version of peft than the training environment's",
@@ -85,13 +87,18 @@ def read(document: Mapping[object, object], *, kernels: bool = False) -> Plugins
     for index, each in enumerate(named):
         name = _whole(each, f"plugins[{index}]")
         model = keys.plugins.get(name)
-        runs = name not in DROPPED or (kernels and name in WITH_KERNELS)
-        if runs:
+        unused = name == KERNELS and not any(document.get(key) for key in keys.models[model or ""])
+        if name in REFUSED and not unused:
+            raise ConfigRefused(
+                f"plugins[{index}]", f"{name}: {REFUSED[name]}", hint=f"remove `{each}`"
+            )
+        why = _UNUSED if unused else DROPPED.get(name)
+        if why is None or (kernels and name in WITH_KERNELS):
             dropped |= WITH_KERNELS.get(name, {})
             run += [name] if name not in run else []
         else:
-            dropped_plugins[name] = DROPPED[name]
-            dropped |= dict.fromkeys(keys.models[model] if model else (), DROPPED[name])
+            dropped_plugins[name] = why
+            dropped |= dict.fromkeys(keys.models[model] if model else (), why)
         models += [model] if model else []
     plugins = Plugins(
         run=tuple(run), models=tuple(models), dropped=dropped, dropped_plugins=dropped_plugins
@@ -122,8 +129,6 @@ def _whole(named: object, place: str) -> str:
             "but only the measured image's code may run",
             hint=f"did you mean `{close[0]}`?" if close else f"remove `{text[:80]}`",
         )
-    if name in REFUSED:
-        raise ConfigRefused(place, f"{name}: {REFUSED[name]}", hint=f"remove `{text}`")
     return name
 
 

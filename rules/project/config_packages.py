@@ -46,7 +46,10 @@ _ATTENTION_SWITCHES: Mapping[str, str] = {
 _OTHERS: Mapping[str, tuple[str, str]] = {
     "deepspeed": ("deepspeed", "deepspeed: null"),
     "qat": (_TORCHAO, "qat: null"),
+    "tokenizer_use_mistral_common": ("mistral-common", "tokenizer_use_mistral_common: false"),
+    "use_onebitllms": ("onebitllms", "use_onebitllms: false"),
 }
+_ACROSS_CONTEXTS = "context_parallel_size"
 _SDPA = "attn_implementation: sdpa"
 
 
@@ -85,3 +88,5 @@ def _needed(settings: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
     for key, (package, line) in _OTHERS.items():
         if settings.get(key):
             yield key, package, line
+    if settings.get(_ACROSS_CONTEXTS) not in (None, 0, 1):
+        yield _ACROSS_CONTEXTS, "ring-flash-attn", f"{_ACROSS_CONTEXTS}: 1"

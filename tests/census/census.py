@@ -130,7 +130,8 @@ def _map_rows(entry: dict[str, Any], name: str, views: dict[str, InputView]) -> 
         return
     summands = str(entry.get("split") or "train").split("+")
     splits = {"train", "test", *(_SPLIT.findall(each)[0] for each in summands)}
-    files = frozenset(f"{split}.{end}" for split in splits)
+    # As a hub names them: a split of any name.
+    files = frozenset(f"data/{split}-00000-of-00001.{end}" for split in splits)
     views[name] = InputView(is_file=False, files=files)
 
 

@@ -79,6 +79,12 @@ KINDS = {
     "dpo of a fine-tune": Kind(
         config=PAIRS + "rl: dpo\nbase_model: input:before\n", of="full, with validation"
     ),
+    # Axolotl does not read what says how messages are read here, but reads them so.
+    "dpo of chat messages": Kind(
+        config="datasets:\n- path: input:data/talks.jsonl\n  type: chat_template.argilla_chat\n"
+        "  message_property_mappings: {role: role, content: content}\n"
+        "  roles: {user: [user], assistant: [assistant]}\nchat_template: chatml\nrl: dpo\n"
+    ),
     "ipo": Kind(config=PAIRS + "rl: ipo\n"),
     "kto": Kind(
         config="datasets: [{path: input:data/kto.jsonl, type: chatml.ultra}]\n"

@@ -388,7 +388,7 @@ def test_a_plugin_of_kernels_runs_where_the_machine_has_them() -> None:
     ("text", "key", "words"),
     [
         ("plugins: [axolotl.integrations.kernels.KernelsPlugin]\nuse_scattermoe: true",
-         "plugins[0]", "loads kernels from a hub"),
+         "plugins[0]", "loads some kernels from a hub"),
         ("plugins: [liger.LigerPlugn]", "plugins[0]", "not one of Axolotl's own"),
         ("plugins: [spectrum.SpectrumPlugin]", "spectrum_model_name", "no measurements"),
         ("plugins: [liger.LigerPlugin]\nliger_use_token_scaling: true",
@@ -409,6 +409,81 @@ def test_a_refusal_comes_first_for_the_right_reason(text: str, key: str, words: 
     error = refusal(text)
     assert error.key == key
     assert words in error.message
+
+
+MAPPED = "message_property_mappings: {role: role, content: content}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "dropped"),
+    [
+        (f"type: chat_template.default, {MAPPED}, roles: {{user: [user], system: [system]}}",
+         ["message_property_mappings", "roles"]),
+        (f"type: chat_template, {MAPPED}", ["message_property_mappings"]),
+        ("type: chat_template.argilla_chat, roles: {}", ["roles"]),
+    ],
+)  # fmt: skip
+def test_a_key_that_axolotl_loses_is_recorded_if_it_says_what_axolotl_does_by_itself(
+    entry: str, dropped: list[str]
+) -> None:
+    effective = accepted(f"rl: dpo\ndatasets: [{{path: input:rows, {entry}}}]")
+    recorded = [each for each in effective.overrides if each.why == config_rules.BY_ITSELF]
+    assert [each.key for each in recorded] == [f"datasets[0].{key}" for key in dropped]
+    rows = json.loads(effective.config)["datasets"][0]
+    assert rows.keys() == {"path", "split", "type"}
+
+
+def test_what_axolotl_does_by_itself_for_steps_and_texts_is_recorded() -> None:
+    effective = accepted(
+        "process_reward_model: true\ndatasets: [{path: input:rows, type: stepwise_supervised,\n"
+        'step_separator: "\\n", max_completion_length: null, train_on_last_step_only: false}]'
+    )
+    assert [each.key for each in effective.overrides if each.why == config_rules.BY_ITSELF] == [
+        "datasets[0].step_separator", "datasets[0].train_on_last_step_only",
+    ]  # fmt: skip
+    for kind in ("", "type: completion, ", "text_column: text, type: pretrain, "):
+        texts = settings(f"pretraining_dataset: [{{path: input:rows, {kind}field: text}}]")
+        [entry] = texts["pretraining_dataset"]  # type: ignore[misc]
+        assert "field" not in entry
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("rl: dpo\ndatasets: [{path: input:rows, type: chat_template, roles: {user: [human]}}]",
+         "datasets[0].roles"),
+        ("rl: dpo\ndatasets: [{path: input:rows, type: chat_template, roles: {critic: [user]}}]",
+         "datasets[0].roles"),
+        ("rl: dpo\ndatasets: [{path: input:rows, type: chat_template, roles: user}]",
+         "datasets[0].roles"),
+        ("rl: dpo\ndatasets: [{path: input:rows, type: chatml.intel, roles: {user: [user]}}]",
+         "datasets[0].roles"),
+        ("rl: kto\ndatasets: [{path: input:rows, type: chat_template, roles: {user: [user]}}]",
+         "datasets[0].roles"),
+        ("datasets: [{path: input:rows, type: stepwise_supervised, train_on_last_step_only: 0}]",
+         "datasets[0].train_on_last_step_only"),
+        ("pretraining_dataset: [{path: input:rows, text_column: body, field: text}]",
+         "pretraining_dataset[0].field"),
+    ],
+)  # fmt: skip
+def test_a_key_that_axolotl_loses_is_refused_if_it_says_anything_else(text: str, key: str) -> None:
+    assert refusal(text).key == key
+
+
+def test_a_key_of_rows_that_axolotl_loses_passes_if_it_says_nothing() -> None:
+    effective = accepted("rl: dpo\ndatasets: [{path: input:rows, type: chatml, roles: null}]")
+    assert "roles" not in json.loads(effective.config)["datasets"][0]
+    assert not any("roles" in each.key for each in effective.overrides)
+
+
+def test_the_plugin_of_kernels_is_dropped_where_none_is_asked_for() -> None:
+    text = "plugins: [kernels.KernelsPlugin]\nuse_scattermoe: false\n"
+    effective = accepted(text)
+    used = json.loads(effective.config)
+    assert used["plugins"] == [config_rules.PLUGIN]
+    override = next(each for each in effective.overrides if each.key == "plugins")
+    assert "asks for none of its kernels" in override.why
+    assert refusal(text + "expert_backend: scattermoe\n").key == "plugins[0]"
 
 
 def test_spectrum_takes_the_models_whose_measurements_it_holds() -> None:
