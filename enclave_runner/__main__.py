@@ -8,7 +8,6 @@ the quote covers both. Whatever fails before the quote ends without a certificat
 import argparse
 import contextlib
 import datetime
-import hashlib
 import os
 import shutil
 import signal
@@ -396,14 +395,7 @@ def _resolve(
 
 def _config_of(measured: list[MeasuredInput]) -> bytes:
     config_input = next(item for item in measured if item.name == CONFIG_INPUT)
-    with config_input.path.open("rb") as file:
-        data = file.read(MAX_CONFIG + 1)
-    # What is parsed must be what was hashed: somebody may have written to the path in between.
-    if hashlib.sha256(data).hexdigest() != config_input.digest.hex:
-        raise ConfigError(
-            f"the config is larger than {MAX_CONFIG} bytes or changed while it was read"
-        )
-    return data
+    return measure.config_bytes(config_input, MAX_CONFIG)
 
 
 def _room(arguments: argparse.Namespace) -> rows.Room:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from aicert.errors import EvidenceError
 from aicert.formats import gpu
-from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.formats.dsse import Envelope, b64decode, b64decode_items, b64encode
 from aicert.formats.fields import shown
 from aicert.formats.measurement import QUOTED_PCRS
@@ -259,13 +259,9 @@ def _read_chain(fields: Fields) -> tuple[bytes, ...]:
 
 
 def _hex(text: str, where: str) -> bytes:
-    try:
-        value = bytes.fromhex(text)
-    except ValueError:
-        value = b""
-    if len(value) != 32 or value.hex() != text:
+    if not is_hex(text):
         raise EvidenceError(f"certificate: {where} is not 64 lowercase hexadecimal digits")
-    return value
+    return bytes.fromhex(text)
 
 
 def _ascii(fields: Fields, key: str, max_chars: int) -> bytes:

@@ -23,7 +23,7 @@ from enclave_runner import machine_facts
 from enclave_runner.audit import child
 from enclave_runner.audit.child import RESULTS, DataRows, Job, TextFile
 from enclave_runner.inputs import reportable, rows
-from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.measure import MeasuredInput, file_sizes
 from enclave_runner.inputs.references import Selection, Text
 from enclave_runner.inputs.rows import Room, Rows
 from enclave_runner.sandbox import containment
@@ -64,8 +64,7 @@ def check(lockfile: Lockfile) -> None:
 def read_config(data: bytes, inputs: Mapping[str, MeasuredInput]) -> AuditConfig:
     """The config, if the run has what it names. Raises ConfigError."""
     settings = config.parse(data)
-    sizes = {name: item.files[""].size if item.is_file else None for name, item in inputs.items()}
-    config.check_inputs(settings, sizes)
+    config.check_inputs(settings, file_sizes(inputs))
     return settings
 
 

@@ -22,6 +22,7 @@ from aicert.text import safe
 from enclave_runner import machine_facts
 from enclave_runner.audit import auditing
 from enclave_runner.audit.auditing import Audited
+from enclave_runner.inputs import measure
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Selection, Text
 from enclave_runner.inputs.rows import Room, Rows
@@ -69,23 +70,12 @@ def _asked(audit: str, measured: Sequence[MeasuredInput]) -> Asked:
         item.name.removeprefix(begin): item for item in measured if item.name.startswith(begin)
     }
     try:
-        settings = config.parse(_bounded(inputs[CONFIG_INPUT]))
-        config.check_named(
-            settings,
-            {name: item.files[""].size if item.is_file else None for name, item in inputs.items()},
-        )
+        data = measure.config_bytes(inputs[CONFIG_INPUT], config.MAX_BYTES, "the audit's config")
+        settings = config.parse(data)
+        config.check_named(settings, measure.file_sizes(inputs))
     except ConfigError as error:
         raise ConfigError(f"audit {audit}: {error.message}", hint=error.hint) from None
     return Asked(name=audit, settings=settings, inputs=inputs)
-
-
-def _bounded(item: MeasuredInput) -> bytes:
-    with item.path.open("rb") as file:
-        data = file.read(config.MAX_BYTES + 1)
-    # What is parsed must be what was hashed; of what is too large, nothing is.
-    if len(data) <= config.MAX_BYTES and of_bytes(data) != item.digest:
-        raise ConfigError("the audit's config changed while it was read")
-    return data
 
 
 def check_rows(prepared: Rows) -> None:

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aicert.errors import EvidenceError, LockError
+from aicert.errors import ConfigError, EvidenceError, LockError
 from aicert.files.tree import read_file, read_tree
-from aicert.formats.digest import Digest, FileFact
+from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.model_signature.signed_by import SIGNATURE
@@ -54,6 +54,23 @@ def measure(
             f"the machine was given inputs that the lockfile does not list: {', '.join(stray)}"
         )
     return [_measure_one(item, paths.get(item.name), on_bytes) for item in lockfile.inputs]
+
+
+def config_bytes(item: MeasuredInput, most: int, what: str = "the config") -> bytes:
+    """The bytes of an input that is a config. Raises ConfigError."""
+    with item.path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ConfigError(f"{what} is larger than {most} bytes")
+    # What is parsed must be what was hashed: somebody may have written to the path in between.
+    if of_bytes(data) != item.digest:
+        raise ConfigError(f"{what} changed while it was read")
+    return data
+
+
+def file_sizes(inputs: Mapping[str, MeasuredInput]) -> dict[str, int | None]:
+    """The size in bytes of each input that is one file; None for directories."""
+    return {name: item.files[""].size if item.is_file else None for name, item in inputs.items()}
 
 
 def check_unchanged(inputs: list[MeasuredInput]) -> None:

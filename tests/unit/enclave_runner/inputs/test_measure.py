@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aicert.errors import EvidenceError
+from aicert.errors import ConfigError, EvidenceError
 from aicert.files.tree import read_tree
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.listing import dir_digest
@@ -124,3 +124,13 @@ def test_what_the_runner_hashed_and_the_trainer_cannot_read_is_refused(
         measure.check_readable(hidden, NOBODY)
     assert os.geteuid() == 0
     measure.check_readable(hidden, None)
+
+
+def test_a_config_is_read_as_it_was_hashed_and_up_to_a_limit(folder: Path) -> None:
+    item = measured(folder)[0]
+    assert measure.config_bytes(item, 5) == b"x: 1\n"
+    with pytest.raises(ConfigError, match="the config is larger than 4 bytes"):
+        measure.config_bytes(item, 4)
+    (folder / "config").write_bytes(b"x: 2\n")
+    with pytest.raises(ConfigError, match="the config changed while it was read"):
+        measure.config_bytes(item, 5)
