@@ -98,6 +98,8 @@ def check_present(
     for demand in demands:
         for text in unnamed(demand, report):
             need(bool(of_text(demand, text, audits, [])))
+        for name, text in report["texts"]["value"].items():
+            need(not name.startswith("~ ") or text in demand.get("texts", ()))
         for rows in report["records"]["value"]:
             need(bool(hits_of(demand, rows, audits)))
 

@@ -29,6 +29,8 @@ from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.checks.training import appraise_training, compute_of
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import (
+    CHIP_CHECKS,
+    GPU_CHECK,
     Ancestor,
     AttestationResult,
     shown_by,
@@ -139,7 +141,8 @@ def _appraise(
     seen = replace(seen, then=then, quote=quote, run=run, ancestors=ancestry)
     asked = ("policy.compute", "audit.present", "audit.list", "audit.result")
     _, audits, *_ = [appraise_asked(checklist, check, seen) or () for check in asked]
-    result = _result(checklist, policy, key, quote, run, boot, at, ancestry)
+    unrevoked = _unrevoked(checklist, certificate)
+    result = _result(checklist, policy, key, quote, run, boot, at, ancestry, unrevoked)
     trusts = (*result.trusts, *sorted({one[1] for one in (*trusted, began) if one}))
     trusts = words.inherit("audits", trusts, [one.trusts for one in audits])
     tier = min((one.tier for one in audits if one.tier), key=tier_rank, default=None)
@@ -155,6 +158,7 @@ def _result(
     boot: Boot,
     at: datetime,
     ancestors: tuple[Ancestor, ...],
+    unrevoked: Sequence[str],
 ) -> AttestationResult:
     # A chain alone does not show that a machine is confidential.
     shown = key if key is None or _shown(checklist, key) else None
@@ -181,7 +185,9 @@ def _result(
         at=stamp(at),
         quoted=open_,
         trusts=words.inherit("lineage", trusts, [one.trusts for one in before]),
-        omits=words.omits(checklist.is_ok("inputs.lockfile"), sorted(open_), run is not None),
+        omits=words.omits(
+            checklist.is_ok("inputs.lockfile"), sorted(open_), run is not None, unrevoked
+        ),
         ancestors=ancestors,
         input_code=input_code(run, ancestors),
         lineage_tier=min((tier for tier in tiers if tier), key=tier_rank, default=None),
@@ -189,6 +195,17 @@ def _result(
         facts=None if covered is None else covered.report.facts,
         compute=None if covered is None else compute_of(covered, policy),
     )
+
+
+def _unrevoked(checklist: Checklist, certificate: Certificate) -> list[str]:
+    """Of whose certificates a check that is ok has read that none is revoked."""
+    shown = ["its GPUs"] if checklist.is_ok(GPU_CHECK) else []
+    platform = certificate.evidence.platform
+    if platform is not None and checklist.is_ok(CHIP_CHECKS[0]):
+        from aicert.appraisal.evidence.confidential import is_td
+
+        shown = ["Intel's processor", *shown] if is_td(platform) else shown
+    return shown
 
 
 def _shown(checklist: Checklist, key: CertifiedKey) -> bool:

@@ -39,12 +39,16 @@ def inherit(what: str, own: tuple[str, ...], before: Sequence[tuple[str, ...]]) 
     return (*own, *(item for item in inherited if item.removeprefix(of) not in own))
 
 
-def omits(names_lockfile: bool, quoted: Sequence[int], is_dated: bool) -> tuple[str, ...]:
+def omits(
+    names_lockfile: bool, quoted: Sequence[int], is_dated: bool, unrevoked: Sequence[str] = ()
+) -> tuple[str, ...]:
     """What a pass does not say.
 
     `names_lockfile`: the caller named the lockfile that it expects. `quoted`: PCRs that were
-    quoted, not compared. `is_dated`: the run says when it ended.
+    quoted, not compared. `is_dated`: the run says when it ended. `unrevoked`: of whose
+    certificates its maker says that none is revoked.
     """
+    but = f", but for those of {' and '.join(unrevoked)}" if unrevoked else ""
     omitted = [
         "whether the data and the model are good, or may be used",
         (
@@ -52,7 +56,7 @@ def omits(names_lockfile: bool, quoted: Sequence[int], is_dated: bool) -> tuple[
             "builder's claim"
         ),
         "whether the trainer reports the truth: losses and counts marked self-reported",
-        "revocation of the platform's certificates: no list was consulted",
+        f"revocation of the platform's certificates{but}: no list was consulted",
     ]
     if not names_lockfile:
         omitted += ["whether this is the lockfile that you reviewed: you named none (--lockfile)"]

@@ -20,6 +20,9 @@ from aicert.frozen import dataclass
 MAX_RECORDS = 64
 MAX_RECORD_FILES = 4096
 MAX_TEXTS = 64
+# How the name begins that stands for all texts beyond that; its digest is of their names and
+# digests, so that of what they say nobody who has it knows anything.
+MORE_TEXTS = "~ "
 MAX_REMOVED = 256
 MAX_REASON = 400
 MAX_SPLIT = 64

@@ -1,7 +1,8 @@
 """A folder of evidence: the certificate of each run in it, and the results beside an audit's.
 
 Nothing in it is authenticated here. Certificates and results are read within the limits of a
-lineage; what cannot be read is no evidence, and is said.
+lineage; what cannot be read is no evidence, and is said. A certificate needs no results to be one:
+a run that is joined by its lockfile, its model or its lineage is, whatever else is missing.
 """
 
 import os
@@ -56,14 +57,20 @@ def read_evidence(path: StrPath) -> tuple[list[Given], list[tuple[str, str]]]:
             room -= len(data)
             certificate = certificates.parse(data)
             stated = statement.parse(certificate.envelope.payload)
-            results: tuple[bytes, ...] = ()
-            for place in _places(stated):
-                results += (_results(os.path.join(folder, name, place), room),)
-                room -= len(results[-1])
+            places = _places(stated)
         except AicertError as error:
             refused.append((name, error.message))
-        else:
-            given.append(Given(name=name, certificate=certificate, stated=stated, results=results))
+            continue
+        results: list[bytes] = []
+        for place in places:
+            try:
+                results.append(_results(os.path.join(folder, name, place), room))
+                room -= len(results[-1])
+            except AicertError as error:
+                refused.append((f"{name}/{place}", error.message))
+        given.append(
+            Given(name=name, certificate=certificate, stated=stated, results=tuple(results))
+        )
     return given, refused
 
 
@@ -77,7 +84,7 @@ def _places(stated: Statement) -> list[str]:
 
 def _results(file: str, room: int) -> bytes:
     if not os.path.isfile(file):
-        raise EvidenceError(f"{os.path.basename(file)} is not beside its certificate")
+        raise EvidenceError("there is no such file beside the certificate")
     return read_bounded(file, min(room, forms.MAX_BYTES), forms.WHAT)
 
 

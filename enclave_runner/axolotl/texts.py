@@ -17,7 +17,7 @@ from typing import cast
 from aicert.errors import EvidenceError
 from aicert.formats import strict_json
 from aicert.formats.digest import Digest, of_bytes
-from aicert.formats.run_report_facts import MAX_TEXTS
+from aicert.formats.run_report_facts import MAX_TEXTS, MORE_TEXTS
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.model_files import tokenizer_texts
 from enclave_runner.inputs.references import Reference, Text
@@ -76,7 +76,7 @@ def named(texts: Sequence[tuple[str, Text]]) -> Texts:
         return tuple(named)
     rest = named[MAX_TEXTS - 1 :]
     folded = of_bytes(strict_json.dumps([[name, str(digest)] for name, digest in rest]))
-    return tuple(sorted([*named[: MAX_TEXTS - 1], (f"~ {len(rest)} more", folded)]))
+    return tuple(sorted([*named[: MAX_TEXTS - 1], (f"{MORE_TEXTS}{len(rest)} more", folded)]))
 
 
 def read_texts(

@@ -227,6 +227,13 @@ def row(name: str, check: str, change: Change, kind: str = "local") -> Attack:
     return Attack(name, check, change, kind, version=2)
 
 
+def more_texts() -> Results:
+    """A file was audited, too, whose digest a report has for texts that it does not name."""
+    whole = with_texts()
+    more = replace(whole.texts[0], name="~ 3 more", digest=OTHER)
+    return replace(whole, texts=(*whole.texts, more))
+
+
 UNNAMED = replace(PATTERNS, texts=frozenset())
 KNOWN = AuditDemand(
     kind="exact/v1", list=LISTED, missing=0, unparsable=0, unusable=0, unread_bytes=12
@@ -257,6 +264,9 @@ ATTACKS = (
         looked, demands=[replace(DOMAINS, texts=frozenset())])),
     row("text beside the rows of which an audit read a column", PRESENT, given(
         lambda: looked(with_texts()), demands=[replace(DOMAINS, texts=frozenset())])),
+    row("texts that only their list was audited of", PRESENT, both(
+        reported(texts=(*FACTS["texts"], ("~ 3 more", OTHER))),
+        given(lambda: looked(more_texts()), demands=[UNNAMED]))),
     row("another text than the audit read", PRESENT, both(
         reported(texts=(("chat template", OTHER),)),
         given(lambda: looked(with_texts()), demands=[UNNAMED]))),

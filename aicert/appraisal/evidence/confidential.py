@@ -59,6 +59,11 @@ def appraise_chip(
     checklist.step("platform.binding", binding, verified, "platform.chip")
 
 
+def is_td(given: PlatformReport) -> bool:
+    """Whether a verified report is of a TD, of whose certificates Intel's lists are read."""
+    return given.kind != AZURE_HCL or azure_hcl.parse(given.report).kind != azure_hcl.SNP
+
+
 def _verified(given: PlatformReport, policy: Policy, at: datetime) -> Verified:
     """The report of an AMD guest or of a TD, which is Azure's with a paravisor, or a bare one."""
     hcl = azure_hcl.parse(given.report) if given.kind == AZURE_HCL else None

@@ -42,6 +42,26 @@ def test_naming_the_lockfile_by_bytes_or_digest() -> None:
         assert not any("--lockfile" in line for line in result.omits)
 
 
+@pytest.mark.parametrize(
+    ("kind", "but"),
+    [
+        ("cloud", ""),
+        ("confidential", ""),
+        ("azure td", ", but for those of Intel's processor"),
+        ("bare td", ", but for those of Intel's processor"),
+        ("gpu", ", but for those of its GPUs"),
+    ],
+)
+def test_a_pass_says_whose_revocations_nobody_has_read(kind: str, but: str) -> None:
+    text = f"revocation of the platform's certificates{but}: no list was consulted"
+    assert text in Scene(kind, 2).appraise().omits
+    scene = Scene(kind, 2)
+    scene.edit("policy", lambda policy: replace(policy, gpus=(), td_roots=()))
+    assert "revocation of the platform's certificates: no list was consulted" in (
+        scene.appraise().omits
+    )
+
+
 def test_the_callers_nonce_makes_it_fresh() -> None:
     scene = Scene()
     assert "not fresh" in scene.appraise().check("quote.nonce").detail

@@ -191,11 +191,13 @@ def test_a_text_that_matches_is_shown(folder: Path, capsys: pytest.CaptureFixtur
     assert "          known: chat template matches" in out
 
 
-def test_a_training_without_the_results_of_its_audits_is_no_evidence(folder: Path) -> None:
+def test_a_training_without_the_results_of_its_audits_is_evidence_of_all_else(
+    folder: Path,
+) -> None:
     put_before(folder, b"")
     given, refused = read_evidence(folder / "evidence")
-    assert [one.name for one in given] == ["look"]
-    assert refused == [("tiny", "audit-look.json is not beside its certificate")]
+    assert [(one.name, len(one.results)) for one in given] == [("look", 1), ("tiny", 0)]
+    assert refused == [("tiny/audit-look.json", "there is no such file beside the certificate")]
 
 
 def test_other_results_than_those_before_a_training_do_not_count(
@@ -210,7 +212,7 @@ def test_other_results_than_those_before_a_training_do_not_count(
 def test_results_that_are_too_large_are_not_read(folder: Path) -> None:
     (folder / "evidence" / "look" / "results.json").write_bytes(bytes(forms.MAX_BYTES + 1))
     given, refused = read_evidence(folder / "evidence")
-    assert given == []
+    assert [(one.name, one.results) for one in given] == [("look", ())]
     ((name, reason),) = refused
-    assert name == "look"
+    assert name == "look/results.json"
     assert "larger than" in reason or "more than" in reason

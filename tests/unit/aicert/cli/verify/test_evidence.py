@@ -168,7 +168,7 @@ def test_programs_get_the_same(folder: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("scene", "data", "reason"),
     [
-        (audit_scene(), None, "results.json is not beside its certificate"),
+        (audit_scene(), None, "there is no such file beside the certificate"),
         (audit_scene(), RESULTS + b" ", "these are not the results that the certificate names"),
         (
             audit_scene(reported(exit_code="1")),
@@ -193,7 +193,8 @@ def test_what_does_not_count_is_said(
     put(folder, "odd", scene, data)
     assert verify(folder, str(folder / "c.json"), str(folder / "model")) == 0
     lines = shown(capsys)
-    assert lines[-1] == f"  -       odd does not count: {reason}"
+    what = "odd" if data is not None else "odd/results.json"
+    assert lines[-1] == f"  -       {what} does not count: {reason}"
     assert sum("  audited" in line for line in lines) == 1
 
 
