@@ -8,8 +8,6 @@ machine is, to a broker. Left out: what courier and machine say.
 import contextlib
 import hashlib
 import os
-import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -31,15 +29,7 @@ from rules.machines import local, swtpm
 from rules.machines.ca import local_ca
 from rules.machines.machine import Machine, Serving
 from rules.machines.qemu import accelerator as qemu_accelerator
-from rules.machines.qemu.command import (
-    GUEST,
-    PREFIX,
-    VARIABLES,
-    Network,
-    command,
-    processors,
-    start,
-)
+from rules.machines.qemu.command import GUEST, PREFIX, Network, boot, processors
 from rules.machines.qemu.console import CONSOLE, console_tail
 from rules.machines.qemu.tpm import kept_tpm
 from rules.machines.volumes import OWN_MEMORY, Volumes, make_volume
@@ -184,33 +174,28 @@ def booted(
     work = kept.work
     accelerator = qemu_accelerator.choose(image)
     say("booting the machine" if accelerator == "kvm" else "booting the machine, emulated")
-    cpus = processors(machine)
     settings = Settings(
         address=GUEST,
         prefix=PREFIX,
         port=network.guest_port,
         image=of_bytes(image.lock),
         memory=max(machine.memory - OWN_MEMORY, OWN_MEMORY),
-        threads=cpus,
+        threads=processors(machine),
     )
     volumes = Volumes(image=image.disk, inputs=work / "inputs.img")
     files = {handed.SETTINGS: handed.emit(settings)}
     make_volume(image.tools, work, files, {handed.BUNDLE: bundle}, work / "inputs.img")
-    shutil.copyfile(image.tools / VARIABLES, work / "variables.fd")
     with kept_tpm(work, kept.tpm, local_ca(root, "qemu")) as control:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            words = command(
-                volumes,
-                accelerator=accelerator,
-                memory=machine.memory,
-                cpus=cpus,
-                control=control,
-                courier_fd=theirs.fileno(),
-                network=network,
-            )
-            fds = [theirs.fileno()]
-            process = start(work, image, volumes, words, accelerator, pass_fds=fds, network=True)
+        process, ours = boot(
+            work,
+            image,
+            volumes,
+            machine,
+            accelerator,
+            control=control,
+            port=handed.COURIER_PORT,
+            network=network,
+        )
         end = ours.detach()
         link = Link(end, end)
         with _ended(process, link):

@@ -204,7 +204,7 @@ def boot(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
             if before is not None:
                 before(job.work / "inputs.img")
 
-        monkeypatch.setattr(machine, "command", with_more)
+        monkeypatch.setattr(qemu_command, "command", with_more)
         monkeypatch.setattr(volumes, "make_inputs", then)
         out = machine.execute_in(job, image)
         return parse((out / "certificate.json").read_bytes())

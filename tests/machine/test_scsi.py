@@ -76,7 +76,7 @@ def boot(job: Job, image: Image, monkeypatch: pytest.MonkeyPatch) -> Callable[[W
             # As for a managed disk: whole GiB, the root hash still in the last block.
             vhd.widen(job.work / "inputs.img", verity.BLOCK)
 
-        monkeypatch.setattr(machine, "command", words)
+        monkeypatch.setattr(qemu_command, "command", words)
         monkeypatch.setattr(volumes, "make_inputs", widened)
         out = machine.execute_in(job, image)
         evidence = parse((out / "certificate.json").read_bytes()).evidence

@@ -46,9 +46,7 @@ def _boots(image: Image) -> bool:
         work = Path(name)
         (work / "variables.fd").write_bytes((image.tools / VARIABLES).read_bytes())
         volumes = Volumes(image=image.disk)
-        words = command(
-            volumes, accelerator="kvm", memory=1 << 30, cpus=1, control=None, events_fd=None
-        )
+        words = command(volumes, accelerator="kvm", memory=1 << 30, cpus=1, control=None)
         process = start(work, image, volumes, words, "kvm")
         try:
             process.wait(_PROBE_S)

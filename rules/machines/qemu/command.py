@@ -3,13 +3,14 @@ trains has no network; one that serves has one port that is reached from this co
 """
 
 import os
+import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aicert.formats.machine_io import EVENTS_PORT, IMAGE_DISK, INPUT_DISK, OUTPUT_DISK, Disk
-from aicert.lease.handed import COURIER_PORT
+from aicert.formats.machine_io import IMAGE_DISK, INPUT_DISK, OUTPUT_DISK, Disk
 from rules.image import store
 from rules.image.sandbox import Sandbox
 from rules.image.store import Image
@@ -78,6 +79,39 @@ def start(
         )
 
 
+def boot(
+    work: Path,
+    image: Image,
+    volumes: Volumes,
+    machine: Machine,
+    accelerator: str,
+    *,
+    control: str,
+    port: str,
+    network: Network | None = None,
+) -> "tuple[subprocess.Popen[bytes], socket.socket]":
+    """Boot a machine with firmware variables of its own. Returns it, and this computer's end of its
+    port of that name. `control`: the socket of its TPM.
+    """
+    shutil.copyfile(image.tools / VARIABLES, work / "variables.fd")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        fd = theirs.fileno()
+        words = command(
+            volumes,
+            accelerator=accelerator,
+            memory=machine.memory,
+            cpus=processors(machine),
+            control=control,
+            port=(port, fd),
+            network=network,
+        )
+        process = start(
+            work, image, volumes, words, accelerator, pass_fds=[fd], network=network is not None
+        )
+    return process, ours
+
+
 def processors(machine: Machine) -> int:
     """How many a machine gets: what it names, else those that are here, up to eight."""
     return machine.cpus or min(os.cpu_count() or 1, 8)
@@ -90,11 +124,12 @@ def command(
     memory: int,
     cpus: int,
     control: str | None,
-    events_fd: int | None = None,
-    courier_fd: int | None = None,
+    port: tuple[str, int] | None = None,
     network: Network | None = None,
 ) -> list[str]:
-    """qemu's words. Relative paths are in the run's folder, disks in /machine."""
+    """qemu's words. Relative paths are in the run's folder, disks in /machine. `port`: the name of
+    the machine's only port to this computer, and the descriptor at this end.
+    """
     # Emulation: 5-level paging crashes the kernel. KVM: the host's processor as it is.
     cpu = "host" if accelerator == "kvm" else "max,la57=off"
     words = ["qemu-system-x86_64", *_MACHINE, "-accel", accelerator, "-cpu", cpu]
@@ -114,12 +149,12 @@ def command(
             "emulator,id=tpm,chardev=tpm",
         ]
         words += ["-device", "tpm-crb,tpmdev=tpm"]
-    for name, descriptor in ((EVENTS_PORT, events_fd), (COURIER_PORT, courier_fd)):
-        if descriptor is not None:
-            own = name.removeprefix("aicert.")
-            words += ["-chardev", f"socket,id={own},fd={descriptor}"]
-            words += ["-device", "virtio-serial-pci,addr=7"]
-            words += ["-device", f"virtserialport,chardev={own},name={name}"]
+    if port is not None:
+        name, descriptor = port
+        own = name.removeprefix("aicert.")
+        words += ["-chardev", f"socket,id={own},fd={descriptor}"]
+        words += ["-device", "virtio-serial-pci,addr=7"]
+        words += ["-device", f"virtserialport,chardev={own},name={name}"]
     if network is not None:
         words += _network(network)
     return words

@@ -8,11 +8,9 @@ swept.
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import AicertError, ToolError
@@ -26,8 +24,8 @@ from rules.machines.ca import local_ca
 from rules.machines.events import Follower
 from rules.machines.machine import Job
 from rules.machines.qemu import accelerator as qemu_accelerator
+from rules.machines.qemu import command as qemu_command
 from rules.machines.qemu import console as qemu_console
-from rules.machines.qemu.command import VARIABLES, command, processors, start
 from rules.machines.qemu.console import CONSOLE, console_tail
 from rules.machines.qemu.tpm import machine_tpm
 from rules.machines.volumes import (
@@ -91,11 +89,19 @@ def _boot(job: Job, image: Image, volumes: Volumes) -> Path:
     follower = Follower(job.run, before="booting")
     limit = machine.time_limit + _BOOT_S
     with machine_tpm(job.work, local_ca(job.root, "qemu")) as control, _kept_console(job.work):
-        started = _start(job, image, volumes, control, accelerator)
-        with started.events, _ended(started.process, limit) as late:
-            with started.events.makefile("rb") as events:
+        process, port = qemu_command.boot(
+            job.work,
+            image,
+            volumes,
+            machine,
+            accelerator,
+            control=control,
+            port=machine_io.EVENTS_PORT,
+        )
+        with port, _ended(process, limit) as late:
+            with port.makefile("rb") as events:
                 follower.follow(events)
-            code = started.process.wait()
+            code = process.wait()
     console = console_tail(job.work)
     if late.is_set():
         raise ToolError(f"the machine did not finish within {limit} s\n{console}".rstrip())
@@ -123,29 +129,6 @@ def _clear(job: Job, volumes: Volumes) -> None:
         if path != volumes.inputs:
             remove(path) if path.is_dir() else path.unlink()
     make_output(job, volumes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Started:
-    process: "subprocess.Popen[bytes]"
-    events: socket.socket
-
-
-def _start(job: Job, image: Image, volumes: Volumes, control: str, accelerator: str) -> _Started:
-    machine = job.machine
-    shutil.copyfile(image.tools / VARIABLES, job.work / "variables.fd")
-    ours, theirs = socket.socketpair()
-    with theirs:
-        words = command(
-            volumes,
-            accelerator=accelerator,
-            memory=machine.memory,
-            cpus=processors(machine),
-            control=control,
-            events_fd=theirs.fileno(),
-        )
-        process = start(job.work, image, volumes, words, accelerator, pass_fds=[theirs.fileno()])
-    return _Started(process=process, events=ours)
 
 
 @contextlib.contextmanager

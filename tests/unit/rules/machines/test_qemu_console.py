@@ -1,7 +1,7 @@
 """What a machine without results is said to have died of, and when it is booted again."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from aicert.errors import ToolError
 from aicert.formats.machine_io import STREAM_HEADER as HEADER
 from rules.image.store import Image
 from rules.machines.machine import Job
-from rules.machines.qemu import accelerator, console
+from rules.machines.qemu import accelerator, command, console
 from rules.machines.qemu import machine as qemu
 from rules.machines.qemu.command import VARIABLES
 from rules.machines.volumes import Volumes
@@ -64,8 +64,9 @@ class Machines:
         self.started = 0
 
     def start(
-        self, work: Path, *_: object, pass_fds: tuple[int, ...] = ()
+        self, work: Path, *_: object, pass_fds: Sequence[int] = (), network: bool = False
     ) -> "subprocess.Popen[bytes]":
+        assert not network
         act = self.acts[self.started]
         self.started += 1
         script = f'cd "$0" && events=/dev/fd/{pass_fds[0]} && {act}'
@@ -107,7 +108,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     monkeypatch.setattr(qemu, "make_volumes", make_volumes)
     monkeypatch.setattr(qemu, "local_ca", lambda *_: None)
     monkeypatch.setattr(qemu, "attach_lock", lambda *_: None)
-    monkeypatch.setattr(qemu, "command", lambda *_, **__: [])
+    monkeypatch.setattr(command, "command", lambda *_, **__: [])
     variables = tmp_path / "tools" / VARIABLES
     variables.parent.mkdir(parents=True)
     variables.touch()
@@ -120,7 +121,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 def execute(job: Job, monkeypatch: pytest.MonkeyPatch, *acts: str) -> tuple[Machines, Path]:
     machines = Machines(*acts)
-    monkeypatch.setattr(qemu, "start", machines.start)
+    monkeypatch.setattr(command, "start", machines.start)
     return machines, qemu.execute_in(job, image_of(job))
 
 
@@ -154,7 +155,7 @@ def test_a_second_machine_that_stops_the_same_way_is_the_last(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machines = Machines(STOPS, STOPS, RESULTS)
-    monkeypatch.setattr(qemu, "start", machines.start)
+    monkeypatch.setattr(command, "start", machines.start)
     with pytest.raises(ToolError, match="wrote no results: its kernel stopped: IO-APIC") as caught:
         qemu.execute_in(job, image_of(job))
     assert type(caught.value) is ToolError
@@ -186,7 +187,7 @@ def test_nothing_else_is_booted_again(
     job: Job, monkeypatch: pytest.MonkeyPatch, act: str, message: str
 ) -> None:
     machines = Machines(act, RESULTS)
-    monkeypatch.setattr(qemu, "start", machines.start)
+    monkeypatch.setattr(command, "start", machines.start)
     with pytest.raises(ToolError, match=message):
         qemu.execute_in(job, image_of(job))
     assert machines.started == 1
