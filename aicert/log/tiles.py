@@ -71,13 +71,10 @@ def read_key(folder: Path, given: str | None) -> VerifierKey:
 def _given_key(text: str) -> VerifierKey:
     """ConfigError for what is no log's key: of the log itself nothing was read."""
     try:
-        key = VerifierKey.parse(text)
+        return VerifierKey.parse(text, ED25519)
     except EvidenceError as error:
         hint = "--log-key NAME+ID+BASE64, as `aicert log init` prints it"
         raise ConfigError(f"--log-key: {error.message}", hint=hint) from None
-    if key.algorithm != ED25519:
-        raise ConfigError(f"--log-key: the key of {key.name} is a witness's, not a log's")
-    return key
 
 
 def read_checkpoint(path: Path, key: VerifierKey) -> tuple[bytes, Checkpoint]:

@@ -63,8 +63,7 @@ def open_checkpoint(data: bytes, key: VerifierKey) -> Checkpoint:
 
 def checkpoint_of(note: Note, key: VerifierKey) -> Checkpoint:
     """Like `open_checkpoint`, for a note that was already read."""
-    if key.algorithm != ED25519:
-        raise EvidenceError(f"the key of {key.name} is a witness's, not a log's")
+    key.check_kind(ED25519)
     note.verify(key)
     checkpoint = Checkpoint.parse(note.text)
     if checkpoint.origin != key.name:
@@ -92,8 +91,7 @@ def cosigned_at(note: Note, key: VerifierKey) -> tuple[int, ...]:
 
     UndecidedError if it did not; EvidenceError if a signature in its name is not its own.
     """
-    if key.algorithm != COSIGNATURE:
-        raise EvidenceError(f"the key of {key.name} is not a witness's")
+    key.check_kind(COSIGNATURE)
     times = []
     for data in note.by(key):
         time = int.from_bytes(data[:TIME_BYTES])

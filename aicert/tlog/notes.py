@@ -55,8 +55,8 @@ class VerifierKey:
         return f"{self.name}+{self.id.hex()}+{to_base64(bytes((self.algorithm,)) + self.public)}"
 
     @classmethod
-    def parse(cls, text: str) -> "VerifierKey":
-        """Read a key in the form that `str` gives; EvidenceError for any other."""
+    def parse(cls, text: str, algorithm: int | None = None) -> "VerifierKey":
+        """Read a key in the form that `str` gives, of that kind; EvidenceError for any other."""
         name, _, rest = text.partition("+")
         given, _, encoded = rest.partition("+")
         if not is_hex(given, 2 * ID_BYTES) or len(encoded) > 2 * KEY_BYTES:
@@ -68,7 +68,17 @@ class VerifierKey:
                 f"the verifier key of {name} has a different id\nfound     {given}\n"
                 f"expected  {key.id.hex()}"
             )
+        if algorithm is not None:
+            key.check_kind(algorithm)
         return key
+
+    def check_kind(self, algorithm: int) -> None:
+        """EvidenceError unless it is a log's key (ED25519), or a witness's (COSIGNATURE)."""
+        if self.algorithm != algorithm:
+            kinds = {ED25519: "a log's", COSIGNATURE: "a witness's"}
+            raise EvidenceError(
+                f"the key of {self.name} is {kinds[self.algorithm]}, not {kinds[algorithm]}"
+            )
 
     def check(self, signature: bytes, data: bytes) -> None:
         """EvidenceError unless this key made `signature` over `data`."""

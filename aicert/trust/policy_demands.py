@@ -104,12 +104,9 @@ def _note_signer(item: object, path: str, kind: str, algorithm: int) -> NoteSign
     name, text = table.text("name"), table.text("key")
     table.done()
     try:
-        key = VerifierKey.parse(text)
+        key = VerifierKey.parse(text, algorithm)
     except EvidenceError as error:
         raise ConfigError(f"{path}: {kind} {name}: {error.message}") from None
-    if key.algorithm != algorithm:
-        other = "witness" if kind == "log" else "log"
-        raise ConfigError(f"{path}: {kind} {name}: its key is a {other}'s")
     return NoteSigner(name=name, key=key)
 
 

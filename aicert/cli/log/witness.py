@@ -141,12 +141,9 @@ def witness_key(text: str, where: str) -> "VerifierKey":
     from aicert.tlog.notes import COSIGNATURE, VerifierKey
 
     try:
-        key = VerifierKey.parse(text)
+        return VerifierKey.parse(text, COSIGNATURE)
     except EvidenceError as error:
         raise ConfigError(f"{where}: {error.message}") from None
-    if key.algorithm != COSIGNATURE:
-        raise ConfigError(f"{where}: the key of {key.name} is a log's, not a witness's")
-    return key
 
 
 def poster(url: str) -> "Post":

@@ -62,7 +62,7 @@ def test_a_witnesss_key_signs_no_checkpoint_and_a_logs_no_cosignature() -> None:
     note = Note.parse(signed() + cosigned(1))
     with pytest.raises(EvidenceError, match="is a witness's, not a log's"):
         checkpoint_of(note, WITNESS)
-    with pytest.raises(EvidenceError, match="is not a witness's"):
+    with pytest.raises(EvidenceError, match="is a log's, not a witness's"):
         cosigned_at(note, LOG)
 
 

@@ -45,8 +45,8 @@ def test_logs_and_witnesses_are_read_and_added_to_those_of_the_base(tmp_path: Pa
     [
         (table("log", "ours", f"{LOG.key}x"), "log ours: a verifier key is not base64"),
         (table("log", "ours", "log.example"), "log ours: a verifier key is not NAME+ID+BASE64"),
-        (table("log", "ours", FIRST.key), "log ours: its key is a witness's"),
-        (table("witness", "ours", LOG.key), "witness ours: its key is a log's"),
+        (table("log", "ours", FIRST.key), "is a witness's, not a log's"),
+        (table("witness", "ours", LOG.key), "is a log's, not a witness's"),
         (table("log", "ours", LOG.key, "origin = 1\n"), "log has an unknown key 'origin'"),
         (table("log", "ours", LOG.key) * 2, "two [[log]] or [[witness]] have the same key: ours"),
         (BOTH + table("witness", "again", FIRST.key), "[[witness]] have the same key: again"),
