@@ -126,7 +126,9 @@ class _FileCipher:
         """Chunk `number` with its tag."""
         return self._aead.encrypt(self._nonce(number, is_last=is_last), plain, self._associated)
 
-    def decrypt(self, number: int, sealed: bytes, into: memoryview, *, is_last: bool) -> None:
+    def decrypt(
+        self, number: int, sealed: bytes | memoryview, into: memoryview, *, is_last: bool
+    ) -> None:
         """The chunk; EvidenceError unless exactly these bytes were encrypted in this place."""
         from cryptography.exceptions import InvalidTag
 
@@ -262,7 +264,7 @@ def decrypt_file(
     key: ContentKey,
     number: int,
     file: PackedFile,
-    sealed: Iterable[bytes],
+    sealed: Iterable[bytes | memoryview],
     write: Callable[[memoryview], object],
 ) -> None:
     """Give the file's content to `write`, chunk by chunk; RefusedError for a chunk or a whole that

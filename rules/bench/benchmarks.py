@@ -388,7 +388,7 @@ def serving() -> list[Row]:
     measured = bench_serving.measure()
     # What it costs where a processor is free; of the seconds above, others have their part.
     share = 100 * measured["cpu"] / (1000 * bench_serving.TOKEN_S)
-    gigabytes = measured["load"]
+    gigabytes = measured["imageLoad"]
     return [
         Row(what="tokens/s of an engine of 10 ms a token", measured=f"{measured['bare']:.2f}"),
         Row(
@@ -403,6 +403,10 @@ def serving() -> list[Row]:
             measured=f"{gigabytes:.2f} GB",
             target="≥ 1.2 GB",
             met=gigabytes >= 1.2,
+        ),
+        Row(
+            what="the same in a memory file system without huge pages (machines `local`)",
+            measured=f"{measured['load']:.2f} GB",
         ),
         limit("raising the meter (software TPM)", measured["tick"], 2, "ms"),
         limit("a receipt (software TPM)", measured["receipt"], 10, "ms"),
