@@ -34,6 +34,7 @@ OURS = {
     RECORD: TOOL,
     "lockfiles/image.lock.toml": "lockfiles/image.lock.toml",
     "lockfiles/image-gpu.lock.toml": "lockfiles/image-gpu.lock.toml",
+    "lockfiles/image-serve.lock.toml": "lockfiles/image-serve.lock.toml",
 }
 # These belong to the repository's owner from the start.
 THEIRS = {

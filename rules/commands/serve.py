@@ -32,8 +32,8 @@ A lease without a broker needs a licence in a file. The first call writes what t
 itself to .aicert/serving/NAME/enrolment.json, for the custodian's `aicert lease issue`.
 
 Ctrl-C ends it: the last receipt is carried, and the machine powers off. Exit codes: 0 ended as it
-was told or licensed, 1 the machine ended otherwise or was refused, 2 no verdict, 3 bad
-configuration or command line.
+was told or licensed, 1 the machine ended otherwise, 2 the broker said no or something is missing, 3
+bad configuration or command line.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -57,7 +57,8 @@ configuration or command line.
     def execute(self, params: Any, args: list[str]) -> int:
         """Serve the named lease; without a name, the one that there is."""
         root = Path.cwd()
-        project = config.load(root)
+        # Whoever runs a leased model need not have trained one.
+        project = config.parse(root, config.read(root), may_be_empty=True)
         if len(args) > 1:
             raise ConfigError("one lease is served at a time: name one")
         if not project.leases:

@@ -1,14 +1,16 @@
-"""`./doit trust [sha256:HEX or PEM] [--remove]`."""
+"""`./doit trust [sha256:HEX or PEM] [--remove] [--make DRIVER]`."""
 
 from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert.cli import terminal
+from aicert.crypto import simulated
 from aicert.errors import ConfigError
 from aicert.formats.digest import is_hex
 from aicert.text import safe
 from rules.commands.base import Command
 from rules.host.terminal import users_path
+from rules.machines.ca import local_ca
 from rules.machines.machine import DRIVERS
 from rules.project import platform_cas
 from rules.project.platform_cas import PlatformCa
@@ -30,6 +32,7 @@ in their checkout.
   ./doit trust sha256:HEX     # one that came along: certificates/RUN/ca.pem
   ./doit trust ~/ca.pem       # one from a file
   ./doit trust sha256:HEX --remove
+  ./doit trust --make local   # your own, before your first run makes it
 
 What is trusted is kept in .aicert/trusted/, which is never committed. It applies to this
 checkout alone; `aicert verify` never reads it.
@@ -43,6 +46,14 @@ checkout alone; `aicert verify` never reads it.
             "default": False,
             "help": "stop trusting it",
         },
+        {
+            "name": "make",
+            "short": "",
+            "long": "make",
+            "type": str,
+            "default": "",
+            "help": "make your own CA for machines of this driver: local or qemu",
+        },
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
@@ -50,7 +61,9 @@ checkout alone; `aicert verify` never reads it.
         root = Path.cwd()
         if len(args) > 1:
             raise ConfigError("trust takes one fingerprint or one file", hint="./doit trust")
-        if params["remove"]:
+        if params["make"]:
+            _make(root, params["make"], args)
+        elif params["remove"]:
             fingerprint = _fingerprint(args[0]) if args else None
             if fingerprint is None:
                 raise ConfigError("--remove needs a fingerprint", hint="./doit trust")
@@ -61,6 +74,16 @@ checkout alone; `aicert verify` never reads it.
         else:
             terminal.write("".join(f"{line}\n" for line in _lines(root)))
         return 0
+
+
+def _make(root: Path, driver: str, args: list[str]) -> None:
+    if args or driver not in simulated.DRIVERS:
+        raise ConfigError(
+            f"--make takes a driver of simulated machines: {' or '.join(simulated.DRIVERS)}",
+            hint="./doit trust --make local",
+        )
+    ca = platform_cas.read(local_ca(root, driver).path)
+    print(f"own      {_line(ca)}\n         {safe(str(ca.path.relative_to(root)), 200)}")
 
 
 def _fingerprint(text: str) -> str | None:
@@ -107,4 +130,6 @@ def _lines(root: Path) -> list[str]:
     for run, ca in platform_cas.all_beside(root).items():
         if ca.fingerprint not in known:
             lines.append(f"unknown  {_line(ca)}  of {safe(f'certificates/{run}', 120)}")
-    return lines or ["no CA yet: the first run of a simulated machine makes one"]
+    return lines or [
+        "no CA yet: the first run of a simulated machine makes one, or `./doit trust --make local`"
+    ]

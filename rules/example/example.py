@@ -33,7 +33,7 @@ EXPECTED: dict[str, dict[str, str]] = {
         "model.safetensors": ("bed269482d2868c2dd5b29426745c9f441e2a353dee2c8b8fee8d2877d846133"),
         "tokenizer.json": ("b1b9ce74cefbe1e1b6f3d597bdbdd1b8199fa2f3101cf562ae6e37b919ff4d37"),
         "tokenizer_config.json": (
-            "78b0bd15e3cc9ddd157a24f9113043fafd037260034864cddb11b9a91ec58f3a"
+            "3b1cbe52aa700b5f74ac21582732125cebe78f657ed63d9237763b075754aac8"
         ),
     },
 }

@@ -21,6 +21,17 @@ SPECIAL = ("<pad>", "<s>", "</s>")
 MERGES = 199
 VOCABULARY = len(SPECIAL) + 256 + MERGES
 HIDDEN, LAYERS, HEADS, MIDDLE, POSITIONS = 64, 2, 4, 96, 512
+# A chat's request in the words that Axolotl puts around a row of kind `alpaca`: a model that learnt
+# such rows is asked as it was taught.
+CHAT_TEMPLATE = (
+    "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% else %}"
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.{% endif %}{{ '\n\n' }}"
+    "{% for message in messages %}{% if message.role == 'user' %}"
+    "{{ '### Instruction:\n' + message.content + '\n\n### Response:\n' }}"
+    "{% elif message.role == 'assistant' %}{{ message.content + eos_token + '\n\n' }}"
+    "{% endif %}{% endfor %}"
+)
 # |w| < 2**-4: a standard deviation of about 0.036.
 _SCALE = 2.0**-27
 # What the byte-level pre-tokenizer cuts ASCII text into.
@@ -92,7 +103,7 @@ def tokenizer_files(texts: Iterable[str]) -> dict[str, bytes]:
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": POSITIONS,
         "pad_token": SPECIAL[0], "bos_token": SPECIAL[1], "eos_token": SPECIAL[2],
-        "clean_up_tokenization_spaces": False,
+        "clean_up_tokenization_spaces": False, "chat_template": CHAT_TEMPLATE,
     }  # fmt: skip
     return {"tokenizer.json": _json(tokenizer), "tokenizer_config.json": _json(config)}
 

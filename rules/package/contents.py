@@ -12,7 +12,13 @@ from pathlib import Path
 VERIFIER = "aicert"
 HOME = "aicert_build"
 FOLDERS = ("aicert", "docs", "enclave_runner", "image", "rules", "terraform")
-FILES = ("doit", "pyproject.toml", "lockfiles/image.lock.toml", "lockfiles/image-gpu.lock.toml")
+FILES = (
+    "doit",
+    "pyproject.toml",
+    "lockfiles/image.lock.toml",
+    "lockfiles/image-gpu.lock.toml",
+    "lockfiles/image-serve.lock.toml",
+)
 _BYTE_CODE = "__pycache__"
 
 
