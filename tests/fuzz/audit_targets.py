@@ -9,7 +9,7 @@ from aicert.errors import EvidenceError
 from aicert.formats.digest import of_bytes
 from aicert.records.reader import Checker
 from aicert.records.schema import Schema
-from tests import second_proofs
+from tests.second import proofs as second_proofs
 from tests.vectors import audits
 
 CONFIG = b"""\

@@ -19,7 +19,7 @@ from aicert.model_signature import reader
 from enclave_runner.axolotl import loss
 from enclave_runner.axolotl.measuring.__main__ import FEWEST_ROWS
 from enclave_runner.axolotl.measuring.template_tokens import PIECE
-from tests.second_limits import SPEC, limits
+from tests.second.limits import SPEC, limits
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(page.name for page in SPEC.glob("*.md"))
@@ -529,7 +529,7 @@ def test_every_limit_of_the_code_is_on_a_page() -> None:
 def test_a_number_of_a_table_is_read_with_its_unit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.second_limits.SPEC", tmp_path)
+    monkeypatch.setattr("tests.second.limits.SPEC", tmp_path)
     table = "| limit | at most |\n| --- | --- |\n"
     (tmp_path / "page.md").write_text(
         f"{table}| a | 16 MiB |\n| b | 2\u2076\u00b3 \u2212 1 |\n\n{table}| c | 1,024 bytes |\n"

@@ -1,7 +1,7 @@
 """Two verifiers that share no code, over scenes changed at random and signed again: one verdict.
 
 The table's attacks are those that somebody thought of. Here each change is drawn from a fixed seed,
-so that a run is the same everywhere; `aicert` and `tests.second_verifier` must agree on the verdict
+so that a run is the same everywhere; `aicert` and `tests.second.verifier` must agree on the verdict
 and on the first check that fails.
 """
 
@@ -15,7 +15,6 @@ import pytest
 
 from aicert.errors import EvidenceError
 from aicert.formats.paths import check_paths
-from tests import second_chain, second_forms, second_verifier
 from tests.adversarial.attacks import MALFORMED, Attack
 from tests.adversarial.ca_forge import (
     AT,
@@ -28,6 +27,9 @@ from tests.adversarial.ca_forge import (
     usage,
 )
 from tests.adversarial.forger import AZURE_LIKE, Scene
+from tests.second import chain as second_chain
+from tests.second import forms as second_forms
+from tests.second import verifier as second_verifier
 from tests.vectors import generate
 
 ROUNDS = 40

@@ -1,6 +1,6 @@
 """Two readers of time stamps that share no code, over forms that nobody would make: one verdict.
 
-A token is judged by `trusted_time` and by `tests.second_time`, whole: as the Forger signs it again
+A token is judged by `trusted_time` and by `tests.second.time`, whole: as the Forger signs it again
 after a change of what is inside, and with octets changed at random. Each run draws the same ones.
 """
 
@@ -14,7 +14,6 @@ import pytest
 from aicert.appraisal.evidence import trusted_time
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.certificate import RFC3161
-from tests import second_time
 from tests.adversarial import attacks_time
 from tests.adversarial.attacks import Attack
 from tests.adversarial.ca_forge import rsa_key
@@ -32,7 +31,8 @@ from tests.adversarial.time_forge import (
     sequence,
     tlv,
 )
-from tests.second_chain import NoError, OpenError
+from tests.second import time as second_time
+from tests.second.chain import NoError, OpenError
 from tests.vectors.test_differential import changed_bytes
 
 DIGEST = bytes(range(32))

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-from tests import second_chain, second_verifier
+from tests.second import chain as second_chain
+from tests.second import verifier as second_verifier
 from tests.vectors.adapters.common import question
 
 CODES = {"passed": 0, "failed": 1, "none": 2, "malformed": 2}

@@ -21,8 +21,8 @@ from aicert.appraisal.evidence import nvidia_device, nvidia_ocsp, nvidia_rim, sp
 from aicert.appraisal.evidence.td_quote import pem_chain
 from aicert.crypto.signatures import ecdsa_der
 from aicert.errors import EvidenceError, UndecidedError
-from tests import second_gpu
 from tests.adversarial import nvidia_forge
+from tests.second import gpu as second_gpu
 from tests.unit.genuine import needs_vectors, pem_ders, read
 
 pytestmark = needs_vectors

@@ -1,6 +1,6 @@
 """Published evidence of Intel's trust domains (the index of 2026): quotes, collateral, boot log.
 
-`openssl` is the oracle of chains, signatures and revocations; `tests.second_td`, which shares no
+`openssl` is the oracle of chains, signatures and revocations; `tests.second.td`, which shares no
 code with `aicert`, judges the same sets a second time.
 """
 
@@ -25,8 +25,9 @@ from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.certificate import PlatformReport
 from aicert.trust.built_in import built_in
 from aicert.trust.roots import intel_tdx, pinned
-from tests import second_chain, second_td
 from tests.adversarial.forger import Scene
+from tests.second import chain as second_chain
+from tests.second import td as second_td
 from tests.unit.aicert.appraisal.test_genuine_2026 import tdx as azure_machine
 from tests.unit.genuine import needs_vectors, pem_ders, read
 

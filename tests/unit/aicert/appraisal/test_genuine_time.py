@@ -12,8 +12,8 @@ from aicert.appraisal.evidence.accepted import TimeAuthority
 from aicert.appraisal.evidence.trusted_time import verify
 from aicert.errors import UndecidedError
 from aicert.sources.time_authority import token_of
-from tests import second_time
 from tests.adversarial.time_forge import Token
+from tests.second import time as second_time
 
 # `origin` says where it is from.
 GIVEN = json.loads(Path(__file__).with_name("sigstore_time_stamp.json").read_bytes())

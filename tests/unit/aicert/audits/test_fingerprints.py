@@ -10,7 +10,7 @@ import pytest
 from aicert.audits import fingerprints
 from aicert.audits.fingerprints import PASSAGE, RUN, WINDOW, Fingerprints, of_words
 from aicert.audits.folding import words
-from tests import second_tree
+from tests.second import tree as second_tree
 from tests.unit.aicert.audits.texts import text
 
 TEXTS = [text(seed) for seed in range(60)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aicert.audits.merkle import Tree, leaf_hash, root_of
 from aicert.errors import EvidenceError
-from tests import second_tree
+from tests.second import tree as second_tree
 
 # The test tree of Certificate Transparency's own implementation (merkletree, "ct"): its leaves and
 # the roots of the first one, two, … of them.

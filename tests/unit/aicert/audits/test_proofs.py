@@ -11,7 +11,7 @@ from aicert.audits.merkle import root_of
 from aicert.audits.trees import Salts, row_leaf
 from aicert.errors import EvidenceError, LockError, RejectedError, UndecidedError
 from aicert.frozen import replace
-from tests import second_proofs
+from tests.second import proofs as second_proofs
 from tests.unit.aicert.audits.texts import text
 from tests.vectors import audits
 

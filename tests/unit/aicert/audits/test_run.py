@@ -14,7 +14,7 @@ from aicert.audits.patterns import NAMES
 from aicert.audits.run import Audit, GivenList, canonical, text_of
 from aicert.errors import ConfigError, EvidenceError
 from aicert.formats.digest import of_bytes
-from tests import second_tree
+from tests.second import tree as second_tree
 from tests.unit.aicert.audits.test_config import WHOLE
 from tests.unit.aicert.audits.texts import text
 

@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests import second_forms as forms
-from tests.second_chain import NoError, OpenError, need
+from tests.second import forms
+from tests.second.chain import NoError, OpenError, need
 
 Record = Mapping[str, Any]
 LIMITS = ("missing", "unparsable", "unusable", "unread-bytes")

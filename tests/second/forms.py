@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.second_chain import NoError, need
-from tests.second_limits import limits
+from tests.second.chain import NoError, need
+from tests.second.limits import limits
 
 CERT, RUN, LOCK = limits("certificate.md"), limits("run-report.md"), limits("lockfile.md")
 GPU = limits("gpu.md")

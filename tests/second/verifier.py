@@ -17,21 +17,19 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests import (
-    second_audits,
-    second_chip,
-    second_compute,
-    second_gpu,
-    second_td,
-    second_time,
-    second_training,
-)  # fmt: skip
-from tests import second_forms as forms
-from tests import second_log as logs
-from tests.second_chain import NoError, OpenError, Root, check_signature, need, verify_chain
-from tests.second_checks import CHECKS, NotAskedError
-from tests.second_forms import Attest, Lock, replay, sha, unbase64
-from tests.second_statement import Statement
+from tests.second import audits as second_audits
+from tests.second import chip as second_chip
+from tests.second import compute as second_compute
+from tests.second import forms
+from tests.second import gpu as second_gpu
+from tests.second import log as logs
+from tests.second import td as second_td
+from tests.second import time as second_time
+from tests.second import training as second_training
+from tests.second.chain import NoError, OpenError, Root, check_signature, need, verify_chain
+from tests.second.checks import CHECKS, NotAskedError
+from tests.second.forms import Attest, Lock, replay, sha, unbase64
+from tests.second.statement import Statement
 
 TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
 CHIP = ("platform.chip", "platform.guest", "platform.binding")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from tests import second_forms as forms
-from tests.second_chain import NoError, need
-from tests.second_forms import Lock, digest_of, sha, unbase64
+from tests.second import forms
+from tests.second.chain import NoError, need
+from tests.second.forms import Lock, digest_of, sha, unbase64
 
 
 class Statement:

@@ -8,7 +8,7 @@ import json
 import re
 from typing import Any
 
-from tests.second_tree import fingerprints, follow
+from tests.second.tree import fingerprints, follow
 
 
 def words(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-SPEC = Path(__file__).parents[1] / "docs" / "spec"
+SPEC = Path(__file__).parents[2] / "docs" / "spec"
 HEAD = "| limit | at most |\n| --- | --- |\n"
 _UNITS = {"": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _POWER = re.compile("([0-9]+)([\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)( \u2212 1)?")

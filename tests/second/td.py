@@ -17,10 +17,10 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from tests.second_chain import NoError, load, need, need_known
-from tests.second_chip import der, little
-from tests.second_forms import CERT, fit, sha, strict_json, text
-from tests.second_limits import limits
+from tests.second.chain import NoError, load, need, need_known
+from tests.second.chip import der, little
+from tests.second.forms import CERT, fit, sha, strict_json, text
+from tests.second.limits import limits
 
 TD = limits("tdx.md")
 ZERO = bytes(48)

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
-from tests.second_limits import limits
+from tests.second.limits import limits
 
 X509 = limits("certificate.md")["X.509 certificate"]
 RSA_BITS = limits("policy.md")["bits of an RSA key"]
@@ -35,7 +35,7 @@ _UNSOUND = (
     ValueError, TypeError, UserWarning, UnsupportedAlgorithm, x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )  # fmt: skip
-PINNED = Path(__file__).resolve().parents[1] / "aicert" / "trust" / "pinned"
+PINNED = Path(__file__).resolve().parents[2] / "aicert" / "trust" / "pinned"
 
 
 class NoError(Exception):

@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from tests.second_chain import NoError, load, need, need_known
-from tests.second_chip import little
-from tests.second_forms import b64, fit, sha, strict_json, unbase64
-from tests.second_limits import limits
-from tests.second_td import Bytes, extension, is_ca, path
+from tests.second.chain import NoError, load, need, need_known
+from tests.second.chip import little
+from tests.second.forms import b64, fit, sha, strict_json, unbase64
+from tests.second.limits import limits
+from tests.second.td import Bytes, extension, is_ca, path
 
 GPU = limits("gpu.md")
 SWID = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"

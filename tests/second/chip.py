@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from tests.second_chain import NoError, OpenError, load, need, need_known, strip_padding
-from tests.second_forms import sha, strict_json
-from tests.second_limits import limits
+from tests.second.chain import NoError, OpenError, load, need, need_known, strip_padding
+from tests.second.forms import sha, strict_json
+from tests.second.limits import limits
 
 HCL = limits("confidential.md")
 

@@ -15,9 +15,9 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from tests import second_forms as forms
-from tests.second_chain import NoError, OpenError, need
-from tests.second_limits import limits
+from tests.second import forms
+from tests.second.chain import NoError, OpenError, need
+from tests.second.limits import limits
 
 LOG = limits("log.md")
 LOGS, WITNESS = 1, 4

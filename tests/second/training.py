@@ -5,8 +5,8 @@ Written from docs/spec/ alone; shares no code with `aicert`.
 
 from typing import Any
 
-from tests.second_chain import need
-from tests.second_forms import Lock
+from tests.second.chain import need
+from tests.second.forms import Lock
 
 
 def check_records(report: Any, lock: Lock) -> None:

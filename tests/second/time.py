@@ -18,11 +18,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from tests import second_log
-from tests.second_chain import NoError, OpenError, extension, issued, load, need, need_known
-from tests.second_checks import NotAskedError
-from tests.second_forms import unbase64
-from tests.second_limits import limits
+from tests.second import log as second_log
+from tests.second.chain import NoError, OpenError, extension, issued, load, need, need_known
+from tests.second.checks import NotAskedError
+from tests.second.forms import unbase64
+from tests.second.limits import limits
 
 TIME = limits("time.md")
 STAMPING = "1.3.6.1.5.5.7.3.8"

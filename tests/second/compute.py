@@ -6,8 +6,8 @@ Written from docs/spec/ alone; shares no code with `aicert`. `run` is an Apprais
 from datetime import date
 from typing import Any
 
-from tests.second_chain import OpenError, need
-from tests.second_checks import NotAskedError
+from tests.second.chain import OpenError, need
+from tests.second.checks import NotAskedError
 
 
 def check(run: Any) -> None:
