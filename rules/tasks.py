@@ -37,8 +37,8 @@ def task_example() -> Task:
 
 def task_lock() -> Iterator[Task]:
     """resolve each run's inputs and write lockfiles/ (the command is `./doit lock`)"""
-    yield {"name": None, "doc": task_lock.__doc__}
-    for run in config.load(PROJECT).runs.values():
+    yield _whole("lock", task_lock.__doc__)
+    for run in _project().runs.values():
         yield {
             "name": run.name,
             "doc": f"lock the inputs of run {run.name}",
@@ -49,8 +49,8 @@ def task_lock() -> Iterator[Task]:
 
 def task_certify() -> Iterator[Task]:
     """make everything that a certificate needs, if it changed (the command is `./doit certify`)"""
-    yield {"name": None, "doc": task_certify.__doc__}
-    for run in config.load(PROJECT).runs.values():
+    yield _whole("certify", task_certify.__doc__)
+    for run in _project().runs.values():
         yield {
             "name": run.name,
             "doc": f"train, certify and verify run {run.name}",
@@ -62,8 +62,8 @@ def task_certify() -> Iterator[Task]:
 
 def task_track() -> Iterator[Task]:
     """give DVC what lockfiles and certificates name but git does not hold (part of certify)"""
-    yield {"name": None, "doc": task_track.__doc__}
-    project = config.load(PROJECT)
+    yield _whole("track", task_track.__doc__)
+    project = _project()
     for run in project.runs.values():
         yield {
             "name": run.name,
@@ -78,8 +78,8 @@ def task_track() -> Iterator[Task]:
 
 def task_export() -> Iterator[Task]:
     """write what other tools read, computed from each certificate alone"""
-    yield {"name": None, "doc": task_export.__doc__}
-    for run in config.load(PROJECT).runs.values():
+    yield _whole("export", task_export.__doc__)
+    for run in _project().runs.values():
         certificate = results.certificate_path(PROJECT, run.name)
         yield {
             "name": run.name,
@@ -88,6 +88,18 @@ def task_export() -> Iterator[Task]:
             "task_dep": [f"certify:{run.name}"],
             "uptodate": [partial(exports.are_written, certificate)],
         }
+
+
+def _project() -> config.Project:
+    """What `aicert.toml` says. A new repository's defines no run, and `./doit list` lists tasks."""
+    return config.parse(PROJECT, config.read(PROJECT), may_be_empty=True)
+
+
+def _whole(name: str, doc: str | None) -> Task:
+    """The task that stands for those of all runs; where there is none, it refuses to be run."""
+    if _project().runs:
+        return {"name": None, "doc": doc}
+    return {"basename": name, "doc": doc, "actions": [partial(_done, config.load, PROJECT)]}
 
 
 def _needs(run: config.Run) -> list[str]:

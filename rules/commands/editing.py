@@ -16,7 +16,7 @@ from aicert.formats.lockfile import CONFIG_INPUT
 from rules.host.names import UnknownNameError, nearest
 from rules.host.places import documentation
 from rules.host.work import write_whole
-from rules.project import config, lock, locked
+from rules.project import config, config_check, lock, locked
 from rules.project.config import FILE, Run
 from rules.review import review
 from rules.review.revisions import Checkout
@@ -139,7 +139,10 @@ def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> 
         write_whole(root / FILE, new)
         changed = project.run(run)
         # Only what is new here is asked at its source; other pins stay.
-        lock.write(root, lock.resolve(root, changed, keep=lock.pinned(root, changed)))
+        fresh = lock.resolve(root, changed, keep=lock.pinned(root, changed))
+        if name == CONFIG_INPUT:
+            config_check.check_alone(root, fresh, gpu=changed.machine.gpu)
+        lock.write(root, fresh)
 
     try:
         return _reviewed(root, write)

@@ -30,6 +30,8 @@ OnProgress = Callable[[int, int], None]
 
 LOCK = CODE / "enclave_runner" / "requirements.lock"
 CUDA_LOCK = CODE / "enclave_runner" / "requirements-cuda.lock"
+# Of the image with GPUs alone.
+KERNELS_LOCK = CODE / "enclave_runner" / "requirements-kernels.lock"
 _MARKER = "complete"
 # Those that have python3.11 in their own archive.
 _HAVE_3_11 = {("debian", "12"), ("ubuntu", "22.04"), ("ubuntu", "23.04"), ("ubuntu", "23.10")}

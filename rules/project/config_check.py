@@ -6,16 +6,18 @@ convenience: the runner and Axolotl decide again inside.
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from aicert.audits import config as audit_config
 from aicert.errors import AicertError, ConfigError, LockError, ToolError
 from aicert.files.bounded import read_bounded
-from aicert.formats.listing import parse_listing
+from aicert.formats.listing import EMPTY_FILE_HEX, parse_listing
 from aicert.formats.lockfile import CONFIG_INPUT, LockedInput, audit_input
 from aicert.sources.placeholders import HEAD, refuse
 from rules.host import progress, training_env
@@ -32,6 +34,12 @@ OWN_VALIDATION = Path(__file__).with_name("own_validation.py")
 _REFUSED = 3
 # The runner's own, by whether the run is a merge.
 _CHECKS = {False: "enclave_runner.axolotl.check", True: "enclave_runner.merge.check"}
+# What a config says it reads, and refusals that only the files of a missing input can decide.
+_NAMED = re.compile(r"(?:^|[\s'\"\[{,:])input:([a-z0-9][a-z0-9-]{0,62})(?:/([^\s'\",\]}]+))?")
+_BY_FILES = re.compile(
+    r"config: \w*data\w*(\[\d+\])?\.(path|split|data_files|ds_type|name): |"
+    r": input '[a-z0-9-]+' (holds no |is a file$)"
+)
 # What Axolotl does not train without, beside `base_model`: one key of each line.
 NEEDED = (("datasets", "pretraining_dataset"), ("learning_rate",))
 
@@ -60,6 +68,41 @@ def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> s
         for hint in _hints(json.loads(effective), machine):
             progress.say(f"hint: run {lock.lockfile.run}: {hint}")
     return effective
+
+
+def check_alone(root: Path, lock: Lock, *, gpu: bool) -> None:
+    """Refuse what `lock` would refuse of a config whatever its inputs hold, and say which of them
+    the run lacks: they may be added, or replaced, after it.
+    """
+    config = lock.paths[CONFIG_INPUT]
+    if lock.lockfile.trainer == AUDIT or config.suffix == ".toml" or not config.is_file():
+        # An audit's config is TOML, which has no effective form.
+        return
+    missing = _missing(lock)
+    try:
+        answer = _by_the_runner(root, lock, gpu=gpu, missing=missing)
+    except ConfigError as error:
+        if not _BY_FILES.search(error.message):
+            raise
+        answer = None
+    effective = (answer or "").partition("\n")[2]
+    # Without rows it may be the config of a merge, whose trainer is not named yet.
+    if effective and any(json.loads(effective).get(key) for key in NEEDED[0]):
+        check_values(root, lock, effective)
+    for name in missing:
+        progress.say(f"next: ./doit add {lock.lockfile.run} {name} SOURCE")
+
+
+def _missing(lock: Lock) -> dict[str, frozenset[str]]:
+    """Inputs that the config names and the run lacks: name → files that it names in them."""
+    there = {item.name for item in lock.lockfile.inputs}
+    missing: dict[str, frozenset[str]] = {}
+    text = lock.paths[CONFIG_INPUT].read_bytes().decode("utf-8", errors="replace")
+    for line in text.splitlines():
+        for name, inside in _NAMED.findall(line.partition(" #")[0]):
+            if name not in there and not line.startswith("#"):
+                missing[name] = missing.get(name, frozenset()) | ({inside} if inside else set())
+    return missing
 
 
 def _check_audit(root: Path, lock: Lock, audit: str | None = None) -> None:
@@ -167,15 +210,31 @@ def _named(root: Path, lock: Lock, config: str = CONFIG_INPUT) -> str:
     return str(path.relative_to(root.resolve())) if inside else lock.lockfile.input(config).uri
 
 
-def _by_the_runner(root: Path, lock: Lock, *, gpu: bool) -> str | None:
+def _by_the_runner(
+    root: Path,
+    lock: Lock,
+    *,
+    gpu: bool,
+    missing: Mapping[str, frozenset[str]] = MappingProxyType({}),
+) -> str | None:
     """A line of what is dropped, then the effective config; nothing of a merge. None if the config
     is not here yet.
+
+    `missing`: inputs to take for there, as folders of these files.
     """
     _refuse_placeholders(lock)
     path = lock.paths[CONFIG_INPUT]
     if not path.is_file():
         return None
-    inputs: dict[str, dict[str, object]] = {}
+    inputs: dict[str, dict[str, object]] = {
+        name: {
+            "files": dict.fromkeys(files or {"train.jsonl"}, EMPTY_FILE_HEX),
+            "path": None,
+            "allowPickle": True,
+            "allowRemoteCode": True,
+        }
+        for name, files in missing.items()
+    }
     for item in lock.lockfile.inputs:
         if item.name != CONFIG_INPUT:
             data = lock.listings.get(item.name)

@@ -12,12 +12,12 @@ from aicert.errors import AicertError, EvidenceError
 from aicert.exports import facts, files, packages
 from aicert.files.atomic import require_replaceable
 from aicert.files.bounded import read_bounded
-from aicert.formats import run_report
+from aicert.formats import image_lock, run_report
 from aicert.formats.certificate import MAX_BYTES, Certificate
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.statement import parse as parse_statement
 from aicert.model_signature.reader import MAX_BYTES as MAX_SIGNATURE
-from rules.host import training_env
+from rules.host import installer, training_env
 from rules.host.work import write_whole
 from rules.project import locked
 
@@ -86,5 +86,16 @@ def _exports_of(certificate: bytes) -> Mapping[str, bytes]:
     lock = read_bounded(training_env.LOCK, MAX_LOCK, "lock of the training environment")
     if not run_facts.packages().get("torch", "+cpu").endswith("+cpu"):
         lock += read_bounded(training_env.CUDA_LOCK, MAX_LOCK, "lock of the CUDA libraries")
+    kernels = read_bounded(training_env.KERNELS_LOCK, MAX_LOCK, "lock of the kernels")
+    if _has_kernels(run_facts.certificate.image_lock, kernels):
+        lock += kernels
     training = {"bom.training.cdx.json": packages.bom(lock, "training environment")}
     return files.exports(run_facts) | training
+
+
+def _has_kernels(image: bytes | None, kernels: bytes) -> bool:
+    """Whether the machine's image has the packages of kernels beside the training environment's."""
+    if image is None:
+        return False
+    there = {item.name for item in image_lock.parse(image).packages if item.part == "training"}
+    return there.issuperset(installer.members(kernels.decode("ascii")))

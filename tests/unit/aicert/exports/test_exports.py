@@ -18,6 +18,7 @@ from aicert.errors import ConfigError, EvidenceError
 from aicert.exports import card, card_places, facts, files, packages
 from aicert.exports.page import page as draw
 from aicert.exports.plot import line_plot
+from aicert.formats import certificate as form
 from aicert.formats import image_lock, uncovered_names
 from aicert.formats.certificate import emit
 from aicert.formats.digest import of_bytes
@@ -168,20 +169,36 @@ def test_packages_of_a_lock() -> None:
 ROOT = Path(__file__).resolve().parents[4]
 
 
-@pytest.mark.parametrize(("torch", "cuda"), [("2.13.0+cpu", False), ("2.13.0", True)])
+@pytest.mark.parametrize(
+    ("torch", "image", "locks"),
+    [
+        ("2.13.0+cpu", None, ("",)),
+        ("2.13.0+cpu", "image", ("",)),
+        ("2.13.0", None, ("", "-cuda")),
+        ("2.13.0", "image-gpu", ("", "-cuda", "-kernels")),
+    ],
+)
 def test_packages_of_the_training_environment_are_those_of_its_locks(
-    tmp_path: Path, torch: str, cuda: bool
+    tmp_path: Path, torch: str, image: str | None, locks: tuple[str, ...]
 ) -> None:
-    """PyPI's torch comes with CUDA's libraries, which have a lock of their own."""
-    certificate = written(tmp_path, sample(values={"torchVersion": Value("measured", torch)}))
+    """PyPI's torch comes with CUDA's libraries, which have a lock of their own; so have kernels,
+    which the image with GPUs has besides.
+    """
+    made = sample(values={"torchVersion": Value("measured", torch)})
+    if image is not None:
+        lock_of_image = (ROOT / "lockfiles" / f"{image}.lock.toml").read_bytes()
+        made = form.emit(replace(form.parse(made), image_lock=lock_of_image))
+    certificate = written(tmp_path, made)
     rules.runs.exports.write(certificate)
     bom = json.loads((tmp_path / "bom.training.cdx.json").read_bytes())
-    runner = ROOT / "enclave_runner"
-    locks = [runner / "requirements.lock", runner / "requirements-cuda.lock"][: 1 + cuda]
     locked = {
         tuple(pin.rstrip(" \\\n").split("=="))
         for lock in locks
-        for pin in re.findall(r"^[a-z0-9].*==.*\n", lock.read_text("ascii"), re.MULTILINE)
+        for pin in re.findall(
+            r"^[a-z0-9].*==.*\n",
+            (ROOT / "enclave_runner" / f"requirements{lock}.lock").read_text("ascii"),
+            re.MULTILINE,
+        )
     }
     assert {(part["name"], part["version"]) for part in bom["components"]} == locked
 

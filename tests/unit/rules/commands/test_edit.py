@@ -11,10 +11,14 @@ from rules.project import config, lock, locked
 from rules.review import text as review_text
 from tests.unit.review_project import TOML, make
 
+CONFIG = "base_model: input:base\nlearning_rate: 0.1\ndatasets:\n  - path: input:data\n"
+
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return make(tmp_path / "project", monkeypatch)
+    root = make(tmp_path / "project", monkeypatch)
+    (root / "whole.yml").write_text(CONFIG)
+    return root
 
 
 def test_add_keeps_comments_order_and_style_and_shows_the_change(root: Path) -> None:
@@ -27,8 +31,8 @@ def test_add_keeps_comments_order_and_style_and_shows_the_change(root: Path) -> 
     editing.add(root, "tiny", "more", "path:more.txt", allow_pickle=True)
     text = (root / "aicert.toml").read_text()
     assert 'more = {from = "path:more.txt", allow-pickle = true}' in text
-    editing.add(root, "tiny", "config", "path:more.txt", allow_pickle=False)
-    assert 'config  = "path:more.txt"     # how' in (root / "aicert.toml").read_text()
+    editing.add(root, "tiny", "config", "path:whole.yml", allow_pickle=False)
+    assert 'config  = "path:whole.yml"     # how' in (root / "aicert.toml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -54,19 +58,58 @@ def test_the_output_of_another_run_is_told_from_what_is_here(root: Path) -> None
     output = root / "outputs" / "tiny" / "model"
     output.mkdir(parents=True)
     (output / "rows.jsonl").write_text("{}\n" * 3)
-    editing.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
+    editing.add(root, "next", "config", "path:whole.yml", allow_pickle=False)
     review = editing.add(root, "next", "base", "run:tiny/model", allow_pickle=False)
     assert "input base: rows.jsonl" in review_text.text(review)
     assert "3 rows, 9 B" in review_text.text(review)
 
 
-def test_add_makes_a_run_from_its_config(root: Path) -> None:
-    review = editing.add(root, "next", "config", "path:tiny.yml", allow_pickle=False)
+def test_add_makes_a_run_from_its_config(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    review = editing.add(root, "next", "config", "path:whole.yml", allow_pickle=False)
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "next: ./doit add next base SOURCE", "next: ./doit add next data SOURCE",
+    ]  # fmt: skip
     assert [section.title for section in review.sections] == ["run next"]
     project = config.load(root)
     assert project.run("next").machine.name == "here"
     with pytest.raises(ConfigError, match="no run 'absent'"):
         editing.add(root, "absent", "data", "path:data", allow_pickle=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (CONFIG.replace("base_model: input:base\n", ""), "base_model: missing"),
+        (CONFIG.replace("input:base", "org/base"), "base_model: 'org/base' is a hub name"),
+        (CONFIG.replace("learning_rate", "learning_rat"), "no such key"),
+        (CONFIG.replace("learning_rate: 0.1\n", ""), "learning_rate"),
+        ("- a\n", "not a mapping"),
+    ],
+)
+def test_a_config_that_no_inputs_could_mend_is_not_added(root: Path, text: str, words: str) -> None:
+    (root / "bad.yml").write_text(text)
+    before = (root / "aicert.toml").read_bytes()
+    with pytest.raises(ConfigError, match=words):
+        editing.add(root, "next", "config", "path:bad.yml", allow_pickle=False)
+    assert (root / "aicert.toml").read_bytes() == before
+    assert not (root / "lockfiles/next.lock.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        # Of the files that they name, whoever replaces one input after the other has one too early.
+        ("a.yml", CONFIG.replace("input:data", "input:data/other.jsonl")),
+        ("a.yml", CONFIG.replace("input:data", "input:rows/a.csv") + "# input:old\n"),
+        ("a.yml", CONFIG + "    split: validation\n"),
+        ("a.yml", "base_model: input:base\nlora_model_dir: input:adapter\n"),
+        ("a.toml", '[overlap]\nagainst = "input:other"\n'),
+    ],
+)
+def test_a_config_may_come_before_its_inputs(root: Path, name: str, text: str) -> None:
+    (root / name).write_text(text)
+    editing.add(root, "tiny", "config", f"path:{name}", allow_pickle=False)
+    editing.add(root, "next", "config", f"path:{name}", allow_pickle=False)
 
 
 @pytest.mark.parametrize("source", ["path:absent", "path:../x", "what:ever"])
