@@ -184,11 +184,11 @@ def test_packages_of_the_training_environment_are_those_of_its_locks(
     """PyPI's torch comes with CUDA's libraries, which have a lock of their own; so have kernels,
     which the image with GPUs has besides.
     """
-    made = sample(values={"torchVersion": Value("measured", torch)})
+    data = sample(values={"torchVersion": Value("measured", torch)})
     if image is not None:
         lock_of_image = (ROOT / "lockfiles" / f"{image}.lock.toml").read_bytes()
-        made = form.emit(replace(form.parse(made), image_lock=lock_of_image))
-    certificate = written(tmp_path, made)
+        data = form.emit(replace(form.parse(data), image_lock=lock_of_image))
+    certificate = written(tmp_path, data)
     rules.runs.exports.write(certificate)
     bom = json.loads((tmp_path / "bom.training.cdx.json").read_bytes())
     locked = {
