@@ -139,7 +139,7 @@ class Endpoint:
                 is_counted = self._keep is not None and target not in _METHODS
                 nonce = secrets.token_hex(32) if is_counted else ""
                 self._answer(judged, judged.ask(method, target, body, nonce=nonce), client)
-        except (wire.AnswerError, RefusedError) as error:
+        except EvidenceError as error:
             self._end(error)
             raise
         finally:

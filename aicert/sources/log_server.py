@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from aicert.errors import ConfigError, ToolError
-from aicert.sources.transfer import new_client
+from aicert.sources.transfer import new_client, small_answer
 
 # A note has 64 KiB at most (aicert.tlog.notes), and what a witness saw is a number.
 MAX_ANSWER = 1 << 16
@@ -71,11 +71,9 @@ def _answer(
         with client.stream(method, where, content=body, headers=headers) as answer:
             if answer.is_redirect:
                 raise ToolError(f"{where[:200]!a} redirects elsewhere, which is not followed")
-            data = b""
-            for piece in answer.iter_raw():
-                data += piece
-                if len(data) > limit:
-                    raise ToolError(f"{where[:200]!a} answers with more than {limit} bytes")
+            data = small_answer(answer, limit)
+            if data is None:
+                raise ToolError(f"{where[:200]!a} answers with more than {limit} bytes")
             return answer.status_code, data
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise ToolError(

@@ -9,7 +9,7 @@ import httpx2
 from aicert.errors import ConfigError, ToolError
 from aicert.formats import der
 from aicert.formats.der import Der
-from aicert.sources.transfer import new_client
+from aicert.sources.transfer import new_client, small_answer
 
 # A token has 16 KiB at most, and a refusal some words.
 MAX_ANSWER = 1 << 16
@@ -31,11 +31,9 @@ def ask(url: str, digest: bytes, nonce: int) -> bytes:
         ):
             if answer.status_code != 200:
                 raise ToolError(f"the time authority {where!a} answers {answer.status_code}")
-            data = b""
-            for piece in answer.iter_raw():
-                data += piece
-                if len(data) > MAX_ANSWER:
-                    raise ToolError(f"the time authority {where!a} sent more than a time stamp")
+            data = small_answer(answer, MAX_ANSWER)
+            if data is None:
+                raise ToolError(f"the time authority {where!a} sent more than a time stamp")
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise ToolError(
             f"cannot reach the time authority {where!a}: {type(error).__name__}",

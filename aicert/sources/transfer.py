@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from aicert.errors import ToolError
 from aicert.formats.digest import FileFact
 from aicert.sources.store import Store
 from aicert.sources.wanted import Batch, OnBytes, Wanted
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # Past some eight streams a server counts us as a crowd, and disks and links are busy already.
 THREADS = 8
 CONNECT_S, READ_S = 15.0, 60.0
+# Bytes a second, of an answer that is read whole.
+SLOWEST = 16 << 10
 MAX_REDIRECTS = 10
 
 
@@ -145,6 +148,27 @@ class Transfer:
                 client=lambda: self.client,
                 on_bytes=self.on_bytes,
             ).run()
+
+
+def small_answer(
+    answer: "httpx2.Response", limit: int, *, clock: Callable[[], float] = time.monotonic
+) -> bytes | None:
+    """The body as it was sent; None where it is larger than `limit`.
+
+    Raises ToolError where it comes so slowly that a server seems to hold on to whoever asks: each
+    byte alone would come in time.
+    """
+    until = clock() + READ_S + limit / SLOWEST
+    data = bytearray()
+    for piece in answer.iter_raw():
+        data += piece
+        if len(data) > limit:
+            return None
+        if clock() > until:
+            raise ToolError(
+                f"{str(answer.url)[:200]!a} answers too slowly", hint="ask it again later"
+            )
+    return bytes(data)
 
 
 def new_client(*, follow_redirects: bool = True) -> "httpx2.Client":

@@ -114,12 +114,11 @@ class Carrier:
             try:
                 left = self._next_beat - time.monotonic()
                 heard = self._next(max(0.0, min(left, MOST_WAIT_S)))
-                if heard is None and left <= 0:
-                    self._beat()
-                elif heard is None:
-                    continue
-                elif heard.kind == courier.REFUSED:
+                if heard is not None and heard.kind == courier.REFUSED:
                     self._shown.note(f"the machine refuses: {_text(heard)}")
+                # Also while it talks without end.
+                if time.monotonic() >= self._next_beat:
+                    self._beat()
             except EndedError as error:
                 return error.reason
 
@@ -282,14 +281,13 @@ class Carrier:
     def _awaited(self, kind: str, seconds: float) -> Message:
         """The next message of this kind. What is refused meanwhile is an error."""
         until = time.monotonic() + seconds
-        while True:
-            heard = self._next(max(0.0, until - time.monotonic()))
-            if heard is None:
-                raise ToolError(f"the machine did not answer within {seconds:.0f} s ({kind})")
-            if heard.kind == kind:
+        while (left := until - time.monotonic()) > 0:
+            heard = self._next(left)
+            if heard is not None and heard.kind == kind:
                 return heard
-            if heard.kind == courier.REFUSED:
+            if heard is not None and heard.kind == courier.REFUSED:
                 raise RefusedHereError(f"the machine refuses: {_text(heard)}")
+        raise ToolError(f"the machine did not answer within {seconds:.0f} s ({kind})")
 
     def _next(self, seconds: float) -> Message | None:
         """The next message, None after so many seconds; EndedError once the machine has ended."""
@@ -309,6 +307,8 @@ class Carrier:
         if heard.kind == courier.STATE:
             self._shown.state(heard)
         elif heard.kind == courier.RECEIPT:
+            # A line of another form would spoil the file for every start after this one.
+            receipts.parse(heard.data)
             has_broker = isinstance(self._custodian, Desk)
             self._kept.keep_receipt(heard.data, is_for_a_broker=has_broker)
             self._shown.receipt(_seq(heard.data), False)

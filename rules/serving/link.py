@@ -1,9 +1,10 @@
 """Lines between a courier and its machine: what the machine tells comes in a queue.
 
 The machine is not believed: a line that is none of its kinds is an error, and so is one that is too
-long. Left out: how a machine is started.
+long; who sends faster than anybody listens waits. Left out: how a machine is started.
 """
 
+import contextlib
 import os
 import queue
 import threading
@@ -14,6 +15,9 @@ from aicert.lease import courier
 from aicert.lease.courier import Message
 
 _STEP: Final = 1 << 16
+# Lines that nobody has heard yet: a machine says one a second.
+MOST_HELD: Final = 256
+_MOMENT_S: Final = 0.05
 Heard = Message | AicertError | None
 
 
@@ -24,7 +28,7 @@ class Link:
 
     def __init__(self, reading: int, writing: int) -> None:
         self._reading, self._writing = reading, writing
-        self.heard: queue.Queue[Heard] = queue.Queue()
+        self.heard: queue.Queue[Heard] = queue.Queue(MOST_HELD)
         self._thread = threading.Thread(target=self._read, name="courier", daemon=True)
         self._thread.start()
 
@@ -39,7 +43,12 @@ class Link:
 
     def close(self) -> None:
         """Give both ends back, once the machine has ended."""
-        self._thread.join()
+        while self._thread.is_alive():
+            # It may wait for room.
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self.heard.get_nowait()
+            self._thread.join(_MOMENT_S)
         os.close(self._reading)
         if self._writing != self._reading:
             os.close(self._writing)

@@ -55,6 +55,13 @@ class Silent(Signer):
         return b""
 
 
+class Babbling(Signer):
+    """Signs in no form."""
+
+    def sign(self, *_: Any) -> bytes:
+        return b"?"
+
+
 def read(connection: Judged, head: Head) -> bytes:
     if head.length is None:
         return b"".join(connection.events())
@@ -154,7 +161,11 @@ def test_an_endpoint_keeps_a_receipt_of_each_answer(stub: StubEngine, tmp_path: 
 
 @pytest.mark.parametrize(
     ("signer", "code"),
-    [(partial(Forging, response=OTHER), "answer.body"), (Silent, "endpoint")],
+    [
+        (partial(Forging, response=OTHER), "answer.body"),
+        (Silent, "endpoint"),
+        (Babbling, "endpoint"),
+    ],
 )
 def test_an_answer_with_a_wrong_receipt_is_the_last(
     stub: StubEngine, signer: Callable[..., Signer], code: str, tmp_path: Path

@@ -4,6 +4,7 @@ import pytest
 
 from aicert.errors import ConfigError, ToolError
 from aicert.sources.log_server import MAX_ANSWER, LogSite, add_checkpoint, check_url
+from aicert.sources.transfer import READ_S, new_client, small_answer
 from tests.unit.servers import Reply, nobody, site
 
 
@@ -33,6 +34,16 @@ def test_an_answer_is_bounded_and_nobody_is_an_error() -> None:
         add_checkpoint(running.url, b"")
     with nobody() as url, pytest.raises(ToolError, match="cannot reach"):
         add_checkpoint(url, b"")
+
+
+def test_who_answers_a_byte_at_a_time_does_not_hold_on_to_anybody() -> None:
+    with (
+        site(lambda request: Reply(body=b"abc")) as running,
+        new_client() as client,
+        client.stream("GET", f"{running.url}/checkpoint") as answer,
+        pytest.raises(ToolError, match="/checkpoint' answers too slowly"),
+    ):
+        small_answer(answer, 3, clock=iter((0.0, READ_S + 1)).__next__)
 
 
 def test_a_file_of_a_log_is_there_or_not() -> None:

@@ -1,0 +1,107 @@
+"""A courier whose machine is hostile: nothing of it is waited for without end, or spoils a file."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import AicertError, ToolError
+from aicert.lease import courier
+from aicert.lease.courier import Message
+from rules.serving import kept as kept_places
+from rules.serving.carry import Carrier, Files
+from rules.serving.link import Link
+from tests.unit.rules.serving.test_link import STATE
+from tests.vectors.leases import agreed
+
+
+class Shown:
+    """What a person would have seen."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def step(self, text: str) -> None:
+        self.notes.append(text)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def state(self, message: Message) -> None:
+        assert message.kind == courier.STATE
+
+    def receipt(self, seq: int, is_confirmed: bool) -> None:
+        self.notes.append(f"receipt {seq} {is_confirmed}")
+
+
+@contextmanager
+def talking(until: bytes, last: bytes) -> Iterator[tuple[Link, threading.Thread]]:
+    """A machine that states without end how it is, until it is asked `until`, and then says `last`
+    and ends.
+    """
+    (reading, said), (heard, writing) = os.pipe(), os.pipe()
+    over = threading.Event()
+
+    def hear() -> None:
+        held = b""
+        while until not in held and (data := os.read(heard, 1 << 16)):
+            held += data
+        over.set()
+
+    def talk() -> None:
+        while not over.is_set():
+            os.write(said, STATE)
+        os.write(said, last)
+        os.close(said)
+
+    threads = [threading.Thread(target=one, daemon=True) for one in (hear, talk)]
+    for thread in threads:
+        thread.start()
+    link = Link(reading, writing)
+    try:
+        yield link, threads[1]
+    finally:
+        link.ask(Message(kind=courier.STOP))
+        link.close()
+        for thread in threads:
+            thread.join()
+        os.close(heard)
+
+
+def carrier(folder: Path, link: Link, shown: Shown) -> Carrier:
+    with kept_places.opened(folder, "bot") as kept:
+        return Carrier(link, kept, agreed(), Files(folder=folder), shown)
+
+
+def test_what_is_awaited_is_not_awaited_for_ever(tmp_path: Path) -> None:
+    with talking(b"stop", b"") as (link, _):
+        one = carrier(tmp_path, link, Shown())
+        with pytest.raises(ToolError, match=r"did not answer within 0 s \(receipt\)"):
+            one._awaited(courier.RECEIPT, 0.2)
+
+
+def test_the_next_heartbeat_is_not_put_off_by_what_the_machine_says(tmp_path: Path) -> None:
+    ended = courier.emit(Message(kind=courier.ENDED, data=b"watch.clock"))
+    refused = courier.emit(Message(kind=courier.REFUSED, data=b"no\x1b[2J"))
+    shown = Shown()
+    with talking(b"heartbeat", refused + ended) as (link, _):
+        assert carrier(tmp_path, link, shown).carry() == "watch.clock"
+    assert shown.notes == ["the machine refuses: no\\x1b[2J"]
+
+
+def test_a_receipt_that_is_none_is_not_kept(tmp_path: Path) -> None:
+    """It could end lines of the file of receipts, which every later start reads."""
+    (reading, said), (heard, writing) = os.pipe(), os.pipe()
+    os.write(said, courier.emit(Message(kind=courier.RECEIPT, data=b"{}\n{}")))
+    os.close(said)
+    link = Link(reading, writing)
+    one = carrier(tmp_path, link, Shown())
+    with pytest.raises(AicertError, match="the receipt"):
+        one.carry()
+    link.close()
+    os.close(heard)
+    with kept_places.opened(tmp_path, "bot") as kept:
+        assert kept.receipts == []

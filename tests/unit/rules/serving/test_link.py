@@ -1,0 +1,51 @@
+"""Lines of a machine that sends what it likes: each is heard, and none takes more than its room."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from aicert.errors import EvidenceError
+from aicert.lease import courier
+from aicert.lease.courier import Message
+from rules.serving.link import MOST_HELD, Link
+
+NAMES = ("budget", "meter", "refused", "requests", "seconds", "tokensIn", "tokensOut")
+STATE = courier.emit(Message(kind=courier.STATE, numbers=tuple((name, 1) for name in NAMES)))
+
+
+@pytest.fixture
+def pipes() -> Iterator[tuple[Link, int, int]]:
+    """A link, and the machine's ends: to say something, and to hear."""
+    (reading, said), (heard, writing) = os.pipe(), os.pipe()
+    link = Link(reading, writing)
+    yield link, said, heard
+    os.close(heard)
+
+
+def test_a_machine_that_talks_without_end_waits_and_its_link_still_ends(
+    pipes: tuple[Link, int, int],
+) -> None:
+    link, said, _ = pipes
+    os.write(said, STATE * (MOST_HELD + 40))
+    os.close(said)
+    for _ in range(20):
+        heard = link.heard.get()
+        assert isinstance(heard, Message)
+        assert heard.kind == courier.STATE
+    # The reader waits for room in a queue that is full.
+    assert link.heard.maxsize == MOST_HELD
+    link.close()
+    assert link.heard.qsize() <= MOST_HELD
+
+
+def test_lines_that_are_none_are_errors(pipes: tuple[Link, int, int]) -> None:
+    link, said, heard = pipes
+    os.write(said, b"{}\n" + STATE)
+    assert isinstance(link.heard.get(), EvidenceError)
+    assert isinstance(link.heard.get(), Message)
+    os.close(said)
+    assert link.heard.get() is None
+    link.ask(Message(kind=courier.STOP))
+    assert os.read(heard, 100) == b'{"kind":"stop"}\n'
+    link.close()
