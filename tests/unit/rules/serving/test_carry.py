@@ -42,7 +42,7 @@ def talking(until: bytes, last: bytes) -> Iterator[tuple[Link, threading.Thread]
     """A machine that states without end how it is, until it is asked `until`, and then says `last`
     and ends.
     """
-    (reading, said), (heard, writing) = os.pipe(), os.pipe()
+    (reading, sending), (heard, writing) = os.pipe(), os.pipe()
     over = threading.Event()
 
     def hear() -> None:
@@ -53,9 +53,9 @@ def talking(until: bytes, last: bytes) -> Iterator[tuple[Link, threading.Thread]
 
     def talk() -> None:
         while not over.is_set():
-            os.write(said, STATE)
-        os.write(said, last)
-        os.close(said)
+            os.write(sending, STATE)
+        os.write(sending, last)
+        os.close(sending)
 
     threads = [threading.Thread(target=one, daemon=True) for one in (hear, talk)]
     for thread in threads:
@@ -94,9 +94,9 @@ def test_the_next_heartbeat_is_not_put_off_by_what_the_machine_says(tmp_path: Pa
 
 def test_a_receipt_that_is_none_is_not_kept(tmp_path: Path) -> None:
     """It could end lines of the file of receipts, which every later start reads."""
-    (reading, said), (heard, writing) = os.pipe(), os.pipe()
-    os.write(said, courier.emit(Message(kind=courier.RECEIPT, data=b"{}\n{}")))
-    os.close(said)
+    (reading, sending), (heard, writing) = os.pipe(), os.pipe()
+    os.write(sending, courier.emit(Message(kind=courier.RECEIPT, data=b"{}\n{}")))
+    os.close(sending)
     link = Link(reading, writing)
     one = carrier(tmp_path, link, Shown())
     with pytest.raises(AicertError, match="the receipt"):

@@ -17,18 +17,18 @@ STATE = courier.emit(Message(kind=courier.STATE, numbers=tuple((name, 1) for nam
 @pytest.fixture
 def pipes() -> Iterator[tuple[Link, int, int]]:
     """A link, and the machine's ends: to say something, and to hear."""
-    (reading, said), (heard, writing) = os.pipe(), os.pipe()
+    (reading, sending), (heard, writing) = os.pipe(), os.pipe()
     link = Link(reading, writing)
-    yield link, said, heard
+    yield link, sending, heard
     os.close(heard)
 
 
 def test_a_machine_that_talks_without_end_waits_and_its_link_still_ends(
     pipes: tuple[Link, int, int],
 ) -> None:
-    link, said, _ = pipes
-    os.write(said, STATE * (MOST_HELD + 40))
-    os.close(said)
+    link, sending, _ = pipes
+    os.write(sending, STATE * (MOST_HELD + 40))
+    os.close(sending)
     for _ in range(20):
         heard = link.heard.get()
         assert isinstance(heard, Message)
@@ -40,11 +40,11 @@ def test_a_machine_that_talks_without_end_waits_and_its_link_still_ends(
 
 
 def test_lines_that_are_none_are_errors(pipes: tuple[Link, int, int]) -> None:
-    link, said, heard = pipes
-    os.write(said, b"{}\n" + STATE)
+    link, sending, heard = pipes
+    os.write(sending, b"{}\n" + STATE)
     assert isinstance(link.heard.get(), EvidenceError)
     assert isinstance(link.heard.get(), Message)
-    os.close(said)
+    os.close(sending)
     assert link.heard.get() is None
     link.ask(Message(kind=courier.STOP))
     assert os.read(heard, 100) == b'{"kind":"stop"}\n'
