@@ -14,7 +14,7 @@ TOKEN_S = 0.010
 def measure() -> dict[str, float]:
     """Tokens a second, milliseconds and GB a second, by name."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.serving_costs"], capture_output=True, text=True
+        [sys.executable, "-m", "tests.e2e.serving.serving_costs"], capture_output=True, text=True
     )
     if done.returncode:
         raise ToolError(f"cannot be measured: {done.stderr[-1000:]}", hint="apt-get install swtpm")

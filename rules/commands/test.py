@@ -50,10 +50,10 @@ PROGRAMS = ("tests/adversarial", "tests/e2e")
 # fails.
 LATER = (
     "tests/e2e/azure",
-    "tests/e2e/test_certify_failures.py",
-    "tests/e2e/test_chain.py",
-    "tests/e2e/test_dvc.py",
-    "tests/e2e/test_dvc_images.py",
+    "tests/e2e/certify/test_certify_failures.py",
+    "tests/e2e/certify/test_chain.py",
+    "tests/e2e/repository/test_dvc.py",
+    "tests/e2e/repository/test_dvc_images.py",
 )
 REST = tuple(f"--ignore={folder}" for folder in PROGRAMS)
 # Real boots, by themselves: they need what the others do not.

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-LICENCE = "tests.e2e.test_lease_licence"
-RECEIPTS = "tests.e2e.test_lease_receipts"
-STORY = "tests.e2e.test_lease_story"
-TPM = "tests.e2e.test_serving_tpm"
-MACHINE = "tests.e2e.test_serving_machine"
-PROCESS = "tests.e2e.test_serving_process"
-KILLED = "tests.e2e.test_serving_killed"
+LICENCE = "tests.e2e.lease.test_lease_licence"
+RECEIPTS = "tests.e2e.lease.test_lease_receipts"
+STORY = "tests.e2e.lease.test_lease_story"
+TPM = "tests.e2e.serving.test_serving_tpm"
+MACHINE = "tests.e2e.serving.test_serving_machine"
+PROCESS = "tests.e2e.serving.test_serving_process"
+KILLED = "tests.e2e.serving.test_serving_killed"
 LEASE = "tests.unit.aicert.lease"
 LEASING = "tests.unit.aicert.leasing"
 BROKER = "tests.unit.aicert.broker"

@@ -20,7 +20,7 @@ from rules.machines.ca import Ca, local_ca
 from tests.unit.signing_keys import Printed
 
 if TYPE_CHECKING:
-    from tests.e2e.lease_tpm import BorrowersTpm
+    from tests.e2e.lease.lease_tpm import BorrowersTpm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Nothing here may wait for ever: the slowest command is one real training.
@@ -203,7 +203,7 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
 def power(ca: Ca) -> "Iterator[BorrowersTpm]":
     """A borrower's TPM whose platform gave it an attestation key."""
     from rules.machines import swtpm
-    from tests.e2e.lease_tpm import borrowers_tpm
+    from tests.e2e.lease.lease_tpm import borrowers_tpm
 
     with borrowers_tpm() as power:
         with power.powered():

@@ -26,7 +26,7 @@ from rules.dvc import environment as dvc_env
 from rules.host import extras, training_env
 from rules.host.installer import members
 from rules.machines.azure import client
-from tests.e2e import broker_process
+from tests.e2e.lease import broker_process
 from tests.oracles import environment
 
 ROOT = Path(__file__).resolve().parents[2]

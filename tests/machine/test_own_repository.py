@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aicert.appraisal.result import BOOT_CHECKS
-from tests.e2e.own_repository import AUTHOR, Person, person, readme_lines
+from tests.e2e.repository.own_repository import AUTHOR, Person, person, readme_lines
 from tests.machine.conftest import Built, note_boot
 
 __all__ = ["person"]

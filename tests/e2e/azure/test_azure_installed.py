@@ -11,7 +11,7 @@ from aicert.formats import certificate as certificates
 from rules.machines.azure import run as azure_run
 from tests.e2e.azure.conftest import HERE, PROJECT, REHEARSAL, REPOSITORY, World
 from tests.e2e.conftest import LIMIT_S
-from tests.e2e.own_repository import AUTHOR, Person, person, readme_lines
+from tests.e2e.repository.own_repository import AUTHOR, Person, person, readme_lines
 
 __all__ = ["person"]
 pytestmark = pytest.mark.slow

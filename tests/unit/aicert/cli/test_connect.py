@@ -11,7 +11,7 @@ import pytest
 from aicert.cli import connect, main
 from aicert.lease.checks import CHECKS
 from aicert.serving.endpoint import Endpoint
-from tests.e2e import stub_engine
+from tests.e2e.serving import stub_engine
 from tests.unit.aicert.leasing.test_serving import CERTIFIED, leased
 from tests.unit.aicert.serving.machines import Machine, wanted
 from tests.unit.signing_keys import Printed

@@ -1,6 +1,6 @@
 """The functions around the frameworks' own, each with a plain function in its place.
 
-That they stand in the real libraries' places is shown in tests/e2e/test_guard_loading.py.
+That they stand in the real libraries' places is shown in tests/e2e/guard/test_guard_loading.py.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What is wrapped is opened in tests/e2e/test_lease_licence.py, by a TPM."""
+"""What is wrapped is opened in tests/e2e/lease/test_lease_licence.py, by a TPM."""
 
 import struct
 

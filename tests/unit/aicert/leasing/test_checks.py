@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aicert.lease.checks import CHECKS, RefusedError
-from tests.e2e import test_lease_licence, test_lease_receipts, test_lease_story
+from tests.e2e.lease import test_lease_licence, test_lease_receipts, test_lease_story
 from tests.unit.aicert.lease import (
     test_bundle,
     test_ledger,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import stub_engine
-from tests.e2e.stub_engine import StubEngine
+from tests.e2e.serving import stub_engine
+from tests.e2e.serving.stub_engine import StubEngine
 from tests.unit.aicert.serving import machines
 
 

@@ -22,7 +22,7 @@ from enclave_runner.serving.meter import Meter
 from enclave_runner.serving.signer import Signer
 from enclave_runner.serving.tls import Channel, Identity
 from tests.adversarial.enrolment_forge import policy
-from tests.e2e.stub_engine import StubEngine
+from tests.e2e.serving.stub_engine import StubEngine
 from tests.unit.aicert.leasing.test_serving import CERTIFIED, leased, machine
 from tests.vectors.leases import LEASE
 

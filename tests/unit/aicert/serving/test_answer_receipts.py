@@ -23,7 +23,7 @@ from enclave_runner.serving.gateway import Gateway
 from enclave_runner.serving.requests import CHAT, COMPLETIONS, MODELS
 from enclave_runner.serving.signer import Signer
 from tests.adversarial import ca_forge
-from tests.e2e.stub_engine import StubEngine
+from tests.e2e.serving.stub_engine import StubEngine
 from tests.unit.aicert.lease.test_answer_receipts import TOKEN
 from tests.unit.aicert.leasing.test_serving import leased
 from tests.unit.aicert.serving.machines import MESSAGES, Machine, wanted

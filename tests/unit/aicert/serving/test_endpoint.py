@@ -18,7 +18,7 @@ from aicert.serving.endpoint import Endpoint
 from enclave_runner.serving import tls
 from enclave_runner.serving.requests import CHAT, COMPLETIONS, MODELS
 from tests.adversarial.forger import Scene
-from tests.e2e.stub_engine import StubEngine, event
+from tests.e2e.serving.stub_engine import StubEngine, event
 from tests.unit.aicert.cli.test_main import AT, lay_out
 from tests.unit.aicert.leasing.test_serving import leased
 from tests.unit.aicert.serving import machines

@@ -20,7 +20,7 @@ from enclave_runner.serving import tls
 from enclave_runner.serving.requests import CHAT
 from tests.adversarial import ca_forge
 from tests.adversarial.enrolment_forge import ak_certificate, policy
-from tests.e2e.stub_engine import StubEngine
+from tests.e2e.serving.stub_engine import StubEngine
 from tests.unit.aicert.leasing.test_serving import CERTIFIED, leased
 from tests.unit.aicert.serving import machines
 from tests.unit.aicert.serving.machines import MESSAGES, Forged, Machine, honest, wanted

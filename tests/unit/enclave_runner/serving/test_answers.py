@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from enclave_runner.serving import answers
 from enclave_runner.serving.answers import EngineError, Piece, Usage, Writer
 from enclave_runner.serving.requests import CHAT, COMPLETIONS
-from tests.e2e.stub_engine import event
+from tests.e2e.serving.stub_engine import event
 
 LAST = b"data: [DONE]\n"
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2}

@@ -22,8 +22,8 @@ from enclave_runner.serving.requests import CHAT, COMPLETIONS, MODELS
 from enclave_runner.serving.signer import Signer
 from enclave_runner.serving.tls import make_identity
 from enclave_runner.serving.wire import ChannelError
-from tests.e2e import stub_engine
-from tests.e2e.stub_engine import StubEngine, event
+from tests.e2e.serving import stub_engine
+from tests.e2e.serving.stub_engine import StubEngine, event
 from tests.vectors.leases import LEASE, agreed
 
 MESSAGES = [{"role": "user", "content": "hello"}]

@@ -12,7 +12,7 @@ from enclave_runner.serving import tls
 from enclave_runner.serving.listener import Listener
 from enclave_runner.serving.tls import Channel, Identity
 from enclave_runner.serving.wire import ChannelError
-from tests.e2e.serving_client import Client
+from tests.e2e.serving.serving_client import Client
 
 NONCE = b"\x11" * 32
 LONG = 600.0

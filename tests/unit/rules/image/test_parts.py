@@ -208,7 +208,7 @@ def test_limits_are_read_strictly(
 def test_the_machines_runner_is_told_who_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or it would look at no permission: tests/e2e/test_unreadable_inputs.py goes on from here."""
+    """Or it would look at no permission. test_unreadable_inputs.py shows that it does."""
     names = ("time-limit", "memory", "processes", "scratch-limit", "threads")
     (tmp_path / "limits.json").write_text(json.dumps(dict.fromkeys(names, 7)))
     (tmp_path / "nonce").write_text("ab" * 32 + "\n")

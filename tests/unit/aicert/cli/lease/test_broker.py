@@ -18,7 +18,7 @@ import pytest
 from aicert.cli import main
 from aicert.cli.lease import broker as commands
 from aicert.lease.orders import GRANT
-from tests.e2e import broker_process
+from tests.e2e.lease import broker_process
 from tests.unit.aicert.broker import conftest as desk
 from tests.unit.aicert.broker.forged import Bench
 from tests.unit.signing_keys import Printed

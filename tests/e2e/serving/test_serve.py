@@ -1,0 +1,258 @@
+"""`./doit serve` on `local`: a broker, a courier, a machine with the real engine, and a consumer.
+
+The machine is what is booted elsewhere, as a process; the broker is a process, too. What is
+shortened: the next heartbeat comes when the test wants it.
+"""
+
+import io
+import json
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+import aicert.serving
+from aicert.cli import main
+from aicert.errors import AicertError, ConfigError, ToolError
+from aicert.lease import orders
+from rules.machines.ca import local_ca
+from rules.project import config
+from rules.serving import carry, kept, power, serve
+from rules.serving.desk import RefusedHereError
+from rules.serving.screen import Screen
+from tests.e2e.conftest import Checkout
+from tests.e2e.lease import broker_process
+from tests.e2e.lease.test_broker import granted
+from tests.e2e.lease.test_lease_story import pack
+from tests.e2e.serving.test_connect import client
+from tests.e2e.serving.test_serving_process import lay_out
+from tests.unit.aicert.cli.test_main import AT
+from tests.unit.signing_keys import Printed
+
+pytestmark = pytest.mark.slow
+
+STREAMED = """
+import json, openai
+client = openai.OpenAI()
+asked = dict(messages=[{"role": "user", "content": "hello"}], max_tokens=3, model="%s")
+parts = list(client.chat.completions.create(
+    **asked, stream=True, stream_options={"include_usage": True}
+))
+print(json.dumps({"tokens": parts[-1].usage.completion_tokens, "parts": len(parts)}))
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        port: int = asked.getsockname()[1]
+        return port
+
+
+def leased(checkout: Checkout, port: int, lines: str) -> config.Project:
+    """The checkout's own project, with a lease of the bundle at leases/bot."""
+    path = checkout.root / config.FILE
+    text = f"""
+[machines.desk]
+driver = "local"
+port = {port}
+
+[leases.bot]
+model = "path:leases/bot"
+machine = "desk"
+{lines}
+"""
+    path.write_text(path.read_text() + text)
+    return config.load(checkout.root)
+
+
+@pytest.fixture
+def desk_folder(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The custodian's folder; the bundle is the borrower's, too."""
+    monkeypatch.setenv("AICERT_CACHE", checkout.environment["AICERT_CACHE"])
+    folder = checkout.root / "leases"
+    folder.mkdir()
+    ca = local_ca(checkout.root, "local")
+    (folder / "platform.pem").write_bytes(ca.certificate.public_bytes(Encoding.PEM))
+    lay_out(folder)
+    return folder
+
+
+class Watched(Screen):
+    """Nobody's screen: `during` happens in a thread of its own once the machine serves."""
+
+    def __init__(self, during: Callable[[str], None], ticks: int = 1000) -> None:
+        super().__init__("bot", ticks, stream=io.StringIO())
+        self._during = during
+        self.failed: list[BaseException] = []
+        self.notes: list[str] = []
+        self.states: list[dict[str, int]] = []
+
+    def serving(self, url: str) -> None:
+        super().serving(url)
+        threading.Thread(target=self._run, args=(url,)).start()
+
+    def _run(self, url: str) -> None:
+        try:
+            self._during(url)
+        except BaseException as error:  # noqa: BLE001 - shown by the test
+            self.failed.append(error)
+            signal.raise_signal(signal.SIGINT)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def state(self, message: Any) -> None:
+        super().state(message)
+        self.states.append(message.number)
+
+
+@pytest.fixture
+def beat(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """The next heartbeat, now."""
+    carriers: list[carry.Carrier] = []
+
+    def never(carrier: carry.Carrier) -> None:
+        carriers.append(carrier)
+        carrier._next_beat = float("inf")
+
+    monkeypatch.setattr(carry.Carrier, "_set_next_beat", never)
+
+    def now() -> None:
+        carriers[-1]._next_beat = 0.0
+
+    monkeypatch.setattr(carry, "MOST_WAIT_S", 0.1)
+    return now
+
+
+def run(project: config.Project, screen: Watched, token: Path | None = None) -> int:
+    code = serve.serve(project, project.lease("bot"), token=token, nonce="", screen=screen)
+    if screen.failed:
+        raise screen.failed[0]
+    return code
+
+
+def consumer(folder: Path, url: str, lease: str) -> Any:
+    """A judged endpoint, as `aicert connect` opens it."""
+    return aicert.serving.connect(
+        url,
+        lease=lease,
+        certificate=folder / "c.json",
+        policy="local",
+        root=folder / "root.pem",
+        machine_root=folder / "platform.pem",
+        at=AT,
+    )
+
+
+def test_a_lease_from_the_first_boot_to_the_one_that_is_refused(
+    checkout: Checkout, desk_folder: Path, printed: Printed, beat: Callable[[], None]
+) -> None:
+    folder = desk_folder
+    broker_process.write_tls(folder)
+    agreed = pack(folder, "--heartbeat-seconds", "3600")
+    token = folder / "token.txt"
+    token.write_text(granted(folder, printed) + "\n")
+    asked: list[Any] = []
+
+    def during(url: str) -> None:
+        with consumer(folder, url, agreed.lease) as endpoint:
+            asked.append(json.loads(client(STREAMED % agreed.lease, endpoint.base_url)))
+        assert main.main(["lease", "revoke", str(folder / "bot"), "--ledger",
+                          str(folder / "ledger.db")]) == 0  # fmt: skip
+        beat()
+
+    with broker_process.running(folder, token.read_text().strip()) as desk:
+        lines = f'broker = "https://127.0.0.1:{desk.port}"\nbroker-root = "leases/tls.pem"'
+        project = leased(checkout, free_port(), lines)
+        with pytest.raises(ConfigError, match="no token"):
+            run(project, Watched(during))
+        screen = Watched(during)
+        assert run(project, screen, token) == 0
+        assert asked[0]["tokens"] == 3
+        place = checkout.root / kept.SERVING / "bot"
+        # Heartbeats, a last receipt, and that the epoch was raised: the broker has all of them.
+        assert not (place / kept.UNSENT).exists()
+        assert not (place / "work").exists()
+        words = ["receipts", str(place / kept.RECEIPTS), "--enrolment", str(place / kept.ENROLMENT)]
+        printed()
+        assert main.main(["lease", *words, "--lease", str(folder / "bot"), "--policy", "local",
+                          "--root", str(folder / "platform.pem")]) == 0  # fmt: skip
+        text = printed()[0]
+        assert ", 3 out, 0 refused, of 1 request\n" in text
+        assert f"\nended     by order {orders.REVOKE}: the epoch is " in text
+        # The same machine asks again: the token is kept, and the answer is no.
+        again = Watched(lambda _: None)
+        with pytest.raises(RefusedHereError, match="revoked"):
+            run(project, again)
+        assert not power.memory_of(place).exists()
+
+
+def test_a_lease_without_a_broker_and_ctrl_c(
+    checkout: Checkout, desk_folder: Path, printed: Printed
+) -> None:
+    folder = desk_folder
+    agreed = pack(folder, "--offline")
+    leased(checkout, free_port(), "")
+    first = checkout.doit("serve", "bot")
+    assert (first.returncode, "has no licence yet" in first.stderr) == (2, True), first.stderr
+    assert "aicert lease issue" in first.stderr
+    place = checkout.root / kept.SERVING / "bot"
+    words = ["issue", str(place / kept.ENROLMENT), "-o", str(folder / "bot.issued"), "--offline"]
+    words += ["--budget", "100k", "--until", "1h", "--lease", str(folder / "bot")]
+    words += ["--policy", "local", "--root", str(folder / "platform.pem")]
+    assert main.main(["lease", *words]) == 0
+    with checkout.start("serve", "bot") as process:
+        assert process.stderr is not None
+        lines: list[str] = []
+        for line in process.stderr:
+            lines.append(line)
+            if "serving at https://127.0.0.1:" in line:
+                break
+        url = lines[-1].partition("serving at ")[2].strip()
+        with consumer(folder, url, agreed.lease) as endpoint:
+            assert json.loads(client(STREAMED % agreed.lease, endpoint.base_url))["tokens"] == 3
+        second = checkout.doit("serve", "bot")
+        assert (second.returncode, "is served already" in second.stderr) == (2, True)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert (process.wait(), "ended: asked" in rest) == (0, True), rest
+    assert checkout.processes() == []
+    printed()
+    assert main.main(["lease", "receipts", str(place / kept.RECEIPTS), "--enrolment",
+                      str(place / kept.ENROLMENT), "--lease", str(folder / "bot"), "--policy",
+                      "local", "--root", str(folder / "platform.pem")]) == 0  # fmt: skip
+    assert ", 3 out, 0 refused, of 1 request\n" in printed()[0]
+
+
+def test_a_lease_without_a_bundle_says_how_to_pack_one(checkout: Checkout) -> None:
+    lines = '\n[leases.own]\nmodel = "run:tiny-alpaca/model"\nmachine = "desk"\n'
+    project = leased(checkout, free_port(), lines)
+    with pytest.raises(AicertError) as caught:
+        serve.serve(project, project.lease("own"), token=None, nonce="")
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("aicert lease pack certificates/tiny-alpaca/")
+
+
+def test_a_machine_that_cannot_start_says_why(checkout: Checkout, desk_folder: Path) -> None:
+    pack(desk_folder, "--offline")
+    header = desk_folder / "bot/header.json"
+    header.write_bytes(header.read_bytes().replace(b'"lease"', b'"leash"'))
+    project = leased(checkout, free_port(), "")
+    with pytest.raises(ToolError) as caught:
+        run(project, Watched(lambda _: None))
+    assert "the machine ended: without a word\nerror: " in caught.value.message
+
+
+def test_what_the_command_line_lacks_is_named(checkout: Checkout) -> None:
+    done: subprocess.CompletedProcess[str] = checkout.doit("serve")
+    assert (done.returncode, "aicert.toml has no lease" in done.stderr) == (3, True), done.stderr
+    leased(checkout, free_port(), "")
+    done = checkout.doit("serve", "bott")
+    assert (done.returncode, "./doit serve bot" in done.stderr) == (3, True), done.stderr

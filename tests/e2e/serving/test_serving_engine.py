@@ -1,0 +1,130 @@
+"""An engine in its sandbox: who reaches it, what it sees, and how it ends."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import ToolError
+from enclave_runner.sandbox.places import CODE
+from enclave_runner.serving import answers, engine_process, running
+from enclave_runner.serving.answers import EngineError
+from enclave_runner.serving.requests import CHAT
+from enclave_runner.serving.running import MODEL, PORT, EngineSettings, Running
+
+PROGRAM = Path(__file__).with_name("sandboxed_engine.py")
+PLACE = f"{CODE}/engine.py"
+
+
+def settings(folder: Path, *command: str) -> EngineSettings:
+    return EngineSettings(
+        environment=Path(sys.prefix),
+        command=command or ("-P", PLACE, MODEL, str(PORT)),
+        scratch=folder / "scratch",
+        log=folder / "log",
+        memory_bytes=1 << 30,
+        show=((PLACE, PROGRAM),),
+    )
+
+
+@contextmanager
+def engine_of(given: EngineSettings, folder: Path) -> Iterator[Running]:
+    weights = folder / "weights"
+    weights.write_bytes(b"w")
+    engine = Running(given, {"model.safetensors": weights, "config.json": weights})
+    try:
+        yield engine
+    finally:
+        engine.kill()
+
+
+def test_an_engine_is_reached_by_the_gateway_alone(tmp_path: Path) -> None:
+    with engine_of(settings(tmp_path), tmp_path) as engine:
+        engine.await_ready()
+        with engine.engine.ask(CHAT, b"{}") as lines:
+            pieces = list(answers.pieces(lines, CHAT, max_bytes=1 << 20, most=10))
+        assert pieces[-1].usage == (7, 3)
+        seen = json.loads("".join(piece.text for piece in pieces))
+        assert seen["model"] == ["config.json", "model.safetensors"]
+        assert (seen["devices"], seen["etc"]) == ([], False)
+        assert seen["network"] == "Network is unreachable"
+        assert "PATH" not in seen["environment"]
+        assert "HF_HUB_OFFLINE" in seen["environment"]
+        assert engine.is_alive()
+        engine.kill()
+        assert not engine.is_alive()
+        assert not engine.engine.is_there()
+        assert left_of(tmp_path) == []
+        with pytest.raises(EngineError, match="does not answer"), engine.engine.ask(CHAT, b"{}"):
+            pass
+        engine.kill()
+
+
+def test_an_engine_that_ends_at_once_is_an_error(tmp_path: Path) -> None:
+    given = settings(tmp_path, "-c", "print('no such model'); raise SystemExit(3)")
+    with engine_of(given, tmp_path) as engine:
+        with pytest.raises(ToolError, match="ended before it served"):
+            engine.await_ready()
+        assert b"no such model" in (tmp_path / "log").read_bytes()
+
+
+def test_an_engine_that_never_serves_is_an_error(tmp_path: Path) -> None:
+    given = settings(tmp_path, "-c", "import time; time.sleep(600)")
+    with engine_of(given, tmp_path) as engine:
+        with pytest.raises(ToolError, match="was not ready within 0 s"):
+            engine.await_ready(seconds=0)
+
+
+@contextmanager
+def process(folder: Path, *command: str) -> Iterator["subprocess.Popen[str]"]:
+    """The process between a machine and a sandbox, as the machine starts it."""
+    (folder / "scratch").mkdir()
+    job = running._job(settings(folder, *command), {})
+    words = ["-m", "enclave_runner.serving.engine_process", engine_process.emit(job)]
+    with subprocess.Popen(
+        [sys.executable, *words], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[3],
+    ) as started:  # fmt: skip
+        yield started
+
+
+def left_of(folder: Path) -> list[str]:
+    """Processes whose command names a test's folder."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            # It ended meanwhile.
+            continue
+        commands += [command] if str(folder) in command else []
+    return commands
+
+
+def test_an_engine_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    """Also when that one is killed: the sandbox's end of a pipe outlives nobody."""
+    with process(tmp_path, "-c", "import time; time.sleep(600)") as started:
+        assert started.stdin is not None
+        started.stdin.close()
+        assert started.wait() == 1
+    assert left_of(tmp_path) == []
+
+
+def test_a_sandbox_that_cannot_be_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with process(tmp_path) as started:
+        assert started.wait() == 1
+        assert started.stderr is not None
+        assert "bubblewrap (bwrap), which is missing" in started.stderr.read()
+
+
+def test_transformers_listens_where_it_is_looked_for(tmp_path: Path) -> None:
+    given = running.transformers(settings(tmp_path))
+    assert given.command[-2:] == ("--log-level", "warning")
+    assert given.command[given.command.index("--port") + 1] == str(PORT)
+    assert given.command[given.command.index("--device") + 1] == "cpu"
+    assert MODEL in given.command

@@ -1,0 +1,125 @@
+"""The loss of real trainings, and of outputs that are not what such a training made."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from aicert.formats.run_report_facts import Loss
+from enclave_runner.axolotl import loss, training
+from enclave_runner.axolotl.config import Effective
+from enclave_runner.axolotl.training import TrainingResult
+from enclave_runner.sandbox.containment import Limits
+from rules.example import example
+from rules.host import training_env
+from tests.e2e.training.test_training import LORA, ROOT, effective, seen_of
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """One training that ended well, and how to measure what it might have left."""
+
+    folder: Path
+    environment: Path
+    config: Effective
+    seen: dict[str, Path]
+    result: TrainingResult
+
+    def measure(self, output: Path) -> Loss:
+        return loss.measure(
+            self.config.config,
+            self.seen,
+            {path.name: path for path in output.iterdir()},
+            loss.Room(
+                folder=self.folder / f"loss {len(list(self.folder.glob('loss *')))}",
+                training_env=self.environment,
+                limits=Limits(),
+            ),
+            seed=bytes(32),
+            trained_seconds=10.0,
+        ).loss
+
+    @property
+    def losses(self) -> list[float]:
+        return [each for _, each in cast(list[list[float]], self.result.self_reported["losses"])]
+
+
+def trained(folder: Path, more: str) -> Trained:
+    environment = training_env.ensure(ROOT)
+    example.make_example(folder)
+    inputs = {"model": folder / example.MODEL, "alpaca": folder / example.DATA}
+    wanted = effective(inputs, more)
+    seen = seen_of(inputs, wanted, folder / "seen", environment)
+    result = training.train(wanted, seen, folder / "scratch", environment, Limits())
+    assert result.exit_code == "0", result.log.read_text()[-3000:]
+    return Trained(folder=folder, environment=environment, config=wanted, seen=seen, result=result)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(tmp_path_factory.mktemp("full"), "")
+
+
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(tmp_path_factory.mktemp("lora"), LORA)
+
+
+def numbers_of(result: Loss) -> tuple[float, float]:
+    assert (result.state, result.reason, result.rows) == ("measured", "", 128)
+    assert result.before is not None
+    assert result.after is not None
+    return result.before, result.after
+
+
+def change_weights(
+    weights: Path, folder: Path, change: Callable[[list[float]], list[float]]
+) -> Path:
+    """A file with the same tensors by name, type and shape, and with other numbers in them."""
+    data = weights.read_bytes()
+    begin = 8 + int.from_bytes(data[:8], "little")
+    folder.mkdir()
+    changed = array("f", change(array("f", data[begin:]).tolist())).tobytes()
+    (folder / weights.name).write_bytes(data[:begin] + changed)
+    return folder
+
+
+def test_a_full_fine_tune_fits_the_rows_as_its_trainer_says(full: Trained) -> None:
+    before, after = numbers_of(full.measure(full.result.output))
+    assert before == pytest.approx(full.losses[0], abs=0.2)
+    assert after == pytest.approx(sum(full.losses[-8:]) / 8, abs=0.3)
+
+
+def test_weights_that_the_trainer_did_not_make_do_not_fit(full: Trained, tmp_path: Path) -> None:
+    weights = full.result.output / "model.safetensors"
+    planted = change_weights(weights, tmp_path / "planted", lambda numbers: numbers[::-1])
+    before, after = numbers_of(full.measure(planted))
+    assert after > before - 0.2
+    assert full.losses[-1] < before - 1
+
+
+def test_weights_that_are_no_numbers_have_a_loss(full: Trained, tmp_path: Path) -> None:
+    weights = full.result.output / "model.safetensors"
+    diverged = change_weights(weights, tmp_path / "diverged", lambda n: [math.nan] * len(n))
+    assert full.measure(diverged).after == loss.MOST_LOSS
+
+
+def test_an_adapter_fits_as_its_trainer_says(lora: Trained) -> None:
+    before, after = numbers_of(lora.measure(lora.result.output))
+    assert before == pytest.approx(lora.losses[0], abs=0.2)
+    assert after == pytest.approx(sum(lora.losses[-8:]) / 8, abs=0.2)
+    assert after < before - 0.1
+
+
+def test_the_config_decides_what_the_output_is(full: Trained, lora: Trained) -> None:
+    measured = full.measure(lora.result.output)
+    assert (measured.state, measured.before) == ("incomplete", None)
+    assert "the output holds an adapter, but the config trains none" in measured.reason
