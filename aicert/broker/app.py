@@ -37,7 +37,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_S: Final = 30.0
-# Couriers of so many machines at once; each asks for a moment, a few times a heartbeat.
+# This many machines' couriers at once; each asks briefly, a few times per heartbeat.
 MAX_CONNECTIONS: Final = 128
 MAX_HEAD: Final = 16 << 10
 MAX_BOOT: Final = 128
@@ -48,7 +48,7 @@ JSON: Final = b"application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A whole answer. `wait`: seconds after which asking again is worth while."""
+    """A complete answer. `wait`: after how many seconds it makes sense to ask again."""
 
     status: int
     body: bytes = b""
@@ -57,7 +57,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Route:
-    """What a path takes, at most so many bytes, and what it does with it."""
+    """What a path accepts, its maximum size in bytes, and what it does with it."""
 
     method: str
     most: int
@@ -65,7 +65,7 @@ class _Route:
 
 
 class App:
-    """Answers HTTP requests. `tell` gets a line for each refusal and enrolment, for a log."""
+    """Answer HTTP requests. `tell` gets a line for each refusal and enrolment, for a log."""
 
     def __init__(
         self, broker: Broker, tell: Callable[[str], None], *, body_s: float = BODY_S
@@ -73,7 +73,7 @@ class App:
         self._broker = broker
         self._tell = tell
         self._body_s = body_s
-        # Whatever touches the ledger comes one after the other, and never in the event loop.
+        # Work on the ledger runs one piece after the other, and never in the event loop.
         self._worker = ThreadPoolExecutor(1, "ledger")
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class App:
         self._worker.shutdown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; other kinds of connections are none of ours."""
+        """Answer one request; other kinds of connections are ignored."""
         if scope["type"] != "http":
             return
         try:
@@ -96,7 +96,7 @@ class App:
         if answer.wait is not None:
             headers.append((b"retry-after", str(answer.wait).encode()))
         if answer.status not in (200, 204):
-            # What is left of a body that was not read would be the next request.
+            # The unread rest of a body would be taken for the next request.
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
@@ -111,7 +111,7 @@ class App:
         if token is None:
             return _problem(401, "a request carries its token: Authorization: Bearer …")
         loop = asyncio.get_running_loop()
-        # Whoever has no token is not listened to.
+        # The body is not read before the token is known.
         known = await loop.run_in_executor(self._worker, self._judge, _KNOWN, token, b"")
         if known.status != 200:
             return known
@@ -125,7 +125,7 @@ class App:
         return await loop.run_in_executor(self._worker, self._judge, route, token, body)
 
     def _judge(self, route: _Route, token: str, body: bytes) -> Answer:
-        """What the broker says, every error as an answer."""
+        """The broker's answer; every error becomes an answer too."""
         try:
             return route.run(self._broker, token, body)
         except WaitError as error:
@@ -133,7 +133,7 @@ class App:
         except TokenError as error:
             return _problem(401, error.message)
         except (StaleLedgerError, ConfigError, ToolError) as error:
-            # Of the custodian's own files: his to read.
+            # It is about the custodian's own files, so only the custodian may read it.
             self._tell(f"cannot answer: {refusal_of(error)}")
             return _problem(503, "the broker cannot answer; its custodian's log says why")
         except AicertError as error:

@@ -44,9 +44,9 @@ from aicert.leasing.enrolments import Enrolled
 
 TOKEN_DIGITS: Final = 64
 NONCE_BYTES: Final = 32
-# A licence ends so many heartbeats after the receipt that it answers.
+# A licence ends this many heartbeats after the receipt that it answers.
 HEARTBEATS_AHEAD: Final = 3
-# A clock that is set right by steps goes back by less.
+# A clock that is corrected in steps goes back by less.
 CLOCK_SLACK_S: Final = 5
 
 Keys = Callable[[Path], Secrets]
@@ -54,7 +54,7 @@ Keys = Callable[[Path], Secrets]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a machine needs for its next receipt: a nonce, and where its receipts ended."""
+    """What a machine needs for its next receipt: a nonce, and the last receipt before it."""
 
     nonce: bytes
     seq: int
@@ -63,7 +63,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """Whom a request is about, inside a transaction."""
+    """The grant and lease that a request is about, inside a transaction."""
 
     rows: Rows
     lease: Lease
@@ -112,7 +112,7 @@ class Broker:
     # --- Enrolment.
 
     def challenge(self, token: str) -> bytes:
-        """The nonce that the machine's enrolment has to answer; the one before is void."""
+        """A new nonce for the machine's enrolment to answer; earlier ones become void."""
         with self._case(token) as case:
             self._require_grantable(case)
             if case.grant.enrolment is not None:
@@ -187,14 +187,14 @@ class Broker:
             return later.order
 
     def end(self, token: str) -> None:
-        """The borrower wants to end this boot: the next receipt is answered by an order to stop,
-        so that the boot after it need not wait, nor pay for what this one did not serve.
+        """The borrower ends this boot: an order to stop will answer the next receipt. Then the next
+        boot need not wait, or pay for what this one did not serve.
         """
         with self._case(token) as case:
             case.rows.put_seen(case.grant.number, replace(case.seen, wants_end=True))
 
     def state(self, token: str) -> dict[str, object]:
-        """What a borrower may know of his own grant."""
+        """What a borrower may know about their own grant."""
         with self._case(token) as case:
             grant, terms = case.grant, case.lease.terms
             document: dict[str, object] = {
@@ -233,8 +233,8 @@ class Broker:
 
     @contextmanager
     def _case(self, token: str, *, gives: bool = False) -> Iterator[_Case]:
-        """A transaction about the grant of a token. What it `gives` is counted beside the keys
-        before anybody is told.
+        """A transaction about a token's grant. If it `gives` anything, that is counted beside the
+        keys before anybody gets an answer.
         """
         if not is_hex(token, TOKEN_DIGITS):
             raise TokenError("there is no grant with this token")
@@ -251,8 +251,8 @@ class Broker:
             held.record(number)
 
     def _time(self, stored: Rows) -> int:
-        """Now, and never before what the ledger has seen: a clock that was set back would let a
-        boot in while another serves, and lengthen grants.
+        """The time, but never earlier than the ledger's newest entry: a clock that was set back
+        would admit a boot while another serves, and lengthen grants.
         """
         now, newest = self._now(), stored.newest()
         if now < newest - CLOCK_SLACK_S:
@@ -279,7 +279,7 @@ class Broker:
         )
 
     def _machine(self, case: _Case) -> Enrolled:
-        """The enrolled machine, appraised by the policy of today."""
+        """The enrolled machine, appraised under today's policy."""
         grant = case.grant
         if grant.enrolment is None or grant.enrolled_at is None:
             raise TokenError("the token has enrolled no machine yet")
@@ -293,7 +293,7 @@ class Broker:
             kept = self._keys(lease.folder)
             granting.require_own(kept, lease.terms)
         except AicertError as error:
-            # The custodian's own files: whoever asks is told nothing of them.
+            # These are the custodian's own files, so the answer does not mention them.
             raise ToolError(f"the lease's keys cannot be used: {error.message}") from None
         return kept
 
@@ -305,7 +305,7 @@ class Broker:
         heartbeat: Heartbeat,
         reading: CounterReading,
     ) -> Seen:
-        """What is seen after this receipt, with the order that answers it."""
+        """The machine's state after this receipt, with the order that answers it."""
         if not seen.nonce:
             raise RefusedError("receipt.fresh", "it answers no nonce of this broker")
         new = ledger.after(seen.ledger, given, heartbeat, reading, seen.nonce)
@@ -361,7 +361,7 @@ class Broker:
         return replace(later, order=orders.emit(signed), ending=ending)
 
     def _killed(self, case: _Case, given: Receipt, machine: Enrolled, data: bytes) -> bytes:
-        """Take a kill receipt: what the machine says of its end, and proves by the epoch."""
+        """Take a kill receipt: the machine says that it ended, and the epoch proves it."""
         reading = receipts.verify(given, machine.receipt_key, licence.EPOCH_INDEX)
         seen = case.seen
         if given.body != seen.ending:
@@ -389,8 +389,8 @@ class Broker:
 
 
 def _require_no_copy(heartbeat: Heartbeat, seen: Seen) -> None:
-    """Raise RefusedError where this boot signed another receipt of this number: no machine does,
-    but two copies of its memory and its TPM do, each its own.
+    """Raise RefusedError if this boot signed another receipt with this number. One machine never
+    does that, but two copies of its memory and TPM each sign their own.
     """
     if (heartbeat.boot, heartbeat.seq) == (seen.ledger.boot, seen.ledger.seq):
         raise RefusedError(
@@ -401,14 +401,14 @@ def _require_no_copy(heartbeat: Heartbeat, seen: Seen) -> None:
 
 
 def _is_after_the_end(heartbeat: Heartbeat, seen: Seen) -> bool:
-    """Whether a machine repeats the nonce of its last receipt: it has none that is newer when it
-    ends. Such a receipt counts, and gets nothing.
+    """Whether a machine repeats the nonce of its last receipt, because it has no newer one when it
+    ends. Such a receipt counts, but gets nothing.
     """
     return (heartbeat.nonce, heartbeat.boot) == (seen.answered, seen.ledger.boot)
 
 
 def _require_ended(seen: Seen, now: int) -> None:
-    """Raise WaitError while the boot that was granted last may still serve."""
+    """Raise WaitError while the last granted boot may still serve."""
     if seen.licensed_until > now:
         left = seen.licensed_until - now
         raise WaitError(
@@ -419,8 +419,8 @@ def _require_ended(seen: Seen, now: int) -> None:
 
 
 def _started(later: Seen, seen: Seen, reading: CounterReading, now: int) -> Seen:
-    """A boot begins: the one before it serves no more, and is charged for what it was let serve
-    unseen, unless its end is proved. A copy of its state could have served that.
+    """A boot begins. The previous one no longer serves. Unless its end is proved, it is charged for
+    all that its licence still allowed, because a copy of its state could have served that.
     """
     try:
         _require_ended(seen, now)

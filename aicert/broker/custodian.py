@@ -18,8 +18,8 @@ from aicert.lease.terms import TPM_ALONE, Terms
 from aicert.leasing import granting
 
 MAX_BORROWER: Final = 200
-# What a licence lets a machine serve ahead of its receipts: a machine that ends without a kill
-# receipt is charged for it.
+# How much a licence lets a machine serve beyond its last receipt. A machine that ends without a
+# kill receipt is charged for it.
 LEAST_ADVANCE: Final = 1_000_000
 _PART: Final = 10
 
@@ -35,7 +35,7 @@ class Wanted:
 
 
 class Granted:
-    """A grant that was written down. The token is nowhere else, and in no representation."""
+    """A recorded grant. The token is stored nowhere else, and no representation shows it."""
 
     __slots__ = ("advance", "terms", "ticks", "token", "until")
 
@@ -58,7 +58,7 @@ def terms_of(folder: Path) -> Terms:
 
 
 def grant(store: Store, folder: Path, keys: Keys, wanted: Wanted, *, now: int) -> Granted:
-    """Write a grant down; a broker gives what it says to whoever has its token."""
+    """Record a grant; a broker gives what it allows to whoever has its token."""
     place = folder.resolve()
     terms = terms_of(place)
     granting.require_own(keys(place), terms)
@@ -75,8 +75,8 @@ def grant(store: Store, folder: Path, keys: Keys, wanted: Wanted, *, now: int) -
     with ExitStack() as after:
         with store.transaction() as rows:
             lease = _lease(rows, terms, place)
-            # A lease of which nothing was given has no file yet; of any other, one that is missing
-            # was lost with what it knew.
+            # A lease that was never granted has no file yet. For any other lease, a missing file
+            # was lost, with what it recorded.
             held = after.enter_context(generation.held(place, create=not lease.generation))
             held.check(lease.generation)
             if lease.revoked_at is not None:
@@ -102,7 +102,7 @@ def _ticks(terms: Terms, wanted: Wanted) -> tuple[int, int]:
 
 
 def _lease(rows: Rows, terms: Terms, folder: Path) -> Lease:
-    """The lease's row, made if it is new; what was given of it is not forgotten."""
+    """The lease's row, made if it is new; what was already given stays recorded."""
     lease = rows.lease(terms.lease)
     if lease is None:
         rows.add_lease(terms, folder)
@@ -114,8 +114,8 @@ def _lease(rows: Rows, terms: Terms, folder: Path) -> Lease:
 
 
 def revoke(store: Store, folder: Path, *, now: int, borrower: str | None = None) -> int:
-    """End the lease, or what one borrower was granted of it; how many grants that ends: those that
-    had ended before are not among them.
+    """End the lease, or one borrower's grants of it. Returns how many grants that ended, not
+    counting those that had ended before.
     """
     place = folder.resolve()
     terms = terms_of(place)
@@ -145,8 +145,8 @@ def revoke(store: Store, folder: Path, *, now: int, borrower: str | None = None)
 
 
 def _unless_behind(lease: Lease, after: ExitStack) -> generation.Held | None:
-    """The lease's file; None where the ledger is behind it, and stays that: raised, it would look
-    like one that is not.
+    """The lease's file. None if the ledger is behind it, and then it must not be raised: the ledger
+    would look current.
     """
     try:
         held = after.enter_context(generation.held(lease.folder))
@@ -157,8 +157,8 @@ def _unless_behind(lease: Lease, after: ExitStack) -> generation.Held | None:
 
 
 def resume(store: Store, folder: Path, *, now: int) -> int:
-    """Go on with a ledger that has forgotten what it gave: every grant that it knows of is ended,
-    because it may know of too little. How many that were.
+    """Continue with a ledger that has forgotten what it gave. Every grant that it knows is ended,
+    because it may know too little. Returns how many there were.
     """
     place = folder.resolve()
     terms = terms_of(place)

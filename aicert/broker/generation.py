@@ -32,7 +32,7 @@ def path_of(folder: Path) -> Path:
 
 
 class Held:
-    """The file, while nobody else looks at it or writes to it."""
+    """The file, while nobody else reads or writes it."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -40,7 +40,7 @@ class Held:
 
     @property
     def number(self) -> int:
-        """What was given by now."""
+        """The number of the last thing given."""
         try:
             data = os.pread(self._descriptor, _DIGITS + 2, 0)
         except OSError as error:
@@ -50,7 +50,7 @@ class Held:
         return int(data)
 
     def check(self, number: int) -> None:
-        """Raise StaleLedgerError where more was given than a ledger with this number knows."""
+        """Raise StaleLedgerError if more was given than a ledger with this number knows."""
         if (kept := self.number) > number:
             raise StaleLedgerError(
                 f"the ledger is older than what was given: it is at {number}, its lease at {kept}"
@@ -97,7 +97,7 @@ def _lock(path: Path, descriptor: int) -> None:
 
 
 def _create(path: Path) -> None:
-    """It is there with its number or not at all: an empty one would be a damaged one."""
+    """The file exists with its number or not at all: an empty one would count as damaged."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".generation-") as new:
         new.write(_form(0))
         new.flush()

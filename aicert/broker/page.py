@@ -80,7 +80,7 @@ def _section(use: Use, now: int) -> str:
 
 
 def _budget(use: Use) -> str:
-    """How much of the budget is gone, as a bar."""
+    """How much of the budget is used, as a bar."""
     part = min(1.0, (use.used + use.charged) / use.budget)
     return (
         f'<svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" role="img" '

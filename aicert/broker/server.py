@@ -22,7 +22,7 @@ from aicert.text import safe
 HEAD_S: Final = 20.0
 _IDLE_S: Final = 10
 _ENDS_S: Final = 10
-# As uvicorn's `log_level`: nothing is that bad.
+# uvicorn's `log_level`: no message is that severe.
 _SILENT: Final = 100
 
 
@@ -37,8 +37,8 @@ class Place:
 
 
 class _Connection(H11Protocol):  # type: ignore[misc]
-    """One that ends where a request is not there in time: else a few that ask nothing keep
-    everybody out.
+    """A protocol that ends if a request does not arrive in time. Otherwise a few connections that
+    ask nothing would keep everybody out.
     """
 
     def connection_made(self, transport: Any) -> None:
@@ -47,7 +47,7 @@ class _Connection(H11Protocol):  # type: ignore[misc]
         self._expect()
 
     def handle_events(self) -> None:
-        """Something came: whether that makes a request."""
+        """Data came: check whether a request is complete."""
         super().handle_events()
         if self.cycle is not None and not self.cycle.response_complete:
             self._late.cancel()
@@ -64,12 +64,12 @@ class _Connection(H11Protocol):  # type: ignore[misc]
         super().connection_lost(exc)
 
     def _expect(self) -> None:
-        # At once: a close would wait until the other end says so, too.
+        # At once, because a close would wait for the other end to close too.
         self._late = self.loop.call_later(HEAD_S, self.transport.abort)
 
 
 def serve(app: Any, place: Place, on_ready: Callable[[int, Callable[[], None]], None]) -> None:
-    """Serve until told to end. `on_ready` gets the port, and what ends it, once it listens."""
+    """Serve until stopped. `on_ready` then gets the port and a function that stops the server."""
     config = uvicorn.Config(
         app,
         host=place.host,

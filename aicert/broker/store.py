@@ -125,13 +125,13 @@ class Store:
                 raise
 
     def close(self) -> None:
-        """The file is whole without this, too."""
+        """The file is complete without this too."""
         self._db.close()
 
     @contextlib.contextmanager
     def transaction(self, *, reads: bool = False) -> Iterator["Rows"]:
-        """Everything inside happens, or nothing of it. One that only `reads` sees the ledger as it
-        was when it began, and lets no broker wait.
+        """Everything inside happens, or none of it. A transaction that only `reads` sees the ledger
+        as it was when it began, and does not make a broker wait.
         """
         with self._lock, self._failing():
             self._db.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
@@ -146,7 +146,7 @@ class Store:
     def _set_up(self) -> None:
         one = self._db.execute
         one("PRAGMA trusted_schema = OFF")
-        # Before anything is written: what is no ledger stays as it is.
+        # Before anything is written, so that a file that is not a ledger stays as it is.
         one("BEGIN")
         self._is_empty()
         one("COMMIT")
@@ -174,7 +174,7 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            # Its words name tables and files, and never a value.
+            # Its message names tables and files, but never a value.
             raise ToolError(f"the ledger {str(self._path)!a} fails: {error}") from None
 
 
@@ -210,7 +210,7 @@ class Rows:
         return [lease for lease in every if lease is not None]
 
     def add_lease(self, terms: Terms, folder: Path) -> None:
-        """A lease of which nothing was granted yet."""
+        """Add a lease that has not been granted yet."""
         self._db.execute(
             "INSERT INTO leases VALUES (?, ?, ?, 0, NULL)",
             (terms.lease, lease_terms.emit(terms), os.fspath(folder)),
@@ -276,7 +276,7 @@ class Rows:
         self.change(number, seen=form.emit(seen))
 
     def newest(self) -> int:
-        """When the ledger was last told of something, by the clock of then; 0 for never."""
+        """The time of the ledger's newest entry, by the clock at that time; 0 if there is none."""
         (at,) = self._db.execute(
             "SELECT max(max(granted_at, coalesce(enrolled_at, 0), coalesce((SELECT at FROM receipts"
             " WHERE grant_number = number ORDER BY place DESC LIMIT 1), 0))) FROM grants"

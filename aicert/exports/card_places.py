@@ -1,6 +1,6 @@
 """Where a model card's two blocks go: by YAML in its front matter, by CommonMark in its text.
 
-Both readers are kept libraries, and only tell where things are: every byte of the author's is
+Both readers are maintained libraries, and only say where things are: every byte of the author's is
 copied from the card itself. Needs the extra `cards`.
 """
 
@@ -35,7 +35,7 @@ class Front:
 
 
 def line_end(card: str) -> str:
-    """How what is added ends its lines: as the card's first line does. Every other byte stays."""
+    """The line end for added text: that of the card's first line. Every other byte stays."""
     return "\r\n" if card.find("\r") == card.find("\n") - 1 and "\r" in card else "\n"
 
 

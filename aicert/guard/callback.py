@@ -2,7 +2,7 @@
 
     trainer = Trainer(..., callbacks=[SigningCallback(key="key.pem")])
 
-Under a guard whose policy has `[sign]`, nothing has to be said: see `hooks.py`.
+Under a guard whose policy has `[sign]`, no callback is needed: see `hooks.py`.
 """
 
 from typing import Any

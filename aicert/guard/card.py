@@ -24,9 +24,9 @@ _MAX_CARD = 1 << 22
 
 
 def write_block(folder: Path, signer: KeySigner) -> None:
-    """Make or renew the block of the folder's card, if it has one; else say on stderr why not.
-
-    What is pushed is signed either way: a card in which nothing can be written stops no upload.
+    """Make or update the block in the folder's card, if it has one; otherwise say on stderr why
+    not. What is pushed is signed either way: a card that cannot take a block does not stop an
+    upload.
     """
     place = folder / CARD
     if not place.is_file() or os.path.lexists(folder / CERTIFICATE):

@@ -25,9 +25,9 @@ from aicert.guard.judge import UNSEEN, RefusedError, Subject
 from aicert.signing.sign import default_signature, located
 from aicert.text import safe
 
-# Set to anything: `--copy` for the process and its Python children.
+# If it is set to anything: `--copy` for the process and its Python children.
 VARIABLE = "AICERT_GUARD_COPY"
-# Names of this process and of those that are forked from it, not of others.
+# Names that exist in this process and its forks only.
 _DESCRIPTORS = "/proc/self/fd/"
 _PIECE = 1 << 30
 
@@ -37,7 +37,8 @@ class Copies:
 
     def __init__(self) -> None:
         self._places: dict[Subject, str] = {}
-        # Of all copies, older ones of the same subject too: a file of them may be read late.
+        # All copies, including older ones of the same subject, because a file in them may be read
+        # late.
         self._all: set[str] = set()
         try:
             file_system.close_to_others()
@@ -78,7 +79,7 @@ class Copies:
         self._all.add(place)
 
     def holds(self, path: StrPath) -> bool:
-        """Whether a path is one of a copy: those were verified before anybody got their names."""
+        """Whether a path is in a copy. Copies were verified before anybody got their names."""
         text = os.path.normpath(path)
         own = f"/proc/{os.getpid()}/fd/"
         if text.startswith(own):
@@ -97,8 +98,8 @@ class Copies:
 @contextmanager
 def _memory() -> Iterator[int]:
     """A descriptor of an empty folder in a file system that is read-only at the end."""
-    # The number comes first: the folder has the name by which it is reached, so that whoever
-    # resolves that name (`os.path.realpath`) is led to itself.
+    # The descriptor's number comes first, because the folder has the name by which it is reached:
+    # `os.path.realpath` of that name leads back to it.
     descriptor = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     ours, theirs = socket.socketpair()
     folder = f"{_DESCRIPTORS}{descriptor}".lstrip("/")
@@ -132,7 +133,7 @@ def _receive(ours: socket.socket, descriptor: int, folder: str) -> None:
 
 
 def _copy_folder(root: Path, prefix: str, target: str) -> None:
-    """All that could be loaded. A link is copied as one, but for those of a hub's snapshot."""
+    """All that could be loaded. Links are copied as links, except those of a hub's snapshot."""
     os.mkdir(target)
     with os.scandir(root / prefix) as listing:
         entries = list(listing)

@@ -22,7 +22,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def close_to_others() -> None:
-    """No process without privilege may look into this one, not even one of the same user."""
+    """No process without privilege may inspect this one, not even one of the same user."""
     _done(_LIBC.prctl(_SET_DUMPABLE, 0, 0, 0, 0))
 
 

@@ -36,7 +36,7 @@ _PATHS = (
 )  # fmt: skip
 Function = Callable[..., Any]
 Wrapper = Callable[[Guard, Function], Function]
-# One of each process; a second `enable` is refused by the libraries that it has loaded, or by this.
+# One per process. A second `enable` is refused because of this, or because of loaded libraries.
 _STATE: dict[str, Guard] = {}
 
 
@@ -94,11 +94,11 @@ class Finder(MetaPathFinder):
             run(module)
             install(self._guard, module)
 
-        # On the loader that is there: what asks it for sources and resources still gets them.
+        # The loader itself stays, so callers that ask it for sources and resources still get them.
         try:
             loader.exec_module = exec_module
         except AttributeError:
-            # Of an extension module nothing is wrapped: the Python module above it is.
+            # Nothing in an extension module is wrapped, but the Python module above it is.
             return
 
 
@@ -179,7 +179,7 @@ def _cached(guard: Guard, original: Function) -> Function:
     return guarded
 
 
-# What a snapshot is chosen by: `hf_hub_download` has more.
+# The arguments that choose a snapshot; `hf_hub_download` has more.
 _SNAPSHOT = (
     "repo_type", "revision", "cache_dir", "local_dir", "library_name", "library_version",
     "user_agent", "etag_timeout", "token", "local_files_only", "headers", "endpoint",
@@ -192,7 +192,7 @@ def _hub_file(guard: Guard, original: Function) -> Function:
         path = original(repo_id, filename, **named)
         if named.get("dry_run"):
             return path
-        # Says no where the rest of what was signed cannot be had.
+        # It says no if the other signed files cannot be fetched.
         chosen = {name: named[name] for name in _SNAPSHOT if name in named}
         _library("huggingface_hub").snapshot_download(repo_id, **chosen)
         return guard.check(path, is_rows=named.get("repo_type") == "dataset")
@@ -209,7 +209,7 @@ def _own_downloads(_: Guard, original: Function) -> Function:
 def _snapshot(guard: Guard, original: Function) -> Function:
     @functools.wraps(original)
     def guarded(repo_id: str, **named: Any) -> Any:
-        # A signature covers all files: of some it could not be verified.
+        # A signature covers all files, so it cannot be verified for some of them.
         whole = {
             name: value
             for name, value in named.items()
@@ -327,7 +327,7 @@ def _load_dataset(guard: Guard, original: Function) -> Function:
             elif not _is_packaged(text):
                 text = _fetched(text, given)
                 guard.check(text, is_rows=True)
-                # The snapshot is one revision; what the hub says of it now is not asked.
+                # The snapshot is one revision; the hub is not asked what it is now.
                 named.pop("revision", None)
             folder = text if os.path.isdir(text) else ""
             _check_rows(guard, given.get("data_dir"), folder)
@@ -435,7 +435,7 @@ def _upload(guard: Guard, original: Function) -> Function:
 
     @functools.wraps(original)
     def guarded(*arguments: Any, folder_path: StrPath, **named: Any) -> Any:
-        # Within a repository, a signature would be of a part.
+        # In a repository's subfolder, a signature would cover only a part.
         if guard.signer is not None and not named.get("path_in_repo"):
             ignore, allow = named.get("ignore_patterns"), named.get("allow_patterns")
             write_block(Path(folder_path), guard.signer)

@@ -1,7 +1,7 @@
 """One verdict on what is about to be loaded: find its evidence, verify it, or raise.
 
-Built on the functions behind `aicert verify-signature` and `aicert verify`; adds the rule that in a
-data set no file is inert, and what happens where nobody has signed.
+Built on the functions behind `aicert verify-signature` and `aicert verify`. Adds the rule that
+every file of a data set counts, and what happens if nobody has signed.
 """
 
 import importlib
@@ -74,7 +74,7 @@ def find(path: StrPath, *, is_rows: bool) -> Subject:
 
 
 def judge(subject: Subject, policy: GuardPolicy) -> None:
-    """Return where the evidence passes; RefusedError where it says no or cannot be judged."""
+    """Return if the evidence passes; RefusedError if it says no or cannot be judged."""
     root = Path(subject.read_from or subject.root)
     signature, certificate = default_signature(root), root / CERTIFICATE
     judged = False
@@ -102,7 +102,9 @@ def judge(subject: Subject, policy: GuardPolicy) -> None:
 def _judge_signature(
     subject: Subject, root: Path, place: Path, signers: tuple[Signer, ...]
 ) -> None:
-    """One of the signers signed it. The checks of a wrong one end before any file is read."""
+    """One of the signers must have signed it. For a wrong signer, checks end before any file is
+    read.
+    """
     refusals: list[AicertError] = []
     for signer in signers:
         result = signatures.verify(
@@ -120,7 +122,7 @@ def _judge_signature(
         refusals.append(
             RefusedError(f"{safe(subject.root)}: {first.id}: {first.detail}", hint=first.hint)
         )
-    # Who has the signer right says more than who does not know him.
+    # An error for the right signer says more than one for a wrong signer.
     raise max(refusals, key=lambda error: "signer.trusted" not in error.message)
 
 
@@ -134,7 +136,7 @@ def _keyless(signer: Signer) -> signatures.Keyless | None:
 
 
 def _check_rows(root: Path, place: Path) -> None:
-    """Whatever lies in a data set is signed, but for the signature and what no reader looks at."""
+    """Everything in a data set must be signed, except the signature and what no reader opens."""
     bundle = bundles.parse(read_bounded(place, bundles.MAX_BYTES, "signature"))
     signed = bundles.read_manifest(bundle.payload).files
     for folder, folders, files in os.walk(root):

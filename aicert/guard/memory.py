@@ -69,7 +69,7 @@ def _add(folder: str, prefix: str, key: Key) -> None:
 
 
 def _newest(key: Key) -> int:
-    # Of a link the last number is that of what it leads to, the sixth its own.
+    # For a link, the last number is its target's and the sixth its own.
     return max(max(status[5], status[-1]) for status in key.values())
 
 
@@ -84,9 +84,8 @@ def _moved(root: str, before: Key, after: Key) -> RefusedError:
 
 
 class Load:
-    """One load: what was verified within it, and the first refusal in its thread.
-
-    Of each subject its key, and whether that key tells every later write.
+    """One load: what was verified within it, and the first refusal in its thread. For each subject,
+    its key and whether that key shows every later write.
     """
 
     def __init__(self) -> None:
@@ -107,11 +106,11 @@ class Guard:
     ) -> None:
         self._policy = policy
         self._copies = copies
-        # Read now: no training ends before its key turns out to be missing.
+        # Read now, so that a missing key does not only show at the end of a training.
         self.signer = None if policy.signing is None else load_key(policy.signing)
         self._now = now
         self._lock = threading.RLock()
-        # A child that was forked while another thread hashed would wait for ever.
+        # Otherwise a child that is forked while another thread hashes would wait for ever.
         os.register_at_fork(after_in_child=self._renew_lock)
         self._passed: dict[Subject, Key] = {}
         self._warned: set[str] = set()
@@ -147,7 +146,7 @@ class Guard:
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
-        """Libraries catch exceptions and go on: the loads of this thread fail all the same."""
+        """Libraries catch exceptions and carry on, but this thread's loads fail all the same."""
         try:
             yield
         except RefusedError as error:
@@ -182,7 +181,7 @@ class Guard:
         """The key, and whether each write from now on changes it."""
         key = key_of(root)
         young = GRAIN_NS - (self._now() - _newest(key))
-        # For a file from the future there is nothing to wait for: `loading` hashes it again.
+        # Waiting does not help for a file from the future, so `loading` hashes it again.
         if 0 <= young <= GRAIN_NS:
             time.sleep((young + 1_000_000) / 1e9)
         before = self._now()
@@ -190,7 +189,7 @@ class Guard:
         return key, before - _newest(key) > GRAIN_NS
 
     def refuse_unverifiable(self, what: str) -> None:
-        """As for what nobody signed: bytes that come from no place that could be verified."""
+        """Treat bytes that come from no verifiable place like unsigned files."""
         with self._lock, self._refusals():
             self._unsigned(
                 UnsignedError(
@@ -209,9 +208,8 @@ class Guard:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Around a load: at its end, what was verified within it still lies there as it was.
-
-        A refusal within it is raised at the end, whatever the library made of it.
+        """Around a load: at its end, what was verified within it must be unchanged. A refusal
+        within it is raised at the end, whatever the library did with it.
         """
         load = Load()
         with self._lock:

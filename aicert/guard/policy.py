@@ -22,7 +22,7 @@ _FORBIDDEN = ("ignore", "ignore-unsigned")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """One who may sign: by his public key, by who certifies him, or by an identity."""
+    """Somebody who may sign: named by a public key, by who certifies them, or by an identity."""
 
     key: str = ""
     roots: tuple[str, ...] = ()
@@ -51,9 +51,8 @@ class Signing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardPolicy:
-    """What may be loaded, and who signs what is saved.
-
-    `certificates` None: a certificate counts for nothing; `signing` None: nothing is signed.
+    """What may be loaded, and who signs what is saved. `certificates` None: certificates do not
+    count; `signing` None: nothing is signed.
     """
 
     path: str
@@ -165,7 +164,7 @@ def _certificates(item: object, where: str, folder: str) -> Certificates:
         lockfile = os.path.join(folder, lockfile)
     if evidence and not os.path.isdir(evidence):
         raise ConfigError(f"{where}: certificate: there is no folder {evidence!a}")
-    # Wrong ones are said now, not at the first load.
+    # Errors in it show now, not at the first load.
     choose_policy(policy, root=root or None)
     expected_lockfile(lockfile or None)
     return Certificates(policy=policy, root=root, lockfile=lockfile, evidence=evidence)

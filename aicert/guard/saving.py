@@ -22,7 +22,9 @@ Patterns = str | Sequence[str] | None
 
 
 def load_key(how: Signing) -> KeySigner:
-    """The signer that a policy names; read at the start, so that no training ends without it."""
+    """The signer that a policy names. Read at the start, so that it is not missing at a training's
+    end.
+    """
     password = None
     if how.password_env:
         password = os.environ.get(how.password_env)

@@ -23,7 +23,7 @@ MAX_ANSWERS: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """Receipts of answers that fit the lease's. `count`: each once."""
+    """Receipts of answers that match the lease's. `count`: each once."""
 
     count: int
     tokens_in: int

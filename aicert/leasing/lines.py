@@ -9,8 +9,8 @@ T = TypeVar("T")
 
 
 def parse_lines(data: bytes, parse: Callable[[bytes], T], what: str, most: int) -> list[T]:
-    """What `parse` makes of each line; EvidenceError names the line that it refuses, and is raised
-    where the last line has no end or there are more than `most`.
+    """Each line, parsed. EvidenceError names the line that `parse` refuses. It is also raised if
+    the last line is not complete or there are more than `most`.
     """
     lines = data.split(b"\n")
     if lines.pop():

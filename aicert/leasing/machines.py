@@ -74,9 +74,9 @@ def quoted(given: Signed, pcrs: Mapping[int, bytes], ak: CertifiedKey, ids: Ids)
 def booted(
     pcrs: Mapping[int, bytes], ak: CertifiedKey, policy: Policy, ids: Ids
 ) -> ImageLock | None:
-    """The accepted image that gives these registers; None where no boot is measured."""
+    """The accepted image that gives these registers; None if nothing measures a boot."""
     if ak.root.tier == "software":
-        # A policy that accepts this tier was asked before.
+        # That the policy accepts this tier was checked before.
         for index in (*FIRMWARE_PCRS, *licence.IMAGE_PCRS):
             if pcrs[index] != ZERO:
                 raise RefusedError(ids.image, f"PCR {index} of a software platform is not zero")
@@ -111,13 +111,13 @@ def certified(
         raise EvidenceError("it is not a primary key of the hierarchy that it should belong to")
     if attested.qualified_signer != quote.qualified_signer:
         raise EvidenceError("it and the quote were signed by different keys")
-    # Both are signed by one key, so that even disguised counts are equal within one boot.
+    # One key signs both, so within one boot even obfuscated counts are equal.
     if boot(attested.clock) != boot(quote.clock):
         raise EvidenceError("it was certified in a different boot from that of the quote")
 
 
 def boot(clock: tpm.Clock) -> tuple[int, int, int]:
-    """What two attestations by one key have in common exactly if they are of one boot."""
+    """What two attestations by one key have in common if and only if they are from one boot."""
     return clock.reset_count, clock.restart_count, clock.firmware_version
 
 

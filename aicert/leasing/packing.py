@@ -68,8 +68,8 @@ def pack(
     *,
     key: HeldKey | None = None,
 ) -> Packed:
-    """Write the bundle to `folder`, which must not exist, and its keys beside it. `key`: one that
-    lies in a token or TPM; else one is made.
+    """Write the bundle to `folder`, which must not exist, and its keys beside it. `key`: one in a
+    token or TPM; otherwise a new one is made.
     """
     output = _output(certificate, model)
     is_offline = allowed.is_offline
@@ -101,7 +101,7 @@ def _output(certificate: Certificate, model: Path) -> Output:
     outputs = statements.parse(certificate.envelope.payload).outputs.values()
     there = [one for one in outputs if all((model / path).exists() for path in one.files)]
     if len(there) > 1:
-        # Outputs with the same names: their bytes say which it is.
+        # Several outputs may have the same names; then their bytes decide.
         there = [one for one in there if dir_digest(read_some(model, one.files)) == one.digest]
     if not there:
         raise EvidenceError("the model directory does not hold an output of the certificate")
@@ -154,7 +154,7 @@ def _blocks(model: Path, file: PackedFile, on_bytes: OnBytes) -> Iterator[bytes]
 
 @contextlib.contextmanager
 def _new(folder: Path) -> Iterator[None]:
-    """A new directory, and none if what is done with it fails."""
+    """A new directory, which is removed if the work on it fails."""
     kept = keys_path(folder)
     for path in (folder, kept):
         if os.path.lexists(path):
@@ -172,7 +172,7 @@ def _new(folder: Path) -> Iterator[None]:
 
 
 def _write_keys(path: Path, data: bytes) -> None:
-    # Nobody else may read it at any moment.
+    # Nobody else may read it, not even for a moment.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as stream:
         stream.write(data)

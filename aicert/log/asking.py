@@ -18,7 +18,7 @@ from aicert.tlog.checkpoints import TIME_BYTES, Checkpoint, cosigned_at
 from aicert.tlog.encoding import number, to_base64
 from aicert.tlog.notes import MAX_NOTE, Note, VerifierKey, signature_line
 
-# It says at the first what it saw, and may be asked by somebody else between two.
+# The first answer says what it saw; somebody else may ask it between two requests.
 MAX_TRIES: Final = 4
 # The status and the body that a request with this body gets.
 Post = Callable[[bytes], tuple[int, bytes]]
@@ -34,14 +34,13 @@ class Asked:
 
 
 def ask(folder: Path, log_key: VerifierKey, witness: VerifierKey, post: Post) -> Asked:
-    """Have a witness cosign the log's checkpoint, and put that into the folder.
-
-    BrokenLogError where it saw another log than this one; ToolError where it does not answer as a
-    witness does; EvidenceError where the cosignature is not by its key.
+    """Have a witness cosign the log's checkpoint, and put the cosignature into the folder. Raises
+    BrokenLogError if it saw a different log, ToolError if it does not answer as a witness does, and
+    EvidenceError if the cosignature is not by its key.
     """
     note, checkpoint = read_checkpoint(folder / CHECKPOINT, log_key)
     here = Note.parse(note)
-    # Lines of others are none of this witness's business.
+    # Other people's lines do not concern this witness.
     own = b"".join(signature_line(log_key, data) for data in here.by(log_key))
     signed = here.text + b"\n" + own
     answer = _cosigned(Tiles(folder, checkpoint.size), checkpoint, signed, witness, post)
@@ -69,7 +68,7 @@ def _cosigned(
                 f"only {checkpoint.size}: the log was rolled back, or this is an old copy"
             )
         if seen == old:
-            # It was told the right number, and says that this tree is not the one that it saw.
+            # It got the right number, and says that this tree is not the one that it saw.
             raise _refusal(_FORKED, checkpoint, witness)
         old = seen
     raise ToolError(

@@ -34,9 +34,8 @@ def check(
     compare: bool = True,
     visit: Visit | None = None,
 ) -> Seen:
-    """Compute the whole log; BrokenLogError unless it is one, and goes on from `against`.
-
-    `compare`: its tiles, too; else its entries alone. `visit`: see `walk`.
+    """Compute the whole log; BrokenLogError unless it is intact and continues `against`. `compare`:
+    check its tiles too, and not only its entries. `visit`: see `walk`.
     """
     note, checkpoint = read_checkpoint(folder / CHECKPOINT, key)
     tiles = Tiles(folder, checkpoint.size)
@@ -48,7 +47,7 @@ def check(
 
 
 def continues(tiles: Tiles, checkpoint: Checkpoint, older: Checkpoint) -> None:
-    """BrokenLogError unless the log whose tiles these are began as the older checkpoint says.
+    """Raise BrokenLogError unless the log with these tiles begins as the older checkpoint says.
 
     By the path between the two alone, as somebody computes it who has no tile.
     """

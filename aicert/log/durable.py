@@ -15,7 +15,7 @@ from aicert.files.bounded import why
 
 
 def write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Put `data` at `path`, in folders that are made for it, and wait until the disk has it."""
+    """Write `data` to `path`, make missing folders, and wait until the disk has it."""
     beside = path.with_name(f".{path.name}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -31,7 +31,7 @@ def write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def create(path: Path, data: bytes, *, mode: int) -> None:
-    """The same of a file that must not be there yet."""
+    """Do the same for a file that must not exist yet."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         with open(os.open(path, flags, mode), "wb") as file:
@@ -58,7 +58,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def make(folder: Path) -> None:
-    """Make a folder, and those above it; none of it if it is there."""
+    """Make a folder and those above it, unless they exist."""
     try:
         _make(folder)
     except OSError as error:

@@ -18,7 +18,7 @@ from aicert.tlog.notes import VerifierKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What an entry must have, all of it; None asks for nothing. Digests as `KIND:HEX`.
+    """What an entry must have; None asks for nothing. Digests as `KIND:HEX`.
 
     `builder`: the machine's kind, or the digest of its image or another part of its code. `named`:
     a part of the name that the builder gives an input's source.
@@ -33,7 +33,7 @@ class Wanted:
     named: str | None = None
 
     def texts(self) -> list[bytes]:
-        """What stands in the bytes of every entry that has it."""
+        """Texts that every matching entry contains."""
         wanted = (
             self.certificate, self.lockfile, self.input, self.output, self.base, self.builder,
             self.named,
@@ -41,7 +41,7 @@ class Wanted:
         return [dumps(text)[1:-1] for text in wanted if text is not None]
 
     def fits(self, entry: Entry) -> bool:
-        """Whether the entry has it, where it is to be."""
+        """Whether the entry has all of it, in the right places."""
         inputs = {str(item.digest) for item in entry.inputs}
         base = {str(item.digest) for item in entry.inputs if item.name == entry.base}
         outputs = {str(item.digest) for item in entry.outputs}
@@ -60,7 +60,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """An entry that fits. `verified`: under which policy its certificate passed; None: a claim."""
+    """`unreadable`: how many with the wanted texts are not entries of this kind."""
 
     index: int
     entry: Entry
@@ -69,7 +69,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """`unreadable`: how many that have the wanted texts are no entries of this kind."""
+    """`unreadable`: how many have the wanted texts but are not entries of this kind."""
 
     hits: tuple[Hit, ...]
     unreadable: int
@@ -77,7 +77,7 @@ class Found:
 
 
 def find(folder: Path, key: VerifierKey, wanted: Wanted, verified: Mapping[bytes, str]) -> Found:
-    """Search the whole log, which must be one. `verified`: entries of certificates that passed,
+    """Search the whole log, which must be intact. `verified`: entries of certificates that passed,
     each with the policy's name.
     """
     search = _Search(wanted, verified)
@@ -92,8 +92,8 @@ class _Search:
         self.unreadable = 0
 
     def visit(self, first: int, entries: Sequence[bytes]) -> None:
-        """Look at the entries from index `first`: only where the texts stand is one read."""
-        # All at once first: nearly every bundle has none.
+        """Look at the entries from index `first`; only those that contain the texts are read."""
+        # The whole bundle first, since nearly every bundle contains none of them.
         together = b"\n".join(entries)
         if not all(text in together for text in self._texts):
             return

@@ -26,7 +26,7 @@ _PREFIX: Final = "PRIVATE+KEY+"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateKey:
-    """A key that signs in a name; `algorithm` says what: a log's checkpoints, or cosignatures."""
+    """A key that signs under a name: checkpoints or cosignatures, as `algorithm` says."""
 
     name: str
     algorithm: int
@@ -44,7 +44,7 @@ class PrivateKey:
 
 
 def check_apart(path: Path, folder: Path) -> None:
-    """ConfigError where a key would lie in a log's folder, which is served to everybody."""
+    """Raise ConfigError if a key would lie in a log's folder, which is served to everybody."""
     published = Path(os.path.realpath(folder))
     for place in (path, path.parent):
         real = Path(os.path.realpath(place))

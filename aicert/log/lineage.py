@@ -71,7 +71,7 @@ def columns(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def drawing(hits: Sequence[Hit]) -> str:
-    """The figure, as markup; nothing where no entry was made from another."""
+    """The figure, as markup; empty if no entry was made from another."""
     pairs = edges(hits)
     across = columns(pairs)
     if not across:
@@ -109,7 +109,7 @@ def drawing(hits: Sequence[Hit]) -> str:
 
 
 def _lanes(pairs: Sequence[tuple[int, int]], depth: Mapping[int, int]) -> list[range]:
-    """The columns that each line passes, of as many lines as have room."""
+    """The columns that each line passes, for as many lines as there is room for."""
     lanes: list[range] = []
     room = MAX_LANES
     for writer, reader in pairs:

@@ -27,9 +27,8 @@ class Mirrored:
 
 
 def mirror(source: Path, folder: Path, key: VerifierKey, *, read: Read | None = None) -> Mirrored:
-    """Make or renew the copy; BrokenLogError where the source is no whole log, or has forked.
-
-    `read`: reads the source, where it is no folder.
+    """Make or update the copy; BrokenLogError if the source is not a complete log, or has forked.
+    `read`: reads the source if it is not a folder.
     """
     durable.make(folder)
     with durable.alone(folder):
@@ -51,7 +50,7 @@ def mirror(source: Path, folder: Path, key: VerifierKey, *, read: Read | None = 
                     "the copy is broken: its tiles do not give the root that was signed",
                     hint="aicert log mirror SOURCE ANOTHER_FOLDER",
                 )
-        # Not before: the folder may be the copy of another log.
+        # Not earlier, because the folder may be the copy of another log.
         durable.write(folder / PUBLIC_KEY, f"{key}\n".encode())
         copied, full = _copy(theirs, folder, edge)
         if edge.root() != checkpoint.root:
@@ -71,14 +70,14 @@ def _copy(theirs: Tiles, folder: Path, edge: Edge) -> tuple[int, list[Place]]:
     """
     copied, full = 0, list[Place]()
     first, begun = divmod(edge.size, WIDTH)
-    # Of the bundle that was begun; of those that follow nothing is known yet.
+    # Of the partial bundle; nothing is known about the following ones yet.
     known = bytes(edge.levels[0]) if begun else b""
     left = Tiles(folder, theirs.size)
     for number in range(first, -(-theirs.size // WIDTH)):
         kept = _left(left, theirs, number)
         entries = theirs.bundle(number) if kept is None else kept
         hashes = leaves(entries)
-        # The root does not show it: the tree goes on from what the copy has.
+        # The root does not show it, because the tree continues from what the copy has.
         if not hashes.startswith(known):
             raise BrokenLogError(
                 f"the source is broken: among entries {number * WIDTH} to {edge.size - 1} one is "

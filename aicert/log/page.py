@@ -65,7 +65,7 @@ text.small{fill:var(--dim);font:12px system-ui,sans-serif}
 
 
 def page(result: Found, *, has_key: bool) -> str:
-    """The page. `has_key`: the caller knew the log's key, and did not take the folder's."""
+    """The page. `has_key`: the caller knew the log's key and did not use the folder's."""
     hits = result.hits[::-1][:MAX_ENTRIES]
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = (

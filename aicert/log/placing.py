@@ -22,7 +22,7 @@ def put_bundle(folder: Path, index: int, entries: list[bytes]) -> None:
 
 
 def prune(folder: Path, full: list[Place]) -> None:
-    """Take away what tiles were before they were full: nobody needs that, so it is no failure."""
+    """Remove partial tiles that are now complete. Nobody needs them, so failures are ignored."""
     for level, index in full:
         parts = folder / f"{tile_path(level, index)}.p"
         for width in range(1, WIDTH):

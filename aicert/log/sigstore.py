@@ -23,7 +23,7 @@ from aicert.tlog.proofs import Proof
 
 BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 TRUSTED_ROOT: Final = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
-# What cosign 3.1 reads of Rekor v2; its kind `dsse` it does not.
+# cosign 3.1 reads this kind of Rekor v2 entry, but not `dsse`.
 KIND: Final = "hashedrekord"
 VERSION: Final = "0.0.2"
 # SubjectPublicKeyInfo up to the key (RFC 5480, 2; RFC 8410, 4).
@@ -31,7 +31,7 @@ _P256: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d0301070342
 _ED25519: Final = bytes.fromhex("302a300506032b6570032100")
 _KEY_DETAILS: Final = "PKIX_ECDSA_P256_SHA_256"
 _HOST: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
-# A policy says nothing of when a key began to count.
+# A policy does not say since when a key counts.
 _ALWAYS: Final = {"start": "1970-01-01T00:00:00Z"}
 
 
@@ -68,7 +68,7 @@ def check_origin(key: VerifierKey) -> None:
 
 
 def log_id(key: VerifierKey) -> bytes:
-    """What Sigstore calls a log by: the digest of which a key's id is the beginning."""
+    """Sigstore's id for a log: the digest that begins with the key's id."""
     encoded = bytes((key.algorithm,)) + key.public
     return hashlib.sha256(key.name.encode() + b"\n" + encoded).digest()
 
@@ -117,14 +117,14 @@ def bundle(certificate: Certificate, key: VerifierKey, proof: Proof, token: byte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """A time authority: its certificates (DER), its root the last."""
+    """A time authority: its certificates (DER), with the root last."""
 
     name: str
     chain: tuple[bytes, ...]
 
 
 def trusted_root(logs: Sequence[VerifierKey], authorities: Sequence[Authority]) -> bytes:
-    """What Sigstore's tools are to believe: these logs, these authorities, nothing else."""
+    """What Sigstore's tools should trust: these logs and authorities, and nothing else."""
     for key in logs:
         check_origin(key)
     return dumps(

@@ -30,12 +30,12 @@ _LENGTH: Final = 2
 MAX_BUNDLE: Final = WIDTH * (_LENGTH + MAX_BYTES)
 
 
-# The bytes of a file of a log by its place, at most so many; None where there is no such file.
+# The bytes of a log's file at a place, up to a limit; None if there is no such file.
 Read = Callable[[str, int], bytes | None]
 
 
 def tile_path(level: int | str, index: int, width: int = WIDTH) -> str:
-    """Where a tile lies, or a bundle of entries; `width`: of a tile that is not full."""
+    """Where a tile or a bundle of entries lies; `width`: of a partial tile."""
     parts = [f"{index % 1000:03}"]
     while index := index // 1000:
         parts.insert(0, f"x{index % 1000:03}")
@@ -61,7 +61,7 @@ def unpack(data: bytes, width: int) -> tuple[list[bytes], int]:
 
 
 def read_key(folder: Path, given: str | None) -> VerifierKey:
-    """The log's public key: the one that was given, else the one that lies in the folder."""
+    """The log's public key: the given one, or else the one in the folder."""
     if given is not None:
         return _given_key(given)
     data = read_bounded(folder / PUBLIC_KEY, MAX_KEY, "log key", hint="--log-key NAME+ID+BASE64")
@@ -69,7 +69,7 @@ def read_key(folder: Path, given: str | None) -> VerifierKey:
 
 
 def _given_key(text: str) -> VerifierKey:
-    """ConfigError for what is no log's key: of the log itself nothing was read."""
+    """The key; ConfigError if it is not a log's key. The log itself is not read here."""
     try:
         return VerifierKey.parse(text, ED25519)
     except EvidenceError as error:
@@ -112,7 +112,7 @@ class Tiles:
         """The hashes of a tile."""
         kept = self._kept.get((level, index))
         if kept is None:
-            # A path crosses one tile a level: whoever reads many begins with its neighbours.
+            # A path crosses one tile per level, and callers that read many start with neighbours.
             if len(self._kept) > 4 * HEIGHT:
                 self._kept.clear()
             kept = self._kept[level, index] = self._read(level, index)
@@ -126,8 +126,8 @@ class Tiles:
         return data[:end]
 
     def _file(self, level: int | str, index: int, width: int, limit: int) -> tuple[bytes, bool]:
-        """What lies there, and whether it is that alone: where a tile that is not full is gone, the
-        full one begins with it.
+        """The data there, and whether it is exactly that: if a partial tile is gone, the full one
+        begins with it.
         """
         places = dict.fromkeys((tile_path(level, index, width), tile_path(level, index)))
         for number, place in enumerate(places):
@@ -145,7 +145,7 @@ class Tiles:
         return entries
 
     def edge(self) -> Edge:
-        """The tree's right edge, by its tiles alone."""
+        """The tree's right edge, from its tiles alone."""
         levels: list[bytes] = []
         while self.size >> HEIGHT * len(levels):
             count = self.size >> HEIGHT * len(levels)
@@ -209,8 +209,8 @@ class Tiles:
         return tuple(reversed(path))
 
     def indices(self, wanted: Collection[bytes]) -> dict[bytes, int]:
-        """Where leaves with these hashes lie, of those that the log has: each the first time. By
-        the tiles alone, in one reading.
+        """The first index of each of these leaf hashes that the log has. Reads the tiles alone,
+        once.
         """
         left, indices = set(wanted), dict[bytes, int]()
         for number in range(-(-self.size // WIDTH)):

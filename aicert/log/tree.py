@@ -1,8 +1,8 @@
-"""The right edge of a log's tree, as leaves come: its root, and the tiles that they fill.
+"""The right edge of a log's tree as leaves are added: its root, and the tiles that they fill.
 
 The tree is RFC 6962's. A tile (C2SP tlog-tiles) holds 256 hashes that lie side by side at a height
-that is a multiple of 8, and the root of a full one is a hash of a tile 8 higher. So of a tree of
-any size one tile a level is not full, and these say its root: the edge.
+that is a multiple of 8, and the root of a full one is a hash of a tile 8 higher. So in a tree of
+any size, one tile per level is partial. These tiles are the edge, and give the root.
 """
 
 import hashlib
@@ -33,23 +33,23 @@ class Tile:
 
 
 def fold(hashes: bytes) -> bytes:
-    """The root over hashes that lie side by side, the last of which may be of a smaller subtree."""
+    """The root over adjacent hashes; the last may be the root of a smaller subtree."""
     pair, sha256 = 2 * HASH_BYTES, hashlib.sha256
     while len(hashes) > HASH_BYTES:
         whole = len(hashes) - len(hashes) % pair
         nodes = [sha256(b"\1" + hashes[at : at + pair]).digest() for at in range(0, whole, pair)]
-        # One without a sibling stands as it is a level higher (RFC 6962, 2.1).
+        # A hash without a sibling moves up a level unchanged (RFC 6962, 2.1).
         hashes = b"".join(nodes) + hashes[whole:]
     return hashes
 
 
 def leaves(entries: Sequence[bytes]) -> bytes:
-    """The hashes of entries, side by side."""
+    """The leaf hashes of entries, concatenated."""
     return b"".join(map(leaf_hash, entries))
 
 
 class Edge:
-    """A tree that grows: `levels` has for each level of tiles what its last tile holds so far."""
+    """A growing tree; `levels` has the content of the last tile at each level."""
 
     def __init__(self, size: int = 0, levels: Sequence[bytes] = ()) -> None:
         self.size = size
@@ -82,7 +82,7 @@ class Edge:
             self.levels[level] += fold(hashes)
 
     def partial(self) -> list[Tile]:
-        """The tiles that are not full, of those that are not empty."""
+        """The partial tiles that are not empty."""
         return [
             Tile(level=level, index=self.size >> HEIGHT * (level + 1), hashes=bytes(hashes))
             for level, hashes in enumerate(self.levels)

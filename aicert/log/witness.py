@@ -2,7 +2,7 @@
 
 Its state, beside its key, has the last checkpoint of each log that it cosigned, and is on the disk
 before the cosignature leaves. A log that forks, or shows an older tree, is refused for as long as
-the state is kept. That is all that a witness is for: it says nothing of what entries say.
+the state is kept. That is all that a witness does: it says nothing about what entries say.
 """
 
 import time
@@ -33,7 +33,7 @@ _STATE: Final = ".seen"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """What a witness keeps of a log: its key as it was first given, and the last tree."""
+    """What a witness keeps about a log: the key that it was first given, and the last tree."""
 
     key: VerifierKey
     size: int
@@ -42,7 +42,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cosigned:
-    """The checkpoint with the cosignature below it. `before`: how many entries it had last time."""
+    """The checkpoint with the cosignature below it. `before`: the log's size last time."""
 
     note: bytes
     checkpoint: Checkpoint
@@ -56,10 +56,9 @@ def state_path(key_file: Path) -> Path:
 
 
 def expected_key(folder: Path, key_file: Path, given: str | None) -> VerifierKey:
-    """The log's key: the one that was given, else the one of the log that was cosigned before.
-
-    That a key lies in the folder is no reason to believe it: ConfigError where nothing else is
-    known, since a witness that took anybody's key would vouch for anybody's log.
+    """The log's key: the given one, or else that of the log that was cosigned before. A key in the
+    folder is no reason to trust it. ConfigError if there is no other, since a witness that accepts
+    anybody's key would vouch for anybody's log.
     """
     key = read_key(folder, given)
     if given is not None:
@@ -81,9 +80,8 @@ def cosign(
     *,
     now: Callable[[], float] = time.time,
 ) -> Cosigned:
-    """Cosign the log's checkpoint as it lies in the folder; the folder is not changed.
-
-    BrokenLogError where the log is not the one that was cosigned before, grown.
+    """Cosign the folder's checkpoint; the folder is not changed. BrokenLogError unless the log has
+    only grown since it was last cosigned.
     """
     with durable.alone(key_file.parent):
         logs = _read(state_path(key_file))
@@ -109,9 +107,10 @@ def cosign(
 
 
 def publish(folder: Path, cosigned: bytes, log_key: VerifierKey) -> None:
-    """Put a cosigned checkpoint into the log's folder, unless the log has grown since: then it is
-    for `prove` no more. Lines of others that came meanwhile stay; of each witness its first and its
-    last, since a note has room for few, and the times between serve nobody.
+    """Put a cosigned checkpoint into the log's folder, unless the log has grown since, because
+    `prove` could then no longer use it. Lines that others added meanwhile stay. Each witness keeps
+    its first and its last line, since a note has room for few, and nobody needs the times in
+    between.
     """
     given = Note.parse(cosigned)
     with durable.alone(folder):
@@ -126,7 +125,7 @@ def publish(folder: Path, cosigned: bytes, log_key: VerifierKey) -> None:
         data = here.text + b"\n" + written.encode()
         if len(data) > MAX_NOTE:
             raise BrokenLogError("the checkpoint has too many signatures")
-        # A line in the log's own name that is not its own would make the checkpoint nobody's.
+        # A forged line in the log's own name would make the checkpoint invalid for everybody.
         open_checkpoint(data, log_key)
         durable.write(folder / CHECKPOINT, data)
 
@@ -149,7 +148,7 @@ def _emit(logs: dict[str, Log]) -> bytes:
 
 
 def _read(path: Path) -> dict[str, Log]:
-    """What was seen. A state that cannot be read is refused: to begin anew would forgive a fork."""
+    """What was seen. An unreadable state is an error: starting afresh would forgive a fork."""
     if not path.exists():
         return {}
     what = "what the witness has seen"

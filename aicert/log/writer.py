@@ -1,4 +1,5 @@
-"""A log that grows. Wherever it is killed, its folder holds a whole log, and the next goes on.
+"""Appends to a log. Wherever it is killed, its folder holds a complete log, and the next run
+continues.
 
 The order is what keeps the promise that a log makes by signing: tiles and bundles are on the disk
 first; then the new checkpoint beside the key, `KEY.last`; then the folder's. A folder that is older
@@ -37,7 +38,7 @@ class Appended:
 
 
 def key_path(folder: Path) -> Path:
-    """Where the key of the log in `folder` lies if nobody says: beside it."""
+    """The default place for the key of the log in `folder`: beside it."""
     if folder.name in ("", ".."):
         folder = Path(os.path.abspath(folder))
     if not folder.name:
@@ -46,7 +47,7 @@ def key_path(folder: Path) -> Path:
 
 
 def start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
-    """Make an empty log. Goes on where it was killed before; anything else there is refused."""
+    """Make an empty log. Continues if it was killed earlier; refuses anything else there."""
     keys.check_apart(key_file, folder)
     with durable.alone(key_file.parent):
         return _start(folder, origin, key_file)
@@ -59,7 +60,7 @@ def _start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
         key = keys.read(key_file, ED25519)
         if key.name != origin:
             raise ConfigError(f"{os.fspath(key_file)!a} is the key of {key.name!a}")
-        # Of nothing but an empty log, whose folder was not there yet when it was signed.
+        # Only of an empty log whose folder did not exist yet when it was signed.
         if _last(key_file).exists() and read_checkpoint(_last(key_file), key.public)[1].size:
             raise ConfigError(f"the key {os.fspath(key_file)!a} has already signed a log")
     else:
@@ -70,10 +71,10 @@ def _start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
 
 
 def append(folder: Path, key_file: Path, entries: Sequence[bytes]) -> Appended:
-    """Add those of `entries` that the log does not have, and sign the new checkpoint."""
+    """Append the `entries` that the log does not have yet, and sign the new checkpoint."""
     keys.check_apart(key_file, folder)
     key = keys.read(key_file, ED25519)
-    # The first, since the same key may be given with a copy of the folder: two would sign a fork.
+    # This lock first: two writers with the same key and a copy of the folder would sign a fork.
     with durable.alone(key_file.parent), durable.alone(folder):
         before = _continued(folder, key_file, key)
         tiles = Tiles(folder, before.size)
@@ -93,8 +94,8 @@ def append(folder: Path, key_file: Path, entries: Sequence[bytes]) -> Appended:
 
 
 def _continued(folder: Path, key_file: Path, key: keys.PrivateKey) -> Checkpoint:
-    """What the key signed last, of which the folder is the log; the folder's checkpoint is brought
-    up to it where a kill came between the two.
+    """What the key signed last, which must be this folder's log. If a kill came between the two
+    writes, the folder's checkpoint is updated.
     """
     try:
         data, last = read_checkpoint(_last(key_file), key.public)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LOOPBACK: Final = "127.0.0.1"
 # What a gateway reads of one request.
 MAX_BODY: Final = 1 << 20
-# Local connections, and for how long one may be silent, or a request waits for its turn.
+# Local connections; how long one may be silent, and how long a request waits for its turn.
 CLIENTS: Final = 256
 SILENCE_S: Final = 600.0
 QUEUE_S: Final = 60.0
@@ -47,9 +47,9 @@ class LocalRefusal(AicertError):  # noqa: N818 - says what happened
 
 
 class Endpoint:
-    """What listens. `served`: what was judged of the machine before anything was asked. `keep` is
-    given the receipt of each answer, which is asked for then, verified before the answer ends, and
-    may be called by several threads.
+    """The listening endpoint. `served`: what was verified about the machine before anything was
+    asked. If there is a `keep`, a receipt of each answer is asked for and verified before the
+    answer ends, and `keep` gets it. Several threads may call it.
     """
 
     def __init__(self, machine: Wanted, port: int = 0, keep: Kept | None = None) -> None:
@@ -64,7 +64,7 @@ class Endpoint:
         self._rooms = threading.BoundedSemaphore(MOST)
         self._over = threading.Event()
         self.error: AicertError | None = None
-        """Why nothing goes to the machine any more."""
+        """Why nothing is sent to the machine any more."""
         try:
             self._server = _Server((LOOPBACK, port), self)
         except OSError as error:
@@ -80,7 +80,7 @@ class Endpoint:
 
     @property
     def served(self) -> "Served":
-        """The machine, as it was judged first; every later connection is to the same boot of it."""
+        """The machine, as it was judged first; every later connection is to the same boot."""
         return self._shown.served
 
     @property
@@ -89,7 +89,7 @@ class Endpoint:
         return f"http://{LOOPBACK}:{self.port}/v1"
 
     def wait(self) -> None:
-        """Until nothing goes to the machine any more; raises the reason."""
+        """Wait until nothing is sent to the machine any more; raises the reason."""
         self._over.wait()
         if self.error is not None:
             raise self.error
@@ -109,7 +109,7 @@ class Endpoint:
         self.close()
 
     def _opened(self) -> Judged:
-        """Another judged connection; the last one where the evidence does not say yes."""
+        """Another judged connection. If its evidence does not pass, there are no more."""
         self._require_no_end()
         try:
             return open_judged(self._machine, self._shown)
@@ -124,7 +124,7 @@ class Endpoint:
 
     def _require_no_end(self) -> None:
         if self.error is not None:
-            # Anew each time: its trace would grow with every request.
+            # A new error each time, because the traceback of one would grow with every request.
             raise self.error.with_traceback(None)
 
     def forward(self, method: str, target: str, body: bytes, client: "_Client") -> None:
@@ -134,7 +134,7 @@ class Endpoint:
             raise LocalRefusal(503, "the endpoint works on other requests")
         try:
             with self._pool.taken() as judged:
-                # It may have come to an end while this request waited for its turn.
+                # The endpoint may have ended while this request waited for its turn.
                 self._require_no_end()
                 is_counted = self._keep is not None and target not in _METHODS
                 nonce = secrets.token_hex(32) if is_counted else ""
@@ -157,7 +157,7 @@ class Endpoint:
         for event in judged.events():
             digest.update(event)
             client.send_chunk(event)
-        # Before the end: of an answer whose receipt is none, a client sees no end.
+        # Before the end: if the receipt is invalid, the client never sees the answer's end.
         self._kept(judged.receipt(head, Digest("sha256", digest.hexdigest())))
         client.send_chunk(b"")
 
@@ -181,7 +181,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().__init__(address, _Client)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether there is a place for another one."""
+        """Whether there is room for another one."""
         with self._lock:
             if len(self._open) >= CLIENTS:
                 return False
@@ -194,7 +194,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             super().shutdown_request(request)
 
     def end_all(self) -> None:
-        """Listen no more; who is connected sees the end, and his thread with him."""
+        """Stop listening; connected clients see the end, and their threads end too."""
         self.server_close()
         with self._lock:
             for connected in self._open:
@@ -219,7 +219,7 @@ class _Client(BaseHTTPRequestHandler):
         try:
             super().handle()
         except OSError:
-            # It left, or does not read: what it asked for goes with it.
+            # The client left or does not read, so its answer is dropped.
             self.close_connection = True
 
     def do_GET(self) -> None:
@@ -240,14 +240,14 @@ class _Client(BaseHTTPRequestHandler):
             self._refuse(502, error.message, kind)
 
     def _read(self) -> bytes:
-        """The request's body, if it may go on."""
+        """The request's body, if it may be forwarded."""
         endpoint = self.server.endpoint
         names = {f"{name}:{endpoint.port}" for name in (LOOPBACK, "localhost")}
         if endpoint.port == _HTTP:
-            # Which clients leave out.
+            # Clients leave this one out.
             names |= {LOOPBACK, "localhost"}
         given = self.headers.get_all("host") or []
-        # A page of another origin, whose name somebody may have made point to this computer.
+        # A web page of another origin, whose name somebody may have pointed at this computer.
         if len(given) != 1 or given[0].lower() not in names or "origin" in self.headers:
             raise LocalRefusal(403, "the endpoint is only for programs on this computer")
         if self.request_version != self.protocol_version:
@@ -279,7 +279,7 @@ class _Client(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def begin_stream(self) -> None:
-        """What stands before events."""
+        """The head of an answer of events."""
         self._begun = True
         self.send_response_only(200)
         self.send_header("content-type", wire.EVENTS)
@@ -292,21 +292,23 @@ class _Client(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def _refuse(self, status: int, message: str, kind: str) -> None:
-        """Say why there is no answer; within one, nothing can be said: it ends without its end."""
+        """Say why there is no answer. Within an answer nothing can be said, so it ends without its
+        end marker.
+        """
         self.close_connection = True
         if not self._begun:
             error = {"message": message, "type": kind, "code": kind}
             self.say(status, json.dumps({"error": error}).encode("ascii"))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the library refuses by itself, in the form of all other errors."""
-        # Of a request that was not read yet: an answer to the one before it was whole.
+        """The library's own refusals, in the same form as all other errors."""
+        # About a request that was not read yet; the previous answer was complete.
         self._begun = False
         self.request_version = self.protocol_version
         self._refuse(int(code), message or "the request is not of HTTP/1.1", "endpoint")
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Nothing: what is asked is nobody's business."""
+        """Log nothing: requests are private."""
 
 
 def _is_number(text: str) -> bool:

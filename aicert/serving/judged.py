@@ -35,13 +35,14 @@ if TYPE_CHECKING:
     from aicert.leasing.serving import Served
 
 EVIDENCE: Final = "/aicert/evidence"
-# A machine of another cloud is reached in 200 ms; a hardware TPM signs twice in one second.
+# A machine in another cloud is reached in 200 ms; a hardware TPM makes two signatures in a second.
 CONNECT_S: Final = 10.0
 EVIDENCE_S: Final = 60.0
 SEND_S: Final = 60.0
-# A busy machine lets requests wait, and an engine without a GPU takes long for one token.
+# A busy machine makes requests wait, and an engine without a GPU takes long for one token.
 ANSWER_S: Final = 600.0
-# A gateway closes what was idle for 60 seconds; and a judgement is not good for ever.
+# A gateway closes connections that were idle for 60 seconds, and a judgement does not hold for
+# ever.
 IDLE_S: Final = 30.0
 AGE_S: Final = 300.0
 # Connections at once, of the 64 that a machine has for everybody.
@@ -68,8 +69,9 @@ class Channel(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The machine that the consumer wants to talk to. `certified`: his own appraisal of the
-    certificate whose model it has to serve; `policy`: what he accepts of the machine.
+    """The machine that the consumer wants to talk to. `certified`: the consumer's own appraisal of
+    the certificate whose model it has to serve; `policy`: what the consumer accepts about the
+    machine.
     """
 
     host: str
@@ -80,13 +82,13 @@ class Wanted:
 
     @property
     def authority(self) -> str:
-        """How requests name it."""
+        """The model's name in requests."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
 
 def wanted(url: str, lease: str, certified: AttestationResult, policy: Policy) -> Wanted:
-    """The machine at `url`; ConfigError where that is no `https://HOST[:PORT]`."""
+    """The machine at `url`; ConfigError unless that is `https://HOST[:PORT]`."""
     host, port = _address(url)
     if not is_hex(lease, LEASE_DIGITS):
         raise ConfigError(
@@ -104,8 +106,8 @@ def machine_policy(
     certificates_root: "StrPath | None",
     certificates_image: "StrPath | None",
 ) -> Policy:
-    """What the consumer accepts of the machine: a policy of its `own`, or that of the certificate
-    with what was added to it; `root` and `image` take the place of those.
+    """What the consumer accepts about the machine: its `own` policy, or that of the certificate
+    with what was added to it. `root` and `image` replace those.
     """
     if own is not None:
         return choose_policy(own, root=root, image=image)
@@ -133,14 +135,14 @@ def _address(url: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What a person was shown of a machine; every later connection has to be to the same."""
+    """What a person saw about a machine; every later connection has to match it."""
 
     spki: bytes
     served: "Served"
 
 
 class Judged:
-    """A connection whose machine was judged: the only one that asks."""
+    """A connection whose machine was judged. Only such a connection can ask."""
 
     def __init__(
         self, channel: Channel, reader: Reader, shown: Shown, authority: str, evidence: Digest
@@ -155,9 +157,9 @@ class Judged:
         self._asked: tuple[str, Digest] | None = None
 
     def ask(self, method: str, target: str, body: bytes, *, nonce: str = "") -> Head:
-        """Send a request; what stands before its answer. `nonce`: for a receipt of it."""
+        """Send a request; returns the head of its answer. `nonce`: for a receipt of it."""
         if self._reader.is_ahead:
-            # It would be taken for the answer to what is asked now.
+            # That would be taken for the answer to this request.
             raise AnswerError("the machine answered before it was asked")
         self._channel.until = time.monotonic() + SEND_S
         self._channel.send(request(method, target, self._authority, body, nonce))
@@ -181,8 +183,8 @@ class Judged:
             self._wait()
 
     def receipt(self, head: Head, response: Digest) -> bytes:
-        """The receipt of the answer that was read last, whose body has this digest; RefusedError
-        where it is of something else, AnswerError where there is none. Empty where none was wanted.
+        """The receipt of the answer that was read last, whose body has this digest. RefusedError if
+        it is for something else, AnswerError if it is missing. Empty if none was wanted.
         """
         token = self._reader.trailer if head.length is None else head.receipt
         if self._asked is None:
@@ -206,14 +208,14 @@ class Judged:
         return token
 
     def is_usable(self) -> bool:
-        """Whether another request may go over it: it is fresh, and its other end is silent."""
+        """Whether another request may use it: it is fresh, and its other end is silent."""
         now = time.monotonic()
         is_fresh = now - self._used < IDLE_S and now - self._since < AGE_S
         is_ahead = self._is_last or self._reader.is_ahead
         return is_fresh and not is_ahead and self._channel.is_quiet()
 
     def rest(self) -> None:
-        """Its answer was read to the end."""
+        """Note that its answer was read to the end."""
         self._used = time.monotonic()
 
     def shut(self) -> None:
@@ -229,10 +231,9 @@ class Judged:
 
 
 def open_judged(machine: Wanted, before: Shown | None = None) -> Judged:
-    """A new connection, judged. `before`: what was shown of the machine first.
-
-    Raises ToolError where it is not reached, RefusedError where the evidence says no, EvidenceError
-    or UndecidedError where it cannot be told.
+    """A new connection, judged. `before`: what was shown about the machine first. Raises ToolError
+    if it cannot be reached, RefusedError if the evidence says no, and EvidenceError or
+    UndecidedError if it cannot be judged.
     """
     channel = _handshake(machine)
     try:
@@ -255,7 +256,7 @@ def open_judged(machine: Wanted, before: Shown | None = None) -> Judged:
             certified=machine.certified,
             at=datetime.now(UTC),
         )
-        # Counted since; everything else is of the boot.
+        # This may have grown since; everything else stays the same within a boot.
         if before is not None and replace(served, meter=0) != replace(before.served, meter=0):
             raise _other("states something else")
         shown = Shown(spki=channel.spki, served=served)
@@ -300,10 +301,7 @@ def _extra() -> Any:
 
 
 class Pool:
-    """The judged connections to one machine that nobody uses right now, and those in use.
-
-    `opened`: gives another one, judged.
-    """
+    """The judged connections to one machine, idle and in use. `opened` returns another one."""
 
     def __init__(self, opened: Callable[[], Judged]) -> None:
         self._opened = opened
@@ -314,7 +312,9 @@ class Pool:
 
     @contextmanager
     def taken(self) -> Iterator[Judged]:
-        """One for one request; after an error, and where its other end spoke or left, it ends."""
+        """A connection for one request. It is closed after an error, and if its other end sent
+        something or left.
+        """
         judged = self._idle_one()
         if judged is None:
             judged = self._opened()

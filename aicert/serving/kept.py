@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def keep_in(path: "StrPath") -> Callable[[bytes], None]:
-    """What writes a receipt to the end of this file, which is made where there is none."""
+    """A function that appends a receipt to this file, which is made if it does not exist."""
     lock = threading.Lock()
     try:
         with open(path, "ab"):

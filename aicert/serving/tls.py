@@ -1,4 +1,4 @@
-"""A consumer's end of a TLS 1.3 connection, and what evidence has to bind: key and exporter.
+"""A consumer's end of a TLS 1.3 connection, with what evidence must bind: key and exporter.
 
 The handshake proves only that the other end holds the key that it shows; nothing is believed of the
 certificate around it.
@@ -31,7 +31,7 @@ class Channel(tls.Channel):
         self.spki: bytes = keys.spki_of(key)
 
     def is_quiet(self) -> bool:
-        """Whether the other end has neither said anything more nor left."""
+        """Whether the other end has neither sent anything more nor left."""
         try:
             self._socket.settimeout(0)
             self._socket.recv(1, socket.MSG_PEEK)
@@ -41,7 +41,7 @@ class Channel(tls.Channel):
         except OSError:
             return False
         try:
-            # What came with the last answer, and was not looked at.
+            # Data that came with the last answer and was not read.
             self._tls.recv(1)
         except SSL.WantReadError:
             return True
@@ -60,6 +60,6 @@ class Channel(tls.Channel):
 
 def _context() -> Any:
     context = tls.context()
-    # Whose key it is is said by evidence; no authority is asked.
+    # Evidence says whose key it is; no authority is asked.
     context.set_verify(SSL.VERIFY_NONE, lambda *_: True)
     return context

@@ -17,13 +17,14 @@ from aicert.lease.answer_receipts import HEADER as RECEIPT
 
 MAX_HEAD: Final = 16 << 10
 MAX_HEADERS: Final = 64
-# An event of a streamed answer: 64 KiB of an engine's line, each octet escaped as six, and more.
+# An event of a streamed answer: an engine's line of 64 KiB, with each byte escaped as six, and
+# more.
 MAX_EVENT: Final = 1 << 20
 MAX_WHOLE: Final = 1 << 26
 MAX_STREAM: Final = 1 << 30
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
-# Those that a gateway answers with. None sends a client elsewhere, or has no body.
+# The statuses that a gateway uses. All have a body, and none redirects a client.
 STATUSES: Final = frozenset((200, 400, 402, 403, 404, 405, 411, 413, 415, 431, 500, 502, 503))
 _STEP: Final = 1 << 16
 _END: Final = b"\r\n"
@@ -35,13 +36,13 @@ _EVENT = re.compile(rb"data: [^\r\n]+\n\n")
 
 
 class AnswerError(EvidenceError):
-    """The other end of a connection sends what no gateway sends."""
+    """The other end of a connection sent something that no gateway sends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What stands before a body. `length`: of JSON; None where events follow, each a chunk;
-    `is_last`: the other end closes the connection after it; `receipt`: of JSON, if there is one.
+    """The head of an answer. `length`: of JSON; None if events follow, each a chunk. `is_last`: the
+    other end closes the connection after it. `receipt`: for JSON, if there is one.
     """
 
     status: int
@@ -51,8 +52,8 @@ class Head:
 
 
 def request(method: str, target: str, host: str, body: bytes, nonce: str = "") -> bytes:
-    """A request as the gateway reads it: nothing of what a client sent beside target and body.
-    `nonce`: for a receipt of the answer; empty where none is wanted.
+    """A request as the gateway reads it, with nothing from the client but target and body. `nonce`:
+    for a receipt of the answer; empty if none is wanted.
     """
     lines = [f"{method} {target} HTTP/1.1", f"host: {host}"]
     if method == "POST":
@@ -63,9 +64,9 @@ def request(method: str, target: str, host: str, body: bytes, nonce: str = "") -
 
 
 class Reader:
-    """The answers of one connection, in order. `receive` gives some bytes, none at the end.
-
-    AnswerError for what no gateway sends, ToolError where the connection ends within an answer.
+    """The answers of one connection, in order. `receive` returns some bytes, and none at the end.
+    Raises AnswerError for anything that no gateway sends, and ToolError if the connection ends
+    within an answer.
     """
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
@@ -80,7 +81,7 @@ class Reader:
         return bool(self._held)
 
     def head(self) -> Head:
-        """What stands before the next answer."""
+        """The head of the next answer."""
         room = MAX_HEAD
         line = self._line(room)
         status = _STATUS.fullmatch(line)
@@ -97,7 +98,7 @@ class Reader:
         return _head(int(status[1]), headers)
 
     def whole(self, head: Head, most: int = MAX_WHOLE) -> bytes:
-        """A body of JSON; AnswerError where it is larger than `most`, or a stream."""
+        """A JSON body; AnswerError if it is larger than `most`, or a stream."""
         if head.length is None:
             raise AnswerError("the answer is a stream, which nobody asked for")
         if head.length > most:
@@ -105,7 +106,7 @@ class Reader:
         return self._exactly(head.length)
 
     def events(self) -> Iterator[bytes]:
-        """The events of a stream, each as it is given on, until its end."""
+        """The events of a stream until its end, each as it is passed on."""
         left = MAX_STREAM
         while True:
             line = self._line(16)
@@ -126,7 +127,7 @@ class Reader:
             yield event
 
     def _trailer(self) -> bytes:
-        """What stands after the last chunk: a receipt, or nothing."""
+        """Read what follows the last chunk: a receipt, or nothing."""
         headers: dict[str, str] = {}
         while line := self._line(MAX_HEAD):
             _add(headers, line)
@@ -135,7 +136,7 @@ class Reader:
         return _receipt(headers)
 
     def _line(self, most: int) -> bytes:
-        """Up to the next line end, which is left out."""
+        """The text up to the next line end, without it."""
         while _END not in self._held:
             if len(self._held) > most:
                 raise AnswerError("a line of the answer is too long")

@@ -1,8 +1,8 @@
 """Keys that sign models, and how a verifier comes to trust one.
 
-ECDSA over P-256, P-384 or P-521 with SHA-256, SHA-384 or SHA-512, as OMS has it. Certificates,
-keys in tokens and TPMs, and keyless signatures are modules of their own: nobody waits for X.509 who
-has a bare key, and each of the others needs an extra.
+ECDSA over P-256, P-384 or P-521 with SHA-256, SHA-384 or SHA-512, as OMS has it. Certificates, keys
+in tokens and TPMs, and keyless signatures have modules of their own, so that a bare key need not
+wait for X.509 to load; each of the others needs an extra.
 """
 
 import hashlib
@@ -70,9 +70,8 @@ class KeySigner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trusted:
-    """Whom a verifier decided to trust for one bundle, and why, in words.
-
-    `verify` raises EvidenceError unless they signed its payload, and says what it verified.
+    """Whom a verifier decided to trust for one bundle, with the reason in words. `verify` raises
+    EvidenceError unless they signed its payload, and returns in words what it verified.
     """
 
     why: str
@@ -105,7 +104,7 @@ def load_signer(key: StrPath, *, password: str | None = None) -> KeySigner:
 def _no_private_key(
     key: StrPath, data: bytes, password: str | None, error: Exception
 ) -> ConfigError:
-    """What is wrong with a file that was to hold a private key, and what to do."""
+    """What is wrong with a file that should hold a private key, and what to do."""
     name = os.fspath(key)
     if data.lstrip().startswith(b"-----BEGIN PUBLIC KEY"):
         return ConfigError(
@@ -146,8 +145,8 @@ _DAMAGED = "it is cut short, damaged or of an unsupported kind"
 
 
 def free(name: str) -> str:
-    """`name`, or the first like it at which nothing lies, for a shell: openssl empties the file
-    that it shall write to before it reads.
+    """`name`, or the first similar name that is not taken, quoted for a shell: openssl empties its
+    output file before it reads its input.
     """
     stem, suffix = os.path.splitext(name)
     more = (f"{stem}-{number}{suffix}" for number in count(2))

@@ -1,8 +1,8 @@
 """Sign a model or data directory, or one file, as OpenSSF Model Signing.
 
 What is left out of a signature is written into it and printed: git's files and the signature
-itself, as the reference implementation leaves them out, and what the caller names. What the caller
-may not have meant is told in notes. Digests may come from a cache by file status or from a listing;
+itself, as the reference implementation leaves them out, and what the caller names. Notes say what
+the caller may not have meant. Digests may come from a cache by file status or from a listing;
 verifiers read every byte.
 """
 
@@ -34,9 +34,8 @@ HUB_NAMES = (".cache/huggingface", ".eval_results")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
-    """What was signed: the file written, the number of files in it, what lies there uncovered.
-
-    `notes` are for people.
+    """What was signed: the file that was written, the number of files in it, and what it does not
+    cover. `notes` are for people.
     """
 
     signature: Path
@@ -63,7 +62,7 @@ def located(path: StrPath) -> Path:
 
 
 def default_signature(target: Path) -> Path:
-    """Where a signature lies if nobody says: in the directory, or beside the file."""
+    """The default place of a signature: in the directory, or beside the file."""
     if target.is_dir():
         return target / SIGNATURE
     return target.with_name(target.name + ".sig")
@@ -146,7 +145,7 @@ def _digest_of_path(
 
 
 def _place(root: Path, signature: StrPath | None) -> Path:
-    """Where the signature of `root` goes; an error where it may not or cannot be written."""
+    """Where the signature of `root` goes; an error if it may not or cannot be written there."""
     place = default_signature(root) if signature is None else located(signature)
     if place == root:
         raise ConfigError("the signature would replace what it signs", hint="--signature FILE")
@@ -157,7 +156,7 @@ def _place(root: Path, signature: StrPath | None) -> Path:
 
 
 def _check_ignored(root: Path, ignored: Sequence[str], digests: Mapping[str, str] | None) -> None:
-    """Raise ConfigError where nothing is at a path that is to be left out: it was not meant."""
+    """Raise ConfigError if a path to be left out does not exist, since that must be a mistake."""
     for path in ignored:
         known = any(_covered(name, [path.rstrip("/")]) for name in digests or ())
         if not known and not os.path.lexists(root / path):
@@ -187,7 +186,7 @@ def _check_key(
 def _notes(root: Path, place: Path, signed: Collection[str], *, listed: bool) -> tuple[str, ...]:
     notes: list[str] = []
     if root.is_dir() and listed:
-        # No error: digests may be known before the files lie there.
+        # This is not an error, because digests may be known before the files are there.
         missing = [path for path in signed if not os.path.lexists(root / path)]
         if missing:
             notes.append(
@@ -201,7 +200,7 @@ def _notes(root: Path, place: Path, signed: Collection[str], *, listed: bool) ->
 
 
 def _check_replaceable(place: Path) -> None:
-    """ConfigError where a signature would take the place of a key, of weights, of a device."""
+    """Raise ConfigError if a signature would replace a key, weights or a device."""
     if not os.path.lexists(place):
         return
     try:

@@ -62,7 +62,7 @@ def load(handle: str, password: str | None) -> KeySigner:
 
 @contextmanager
 def _key(handle: str, password: str | None) -> Iterator[tuple[Any, Any]]:
-    # The TSS prints its own errors to standard error; ours carry what they say.
+    # The TSS prints its own errors to standard error; our errors repeat them.
     os.environ.setdefault("TSS2_LOG", "all+none")
     try:
         with ESAPI(os.environ.get("TPM2TOOLS_TCTI")) as esapi:

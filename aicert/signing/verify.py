@@ -43,8 +43,8 @@ MAY_BE_UNSIGNED = frozenset(ignored_paths()) - {"README.md"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ignoring:
-    """What the verifier does not care about: signed or not, what is at or below `paths` is not
-    looked at; with `unsigned`, files that nobody signed may be there.
+    """What the verifier ignores: anything at or below `paths`, signed or not; with `unsigned`,
+    files that nobody signed may be there.
     """
 
     paths: tuple[str, ...] = ()
@@ -212,7 +212,7 @@ def _trust_chain(read: Bundle, roots: Sequence[StrPath], at: datetime) -> Truste
 
 
 class _MismatchError(EvidenceError):
-    """The files were read and are others; any other EvidenceError says that they were not read."""
+    """The files were read and differ; any other EvidenceError means that they were not read."""
 
 
 class _Steps:
@@ -230,14 +230,15 @@ class _Steps:
         *,
         no: type[EvidenceError] = EvidenceError,
     ) -> T | None:
-        """What `work` verified; None if it says no, or a check before it did."""
+        """What `work` verified; None if it or an earlier check says no."""
         if self._cause is not None:
             self._put(check, "not-checked", f"not checked: {self._cause} failed")
             return None
         try:
             detail, value = work()
         except UnclearNameError:
-            # A signer with other rules: it says nothing against him, and cannot be judged here.
+            # The signer has other rules. That does not speak against the signer, but cannot be
+            # judged here.
             raise
         except no as error:
             self._cause = check
@@ -425,7 +426,7 @@ def to_json(result: SignatureResult) -> dict[str, object]:
 
 
 def _ignored_lines(result: SignatureResult) -> list[str]:
-    """What the verdict does not speak of, because the verifier asked for it."""
+    """What the verdict leaves out because the verifier asked for that."""
     names = [f"{path}, as asked" for path in result.ignoring.paths]
     if result.ignoring.unsigned:
         names.append(f"{counted(len(result.unsigned), 'unsigned file')}, as asked")

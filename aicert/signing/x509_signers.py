@@ -148,7 +148,7 @@ def _check_purpose(leaf: x509.Certificate) -> None:
         raise EvidenceError("the certificate is not for signing code (extended key usage)")
 
 
-# What the library's verifier says, in its own words → what is said here.
+# The library's messages → ours.
 _REASONS = {
     "may not sign certificates": "an issuer may not sign certificates (key usage)",
     "unaccounted-for critical": "a critical extension that nothing here reads",

@@ -12,7 +12,7 @@ import httpx2
 from aicert.errors import ConfigError, ToolError
 from aicert.sources.transfer import new_client, small_answer
 
-# A note has 64 KiB at most (aicert.tlog.notes), and what a witness saw is a number.
+# A note has at most 64 KiB (aicert.tlog.notes), and the size that a witness saw is a number.
 MAX_ANSWER = 1 << 16
 
 

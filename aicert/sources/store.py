@@ -43,7 +43,7 @@ class Store:
         return self.root / "files" / sha256[:2] / sha256
 
     def has(self, sha256: str) -> bool:
-        """Whether the file with that digest is here, whole."""
+        """Whether the complete file with that digest is here."""
         return self.file(sha256).is_file()
 
     def remove(self, sha256: str) -> None:
@@ -51,7 +51,7 @@ class Store:
         self.file(sha256).unlink(missing_ok=True)
 
     def begun(self, sha256: str) -> int:
-        """How many bytes of the file with that digest an earlier fetch has left."""
+        """How many bytes of the file with that digest an earlier fetch left behind."""
         path = self.root / "partial" / sha256
         return path.stat().st_size if path.is_file() else 0
 
@@ -61,7 +61,7 @@ class Store:
 
     @contextlib.contextmanager
     def partial(self, key: str) -> Iterator["Partial"]:
-        """The partial file of that name, held alone: another process that wants it waits."""
+        """The partial file of that name, locked: another process that wants it waits."""
         path = self.root / "partial" / key
         with room(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ class Store:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder for what is not whole yet, which nobody resumes; gone afterwards."""
+        """A folder for incomplete work that nobody resumes; it is removed afterwards."""
         with room(self.root):
             folder, lock = self._new_scratch()
         try:
@@ -88,12 +88,12 @@ class Store:
         home.mkdir(parents=True, exist_ok=True)
         while True:
             folder = Path(tempfile.mkdtemp(dir=home))
-            # Somebody who sweeps may be quicker.
+            # Another process's `sweep` may be quicker.
             with contextlib.suppress(FileNotFoundError):
                 return folder, _locked(folder / "lock")
 
     def sweep(self) -> None:
-        """Remove what killed processes left in `scratch/`: those who live hold their lock."""
+        """Remove what killed processes left in `scratch/`; running ones hold a lock."""
         home = self.root / "scratch"
         for folder in list(home.iterdir()) if home.is_dir() else ():
             with contextlib.suppress(OSError), (folder / "lock").open("a+b") as lock:
@@ -119,7 +119,7 @@ class Store:
                 partial.file.close()
 
     def assemble(self, hexdigest: str, files: Mapping[str, Path]) -> Path:
-        """Make the tree of that name from `{path: file}`; it appears whole, by a rename."""
+        """Make the tree of that name from `{path: file}`; it appears complete, by a rename."""
         tree = self.tree(hexdigest)
         with self.scratch() as folder, room(self.root):
             tree.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ class Partial:
         self.size = 0
 
     def resume(self, on_bytes: Callable[[int], None]) -> None:
-        """Hash what an earlier attempt left, so that writing goes on behind it."""
+        """Hash what an earlier attempt left, so that writing continues after it."""
         self.file.seek(0)
         while block := self.file.read(BLOCK):
             self._digest.update(block)
@@ -221,7 +221,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def _drop_empty(path: Path, file: BinaryIO) -> None:
-    """Remove a partial file that got no byte, while it is held: there is nothing to resume."""
+    """Remove an empty partial file, while it is locked: there is nothing to resume."""
     with contextlib.suppress(OSError):
         file.flush()
         status = os.fstat(file.fileno())

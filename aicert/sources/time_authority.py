@@ -1,7 +1,7 @@
 """Ask a time authority for a time stamp of a digest (RFC 3161, 2.4 and 3.4: over HTTP).
 
-The answer is only taken apart here: whether its token is about that digest, and by whom it is, is
-for whoever asked.
+The answer is only parsed here. The caller checks whether its token covers that digest, and who made
+it.
 """
 
 import httpx2
@@ -11,7 +11,7 @@ from aicert.formats import der
 from aicert.formats.der import Der
 from aicert.sources.transfer import new_client, small_answer
 
-# A token has 16 KiB at most, and a refusal some words.
+# A token has at most 16 KiB, and a refusal a few words.
 MAX_ANSWER = 1 << 16
 _SHA256 = bytes.fromhex("608648016503040201")
 _TRUE = der.encode(der.BOOLEAN, b"\xff")

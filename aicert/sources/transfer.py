@@ -24,7 +24,7 @@ from aicert.sources.wanted import Batch, OnBytes, Wanted
 if TYPE_CHECKING:
     import httpx2
 
-# Past some eight streams a server counts us as a crowd, and disks and links are busy already.
+# With more than about eight streams, servers throttle, and disks and links are busy already.
 THREADS = 8
 CONNECT_S, READ_S = 15.0, 60.0
 # Bytes a second, of an answer that is read whole.
@@ -33,7 +33,7 @@ MAX_REDIRECTS = 10
 
 
 def _ignore(count: int) -> None:
-    """Nobody wants to know."""
+    """Report no progress."""
 
 
 class Transfer:
@@ -71,7 +71,7 @@ class Transfer:
             self._users += 1
 
     def _leave(self) -> None:
-        """The last one out closes the connections: nobody reads from them any more."""
+        """The last thread closes the connections, because nobody reads from them any more."""
         with self._lock:
             self._users -= 1
             if self._users or self._client is None:
@@ -172,7 +172,7 @@ def small_answer(
 
 
 def new_client(*, follow_redirects: bool = True) -> "httpx2.Client":
-    """A client that gives up on a server that says nothing."""
+    """A client that gives up on a silent server."""
     import httpx2
 
     return httpx2.Client(

@@ -21,7 +21,9 @@ class Wanted:
 
 
 class Stopped(ToolError):  # noqa: N818 - nothing is wrong with the file
-    """This file is not to blame: what it has is kept, and another one says what went wrong."""
+    """This file's fetch was stopped because of another, which reports the error. Its bytes are
+    kept.
+    """
 
 
 class Batch:
@@ -37,6 +39,6 @@ class Batch:
             raise Stopped("stopped, because the fetch of another file ended")
 
     def wait(self, seconds: float) -> None:
-        """Wait, but no longer than this batch goes on."""
+        """Wait, but not after this batch has ended."""
         self._pause(seconds)
         self.check_running()

@@ -1,8 +1,8 @@
 """`https:`: one file, whose digest is pinned when it is first locked.
 
-A server tells no SHA-256 beforehand, so that locking fetches the file (into the store: it is
-needed anyway). Asked later, without fetching, a server is held to the size, and to the digest
-where it gives one (`Repr-Digest`, RFC 9530); a small file is fetched and hashed.
+A server gives no SHA-256 beforehand, so locking fetches the file into the store, where it is needed
+anyway. A later check without a fetch compares the size, and the digest if the server gives one
+(`Repr-Digest`, RFC 9530); a small file is fetched and hashed.
 """
 
 import base64
@@ -47,7 +47,9 @@ def fetch(source: WebSource, wanted: Mapping[str, str], transfer: Transfer) -> N
 
 
 def compare(source: WebSource, locked: FileFact, transfer: Transfer) -> str:
-    """Hold the server to the locked facts; returns what was compared. Raises if it differs."""
+    """Compare the server's file with the locked facts; returns what was compared. Raises if it
+    differs.
+    """
     headers = {
         **netrc_login(source.url),
         "Want-Repr-Digest": "sha-256=10",
@@ -65,7 +67,7 @@ def compare(source: WebSource, locked: FileFact, transfer: Transfer) -> str:
     if response.status_code in (404, 410):
         raise LockError(f"the file is gone: status {response.status_code}")
     coded = response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity")
-    # Of a coded file, both are of the bytes as sent (RFC 9110, 8.6; RFC 9530, 3).
+    # If the file is coded, both refer to the bytes as sent (RFC 9110, 8.6; RFC 9530, 3).
     size = "" if coded else response.headers.get("Content-Length", "")
     if response.status_code == 200 and size.isdigit() and int(size) != locked.size:
         raise LockError(f"a different size\n  locked  {locked.size} bytes\n  found   {size} bytes")
