@@ -60,7 +60,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """`unreadable`: how many with the wanted texts are not entries of this kind."""
+    """An entry that matches. `verified`: the policy that its certificate passed; None: a claim."""
 
     index: int
     entry: Entry
@@ -69,7 +69,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """`unreadable`: how many have the wanted texts but are not entries of this kind."""
+    """`unreadable`: how many with the wanted texts are not entries of this kind."""
 
     hits: tuple[Hit, ...]
     unreadable: int
