@@ -14,7 +14,7 @@ from aicert.frozen import dataclass
 from aicert.log.errors import BrokenLogError
 from aicert.log.tiles import CHECKPOINT, Tiles, read_checkpoint
 from aicert.log.witness import publish
-from aicert.tlog.checkpoints import TIME_BYTES, Checkpoint, cosigned_at
+from aicert.tlog.checkpoints import TIME_BYTES, TIMES, Checkpoint, cosigned_at
 from aicert.tlog.encoding import number, to_base64
 from aicert.tlog.notes import MAX_NOTE, Note, VerifierKey, signature_line
 
@@ -110,5 +110,8 @@ def cosigned_line(here: Note, answer: bytes, witness: VerifierKey) -> tuple[int,
     except EvidenceError as error:
         raise ToolError(f"{witness.name} does not cosign: {error.message}") from None
     times = cosigned_at(given, witness)
+    if not TIMES[0] <= times[0] <= times[-1] <= TIMES[1]:
+        # No verifier takes it, and beside a good line of the same key it would spoil that.
+        raise ToolError(f"the cosignature of {witness.name} has no real time")
     lines = {int.from_bytes(data[:TIME_BYTES]): data for data in given.by(witness)}
     return times[-1], signature_line(witness, lines[times[-1]])

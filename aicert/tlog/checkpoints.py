@@ -22,6 +22,8 @@ from aicert.tlog.notes import (
 )
 
 TIME_BYTES: Final = 8
+# What can be a witness's time, in seconds since 1970: the years 2001 to 9998.
+TIMES: Final = (978_307_200, 253_370_764_799)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,15 +18,13 @@ from aicert.crypto.x509 import stamp
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.certificate import Certificate
 from aicert.frozen import dataclass
-from aicert.tlog.checkpoints import Checkpoint, checkpoint_of, cosigned_at
+from aicert.tlog.checkpoints import TIMES, Checkpoint, checkpoint_of, cosigned_at
 from aicert.tlog.entry import entry_of
 from aicert.tlog.notes import Note
 from aicert.tlog.proofs import TLOG_PROOF, Proof, decode, parse
 
 # A time, or None if a log vouches for none, and what one trusts by believing it.
 Trusted = tuple[datetime | None, str]
-# For witnesses' times, as for time stamps (`trusted_time`): the years 2001 to 9998.
-TIMES = (978_307_200, 253_370_764_799)
 _HINT = "aicert log prove LOG CERT --into"
 
 

@@ -9,6 +9,7 @@ from aicert.appraisal.policy import Policy
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.certificate import Certificate
 from aicert.frozen import replace
+from aicert.tlog.checkpoints import TIMES
 from aicert.tlog.notes import Note
 from tests.adversarial.attacks_log import A, B, C, believes, earlier, logged, proven, seen
 from tests.adversarial.attacks_time import IN_TEN_YEARS, both, stamped
@@ -59,15 +60,15 @@ def test_only_those_are_named_whose_time_it_is() -> None:
     assert tlog._quorum(note(SPREAD), policy(C), AT, earliest=True)[1] == "witness witness-c"
 
 
-@pytest.mark.parametrize("time", [tlog.TIMES[0], tlog.TIMES[1]])
+@pytest.mark.parametrize("time", [TIMES[0], TIMES[1]])
 def test_the_first_and_the_last_time_are_read(time: int) -> None:
     late = datetime(9998, 12, 31, tzinfo=UTC)
     read, _ = tlog._quorum(note({A: time}), policy(A), late, earliest=True)
     assert seconds(read) == time
-    assert read.year == (2001 if time == tlog.TIMES[0] else 9998)
+    assert read.year == (2001 if time == TIMES[0] else 9998)
 
 
-@pytest.mark.parametrize("time", [0, tlog.TIMES[0] - 1, tlog.TIMES[1] + 1])
+@pytest.mark.parametrize("time", [0, TIMES[0] - 1, TIMES[1] + 1])
 def test_other_times_are_none(time: int) -> None:
     with pytest.raises(EvidenceError, match="the cosignature of witness-a has no real time"):
         tlog._quorum(note({A: time}), policy(A), AT, earliest=True)

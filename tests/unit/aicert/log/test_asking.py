@@ -41,6 +41,17 @@ def key_of(server: WitnessServer) -> VerifierKey:
     return VerifierKey.parse(server.key)
 
 
+@pytest.mark.parametrize("now", [0, 253_370_764_800, (1 << 63) - 1])
+def test_a_time_that_is_none_does_not_get_into_the_log(
+    bench: Bench, server: WitnessServer, running: Site, now: int
+) -> None:
+    server.now = now
+    before = bench.part("checkpoint").read_bytes()
+    with pytest.raises(ToolError, match="has no real time"):
+        asking.ask(bench.folder, bench.key, key_of(server), by_http(running))
+    assert bench.part("checkpoint").read_bytes() == before
+
+
 def lines(bench: Bench) -> tuple[str, ...]:
     note = Note.parse(bench.part("checkpoint").read_bytes())
     return tuple(line.name for line in note.signatures)
