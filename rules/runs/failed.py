@@ -14,6 +14,7 @@ from aicert.errors import RejectedError
 from aicert.files.machine_code import code_digest
 from aicert.text import safe
 from rules.host import training_env
+from rules.host.places import code_of
 from rules.host.progress import say
 from rules.image.place import GPU_LOCK, LOCK
 from rules.machines.machine import Machine
@@ -90,7 +91,7 @@ def _state(root: Path, run: Run, current: Lock) -> str:
         current.data,
         certificate.read_bytes() if certificate.is_file() else b"",
         image.read_bytes() if in_image else b"",
-        str(code_digest(root)).encode(),
+        str(code_digest(code_of(root))).encode(),
         training_env.location(root).name.encode(),
         _settings(run.machine).encode(),
     )

@@ -1,10 +1,14 @@
-"""Which lines of a trainer's log say what went wrong."""
+"""Which lines of a trainer's log say what went wrong, and when a failed run is tried again."""
 
 from pathlib import Path
 
 import pytest
 
+from rules.host import places
+from rules.project import config, lock
+from rules.runs import failed
 from rules.runs.failed import last_error
+from tests.unit.review_project import make
 
 TRACEBACK = """Traceback (most recent call last):
   File "train.py", line 1, in <module>
@@ -46,3 +50,18 @@ def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
 def test_an_error_of_many_lines_is_cut(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"\xff" * 100_000 + b"\nValueError: x\n" + b"line\n" * 100)
     assert last_error(tmp_path / "log") == ["ValueError: x", *["line"] * 11]
+
+
+def test_a_failed_run_is_known_in_a_repository_of_its_own_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine's code is not in that repository, but in the package."""
+    monkeypatch.setattr(places, "IS_CHECKOUT", False)
+    root = make(tmp_path / "project", monkeypatch)
+    run = config.load(root).run("tiny")
+    current = lock.resolve(root, run)
+    assert not failed.is_known(root, run, current)
+    failed.remember(root, run, current)
+    assert failed.is_known(root, run, current)
+    (root / "data" / "train.jsonl").write_text('{"a": 2}\n')
+    assert not failed.is_known(root, run, lock.resolve(root, run))
