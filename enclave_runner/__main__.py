@@ -45,6 +45,8 @@ from enclave_runner.axolotl import (
 )
 from enclave_runner.axolotl.adapter_base import Base
 from enclave_runner.axolotl.known_keys import axolotl_keys
+from enclave_runner.evaluate import evaluating
+from enclave_runner.evaluate import settings as evaluation_settings
 from enclave_runner.events import Counter, Events
 from enclave_runner.inputs import measure, model_files, reportable, rows
 from enclave_runner.inputs.measure import MeasuredInput
@@ -56,8 +58,6 @@ from enclave_runner.sandbox.places import INPUTS, REMOTE_CODE
 BUILDER_ID = "urn:aicert:machine:"
 # Why no loss is measured for such a run.
 OWN_CODE = "an input's code may run while the model is loaded, so it could decide what is measured"
-# This input is one YAML document that people review; Axolotl's own examples have some 3 kB.
-MAX_CONFIG = 1 << 20
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -236,7 +236,7 @@ def _audited(
     """An audit of rows: results, and no model."""
     auditing.check(lockfile)
     inputs = {item.name: item for item in measured}
-    asked = auditing.read_config(_config_of(measured), inputs)
+    asked = auditing.read_config(measure.config_of(measured), inputs)
     events.send(machine_io.READING)
     audited = auditing.run(
         asked,
@@ -246,12 +246,7 @@ def _audited(
         lambda: events.send(machine_io.AUDITING),
     )
     name = lockfile.outputs[0]
-    files: Mapping[str, FileFact] = {}
-    if audited.results is not None:
-        folder = arguments.out / machine_io.OUTPUTS / name
-        folder.mkdir(parents=True)
-        (folder / child.RESULTS).write_bytes(audited.results)
-        files = read_tree(folder)
+    files = _take_results(arguments, name, audited.results)
     run_report = replace(
         auditing.report(audited, inputs),
         signatures=tuple(_signed(arguments, name, files, machine.key.run_key).items()),
@@ -269,14 +264,16 @@ def _merged(
 ) -> Ran:
     """A merge of a model and an adapter: a model, without any training."""
     settings.check(lockfile)
-    named = settings.read(_config_of(measured), {item.name: not item.is_file for item in measured})
+    named = settings.read(
+        measure.config_of(measured), {item.name: not item.is_file for item in measured}
+    )
     prepared = merging.prepare(named, measured, options.beside_scratch(arguments, "models"))
     events.send(machine_io.MERGING)
     result = merging.run(prepared, _room(arguments), arguments.scratch)
     events.send(machine_io.MEASURING)
     name = lockfile.outputs[0]
     folder = arguments.out / machine_io.OUTPUTS / name
-    files = _collect(result, folder)
+    files = training.collect(result, folder)
     # Before it is signed: if it is not the requested merge, there is no model.
     merged = merging.report_of(prepared, result, measured, files, folder)
     run_report = replace(
@@ -287,11 +284,51 @@ def _merged(
     return Ran(subject=_subject(files), report=run_report, log=result.log)
 
 
+def _take_results(
+    arguments: argparse.Namespace, name: str, results: bytes | None
+) -> Mapping[str, FileFact]:
+    """Put results where the host collects them, and hash them; None: there are none."""
+    if results is None:
+        return {}
+    folder = arguments.out / machine_io.OUTPUTS / name
+    folder.mkdir(parents=True)
+    (folder / child.RESULTS).write_bytes(results)
+    return read_tree(folder)
+
+
+def _evaluated(
+    machine: Machine,
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    measured: list[MeasuredInput],
+    events: Events,
+) -> Ran:
+    """An evaluation of a model on rows: results, and no model."""
+    evaluation_settings.check(lockfile)
+    asked = evaluation_settings.read(measure.config_of(measured), evaluating.views(measured))
+    events.send(machine_io.READING)
+    room = _room(arguments)
+    prepared = evaluating.prepare(
+        asked, measured, room, options.beside_scratch(arguments, "models")
+    )
+    events.send(machine_io.EVALUATING)
+    evaluated = evaluating.run(prepared, measured, room, arguments.scratch, arguments.gpu)
+    name = lockfile.outputs[0]
+    files = _take_results(arguments, name, evaluated.data)
+    run_report = replace(
+        evaluating.report_of(prepared, evaluated, measured, arguments.training_env),
+        signatures=tuple(_signed(arguments, name, files, machine.key.run_key).items()),
+        signers=signers(lockfile),
+    )
+    return Ran(subject=_subject(files), report=run_report, log=evaluated.result.log)
+
+
 # What this machine can run. Each trainer is a room beside `axolotl`; the verifier knows each by
 # name.
 TRAINERS: Mapping[str, Callable[..., Ran]] = {
     "audit": _audited,
     "axolotl": _trained,
+    "axolotl-evaluate": _evaluated,
     "axolotl-merge": _merged,
 }
 
@@ -390,12 +427,7 @@ def _resolve(
         for item in measured
         if item.name != CONFIG_INPUT
     }
-    return config.resolve(_config_of(measured), views, kernels=kernels), views
-
-
-def _config_of(measured: list[MeasuredInput]) -> bytes:
-    config_input = next(item for item in measured if item.name == CONFIG_INPUT)
-    return measure.config_bytes(config_input, MAX_CONFIG)
+    return config.resolve(measure.config_of(measured), views, kernels=kernels), views
 
 
 def _room(arguments: argparse.Namespace) -> rows.Room:
@@ -461,7 +493,7 @@ def _take_output(
     """Put the output where the host collects it, hash it, and sign it unless it is empty."""
     name = lockfile.outputs[0]
     folder = arguments.out / machine_io.OUTPUTS / name
-    files = _collect(result, folder)
+    files = training.collect(result, folder)
     renamed = adapter_base.rename(folder, files, base)
     files |= renamed
     return Made(
@@ -485,26 +517,6 @@ def _signed(
     beside.mkdir()
     (beside / f"{name}.sig").write_bytes(data)
     return {name: of_bytes(data)}
-
-
-def _collect(result: training.TrainingResult, target: Path) -> dict[str, FileFact]:
-    """Move the output to `target` and hash it there. A failed training gives nothing; neither does
-    one that put a link in place of its output, which would lead out of the sandbox.
-    """
-    output = result.output
-    if result.exit_code != "0" or output.is_symlink() or not output.is_dir():
-        return {}
-    if not any(output.iterdir()):
-        return {}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    output.rename(target)
-    files = read_tree(target)
-    # Trainers write weights that only their own user can read, but anybody may check a result.
-    for folder, _, names in os.walk(target):
-        os.chmod(folder, 0o755)  # noqa: S103  # a published model is for everybody to read
-        for name in names:
-            os.chmod(os.path.join(folder, name), 0o644)
-    return files
 
 
 def _report(

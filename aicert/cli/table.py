@@ -26,7 +26,11 @@ GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": "n/a"}
 _STYLES = {"ok": GREEN, "failed": RED, "not-checked": DIM, "not-applicable": DIM}
 # What a verdict is about, if it is not a trained model.
-_AS_WHAT = {"audit": "results of an audit, not a model ", "merge": "a merge, nothing was trained "}
+_AS_WHAT = {
+    "audit": "results of an audit, not a model ",
+    "evaluate": "results of an evaluation, not a model ",
+    "merge": "a merge, nothing was trained ",
+}
 _ID_WIDTH = 20
 
 

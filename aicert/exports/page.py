@@ -70,6 +70,7 @@ _ORIGINS = {
 # What a verdict is about, where that is no trained model.
 _AS_WHAT = {
     "audit": "It is about the results of an audit, not about a model.",
+    "evaluate": "It is about the results of an evaluation, not about a model.",
     "merge": "It is about a merge: nothing was trained.",
 }
 _WORDS = {

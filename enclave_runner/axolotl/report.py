@@ -76,7 +76,7 @@ def build(
         values=values,
         overrides=tuple(
             Override(
-                key=item.key, configured=_text(item.configured), used=_text(item.used), why=item.why
+                key=item.key, configured=text(item.configured), used=text(item.used), why=item.why
             )
             for item in effective.overrides
         ),
@@ -185,7 +185,8 @@ def _facts(facts: Mapping[str, object]) -> dict[str, Value]:
     return values
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """A setting as the report shows it."""
     if value is None:
         return ""
     return (value if isinstance(value, str) else json.dumps(value, sort_keys=True))[:_MAX_TEXT]

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.errors import AicertError, ToolError
+from aicert.files.tree import read_tree
 from aicert.formats import strict_json
+from aicert.formats.digest import FileFact
 from aicert.formats.run_report import Value
 from enclave_runner.axolotl.config import Effective
 from enclave_runner.axolotl.counted import Counted
@@ -173,17 +175,22 @@ def work(
     limits: Limits,
     *,
     user: int | None = None,
+    gpus: Sequence[Path] = (),
 ) -> TrainingResult:
     """Run another of our programs in the trainer's environment, as `train` runs the trainer.
 
-    It has one process and no GPU. `shown` holds its code, below CODE.
+    It has one process. `shown` holds its code, below CODE.
     """
     containment.check(user)
     make_scratch(scratch, user)
+    variables = {**environment(limits), "PYTHONPATH": f"{PLUGIN}:{CODE}"}
+    if gpus:
+        del variables["CUDA_VISIBLE_DEVICES"]
     sandbox = Sandbox(
         read_only={**_environment_shown(training_env), **_resolved(shown)},
+        devices=tuple(gpus),
         scratch=scratch,
-        environment={**environment(limits), "PYTHONPATH": f"{PLUGIN}:{CODE}"},
+        environment=variables,
         directory=f"{SCRATCH}/home",
         user=user,
     )
@@ -217,6 +224,26 @@ def _run(
         pace=reader.pace.points,
         facts=facts(training_env, limits, ranks),
     )
+
+
+def collect(result: TrainingResult, target: Path) -> dict[str, FileFact]:
+    """Move the output to `target` and hash it there. A failed training gives nothing; neither does
+    one that put a link in place of its output, which would lead out of the sandbox.
+    """
+    output = result.output
+    if result.exit_code != "0" or output.is_symlink() or not output.is_dir():
+        return {}
+    if not any(output.iterdir()):
+        return {}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    output.rename(target)
+    files = read_tree(target)
+    # Trainers write weights that only their own user can read, but anybody may check a result.
+    for folder, _, names in os.walk(target):
+        os.chmod(folder, 0o755)  # noqa: S103  # a published model is for everybody to read
+        for name in names:
+            os.chmod(os.path.join(folder, name), 0o644)
+    return files
 
 
 def command(ranks: int) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ added or removed meanwhile. The trainer's user must be able to read everything t
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,12 @@ from aicert.errors import ConfigError, EvidenceError, LockError
 from aicert.files.tree import read_file, read_tree
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.listing import dir_digest
-from aicert.formats.lockfile import LockedInput, Lockfile
+from aicert.formats.lockfile import CONFIG_INPUT, LockedInput, Lockfile
 from aicert.model_signature.signed_by import SIGNATURE
 from aicert.model_signature.signed_by import check as check_signature
 
+# This input is one document that people review; Axolotl's own examples have some 3 kB.
+LARGEST_CONFIG = 1 << 20
 OnBytes = Callable[[int], None]
 StatKey = tuple[int, int, int, int, int]
 
@@ -66,6 +68,12 @@ def config_bytes(item: MeasuredInput, most: int, what: str = "the config") -> by
     if of_bytes(data) != item.digest:
         raise ConfigError(f"{what} changed while it was read")
     return data
+
+
+def config_of(measured: Iterable[MeasuredInput]) -> bytes:
+    """The bytes of the run's config. Raises ConfigError."""
+    item = next(item for item in measured if item.name == CONFIG_INPUT)
+    return config_bytes(item, LARGEST_CONFIG)
 
 
 def file_sizes(inputs: Mapping[str, MeasuredInput]) -> dict[str, int | None]:

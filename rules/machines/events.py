@@ -16,10 +16,11 @@ _WORDS = {
     machine_io.TRAINING: "training",
     machine_io.AUDITING: "auditing rows",
     machine_io.MERGING: "merging",
+    machine_io.EVALUATING: "evaluating",
     machine_io.MEASURING: "measuring outputs",
 }
 # What a trainer does, of whatever kind.
-_TRAINERS = (machine_io.TRAINING, machine_io.AUDITING, machine_io.MERGING)
+_TRAINERS = (machine_io.TRAINING, machine_io.AUDITING, machine_io.MERGING, machine_io.EVALUATING)
 
 
 class Lines(Protocol):

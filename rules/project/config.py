@@ -34,8 +34,8 @@ from rules.project.leases import Lease
 
 FILE = toml_table.FILE
 # The kinds of run, each a room of the runner (docs/spec/aicert-toml.md).
-AXOLOTL, AUDIT, MERGE = "axolotl", "audit", "axolotl-merge"
-TRAINERS = (AUDIT, AXOLOTL, MERGE)
+AXOLOTL, AUDIT, EVALUATE, MERGE = "axolotl", "audit", "axolotl-evaluate", "axolotl-merge"
+TRAINERS = (AUDIT, AXOLOTL, EVALUATE, MERGE)
 # Whose locks lie beside those of runs.
 IMAGES = ("image", "image-gpu", "image-serve")
 # The example run fits with room on a laptop; a machine in aicert.toml says what a real one needs.

@@ -24,7 +24,7 @@ from rules.host import progress, training_env
 from rules.host.bootstrap import cache_directory
 from rules.host.places import CODE
 from rules.machines.machine import Machine
-from rules.project.config import AUDIT, MERGE
+from rules.project.config import AUDIT, AXOLOTL, EVALUATE, MERGE
 from rules.project.config_hints import without_gpu
 from rules.project.config_packages import lacking, locked_packages
 from rules.project.locked import Lock
@@ -32,8 +32,12 @@ from rules.project.locked import Lock
 OWN_VALIDATION = Path(__file__).with_name("own_validation.py")
 # The exit code with which that program says no.
 _REFUSED = 3
-# The runner's own, by whether the run is a merge.
-_CHECKS = {False: "enclave_runner.axolotl.check", True: "enclave_runner.merge.check"}
+# The runner's own, by trainer.
+_CHECKS = {
+    AXOLOTL: "enclave_runner.axolotl.check",
+    EVALUATE: "enclave_runner.evaluate.check",
+    MERGE: "enclave_runner.merge.check",
+}
 # What a config says it reads, and refusals that only the files of a missing input can decide.
 _NAMED = re.compile(r"(?:^|[\s'\"\[{,:])input:([a-z0-9][a-z0-9-]{0,62})(?:/([^\s'\",\]}]+))?")
 _BY_FILES = re.compile(
@@ -245,10 +249,10 @@ def _by_the_runner(
                 "allowPickle": item.allow_pickle,
                 "allowRemoteCode": item.allow_remote_code,
             }
-    merges = lock.lockfile.trainer == MERGE
-    kernels = ["--kernels"] if gpu and not merges else []
+    trainer = lock.lockfile.trainer
+    kernels = ["--kernels"] if gpu and trainer == AXOLOTL else []
     done = subprocess.run(
-        [sys.executable, "-P", "-m", _CHECKS[merges], f"--config={path}", *kernels],
+        [sys.executable, "-P", "-m", _CHECKS[trainer], f"--config={path}", *kernels],
         input=json.dumps(inputs),
         capture_output=True,
         text=True,

@@ -1,4 +1,6 @@
-"""Attacks on certificates of audits: results that are none, of nothing, or a model's."""
+"""Attacks on certificates of audits and evaluations: results that are none, of nothing, or a
+model's.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,10 +8,11 @@ from typing import Any
 
 from aicert.formats.run_report import RunReport, Value
 from tests.adversarial.attacks import Attack
-from tests.adversarial.attacks_run import reported
+from tests.adversarial.attacks_run import reported, value
 from tests.adversarial.forger import FACTS, Scene
 
 Change = Callable[[Scene], object]
+EVALUATE = "axolotl-evaluate"
 RESULTS = {"results.json": b'{"version":1}\n'}
 
 
@@ -20,14 +23,23 @@ def trainer(name: str) -> Change:
 def audit(*changes: Change) -> Change:
     """An audit of the scene's rows: another trainer, output and report."""
 
+    return _results_of("audit", {"wallSeconds": Value("measured", 2.5)}, changes)
+
+
+def evaluate(*changes: Change) -> Change:
+    """An evaluation of the scene's model on its rows: another trainer, output and report."""
+    values = {"baseInput": Value("measured", "model"), "wallSeconds": Value("measured", 2.5)}
+    return _results_of(EVALUATE, values, changes)
+
+
+def _results_of(name: str, values: dict[str, Value], changes: tuple[Change, ...]) -> Change:
     def report(trained: RunReport) -> RunReport:
-        values = {"wallSeconds": Value("measured", 2.5)}
         return RunReport(
             version=trained.version, exit_code="0", values=values, **facts(trained.version)
         )
 
     def edited(scene: Scene) -> None:
-        trainer("audit")(scene)
+        trainer(name)(scene)
         scene.edit("lockfile", lambda locked: replace(locked, outputs=("results",)))
         scene.put("outputs", {"results": dict(RESULTS)})
         scene.edit("report", report)
@@ -54,6 +66,11 @@ def row(name: str, change: Change, *, check: str = "outputs.results", version: i
     return Attack(name, check, change, version=version)
 
 
+def named(text: str) -> Value:
+    return Value("measured", text)
+
+
+TRAINED, DERIVED = "outputs.trained", "outputs.derived"
 WEIGHTS = {"model.safetensors": b"weights after training"}
 ATTACKS = (
     row("training that is called an audit", trainer("audit")),
@@ -64,5 +81,23 @@ ATTACKS = (
     row("an audit that does not say what it read", audit(), version=1),
     row("an audit with a loss", audit(reported(loss=FACTS["loss"]))),
     row("an audit of unchanged weights", audit(reported(unchanged_weights=("a.safetensors",)))),
-    row("results of a training", audit(trainer("axolotl")), check="outputs.trained"),
+    row("training that is called an evaluation", trainer(EVALUATE)),
+    row("an audit that is called an evaluation", audit(trainer(EVALUATE))),
+    row("an evaluation that is called a training", evaluate(trainer("axolotl")), check=TRAINED),
+    row("an evaluation that is called a merge", evaluate(trainer("axolotl-merge")), check=DERIVED),
+    row("weights beside an evaluation's results", evaluate(results(RESULTS | WEIGHTS))),
+    row("an evaluation on no rows", evaluate(reported(records=()))),
+    row("an evaluation with a loss of its own", evaluate(reported(loss=FACTS["loss"]))),
+    row("an evaluation of no model", evaluate(value("baseInput", None))),
+    row("an evaluation of what is no input", evaluate(value("baseInput", named("other")))),
+    row("an evaluation of its own config", evaluate(value("baseInput", named("config")))),
+    row(
+        "an evaluation of a model that the trainer names",
+        evaluate(value("baseInput", Value("self-reported", "model"))),
+    ),
+    row(
+        "an evaluation of an adapter that is no input",
+        evaluate(value("adapterInput", named("other"))),
+    ),
+    row("results of a training", audit(trainer("axolotl")), check=TRAINED),
 )

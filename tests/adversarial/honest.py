@@ -50,7 +50,7 @@ from tests.adversarial.attacks_platform import (
     with_ek_purpose,
     with_intermediate,
 )
-from tests.adversarial.attacks_results import audit, trainer
+from tests.adversarial.attacks_results import audit, evaluate, named, trainer
 from tests.adversarial.attacks_run import ancestor, files, input_code, reported, words
 from tests.adversarial.attacks_run import value as reported_values
 from tests.adversarial.attacks_statement import SIGNER, audits, signers
@@ -498,6 +498,10 @@ HONEST = (
         check="outputs.trained",
     ),
     of_2("an audit", audit()),
+    of_2("an evaluation", evaluate()),
+    of_2(
+        "an evaluation of an adapter", evaluate(reported_values("adapterInput", named("alpaca/a")))
+    ),
     of_2("a merge", merge()),
     of_2("an audit, by a policy that bounds compute", audit(), bounds(1.0)),
     *(

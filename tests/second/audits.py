@@ -92,6 +92,18 @@ def check_read(
     need(set(filter(None, weights["value"].split(", "))) <= of_runs | {base})
 
 
+def check_named(
+    report: Record, inputs: Sequence[tuple[str, str, str, str]], *, may_lack_adapter: bool = False
+) -> None:
+    """The report names, as measured, an input as base and one as adapter; neither is the config."""
+    names, values = {name for name, *_ in inputs} - {"config"}, report["values"]
+    for key in ("baseInput", "adapterInput"):
+        if may_lack_adapter and key == "adapterInput" and key not in values:
+            continue
+        named = values.get(key, {})
+        need(named.get("origin") == "measured" and str(named["value"]).split("/")[0] in names)
+
+
 def check_present(
     demands: Sequence[Record], report: Mapping[str, Any], audits: Sequence[Record]
 ) -> None:

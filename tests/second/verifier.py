@@ -400,19 +400,21 @@ class Appraisal:
         if self.lock:
             second_training.check_records(self.statement.report, self.lock)
 
-    def _kind(self, own: str) -> None:
+    def _kind(self, *own: str) -> None:
         trainer = self.lock.trainer if self.lock else ""
-        if trainer not in ("audit", "axolotl", "axolotl-merge"):
+        if trainer not in ("audit", "axolotl", "axolotl-evaluate", "axolotl-merge"):
             raise OpenError
-        if trainer != own:
+        if trainer not in own:
             raise NotAskedError
 
     def _results(self) -> None:
-        self._kind("audit")
+        self._kind("audit", "axolotl-evaluate")
         report = self.statement.report
         need([list(files) for files in self.statement.files.values()] == [["results.json"]])
         need("loss" not in report and not report["unchangedWeights"]["value"])
         need(report["version"] == 2 and report["records"]["value"])
+        if self.lock and self.lock.trainer == "axolotl-evaluate":
+            second_audits.check_named(report, self.lock.inputs, may_lack_adapter=True)
 
     def _compared(self) -> list[Any]:
         compared = [self._number(f"tensors{kind}") for kind in ("Changed", "New", "Unchanged")]
@@ -428,11 +430,7 @@ class Appraisal:
         report, lock = self.statement.report, self.lock
         need(report.get("loss") is None and not report.get("records", {}).get("value"))
         need(self._compared()[1] == 0 and lock and not lock.code)
-        names = {name for name, _, _, _ in lock.inputs if name != "config"} if lock else set()
-        for key in ("baseInput", "adapterInput"):
-            named = report["values"].get(key, {})
-            need(named.get("origin") == "measured")
-            need(str(named.get("value")).split("/")[0] in names)
+        second_audits.check_named(report, lock.inputs if lock else ())
 
     def _trained(self) -> None:
         self._kind("axolotl")
@@ -543,7 +541,7 @@ class Appraisal:
 
     def _audited(self) -> None:
         report = self.statement.report
-        if self.lock and self.lock.trainer == "audit":
+        if self.lock and self.lock.trainer in ("audit", "axolotl-evaluate"):
             raise NotAskedError
         if report["version"] == 1 or self.asked.audits is None:
             raise OpenError

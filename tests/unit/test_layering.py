@@ -323,6 +323,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "enclave_runner.audit": (*MACHINE, *BELOW_TRAINERS),
     # It is Axolotl's as well.
     "enclave_runner.merge": (*MACHINE, *BELOW_TRAINERS, "enclave_runner.axolotl"),
+    "enclave_runner.evaluate": (*MACHINE, *BELOW_TRAINERS, "enclave_runner.axolotl"),
     "enclave_runner.attester": (*MACHINE, "enclave_runner.inputs"),
     "enclave_runner.__main__": (
         *MACHINE,
@@ -332,6 +333,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "enclave_runner.axolotl",
         "enclave_runner.audit",
         "enclave_runner.merge",
+        "enclave_runner.evaluate",
         "enclave_runner.attester",
     ),
     # The image of serving machines alone holds it, with what leases say.

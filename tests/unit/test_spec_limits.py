@@ -242,6 +242,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "proof": ("aicert.audits.proofs.MAX_BYTES",),
         "fingerprints of a text": ("aicert.audits.proofs.MAX_FINGERPRINTS",),
     },
+    "evaluation.md": {"results": ("aicert.formats.evaluation.MAX_BYTES",)},
     "gpu.md": {
         "`devices`": ("aicert.formats.gpu.MAX_DEVICES",),
         "`report` of a device": (

@@ -37,6 +37,7 @@ WITH_AUDITS = 3
 PROTOCOL = 2
 INDEX = "index.json"
 IN_A_LOG = "in a log"
+EVALUATION = "an evaluation"
 # A run of at most 16 octets, 64 times or more: otherwise the largest attacks would fill 45 MB. Only
 # looked for in certificates that are much larger than others: those are to be read as they are.
 LARGE = 50_000
@@ -57,6 +58,7 @@ def corpus() -> Iterator[tuple[str, bytes]]:
     # Of proofs there are many, and they are short.
     logged = next(row for row in HONEST if row.name == IN_A_LOG)
     about_logs = {row.name for row in attacks_log.ATTACKS} | {row[0] for row in attacks_log.RIGHT}
+    evaluated = next(row for row in HONEST if row.name == EVALUATION)
     seen = set()
     for row in rows:
         result = row.kind, isinstance(row, Attack), row.check
@@ -64,6 +66,8 @@ def corpus() -> Iterator[tuple[str, bytes]]:
         seen.add(result)
         if row.name in about_logs and row is not logged:
             base = logged
+        elif EVALUATION in row.name and row is not evaluated and row.kind == evaluated.kind:
+            base = evaluated
         yield place(row), _bytes(vector(row, base))
 
 

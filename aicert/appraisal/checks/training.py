@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.checklist import Checklist, NotApplicableError
-from aicert.appraisal.checks.kinds import check_kind
+from aicert.appraisal.checks.kinds import ADAPTER_INPUT, BASE_INPUT, check_kind, named_input
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.policy import Policy
 from aicert.errors import EvidenceError, UndecidedError
@@ -28,9 +28,8 @@ STEPS, TOKENS, LOSSES = "steps", "tokens", "losses"
 # are.
 CHANGED, NEW, UNCHANGED = "tensorsChanged", "tensorsNew", "tensorsUnchanged"
 UNREAD = "weightsUnread"
-# The input that is the base model, and the name that an adapter's config gives it; for a merge, the
-# input that is merged into the base.
-BASE_INPUT, ADAPTER_BASE, ADAPTER_INPUT = "baseInput", "adapterBase", "adapterInput"
+# The name that an adapter's config gives the base.
+ADAPTER_BASE = "adapterBase"
 WEIGHTS_SUFFIX = ".safetensors"
 SHOWN = 5
 # `{}` and the end of the line.
@@ -156,16 +155,12 @@ def _derived(run: VerifiedRun) -> tuple[str, None]:
     check_kind(run, "merge")
     if run.report.records or run.report.loss is not None:
         raise EvidenceError("a merge reads no rows, but its report mentions some")
-    digests = {item.name: item.digest for item in run.lockfile.inputs if item.name != CONFIG_INPUT}
     lines = [f"merged, nothing was trained: {_compared(run)}"]
     if run.report.number(NEW):
         raise EvidenceError("the merged model has tensors that its base does not have")
     for key in (BASE_INPUT, ADAPTER_INPUT):
-        value = run.report.values.get(key)
-        name = "" if value is None else str(value.data).partition("/")[0]
-        if value is None or value.origin != "measured" or name not in digests:
-            raise EvidenceError(f"the run report names no input as its {key}")
-        lines.append(f"{key} (measured): {str(value.data)[:200]!a}, {digests[name]}")
+        name, digest = named_input(run, key)
+        lines.append(f"{key} (measured): {name[:200]!a}, {digest}")
     return "\n".join(lines), None
 
 

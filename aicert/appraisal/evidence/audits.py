@@ -12,10 +12,15 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping, 
 from typing import Any, Final
 
 from aicert.appraisal.checklist import NotApplicableError
-from aicert.appraisal.checks.kinds import RESULTS, kind_of
+from aicert.appraisal.checks.kinds import (
+    ADAPTER_INPUT,
+    BASE_INPUT,
+    OF_RESULTS,
+    RESULTS,
+    kind_of,
+)
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.checks.seen import Seen
-from aicert.appraisal.checks.training import ADAPTER_INPUT, BASE_INPUT
 from aicert.appraisal.evidence.accepted import AuditDemand
 from aicert.appraisal.evidence.audited import Audit
 from aicert.appraisal.result import AttestationResult
@@ -178,8 +183,8 @@ def _asked(seen: Seen) -> tuple[VerifiedRun, list[Audit]]:
     """The run, and the audits that were given."""
     if seen.run is None:
         raise ValueError("audits are judged before their run is verified")
-    if kind_of(seen.run) == "audit":
-        raise NotApplicableError("the run is an audit itself")
+    if kind_of(seen.run) in OF_RESULTS:
+        raise NotApplicableError(f"the run is an {OF_RESULTS[kind_of(seen.run)]} itself")
     if seen.run.report.version == 1:
         raise UndecidedError("a run report of version 1 does not say which rows were read")
     if seen.audits is None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from enclave_runner import __main__ as runner
 from enclave_runner.axolotl import training
 from enclave_runner.axolotl.pace import MAX_POINTS, Pace
 from enclave_runner.axolotl.training import (
@@ -175,7 +174,7 @@ def test_what_counts_as_output_is_moved_and_hashed(tmp_path: Path) -> None:
     (tmp_path / "output").mkdir()
     for name in ("model.safetensors", "README.md"):
         (tmp_path / "output" / name).write_bytes(b"weights")
-    files = runner._collect(ended(tmp_path / "output"), tmp_path / "out/model")
+    files = training.collect(ended(tmp_path / "output"), tmp_path / "out/model")
     assert list(files) == ["model.safetensors"]
     assert [path.name for path in (tmp_path / "out/model").iterdir()] == list(files)
 
@@ -186,7 +185,7 @@ def test_a_link_in_the_place_of_the_output_leads_nowhere(tmp_path: Path) -> None
     outside.mkdir()
     (outside / "README.md").write_text("a project of its own")
     (tmp_path / "output").symlink_to(outside)
-    assert runner._collect(ended(tmp_path / "output"), tmp_path / "out/model") == {}
+    assert training.collect(ended(tmp_path / "output"), tmp_path / "out/model") == {}
     assert (outside / "README.md").read_text() == "a project of its own"
 
 

@@ -128,7 +128,9 @@ def test_the_copy_keeps_the_times_of_what_did_not_change(
 
 # What of these rooms decides no verdict: it carries, writes or shows. What runs when it is imported
 # has run before a mutant is chosen.
-DECIDES_NOTHING = {"formats/lfs", "formats/machine_io", "verifier/facts", "verifier/hints"}
+DECIDES_NOTHING = {
+    "formats/evaluation", "formats/lfs", "formats/machine_io", "verifier/facts", "verifier/hints",
+}  # fmt: skip
 RUNS_WHEN_IMPORTED = {"trust/azure"}
 
 

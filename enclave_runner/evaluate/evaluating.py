@@ -1,0 +1,230 @@
+"""An evaluation in the machine: make rows, run the child that measures, check what it says.
+
+The child's libraries parse what anybody may have written, so its numbers are read as hostile: they
+must account for each row that the runner itself counted. What the results are about, the runner
+writes.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aicert.errors import EvidenceError, LockError
+from aicert.formats import evaluation, strict_json
+from aicert.formats.digest import Digest
+from aicert.formats.evaluation import Results, Weights
+from aicert.formats.run_report import Override, RunReport, Value
+from aicert.formats.strict_json import Fields
+from enclave_runner.axolotl import report, texts, token_columns, training
+from enclave_runner.axolotl.config import InputView
+from enclave_runner.axolotl.known_keys import axolotl_keys
+from enclave_runner.axolotl.training import TrainingResult
+from enclave_runner.evaluate import child, settings
+from enclave_runner.evaluate.settings import Settings
+from enclave_runner.inputs import model_files, reportable, rows
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.references import Reference
+from enclave_runner.inputs.rows import Room, Rows
+from enclave_runner.sandbox.interpreter import PYTHON
+from enclave_runner.sandbox.places import CODE, CONFIG, INPUTS, JOB, OUTPUT
+
+BASE_INPUT, ADAPTER_INPUT = "baseInput", "adapterInput"
+_MEASURING = "enclave_runner/axolotl/measuring"
+_MAX_BYTES = 1 << 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """What passed every check, and everything that the child sees: place → file or folder.
+
+    `weights`: the places of all model files; `removed`: what these lost.
+    """
+
+    settings: Settings
+    rows: Rows
+    shown: Mapping[str, Path]
+    weights: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """How an evaluation ended: `data` are its results, None if it failed."""
+
+    data: bytes | None
+    result: TrainingResult
+
+
+def views(measured: Sequence[MeasuredInput]) -> dict[str, InputView]:
+    """What the config can name."""
+    return {
+        item.name: InputView(
+            is_file=item.is_file, files=frozenset(path for path in item.files if path)
+        )
+        for item in measured
+    }
+
+
+def prepare(
+    asked: Settings, measured: Sequence[MeasuredInput], room: Room, folder: Path
+) -> Prepared:
+    """Refuse what cannot be evaluated; copies of models' small files are written below `folder`."""
+    effective = asked.effective
+    models = model_files.prepare(
+        effective.references,
+        measured,
+        frozenset(),
+        folder,
+        model_types=axolotl_keys().model_types,
+    )
+    read = rows.prepare(effective.selections, {item.name: item for item in measured}, room)
+    token_columns.check(effective.config, read.columns)
+    reportable.check_reportable(read.records, models.removed)
+    settings.check_records(read.records)
+    shown = {f"{INPUTS}/{place}": path for place, path in models.shown.items()}
+    shown |= effective.show_templates(folder.with_name(f"{folder.name}-templates"))
+    return Prepared(
+        settings=asked,
+        rows=read,
+        shown={**shown, **read.shown},
+        weights=tuple(models.shown),
+        removed=models.removed,
+    )
+
+
+def run(
+    prepared: Prepared,
+    measured: Sequence[MeasuredInput],
+    room: Room,
+    scratch: Path,
+    gpus: Sequence[Path] = (),
+) -> Evaluated:
+    """Evaluate, in a child that writes to `scratch`. LockError if its numbers cannot be."""
+    config, job = (
+        scratch.with_name(f"{scratch.name}-{name}.json") for name in ("config", "evaluation")
+    )
+    config.write_bytes(prepared.settings.effective.config)
+    job.write_bytes(strict_json.dumps(_data(prepared)))
+    limits = replace(room.limits, scratch_bytes=room.limits.scratch_bytes - prepared.rows.copied)
+    here = Path(child.__file__)
+    result = training.work(
+        (PYTHON, "-P", "-m", child.__name__, CONFIG, JOB, OUTPUT),
+        {
+            f"{CODE}/{child.__name__.replace('.', '/')}.py": here,
+            f"{CODE}/{_MEASURING}": here.parents[2] / _MEASURING,
+            CONFIG: config,
+            JOB: job,
+            **prepared.shown,
+        },
+        scratch,
+        room.training_env,
+        limits,
+        user=room.user,
+        gpus=gpus,
+    )
+    if result.exit_code != "0":
+        return Evaluated(data=None, result=result)
+    try:
+        results = _taken(prepared, measured, result.output)
+        return Evaluated(data=evaluation.emit(results), result=result)
+    except EvidenceError as error:
+        raise LockError(f"the evaluation gave impossible results: {error.message}") from None
+
+
+def _data(prepared: Prepared) -> list[dict[str, object]]:
+    """The rows of each data set of the config, in its order, where the child finds them."""
+    entries = strict_json.loads(
+        prepared.settings.effective.config, what="config", max_bytes=1 << 24
+    )
+    data: list[dict[str, object]] = []
+    for index, entry in enumerate(entries[settings.ROWS]):  # type: ignore[index]  # it is a mapping
+        place, split = entry["path"], entry["split"]
+        name = re.compile(rf"{re.escape(split)}-[0-9]+-of-[0-9]+\.jsonl")
+        names = sorted(path.name for path in (prepared.shown[place] / "data").iterdir())
+        files = [f"{place}/data/{each}" for each in names if name.fullmatch(each)]
+        data.append({"files": files, "index": index})
+    return data
+
+
+def _taken(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) -> Results:
+    """The results, if the child's numbers can be of these rows. Raises EvidenceError."""
+    path, asked = output / child.MEASURED, prepared.settings
+    if output.is_symlink() or not path.is_file():
+        raise EvidenceError("it ended with 0 but left none")
+    with rows.opened(path) as file:
+        written = file.read(_MAX_BYTES + 1)
+    fields = Fields(strict_json.loads(written, what="numbers", max_bytes=_MAX_BYTES), "numbers")
+    digests = {item.name: item.digest for item in measured}
+    adapter = asked.adapter
+    results = Results(
+        base=_weights(asked.base, digests),
+        adapter=None if adapter is None else _weights(adapter, digests),
+        config=Digest.parse(asked.effective.digest),
+        data=evaluation.reads(prepared.rows.records),
+        loss=float(fields.number("loss")),
+        rows=fields.integer("rows", low=1),
+        left_out=fields.integer("leftOut"),
+        tokens=fields.integer("tokens", low=1),
+        template_tokens=fields.integer("templateTokens"),
+        seed=asked.seed,
+        sequence_length=asked.sequence_length,
+    )
+    fields.done()
+    evaluation.check(results)
+    return results
+
+
+def _weights(reference: Reference, digests: Mapping[str, Digest]) -> Weights:
+    return Weights(input=reference.name, digest=digests[reference.name], inside=reference.inside)
+
+
+def report_of(
+    prepared: Prepared,
+    evaluated: Evaluated,
+    measured: list[MeasuredInput],
+    training_env: Path,
+) -> RunReport:
+    """What the runner reports about an evaluation."""
+    asked, result = prepared.settings, evaluated.result
+    effective = asked.effective
+    values = {
+        BASE_INPUT: Value("measured", _named(asked.base)),
+        "effectiveConfig": Value("measured", effective.digest),
+        "readingCpuSeconds": Value("measured", round(prepared.rows.cpu_seconds, 3)),
+        **report.of_weights(prepared.weights),
+        # Of results there is nothing to look into.
+        **report.common(result, measured, {}, result.output),
+        "outputBytes": Value("measured", len(evaluated.data or b"")),
+    }
+    if asked.adapter is not None:
+        values[ADAPTER_INPUT] = Value("measured", _named(asked.adapter))
+    if "violation" in result.self_reported:
+        values["auditViolation"] = Value("self-reported", str(result.self_reported["violation"]))
+    named = texts.read_texts(
+        effective.config,
+        effective.references,
+        {item.name: item for item in measured},
+        training_env,
+        prepared.shown,
+    )
+    return RunReport(
+        exit_code=result.exit_code,
+        values=values,
+        overrides=tuple(
+            Override(
+                key=each.key,
+                configured=report.text(each.configured),
+                used=report.text(each.used),
+                why=each.why,
+            )
+            for each in effective.overrides
+        ),
+        records=prepared.rows.records,
+        removed=prepared.removed,
+        texts=texts.named(named),
+    )
+
+
+def _named(reference: Reference) -> str:
+    return "/".join(part for part in (reference.name, reference.inside) if part)

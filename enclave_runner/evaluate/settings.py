@@ -1,0 +1,180 @@
+"""The config of an evaluation: some of Axolotl's keys, and no other (docs/spec/evaluation.md).
+
+What a training may say besides has no bearing on how well a model fits rows, or would let the
+config decide it. The rest is checked as for a training.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from aicert.errors import ConfigError
+from aicert.formats.evaluation import LONGEST_SEQUENCE
+from aicert.formats.fields import MAX_INT
+from aicert.formats.lockfile import CONFIG_INPUT, Lockfile, input_code
+from aicert.formats.run_report_facts import Records
+from enclave_runner.axolotl import config, strict_yaml
+from enclave_runner.axolotl.config import AppliedOverride, Effective, InputView
+from enclave_runner.inputs.references import Reference
+
+BASE, ADAPTER, ROWS = "base_model", "lora_model_dir", "datasets"
+KEYS = frozenset(
+    (
+        ADAPTER,
+        BASE,
+        ROWS,
+        "adapter",
+        "attn_implementation",
+        "bf16",
+        "chat_template",
+        "chat_template_jinja",
+        "default_system_message",
+        "eot_tokens",
+        "excess_length_strategy",
+        "fp16",
+        "min_sample_len",
+        "model_type",
+        "seed",
+        "sequence_len",
+        "special_tokens",
+        "tf32",
+        "tokenizer_type",
+        "train_on_inputs",
+    )
+)
+# Axolotl starts with no config that lacks them; nothing is trained, so none has any effect.
+NEEDED: Mapping[str, object] = {
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 0.0001,
+    "micro_batch_size": 1,
+    "num_epochs": 1,
+    "val_set_size": 0.0,
+}
+_WHY = "Axolotl asks for it, but nothing is trained"
+# Axolotl's own kernels for adapters, which save memory in training and need a GPU.
+KERNELS: Mapping[str, object] = {
+    "lora_embedding_kernel": False,
+    "lora_mlp_kernel": False,
+    "lora_o_kernel": False,
+    "lora_qkv_kernel": False,
+}
+_WHY_KERNELS = "an adapter has the same loss on machines with and without a GPU"
+# One whole split: Axolotl would otherwise choose among the rows that the report counts.
+_SPLIT = re.compile(r"[A-Za-z0-9_.]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What passed every check: the effective config, and what of it the results repeat."""
+
+    effective: Effective
+    base: Reference
+    adapter: Reference | None
+    seed: int
+    sequence_length: int
+
+
+def check(lockfile: Lockfile) -> None:
+    """Refuse a lockfile with anything that an evaluation cannot have. Raises ConfigError."""
+    if len(lockfile.outputs) != 1:
+        raise ConfigError("an evaluation makes exactly one output")
+    if lockfile.ranks != 1:
+        raise ConfigError("an evaluation is a single process", hint="remove `ranks`")
+    for word, name in input_code(lockfile):
+        raise ConfigError(f"an evaluation does not run inputs' code: {word} of {name}")
+
+
+def read(data: bytes, inputs: Mapping[str, InputView]) -> Settings:
+    """The config, if the run has what it names. `inputs`: all but the config. Raises
+    ConfigError.
+    """
+    _check_keys(data)
+    inputs = {name: view for name, view in inputs.items() if name != CONFIG_INPUT}
+    effective = _complete(config.resolve(data, inputs))
+    settings = json.loads(effective.config)
+    named = {each.key: each for each in effective.references}
+    adapter = named.get(ADAPTER)
+    if (settings.get("adapter") or None) != (None if adapter is None else "lora"):
+        raise ConfigError(
+            f"config: adapter: an adapter needs both `adapter: lora` and `{ADAPTER}: input:NAME`"
+        )
+    _check_rows(settings, effective)
+    used = {each.name for each in effective.references}
+    unused = inputs.keys() - used
+    if unused:
+        raise ConfigError(
+            "an evaluation reads what its config names, but the run has other inputs: "
+            + ", ".join(sorted(unused)),
+            hint="remove them from the run's inputs",
+        )
+    return Settings(
+        effective=effective,
+        base=named[BASE],
+        adapter=adapter,
+        seed=_number(settings, "seed", 0, MAX_INT),
+        sequence_length=_number(settings, "sequence_len", 1, LONGEST_SEQUENCE),
+    )
+
+
+def _check_keys(data: bytes) -> None:
+    try:
+        document = strict_yaml.load(data)
+    except strict_yaml.YamlError as error:
+        raise ConfigError(f"config: {error.message}") from error
+    for key in document if isinstance(document, dict) else ():
+        if key not in KEYS:
+            close = difflib.get_close_matches(str(key), sorted(KEYS), n=1)
+            hint = f"did you mean `{close[0]}`?" if close else "docs/spec/evaluation.md lists them"
+            raise ConfigError(
+                f"config: {str(key)[:80]!a}: an evaluation has no such key", hint=hint
+            )
+
+
+def _complete(effective: Effective) -> Effective:
+    settings = json.loads(effective.config)
+    added = {key: (value, _WHY) for key, value in NEEDED.items()}
+    if settings.get("adapter"):
+        added |= {key: (value, _WHY_KERNELS) for key, value in KERNELS.items()}
+    settings |= {key: value for key, (value, _) in added.items()}
+    overrides = tuple(
+        AppliedOverride(key=key, configured=None, used=value, why=why)
+        for key, (value, why) in added.items()
+    )
+    return replace(
+        effective,
+        config=strict_yaml.canonical(settings),
+        overrides=(*effective.overrides, *overrides),
+    )
+
+
+def _check_rows(settings: Mapping[str, object], effective: Effective) -> None:
+    entries = settings.get(ROWS)
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(
+            f"config: {ROWS}: missing", hint=f"write `{ROWS}: [{{path: input:NAME}}]`"
+        )
+    for index, entry in enumerate(entries):
+        if not _SPLIT.fullmatch(str(entry["split"])) or entry["split"] == "all":
+            raise ConfigError(
+                f"config: {ROWS}[{index}].split: an evaluation reads one whole split",
+                hint="name one split, without a slice",
+            )
+    if len({each.place for each in effective.selections}) < len(entries):
+        raise ConfigError(f"config: {ROWS}: the same rows are named twice")
+
+
+def check_records(records: tuple[Records, ...]) -> None:
+    """Refuse rows that the results could not tell apart. Raises ConfigError."""
+    names = [(each.name, each.split) for each in records]
+    for name, split in names:
+        if names.count((name, split)) > 1:
+            raise ConfigError(f"config: {ROWS}: two entries name split {split} of {name}")
+
+
+def _number(settings: Mapping[str, object], key: str, low: int, high: int) -> int:
+    value = settings.get(key)
+    if type(value) is not int or not low <= value <= high:
+        raise ConfigError(f"config: {key}: expected a number from {low} to {high}")
+    return value
