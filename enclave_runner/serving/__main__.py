@@ -124,6 +124,8 @@ def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> str:
         tls.make_identity(),
         writer.send,
         image=arguments.image,
+        # An order to end is heard, and a licence renewed, while a large model loads.
+        loading=lambda load: threading.Thread(target=load, name="loader", daemon=True).start(),
     )
     # A signal handler interrupts this thread anywhere, perhaps holding a lock that `end` needs.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,7 +6,7 @@ its chunks are in order and each file equals the certified one byte for byte (`b
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -74,9 +74,15 @@ def read_bundle(folder: Path) -> Offered:
     )
 
 
-def decrypt(offered: Offered, key: ContentKey, target: Path) -> None:
-    """Write every file below `target`, which must be empty. If the bundle is refused, nothing of it
-    stays there.
+def _nothing() -> None:
+    """Goes on."""
+
+
+def decrypt(
+    offered: Offered, key: ContentKey, target: Path, check: Callable[[], None] = _nothing
+) -> None:
+    """Write every file below `target`, which must be empty. `check` is called before each chunk. If
+    it raises, or if the bundle is refused, nothing of the bundle stays there.
     """
     if any(target.iterdir()):
         raise ToolError(f"{os.fspath(target)!a} is not empty")
@@ -86,20 +92,33 @@ def decrypt(offered: Offered, key: ContentKey, target: Path) -> None:
             path = target / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
             written.append(path)
-            decrypt_file(offered.folder / bundle.DATA, key, number, file, path)
+            decrypt_file(offered.folder / bundle.DATA, key, number, file, path, check)
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
         raise
 
 
-def decrypt_file(folder: Path, key: ContentKey, number: int, file: PackedFile, path: Path) -> None:
+def decrypt_file(
+    folder: Path,
+    key: ContentKey,
+    number: int,
+    file: PackedFile,
+    path: Path,
+    check: Callable[[], None] = _nothing,
+) -> None:
     """Write file `number` of the header, which lies encrypted in `folder`, to `path`."""
     with open(open_file(folder, str(number)), "rb", buffering=0) as sealed, path.open("xb") as out:
         # Its size comes first: where the memory file system has huge pages, it then takes them, and
         # half of the time goes into pages. The header's size is believed as far as there is data.
         out.truncate(min(file.size, os.fstat(sealed.fileno()).st_size))
-        bundle.decrypt_file(key, number, file, _chunks(sealed, file), out.write)
+        bundle.decrypt_file(key, number, file, _checked(check, sealed, file), out.write)
+
+
+def _checked(check: Callable[[], None], sealed: FileIO, file: PackedFile) -> Iterator[memoryview]:
+    for chunk in _chunks(sealed, file):
+        check()
+        yield chunk
 
 
 def _chunks(sealed: FileIO, file: PackedFile) -> Iterator[memoryview]:

@@ -1,11 +1,12 @@
 """One boot of a serving machine, from the courier's first line to the end.
 
-    started ── enrol, resume, heartbeat ── opened ── serving ── ended
+    started ── enrol, resume, heartbeat ── opened, loading ── serving ── ended
 
 The courier is untrusted: what matters is signed by the custodian, and checked here or by the TPM. A
-lease is opened once. Whatever ends serving (an order, the deadline, a count that cannot be right,
-an engine that exited) ends it for this boot. Connections, engine and weights are gone before the
-end is signed and measured, and nothing is signed after that.
+lease is opened once. From then on its deadline is watched and orders are obeyed, whether the model
+is loaded or not. Whatever ends serving (an order, the deadline, a count that cannot be right, an
+engine that exited) ends it for this boot. Connections, engine and weights are gone before the end
+is signed and measured, and nothing is signed after that.
 
 The caller supplies the courier's sockets and the function that starts the engine.
 """
@@ -39,6 +40,8 @@ from enclave_runner.serving.tls import Identity
 # reason is measured, so it is one plain word.
 ASKED: Final = "asked"
 REFUSED: Final = "refused"
+# A chunk, or the look at what it decrypted, on a slow machine.
+_LOADING_ENDS_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,11 @@ class Machine:
         tell: Callable[[Message], None],
         *,
         image: Digest | None = None,
+        loading: Callable[[Callable[[], None]], None] = lambda load: load(),
     ) -> None:
+        """`loading` runs what loads the model: in a thread of its own where lines are to be heard
+        meanwhile.
+        """
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
         self._boot = Boot(
@@ -89,6 +96,10 @@ class Machine:
         )
         self._place = place
         self._tell = tell
+        self._loading = loading
+        self._loader: threading.Thread | None = None
+        self._loaded = threading.Event()
+        self._loaded.set()
         self._half_key = X25519PrivateKey.generate()
         self._blob: Blob | None = None
         self._seq, self._previous = 0, offered.terms.digest.hex
@@ -114,9 +125,11 @@ class Machine:
             message = courier.parse(line, courier.ASKS)
             self._commands()[message.kind](message)
         except (AicertError, OSError) as error:
-            # OSError: for example, no room for the model.
-            text = str(error).encode("ascii", "replace")[: courier.MAX_TEXT]
-            self._tell(Message(kind=courier.REFUSED, data=text))
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> None:
+        text = str(error).encode("ascii", "replace")[: courier.MAX_TEXT]
+        self._tell(Message(kind=courier.REFUSED, data=text))
 
     def _commands(self) -> Mapping[str, Callable[[Message], None]]:
         return {
@@ -241,26 +254,50 @@ class Machine:
             raise EvidenceError("the courier has not sent the blob yet")
         before = boot.tpm.meter()
         half = boot.tpm.open(self._blob, given, boot.offered.custodian)
+        key = ContentKey(half, broker_half, boot.offered.header_bytes)
         try:
-            self._serve(given, before, ContentKey(half, broker_half, boot.offered.header_bytes))
+            opened = Opened(boot, given, before)
+            with self._ending:
+                if self._is_ended:
+                    raise ToolError("the machine was ended while it opened the lease")
+                self._opened = opened
+                self._loaded.clear()
+            self._tell(opened.state())
+            opened.watch(self._tell)
+            self._loading(lambda: self._load(opened, key))
         except BaseException:
             # The key was in memory: whatever went wrong, this boot opens nothing more.
+            self._loaded.set()
             self.end(REFUSED)
-            # If another thread ended it meanwhile, files may have been written since.
-            self._remove()
             raise
 
-    def _serve(self, given: Licence, before: int, key: ContentKey) -> None:
+    def _load(self, opened: Opened, key: ContentKey) -> None:
+        """Let clients in, or end the boot."""
+        self._loader = threading.current_thread()
+        try:
+            self._serve(opened, key)
+        except (AicertError, OSError) as error:
+            # OSError: for example, no room for the model.
+            if not self._is_ended:
+                self._refuse(error)
+            self._end_loading()
+        except BaseException:
+            self._end_loading()
+            raise
+        finally:
+            self._loaded.set()
+
+    def _end_loading(self) -> None:
+        self.end(REFUSED)
+        # If another thread ended it meanwhile, files may have been written since.
+        self._remove()
+
+    def _serve(self, opened: Opened, key: ContentKey) -> None:
         boot, place = self._boot, self._place
-        opened = Opened(boot, given, before)
-        load.decrypt(boot.offered, key, place.memory)
+        load.decrypt(boot.offered, key, place.memory, opened.check)
         files = load.inert(boot.offered, place.memory, place.copies, model_types=place.model_types)
         for event in serving.events(boot.offered.terms_bytes, boot.offered.terms.model):
             boot.tpm.extend(licence.SERVING_PCR, event)
-        with self._ending:
-            if self._is_ended:
-                raise ToolError("the machine was ended while it opened the lease")
-            self._opened = opened
         opened.start(place.start, files, self._tell)
 
     # --- The end.
@@ -278,6 +315,7 @@ class Machine:
         try:
             for step in (
                 self._stop,
+                self._await_loading,
                 self._remove,
                 lambda: self._sign_the_end(order),
                 lambda: self._boot.tpm.extend(licence.STOPPED_PCR, serving.stopped_event(reason)),
@@ -293,6 +331,13 @@ class Machine:
         """Send nothing to anybody from here on."""
         if self._opened is not None:
             self._opened.stop()
+
+    def _await_loading(self) -> None:
+        """What still writes weights sees that it is over, and stops."""
+        if threading.current_thread() is self._loader:
+            return
+        if not self._loaded.wait(_LOADING_ENDS_S):
+            raise ToolError("what loads the model does not end")
 
     def _remove(self) -> None:
         """Delete the weights."""

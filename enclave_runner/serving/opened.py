@@ -84,8 +84,8 @@ class _Bound:
 
 
 class Opened:
-    """Runs from `start` to `stop`. `given` is the licence that opened the lease, and `before` is
-    the meter at that time.
+    """Is watched from `watch` on, and runs from `start` to `stop`. `given` is the licence that
+    opened the lease, and `before` is the meter at that time.
     """
 
     def __init__(self, boot: Boot, given: Licence, before: int) -> None:
@@ -129,15 +129,22 @@ class Opened:
             listener = Listener(boot.address, server_context(boot.identity), gateway.serve)
             listener.start()
             self._listener = listener
-        threading.Thread(target=self._watch, args=(engine, tell), daemon=True).start()
         tell(Message(kind=courier.SERVING, numbers=(("port", listener.port),)))
+
+    def watch(self, tell: Callable[[Message], None]) -> None:
+        """Look each second, from now on, whether it is over."""
+        threading.Thread(target=self._watch, args=(tell,), daemon=True).start()
+
+    def check(self) -> None:
+        """ToolError once it is over."""
+        if self._over.is_set():
+            raise ToolError("the machine was ended while it loaded the model")
 
     @contextmanager
     def _unless_over(self) -> Iterator[None]:
         """Guard a step: either `stop` sees what it starts, or the step does not start."""
         with self._lock:
-            if self._over.is_set():
-                raise ToolError("the machine was ended while it loaded the model")
+            self.check()
             yield
 
     def stop(self) -> None:
@@ -196,7 +203,7 @@ class Opened:
         clock = self._boot.tpm.clock().milliseconds
         return self._bound.deadline.left(tpm=clock, kernel=_kernel_clock())
 
-    def _watch(self, engine: Started, tell: Callable[[Message], None]) -> None:
+    def _watch(self, tell: Callable[[Message], None]) -> None:
         reason = BROKEN
         try:
             while not self._over.wait(WATCH_S):
@@ -204,7 +211,7 @@ class Opened:
                 if left <= 0:
                     reason = DEADLINE
                     return
-                if not engine.is_alive():
+                if self._listener is not None and not self._is_alive():
                     reason = ENGINE
                     return
                 tell(self._state(left))
@@ -214,6 +221,9 @@ class Opened:
         finally:
             # Whatever happens here, nothing may be served unwatched.
             self._boot.end(reason)
+
+    def _is_alive(self) -> bool:
+        return self._engine is not None and self._engine.is_alive()
 
     def _attest(self, nonce: bytes, exporter: bytes) -> bytes:
         boot, terms = self._boot, self._boot.offered.terms

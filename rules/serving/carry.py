@@ -1,7 +1,9 @@
 """What a courier does, from the machine's first line to its last.
 
-    ready ── enrolment and blob ── nonce, receipt, order ── serving ── … ── last receipt, ended
+    ready ── enrolment and blob ── nonce, receipt, order ── opened ── serving ── … ── last receipt,
+    ended
 
+The machine is opened once its state comes, and loads the model then; heartbeats go on meanwhile.
 With a broker each heartbeat is a nonce, a receipt that answers it, and the order that answers the
 receipt. Without one the licence is a file, which may be replaced by a later one while the machine
 serves, and receipts are only kept. A broker that is silent is asked again until the licence runs
@@ -35,7 +37,7 @@ AGAIN_S: Final = 5.0
 MOST_WAIT_S = 60.0
 _NONCE_BYTES: Final = 32
 # As the machine names the end that a courier asked for, and the one that the licence sets.
-ASKED, DEADLINE = "asked", "deadline"
+ASKED, DEADLINE, REFUSED = "asked", "deadline", "refused"
 AS_LICENSED: Final = (ASKED, DEADLINE, orders.REVOKE, orders.STOP)
 
 
@@ -94,6 +96,9 @@ class Carrier:
         self._is_resumed = False
         self._given = b""
         self._next_beat = 0.0
+        self._is_opened = False
+        self._port: int | None = None
+        self._refused = ""
         self._is_over = False
 
     def serve(self) -> int:
@@ -106,21 +111,32 @@ class Carrier:
         else:
             self._open_by_file(self._custodian)
         self._shown.step("loading the model")
-        return self._awaited(courier.SERVING, LOADS_S).number["port"]
+        until = time.monotonic() + LOADS_S
+        while self._port is None:
+            if time.monotonic() > until:
+                raise ToolError(f"the machine did not load the model within {LOADS_S:.0f} s")
+            self._turn()
+        return self._port
 
     def carry(self) -> str:
         """Until the machine has ended; why."""
         while True:
             try:
-                left = self._next_beat - time.monotonic()
-                heard = self._next(max(0.0, min(left, MOST_WAIT_S)))
-                if heard is not None and heard.kind == courier.REFUSED:
-                    self._shown.note(f"the machine refuses: {_text(heard)}")
-                # Also while it talks without end.
-                if time.monotonic() >= self._next_beat:
-                    self._beat()
+                self._turn()
             except EndedError as error:
                 return error.reason
+
+    def _turn(self) -> None:
+        """Hear one line, or carry what is due."""
+        left = self._next_beat - time.monotonic()
+        heard = self._next(max(0.0, min(left, MOST_WAIT_S)))
+        if heard is not None and heard.kind == courier.REFUSED:
+            if not self._is_opened:
+                raise RefusedHereError(f"the machine refuses: {_text(heard)}")
+            self._shown.note(f"the machine refuses: {_text(heard)}")
+        # Also while it talks without end.
+        if time.monotonic() >= self._next_beat:
+            self._beat()
 
     def finish(self) -> str:
         """End the boot, so that its last receipt is here and nothing of it goes on; the reason."""
@@ -305,7 +321,12 @@ class Carrier:
 
     def _take(self, heard: Message) -> None:
         if heard.kind == courier.STATE:
+            self._is_opened = True
             self._shown.state(heard)
+        elif heard.kind == courier.SERVING:
+            self._port = heard.number["port"]
+        elif heard.kind == courier.REFUSED:
+            self._refused = _text(heard)
         elif heard.kind == courier.RECEIPT:
             # A line of another form would spoil the file for every start after this one.
             receipts.parse(heard.data)
@@ -315,7 +336,9 @@ class Carrier:
         elif heard.kind == courier.ENDED:
             self._is_over = True
             self._hand_in_last()
-            raise EndedError(_text(heard))
+            reason = _text(heard)
+            # What was refused came just before.
+            raise EndedError(f"{reason}: {self._refused}" if reason == REFUSED else reason)
 
     def _hand_in_last(self) -> None:
         """What the machine signed at its end; it is kept where the broker does not answer."""

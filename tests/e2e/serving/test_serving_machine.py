@@ -9,7 +9,7 @@ import itertools
 import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,9 @@ class Courier:
     """Carries lines to a machine, and keeps what it tells."""
 
     def __init__(
-        self, folder: Path, tpm: LeaseTpm, stub: StubEngine, number: int = 0, port: int = 0
-    ) -> None:
+        self, folder: Path, tpm: LeaseTpm, stub: StubEngine, number: int = 0, port: int = 0,
+        **more: Any,
+    ) -> None:  # fmt: skip
         self.lines: list[Message] = []
         self.folder = folder
         room = folder / f"boot{number}"
@@ -91,7 +92,7 @@ class Courier:
         self.terms = offered.terms
         self.identity = tls.make_identity()
         self._lock = threading.Lock()
-        self.machine = Machine(tpm, offered, place, self.identity, self._take)
+        self.machine = Machine(tpm, offered, place, self.identity, self._take, **more)
 
     def _take(self, message: Message) -> None:
         with self._lock:
@@ -300,6 +301,37 @@ def test_a_machine_that_is_ended_while_it_loads_serves_nothing(
         assert values[licence.STOPPED_PCR] == replay([b"stopped asked\n"])
 
 
+def test_a_machine_that_loads_hears_its_courier_and_watches_the_clock(
+    folder: Path, power: BorrowersTpm, stub: StubEngine
+) -> None:
+    """A licence that was opened for a short time, and a model that takes longer to load."""
+    pack(folder, "--offline")
+    stub.loads = True
+    loaders: list[threading.Thread] = []
+
+    def in_a_thread(load: Callable[[], None]) -> None:
+        loaders.append(threading.Thread(target=load))
+        loaders[-1].start()
+
+    with power.on() as opened, LeaseTpm(opened) as tpm:
+        carried = Courier(folder, tpm, stub, loading=in_a_thread)
+        given = carried.enrol_and_issue("--offline")
+        # It is told at once, and not when the model is loaded.
+        assert carried.ask(courier.LICENCE, licence.emit(given)).kind == "nothing"
+        assert stub.loading.wait(600)
+        assert carried.of(courier.STATE)[0].number["requests"] == 0
+        assert carried.ask(courier.HEARTBEAT, NONCE).kind == courier.RECEIPT
+        # Renewed, as while it serves; opened a second time it is not.
+        assert carried.ask(courier.LICENCE, licence.emit(given)).kind == "nothing"
+        assert len(loaders) == 1
+        pass_an_hour(folder, tpm)
+        assert carried.machine.over.wait(600)
+        loaders[0].join()
+        assert [line.data for line in carried.of(courier.ENDED)] == [b"deadline"]
+        assert carried.of(courier.SERVING, courier.REFUSED) == []
+        assert list(carried.memory.iterdir()) == []
+
+
 def test_whatever_a_courier_sends_opens_nothing(
     folder: Path, power: BorrowersTpm, stub: StubEngine
 ) -> None:
@@ -344,9 +376,10 @@ def test_bundle_files_that_are_refused_end_the_boot(
     with power.on() as opened, LeaseTpm(opened) as tpm:
         carried = Courier(folder, tpm, stub)
         given = carried.enrol_and_issue("--offline")
-        refused = carried.ask(courier.LICENCE, licence.emit(given))
+        carried.ask(courier.LICENCE, licence.emit(given))
+        refused, ended = carried.of(courier.REFUSED, courier.ENDED)
         assert refused.data.startswith(b"bundle.chunks: ")
-        assert [line.data for line in carried.of(courier.ENDED)] == [b"refused"]
+        assert (ended.kind, ended.data) == (courier.ENDED, b"refused")
         assert list(carried.memory.iterdir()) == []
         assert stub.files == {}
 
