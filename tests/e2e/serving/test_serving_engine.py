@@ -67,7 +67,7 @@ def test_an_engine_is_reached_by_the_gateway_alone(tmp_path: Path) -> None:
 def test_an_engine_that_ends_at_once_is_an_error(tmp_path: Path) -> None:
     given = settings(tmp_path, "-c", "print('no such model'); raise SystemExit(3)")
     with engine_of(given, tmp_path) as engine:
-        with pytest.raises(ToolError, match="ended before it served"):
+        with pytest.raises(ToolError, match="exited before it was ready"):
             engine.await_ready()
         assert b"no such model" in (tmp_path / "log").read_bytes()
 
