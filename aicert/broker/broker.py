@@ -25,9 +25,9 @@ from typing import Final
 
 from aicert.appraisal.policy import Policy
 from aicert.broker import generation
-from aicert.broker import seen as form
+from aicert.broker import machine_state as form
 from aicert.broker.errors import TokenError, WaitError
-from aicert.broker.seen import Seen
+from aicert.broker.machine_state import Seen
 from aicert.broker.store import Grant, Lease, Rows, Store
 from aicert.errors import AicertError, EvidenceError, ToolError
 from aicert.formats.digest import is_hex

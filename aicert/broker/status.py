@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from aicert.broker import seen as form
+from aicert.broker import machine_state as form
 from aicert.broker.store import Grant, Lease, Rows, Store
 from aicert.errors import ToolError
 from aicert.files.bounded import why

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from aicert.broker import seen as form
-from aicert.broker.seen import Seen
+from aicert.broker import machine_state as form
+from aicert.broker.machine_state import Seen
 from aicert.errors import ConfigError, LockError, ToolError
 from aicert.files.bounded import why
 from aicert.frozen import dataclass

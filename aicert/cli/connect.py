@@ -81,7 +81,7 @@ def add_command(commands: "Subparsers") -> None:
 
 
 def _connect(options: argparse.Namespace, say: "Write") -> int:
-    from aicert.serving import judged, kept
+    from aicert.serving import connections, receipt_file
     from aicert.serving.endpoint import Endpoint
     from aicert.verifier import verify as api
 
@@ -89,7 +89,7 @@ def _connect(options: argparse.Namespace, say: "Write") -> int:
     if certified.certificate_consistent != "yes":
         # A certificate alone never passes; for this one, more is undecided than its model's files.
         return show_result(certified, options.format)
-    policy = judged.machine_policy(
+    policy = connections.machine_policy(
         options.machine_policy,
         options.policy,
         root=options.machine_root,
@@ -97,9 +97,9 @@ def _connect(options: argparse.Namespace, say: "Write") -> int:
         certificates_root=options.root,
         certificates_image=options.image_lock,
     )
-    machine = judged.wanted(options.url, options.lease, certified, policy)
+    machine = connections.wanted(options.url, options.lease, certified, policy)
     as_json = options.format == "json"
-    keep = None if options.receipts is None else kept.keep_in(options.receipts)
+    keep = None if options.receipts is None else receipt_file.keep_in(options.receipts)
     endpoint = Endpoint(machine, options.port, keep)
     try:
         with endpoint:

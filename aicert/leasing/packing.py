@@ -26,8 +26,8 @@ from aicert.lease import bundle, custody, keys, terms
 from aicert.lease.bundle import ContentKey, Header, PackedFile
 from aicert.lease.custody import Secrets
 from aicert.lease.terms import Terms
-from aicert.leasing import held
-from aicert.leasing.held import HeldKey
+from aicert.leasing import hardware_keys
+from aicert.leasing.hardware_keys import HeldKey
 
 KEYS: Final = ".keys"
 
@@ -73,11 +73,15 @@ def pack(
     """
     output = _output(certificate, model)
     is_offline = allowed.is_offline
-    kept = custody.drawn(offline=is_offline) if key is None else held.drawn(key, offline=is_offline)
+    kept = (
+        custody.drawn(offline=is_offline)
+        if key is None
+        else hardware_keys.drawn(key, offline=is_offline)
+    )
     agreed = terms.identified(_terms(certificate, output, allowed, kept))
     header = Header(lease=kept.lease, terms=agreed.digest, files=_files(model, output))
     with _new(folder):
-        _write_keys(keys_path(folder), held.emit(kept))
+        _write_keys(keys_path(folder), hardware_keys.emit(kept))
         data = bundle.emit(header)
         for name, content in (
             (bundle.HEADER, data),

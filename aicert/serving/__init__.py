@@ -71,7 +71,7 @@ def connect(
             (`exit_code` 2).
         ConfigError: an argument is wrong (`exit_code` 3).
     """
-    from aicert.serving import judged, kept
+    from aicert.serving import connections, receipt_file
     from aicert.serving.endpoint import Endpoint
     from aicert.verifier import verify as api
 
@@ -90,7 +90,7 @@ def connect(
     )
     if certified.certificate_consistent != "yes":
         api.require_passed(certified)
-    machine = judged.machine_policy(
+    machine = connections.machine_policy(
         machine_policy,
         policy,
         root=machine_root,
@@ -98,5 +98,5 @@ def connect(
         certificates_root=root,
         certificates_image=image_lock,
     )
-    wanted = judged.wanted(url, lease, certified, machine)
-    return Endpoint(wanted, port, None if receipts is None else kept.keep_in(receipts))
+    wanted = connections.wanted(url, lease, certified, machine)
+    return Endpoint(wanted, port, None if receipts is None else receipt_file.keep_in(receipts))

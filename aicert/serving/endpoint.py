@@ -20,7 +20,7 @@ from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.formats.digest import Digest, of_bytes
 from aicert.lease.checks import RefusedError
 from aicert.serving import wire
-from aicert.serving.judged import MOST, Judged, Pool, Shown, Wanted, open_judged
+from aicert.serving.connections import MOST, Judged, Pool, Shown, Wanted, open_judged
 
 if TYPE_CHECKING:
     from aicert.leasing.serving import Served

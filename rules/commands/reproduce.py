@@ -17,7 +17,7 @@ from rules.commands.base import Command
 from rules.project import config, fetch, lock, results
 from rules.project.config_check import check_config
 from rules.runs import certify, reproduce, verify
-from rules.runs.question import own_question
+from rules.runs.appraisal import own_question
 from rules.runs.reproduce import Side
 
 

@@ -13,7 +13,7 @@ from rules.project import sources
 from rules.review import check as review_check
 from rules.review import review, text
 from rules.review.revisions import Checkout, Files, Revision
-from rules.runs.question import evidence_at
+from rules.runs.appraisal import evidence_at
 
 
 class Review(Command):

@@ -10,7 +10,7 @@ from rules.commands.base import ALL, Command
 from rules.host.reporter import show_error
 from rules.project import config
 from rules.runs import verify
-from rules.runs.question import Question, evidence_at, question
+from rules.runs.appraisal import Question, evidence_at, question
 
 
 class Verify(Command):

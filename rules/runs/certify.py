@@ -50,8 +50,8 @@ from rules.project.config import Run
 from rules.project.config_check import check_config
 from rules.project.input_signatures import check_signers
 from rules.project.locked import Lock
-from rules.runs import afterwards, exports, failed, kept, logs, placing, time_stamps, verify
-from rules.runs.question import Question, own_question
+from rules.runs import afterwards, exports, failed, logs, placing, time_stamps, unknown_ca, verify
+from rules.runs.appraisal import Question, own_question
 from rules.runs.verdict import Verdict, appraised
 
 # The limit that a run report names → the key of a machine in aicert.toml.
@@ -105,8 +105,8 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
             model = digests.cached_tree(output) if results.has_files(output) else {}
             lockfile = identity(current.data)
             result = question.appraise(certificate, model, lockfile)
-            evidence = kept.Found(certificate, model, lockfile, result)
-            unknown = kept.unknown(root, run, question, evidence)
+            evidence = unknown_ca.Found(certificate, model, lockfile, result)
+            unknown = unknown_ca.unknown(root, run, question, evidence)
             if unknown is not None:
                 text = f"{unknown.text}; it is kept"
                 return Reason(stops=True, text=text, hint=unknown.hint, kept=True)

@@ -21,7 +21,7 @@ from aicert.formats import certificate as certificates
 from aicert.formats import run_report
 from aicert.formats import statement as statements
 from aicert.formats.certificate import MAX_BYTES, Certificate
-from aicert.log import asking, check, keys, writer
+from aicert.log import check, keys, witness_client, writer
 from aicert.log.tiles import CHECKPOINT
 from aicert.tlog import proofs
 from aicert.tlog.entry import entry_of
@@ -99,7 +99,7 @@ def _ask_all(log: Log, key: VerifierKey) -> tuple[list[_Cosigned], list[tuple[Wi
 
 def _ask(log: Log, key: VerifierKey, witness: Witness) -> _Cosigned:
     by = witness_key(witness.key, "log.witnesses.key")
-    asked = asking.ask(log.folder, key, by, poster(witness.url))
+    asked = witness_client.ask(log.folder, key, by, poster(witness.url))
     return _Cosigned(by.name, asked.time)
 
 

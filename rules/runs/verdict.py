@@ -24,7 +24,7 @@ from rules.host.statuses import Status, statuses
 from rules.project import digests, locked, results
 from rules.project.config import Run
 from rules.project.locked import Lock
-from rules.runs.question import Question
+from rules.runs.appraisal import Question
 from rules.runs.verify import read_model
 
 

@@ -19,8 +19,8 @@ from aicert.verifier import verify as api
 from rules.host import progress
 from rules.project import locked, results
 from rules.project.config import Run
-from rules.runs import kept
-from rules.runs.question import Question
+from rules.runs import unknown_ca
+from rules.runs.appraisal import Question
 
 
 def read_model(path: Path, title: str) -> Model:
@@ -46,7 +46,9 @@ def verify(root: Path, run: Run, asked: Question) -> AttestationResult:
     expected = identity(locked.read(root, run.name))
     model = read_model(results.output_path(root, run), f"{run.name}: reading the model")
     result = asked.appraise(certificate, model, expected)
-    unknown = kept.unknown(root, run, asked, kept.Found(certificate, model, expected, result))
+    unknown = unknown_ca.unknown(
+        root, run, asked, unknown_ca.Found(certificate, model, expected, result)
+    )
     if unknown is not None:
         raise EvidenceError(f"run {run.name}: no verdict: {unknown.text}", hint=unknown.hint)
     return result

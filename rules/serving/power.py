@@ -33,7 +33,7 @@ from rules.machines.qemu.command import GUEST, PREFIX, Network, boot, processors
 from rules.machines.qemu.console import CONSOLE, console_tail
 from rules.machines.qemu.tpm import kept_tpm
 from rules.machines.volumes import OWN_MEMORY, Volumes, make_volume
-from rules.serving.kept import Kept
+from rules.serving.lease_state import Kept
 from rules.serving.link import Link
 
 ENGINE_LOCK: Final = Path("enclave_runner/serving/requirements.lock")

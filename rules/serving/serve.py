@@ -15,11 +15,11 @@ from rules.host.signals import termination_raises
 from rules.project.config import Project
 from rules.project.leases import Lease
 from rules.project.results import certificate_path
-from rules.serving import kept as kept_places
+from rules.serving import lease_state as kept_places
 from rules.serving import power
-from rules.serving.carry import AS_LICENSED, Carrier, Files, NotIssuedError
-from rules.serving.desk import Desk
-from rules.serving.kept import Kept
+from rules.serving.broker_client import Desk
+from rules.serving.courier import AS_LICENSED, Carrier, Files, NotIssuedError
+from rules.serving.lease_state import Kept
 from rules.serving.screen import Screen
 
 CHALLENGE_DIGITS: Final = 64

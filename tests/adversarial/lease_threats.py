@@ -85,7 +85,7 @@ THREATS: Final = (
         f"{RECEIPTS}.test_ledger_successor_refuses_state_that_runs_twice",
         f"{BROKER}.test_broker.test_ledger_successor_of_a_copy_that_runs",
         f"{BROKER}.test_broker.test_of_twins_of_memory_and_tpm_one_is_answered",
-        f"{LEASING}.test_answered.test_an_answer_that_does_not_fit_is_refused_by_its_check"),
+        f"{LEASING}.test_client_receipts.test_an_answer_that_does_not_fit_is_refused_by_its_check"),
         "a copy serves what its last licence allowed"),
     Threat("receipts are replayed, dropped, reordered, edited, or of something else",
         ("receipt.signature", "receipt.form", "receipt.index", "receipt.body", "receipt.fresh",
@@ -144,31 +144,31 @@ THREATS: Final = (
         f"{PROCESS}.test_gateway_request_of_any_abuse_costs_and_harms_nothing",
         f"{PROCESS}.test_a_thousand_connections_leave_room_for_who_waits")),
     Threat("a relay with a TLS key of its own", ("serve.channel",), (
-        f"{CONSUMER}.test_judged.test_serve_channel_of_a_relay_with_a_key_of_its_own",)),
+        f"{CONSUMER}.test_connections.test_serve_channel_of_a_relay_with_a_key_of_its_own",)),
     Threat("a relay with the machine's stolen TLS key", ("serve.channel",), (
-        f"{CONSUMER}.test_judged.test_serve_channel_of_a_relay_with_the_machines_stolen_key",
+        f"{CONSUMER}.test_connections.test_serve_channel_of_a_relay_with_the_machines_stolen_key",
         f"{MACHINE}.test_serve_channel_of_another_connection_with_the_same_key")),
     Threat("evidence is replayed, or is of an old nonce; a session is resumed",
         ("serve.fresh", "serve.channel"), (
-        f"{CONSUMER}.test_judged.test_serve_fresh_of_evidence_that_is_replayed",
-        f"{CONSUMER}.test_judged.test_serve_channel_of_old_evidence_under_a_new_nonce",
+        f"{CONSUMER}.test_connections.test_serve_fresh_of_evidence_that_is_replayed",
+        f"{CONSUMER}.test_connections.test_serve_channel_of_old_evidence_under_a_new_nonce",
         f"{SERVING}.test_listener.test_no_session_is_resumed")),
     Threat("another genuine machine, lease, model, or what it says it is not",
         ("serve.lease", "serve.model", "serve.terms", "serve.boot", "serve.registers",
          "serve.quote", "serve.image", "serve.firmware"), (
-        f"{CONSUMER}.test_judged.test_serve_lease_that_is_not_the_consumers",
-        f"{CONSUMER}.test_judged.test_serve_boot_that_is_another_than_the_first",
+        f"{CONSUMER}.test_connections.test_serve_lease_that_is_not_the_consumers",
+        f"{CONSUMER}.test_connections.test_serve_boot_that_is_another_than_the_first",
         f"{LEASING}.test_serving.test_serve_model_of_a_certificate_that_does_not_pass",
         f"{LEASING}.test_serving.test_a_machine_that_is_another_is_refused_by_its_check")),
     Threat("a prompt before the judgement, or after another connection's", ("serve.channel",), (
-        f"{CONSUMER}.test_judged.test_an_honest_machine_is_asked_after_it_was_judged",
+        f"{CONSUMER}.test_connections.test_an_honest_machine_is_asked_after_it_was_judged",
         f"{CONSUMER}.test_endpoint.test_serve_channel_of_a_later_connection_ends_the_endpoint")),
     Threat("a simulated TPM under a cloud's policy; another key in its place",
         ("enrol.chain", "enrol.tier", "serve.chain", "serve.tier"), (
         f"{LEASING}.test_enrolments.test_a_forged_enrolment_is_refused_by_its_check",
         f"{LEASING}.test_enrolments.test_enrol_tier_below_the_policys",
         f"{LEASING}.test_serving.test_a_machine_that_is_another_is_refused_by_its_check",
-        f"{CONSUMER}.test_judged.test_serve_tier_of_a_simulated_machine_under_a_clouds_policy")),
+        f"{CONSUMER}.test_connections.test_serve_tier_of_a_simulated_machine_under_a_clouds_policy")),
     Threat("a receipt key with a password, duplicable, unrestricted, not of the image",
         ("enrol.policy-ak", "enrol.storage-key", "enrol.quote", "enrol.nonce"), (
         f"{LEASE}.test_receipts.test_enrol_policy_ak_of_another_kind_is_refused",
@@ -205,13 +205,13 @@ THREATS: Final = (
     Threat("a receipt of an answer that this machine did not give, or gave to somebody else",
         ("answer.signature", "answer.fresh", "answer.channel", "answer.body", "answer.boot"), (
         f"{CONSUMER}.test_answer_receipts.test_a_receipt_of_something_else_is_refused_by_its_check",
-        f"{LEASING}.test_answered.test_an_answer_that_does_not_fit_is_refused_by_its_check")),
+        f"{LEASING}.test_client_receipts.test_an_answer_that_does_not_fit_is_refused_by_its_check")),
     Threat("more served than receipted, or counted wrongly",
         ("ledger.tokens", "ledger.state", "order.signature"), (
         f"{LEASE}.test_ledger.test_a_receipt_that_does_not_follow_is_refused_by_its_check",
         f"{LEASE}.test_ledger.test_ledger_state_stays_revoked",
         f"{LEASE}.test_orders.test_order_signature_covers_every_byte",
-        f"{LEASING}.test_answered.test_clients_hold_no_more_than_was_counted")),
+        f"{LEASING}.test_client_receipts.test_clients_hold_no_more_than_was_counted")),
 )  # fmt: skip
 
 

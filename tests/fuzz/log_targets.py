@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from aicert.audits.merkle import root_of
-from aicert.log.asking import cosigned_line, seen_size
+from aicert.log.witness_client import cosigned_line, seen_size
 from aicert.tlog import proofs
 from aicert.tlog.checkpoints import Checkpoint, checkpoint_of, cosigned_at
 from aicert.tlog.encoding import MAX_SIZE, to_base64

@@ -18,7 +18,7 @@ import pytest
 
 from aicert.audits.merkle import root_of
 from aicert.errors import EvidenceError, ToolError
-from aicert.log import asking, check
+from aicert.log import check, witness_client
 from aicert.log.errors import BrokenLogError
 from aicert.sources.log_server import add_checkpoint
 from aicert.tlog import proofs
@@ -113,10 +113,10 @@ def test_we_verify_its_proofs(programs: Path, tmp_path: Path) -> None:
         assert (proof.index, checkpoint.size, root) == (index, 5, checkpoint.root)
 
 
-def ask(bench: Bench, witness: "Witness") -> asking.Asked:
+def ask(bench: Bench, witness: "Witness") -> witness_client.Asked:
     """As `aicert log ask` does."""
     post = partial(add_checkpoint, witness.url)
-    return asking.ask(bench.folder, bench.key, witness.key, post)
+    return witness_client.ask(bench.folder, bench.key, witness.key, post)
 
 
 class Witness:

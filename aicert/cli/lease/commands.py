@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aicert.cli.terminal import Subparsers, Write
     from aicert.lease.terms import Terms
     from aicert.leasing.accounts import Account
-    from aicert.leasing.answered import Answered
+    from aicert.leasing.client_receipts import Answered
     from aicert.leasing.enrolments import Enrolled
     from aicert.leasing.granting import Issued
     from aicert.leasing.packing import Packed
@@ -356,7 +356,7 @@ def _machine_text(machine: "Enrolled") -> str:
 
 def _receipts(options: argparse.Namespace, say: "Write") -> int:
     from aicert.files.bounded import read_bounded
-    from aicert.leasing import accounts, answered
+    from aicert.leasing import accounts, client_receipts
 
     terms = _terms(Path(options.lease))
     machine = _machine(options, terms)
@@ -369,9 +369,11 @@ def _receipts(options: argparse.Namespace, say: "Write") -> int:
     held = [
         token
         for path in options.answers
-        for token in answered.parse_lines(read_bounded(path, MAX_RECEIPTS, "receipts of answers"))
+        for token in client_receipts.parse_lines(
+            read_bounded(path, MAX_RECEIPTS, "receipts of answers")
+        )
     ]
-    checked = answered.answered(account, held) if options.answers else None
+    checked = client_receipts.answered(account, held) if options.answers else None
     if options.format == "csv":
         # For programs: lines are not wrapped for a terminal.
         write(_account_csv(account))

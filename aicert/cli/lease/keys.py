@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import argparse
 
     from aicert.lease.custody import Secrets
-    from aicert.leasing.held import HeldKey
+    from aicert.leasing.hardware_keys import HeldKey
 
 PKCS11, TPM = "pkcs11:", "tpm:"
 _MODULES = {PKCS11: ("pkcs11_signer", "pkcs11"), TPM: ("tpm_signer", "tpm")}
@@ -38,22 +38,24 @@ def read(folder: Path, secret: str | None) -> "Secrets":
     """The secrets of the lease whose bundle is at `folder`."""
     from aicert.files.bounded import read_bounded
     from aicert.lease import custody
-    from aicert.leasing import held, packing
+    from aicert.leasing import hardware_keys, packing
 
     data = read_bounded(packing.keys_path(folder), custody.MAX_BYTES, "keys")
-    return held.parse(data, lambda place, signed: signer(place, secret).sign(signed))
+    return hardware_keys.parse(data, lambda place, signed: signer(place, secret).sign(signed))
 
 
 def held_key(place: str, secret: str | None) -> "HeldKey":
     """The key at a place, for packing a lease."""
-    from aicert.leasing import held
+    from aicert.leasing import hardware_keys
 
     opened = signer(place, secret)
     if opened.public.curve.name != "secp256r1":
         raise ConfigError("a lease key must be a P-256 key")
-    if len(place) > held.MAX_PLACE:
-        raise ConfigError(f"a key's place has at most {held.MAX_PLACE} characters")
-    return held.HeldKey(place, opened.public, lambda at, data: signer(at, secret).sign(data))
+    if len(place) > hardware_keys.MAX_PLACE:
+        raise ConfigError(f"a key's place has at most {hardware_keys.MAX_PLACE} characters")
+    return hardware_keys.HeldKey(
+        place, opened.public, lambda at, data: signer(at, secret).sign(data)
+    )
 
 
 def signer(place: str, secret: str | None) -> Any:

@@ -14,7 +14,7 @@ from aicert.errors import ConfigError, EvidenceError
 
 if TYPE_CHECKING:
     from aicert.cli.terminal import Subparsers, Write
-    from aicert.log.asking import Post
+    from aicert.log.witness_client import Post
     from aicert.tlog.notes import VerifierKey
 
 _WITNESS = """\
@@ -119,12 +119,12 @@ def _cosigned(options: argparse.Namespace, write: "Write") -> int:
 
 def _ask(options: argparse.Namespace, write: "Write") -> int:
     from aicert.crypto.x509 import stamp
-    from aicert.log import asking, tiles
+    from aicert.log import tiles, witness_client
 
     folder = Path(options.folder)
     witness = witness_key(options.witness_key, "--witness-key")
     post = poster(options.url)
-    asked = asking.ask(folder, tiles.read_key(folder, options.log_key), witness, post)
+    asked = witness_client.ask(folder, tiles.read_key(folder, options.log_key), witness, post)
     return show(
         options,
         write,

@@ -8,7 +8,7 @@ import pytest
 
 from aicert.cli import main
 from aicert.lease import custody, keys, terms
-from aicert.leasing import held
+from aicert.leasing import hardware_keys
 from tests.adversarial.forger import Scene
 from tests.e2e.lease import test_lease_story
 from tests.e2e.lease.lease_tpm import BorrowersTpm
@@ -36,7 +36,7 @@ def test_a_lease_key_in_a_tpm_signs_licences(
     data = (folder / "bot.keys").read_bytes()
     assert b"PRIVATE" not in data
     assert b"secret" not in data
-    kept = held.parse(data, lambda *_: b"")
+    kept = hardware_keys.parse(data, lambda *_: b"")
     assert agreed.custodian == keys.spki_digest(kept.key.public_key())
     with power.on() as borrower:
         enrol(borrower, folder, agreed)
@@ -61,7 +61,7 @@ def test_a_lease_key_in_a_token_is_packed_and_granted(tmp_path: Path) -> None:
     data = (tmp_path / "bot.keys").read_bytes()
     assert PIN.encode() not in data
     agreed = terms.parse((tmp_path / "bot/terms.toml").read_bytes())
-    kept = held.parse(data, lambda *_: b"")
+    kept = hardware_keys.parse(data, lambda *_: b"")
     assert agreed.custodian == keys.spki_digest(kept.key.public_key())
     # A grant signs nothing, so the token need not be there.
     words = ["lease", "grant", str(tmp_path / "bot"), "--budget", "5M", "--until", "1d"]
@@ -81,4 +81,4 @@ def test_places_where_no_lease_key_is(
     assert code == (2 if place.startswith("pkcs11:") else 3)
     assert not (tmp_path / "bot").exists()
     assert printed()[1].startswith("error: ")
-    assert custody.MAX_BYTES > held.MAX_PLACE
+    assert custody.MAX_BYTES > hardware_keys.MAX_PLACE

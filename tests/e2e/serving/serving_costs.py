@@ -245,7 +245,7 @@ def _endless(_: dict[str, Any]) -> Iterator[bytes]:
 
 
 def _judged(folder: Path, port: int, lease_id: str) -> None:
-    from aicert.serving.judged import Wanted, open_judged
+    from aicert.serving.connections import Wanted, open_judged
     from aicert.trust.built_in import built_in, with_root
     from tests.e2e.serving.test_serving_machine import certified
 

@@ -23,8 +23,8 @@ from aicert.errors import AicertError, ConfigError, ToolError
 from aicert.lease import orders
 from rules.machines.ca import local_ca
 from rules.project import config
-from rules.serving import carry, kept, power, serve
-from rules.serving.desk import RefusedHereError
+from rules.serving import courier, lease_state, power, serve
+from rules.serving.broker_client import RefusedHereError
 from rules.serving.screen import Screen
 from tests.e2e.conftest import Checkout
 from tests.e2e.lease import broker_process
@@ -116,18 +116,18 @@ class Watched(Screen):
 @pytest.fixture
 def beat(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """The next heartbeat, now."""
-    carriers: list[carry.Carrier] = []
+    carriers: list[courier.Carrier] = []
 
-    def never(carrier: carry.Carrier) -> None:
+    def never(carrier: courier.Carrier) -> None:
         carriers.append(carrier)
         carrier._next_beat = float("inf")
 
-    monkeypatch.setattr(carry.Carrier, "_set_next_beat", never)
+    monkeypatch.setattr(courier.Carrier, "_set_next_beat", never)
 
     def now() -> None:
         carriers[-1]._next_beat = 0.0
 
-    monkeypatch.setattr(carry, "MOST_WAIT_S", 0.1)
+    monkeypatch.setattr(courier, "MOST_WAIT_S", 0.1)
     return now
 
 
@@ -176,11 +176,16 @@ def test_a_lease_from_the_first_boot_to_the_one_that_is_refused(
         screen = Watched(during)
         assert run(project, screen, token) == 0
         assert asked[0]["tokens"] == 3
-        place = checkout.root / kept.SERVING / "bot"
+        place = checkout.root / lease_state.SERVING / "bot"
         # Heartbeats, a last receipt, and that the epoch was raised: the broker has all of them.
-        assert not (place / kept.UNSENT).exists()
+        assert not (place / lease_state.UNSENT).exists()
         assert not (place / "work").exists()
-        words = ["receipts", str(place / kept.RECEIPTS), "--enrolment", str(place / kept.ENROLMENT)]
+        words = [
+            "receipts",
+            str(place / lease_state.RECEIPTS),
+            "--enrolment",
+            str(place / lease_state.ENROLMENT),
+        ]
         printed()
         assert main.main(["lease", *words, "--lease", str(folder / "bot"), "--policy", "local",
                           "--root", str(folder / "platform.pem")]) == 0  # fmt: skip
@@ -203,8 +208,14 @@ def test_a_lease_without_a_broker_and_ctrl_c(
     first = checkout.doit("serve", "bot")
     assert (first.returncode, "has no licence yet" in first.stderr) == (2, True), first.stderr
     assert "aicert lease issue" in first.stderr
-    place = checkout.root / kept.SERVING / "bot"
-    words = ["issue", str(place / kept.ENROLMENT), "-o", str(folder / "bot.issued"), "--offline"]
+    place = checkout.root / lease_state.SERVING / "bot"
+    words = [
+        "issue",
+        str(place / lease_state.ENROLMENT),
+        "-o",
+        str(folder / "bot.issued"),
+        "--offline",
+    ]
     words += ["--budget", "100k", "--until", "1h", "--lease", str(folder / "bot")]
     words += ["--policy", "local", "--root", str(folder / "platform.pem")]
     assert main.main(["lease", *words]) == 0
@@ -225,9 +236,10 @@ def test_a_lease_without_a_broker_and_ctrl_c(
         assert (process.wait(), "ended: asked" in rest) == (0, True), rest
     assert checkout.processes() == []
     printed()
-    assert main.main(["lease", "receipts", str(place / kept.RECEIPTS), "--enrolment",
-                      str(place / kept.ENROLMENT), "--lease", str(folder / "bot"), "--policy",
-                      "local", "--root", str(folder / "platform.pem")]) == 0  # fmt: skip
+    words = ["receipts", str(place / lease_state.RECEIPTS), "--lease", str(folder / "bot")]
+    words += ["--enrolment", str(place / lease_state.ENROLMENT)]
+    words += ["--policy", "local", "--root", str(folder / "platform.pem")]
+    assert main.main(["lease", *words]) == 0
     assert ", 3 out, 0 refused, of 1 request\n" in printed()[0]
 
 

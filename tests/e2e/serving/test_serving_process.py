@@ -25,7 +25,7 @@ import aicert.serving
 from aicert.formats import certificate as certificates
 from aicert.lease import answer_receipts, courier, receipts, terms
 from aicert.lease.courier import Message
-from aicert.leasing import answered
+from aicert.leasing import client_receipts
 from rules.host import training_env
 from rules.machines import swtpm
 from rules.machines.ca import local_ca
@@ -183,7 +183,7 @@ def test_openais_client_streams_from_it_through_aicert_connect(machine: Process)
     assert answer["tokens"] == answer["counted"]
     held = [
         answer_receipts.verify(token).receipt
-        for token in answered.parse_lines((machine.folder / "answers").read_bytes())
+        for token in client_receipts.parse_lines((machine.folder / "answers").read_bytes())
     ]
     assert [one.tokens_in + one.tokens_out for one in held] == [answer["tokens"]] * 2
 

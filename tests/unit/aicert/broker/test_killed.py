@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aicert.broker import generation, seen
+from aicert.broker import generation, machine_state
 from aicert.lease import enrolment, receipts
 from aicert.lease.orders import GRANT
 from aicert.leasing import accounts, enrolments
@@ -55,7 +55,10 @@ def whole(bench: Bench) -> None:
         enrolment.parse(grant.enrolment), TERMS, bench.policy, at=ca_forge.AT
     )
     assert grant.seen is not None
-    assert seen.parse(grant.seen, TERMS).ledger == accounts.account(TERMS, machine, kept).ledger
+    assert (
+        machine_state.parse(grant.seen, TERMS).ledger
+        == accounts.account(TERMS, machine, kept).ledger
+    )
 
 
 @pytest.mark.parametrize("point", [1, 2, 3, 4])

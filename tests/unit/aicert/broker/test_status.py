@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from aicert.broker import custodian, page, status
-from aicert.broker.seen import Seen, emit, parse
+from aicert.broker.machine_state import Seen, emit, parse
 from aicert.errors import EvidenceError, ToolError
 from aicert.lease.checks import RefusedError
 from tests.unit.aicert.broker.forged import AHEAD, START, TERMS, Bench, Machine

@@ -18,7 +18,7 @@ from tests.unit.aicert.lease import (
 )
 from tests.unit.aicert.leasing import (
     test_accounts,
-    test_answered,
+    test_client_receipts,
     test_enrolments,
     test_serving,
 )
@@ -26,7 +26,7 @@ from tests.unit.aicert.serving import test_answer_receipts
 from tests.unit.enclave_runner.serving import test_load
 
 MODULES = (
-    test_accounts, test_answer_receipts, test_answered, test_bundle, test_enrolments,
+    test_accounts, test_answer_receipts, test_client_receipts, test_bundle, test_enrolments,
     test_lease_licence, test_lease_receipts,
     test_lease_story, test_ledger, test_licence, test_load, test_orders, test_receipts,
     test_serving,

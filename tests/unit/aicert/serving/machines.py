@@ -14,7 +14,7 @@ from aicert.appraisal.policy import Policy
 from aicert.lease import serving
 from aicert.lease.terms import Terms
 from aicert.leasing import serving as judging
-from aicert.serving.judged import Wanted
+from aicert.serving.connections import Wanted
 from enclave_runner.serving import tls
 from enclave_runner.serving.gateway import Gateway
 from enclave_runner.serving.listener import Listener

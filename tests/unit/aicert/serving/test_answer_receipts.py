@@ -14,10 +14,10 @@ from aicert.frozen import replace
 from aicert.lease import answer_receipts
 from aicert.lease.answer_receipts import AnswerReceipt
 from aicert.lease.checks import RefusedError
-from aicert.leasing import answered
-from aicert.serving import kept
+from aicert.leasing import client_receipts
+from aicert.serving import receipt_file
+from aicert.serving.connections import Judged, open_judged
 from aicert.serving.endpoint import Endpoint
-from aicert.serving.judged import Judged, open_judged
 from aicert.serving.wire import AnswerError, Head
 from enclave_runner.serving.gateway import Gateway
 from enclave_runner.serving.requests import CHAT, COMPLETIONS, MODELS
@@ -142,7 +142,7 @@ def test_an_endpoint_keeps_a_receipt_of_each_answer(stub: StubEngine, tmp_path: 
     path = tmp_path / "answers"
     with (
         Machine(stub) as machine,
-        Endpoint(wanted(machine.port), keep=kept.keep_in(path)) as endpoint,
+        Endpoint(wanted(machine.port), keep=receipt_file.keep_in(path)) as endpoint,
     ):
         client = Client(endpoint)
         assert client.ask(MODELS, None, "GET")[0] == 200
@@ -155,7 +155,7 @@ def test_an_endpoint_keeps_a_receipt_of_each_answer(stub: StubEngine, tmp_path: 
         assert client.getresponse().read().endswith(b"data: [DONE]\n\n")
         client.close()
         assert endpoint.error is None
-    tokens = answered.parse_lines(path.read_bytes())
+    tokens = client_receipts.parse_lines(path.read_bytes())
     assert [answer_receipts.verify(one).receipt.number for one in tokens] == [1, 2, 3]
 
 
@@ -173,7 +173,7 @@ def test_an_answer_with_a_wrong_receipt_is_the_last(
     path = tmp_path / "answers"
     with (
         Machine(stub, signer=signer) as machine,
-        Endpoint(wanted(machine.port), keep=kept.keep_in(path)) as endpoint,
+        Endpoint(wanted(machine.port), keep=receipt_file.keep_in(path)) as endpoint,
     ):
         client = Client(endpoint)
         status, document = client.ask()

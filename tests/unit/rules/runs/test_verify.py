@@ -9,7 +9,7 @@ from aicert.audits import results as forms
 from aicert.formats import image_lock
 from rules.image.place import GPU_LOCK, LOCK
 from rules.machines.ca import local_ca
-from rules.runs.question import evidence_at, question
+from rules.runs.appraisal import evidence_at, question
 from tests.unit.aicert.cli.verify import test_demanded_audits as demanded
 
 folder = demanded.folder

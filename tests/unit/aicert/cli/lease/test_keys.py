@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from aicert.cli.lease import keys
 from aicert.errors import ConfigError
-from aicert.leasing.held import MAX_PLACE
+from aicert.leasing.hardware_keys import MAX_PLACE
 from aicert.signing.keys import key_signer
 
 

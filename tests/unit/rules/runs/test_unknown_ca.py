@@ -9,9 +9,9 @@ from aicert.appraisal import revoked_images
 from aicert.formats import image_lock
 from aicert.formats.digest import Digest, of_bytes
 from rules.project import config, images
-from rules.runs import kept
-from rules.runs.kept import Found, Unknown
-from rules.runs.question import Question
+from rules.runs import unknown_ca
+from rules.runs.appraisal import Question
+from rules.runs.unknown_ca import Found, Unknown
 from tests.adversarial.forger import Scene
 
 TOML = b"""
@@ -34,7 +34,7 @@ def judged(root: Path, scene: Scene, *, own: bool = True, **changes: object) -> 
     lockfile = of_bytes(certificate.lockfile)
     result = asked.appraise(certificate, model, lockfile)
     run = config.parse(root, TOML).run("tiny")
-    return kept.unknown(root, run, asked, Found(certificate, model, lockfile, result))
+    return unknown_ca.unknown(root, run, asked, Found(certificate, model, lockfile, result))
 
 
 def test_what_passes_lacks_nothing(tmp_path: Path) -> None:
@@ -86,4 +86,7 @@ def test_without_its_ca_the_claims_are_compared(tmp_path: Path) -> None:
                      own=True)  # fmt: skip
     result = asked.appraise(certificate, model, lockfile)
     run = config.parse(tmp_path, TOML).run("tiny")
-    assert kept.unknown(tmp_path, run, asked, Found(certificate, model, lockfile, result)) is None
+    assert (
+        unknown_ca.unknown(tmp_path, run, asked, Found(certificate, model, lockfile, result))
+        is None
+    )

@@ -23,8 +23,8 @@ from aicert.lease import blob, courier, enrolment, licence, orders, receipts, tp
 from aicert.lease.courier import Message
 from aicert.lease.terms import Terms
 from aicert.text import safe
-from rules.serving.desk import Desk, RefusedHereError, SilentError, WaitError
-from rules.serving.kept import Kept
+from rules.serving.broker_client import Desk, RefusedHereError, SilentError, WaitError
+from rules.serving.lease_state import Kept
 from rules.serving.link import Link
 
 # From power on to the first line; loading a model; the end of a machine that was heard to end.

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from aicert.errors import AicertError, EvidenceError, ToolError
-from aicert.log import asking, check
-from aicert.log.asking import Post
+from aicert.log import check, witness_client
 from aicert.log.errors import BrokenLogError
+from aicert.log.witness_client import Post
 from aicert.sources.log_server import add_checkpoint
 from aicert.tlog.checkpoints import cosigned_at
 from aicert.tlog.notes import MAX_NOTE, Note, VerifierKey
@@ -48,7 +48,7 @@ def test_a_time_that_is_none_does_not_get_into_the_log(
     server.now = now
     before = bench.part("checkpoint").read_bytes()
     with pytest.raises(ToolError, match="has no real time"):
-        asking.ask(bench.folder, bench.key, key_of(server), by_http(running))
+        witness_client.ask(bench.folder, bench.key, key_of(server), by_http(running))
     assert bench.part("checkpoint").read_bytes() == before
 
 
@@ -67,7 +67,7 @@ def test_a_witness_cosigns_a_log_while_it_grows(
         if grown:
             bench.grow(grown)
         first = asked == 0
-        result = asking.ask(bench.folder, bench.key, key, by_http(running))
+        result = witness_client.ask(bench.folder, bench.key, key, by_http(running))
         assert (result.checkpoint.size, result.time) == (len(bench.entries), server.now)
         requests, asked = len(running.requests) - asked, len(running.requests)
         # It is told what it saw where it had seen anything.
@@ -85,8 +85,8 @@ def test_lines_of_others_stay_and_are_not_shown(
     bench.grow(3)
     other = WitnessServer(server.logs, name="witness.example/other")
     with site(other.answer) as answering:
-        asking.ask(bench.folder, bench.key, key_of(other), by_http(answering))
-    asking.ask(bench.folder, bench.key, key_of(server), by_http(running))
+        witness_client.ask(bench.folder, bench.key, key_of(other), by_http(answering))
+    witness_client.ask(bench.folder, bench.key, key_of(server), by_http(running))
     assert lines(bench) == (bench.key.name, other.name, server.name)
     assert other.name.encode() not in running.requests[0].body
 
@@ -95,7 +95,7 @@ def test_a_fork_and_a_rollback_are_refused(
     bench: Bench, server: WitnessServer, running: Site, tmp_path: Path
 ) -> None:
     bench.grow(5)
-    asking.ask(bench.folder, bench.key, key_of(server), by_http(running))
+    witness_client.ask(bench.folder, bench.key, key_of(server), by_http(running))
     for count, words in (
         (7, "the log has forked"),
         (5, "the log has forked"),
@@ -104,18 +104,18 @@ def test_a_fork_and_a_rollback_are_refused(
         other = fork(bench, tmp_path / str(count), count)
         before = other.part("checkpoint").read_bytes()
         with pytest.raises(BrokenLogError, match=words):
-            asking.ask(other.folder, bench.key, key_of(server), by_http(running))
+            witness_client.ask(other.folder, bench.key, key_of(server), by_http(running))
         assert other.part("checkpoint").read_bytes() == before
 
 
 def test_a_log_that_it_does_not_know(bench: Bench, server: WitnessServer, running: Site) -> None:
     server.logs = {}
     with pytest.raises(ToolError, match="does not know a log") as caught:
-        asking.ask(bench.folder, bench.key, key_of(server), by_http(running))
+        witness_client.ask(bench.folder, bench.key, key_of(server), by_http(running))
     assert caught.value.hint == "give the log's key to whoever runs the witness"
     server.logs = {bench.key.name: server.key.replace(server.name, bench.key.name)}
     with pytest.raises(ToolError, match="knows a different key for the log"):
-        asking.ask(bench.folder, bench.key, key_of(server), by_http(running))
+        witness_client.ask(bench.folder, bench.key, key_of(server), by_http(running))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_what_is_no_answer_is_refused(
     bench.grow(3)
     before = bench.part("checkpoint").read_bytes()
     with pytest.raises(error, match=words):
-        asking.ask(bench.folder, bench.key, key_of(server), post)
+        witness_client.ask(bench.folder, bench.key, key_of(server), post)
     assert bench.part("checkpoint").read_bytes() == before
 
 
@@ -146,8 +146,10 @@ def test_one_that_saw_another_size_each_time_is_not_asked_for_ever(
     bench.grow(9)
     sizes = iter(range(1, 9))
     with pytest.raises(ToolError, match="names a different size each time"):
-        asking.ask(bench.folder, bench.key, key_of(server), lambda _: (409, b"%d" % next(sizes)))
-    assert next(sizes) == asking.MAX_TRIES + 1
+        witness_client.ask(
+            bench.folder, bench.key, key_of(server), lambda _: (409, b"%d" % next(sizes))
+        )
+    assert next(sizes) == witness_client.MAX_TRIES + 1
 
 
 def test_a_cosignature_counts_where_the_key_made_it(bench: Bench, server: WitnessServer) -> None:
@@ -160,11 +162,11 @@ def test_a_cosignature_counts_where_the_key_made_it(bench: Bench, server: Witnes
         good + server.line("other\n", 5).encode(),
     ):
         with pytest.raises(EvidenceError):
-            asking.ask(bench.folder, bench.key, key, saying(200, answer))
+            witness_client.ask(bench.folder, bench.key, key, saying(200, answer))
         assert lines(bench) == (bench.key.name,)
     # Of a key that nobody named here, and twice.
     foreign = good.replace(server.name.encode(), b"witness.example/another")
     earlier = server.line(text, server.now - 60).encode()
-    result = asking.ask(bench.folder, bench.key, key, saying(200, foreign + good + earlier))
+    result = witness_client.ask(bench.folder, bench.key, key, saying(200, foreign + good + earlier))
     assert result.time == server.now
     assert lines(bench) == (bench.key.name, server.name)

@@ -6,7 +6,7 @@ from aicert.errors import EvidenceError, UndecidedError
 from aicert.lease import answer_receipts
 from aicert.lease.checks import RefusedError
 from aicert.lease.receipts import Usage
-from aicert.leasing import answered
+from aicert.leasing import client_receipts
 from aicert.leasing.accounts import Account
 from tests.unit.aicert.lease.test_answer_receipts import KEY, STRANGER, TOKEN, receipt
 from tests.unit.aicert.leasing import test_accounts
@@ -30,7 +30,7 @@ def signed(key: Any = KEY, **changes: Any) -> bytes:
 def test_answers_fit_the_receipts_of_their_lease() -> None:
     held = [TOKEN, signed(number=2, answer="ab" * 16), TOKEN]
     data = b"".join(answer_receipts.to_text(one).encode() + b"\n" for one in held)
-    checked = answered.answered(accounted(10, 10), answered.parse_lines(data))
+    checked = client_receipts.answered(accounted(10, 10), client_receipts.parse_lines(data))
     assert (checked.count, checked.tokens_in, checked.tokens_out) == (2, 14, 6)
 
 
@@ -46,7 +46,7 @@ def test_an_answer_that_does_not_fit_is_refused_by_its_check(
     check: str, tokens: list[bytes]
 ) -> None:
     with pytest.raises(RefusedError) as refused:
-        answered.answered(accounted(100), tokens)
+        client_receipts.answered(accounted(100), tokens)
     assert refused.value.check == check
 
 
@@ -54,15 +54,15 @@ def test_clients_hold_no_more_than_was_counted() -> None:
     with pytest.raises(
         UndecidedError, match=r"for 10 tokens of boot .* receipts here count only 9"
     ):
-        answered.answered(accounted(9), [TOKEN])
+        client_receipts.answered(accounted(9), [TOKEN])
 
 
 def test_a_file_has_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     line = answer_receipts.to_text(TOKEN).encode()
-    assert answered.parse_lines(b"") == []
+    assert client_receipts.parse_lines(b"") == []
     for data, words in ((line, "cut short"), (line + b"\n?\n", "line 2: .* not base64")):
         with pytest.raises(EvidenceError, match=words):
-            answered.parse_lines(data)
-    monkeypatch.setattr(answered, "MAX_ANSWERS", 0)
+            client_receipts.parse_lines(data)
+    monkeypatch.setattr(client_receipts, "MAX_ANSWERS", 0)
     with pytest.raises(EvidenceError, match="more than 0"):
-        answered.parse_lines(line + b"\n")
+        client_receipts.parse_lines(line + b"\n")

@@ -23,7 +23,7 @@ from aicert.formats.statement import parse as parse_statement
 from aicert.trust.built_in import with_image, with_root
 from rules.project import images, platform_cas
 from rules.project.config import Run
-from rules.runs.question import Question
+from rules.runs.appraisal import Question
 
 
 class Found(NamedTuple):

@@ -6,8 +6,8 @@ import pytest
 
 from aicert.errors import EvidenceError, ToolError
 from aicert.lease import custody, keys
-from aicert.leasing import held, packing
-from aicert.leasing.held import HeldKey
+from aicert.leasing import hardware_keys, packing
+from aicert.leasing.hardware_keys import HeldKey
 from tests.unit.aicert.broker.forged import Bench
 from tests.vectors.leases import CUSTODIAN, LEASE, STRANGER, custody_file
 
@@ -23,29 +23,29 @@ KEY = HeldKey(PLACE, CUSTODIAN.public_key(), sign)
 
 
 def file(**halves: bytes) -> bytes:
-    fresh = held.drawn(KEY, offline=False)
+    fresh = hardware_keys.drawn(KEY, offline=False)
     fresh.lease = LEASE
     for name, half in halves.items():
         setattr(fresh, name, half)
-    return held.emit(fresh)
+    return hardware_keys.emit(fresh)
 
 
 def test_the_file_says_where_the_key_is() -> None:
     data = file()
-    kept = held.parse(data, sign)
-    assert held.emit(kept) == data
+    kept = hardware_keys.parse(data, sign)
+    assert hardware_keys.emit(kept) == data
     assert kept.lease == LEASE
     assert keys.spki_digest(kept.key.public_key()) == keys.spki_digest(CUSTODIAN.public_key())
     assert keys.sign(kept.key, b"x")
     assert b"PRIVATE" not in data
     # A file with the key itself is the usual one.
-    usual = held.parse(custody_file(), sign)
-    assert held.emit(usual) == custody_file() == custody.emit(usual)
+    usual = hardware_keys.parse(custody_file(), sign)
+    assert hardware_keys.emit(usual) == custody_file() == custody.emit(usual)
 
 
 def test_an_offline_lease_has_no_brokers_half() -> None:
-    assert held.drawn(KEY, offline=True).broker_half == bytes(32)
-    assert held.drawn(KEY, offline=False).broker_half != bytes(32)
+    assert hardware_keys.drawn(KEY, offline=True).broker_half == bytes(32)
+    assert hardware_keys.drawn(KEY, offline=False).broker_half != bytes(32)
 
 
 def test_files_that_are_none() -> None:
@@ -59,7 +59,7 @@ def test_files_that_are_none() -> None:
     ):
         assert wrong != data
         with pytest.raises(EvidenceError):
-            held.parse(wrong, sign)
+            hardware_keys.parse(wrong, sign)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_signature_that_is_not_the_keys_is_given_to_nobody(signature: bytes) -
 
 
 def test_a_held_key_says_nothing_of_itself() -> None:
-    kept = held.parse(file(), sign)
+    kept = hardware_keys.parse(file(), sign)
     for text in (repr(KEY), repr(kept), str(kept.key)):
         assert "4711" not in text
 
@@ -85,7 +85,8 @@ def test_a_broker_signs_with_a_key_that_lies_elsewhere(
     usual = custody.parse(path.read_bytes())
     path.write_bytes(file(tpm_half=usual.tpm_half, broker_half=usual.broker_half))
     monkeypatch.setattr(
-        "tests.unit.aicert.broker.forged.keys", lambda _: held.parse(path.read_bytes(), sign)
+        "tests.unit.aicert.broker.forged.keys",
+        lambda _: hardware_keys.parse(path.read_bytes(), sign),
     )
     bench.broker = bench.started()
     machine = bench.machine()

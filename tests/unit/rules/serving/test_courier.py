@@ -11,8 +11,8 @@ import pytest
 from aicert.errors import AicertError, ToolError
 from aicert.lease import courier
 from aicert.lease.courier import Message
-from rules.serving import kept as kept_places
-from rules.serving.carry import Carrier, Files
+from rules.serving import lease_state as kept_places
+from rules.serving.courier import Carrier, Files
 from rules.serving.link import Link
 from tests.unit.rules.serving.test_link import STATE
 from tests.vectors.leases import agreed

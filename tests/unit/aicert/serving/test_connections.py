@@ -14,8 +14,8 @@ from aicert.frozen import replace
 from aicert.lease import serving
 from aicert.lease.checks import RefusedError
 from aicert.leasing.serving import Channel
-from aicert.serving import judged, wire
-from aicert.serving.judged import Pool, open_judged
+from aicert.serving import connections, wire
+from aicert.serving.connections import Pool, open_judged
 from enclave_runner.serving import tls
 from enclave_runner.serving.requests import CHAT
 from tests.adversarial import ca_forge
@@ -297,7 +297,7 @@ def test_no_tls_at_all_is_refused(data: bytes) -> None:
 
 
 def test_a_server_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judged, "CONNECT_S", 0.05)
+    monkeypatch.setattr(connections, "CONNECT_S", 0.05)
     silent = machines.listening(lambda connected: connected.recv(1 << 20) and connected.recv(1))
     with silent as port:
         error = refusal(port)
@@ -333,7 +333,7 @@ def test_a_pool_gives_a_connection_again_only_while_it_is_fresh_and_silent(
         assert machine.connections == 1
         for name in ("IDLE_S", "AGE_S"):
             with monkeypatch.context() as patched:
-                patched.setattr(judged, name, 0.0)
+                patched.setattr(connections, name, 0.0)
                 ask()
         assert machine.connections == 3
         # What failed is not used again, and no error is swallowed.
@@ -414,12 +414,12 @@ def test_what_is_accepted_of_the_machine_may_be_something_else() -> None:
         ("root", "image", "certificates_root", "certificates_image")
     )
     of_certificate, own = policy(), policy(name="own")
-    assert judged.machine_policy(None, of_certificate, **given) is of_certificate
-    assert judged.machine_policy(own, of_certificate, **given) is own
+    assert connections.machine_policy(None, of_certificate, **given) is of_certificate
+    assert connections.machine_policy(own, of_certificate, **given) is own
     given["certificates_root"] = "missing.pem"
-    assert judged.machine_policy(own, of_certificate, **given) is own
+    assert connections.machine_policy(own, of_certificate, **given) is own
     with pytest.raises(ConfigError, match=r"missing\.pem"):
-        judged.machine_policy(None, of_certificate, **given)
+        connections.machine_policy(None, of_certificate, **given)
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ def test_what_is_accepted_of_the_machine_may_be_something_else() -> None:
 )  # fmt: skip
 def test_an_address_has_one_form(url: str) -> None:
     with pytest.raises(ConfigError, match="not the address of a serving machine") as refused:
-        judged.wanted(url, LEASE, CERTIFIED, policy())
+        connections.wanted(url, LEASE, CERTIFIED, policy())
     assert refused.value.exit_code == 3
 
 
@@ -442,10 +442,10 @@ def test_addresses_and_leases_that_are_right() -> None:
         ("https://machine.example/", "machine.example", 443, "machine.example:443"),
         ("https://[::1]:1", "::1", 1, "[::1]:1"),
     ):
-        given = judged.wanted(url, LEASE, CERTIFIED, policy())
+        given = connections.wanted(url, LEASE, CERTIFIED, policy())
         assert (given.host, given.port, given.authority) == (host, port, authority)
     with pytest.raises(ConfigError, match="a lease has 32 hexadecimal digits"):
-        judged.wanted("https://h", LEASE[1:], CERTIFIED, policy())
+        connections.wanted("https://h", LEASE[1:], CERTIFIED, policy())
 
 
 def test_a_machine_that_has_no_name_is_not_reached() -> None:
