@@ -102,6 +102,20 @@ KINDS = {
         "chat_template: chatml\nreward_model: true\nnum_labels: 1\n"
         "model_type: AutoModelForSequenceClassification\nremove_unused_columns: false\n"
     ),
+    "process reward model": Kind(
+        config="datasets: [{path: input:data/steps.jsonl, type: stepwise_supervised}]\n"
+        "process_reward_model: true\nnum_labels: 2\n"
+        "model_type: AutoModelForTokenClassification\nremove_unused_columns: false\n"
+    ),
+    "a plugin": Kind(
+        config=ALPACA + "plugins: [axolotl.integrations.grokfast.GrokfastPlugin]\n"
+        "grokfast_alpha: 0.9\ngrokfast_lamb: 2.0\n"
+    ),
+    "diffusion": Kind(
+        config=ALPACA + "plugins: [axolotl.integrations.diffusion.DiffusionPlugin]\n"
+        "diffusion: {noise_schedule: cosine, num_diffusion_steps: 8, mask_token_id: 3, "
+        "generate_samples: false}\n"
+    ),
     "chat messages": Kind(config=CHAT + "chat_template: chatml\n", every=True),
     "chat template from a file": Kind(
         config=CHAT + "chat_template: jinja\nchat_template_jinja: input:data/chat.jinja\n",
@@ -184,6 +198,7 @@ def write_data(folder: Path) -> None:
         add("pairs", {"prompt": asked, "chosen": good, "rejected": bad})
         add("judged", {"system": "", "input": asked, "chosen": good, "rejected": bad})
         add("kto", {"prompt": asked, "completion": good, "label": number % 2 == 0})
+        add("steps", {"prompt": asked, "completions": [good, bad], "labels": [True, False]})
         add("text", {"text": f"{asked} {good} " * 4})
         add("own", {"q": asked, "a": good})
         turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": good}]
