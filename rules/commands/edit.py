@@ -28,7 +28,7 @@ class Add(Command):
 Writes the input into aicert.toml (comments, order and style stay), locks the run and shows a
 review of what changed. If the run has an input of that name, its source is replaced. A new run
 begins with its config and takes the first machine in aicert.toml. If the source cannot be locked,
-nothing changes.
+or if a config is one that no run could use, nothing changes.
 
   ./doit add tiny-alpaca alpaca path:examples/other-rows
   ./doit add my-run config path:examples/my-run.yml
