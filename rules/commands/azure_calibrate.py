@@ -1,8 +1,10 @@
-"""`./doit azure_calibrate [CERTIFICATE]`: what a first run on Azure must show, and what one showed.
+"""`./doit azure_calibrate [CERTIFICATE]`: what to record from a first run on Azure, and a check of
+one.
 
-Without a certificate: the registers predicted from the image's bytes, those that the default policy
-accepts, and what to record. With one: each quoted register beside them, and the lines of a policy
-that would accept that machine's firmware. A quote that is not of Azure's is said to be none.
+Without a certificate, it prints the PCRs predicted from the image's bytes, those that the default
+policy accepts, and what to record. With one, it prints each quoted PCR next to the expected ones,
+and policy lines that would accept that machine's firmware. If Azure did not sign the quote, it says
+so.
 """
 
 import datetime
@@ -28,7 +30,7 @@ from rules.image import build
 from rules.image import pcrs as image_pcrs
 from rules.machines.azure.machine import LAST
 
-# What has to hold before a register means anything.
+# These checks must pass before a PCR means anything.
 GENUINE = ("platform.chain", "platform.tier", "quote.signature", "quote.structure", "quote.pcrs")
 _OPTIONS = 3
 RECORD = """\
@@ -39,35 +41,35 @@ record      of a first real run, beside the commit of this repository
   2  size, region, date, and whether Secure Boot was off as terraform/azure asks
   3  PCR 0, 1, 2, 3, 7: a second machine of the size, and one of another size and
      region; do they agree? (firmware, boot variables, option ROMs, Secure Boot)
-  4  PCR 4: equal to the first value above, or to which of the others
+  4  PCR 4: equal to the first value above, or to one of the others?
   5  PCR 11, 12, 13: equal to the above; PCR 8 and 14: `aicert verify` compares them
   6  PCR 5, 9, 10, 15: quoted, not compared; only whether they change from run to run
-  7  the console (boot diagnostics), and which disks the machine found by which number
+  7  the console (boot diagnostics), and which disk the machine saw under which number
   8  NV 0x01C101D0: its size and padding; on a confidential size NV 0x01400001 as well"""
 STOPS = """\
-stops       where a first run on today's hosts would stop
-  platform.chain the TPM holds the AK's certificate alone; of its issuers, `Azure Cloud
+stops       where a first run on today's hosts is likely to stop
+  platform.chain the TPM holds only the AK's certificate; of its issuers, `Azure Cloud
                  Virtual TPM CA - NN`, number 11 is pinned. For another the verdict names
                  it, and the lines of a policy that add it ([[intermediate]])
   boot.firmware  PCR 0 differed on each of eight machines of Azure, PCR 1 on most; PCR 7
                  recurs. A first run adds a dated set to a policy ([[firmware]]); sets of
                  one family may be mixed, register by register
-  platform.chip  confidential sizes: no verdict until the host adds the chip's certificate
+  platform.chip  confidential sizes: no verdict until the host adds the chip certificate
                  (docs/spec/confidential.md) or, on Intel, the TD quote and Intel's
-                 collateral (docs/spec/tdx.md); none for an unknown line of processors
+                 collateral (docs/spec/tdx.md); none for an unknown processor family
   platform.guest confidential sizes: a paravisor's key (AMD) or MRTD (Intel) that is not
                  accepted, or firmware below a floor; the verdict says which, and by how
                  much"""
 UNPROVEN = """\
-unproven    nobody in this project has seen its image on Azure. PCR 4 rests on firmware
-            that starts the image by its first boot option, PCR 11 on the image alone"""
+unproven    nobody has yet run this project's image on Azure. PCR 4 assumes firmware
+            that starts the image with its first boot option; PCR 11 needs only the image"""
 
 
 class Calibrate(Command):
     """What a first run on Azure must show, and what one showed."""
 
     name = "azure_calibrate"
-    doc_purpose = "say what a first run on Azure must record, or compare what it quoted"
+    doc_purpose = "show what to record from a first run on Azure, or check its quote"
     doc_usage = "[CERTIFICATE]"
     doc_description = f"""\
 Predicts PCR 4 and 11 from the image's bytes, lists the firmware values that the default policy
@@ -80,9 +82,9 @@ firmware.
 """
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Print; 0 whatever a certificate says: this is no verdict."""
+        """Print everything. Returns 0 whatever the certificate says: this is no verdict."""
         if len(args) > 1:
-            raise ConfigError("one certificate at a time")
+            raise ConfigError("azure_calibrate takes one certificate")
         root = Path.cwd()
         policy = built_in("default")
         first, others, origin = predicted(root)
@@ -98,7 +100,7 @@ firmware.
 
 
 def predicted(root: Path) -> tuple[dict[int, bytes], list[bytes], str]:
-    """Predicted registers; PCR 4 after one, two, … failed boot options; and where from."""
+    """The predicted PCRs, PCR 4 after one or more failed boot options, and where they come from."""
     lock = build.read_lock(root)
     if lock is None:
         raise ToolError("there is no image lock", hint="./doit run image")
@@ -106,7 +108,7 @@ def predicted(root: Path) -> tuple[dict[int, bytes], list[bytes], str]:
     try:
         built = build.build(where, lock.packages, snapshot=lock.snapshot)
     except ToolError:
-        # Not built here: its lock says what the bytes give, and no more can be computed.
+        # The image was not built here: the lock has these values, and no more can be computed.
         return lock.pcrs, [], f"{lock.digest}, by its lock (./doit run image computes more)"
     uki = (built.folder / "uki.efi").read_bytes()
     others = [image_pcrs.predict(uki, failed_options=n)[4] for n in range(1, _OPTIONS + 1)]
@@ -119,7 +121,7 @@ def _expected(
     yield f"image       {origin}"
     yield f"predicted   PCR 4   {first[4].hex()}  first boot option"
     for number, value in enumerate(others, 1):
-        yield f"            PCR 4   {value.hex()}  after {number} that failed"
+        yield f"            PCR 4   {value.hex()}  after {number} failed options"
     for index in (11, 12, 13):
         yield f"            PCR {index}  {first[index].hex()}"
     if not policy.firmware:
@@ -137,7 +139,7 @@ def compare(
     others: list[bytes],
     name: str,
 ) -> Iterator[str]:
-    """What that certificate's machine quoted, beside what is expected of it."""
+    """What the certificate's machine quoted, next to what is expected of it."""
     now = datetime.datetime.now(datetime.UTC)
     result = appraise(certificate, None, policy, at=now, lockfile=identity(certificate.lockfile))
     checks = {check.id: check for check in result.checks}
@@ -146,7 +148,7 @@ def compare(
     for check in wrong:
         yield f"            {check.id}: {safe(check.detail)}"
     if wrong:
-        yield "            Azure did not sign this quote: what follows calibrates nothing"
+        yield "            Azure did not sign this quote: the values below are of no use"
     pcrs = certificate.evidence.pcrs
     for index in (4, 11, 12, 13):
         place = _place(index, pcrs, first, others)
@@ -159,7 +161,7 @@ def compare(
         families = [one.family for one in policy.firmware if one.family][:1]
         yield from (
             "",
-            f"# of a policy that extends `{policy.name}`, once its values are understood",
+            f"# of a policy that extends `{policy.name}`, once you understand its values",
         )
         yield from ("[[firmware]]", f'name = "azure-{now:%Y-%m-%d}"')
         yield from (f'family = "{family}"' for family in families)
@@ -170,5 +172,5 @@ def _place(index: int, pcrs: Any, first: dict[int, bytes], others: list[bytes]) 
     if pcrs[index] == first[index]:
         return "as predicted"
     if index == 4 and pcrs[index] in others:
-        return f"as predicted after {others.index(pcrs[index]) + 1} boot options that failed"
+        return f"as predicted after {others.index(pcrs[index]) + 1} failed boot options"
     return "NOT as predicted"

@@ -1,7 +1,7 @@
-"""What every command of `./doit` shares: options anywhere, typed errors, paths of the caller.
+"""What every `./doit` command shares: options in any position, typed errors, the caller's paths.
 
-A command subclasses Command and returns its exit code from `execute(options, args)`; a command that
-runs tasks subclasses RunTasks. Exit codes: aicert.errors.
+A command subclasses Command and returns its exit code from `execute(options, args)`. A command that
+runs tasks subclasses RunTasks. The exit codes are in aicert.errors.
 """
 
 import getopt
@@ -36,7 +36,7 @@ ALL: dict[str, Any] = {
 
 
 def sorted_out(arguments: list[str], parser: Any) -> list[str]:
-    """Options first, then positional arguments: doit stops at the first that is no option."""
+    """Options first, then positional arguments: doit stops parsing at the first non-option."""
     try:
         options, rest = getopt.gnu_getopt(arguments, parser.get_short(), parser.get_long())
     except getopt.GetoptError as error:
@@ -54,7 +54,7 @@ def sorted_out(arguments: list[str], parser: Any) -> list[str]:
 
 
 def _help_lines(paragraph: str) -> list[str]:
-    """Lines of at most WIDTH; those of an example, which are indented, stay as they are."""
+    """Wrap a paragraph to WIDTH. Indented lines, which are examples, stay as they are."""
     lines = paragraph.splitlines()
     if any(line.startswith(" ") for line in lines):
         return lines
@@ -62,7 +62,7 @@ def _help_lines(paragraph: str) -> list[str]:
 
 
 class _Tidy:
-    """Options may follow arguments; errors of the user are shown without a traceback."""
+    """Options may follow arguments, and user errors are shown without a traceback."""
 
     def parse_execute(self: Any, in_args: list[str]) -> int:
         try:
@@ -74,8 +74,8 @@ class _Tidy:
             show_error(error)
             return error.exit_code
         except BrokenPipeError:
-            # The reader of our output went away, as `./doit list | head` does. What is buffered
-            # has nowhere to go, and Python would complain about it at exit.
+            # The reader of our output closed it, as in `./doit list | head`. Python would complain
+            # at exit about buffered output that it cannot write.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         except OSError as error:
@@ -90,7 +90,7 @@ class _Tidy:
             return ConfigError.exit_code
 
     def _corrected(self: Any, error: ConfigError, words: list[str]) -> str | None:
-        """The command line with what was meant in place of what was misspelt."""
+        """The command line with the misspelt words corrected."""
         if not isinstance(error, UnknownNameError) or error.near is None or error.name not in words:
             return None
         meant = [error.near if word == error.name else word for word in words]
@@ -100,7 +100,7 @@ class _Tidy:
         tasks = [task.name for task in getattr(self, "task_list", ())]
         known = {word: word for word in (*self.loader.cmd_names, *tasks)}
         if ":" not in name:
-            # A run by itself is mostly meant to be certified, never to be locked anew.
+            # A bare run name usually means certify, never lock.
             runs = [word.partition(":")[2] for word in tasks if word.startswith("certify:")]
             known = {run: f"certify {run}" for run in runs} | {
                 word: word for word in known if ":" not in word
@@ -112,7 +112,7 @@ class _Tidy:
         )
 
     def help(self: Any) -> str:
-        """Usage, purpose, options and the description; its examples as their author wrote them."""
+        """Usage, purpose, options and description. Examples keep their layout."""
         lines = [
             f"usage: {self.bin_name} {self.name} {self.doc_usage}".rstrip(),
             "",
@@ -142,11 +142,11 @@ class _Tidy:
 
 
 class Command(_Tidy, DoitCommand):
-    """Base of the commands that run no task; subclasses define `execute(options, args) -> int`."""
+    """Base of the commands that run no tasks; subclasses define `execute(options, args) -> int`."""
 
 
 def _check_place(path: str) -> None:
-    """Raise ConfigError where databases, git and DVC could not name what lies in the checkout."""
+    """Raise ConfigError for a path that databases, git or DVC could not store."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
@@ -157,16 +157,16 @@ def _check_place(path: str) -> None:
 
 
 class RunTasks(_Tidy, DoitRun):
-    """Base of the commands that run tasks, named in `args`; `run` itself is this one."""
+    """Base of the commands that run tasks, named in `args`; also the `run` command itself."""
 
     name = "run"
     doc_purpose = "run tasks by name (see `./doit list`)"
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Run the tasks `args`; the exit code is that of the first task that failed."""
+        """Run the tasks `args`. The exit code is that of the first task that failed."""
         _check_place(str(Path.cwd()))
         self.reporter = reporter = Reporter(sys.stderr, {})
-        # "console" is doit's default; another one was asked for by `-r`.
+        # "console" is doit's default; `-r` chooses another reporter.
         if params["reporter"] == "console":
             params["reporter"] = reporter
         with using(Path.cwd()):

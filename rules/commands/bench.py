@@ -1,7 +1,7 @@
-"""`./doit bench`: measure what the project promises, and write `docs/benchmarks.md`.
+"""`./doit bench`: measure the project's targets, and write `docs/benchmarks.md`.
 
-Medians of several runs on the machine at hand, with the target beside each; a target that is missed
-is written down as missed. Sections that were not measured this time stay as they were.
+Each value is the median of several runs on this machine, with its target next to it. A missed
+target is reported as missed. Sections that are not measured this time stay as they are.
 """
 
 import datetime
@@ -21,7 +21,7 @@ HEAD = """\
 # Benchmarks
 
 Written by `./doit bench`; `./doit bench --list` says what each one measures. Values are medians,
-and absolute times say as much about the machine as about the code.
+and absolute times depend on the machine as much as on the code.
 """
 _SECTION = re.compile(r"^## (\S+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
@@ -52,20 +52,20 @@ def section(benchmark: Benchmark, rows: list[Row], today: str) -> str:
 
 
 def merged(old: str, new: dict[str, str]) -> str:
-    """The document with the sections of `new` in the place of the old ones, in a fixed order."""
+    """The document with the sections of `new` replacing the old ones, in a fixed order."""
     sections = {name: body for name, body in _SECTION.findall(old) if name in BENCHMARKS} | new
     body = "".join(f"## {name}\n{sections[name]}" for name in BENCHMARKS if name in sections)
     return f"{HEAD}\n{body}".rstrip("\n") + "\n"
 
 
 class Bench(Command):
-    """The command line of bench."""
+    """The `bench` command."""
 
     doc_purpose = "measure against the project's targets; writes docs/benchmarks.md"
     doc_usage = "[NAME…] [--all] [--list]"
     doc_description = (
         "Without names, bench runs the quick ones. "
-        "Exit codes: 0 all targets met, 1 one was missed, 2 one could not be measured."
+        "Exit codes: 0 all targets met, 1 a target was missed, 2 a value could not be measured."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -74,7 +74,7 @@ class Bench(Command):
             "long": "all",
             "type": bool,
             "default": False,
-            "help": "run the slow ones too",
+            "help": "also run the slow ones",
         },
         {
             "name": "list",
@@ -87,7 +87,7 @@ class Bench(Command):
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Measure what was chosen, show it, and write it down."""
+        """Run the chosen benchmarks, print them and write the document."""
         if params["list"]:
             for name, benchmark in BENCHMARKS.items():
                 slow = "  (slow: by name or --all)" if benchmark.slow else ""
@@ -106,12 +106,12 @@ class Bench(Command):
         DOCUMENT.parent.mkdir(exist_ok=True)
         old = DOCUMENT.read_text() if DOCUMENT.exists() else ""
         DOCUMENT.write_text(merged(old, sections))
-        say(f"written: {DOCUMENT}")
+        say(f"wrote {DOCUMENT}")
         return int(missed)
 
 
 def chosen(names: list[str], *, every: bool) -> list[str]:
-    """The benchmarks that the command line names, else the quick ones."""
+    """The benchmarks named on the command line, or else the quick ones."""
     for name in names:
         if name not in BENCHMARKS:
             raise ConfigError(

@@ -20,19 +20,19 @@ class Certify(RunTasks):
     doc_purpose = "train, certify and verify what changed"
     doc_usage = "[RUN …]"
     doc_description = """\
-Makes the example's inputs and the training environment if they are missing, checks that each
-lockfile matches the bytes that are here, trains on the run's machine, measures, certifies,
+Creates the example's inputs and the training environment if they are missing, checks that each
+lockfile matches the bytes here, trains on the run's machine, measures, certifies,
 verifies, and puts outputs/RUN/ and certificates/RUN/ in place.
 
-Inputs from elsewhere are fetched if they are missing. A run that takes another run's output is
+Missing remote inputs are fetched. A run that takes another run's output is
 certified after that run; if it has no lockfile yet, one is written and certify stops for review.
 
 Once certificate and outputs are in place, the run has succeeded: if DVC or an export fails after
 that, a warning says why, the exit code is 0, and the next certify tries it again.
 
-A run is up to date if its certificate passes for the lockfile, outputs and runner that are here. A
+A run is up to date if its certificate passes for the lockfile, outputs and runner here. A
 certificate that fits them, but chains to another checkout's CA or comes from an image that is not
-accepted here, is kept: there is no verdict (exit code 2) until `./doit trust` or
+accepted here, is kept. There is no verdict (exit code 2) until `./doit trust` or
 lockfiles/images.policy.toml accepts it. --again replaces it. A new image is no reason to train
 again.
 
@@ -54,7 +54,7 @@ Without RUN, certify takes every run of aicert.toml except those that say `defau
             "long": "nonce",
             "type": str,
             "default": "",
-            "help": "64 hex digits from whoever wants to know that the certificate is fresh",
+            "help": "64 hex digits from whoever needs proof that the certificate is fresh",
         },
         {
             "name": "accept",
@@ -62,7 +62,7 @@ Without RUN, certify takes every run of aicert.toml except those that say `defau
             "long": "accept",
             "type": bool,
             "default": False,
-            "help": "continue with a lockfile that is written here for the first time",
+            "help": "continue with a lockfile that this command has just written",
         },
         {
             "name": "again",
@@ -83,7 +83,7 @@ Without RUN, certify takes every run of aicert.toml except those that say `defau
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Run the certify tasks of the named runs, then have DVC track what they need and made."""
+        """Run the certify tasks of the named runs, then let DVC track their inputs and outputs."""
         project = config.load(Path.cwd())
         runs = project.chosen(args, everything=params["all"])
         names = [run.name for run in runs]
@@ -105,7 +105,7 @@ Without RUN, certify takes every run of aicert.toml except those that say `defau
         if request.keep and not any(run.machine.driver.cloud for run in runs):
             clouds = ", ".join(name for name, driver in DRIVERS.items() if driver.cloud)
             raise ConfigError(
-                f"--keep is for machines on {clouds}: the others leave nothing behind"
+                f"--keep is for machines on {clouds}: other machines leave nothing running"
             )
         for run in runs:
             work.sweep(project.root, run.name)
@@ -120,10 +120,10 @@ Without RUN, certify takes every run of aicert.toml except those that say `defau
         )
         left = [] if args else [name for name in project.runs if name not in names]
         if left:
-            progress.say(f"left out (default = false): {', '.join(left)}; ./doit certify --all")
+            progress.say(f"skipped (default = false): {', '.join(left)}; ./doit certify --all")
         if code == 0 and self.reporter.executed:
             afterwards.tell(project.root, project, names)
-        # Last, whatever else was made meanwhile: what people wait for.
+        # Printed last, because this is the line that people wait for.
         for run in runs:
             if certify.file_of(project.root, run) not in (None, before[run.name]):
                 verdict = request.verdicts.get(run.name)

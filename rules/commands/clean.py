@@ -1,8 +1,8 @@
-"""`./doit clean`: give disk space back, after showing how much and asking.
+"""`./doit clean`: free disk space, after showing how much and asking.
 
-Without names it takes what a later command makes again by itself. Environments take minutes to make
-and are removed when named; outputs and certificates cannot be made again byte for byte elsewhere,
-and are removed only when named as well. The local CA is never touched: certificates hang on it.
+Without names it removes what later commands create again by themselves. Environments take minutes
+to build, so they go only when named. So do outputs and certificates, which cannot be recreated byte
+for byte. The local CA is never removed: certificates chain to it.
 """
 
 import os
@@ -24,7 +24,7 @@ from rules.machines.machine import DRIVERS, Leftover, cloud
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Area:
-    """One thing that can be cleaned. `named` ones stay unless asked for."""
+    """Something that can be cleaned. A `named` area is kept unless the user names it."""
 
     name: str
     what: str
@@ -32,7 +32,7 @@ class Area:
     named: bool
 
     def paths(self, root: Path, cache: Path) -> list[Path]:
-        """What is there now; a pattern that starts with `CACHE/` lies in the cache directory."""
+        """The existing paths. A pattern that starts with `CACHE/` is in the cache directory."""
         matching: set[Path] = set()
         for pattern in self.patterns:
             in_cache = pattern.startswith("CACHE/")
@@ -88,13 +88,13 @@ AREAS = (
     ),
     Area(
         name="image-store",
-        what="packages of the image (fetched again while mirrors have them)",
+        what="packages of the image (fetched again if mirrors still have them)",
         patterns=("CACHE/image/store", "CACHE/image/apt-*", ".aicert/packages"),
         named=True,
     ),
     Area(
         name="kept",
-        what="replaced models that passed; finished runs not put in place",
+        what="replaced models that passed; finished runs that were not put in place",
         patterns=(".aicert/kept/*", ".aicert/finished/*"),
         named=True,
     ),
@@ -102,19 +102,19 @@ AREAS = (
     Area(name="certificates", what="certificates", patterns=("certificates/*",), named=True),
     Area(
         name="reproductions",
-        what="certificates of second runs",
+        what="certificates of reproductions",
         patterns=("reproductions/*",),
         named=True,
     ),
 )
 
 
-# Not on this disk: what is paid for, of runs that were cut off, or that only a cloud knows of.
+# Not on this disk: what costs money, belongs to interrupted runs or is known only to a cloud.
 CLOUDS = {name: driver for name, driver in DRIVERS.items() if driver.cloud}
 
 
 def size_of(path: Path) -> int:
-    """Bytes on disk of a file or a whole directory; links count as themselves."""
+    """Bytes on disk of a file or directory tree; links count as themselves."""
     total = 0
     pending = [path]
     while pending:
@@ -124,16 +124,16 @@ def size_of(path: Path) -> int:
             if current.is_dir() and not current.is_symlink():
                 pending.extend(current.iterdir())
         except FileNotFoundError:
-            # A run that ends meanwhile clears up after itself.
+            # A run that ends meanwhile deletes its own files.
             continue
     return total
 
 
 def in_use(path: Path) -> bool:
-    """Whether a certify works here: it keeps a run's lock, and its environment's, while it lives.
+    """Whether a certify is using this: while it runs, it holds locks on its run and environment.
 
-    An environment's lock is its file `complete`; machines that run hold the image folder's
-    `running`, and tasks what holds the checkout's databases and inputs.
+    An environment's lock is its file `complete`. Running machines hold `running` in the image
+    folder, and tasks hold the lock of the checkout's databases and inputs.
     """
     names = (path.parent / "lock", path / "complete", path.parent / "running")
     for lock in (*names, path.parent / USING.name):
@@ -147,7 +147,7 @@ def in_use(path: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a whole directory."""
+    """Remove a file, a link or a directory tree."""
     try:
         if path.is_dir() and not path.is_symlink():
             remove_tree(path)
@@ -160,16 +160,16 @@ def remove(path: Path) -> None:
 
 
 class Clean(Command):
-    """The command line of clean."""
+    """The `clean` command."""
 
-    doc_purpose = "show what takes up disk space, ask, and remove it"
+    doc_purpose = "show what takes up disk space, then ask and remove it"
     doc_usage = "[AREA …] [--yes] [--dry-run]"
     doc_description = (
         "Areas: runs, caches, azure, envs, store, image, image-store, kept, outputs,\n"
         "certificates. Without names, clean takes runs, caches, and what interrupted runs of\n"
         "this checkout left on Azure; the others go only when named. `azure` by name also asks\n"
-        "Azure for everything with our tag. What a running certify uses stays, and so does the\n"
-        "local CA."
+        "Azure for everything with our tag. Files in use by a running certify stay, and so does\n"
+        "the local CA."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -191,7 +191,7 @@ class Clean(Command):
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Show, ask, remove."""
+        """Show sizes, ask, remove."""
         known = {area.name for area in AREAS} | CLOUDS.keys()
         for name in args:
             if name not in known:
@@ -209,11 +209,12 @@ class Clean(Command):
         if not params["yes"]:
             _ask(args)
         with unused(Path.cwd()) as free:
-            # Whoever began since sizes were shown keeps what it uses.
+            # Skip what a command has begun to use since sizes were shown.
             chosen = chosen if free else [path for path in chosen if not in_use(path)]
             for path in chosen:
                 if path.name == "work" and path.parents[1] == Path.cwd() / RUNS:
-                    # Under the run's lock, and never the lock itself: somebody may be opening it.
+                    # Remove it under the run's lock, but keep the lock file: another process may be
+                    # opening it.
                     sweep(Path.cwd(), path.parent.name)
                 else:
                     remove(path)
@@ -225,11 +226,10 @@ class Clean(Command):
 
 
 def _shown(names: list[str]) -> list[Path]:
-    """Print every area with its size; return what `names` choose."""
+    """Print every area with its size. Returns what `names` choose."""
     chosen: list[Path] = []
     for area in AREAS:
-        # From the working directory, never from where this file lies: only the checkout that
-        # somebody stands in is cleaned.
+        # Clean the checkout of the working directory, not the one that this file is in.
         paths = area.paths(Path.cwd(), cache_directory(Path.cwd()))
         used = [path for path in paths if in_use(path)]
         paths = [path for path in paths if path not in used]
@@ -242,14 +242,16 @@ def _shown(names: list[str]) -> list[Path]:
             for path in paths:
                 print(f"        {safe(str(path), 200)}")
         for path in used:
-            print(f"        {safe(str(path), 200)}  is in use: stays")
+            print(f"        {safe(str(path), 200)}  in use: kept")
     return chosen
 
 
 def _shown_cloud(name: str, names: list[str]) -> list[Leftover]:
-    """What is paid for in a cloud goes without being named; the cloud is asked when it is."""
+    """Leftovers that cost money are removed without being named. The cloud is only queried if it is
+    named.
+    """
     if names and name not in names:
-        _say_cloud(name, "not asked for")
+        _say_cloud(name, "not queried")
         return []
     leftovers = cloud(CLOUDS[name]).leftovers(Path.cwd(), ask=name in names)
     for item in leftovers:
@@ -260,7 +262,7 @@ def _shown_cloud(name: str, names: list[str]) -> list[Leftover]:
 
 
 def _say_cloud(name: str, text: str) -> None:
-    print(f"{'keep':<7} {name:<13} {'':>10}  what runs on {CLOUDS[name].cloud} left: {text}")
+    print(f"{'keep':<7} {name:<13} {'':>10}  left on {CLOUDS[name].cloud} by runs: {text}")
 
 
 def _ask(names: list[str]) -> None:

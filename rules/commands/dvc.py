@@ -1,4 +1,4 @@
-"""`./doit dvc ARGUMENTS`: the locked DVC, and SHA-256 after whatever it brought."""
+"""`./doit dvc ARGUMENTS`: run the locked DVC, then compare what it fetched by SHA-256."""
 
 import json
 import re
@@ -14,33 +14,33 @@ from rules.host.progress import say
 from rules.image import share
 from rules.project import config, leftovers
 
-# Commands after which other bytes may lie in the checkout.
+# Commands that may change bytes in the checkout.
 BRINGING = ("pull", "fetch", "checkout")
-# Options of `dvc push` that `dvc status --json` has not, or that would spoil its JSON.
+# Options of `dvc push` that `dvc status --json` lacks, or that would spoil its JSON.
 _ONLY_PUSH = ("--run-cache", "--no-run-cache", "-v", "-vv", "--verbose", "-q", "--quiet")
 
 
 class Dvc(Command):
-    """DVC with what this project demands of it before and after."""
+    """DVC, with this project's checks before and after."""
 
     name = "dvc"
     doc_purpose = "run DVC (remote add, push, pull, status), comparing by SHA-256 after a pull"
     doc_usage = "DVC ARGUMENTS…"
     doc_description = """\
-DVC carries the inputs and outputs that git does not hold. `push` first tracks what is locked or
+DVC stores the inputs and outputs that are not in git. `push` first tracks what is locked or
 certified but not tracked yet. After `pull`, every file is compared with lockfiles and certificates,
-because DVC itself accepts a changed object. A remote that you add gets `verify = true`.
+because DVC itself accepts a modified object. A remote that you add gets `verify = true`.
 
   ./doit dvc remote add -d team s3://bucket/models
   ./doit dvc push
   ./doit dvc pull
 
-AICERT_DVC=/path/to/dvc uses another DVC, which has the plugin for your remote.
-Exit codes: 0 done, 2 DVC failed or brought the wrong bytes.
+AICERT_DVC=/path/to/dvc uses another DVC, for example one with the plugin for your remote.
+Exit codes: 0 success, 2 DVC failed or fetched the wrong bytes.
 """
 
     def parse_execute(self, in_args: list[str]) -> int:
-        """Everything after `dvc` is DVC's, options included."""
+        """Pass everything after `dvc` to DVC, options included."""
         return int(super().parse_execute(["--", *in_args]))
 
     def execute(self, params: Any, args: list[str]) -> int:
@@ -65,19 +65,19 @@ Exit codes: 0 done, 2 DVC failed or brought the wrong bytes.
             if action == "remote" and args[1:2] == ["add"] and code == 0:
                 _verify_remotes(root)
             if before is not None:
-                # Also after a failure: part of it may have been brought.
+                # Even after a failure, because DVC may have fetched some of it.
                 count = tampering.compare(root, project, before, packages, failed=code != 0)
-                say(f"compared  {count} tracked inputs and outputs by SHA-256: all as locked")
+                say(f"compared  {count} tracked inputs and outputs by SHA-256: all match")
             if action == "push" and code == 0:
                 _check_pushed(root, args[1:])
         if code != 0:
-            raise ToolError(f"dvc ended with {code}", hint=_next(root, action))
+            raise ToolError(f"dvc failed with exit code {code}", hint=_next(root, action))
         return 0
 
 
 def _of_runs_that_are_there(root: Path, project: config.Project, args: list[str]) -> list[str]:
-    """The targets of a pull that names none, where a run that is gone left `.dvc` files: its bytes
-    may be nowhere any more, and without targets DVC fails for them.
+    """The targets of a bare pull, if removed runs left `.dvc` files: their bytes may no longer
+    exist anywhere, and without targets DVC fails because of them.
     """
     if not args or args[0] not in ("pull", "fetch") or _names_targets(args[1:]):
         return []
@@ -106,7 +106,7 @@ def _next(root: Path, action: str) -> str:
     if action in ("push", "pull", "fetch") and not _remotes(root):
         return "./doit dvc remote add -d team s3://bucket/models"
     if action in ("pull", "fetch"):
-        return "./doit dvc push, in a checkout that has what is missing; or another --remote"
+        return "./doit dvc push, in a checkout that has the missing files; or use another --remote"
     return "./doit dvc doctor"
 
 
@@ -117,14 +117,14 @@ def _remotes(root: Path) -> list[str]:
 
 
 def _check_pushed(root: Path, arguments: list[str]) -> None:
-    """DVC only warns of bytes that neither its cache nor the remote has, and ends with 0."""
+    """DVC exits with 0 and only warns about bytes that neither its cache nor the remote has."""
     if {"--glob", "-h", "--help"}.intersection(arguments):
-        # These subcommands have no patterns; help pushes nothing.
+        # These subcommands take no patterns, and `--help` pushes nothing.
         return
     asked = [each for each in arguments if each not in _ONLY_PUSH]
     statuses = json.loads(run_dvc(root, ["status", "--cloud", "--json", *asked]))
     missing = {name for name, status in statuses.items() if status == "missing"}
-    # Of a directory whose listing is nowhere, `status` knows nothing, and says nothing.
+    # If a directory's listing is missing everywhere, `status` does not report it at all.
     known = _known(asked)
     if known is not None:
         data = json.loads(run_dvc(root, ["data", "status", "--json", "--not-in-remote", *known]))
@@ -138,8 +138,8 @@ def _check_pushed(root: Path, arguments: list[str]) -> None:
 
 
 def _known(asked: list[str]) -> list[str] | None:
-    """Those of the options and targets of `dvc push` that `dvc data status` takes; None if it
-    would look at something else.
+    """The options and targets of `dvc push` that `dvc data status` accepts; None if it would check
+    something else.
     """
     words: list[str] = []
     rest = iter(asked)
@@ -156,6 +156,6 @@ def _known(asked: list[str]) -> list[str] | None:
 
 
 def _verify_remotes(root: Path) -> None:
-    """DVC compares MD5 after a download only where the remote says so."""
+    """Set `verify` for each remote: without it DVC does not compare MD5 after a download."""
     for name in _remotes(root):
         run_dvc(root, ["remote", "modify", name, "verify", "true"])

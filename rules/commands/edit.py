@@ -19,22 +19,22 @@ def _show(comparison: review.Review) -> int:
 
 
 class Add(Command):
-    """Add an input to a run, or give it another source."""
+    """Add an input to a run, or change its source."""
 
     name = "add"
     doc_purpose = "add an input to a run in aicert.toml, lock it, show what changed"
     doc_usage = "RUN NAME SOURCE"
     doc_description = """\
-Writes the input into aicert.toml (comments, order and style stay), locks the run and shows a
+Writes the input to aicert.toml (keeping comments, order and style), locks the run and shows a
 review of what changed. If the run has an input of that name, its source is replaced. A new run
-begins with its config and takes the first machine in aicert.toml. If the source cannot be locked,
-or if a config is one that no run could use, nothing changes.
+starts with its config and uses the first machine in aicert.toml. If the source cannot be locked,
+or if no run could use the config, nothing changes.
 
   ./doit add tiny-alpaca alpaca path:examples/other-rows
   ./doit add my-run config path:examples/my-run.yml
 
-Rows in any supported form (docs/spec/records.md) can be converted to the one that runs use without
-making a copy. The new file is written beside the old one and becomes the input:
+Rows in any supported format (docs/spec/records.md) can be converted to the one that runs read
+without a copy. The new file is written next to the old one and becomes the input:
 
   ./doit add tiny-alpaca alpaca path:examples/rows.csv --canonical
 """
@@ -45,7 +45,7 @@ making a copy. The new file is written beside the old one and becomes the input:
             "long": "allow-pickle",
             "type": bool,
             "default": False,
-            "help": "accept pickled weights, which can run code; reviewers see it",
+            "help": "accept pickled weights, which can run code; reviewers will see this",
         },
         {
             "name": "canonical",
@@ -58,9 +58,9 @@ making a copy. The new file is written beside the old one and becomes the input:
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Edit, lock, show."""
+        """Edit, lock, show the review."""
         if len(args) != 3:
-            raise ConfigError("add takes a run, an input's name and a source")
+            raise ConfigError("add takes a run, an input name and a source")
         root = Path.cwd()
         example.make_example(root)
         run, name, source = args
@@ -79,7 +79,7 @@ class Update(Command):
     doc_purpose = "resolve inputs again, write the lockfiles, show what changed"
     doc_usage = "[RUN [INPUT]]"
     doc_description = """\
-Asks each source again what it resolves to, and writes the lockfiles. aicert.toml stays as it is.
+Resolves each source again and writes the lockfiles. aicert.toml does not change.
 RUN limits this to one run, INPUT to one input.
 
   ./doit update
@@ -89,7 +89,7 @@ RUN limits this to one run, INPUT to one input.
     def execute(self, params: Any, args: list[str]) -> int:
         """Resolve, write, show."""
         if len(args) > 2:
-            raise ConfigError("update takes a run and one of its inputs")
+            raise ConfigError("update takes at most a run and one of its inputs")
         root = Path.cwd()
         project = config.load(root)
         runs = [project.run(args[0])] if args else list(project.runs.values())

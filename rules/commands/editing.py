@@ -1,7 +1,7 @@
-"""Edit `aicert.toml` for people: comments, order and style of everything else survive.
+"""Edit `aicert.toml` for the user, keeping comments, order and style of everything else.
 
-What is written was read back by the reader of every other `aicert.toml`; if the run then cannot be
-locked, both files are as they were.
+The result is parsed again by the usual reader of `aicert.toml` before it is written. If the run
+then cannot be locked, both files are restored.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from rules.review.revisions import Checkout
 
 
 class Before:
-    """The lockfiles as they were when this was made; everything else as it is."""
+    """The project's files, but with the lockfiles as they were at construction."""
 
     def __init__(self, root: Path) -> None:
         self.name = "before"
@@ -32,7 +32,7 @@ class Before:
         self._texts = {name: self._checkout.read(name) for name in names}
 
     def read(self, path: str) -> bytes | None:
-        """A file's bytes."""
+        """The bytes of a file."""
         if path.startswith(f"{locked.DIRECTORY}/"):
             return self._texts.get(path)
         return self._checkout.read(path)
@@ -44,14 +44,15 @@ class Before:
         return self._checkout.names(folder)
 
     def odd(self) -> list[tuple[str, str]]:
-        """What was before is not looked at."""
+        """Odd files of the earlier state are not checked."""
         return []
 
 
 def with_input(data: bytes, run: str, name: str, source: str, *, allow_pickle: bool) -> bytes:
-    """`aicert.toml` with that input added to the run, or its source changed. Raises ConfigError.
+    """`aicert.toml` with that input added to the run, or with its source changed. Raises
+    ConfigError.
 
-    New lines end as all the others do.
+    New lines get the line ending of the others.
     """
     changed = _with_input(data, run, name, source, allow_pickle=allow_pickle)
     if data.count(b"\r\n") and data.count(b"\n") == data.count(b"\r\n"):
@@ -86,9 +87,10 @@ def _with_input(data: bytes, run: str, name: str, source: str, *, allow_pickle: 
 
 
 def _append(table: Table, name: str, value: Any) -> None:
-    """Add a key below the last one, its `=` below the others'.
+    """Add a key after the last one, with its `=` aligned.
 
-    What follows the last key, tomlkit counts to this table: a comment on the next table, say.
+    tomlkit counts whatever follows the last key as part of this table, for example a comment on the
+    next table.
     """
     body = table.value.body
     keys = [key for key, _ in body if key is not None]
@@ -102,7 +104,7 @@ def _append(table: Table, name: str, value: Any) -> None:
 
 
 def _with_run(document: Any, run: str, name: str, source: str) -> bytes:
-    """A new run begins with its config, on the first machine there is."""
+    """Start a new run with its config, on the first machine in the file."""
     machines = list(document.get("machines", {}))
     if name != CONFIG_INPUT:
         if nearest(run, document.get("runs", {})):
@@ -112,7 +114,8 @@ def _with_run(document: Any, run: str, name: str, source: str) -> bytes:
         )
     if not machines:
         raise ConfigError(
-            f"{FILE} has no machine", hint=f"{documentation('docs/spec/aicert-toml.md')} shows one"
+            f"{FILE} defines no machine",
+            hint=f"{documentation('docs/spec/aicert-toml.md')} shows how",
         )
     table = tomlkit.table()
     table["config"] = source
@@ -128,9 +131,9 @@ def _with_run(document: Any, run: str, name: str, source: str) -> bytes:
 
 
 def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> review.Review:
-    """Add or change an input and lock the run; returns what changed."""
+    """Add or change an input and lock the run. Returns what changed."""
     old = config.read(root)
-    # The first run begins with its config, too.
+    # The first run also starts with its config.
     config.parse(root, old, may_be_empty=name == CONFIG_INPUT)
     new = with_input(old, run, name, source, allow_pickle=allow_pickle)
     project = config.parse(root, new)
@@ -138,7 +141,7 @@ def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> 
     def write() -> None:
         write_whole(root / FILE, new)
         changed = project.run(run)
-        # Only what is new here is asked at its source; other pins stay.
+        # Only new inputs are resolved at their source; other pins stay.
         fresh = lock.resolve(root, changed, keep=lock.pinned(root, changed))
         if name == CONFIG_INPUT:
             config_check.check_alone(root, fresh, gpu=changed.machine.gpu)
@@ -147,13 +150,13 @@ def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> 
     try:
         return _reviewed(root, write)
     except BaseException:
-        # Ctrl-C too.
+        # Also on Ctrl-C.
         write_whole(root / FILE, old)
         raise
 
 
 def update(root: Path, runs: list[Run], name: str | None) -> review.Review:
-    """Resolve inputs again, and write the lockfiles; returns what changed."""
+    """Resolve inputs again and write the lockfiles. Returns what changed."""
     for run in runs:
         names = [item.name for item in run.inputs]
         if name is not None and name not in names:

@@ -8,16 +8,16 @@ from rules.project import config, config_check, fetch, lock
 
 
 class Fetch(Command):
-    """Bring inputs here without certifying."""
+    """Fetch inputs without certifying."""
 
     name = "fetch"
     doc_purpose = "fetch the locked inputs that are missing here"
     doc_usage = "[RUN …]"
     doc_description = """\
-Fetches what a lockfile names and this computer lacks, by digest, several files at once, into
+Fetches by digest what the lockfile names and this computer lacks, several files at once, into
 $AICERT_CACHE/store (.aicert/store). `./doit certify` does the same before it starts a machine. If
 it is interrupted, run it again: it continues where it stopped. Then it checks config and models
-as the runner will: LFS pointers or web pages in place of files, pickles, headers, paths in a
+as the runner will: LFS pointers or web pages instead of files, pickles, headers, paths in a
 model's JSON.
 
   HF_TOKEN=… ./doit fetch tiny-alpaca    # a gated model; HF_ENDPOINT: a mirror
@@ -30,7 +30,7 @@ model's JSON.
         for run in [project.run(name) for name in args] or list(project.runs.values()):
             current = lock.current(root, run)
             fetched = fetch.fetch_inputs(root, current)
-            # What the runner would refuse of them is told now, not after a machine was started.
+            # Report now what the runner would refuse, not after a machine has started.
             config_check.check_config(root, current)
             words = f"fetched {', '.join(fetched)}" if fetched else "everything is here"
             print(f"{run.name}: {words}")

@@ -1,11 +1,11 @@
-"""`./doit fuzz`: look for inputs that a parser of hostile bytes does not refuse as it should.
+"""`./doit fuzz`: look for inputs that a parser of hostile bytes does not reject properly.
 
-The target `stand-in` is of another kind: it asks `cryptography` and what stands in for it in a
-browser the same of many forged certificates, and takes as long as it takes.
+Every target of `tests/fuzz/targets.py` gets its share of the time. It starts from seeds that our
+own emitters made and from inputs that earlier runs kept. It uses atheris if pip has a wheel for
+this Python, and otherwise says so and mutates blindly. Findings stay in `.aicert/fuzz/`.
 
-Every target of `tests/fuzz/targets.py` gets its share of the time, starting from seeds that our own
-emitters made and from what earlier runs found interesting. With atheris where pip has a wheel of it
-for this Python, else by blind mutation, and then it says so. Findings stay in `.aicert/fuzz/`.
+The target `stand-in` is different: it compares `cryptography` with its replacement in the browser
+on many forged certificates, and it has no time limit.
 """
 
 import os
@@ -22,14 +22,14 @@ from rules.host.progress import say
 LOCK = Path("tests/fuzz/requirements.lock")
 STATE = Path(".aicert/fuzz")
 STAND_IN = "stand-in"
-# Scenes signed again, X.509 certificates and lists of revoked ones.
+# Freshly signed scenes, X.509 certificates and revocation lists.
 COMPARED = ("10000", "20000", "10000")
-# A compiler's libFuzzer prints a line per new input; these are what a person wants of it.
+# libFuzzer prints a line per new input; people need only these.
 SHOWN = ("Done", "stat::number_of_executed_units", "stat::peak_rss_mb", "==", "SUMMARY")
 
 
 def fuzz(target: str, corpus: Path, seconds: int, atheris: Path | None) -> int:
-    """Run one target; the exit code is not 0 when it found something."""
+    """Run one target. The exit code is not 0 if there was a finding."""
     say(f"fuzz  {target}  {seconds} s")
     path = extras.python_path(Path.cwd(), atheris)
     command = [sys.executable, "-m", "tests.fuzz.run", target, str(corpus), str(seconds)]
@@ -44,7 +44,7 @@ def fuzz(target: str, corpus: Path, seconds: int, atheris: Path | None) -> int:
 
 
 def compare() -> int:
-    """The stand-in beside the original; the exit code is not 0 where they differ."""
+    """Compare the stand-in with the original. The exit code is not 0 if they differ."""
     say(f"fuzz  {STAND_IN}  {' + '.join(COMPARED)} cases")
     command = [sys.executable, "-m", "tests.browser.compare", *COMPARED]
     log = STATE / f"{STAND_IN}.log"
@@ -55,13 +55,13 @@ def compare() -> int:
 
 
 class Fuzz(Command):
-    """The fuzzer's command line."""
+    """The `fuzz` command."""
 
-    doc_purpose = "fuzz each parser of hostile bytes for some time"
+    doc_purpose = "fuzz each parser of hostile bytes for a while"
     doc_usage = "[TARGET…] [--seconds N]"
     doc_description = (
         "Findings and interesting inputs stay in .aicert/fuzz/. Exit codes: 0 nothing found, "
-        "1 a finding, 3 there is no such target."
+        "1 a finding, 3 no such target."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -70,14 +70,14 @@ class Fuzz(Command):
             "long": "seconds",
             "type": int,
             "default": 60,
-            "help": "how long each target runs",
+            "help": "seconds for each target",
         },
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Make the seeds, then run the targets one after the other."""
+        """Make the seeds, then run the targets one after another."""
         if params["seconds"] < 1:
-            raise ConfigError("fuzz for a second or longer")
+            raise ConfigError("--seconds must be at least 1")
         seeding = [sys.executable, "-m", "tests.fuzz.seeds", str(STATE)]
         STATE.mkdir(parents=True, exist_ok=True)
         subprocess.run(seeding, check=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
@@ -88,7 +88,7 @@ class Fuzz(Command):
         try:
             atheris = extras.install("fuzz", LOCK)
         except ToolError as error:
-            # There are wheels for one version of Python on one processor.
+            # Wheels exist for one Python version on one architecture.
             say(
                 "atheris cannot be installed here, so inputs are mutated without its "
                 f"guidance\n{error.message}"

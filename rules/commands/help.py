@@ -1,4 +1,4 @@
-"""`./doit help` and `./doit list`: what there is to do, with an example before the reference."""
+"""`./doit help` and `./doit list`: an overview of the commands, examples first."""
 
 import textwrap
 from typing import Any
@@ -9,7 +9,7 @@ from doit.cmd_list import List as DoitList
 from rules.commands.base import _Tidy
 from rules.host.terminal import WIDTH
 
-# In the order in which somebody new meets them; doit's own commands come after.
+# In the order in which a newcomer meets them; doit's own commands come last.
 OURS = (
     "certify",
     "verify",
@@ -35,10 +35,10 @@ OURS = (
     "help",
 )
 USAGE = """\
-Certify a fine-tune and verify what was certified.
+Certify a fine-tune, and verify its certificate.
 
   ./doit                        certify what is not up to date
-  ./doit verify --policy local  verify the certificates that are here
+  ./doit verify --policy local  verify the certificates here
   ./doit lock                   after a change of aicert.toml or of an input
 
 Commands (`./doit help COMMAND` shows its options):
@@ -58,14 +58,14 @@ class Help(_Tidy, DoitHelp):
     doc_usage = "[COMMAND or TASK]"
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Help on one topic; a topic that does not exist is an error and not the usage."""
+        """Help on one topic. An unknown topic is an error."""
         self._topic = args[0] if len(args) == 1 and args[0] not in self.cmds else None
         return int(super().execute(params, args))
 
     def print_usage(self, cmds: dict[str, Any]) -> None:
-        """Ours first, doit's own on one line."""
+        """Our commands first, doit's own on one line."""
         if self._topic is not None:
-            # doit comes here when it has found no task of that name either.
+            # doit also comes here if no task has that name.
             raise self._unknown(self._topic)
         print(USAGE, end="")
         purposes = {name: cmds[name].doc_purpose for name in OURS if name in cmds}
@@ -81,7 +81,7 @@ class List(_Tidy, DoitList):
     """The tasks of dodo.py, each with the first line of its docstring."""
 
     name = "list"
-    doc_purpose = "list the tasks that certify is made of"
+    doc_purpose = "list the tasks that certify runs"
 
     def _execute(
         self,

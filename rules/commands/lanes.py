@@ -1,9 +1,8 @@
-"""Programs of tests side by side: while one waits, the other computes.
+"""Run several test programs side by side, so that one computes while another waits.
 
-Their progress is shown as it comes, a line at a time behind the program's name. The rest of what
-they say is shown in one piece when they have ended, so that no two reports mix. Ctrl-C reaches
-each of them once, with what it started, and is waited for; a second one kills them. SIGTERM does
-the same.
+Progress lines are shown at once, prefixed with the program's name. All other output is shown in one
+block when the program ends, so that reports do not mix. Ctrl-C or SIGTERM stops each program and
+its children once and waits for them; a second one kills them.
 """
 
 import contextlib
@@ -18,10 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
-# What pytest says of a file of tests, and of more tests of it.
+# pytest's progress for one test file, and the continuation of such a line.
 _PROGRESS = re.compile(r"(tests/\S+ )?[.FEsxX]* *(\[ *\d+%\])?")
 _TICK_S = 1.0
-# A line that does not go on says where a test hangs.
+# An unfinished line shows where a test hangs.
 _STALLED_S = 60.0
 
 Show = Callable[[str], None]
@@ -29,7 +28,7 @@ Show = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A command, and what its environment has more than ours."""
+    """A command, and the variables to add to its environment."""
 
     name: str
     command: tuple[str, ...]
@@ -38,7 +37,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a program ended: its exit code, and the tests that it names as failed."""
+    """How a program ended: its exit code, and the tests that it reports as failed."""
 
     name: str
     code: int
@@ -47,7 +46,7 @@ class Ended:
 
 
 def run(programs: Sequence[Program], *, lanes: int, show: Show) -> list[Ended]:
-    """Run them all, started in this order, at most `lanes` at a time (main thread)."""
+    """Run them all in this order, at most `lanes` at a time. Call it from the main thread."""
     waiting = deque(programs)
     width = max((len(program.name) for program in programs), default=0)
     running: list[_Running] = []
@@ -65,7 +64,7 @@ def run(programs: Sequence[Program], *, lanes: int, show: Show) -> list[Ended]:
                     running.append(_Running(waiting.popleft(), width, show))
                 ended += _step(running)
         finally:
-            # Only where something else went wrong is there one.
+            # Programs remain only if something else went wrong.
             for one in running:
                 one.signal(signal.SIGKILL)
                 one.process.wait()
@@ -77,8 +76,8 @@ def run(programs: Sequence[Program], *, lanes: int, show: Show) -> list[Ended]:
 
 @contextlib.contextmanager
 def _noted() -> Iterator[list[int]]:
-    """The signals that ask for an end, as they come. None raises: in the middle of waiting for a
-    process that would leave its lock taken, and in the middle of starting one an orphan.
+    """Record signals that ask us to stop. The handler does not raise: an exception while waiting
+    for a process would leave its lock held, and one while starting a process would leave an orphan.
     """
     seen: list[int] = []
 
@@ -98,7 +97,7 @@ def _noted() -> Iterator[list[int]]:
 
 
 def _step(running: list["_Running"]) -> list[Ended]:
-    """Read what there is; whoever has ended is taken from `running`."""
+    """Read the available output, and remove programs that have ended from `running`."""
     with selectors.DefaultSelector() as selector:
         for one in running:
             if one.is_open:
@@ -122,13 +121,13 @@ class _Running:
         self.output, theirs = os.pipe()
         try:
             self.process = subprocess.Popen(
-                # They end with us, however we do.
+                # They end when we end, however that happens.
                 ["setpriv", "--pdeathsig", "KILL", "--", *program.command],
                 env=os.environ | program.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=theirs,
                 stderr=theirs,
-                # A terminal's Ctrl-C comes from us alone; else it would come twice.
+                # We forward the terminal's Ctrl-C ourselves; otherwise it would arrive twice.
                 process_group=0,
             )
         except BaseException:
@@ -140,13 +139,13 @@ class _Running:
         self.is_open = True
 
     def signal(self, number: int) -> None:
-        # Not reaped before here, it keeps its number: nobody else can be hit.
+        # The process is not reaped yet, so its id cannot belong to another process.
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
 
     def read(self) -> None:
-        """Take all that it has said so far."""
+        """Read all output so far."""
         while self.is_open:
             try:
                 data = os.read(self.output, 65536)
@@ -166,7 +165,7 @@ class _Running:
             self.kept.append(line)
 
     def has_ended(self) -> bool:
-        """Whether the program has: what it started may hold its output open still."""
+        """Whether the program has ended. Its children may still hold the output open."""
         if self.process.poll() is not None:
             return True
         if time.monotonic() - self.heard > _STALLED_S and self.rest != self.shown:
@@ -175,7 +174,7 @@ class _Running:
         return False
 
     def result(self) -> Ended:
-        """Shows what was kept, under the program's name."""
+        """Show the rest of the output under the program's name."""
         self.read()
         self.is_open = False
         os.close(self.output)

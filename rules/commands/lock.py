@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Lock(RunTasks):
-    """Write the lockfiles, or only compare."""
+    """Write the lockfiles, or only compare them."""
 
     name = "lock"
-    doc_purpose = "resolve inputs, write lockfiles/ and print each PCR 14"
+    doc_purpose = "resolve inputs, write lockfiles/ and print PCR 14 of each run"
     doc_usage = "[RUN …]"
     doc_description = """\
 Writes lockfiles/RUN.lock.toml, and the listings of directories in
-lockfiles/RUN/. Inputs in this repository are hashed. Other sources are asked
+lockfiles/RUN/. Inputs in this repository are hashed. Other sources are resolved
 only if they are new or changed in aicert.toml; otherwise they keep their pin.
 If no run could use the config, it is refused and nothing is written. Review
 the change and commit it: a certificate says that a machine measured exactly

@@ -1,14 +1,15 @@
-"""`./doit mutants`: change the trust core thousands of times, a little, and see tests fail.
+"""`./doit mutants`: make thousands of small changes to the trust core, and check that tests fail.
 
-mutmut makes the mutants of every function, and `tests/mutants/lines.py` notes which tests run
-which lines; `tests/mutants/loop.py` runs those that run the changed line, in a fork of a process
-that has loaded them all; the first failure kills the mutant. Only tests that run in process are
-asked. Everything happens in a copy in `.aicert/mutants/`, which also keeps what was found: a run
-that is stopped goes on where it was, survivors are tried again, and what was killed is believed
+mutmut makes the mutants of every function, and `tests/mutants/lines.py` records which tests run
+which lines. `tests/mutants/loop.py` then runs the tests of the changed line, in a fork of a process
+that has loaded them all. The first failure kills the mutant. Only tests that run in this process
+count. Everything happens in a copy in `.aicert/mutants/`, which also keeps the results: an
+interrupted run continues where it stopped, survivors are tried again, and a killed mutant counts
 until its function changes. Delete the folder to start afresh.
 
-What mutmut leaves out: constants of modules and classes, and decorated functions. Left out here:
-what only shows results (`cli` but its event logs), and `frozen`, which is like the standard's.
+mutmut does not mutate constants of modules and classes, nor decorated functions. We also leave out
+code that only shows results (`cli`, except its event logs), and `frozen`, which is like the
+standard library's.
 """
 
 import json
@@ -31,13 +32,13 @@ from rules.host.progress import say
 LOCK = Path("tests/mutants/requirements.lock")
 STATE = Path(".aicert/mutants")
 REACHED = Path("mutants", "mutmut-stats.json")
-# There once mutmut has mapped all that the copy holds, which takes minutes.
+# This file exists once mutmut has mapped the whole copy, which takes minutes.
 MAPPED = Path("mapped")
-# Whole folders: what is no code is read by tests.
+# Whole folders, because tests also read files that are not code.
 BESIDE = ("docs", "enclave_runner", "image", "lockfiles", "rules", "terraform")
 COPIED = ("aicert", "tests", *BESIDE, "pyproject.toml")
 LEFT_OUT = ("__pycache__",)
-# What decides PASSED, and what reads hostile bytes for it.
+# The code that decides PASSED, and the code that parses hostile bytes for it.
 MODULES = (
     "appraisal/ak_chain",
     "appraisal/appraise",
@@ -117,7 +118,7 @@ MODULES = (
     "verifier/model_directory",
     "verifier/verify",
 )
-# Tests in process and fast, by the rooms that they are about; and the attack table.
+# Fast in-process tests of these rooms, and the attack table.
 TESTS = (
     "tests/unit/aicert/appraisal",
     "tests/unit/aicert/cli",
@@ -128,9 +129,9 @@ TESTS = (
     "tests/unit/aicert/verifier",
     "tests/adversarial",
 )
-# Among them, what asks processes that lack mutmut or its settings, what counts calls by the code of
-# a function (all mutated ones share that of mutmut's wrapper), what measures time (forks disturb
-# each other), and what is about other rooms.
+# Left out: tests that start processes without mutmut or its settings, tests that count calls by
+# code object (all mutants share mutmut's wrapper), tests that measure time (forks disturb each
+# other), and tests of other rooms.
 NOT_ASKED = (
     "tests/adversarial/inputs",
     "tests/unit/aicert/appraisal/test_confidential.py::test_a_whole_appraisal_takes_a_few_milliseconds",
@@ -143,13 +144,13 @@ NOT_ASKED = (
     "tests/unit/aicert/files/test_machine_code.py",
     "tests/unit/aicert/verifier/test_parse_once.py",
 )
-# Exit codes of a fork in which a test failed, that crashed, or that ran out of time.
+# Exit codes of a fork in which a test failed, crashed or timed out.
 KILLED = frozenset((1, 3, -6, -7, -9, -11, -14, -24, 24, 36, 152, 255))
 PYTEST = (
     "-p", "no:cacheprovider", "-p", "no:cov", "-p", "tests.mutants.quick_hypothesis",
     *(f"--deselect={path}" for path in NOT_ASKED),
 )  # fmt: skip
-# Nobody reads how a mutant fails, and to find that out takes ten times as long as the test.
+# Nobody reads why a mutant fails, and a traceback takes ten times as long as the test.
 TERSE = ("--tb=native", "--assert=plain")
 CONFIG = """\
 [mutmut]
@@ -187,7 +188,7 @@ class Score:
 
 
 def score(module: str, state: Path = STATE) -> Score:
-    """What is known of a module's mutants."""
+    """What is known about a module's mutants."""
     meta = _meta(module, state)
     codes: dict[str, int | None] = {}
     if meta.is_file():
@@ -203,7 +204,7 @@ def score(module: str, state: Path = STATE) -> Score:
 
 
 def total(scores: Iterable[Score]) -> Score:
-    """All modules together."""
+    """The scores of all modules together."""
     every = list(scores)
     return Score(
         module="together",
@@ -214,8 +215,8 @@ def total(scores: Iterable[Score]) -> Score:
 
 
 def refresh(state: Path = STATE) -> set[str]:
-    """Bring the copy up to date; the modules whose source changed since the last time, and "" where
-    anything else did.
+    """Update the copy. Returns the modules whose source has changed since last time, and "" if
+    anything else has.
     """
     changed = set()
     for top in COPIED:
@@ -225,21 +226,21 @@ def refresh(state: Path = STATE) -> set[str]:
         for stale in set(_files(state / top)) - set(wanted) if source.is_dir() else ():
             stale.unlink()
         for target, path in wanted.items():
-            # mutmut goes by times: a file that is the same must keep its own.
+            # mutmut compares times, so an unchanged file must keep its own.
             if not target.is_file() or target.read_bytes() != path.read_bytes():
                 (state / MAPPED).unlink(missing_ok=True)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
                 changed.add(_module(path) if top == "aicert" else "")
     if changed - {""}:
-        # mutmut maps new tests only: a new function would seem to be reached by none.
+        # mutmut maps only new tests, so no test would seem to reach a new function.
         (state / REACHED).unlink(missing_ok=True)
     for module in MODULES:
         source, mutated = (
             folder / "aicert" / f"{module}.py" for folder in (state, state / "mutants")
         )
         if mutated.is_file() and b"_mutmut" not in mutated.read_bytes():
-            # Copied by earlier runs, which made no mutants of it.
+            # Copied by earlier runs that made no mutants of it.
             source.touch()
     text = CONFIG.format(
         modules="\n".join(f"    aicert/{name}.py" for name in MODULES),
@@ -253,13 +254,14 @@ def refresh(state: Path = STATE) -> set[str]:
         settings.write_text(text)
     vectors = Path("..", "shared").resolve()
     if vectors.is_dir() and not (state / "shared").exists():
-        # Where published evidence lies beside the checkout, its tests find it beside the copy.
+        # Tests look for published evidence next to the checkout, so it must also be next to the
+        # copy.
         (state / "shared").symlink_to(vectors)
     return changed
 
 
 def _module(path: Path) -> str:
-    """A file of `aicert/` as MODULES names it."""
+    """The name of a file of `aicert/` in MODULES."""
     return str(path.relative_to("aicert").with_suffix(""))
 
 
@@ -276,8 +278,8 @@ def _meta(module: str, state: Path) -> Path:
 
 
 def reopen(modules: Iterable[str], changed: set[str], state: Path = STATE) -> bool:
-    """Forget which mutants survived: a test may have come that kills them. Whether there is
-    anything to try, in these modules and since `changed`.
+    """Forget which mutants survived, because a new test may kill them. Returns whether there is
+    anything to try in these modules, given what has `changed`.
     """
     work = False
     for module in modules:
@@ -292,14 +294,14 @@ def reopen(modules: Iterable[str], changed: set[str], state: Path = STATE) -> bo
 
 
 def records(state: Path = STATE) -> dict[Path, dict[str, Any]]:
-    """What mutmut keeps of each module."""
+    """mutmut's results for each module."""
     metas = (state / "mutants" / "aicert").rglob("*.py.meta")
     return {meta: json.loads(meta.read_bytes()) for meta in metas}
 
 
 def believe(before: dict[Path, dict[str, Any]], state: Path = STATE) -> None:
-    """Note again what was killed `before`, of functions that are the same: mutmut forgets it all
-    where a file of tests is new, which cannot save a mutant.
+    """Restore the mutants killed `before` in unchanged functions. mutmut forgets them all when a
+    test file is new, although a new test cannot save a mutant.
     """
     for meta, record in records(state).items():
         known = before.get(meta, {"exit_code_by_key": {}, "hash_by_function_name": {}})
@@ -314,7 +316,7 @@ def believe(before: dict[Path, dict[str, Any]], state: Path = STATE) -> None:
 
 
 def report(scores: list[Score], show: Iterable[str]) -> None:
-    """The survivors, each as its change, then the score of each module and of all."""
+    """Print each survivor as a diff, then the score of each module and of all."""
     for changes in show:
         print(changes)
     for one in (*scores, total(scores)):
@@ -322,15 +324,15 @@ def report(scores: list[Score], show: Iterable[str]) -> None:
 
 
 class Mutants(Command):
-    """The mutation tester's command line."""
+    """The `mutants` command."""
 
     doc_purpose = "run mutation tests of the trust core (hours; it can be stopped and continued)"
     doc_usage = "[MODULE…] [--jobs N] [--known]"
     doc_description = (
-        "MODULE is a file of aicert/: appraisal/ak_chain, formats/tpm. The survivors that stay "
+        "MODULE is a file of aicert/: appraisal/ak_chain, formats/tpm. Survivors that we accept "
         "are explained in docs/mutants.md. "
-        "Exit codes: 0 all mutants were tried and at least 95 % of them killed, 1 they were not, "
-        "2 mutmut failed, 3 there is no such module."
+        "Exit codes: 0 all mutants were tried and at least 95 % of them killed, 1 otherwise, "
+        "2 mutmut failed, 3 no such module."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -339,7 +341,7 @@ class Mutants(Command):
             "long": "jobs",
             "type": int,
             "default": 0,
-            "help": "how many mutants are tried at once (default: one per core)",
+            "help": "how many mutants to try at once (default: one per core)",
         },
         {
             "name": "known",
@@ -352,7 +354,7 @@ class Mutants(Command):
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Try what is open, then print scores and survivors."""
+        """Try the open mutants, then print scores and survivors."""
         for name in args:
             if name not in MODULES:
                 raise ConfigError(f"there is no module {name!r}; there are {', '.join(MODULES)}")
@@ -380,19 +382,19 @@ class Mutants(Command):
 
 
 def _pytest(plugin: str, environment: dict[str, str]) -> None:
-    """The tests with the mutants beside their functions, and a plugin of `tests/mutants`."""
+    """The tests with the mutants in place of their functions, and a plugin of `tests/mutants`."""
     plugins = ["-p", "tests.mutants.exchange", "-p", f"tests.mutants.{plugin}"]
     command = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, *TERSE, *plugins, *TESTS]
     environment |= {"MUTANT_UNDER_TEST": ""}
-    # Not in the copy, which lies in a repository: some tests are about folders in none.
+    # Left out: tests about folders outside any repository, because the copy is in one.
     with tempfile.TemporaryDirectory() as folder:
         folders = [f"--basetemp={folder}/tests", "-otmp_path_retention_policy=none"]
         _logged([*command, *folders], STATE / "mutants", environment)
 
 
 def _map(tools: Path, jobs: int) -> None:
-    """Make all mutants and see which tests reach which functions and lines, but try few mutants:
-    those of a small module.
+    """Make all mutants, and record which tests reach which functions and lines. Only the mutants of
+    a small module are tried.
     """
     few = _command("run", "--max-children", str(jobs), "aicert.formats.measurement.*__mutmut_1")
     before = records()
@@ -414,7 +416,7 @@ def _logged(command: list[str], folder: Path, environment: dict[str, str]) -> No
 
 
 def _changes(name: str, tools: Path) -> str:
-    """What a mutant changes, as a diff."""
+    """A mutant as a diff."""
     done = subprocess.run(
         _command("show", name), cwd=STATE, env=_environment(tools), capture_output=True, text=True
     )

@@ -14,14 +14,14 @@ from rules.page.build import build
 
 
 class Page(Command):
-    """The page's command line."""
+    """The `page` command."""
 
-    doc_purpose = "build verify.html, which verifies in a browser, offline"
+    doc_purpose = "build verify.html, which verifies certificates in a browser, offline"
     doc_usage = "[--out FILE]"
     doc_description = (
-        "One file with all that it needs; the same source gives the same bytes. The last line is "
-        "their digest, as sha256sum prints it and reads it. Exit codes: 0 built, 2 a part cannot "
-        "be had or is not the locked one."
+        "One self-contained file; the same source gives the same bytes. The last line is "
+        "its digest, in the format of sha256sum. Exit codes: 0 built, 2 a part is unavailable "
+        "or is not the locked one."
     )
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -30,14 +30,14 @@ class Page(Command):
             "long": "out",
             "type": str,
             "default": "verify.html",
-            "help": "where to write it",
+            "help": "where to write the page",
         },
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Build it and say its digest."""
+        """Build the page and print its digest."""
         if args:
-            raise ConfigError(f"./doit page takes no {args[0]!r}")
+            raise ConfigError(f"page takes no argument {args[0]!r}")
         data = build(CODE)
         out = Path(params["out"])
         write_atomically(out, data)

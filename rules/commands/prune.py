@@ -12,17 +12,17 @@ from rules.project import config, leftovers
 
 
 class Prune(Command):
-    """Left-overs of runs that are no longer in aicert.toml."""
+    """Files of runs that are no longer in aicert.toml."""
 
     name = "prune"
     doc_purpose = "list what removed runs left behind; --yes deletes it"
     doc_description = """\
-Names the lockfiles, listings, `.dvc` files, certificates and reproductions of runs that are no
-longer in aicert.toml. A `.dvc` file of an input that another run shares goes to that run. Removed
-files are still in git's history; certificates of other runs that were made from the removed ones
-may need them for a lineage. Outputs stay: they are not the repository's.
+Lists the lockfiles, listings, `.dvc` files, certificates and reproductions of runs that are no
+longer in aicert.toml. A `.dvc` file of an input that another run shares moves to that run. Removed
+files stay in git's history. Certificates of other runs that used the removed outputs
+may need them for a lineage. Outputs stay, because they are not in the repository.
 
-  ./doit prune            # only names them
+  ./doit prune            # only lists them
   ./doit prune --yes      # removes them
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
@@ -32,14 +32,14 @@ may need them for a lineage. Outputs stay: they are not the repository's.
             "long": "yes",
             "type": bool,
             "default": False,
-            "help": "remove what is named",
+            "help": "remove what is listed",
         },
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Name, and remove if told to."""
+        """List the files, and remove them with --yes."""
         if args:
-            raise ConfigError("prune takes no names: it is for every run that is gone")
+            raise ConfigError("prune takes no names: it covers every removed run")
         root = Path.cwd()
         project = config.load(root)
         files_by_run = leftovers.of(root, project)
@@ -48,7 +48,7 @@ may need them for a lineage. Outputs stay: they are not the repository's.
             for run, files in files_by_run.items()
             for path in files
         ]
-        terminal.write("".join(f"{line}\n" for line in lines or ["nothing is left over"]))
+        terminal.write("".join(f"{line}\n" for line in lines or ["nothing to remove"]))
         if not files_by_run or not params["yes"]:
             if files_by_run:
                 terminal.write("remove them: ./doit prune --yes\n")

@@ -22,24 +22,24 @@ from rules.runs.reproduce import Side
 
 
 class Reproduce(Command):
-    """Execute a certified run once more and compare."""
+    """Run a certified run once more, and compare."""
 
     name = "reproduce"
     doc_purpose = "run a certified run once more and compare outputs byte for byte"
     doc_usage = "RUN"
     doc_description = """\
-Verifies the certificate that is here, runs the same lockfile on the run's machine or on another one
+Verifies the certificate here, runs the same lockfile on the run's machine or on another machine
 of aicert.toml, and compares the outputs: file by file, and tensor by tensor if weights differ.
-Nothing is put in place: certificate and outputs stay as they are. Where all bytes are equal, the
+Certificate and outputs stay as they are. If all bytes are equal, the
 second run's certificate stays in reproductions/RUN/MACHINE/, for `aicert verify --evidence`. Two
-runs by one party show that the training is deterministic, and no more: it takes another operator,
-in a checkout of his own, on a machine with another image (docs/spec/compute.md, "Epochs").
+runs by one party only show that the training is deterministic. For more it takes another operator,
+with a checkout of their own, on a machine with another image (docs/spec/compute.md, "Epochs").
 
   ./doit reproduce tiny-alpaca
   ./doit reproduce tiny-alpaca --machine measured
   aicert verify CERT MODEL --evidence reproductions/tiny-alpaca
 
-Exit codes: 0 the same bytes, 1 they differ or the repeated run failed, 2 nothing to compare.
+Exit codes: 0 the same bytes, 1 different bytes or a failed run, 2 nothing to compare.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -53,7 +53,7 @@ Exit codes: 0 the same bytes, 1 they differ or the repeated run failed, 2 nothin
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Reproduce the one run that is named."""
+        """Reproduce one run."""
         root = Path.cwd()
         project = config.load(root)
         if len(args) != 1:
@@ -83,7 +83,7 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
     with certify.executed(root, again, current, None) as (out, _):
         model = out / OUTPUTS / run.outputs[0]
         certificate = parse((out / CERTIFICATE).read_bytes())
-        # The first run of a machine makes the CA that vouches for it.
+        # The first run on a machine creates the CA that vouches for it.
         question = own_question(root, again, None)
         repeated = question.appraise(
             certificate, verify.read_model(model, f"{run.name}: reading"), identity(current.data)
@@ -111,9 +111,9 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
 
 
 def _show_worth(first: Execution, again: Execution, roots: Sequence[Root]) -> None:
-    """What the second certificate adds to the first."""
+    """Print what the second certificate adds to the first."""
     shown = reproduced.compared(first, again, roots)
     if shown.lacks:
-        print(f"The training is deterministic, and no more is shown: {'; '.join(shown.lacks)}.")
+        print(f"This only shows that the training is deterministic: {'; '.join(shown.lacks)}.")
     else:
         print("These inputs give these bytes, whatever either machine did.")

@@ -17,10 +17,10 @@ from rules.runs.appraisal import evidence_at
 
 
 class Review(Command):
-    """Say what changed between two states of the lockfiles."""
+    """Report what changed between two states of the lockfiles."""
 
     name = "review"
-    doc_purpose = "show what changed in the lockfiles, in words and numbers"
+    doc_purpose = "show what changed in the lockfiles"
     doc_description = """\
 Compares lockfiles, listings, configs, the machine's image and the training environment: inputs file
 by file, rows and size of data if the bytes are here, fields of a config, packages, PCR 14.
@@ -29,9 +29,9 @@ by file, rows and size of data if the bytes are here, fields of a config, packag
   ./doit review --base main         # a branch
   ./doit review --base main --head pr --check --format markdown
 
---check also checks the head's lockfiles and, under --policy, the certificates that are new there.
-It uses the code that is here; the change is only read. A link, a device or an executable file below
-certificates/ or lockfiles/, or in place of aicert.toml, fails.
+--check also checks the head's lockfiles and, under --policy, its new certificates.
+It runs the code here, never the code in the change. A link, a device or an executable file below
+certificates/ or lockfiles/, or in place of aicert.toml, fails a check.
 Exit codes: 0 no check failed, 1 a check failed, 3 bad command line.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = tuple(
@@ -45,17 +45,17 @@ Exit codes: 0 no check failed, 1 a check failed, 3 bad command line.
         }
         for name, default, help_ in (
             ("base", "HEAD", "the revision to compare with"),
-            ("head", "", "the revision to look at (default: the checkout)"),
+            ("head", "", "the revision to review (default: the checkout)"),
             ("check", False, "check lockfiles and new certificates as well"),
             ("policy", "default", "for certificates: a built-in policy, or a policy file"),
             ("root", "", "for certificates: the CA of a simulated platform"),
-            ("evidence", "", "for certificates: a folder of audits that the policy demands"),
+            ("evidence", "", "for certificates: a folder with the audits that the policy requires"),
             ("format", "text", "text or markdown"),
         )
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Compare, check if asked to, print."""
+        """Compare, check if requested, print."""
         root = Path.cwd()
         if args:
             raise ConfigError(

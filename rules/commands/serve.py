@@ -20,20 +20,20 @@ class Serve(Command):
     doc_purpose = "run a leased model, and carry its receipts"
     doc_usage = "[NAME]"
     doc_description = """\
-Starts the machine of [leases.NAME] in aicert.toml, carries messages between it and the custodian's
-broker, and shows what it serves. The machine dials nobody; what it signs is checked by the broker
-and by whoever asks it, not here.
+Starts the machine of [leases.NAME] in aicert.toml, relays messages between it and the custodian's
+broker, and shows what it serves. The machine opens no connections. The broker and the clients
+check what it signs; this command does not.
 
-  ./doit serve support-bot --token token.txt   # first: what lease grant printed
-  ./doit serve support-bot                     # again, with the same TPM
+  ./doit serve support-bot --token token.txt   # printed by lease grant
+  ./doit serve support-bot                     # later, with the same TPM
   aicert connect https://127.0.0.1:8443 --lease … --certificate … --policy …
 
-A lease without a broker needs a licence in a file. The first call writes what the machine shows of
-itself to .aicert/serving/NAME/enrolment.json, for the custodian's `aicert lease issue`.
+A lease without a broker needs a licence in a file. The first call writes the machine's enrolment
+to .aicert/serving/NAME/enrolment.json, for the custodian's `aicert lease issue`.
 
-Ctrl-C ends it: the last receipt is carried, and the machine powers off. Exit codes: 0 ended as it
-was told or licensed, 1 the machine ended otherwise, 2 the broker said no or something is missing, 3
-bad configuration or command line.
+Ctrl-C stops it: the last receipt is sent, and the machine powers off. Exit codes: 0 ended by
+order or by the licence, 1 ended otherwise, 2 the broker refused or something is missing, 3 bad
+configuration or command line.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -50,20 +50,20 @@ bad configuration or command line.
             "long": "nonce",
             "type": str,
             "default": "",
-            "help": "64 hex digits of the custodian's, for an enrolment without a broker",
+            "help": "64 hex digits from the custodian, for an enrolment without a broker",
         },
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Serve the named lease; without a name, the one that there is."""
+        """Serve the named lease; without a name, the only one."""
         root = Path.cwd()
         # Whoever runs a leased model need not have trained one.
         project = config.parse(root, config.read(root), may_be_empty=True)
         if len(args) > 1:
-            raise ConfigError("one lease is served at a time: name one")
+            raise ConfigError("serve takes one lease")
         if not project.leases:
             raise ConfigError(
-                f"{config.FILE} has no lease",
+                f"{config.FILE} defines no lease",
                 hint=f"less {documentation('docs/spec/aicert-toml.md')}",
             )
         if not args and len(project.leases) > 1:

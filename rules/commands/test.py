@@ -1,8 +1,9 @@
-"""`./doit test`: ruff, mypy and pytest over the whole repository; aicert/ must be covered. Beside
-those tests the measured machine is built and booted, which needs Debian's tools and says with which
-accelerator: together they take half the time, because each waits a good deal.
+"""`./doit test`: run ruff, mypy and pytest over the whole repository; `aicert/` must be covered.
 
-With arguments only pytest runs, and gets them: they name the tests that somebody is working on.
+The measured machine is built and booted in parallel, because both sides spend much time waiting. It
+needs Debian's tools and prints which accelerator it uses.
+
+With arguments, only pytest runs, with those arguments.
 """
 
 import itertools
@@ -23,16 +24,17 @@ from rules.host import bootstrap, installer
 from rules.host.progress import say, seconds
 from rules.host.terminal import users_path
 
-# Lines and branches reached in this process: what commands run as programs of their own does not
-# count. What is missing is listed.
+# Lines and branches reached in this process; commands run as separate programs do not count.
+# Missing ones are listed.
 COVERAGE = ("--cov", "--cov-report=")
 COVERED_BY_PROGRAMS, COVERED_BY_LATER = ".coverage-programs", ".coverage-later"
 COVERED_BY_REST = ".coverage-rest"
 COMBINE = ("coverage", "combine", COVERED_BY_PROGRAMS, COVERED_BY_LATER, COVERED_BY_REST)
 REPORT = ("coverage", "report", "--show-missing", "--skip-covered")
-# Not the trust core: what it says is compared with bytes before it counts. Of `records` that is
-# what converts, in programs of their own and with pyarrow; the strict reader checks what they give.
-# Of `channel` and `serving`, what carries bytes over connections, which end whenever they like.
+# Outside the trust core: its results are compared with bytes before they count. In `records` these
+# are the converters, which run as separate programs and use pyarrow; the strict reader checks their
+# output. In `channel` and `serving` it is the code that moves bytes over connections, which may end
+# at any time.
 AROUND = (
     "aicert/exports/*,aicert/signing/*,aicert/sources/*,aicert/cache/*,"
     "aicert/guard/*,aicert/cli/guard.py,aicert/broker/*,aicert/cli/lease/broker.py,"
@@ -43,11 +45,11 @@ AROUND = (
 )
 CORE_COVERED = (*REPORT, f"--omit={AROUND}", "--fail-under=100")
 AROUND_COVERED = (*REPORT, f"--include={AROUND}", "--fail-under=90")
-# Tests that run whole commands, servers and trainings: half of all the time. The rest is whatever
-# does not lie here, so that no folder can be forgotten.
+# Tests that run whole commands, servers and trainings: half of the total time. The rest is
+# everything outside these paths, so that no folder can be forgotten.
 PROGRAMS = ("tests/adversarial", "tests/e2e")
-# A third of those, so that both processors are busy to the end. Where one of these is gone, pytest
-# fails.
+# A third of them, so that both processors stay busy to the end. pytest fails if one of these paths
+# no longer exists.
 LATER = (
     "tests/e2e/azure",
     "tests/e2e/certify/test_certify_failures.py",
@@ -56,27 +58,29 @@ LATER = (
     "tests/e2e/repository/test_dvc_images.py",
 )
 REST = tuple(f"--ignore={folder}" for folder in PROGRAMS)
-# Real boots, by themselves: they need what the others do not.
+# Real boots, in a part of their own: they need tools that the others do not.
 MACHINE = ("-m", "machine and not whole", "tests/machine")
-# So many programs of tests at once. Each emulated machine and each training takes one processor.
+# How many test programs run at once. Each emulated machine and each training uses one processor.
 LANES = 2
 SOURCES = ("aicert", "browser", "rules", "enclave_runner", "tests", "dodo.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One tool of the test run. `beside`: it may run at once with its neighbours that may."""
+    """One tool of the test run. `beside`: it may run in parallel with neighbours that
+    may as well.
+    """
 
     name: str
     command: tuple[str, ...]
     beside: bool = False
-    # Where it writes what it covered.
+    # The file for its coverage data.
     coverage: str | None = None
 
 
 def parts(arguments: list[str]) -> list[Part]:
-    """What `./doit test ARGUMENTS` runs, in order: the quick ones first, of those that run at once
-    the longest.
+    """What `./doit test ARGUMENTS` runs, in order: quick parts first, and of parallel parts the
+    longest first.
     """
     if arguments:
         return [Part(name="pytest", command=("pytest", *map(_located, arguments)))]
@@ -99,7 +103,7 @@ def parts(arguments: list[str]) -> list[Part]:
 
 
 def _located(argument: str) -> str:
-    """A test named by a path means the caller's path; everything else is pytest's own business."""
+    """Resolve a test's path against the caller's directory; leave other arguments to pytest."""
     path, colons, rest = argument.partition("::")
     located = users_path(path)
     return f"{located}{colons}{rest}" if located.exists() and not path.startswith("-") else argument
@@ -111,8 +115,8 @@ def run_parts(
     *,
     log: Callable[[str], None] = say,
 ) -> int:
-    """Run every part, also after one failed; say how each ended and which tests failed. 0, or 1
-    when one failed. `run` gets those that may run at once.
+    """Run every part, even after a failure, and print how each ended and which tests failed.
+    Returns 0, or 1 if a part failed. `run` receives parts that may run at once.
     """
     ended: list[Ended] = []
     for beside, neighbours in itertools.groupby(todo, key=lambda part: part.beside):
@@ -129,7 +133,7 @@ def run_parts(
 
 
 def ensure_tools() -> None:
-    """Install the tests' tools where they are missing."""
+    """Install the test tools if they are missing."""
     try:
         bootstrap.ensure_test_tools()
     except installer.InstallError as error:
@@ -139,7 +143,7 @@ def ensure_tools() -> None:
 
 def _run(together: Sequence[Part]) -> Sequence[Ended]:
     if len(together) == 1:
-        # With our own terminal: a debugger needs it.
+        # Give it our own terminal: a debugger needs it.
         started = time.monotonic()
         code = subprocess.run(_command(together[0])).returncode
         return [Ended(name=together[0].name, code=code, seconds=time.monotonic() - started)]
@@ -160,22 +164,22 @@ def _command(part: Part) -> tuple[str, ...]:
 
 
 class Test(Command):
-    """The tests' command line."""
+    """The `test` command."""
 
-    # pytest would take a class named Test* for tests.
+    # Without this pytest would collect a class named Test*.
     __test__ = False
     doc_purpose = "run ruff, mypy and all tests; with arguments, only pytest with them"
     doc_usage = "[PYTEST ARGUMENTS…]"
     doc_description = """\
-One part is the measured machine: its image is built, booted, certified and verified, which takes
-twenty minutes if machines are emulated. It runs beside the other tests. To leave it out, or to run
-only that:
+One part builds, boots, certifies and verifies the measured machine's image, which takes
+twenty minutes if machines are emulated. It runs in parallel with other tests. To skip it, or to
+run nothing else:
 
   ./doit test tests
   ./doit test -m machine tests/machine
 
-The whole path, with a real training in an emulated machine, takes eight
-minutes of a processor's time and more, and is left out. To run it:
+The end-to-end test, with a real training in an emulated machine, takes eight
+minutes of CPU time or more, and is not part of this. To run it:
 
   ./doit test -m whole tests/machine
 
@@ -183,12 +187,12 @@ Exit codes: 0 all passed, 1 something failed, 2 a tool is missing.
 """
 
     def parse_execute(self, in_args: list[str]) -> int:
-        """Everything after `test` is pytest's, options included."""
+        """Pass everything after `test` to pytest, options included."""
         return int(super().parse_execute(["--", *in_args]))
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Install the tests' tools where they are missing, then run."""
+        """Install the test tools if they are missing, then run."""
         ensure_tools()
         if args:
-            say("test  arguments were given: ruff and mypy are left out")
+            say("test  with arguments, ruff and mypy are skipped")
         return run_parts(parts(args), _run)

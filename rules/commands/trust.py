@@ -23,19 +23,19 @@ class Trust(Command):
     doc_purpose = "trust another checkout's CA of simulated machines, by its fingerprint"
     doc_usage = "[sha256:HEX or PEM]"
     doc_description = """\
-The software TPM of a `local` or `qemu` machine is vouched for by a CA that belongs to one checkout.
+A CA that belongs to one checkout vouches for the software TPM of a `local` or `qemu` machine.
 Its owner can certify anything under it. A teammate's certificate is therefore kept, but gives
 no verdict here until you trust their CA: ask them for its fingerprint, which `./doit trust` prints
 in their checkout.
 
-  ./doit trust                # own, trusted, and those that came along
-  ./doit trust sha256:HEX     # one that came along: certificates/RUN/ca.pem
+  ./doit trust                # list own, trusted and unknown CAs
+  ./doit trust sha256:HEX     # one in certificates/RUN/ca.pem
   ./doit trust ~/ca.pem       # one from a file
   ./doit trust sha256:HEX --remove
   ./doit trust --make local   # your own, before your first run makes it
 
-What is trusted is kept in .aicert/trusted/, which is never committed. It applies to this
-checkout alone; `aicert verify` never reads it.
+Trusted CAs are stored in .aicert/trusted/, which is never committed. They apply to this
+checkout only; `aicert verify` never reads them.
 """
     cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
         {
@@ -57,7 +57,7 @@ checkout alone; `aicert verify` never reads it.
     )
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """List, trust or distrust."""
+        """List, trust or stop trusting."""
         root = Path.cwd()
         if len(args) > 1:
             raise ConfigError("trust takes one fingerprint or one file", hint="./doit trust")
@@ -87,7 +87,7 @@ def _make(root: Path, driver: str, args: list[str]) -> None:
 
 
 def _fingerprint(text: str) -> str | None:
-    """The hex of `sha256:HEX`; None where the text is something else, a path for instance."""
+    """The hex of `sha256:HEX`; None for any other text, for example a path."""
     kind, colon, value = text.partition(":")
     if kind != "sha256" or not colon:
         return None
@@ -105,7 +105,7 @@ def _trust(root: Path, asked: str) -> None:
         matching = [ca for ca in brought if ca.fingerprint == fingerprint]
         if not matching:
             raise ConfigError(
-                f"no CA with this fingerprint lies beside a certificate here: {asked}",
+                f"no certificate here comes with a CA with this fingerprint: {asked}",
                 hint="./doit trust PEM, with its owner's .aicert/ca/local.pem",
             )
         ca = matching[0]
@@ -114,7 +114,7 @@ def _trust(root: Path, asked: str) -> None:
         raise ConfigError("that is this checkout's own CA", hint="./doit trust")
     platform_cas.trust(root, ca)
     print(f"trusted  {_line(ca)}")
-    print("         whoever has its key can make certificates that pass in this checkout")
+    print("         its owner can make certificates that pass in this checkout")
 
 
 def _line(ca: PlatformCa) -> str:
@@ -131,5 +131,5 @@ def _lines(root: Path) -> list[str]:
         if ca.fingerprint not in known:
             lines.append(f"unknown  {_line(ca)}  of {safe(f'certificates/{run}', 120)}")
     return lines or [
-        "no CA yet: the first run of a simulated machine makes one, or `./doit trust --make local`"
+        "no CA yet: the first run on a simulated machine makes one, or `./doit trust --make local`"
     ]

@@ -21,7 +21,7 @@ class Verify(Command):
     doc_usage = "[RUN …]"
     doc_description = """\
 Reads certificates/RUN/certificate.json and outputs/RUN/, and appraises them with this repository's
-code against this repository's lockfiles. This informs the owners of the repository; a relying party
+code against this repository's lockfiles. This is for the repository's owners; a relying party
 uses `aicert verify` with a policy of its own.
 
   ./doit verify --policy local      # accepts this checkout's simulated platform
@@ -65,8 +65,8 @@ object for each run, each on its own line.
             "long": "evidence",
             "type": str,
             "default": "",
-            "help": "a folder with RUN/certificate.json and the results of audits, for a policy "
-            "that demands some",
+            "help": "a folder with RUN/certificate.json and audit results, for a policy "
+            "that requires them",
         },
         {
             "name": "format",

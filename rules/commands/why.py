@@ -15,14 +15,14 @@ from rules.runs import certify, failed, graph
 
 
 class Why(Command):
-    """Say what certify would do, and because of which digest."""
+    """Say what certify would do, and which digest is the reason."""
 
     name = "why"
     doc_purpose = "say what certify would run, and which digest is the reason"
     doc_usage = "[RUN …]"
     doc_description = """\
-Compares as certify does, but starts nothing. The exit code is 0 whatever it finds, and 3 if there
-is no such run.
+Makes the same comparisons as certify, but starts nothing. The exit code is 0, or 3 if there is
+no such run.
 
   ./doit why tiny-alpaca
 """
@@ -57,21 +57,21 @@ def _explain(root: Path, project: config.Project, run: config.Run) -> str:
 
 
 def _failed_as_it_is(root: Path, run: config.Run) -> bool:
-    """Whether a bare `./doit certify` leaves the run alone, because it would fail again."""
+    """Whether a bare `./doit certify` skips the run, because it would fail again."""
     with contextlib.suppress(AicertError):
         return failed.is_known(root, run, lock.current(root, run))
     return False
 
 
 def _moved(root: Path, run: config.Run) -> str:
-    """That the run outlived its image, which is no reason to train again."""
+    """A note that a new image exists; that alone is no reason to train again."""
     if not run.machine.driver.in_image:
         return ""
     with contextlib.suppress(AicertError):
         if tasks.is_current(root, gpu=run.machine.gpu):
             return ""
     return (
-        f"; the image that is built here is not of this code: ./doit certify {run.name} --again"
+        f"; the image built here is not from this code: ./doit certify {run.name} --again"
         " would use a new one"
     )
 

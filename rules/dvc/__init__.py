@@ -1,1 +1,1 @@
-"""DVC: its environment, what it tracks for us, and what nobody may have changed."""
+"""DVC: its environment, what it tracks for us, and checks that nobody changed the bytes."""

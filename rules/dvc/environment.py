@@ -1,7 +1,7 @@
-"""The environment that DVC lives in, made from a hashed lock when a command first needs DVC.
+"""DVC's own environment, made from a hashed lock when a command first needs DVC.
 
-`AICERT_DVC` names another `dvc` program instead: one with the plugin of a remote that the lock does
-not have. What it moves is compared by SHA-256 afterwards in either case.
+`AICERT_DVC` names another `dvc` program instead, for example one with the plugin for a remote that
+the lock lacks. In either case its downloads are compared by SHA-256.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _MARKER = "complete"
 
 
 def location() -> Path:
-    """Where the environment of the lock at hand belongs, made or not."""
+    """The path of the environment for the current lock, whether it exists or not."""
     return cache_directory() / "envs" / f"dvc-{_digest()[:12]}"
 
 
@@ -31,7 +31,7 @@ def _digest() -> str:
 
 
 def program() -> Path:
-    """The `dvc` to run; its environment is made first where it is missing. Raises ToolError."""
+    """The `dvc` to run. Its environment is made first if it is missing. Raises ToolError."""
     own = os.environ.get("AICERT_DVC")
     if own:
         on_path = shutil.which(own)
@@ -51,7 +51,7 @@ def program() -> Path:
 
 def _is_complete(environment: Path) -> bool:
     try:
-        # Its Python may have been removed since, or be another user's own.
+        # Its Python may have been removed since, or belong to another user.
         if not os.access(environment / "bin" / "python", os.X_OK):
             return False
         return (environment / _MARKER).read_text(encoding="ascii") == _digest()
@@ -67,7 +67,7 @@ def _make(environment: Path, bar: progress.Bar, note: installer.OnLine) -> None:
     # Any Python that `./doit` runs on will do.
     installer.make_environment(Path(sys.executable), environment, note)
     install(environment, LOCK, note, lambda done, total: bar.update(done=done, total=total))
-    # Each command would do that again where Python may not write here, and take twice as long.
+    # Otherwise, if Python may not write here, each command compiles again and takes twice as long.
     compile_code(environment, note)
     marker = environment / (_MARKER + ".new")
     marker.write_text(_digest(), encoding="ascii")

@@ -1,4 +1,4 @@
-"""Start DVC, one at a time in a checkout, and never with anything that phones home."""
+"""Start DVC, one process at a time in a checkout, and always without telemetry."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ _TAIL = 2000
 
 @contextmanager
 def exclusive(root: Path) -> Iterator[None]:
-    """Hold this checkout's DVC: two at once would fail on DVC's own lock instead of waiting."""
+    """Hold this checkout's DVC: otherwise a second one would fail on DVC's own lock."""
     path = root / LOCK
     path.parent.mkdir(exist_ok=True)
     with path.open("w") as handle:
@@ -27,7 +27,7 @@ def exclusive(root: Path) -> Iterator[None]:
 
 
 def run_dvc(root: Path, arguments: Sequence[str]) -> str:
-    """Run `dvc ARGUMENTS` quietly; returns its output. Raises ToolError with what it said."""
+    """Run `dvc ARGUMENTS` quietly and return its output. Raises ToolError with DVC's message."""
     _protect_from_root(root)
     return _quiet(root, arguments)
 
@@ -57,23 +57,23 @@ def pass_through(root: Path, arguments: Sequence[str]) -> int:
 
 
 def objects_of(root: Path) -> Path:
-    """Where DVC keeps objects for this checkout: it is asked."""
+    """Where DVC stores objects for this checkout, according to DVC."""
     return Path(run_dvc(root, ["cache", "dir"]).strip()) / _OBJECTS
 
 
 def own_objects(root: Path) -> Path:
-    """Where it keeps them unless it was told another place: nothing is started."""
+    """Where DVC stores them by default. Starts nothing."""
     return root / ".dvc" / "cache" / _OBJECTS
 
 
 def object_at(objects: Path, md5: str) -> Path:
-    """An object's place; that of a directory's listing ends in `.dir`."""
+    """An object's path; that of a directory's listing ends in `.dir`."""
     return objects / md5[:2] / md5[2:]
 
 
 def _protect_from_root(root: Path) -> None:
-    """Root writes through a file's read-only mode, and so to DVC's copy, of which a hard link is
-    another name: for root the cache is copy-on-write clones, else copies, unless somebody chose.
+    """Root can write to read-only files, and so through a hard link to DVC's copy. So for root the
+    cache uses copy-on-write clones, or else copies, unless somebody configured it.
     """
     local = root / ".dvc" / "config.local"
     chosen = local.is_file() and re.search(r"^\s*type\s*=", local.read_text("utf-8"), re.MULTILINE)
@@ -82,5 +82,5 @@ def _protect_from_root(root: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    # `.dvc/config` says so too; a checkout whose config was changed must not start to talk.
+    # `.dvc/config` says so too, but a checkout with a changed config must not start telemetry.
     return os.environ | {"DVC_NO_ANALYTICS": "1"}

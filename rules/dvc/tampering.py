@@ -1,10 +1,10 @@
-"""After DVC moved bytes: compare them by SHA-256 with lockfiles and certificates.
+"""After DVC has moved bytes, compare them by SHA-256 with lockfiles and certificates.
 
-DVC names objects by MD5 and, unless a remote has `verify = true`, does not even compare that. What
-this call brought and is wrong is removed, so that nobody uses it and a pull from a better remote
-brings the right bytes: a file of the checkout that it wrote, an object of its cache that it fetched
-and whose own bytes are not those of its name. Everything else is named and left alone: a file that
-was there before may be the only copy of what somebody wrote.
+DVC names objects by MD5 and does not even compare that unless a remote has `verify = true`. If this
+call fetched wrong bytes, they are removed, so that nobody uses them and a pull from a better remote
+can fetch the right ones: files in the checkout that it wrote, and objects in its cache that it
+fetched and whose bytes do not match their names. Everything else is reported and left alone,
+because a file that was there before may be somebody's only copy.
 """
 
 import hashlib
@@ -31,19 +31,19 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """What was there before DVC started: the status of files that are tracked, and of objects."""
+    """What existed before DVC started: the status of tracked files and of objects."""
 
     objects: Path
     seen: Mapping[str, Status]
 
     def had(self, path: Path) -> bool:
-        """Whether this very file lay there already."""
+        """Whether this very file was there already."""
         status = status_of(path)
         return status is not None and self.seen.get(str(path)) == status
 
 
 def look(root: Path, project: Project, more: Iterable[Tracked] = ()) -> Before:
-    """Take note of what is there, without reading any of it. `more`: what no run has."""
+    """Record what is there, without reading any of it. `more`: files that belong to no run."""
     objects = objects_of(root)
     folders = {item.path for _, item in _all_recorded(root, project, more)}
     paths = (each for folder in (objects, *folders) for each in files(folder))
@@ -54,10 +54,8 @@ def look(root: Path, project: Project, more: Iterable[Tracked] = ()) -> Before:
 def compare(
     root: Path, project: Project, before: Before, more: Iterable[Tracked] = (), *, failed: bool
 ) -> int:
-    """Compare everything that is tracked and at hand; returns how many are as locked.
-
-    Raises LockError where DVC brought other bytes, after it removed them; where DVC `failed`,
-    nothing is removed.
+    """Compare everything that is tracked and present. Returns how many match. Raises LockError if
+    DVC fetched other bytes, after removing them. If DVC `failed`, nothing is removed.
     """
     problems: list[str] = []
     right = 0
@@ -82,7 +80,7 @@ def compare(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judgement:
-    """What differs in one tracked input or output: names by file, or why it cannot be read."""
+    """What differs in one tracked input or output: file names, or why it cannot be read."""
 
     is_right: bool = False
     brought: Mapping[str, Path] = field(default_factory=dict)
@@ -102,7 +100,7 @@ def _judge(root: Path, run: Run | None, item: Tracked, before: Before) -> _Judge
     brought = {name: _at(item, name) for name in bad if not before.had(_at(item, name))}
     objects = tracking.recorded_objects(before.objects, item)
     cached = {name: object_at(before.objects, md5) for name, md5 in objects.items()}
-    # What was there and is not used now needs no reading: it may be hundreds of gigabytes.
+    # Do not read what was there before and is not in use: it may be hundreds of gigabytes.
     new = {n: path for n, path in cached.items() if n in brought or not before.had(path)}
     wrong = {name: path for name, path in new.items() if path.is_file() and not _is_own(path)}
     fetched = {name: path for name, path in wrong.items() if not before.had(path)}
@@ -121,7 +119,7 @@ def _at(item: Tracked, name: str) -> Path:
 
 
 def _here(item: Tracked) -> dict[str, str]:
-    """SHA-256 by path of what lies in the checkout; "" is the path of an input that is a file."""
+    """SHA-256 by path of the files in the checkout; "" is the path of an input that is a file."""
     if not item.path.exists():
         return {}
     if item.digest.kind == "sha256":
@@ -130,7 +128,7 @@ def _here(item: Tracked) -> dict[str, str]:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether an object of DVC's cache has the MD5 that it is named by."""
+    """Whether an object in DVC's cache has the MD5 in its name."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "md5").hexdigest()
     return f"{path.parent.name}{path.name}".removesuffix(".dir") == digest
@@ -146,9 +144,9 @@ def _words(item: Tracked, judgement: _Judgement, *, removed: bool) -> list[str]:
         return [f"{item.name}: {judgement.unreadable}"]
     if not judgement.names:
         return []
-    ending = "they were removed" if removed else "they were left there, because DVC failed"
+    ending = "they were removed" if removed else "they were not removed, because DVC failed"
     return [
-        f"{item.name}: DVC brought bytes that do not match {item.digest}; {ending}"
+        f"{item.name}: DVC fetched bytes that do not match {item.digest}; {ending}"
         + _shown(judgement.names)
     ]
 
@@ -160,7 +158,7 @@ def _own_words(root: Path, item: Tracked, judgement: _Judgement) -> Iterator[str
         yield from (f"  {line}" for line in _shown(judgement.own).splitlines() if line)
         yield f"  to keep the change: ./doit lock   to drop it: ./doit dvc checkout --force {place}"
     for path in judgement.stale_objects:
-        yield f"DVC's cache already held bytes that do not match their name: {path}"
+        yield f"DVC's cache already contained bytes that do not match their name: {path}"
         yield f"  if nobody needs them: rm -f {shlex.quote(str(path))}"
 
 
@@ -172,23 +170,23 @@ def _shown(names: tuple[str, ...]) -> str:
 def _all_recorded(
     root: Path, project: Project, more: Iterable[Tracked]
 ) -> Iterator[tuple[Run | None, Tracked]]:
-    """With the run that each is of; what no run has is told by its listing."""
+    """All tracked items, each with its run; those of no run have a listing of their own."""
     yield from ((None, item) for item in more if item.is_recorded)
     for run in project.runs.values():
         yield from ((run, item) for item in _recorded(root, project, run))
 
 
 def _recorded(root: Path, project: Project, run: Run) -> list[Tracked]:
-    """What is tracked as lockfile and certificate have it: older bytes are no tampering."""
+    """What is tracked according to lockfile and certificate: older bytes are no tampering."""
     try:
         return [item for item in tracking.of_run(root, project, run) if item.is_recorded]
     except AicertError:
-        # No lockfile, or one that certify will refuse with its own words.
+        # There is no lockfile, or certify will report what is wrong with it.
         return []
 
 
 def _wanted(root: Path, run: Run | None, item: Tracked) -> dict[str, str]:
-    """The right SHA-256 of every file, where a listing or the certificate has it."""
+    """The right SHA-256 of every file, from a listing or the certificate."""
     if item.digest.kind == "sha256":
         return {"": item.digest.hex}
     if item.listing is not None or run is None:
@@ -199,7 +197,7 @@ def _wanted(root: Path, run: Run | None, item: Tracked) -> dict[str, str]:
         except OSError as error:
             raise LockError(f"cannot read {item.listing}: {error.strerror}") from None
         if hashlib.sha256(data).hexdigest() != item.digest.hex:
-            raise LockError(f"{item.listing} differs from the lockfile beside it")
+            raise LockError(f"{item.listing} does not match its lockfile")
         return parse_listing(data)
     statement = parse_statement(results.read_certificate(root, run.name).envelope.payload)
     return dict(statement.outputs[item.path.name].files)

@@ -1,11 +1,11 @@
-"""What lockfiles and certificates name and git does not hold, tracked by DVC.
+"""Let DVC track what lockfiles and certificates name but git does not hold.
 
-Format: docs/spec/tracking.md. An input's `.dvc` file stands beside its lockfile, an output's beside
-its certificate; `meta.aicert` in it is the digest that the bytes had when they were tracked. DVC
-moves bytes by MD5 and believes its remote: trust is the SHA-256 of lockfile and certificate,
-compared after whatever DVC did (`rules.dvc.tampering`).
+Format: docs/spec/tracking.md. An input's `.dvc` file is next to its lockfile, an output's next to
+its certificate; its `meta.aicert` is the digest of the bytes when they were tracked. DVC moves
+bytes by MD5 and trusts its remote. Our trust is in the SHA-256 of lockfile and certificate,
+compared after every DVC command (`rules.dvc.tampering`).
 
-On where the checkout is a git repository with `.dvc/config`. Nothing here starts DVC but `track`.
+This is active if the checkout is a git repository with `.dvc/config`. Here only `track` starts DVC.
 """
 
 import contextlib
@@ -30,19 +30,20 @@ from rules.project import locked, results, sources
 from rules.project.config import Input, Project, Run
 from rules.project.digests import cached_file, cached_tree
 
-# As DVC writes it: a key of the one output.
+# As DVC writes it: a key of its single output.
 _PATH = re.compile(r"^(?:- |  )path: (.+)$", re.MULTILINE)
 MD5 = re.compile(r"^[- ] md5: ([0-9a-f]{32}(?:\.dir)?)$", re.MULTILINE)
 _OBJECT = re.compile(r"[0-9a-f]{32}")
-# DVC breaks the line when it writes the file again.
+# DVC breaks this line when it rewrites the file.
 _DIGEST = re.compile(r"^  aicert:\s+(\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracked:
-    """Bytes that DVC moves: where they lie, the `.dvc` file, what they must be and what says so.
+    """Bytes that DVC moves: where they are, their `.dvc` file, their digest and its source.
 
-    `listing` is the file whose `HEX  PATH` lines say which file is wrong, None for a single file.
+    `listing` is the file whose `HEX  PATH` lines show which file is wrong, or None for a single
+    file.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Tracked:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether the `.dvc` file is whole and is of these bytes."""
+        """Whether the `.dvc` file is complete and describes these bytes."""
         try:
             text = self.file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
@@ -63,17 +64,17 @@ class Tracked:
 
 
 def is_on(root: Path) -> bool:
-    """Whether this checkout uses DVC at all: an unpacked archive has nobody to share with."""
+    """Whether this checkout uses DVC at all: an unpacked archive does not."""
     return (root / ".dvc" / "config").is_file() and (root / ".git").exists()
 
 
 def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
-    """What of `run` DVC has to track: its inputs as locked, its output as certified."""
+    """What DVC has to track for `run`: its inputs as locked, its output as certified."""
     return [*_not_in_git(root, _inputs(root, project, run)), *_outputs(root, run)]
 
 
 def _inputs(root: Path, project: Project, run: Run) -> list[Tracked]:
-    """Those that lie in the checkout or will, whoever holds them: git or DVC."""
+    """The inputs that are in the checkout or will be, in git or in DVC."""
     lockfile = locked.parsed(locked.read(root, run.name))
     digests = {item.name: item.digest for item in lockfile.inputs}
     candidates = []
@@ -98,18 +99,20 @@ def _inputs(root: Path, project: Project, run: Run) -> list[Tracked]:
 
 
 def _place(root: Path, item: Input, digest: Digest) -> Path | None:
-    """Where the bytes of an input lie or will lie; None if another run makes them."""
+    """Where the bytes of an input are or will be; None if another run makes them."""
     if sources.run_of(item.source) is not None:
         return None
     if not sources.is_local(item.source):
         return sources.place(sources.store(root), digest)
-    # Of a directory of which files were chosen, the digest is not the directory's.
+    # If only some files of a directory are chosen, the digest is not the directory's.
     whole = item.choice.is_everything
     return root.resolve() / item.source.removeprefix("path:") if whole else None
 
 
 def _owner(project: Project, run: Run, item: Input) -> tuple[str, str]:
-    """The run and input beside whose lockfile the bytes are tracked: DVC wants one file a path."""
+    """The run and input whose lockfile the `.dvc` file goes next to: DVC wants one file
+    per path.
+    """
     wanted = _bytes_of(item)
     return min(
         (other.name, candidate.name)
@@ -120,7 +123,7 @@ def _owner(project: Project, run: Run, item: Input) -> tuple[str, str]:
 
 
 def _bytes_of(item: Input) -> Input:
-    """The input without what does not choose its bytes."""
+    """The input without the settings that do not affect its bytes."""
     return replace(item, name="", allow_pickle=False, allow_remote_code=False)
 
 
@@ -142,14 +145,16 @@ def _outputs(root: Path, run: Run) -> Iterator[Tracked]:
 
 
 def _not_in_git(root: Path, candidates: Sequence[Tracked]) -> list[Tracked]:
-    """Those that git ignores. One that git neither holds nor ignores is still to be decided on."""
+    """Those that git ignores. If git neither holds nor ignores a file, the user has yet
+    to decide.
+    """
     home = root.resolve()
     inside = [item for item in candidates if item.path.is_relative_to(home)]
     unknown = [item for item in inside if not item.is_recorded]
     if not unknown:
         return inside if len(inside) == len(candidates) else [i for i in inside if i.is_recorded]
     names = {item.path.relative_to(home).as_posix(): item for item in unknown}
-    # A directory with one file in git is git's: DVC refuses it.
+    # A directory with one file in git belongs to git: DVC refuses it.
     held = _git(root, ["ls-files", "-z", "--", *names])
     ignored = set(_git(root, ["check-ignore", "-z", "--stdin"], given=names, ok=(0, 1)))
     tracked = [item for item in inside if item.is_recorded]
@@ -170,14 +175,14 @@ def _git(
 
 
 def files_of_dvc(root: Path) -> list[str]:
-    """Every file of DVC's own in the checkout, whoever made it, by its path in the repository."""
+    """Every DVC file in the checkout, whoever made it, by its path in the repository."""
     patterns = ("*.dvc", "dvc.yaml", "**/dvc.yaml")
     names = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns]
     return [name for name in _git(root, names) if (root / name).is_file()]
 
 
 def is_tracked(root: Path, project: Project, run: Run) -> bool:
-    """Whether there is nothing to do; errors mean that something is."""
+    """Whether there is nothing to do. An error means that there is."""
     try:
         return not is_on(root) or all(i.is_recorded for i in of_run(root, project, run))
     except AicertError:
@@ -187,17 +192,17 @@ def is_tracked(root: Path, project: Project, run: Run) -> bool:
 def track(
     root: Path, project: Project, *, again: bool = False, more: Sequence[Tracked] = ()
 ) -> list[Tracked]:
-    """Hand DVC what it does not have yet; returns that. Linked, not copied, where the disk can.
+    """Hand DVC what it does not have yet, linked rather than copied if possible. Returns the items.
 
-    `again`: also what is recorded and not in DVC's cache, as after a clone. While a machine reads
-    inputs nothing is done: the last of runs that go in parallel comes here when it has ended.
-    `more`: what no run has, the images' packages.
+    `again` includes items that are recorded but missing from DVC's cache, as after a clone. While a
+    machine reads inputs nothing is done; the last of several parallel runs comes here when it has
+    ended. `more`: items that belong to no run, the images' packages.
     """
     if not is_on(root):
         return []
     with unread(root) as free:
         if not free:
-            say("not tracked yet: a run is reading its inputs; it is tracked when that run ends")
+            say("not tracked yet: a run is still reading its inputs; tracking happens when it ends")
             return []
         return _track(root, _todo(root, project, again, more))
 
@@ -205,12 +210,12 @@ def track(
 def _todo(
     root: Path, project: Project, again: bool, more: Sequence[Tracked]
 ) -> dict[Path, Tracked]:
-    """By `.dvc` file. Bytes that are not the locked ones wait for `./doit lock`."""
+    """Items by `.dvc` file. Bytes that differ from the lock wait for `./doit lock`."""
     objects = objects_of(root) if again else None
     items = list(more)
     for run in project.runs.values():
-        # Where it fails so: no lockfile, or one that certify refuses with its own words. Git that
-        # refuses is another matter: nothing found is not nothing to do.
+        # A LockError here means no lockfile, or one that certify will complain about. A failing git
+        # is different: an empty answer does not mean that there is nothing to do.
         with contextlib.suppress(LockError):
             items += of_run(root, project, run)
     todo = {}
@@ -234,9 +239,8 @@ def _is_right(item: Tracked) -> bool:
 
 
 def recorded_objects(objects: Path, item: Tracked) -> dict[str, str]:
-    """MD5 by path of what the `.dvc` file records; "" is the file itself, or the listing.
-
-    The files of a directory as far as the listing is in DVC's cache and can be read.
+    """MD5 by path of what the `.dvc` file records; "" is the file itself, or the listing. A
+    directory's files are included if its listing is in DVC's cache and readable.
     """
     recorded = MD5.search(item.file.read_text(encoding="utf-8"))
     by_path = {"": recorded[1]} if recorded else {}
@@ -249,10 +253,11 @@ def recorded_objects(objects: Path, item: Tracked) -> dict[str, str]:
 
 
 def _is_cached(objects: Path, item: Tracked, right: bool) -> bool:
-    """Whether DVC's cache has all of it. A copy with other bytes goes: DVC believes its own cache.
+    """Whether DVC's cache has all of it. A copy with other bytes is removed, because DVC trusts its
+    cache.
 
-    It is mostly a link to what lies in the checkout, so it changes with that; `right`: that has the
-    locked bytes, and what is linked to it needs no reading.
+    The copy is usually a link to the file in the checkout, so it changes with it. `right`: that
+    file has the locked bytes, so what is linked to it need not be read.
     """
     by_path = recorded_objects(objects, item)
     whole = bool(by_path)
@@ -292,7 +297,7 @@ def _track(root: Path, todo: dict[Path, Tracked]) -> list[Tracked]:
 
 
 def _drop_others(root: Path, todo: dict[Path, Tracked]) -> None:
-    """Another run shared the input and comes first by name now: one `.dvc` file a path."""
+    """Drop the `.dvc` file of another run that shares the input but now comes later by name."""
     paths = {item.path: item.file for item in todo.values()}
     for file in (root / locked.DIRECTORY).glob("*/*.dvc"):
         match = None if file in todo else _PATH.search(file.read_text(encoding="utf-8"))
@@ -303,8 +308,8 @@ def _drop_others(root: Path, todo: dict[Path, Tracked]) -> None:
 
 
 def hand_over(root: Path, project: Project, files: Iterable[Path]) -> dict[Path, Path]:
-    """Rename each of these `.dvc` files, of runs that are gone, whose bytes another run tracks now;
-    the bytes need not be here. Returns the new place of each.
+    """Rename those `.dvc` files of removed runs whose bytes another run now tracks. The bytes need
+    not be here. Returns the new path of each.
     """
     if not is_on(root):
         return {}
@@ -319,7 +324,7 @@ def hand_over(root: Path, project: Project, files: Iterable[Path]) -> dict[Path,
         if item is None or item.is_recorded or not replace(item, file=file).is_recorded:
             continue
         item.file.parent.mkdir(parents=True, exist_ok=True)
-        # Both lie two folders below the root, which is what they say.
+        # Both are two folders below the root, which is what they contain.
         file.rename(item.file)
         moved[file] = item.file
     return moved

@@ -1,1 +1,1 @@
-"""The ground of the rules: environments, processes, locks, progress and the terminal."""
+"""What all other rules build on: environments, processes, locks, progress and the terminal."""

@@ -1,11 +1,12 @@
-"""Set-up of a checkout: system packages by name, and `.venv` from the hashed locks.
+"""Set up a checkout: system packages by name, and `.venv` from the hashed locks.
 
-Promises: an interrupted set-up is redone, a changed lock makes a new environment, two at once wait
-for each other, and a doit that is running keeps the environment it runs in. `.venv` is a link that
-is switched only when the environment behind it is whole. Nothing that is installed is imported:
-this runs before anything is (`./doit` starts it by the system's Python).
+An interrupted set-up starts over, a changed lock makes a new environment, two set-ups wait for each
+other, and a running doit keeps the environment that it runs in. `.venv` is a link, and it moves
+only when the environment behind it is complete. This imports nothing that is installed, because it
+runs before anything is (`./doit` starts it with the system's Python).
 
-Leaves out: package managers other than apt (the names are printed), and the training environment.
+It does not support package managers other than apt (it prints the names), and the training
+environment is made elsewhere.
 """
 
 import contextlib
@@ -31,13 +32,13 @@ from rules.host.places import CODE, PROJECT, VENV
 BUILD_LOCK = Path("rules/build-requirements.lock")
 MAIN_LOCK = Path("rules/requirements.lock")
 TESTS_LOCK = Path("tests/requirements.lock")
-# In this order: `./doit` takes the environment for whole when the last one is there.
+# In this order: `./doit` considers the environment complete once the last one is there.
 MARKERS = (BUILD_LOCK, MAIN_LOCK)
 APT = ("apt-get", "install", "--yes", "--no-install-recommends")
 
 
 class SetupError(installer.InstallError):
-    """What stops a set-up, for `error:` and `hint:`; `exit_code` as in aicert.errors."""
+    """An error that stops the set-up, with its hint; `exit_code` is as in aicert.errors."""
 
     def __init__(self, message: str, *, hint: str, exit_code: int = 2) -> None:
         super().__init__(message, hint=hint)
@@ -46,14 +47,14 @@ class SetupError(installer.InstallError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """A Debian or Ubuntu package, and how to see without dpkg that what we want of it is there."""
+    """A Debian or Ubuntu package, and a check without dpkg for what we need from it."""
 
     package: str
     present: Callable[[], bool]
 
 
 def say(text: str) -> None:
-    """One line of progress. stdout belongs to what the caller asked for."""
+    """Print a progress line. stdout is reserved for the command's own output."""
     print(f"setup  {text}", file=sys.stderr, flush=True)
 
 
@@ -86,7 +87,7 @@ def run_needs() -> list[Need]:
 
 
 def build_needs() -> list[Need]:
-    """What making the environment takes; tpm2-pytss is compiled against this interpreter."""
+    """What the environment needs to be built; tpm2-pytss is compiled for this interpreter."""
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     return [
         Need(package="libtss2-dev", present=_header("tss2/tss2_esys.h")),
@@ -107,19 +108,19 @@ def test_needs() -> list[Need]:
         Need(package="nodejs", present=_program("node")),
         Need(package="npm", present=_program("npm")),
         Need(package="softhsm2", present=_program("softhsm2-util")),
-        # They look at the pages that `aicert report` and `./doit page` make.
+        # For tests of the pages that `aicert report` and `./doit page` make.
         Need(package="chromium", present=_program("chromium")),
         Need(package="firefox-esr", present=_program("firefox-esr")),
     ]
 
 
 def is_systems_python(executable: str) -> bool:
-    """Whether apt's packages for this version of Python are packages for this interpreter."""
+    """Whether apt's Python packages are for this interpreter."""
     return Path(executable).resolve().parent == Path("/usr/bin")
 
 
 def ensure_packages(needs: Iterable[Need]) -> None:
-    """Install what is missing, when that takes no password; else say how (exit 3)."""
+    """Install missing packages if that needs no password; otherwise say how (exit 3)."""
     missing = [need.package for need in needs if not need.present()]
     if not missing:
         return
@@ -141,7 +142,7 @@ def ensure_packages(needs: Iterable[Need]) -> None:
     if not _has_package_lists():
         _apt([*prefix, "apt-get", "update"])
     if not _apt([*prefix, *APT, "-o", "DPkg::Lock::Timeout=300", *missing]):
-        # Lists that are older than the mirror name files that are gone.
+        # Package lists older than the mirror name files that no longer exist.
         _apt([*prefix, "apt-get", "update"])
         _apt([*prefix, *APT, "-o", "DPkg::Lock::Timeout=300", *missing])
     left = [name for name in missing if not _now_present(name, needs)]
@@ -152,7 +153,7 @@ def ensure_packages(needs: Iterable[Need]) -> None:
 
 
 def _now_present(package: str, needs: Iterable[Need]) -> bool:
-    # Let find_spec see a module that apt has just installed.
+    # Otherwise find_spec does not see a module that apt has just installed.
     importlib.invalidate_caches()
     return all(need.present() for need in needs if need.package == package)
 
@@ -192,7 +193,7 @@ def _apt(command: list[str]) -> bool:
 
 
 def _shown(*starts: str) -> installer.OnLine:
-    """Passes on the lines that start with one of these."""
+    """Passes on lines that start with one of these."""
 
     def show(line: str) -> None:
         if line.strip().startswith(starts):
@@ -202,18 +203,18 @@ def _shown(*starts: str) -> installer.OnLine:
 
 
 def cache_directory(root: Path = PROJECT) -> Path:
-    """Where environments, inputs and images lie: `.aicert` of the repository `root`, or
+    """Where environments, inputs and images are stored: `.aicert` of the repository `root`, or
     `$AICERT_CACHE` to share them between checkouts.
 
-    Resolved, not only absolute: either may be a link to a larger disk. What lies behind one is no
-    part of the checkout (git and DVC refuse paths through it), and where images are built apt has
-    to be able to write the path that is really used.
+    The path is resolved, because either may be a link to a larger disk. What is behind a link is
+    not part of the checkout (git and DVC refuse paths through it), and apt must be able to write
+    the real path when images are built.
     """
     return Path(os.environ.get("AICERT_CACHE") or root / ".aicert").resolve()
 
 
 def is_ready() -> bool:
-    """Whether the environment is whole and made from the locks of this code."""
+    """Whether the environment is complete and made from the locks of this code."""
     return os.access(VENV / "bin/python", os.X_OK) and _is_whole(VENV)
 
 
@@ -233,7 +234,7 @@ def _say_waiting() -> None:
 
 
 def ensure_environment() -> None:
-    """Make `.venv`, when it is not there or not what the locks say."""
+    """Make `.venv` if it is missing or does not match the locks."""
     key = hashlib.sha256(os.path.realpath(sys.executable).encode())
     for lock in MARKERS:
         key.update((CODE / lock).read_bytes())
@@ -258,7 +259,7 @@ def _make(environment: Path) -> None:
 
 
 def _check_tss(environment: Path) -> None:
-    """A build of tpm2-pytss that found no cffi or no TSS ends well, without its extension."""
+    """If tpm2-pytss is built without cffi or TSS, the build succeeds but lacks its extension."""
     if "\ntpm2-pytss==" not in (CODE / MAIN_LOCK).read_text():
         return
     python = str(environment / "bin" / "python")
@@ -292,7 +293,7 @@ def _switch(link: Path, environment: Path) -> None:
         )
     target = environment
     with contextlib.suppress(ValueError):
-        # Relative where it can be, so that a checkout may be moved.
+        # Relative if possible, so that the checkout can be moved.
         target = environment.relative_to(link.parent)
     if link.is_symlink() and link.readlink() == target:
         return
@@ -302,18 +303,18 @@ def _switch(link: Path, environment: Path) -> None:
     try:
         beside.symlink_to(target)
     except OSError as error:
-        # What exFAT and some network shares answer.
+        # exFAT and some network shares return this error.
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
         raise SetupError(
-            f"{link} cannot be made: this file system does not support symbolic links",
-            hint="work in a copy of the checkout on a disk that has them",
+            f"cannot create {link}: this file system does not support symbolic links",
+            hint="work in a copy of the checkout on a disk that supports them",
         ) from None
     beside.replace(link)
 
 
 def ensure_test_tools() -> None:
-    """Add `tests/requirements.lock` and the tests' system packages (`./doit test` calls this)."""
+    """Add `tests/requirements.lock` and the tests' system packages; `./doit test` calls this."""
     ensure_packages(test_needs())
     environment = VENV.resolve()
     if _same_text(CODE / TESTS_LOCK, environment / "tests.lock"):
@@ -324,7 +325,7 @@ def ensure_test_tools() -> None:
 
 
 def main() -> int:
-    """Set up; the exit code is doit's: 2 when something failed, 3 when the user has to act."""
+    """Set up. Exit codes are doit's: 2 if something failed, 3 if the user has to act."""
     try:
         ensure_packages([*run_needs(), *([] if is_ready() else build_needs())])
         if not is_ready():

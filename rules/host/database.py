@@ -1,9 +1,8 @@
-"""doit's database, which is a cache and no more: nothing that happens to it costs an exit code.
+"""doit's database. It is only a cache, so no damage to it may cost an exit code.
 
-What decides whether a task is up to date are digests (rules.tasks); doit only notes here that a
-task ran, and that somebody told it to ignore one. A file that is no database is made again; one
-that cannot be opened, read or written (locked, read-only, removed under us, a full disk) counts as
-empty.
+Digests decide whether a task is up to date (rules.tasks). doit only records here that a task ran,
+and that somebody told it to ignore one. A file that is not a database is created again; one that
+cannot be opened, read or written (locked, read-only, removed, full disk) counts as empty.
 """
 
 import sqlite3
@@ -19,10 +18,10 @@ _IN_MEMORY = ":memory:"
 
 
 class Database(SqliteDB):
-    """SQLite as doit uses it, forgiving."""
+    """doit's SQLite database, with errors tolerated."""
 
     def _sqlite3(self, name: str) -> Any:
-        """Open the file; make it again where it is no database."""
+        """Open the file; create it again if it is not a database."""
         for attempt in (name, name, _IN_MEMORY):
             try:
                 return self._opened(attempt)
@@ -58,12 +57,12 @@ class Database(SqliteDB):
         try:
             return function()
         except (sqlite3.Error, ValueError):
-            # A value that is no JSON is damage as well.
+            # A value that is not JSON is damage as well.
             return None
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether it is a file of which SQLite says that it is no database, or not a whole one."""
+    """Whether SQLite says that the file is not a database, or an incomplete one."""
     try:
         if not path.is_file():
             return False

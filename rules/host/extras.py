@@ -1,7 +1,7 @@
-"""Tools that only some commands need: each set from a hashed lock of its own, beside `.venv`.
+"""Tools for single commands: each set has a hashed lock of its own and is installed beside `.venv`.
 
-A set is a folder for PYTHONPATH, not an environment: its packages use what `.venv` has. The name of
-the folder says what the lock said, so that a changed lock makes a new one.
+A set is a folder for PYTHONPATH, not an environment: its packages use those of `.venv`. The
+folder's name contains the lock's digest, so a changed lock makes a new folder.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from rules.host.progress import say
 
 
 def install(name: str, lock: Path) -> Path:
-    """The folder with what `lock` names, installed if it is not there. Raises ToolError."""
+    """The folder with the packages of `lock`, installed if missing. Raises ToolError."""
     place = cache_directory() / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
     if (place / "complete").is_file():
         return place
@@ -34,5 +34,5 @@ def install(name: str, lock: Path) -> Path:
 
 
 def python_path(*folders: Path | None) -> str:
-    """PYTHONPATH of these folders, in order; None is left out."""
+    """PYTHONPATH for these folders, in order, without those that are None."""
     return os.pathsep.join(str(folder) for folder in folders if folder is not None)

@@ -1,6 +1,6 @@
-"""A file that one process at a time holds, and whoever comes second is told that it waits.
+"""A lock file that one process holds at a time; the next one is told that it waits.
 
-Nothing but the standard library is imported: set-up runs this before anything is installed.
+Only the standard library is imported: set-up runs this before anything is installed.
 """
 
 import fcntl
@@ -12,7 +12,9 @@ from pathlib import Path
 
 @contextmanager
 def alone(lock: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Hold the file `lock`, which is made; `on_wait` is called where another process does."""
+    """Hold the lock file `lock`, created if missing. Calls `on_wait` if another process
+    holds it.
+    """
     with free(lock) as is_free:
         if is_free:
             yield
@@ -25,7 +27,7 @@ def alone(lock: Path, on_wait: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def free(lock: Path) -> Iterator[bool]:
-    """Hold the file `lock`, which is made; False where another process does."""
+    """Try to hold the lock file `lock`, created if missing. False if another process holds it."""
     with _opened(lock) as descriptor:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,13 +1,13 @@
-"""Installs exactly what a hashed lock names: the one way in which every environment is filled.
+"""Install exactly what a hashed lock names. Every environment is filled by this module.
 
-pip gets no freedom: no dependency is resolved, every file has its SHA-256 from the lock, and only
-wheels are installed. The few members that publish no wheel (`SDISTS`) are built first, in a step of
-their own, by an environment that holds `rules/build-requirements.lock` (doit's does) and nothing
-that pip chose. A failure shows the block of the installer's output that names the cause.
+pip has no freedom: it resolves no dependencies, every file has its SHA-256 in the lock, and only
+wheels are installed. The few packages without a wheel (`SDISTS`) are built first, in a step of
+their own, in an environment that holds `rules/build-requirements.lock` (doit's does) and nothing
+that pip chose. After a failure, the part of the installer's output that names the cause is shown.
 
-Promises: a newer release of any package, on any index, changes nothing. Nothing but the standard
-library is imported: set-up runs this before anything is installed. Leaves out where files come
-from: that is pip's own configuration; the hashes decide.
+A newer release of any package, on any index, changes nothing. Only the standard library is
+imported, because set-up runs this before anything is installed. Where files come from is pip's own
+configuration; the hashes decide.
 """
 
 import hashlib
@@ -27,22 +27,23 @@ from pathlib import Path
 
 from rules.host.file_lock import alone
 
-# Members of our locks that are published as source only, or were when they were locked.
+# Packages in our locks that were source-only when they were locked.
 SDISTS = frozenset(
     ("antlr4-python3-runtime", "axolotl-contribs-lgpl", "axolotl-contribs-mit", "tpm2-pytss")
 )
 # For every pip that this project starts.
 QUIET = ("--no-input", "--disable-pip-version-check", "--progress-bar", "off")
-# What our locks leave to pip: nothing but where the files come from.
+# The lock decides everything except where files come from.
 CLOSED = ("--no-deps", "--require-hashes")
-# pip takes both options in their order: wheels of everything, but of these the source.
+# pip applies both options in order: only wheels, except for these packages.
 FORMATS = ("--only-binary", ":all:", "--no-binary", ",".join(sorted(SDISTS)))
 _MEMBER = re.compile(r"^([a-z0-9][a-z0-9.-]*)==[^ \n]+.*\n?(?:    --hash=.*\n?)*", re.MULTILINE)
 _FAILURE = re.compile(r"\s*(?:ERROR\b|error: |× |E: |Error: |Traceback )")
 _HEAD_LINES = 20
 _TAIL_LINES = 40
 _TICK_SECONDS = 0.5
-# A person's pip configuration is for a person's environments: these say what is installed where.
+# A user's pip configuration is for the user's own environments: these options say what to install
+# where.
 _OF_OTHER_INSTALLS = (
     "PIP_CONSTRAINT", "PIP_DRY_RUN", "PIP_EDITABLE", "PIP_NO_BINARY", "PIP_ONLY_BINARY",
     "PIP_PREFIX", "PIP_REPORT", "PIP_REQUIREMENT", "PIP_ROOT", "PIP_TARGET", "PIP_UPGRADE",
@@ -53,7 +54,9 @@ OnTick = Callable[[], None]
 
 
 class InstallError(Exception):
-    """What stops an installation: `message` ends with the installer's own failing block."""
+    """An error that stops an installation; `message` ends with the installer's own
+    output about it.
+    """
 
     exit_code = 2
 
@@ -82,14 +85,14 @@ class _Output:
             self.tail.append(line)
 
     def cause(self) -> str:
-        """From the first line that names an error on; the last lines where none does."""
+        """Everything from the first line that names an error; the last lines if none does."""
         left_out = [f"[… {self.dropped} lines …]"] if self.dropped else []
         return "\n".join([*self.head, *left_out, *self.tail] if self.head else self.before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a program ended, and what it said of a failure."""
+    """How a program ended, and what it printed about a failure."""
 
     code: int
     cause: str
@@ -110,8 +113,8 @@ def run(
     *,
     environment: Mapping[str, str] | None = None,
 ) -> Ended:
-    """Run an installer; `on_line` gets its output, `on_tick` is called twice a second and more."""
-    # The child must not outlive a killed parent: it would write into the next one's environment.
+    """Run an installer. `on_line` gets its output; `on_tick` is called at least twice a second."""
+    # The child must not outlive a killed parent, or it would write into the next environment.
     tether = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     output = _Output()
     with subprocess.Popen(
@@ -133,7 +136,7 @@ def run(
 
 def _lines(child: "subprocess.Popen[bytes]", on_tick: OnTick) -> Iterator[str]:
     if child.stdout is None:
-        raise OSError("the installer's output cannot be read")
+        raise OSError("cannot read the installer's output")
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
@@ -141,7 +144,7 @@ def _lines(child: "subprocess.Popen[bytes]", on_tick: OnTick) -> Iterator[str]:
             if selector.select(_TICK_SECONDS):
                 data = os.read(child.stdout.fileno(), 65536)
                 *whole, rest = (rest + data).split(b"\n")
-                # An unfinished last line counts as well: a killed installer leaves one.
+                # An unfinished last line counts too: a killed installer leaves one.
                 whole += [rest] if rest and not data else []
                 yield from (line.decode("utf-8", "replace").rstrip() for line in whole)
                 if not data:
@@ -150,7 +153,9 @@ def _lines(child: "subprocess.Popen[bytes]", on_tick: OnTick) -> Iterator[str]:
 
 
 def make_environment(base: Path, environment: Path, on_line: OnLine = _no_line) -> None:
-    """An empty virtual environment of the interpreter `base`; what was there is removed first."""
+    """Make an empty virtual environment with the interpreter `base`; remove what was
+    there first.
+    """
     if environment.is_symlink() or environment.is_file():
         environment.unlink()
     elif environment.exists():
@@ -158,22 +163,22 @@ def make_environment(base: Path, environment: Path, on_line: OnLine = _no_line) 
     ended = run([str(base), "-I", "-m", "venv", str(environment)], on_line)
     if ended.code != 0:
         raise InstallError(
-            f"{base} -m venv ended with {ended.code}:\n{ended.cause}",
+            f"{base} -m venv failed with exit code {ended.code}:\n{ended.cause}",
             hint="./doit  # once the cause is fixed",
         )
 
 
 @contextmanager
 def only_maker(place: Path, on_line: OnLine = _no_line) -> Iterator[None]:
-    """Hold the lock beside `place`; says so when another maker makes us wait."""
-    # Not `with_suffix`: what follows a dot in a name belongs to the name.
+    """Hold the lock next to `place`, and say so if we wait for another process."""
+    # Not `with_suffix`: a dot in the name is part of the name.
     name = place.with_name(place.name + ".lock")
     with alone(name, lambda: on_line(f"another process is making {place.name}: waiting for it")):
         yield
 
 
 def members(text: str) -> dict[str, str]:
-    """The requirements of a lock, by name, each as pip reads it."""
+    """The requirements in a lock by name, each as pip reads it."""
     return {block[1]: block[0].rstrip("\n") + "\n" for block in _MEMBER.finditer(text)}
 
 
@@ -189,8 +194,8 @@ def install(
 ) -> None:
     """Install exactly what `lock` names into `python`'s environment, or into the folder `target`.
 
-    `builder` is an interpreter whose environment holds the build lock (default: this one).
-    Raises InstallError.
+    `builder` is an interpreter whose environment holds the build lock (default: this one). Raises
+    InstallError.
     """
     text = lock.read_text(encoding="ascii")
     _refuse_what_is_not_read(lock, text)
@@ -212,7 +217,7 @@ def install(
 
 
 def _refuse_what_is_not_read(lock: Path, text: str) -> None:
-    """A line that is no member with a hash would be left out in silence."""
+    """Refuse a line that is not a requirement with a hash: it would be skipped silently."""
     rest = _MEMBER.sub("", text)
     for line in rest.splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
@@ -232,11 +237,11 @@ def _build(
     on_line: OnLine,
     on_tick: OnTick,
 ) -> Iterable[str]:
-    """Build wheels of the hashed sources; requirements that name exactly these wheels."""
+    """Build wheels of the hashed sources. Yields requirements for exactly these wheels."""
     requirements = work / f"sources-{lock.name}"
     requirements.write_text("".join(sources.values()), encoding="ascii")
     place = work / "built"
-    # Never a wheel from pip's cache: it was built against another machine's state of yesterday.
+    # Never take a wheel from pip's cache: it may have been built against other libraries.
     command = [str(builder), "-I", "-m", "pip", "wheel", *QUIET, *CLOSED, "--no-binary", ":all:"]
     command += ["--no-build-isolation", "--use-pep517", "--no-cache-dir"]
     _pip([*command, "-w", str(place), "-r", str(requirements)], lock, on_line, on_tick)
@@ -253,11 +258,11 @@ def _pip(command: Sequence[str], lock: Path, on_line: OnLine, on_tick: OnTick) -
     if ended.code != 0:
         raise InstallError(
             f"pip could not install {_shown(lock)} (exit code {ended.code}):\n{ended.cause}",
-            # This pip, since Debian's own Python has none.
+            # Name this pip, because Debian's Python has none.
             hint=f"{shlex.quote(command[0])} -m pip config list  # check that and the network",
         )
 
 
 def _shown(path: Path) -> str:
-    """Shorter where it lies below the current directory."""
+    """The path, relative if it is below the current directory."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,7 +1,7 @@
-"""An environment of somebody else's program, made once from its hashed lock and then kept.
+"""An environment for a third-party program, made once from its hashed lock.
 
-It lies in the cache directory under the digest of the lock; `complete`, written last, marks it as
-whole. Making it needs the package registry, using it no network.
+It is in the cache directory under the lock's digest; `complete`, written last, marks it as
+complete. Making it needs the package registry, using it needs no network.
 """
 
 import hashlib
@@ -12,9 +12,9 @@ from rules.host import bootstrap, installer, training_env
 
 
 def interpreter(lock: Path, name: str, on_line: Callable[[str], None] | None = None) -> Path:
-    """The Python of the environment `name`, which is made if it is missing. Raises InstallError.
+    """The Python of the environment `name`, which is made if missing. Raises InstallError.
 
-    `on_line` hears when that takes its while.
+    `on_line` is called if it has to be made.
     """
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     environments = bootstrap.cache_directory() / "envs"

@@ -1,4 +1,4 @@
-"""Names that somebody misspelt: what was meant, and the command line that says so."""
+"""Misspelt names: what was probably meant, and the corrected command line."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,21 +7,21 @@ from aicert.errors import ConfigError
 
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """The valid name that `name` may be meant for."""
+    """The valid name that `name` was probably meant to be."""
     return next(iter(difflib.get_close_matches(name, list(valid), 1)), None)
 
 
 def suggestion(name: str, valid: Iterable[str]) -> str:
-    """What an error says after a name that is none of the valid ones."""
+    """The end of an error about a name that is not valid."""
     names = list(valid)
     close = nearest(name, names)
     if close is not None:
         return f", did you mean {close!r}?"
-    return f"; there is: {', '.join(sorted(names))}" if names else ""
+    return f"; valid names: {', '.join(sorted(names))}" if names else ""
 
 
 class UnknownNameError(ConfigError):
-    """A command line names what is not there. The command gives the hint: itself with `near`."""
+    """A command line names something unknown. The command adds the hint: itself with `near`."""
 
     def __init__(self, owner: str, kind: str, name: str, valid: Iterable[str]) -> None:
         names = list(valid)

@@ -1,7 +1,7 @@
-"""Errors of the system that a user can cause, in words and with exit code 2: never a traceback, and
-never exit code 1, which means that the evidence says no.
+"""Operating system errors that a user can cause, in words and with exit code 2. They never show a
+traceback or end with exit code 1, which means that the evidence says no.
 
-Python ends with 1 for what nobody catches, so every command passes through `explained` somewhere.
+Python exits with 1 for an uncaught exception, so every command goes through `explained`.
 """
 
 import errno
@@ -24,11 +24,11 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def explained(error: OSError) -> ToolError:
-    """`error` for people: what the system says, of which file, and what to do about it."""
+    """`error` for people: the system's message, the file, and what to do about it."""
     reason = error.strerror or str(error) or type(error).__name__
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_name(name)]
     if error.errno == errno.ENOENT and names and "/" not in names[0]:
-        # What subprocess says of a program that PATH does not have.
+        # The error from subprocess for a program that is not in PATH.
         return ToolError(f"{names[0]} is not installed", hint=f"sudo apt-get install {names[0]}")
     message = reason[:1].lower() + reason[1:]
     if names:
@@ -42,19 +42,19 @@ def _is_name(value: object) -> bool:
 
 def _hint(error: OSError, names: list[str]) -> str | None:
     if error.errno in (errno.EACCES, errno.EPERM) and names:
-        return f"ls -ld {shlex.quote(names[0])}; it may belong to another user"
+        return f"ls -ld {shlex.quote(names[0])}; perhaps it belongs to another user"
     if error.errno in _NO_LOCKS:
-        return "this file system has no locks: work in a copy of the checkout on a local disk"
+        return "this file system does not support locks: use a checkout on a local disk"
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST) and names:
-        return f"something else is in that place: ls -ld {shlex.quote(names[0])}"
+        return f"something else is there: ls -ld {shlex.quote(names[0])}"
     return _HINTS.get(error.errno or 0)
 
 
 def open_missing_streams() -> None:
-    """Put something in the place of standard streams that the caller closed.
+    """Replace standard streams that the caller closed.
 
-    Otherwise the next file that is opened gets their number, and whatever a program prints. What is
-    written to a stdout that was closed fails, as it has to: it was asked for.
+    Otherwise the next opened file gets their number, and with it whatever the program prints.
+    Writing to a closed stdout still fails, as it should: the caller wanted that output.
     """
     for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -78,7 +78,7 @@ def _writer(number: int) -> TextIO:
 
 
 def closing_streams(code: int) -> int:
-    """Flush both streams; the exit code, which is 2 where a result could not be written."""
+    """Flush both streams. Returns the exit code, which is 2 if a result could not be written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -93,7 +93,7 @@ def closing_streams(code: int) -> int:
 
 
 def say_unwritten(error: Exception) -> None:
-    """On stderr: the result has nowhere to go."""
+    """Report on stderr that the result could not be written."""
     reason = error.strerror if isinstance(error, OSError) else str(error)
     try:
         sys.stderr.write(f"error: cannot write the result: {reason}\n")
@@ -103,5 +103,5 @@ def say_unwritten(error: Exception) -> None:
 
 
 def _let_go(stream: TextIO) -> None:
-    """What is buffered has nowhere to go, and Python would complain about it at its end."""
+    """Discard the buffered output, or Python would complain about it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

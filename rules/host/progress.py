@@ -4,9 +4,9 @@
         bar.advance(n)                          # from any thread
         bar.update(done=12, note="loss 2.31")   # absolute, with a short text
 
-Without a total it is a spinner. Work that is over sooner than DELAY shows nothing. Titles and notes
-may come out of a machine: they are escaped, cut, and never markup. rich is imported only when a bar
-is really drawn.
+Without a total it is a spinner. Work that takes less than DELAY shows nothing. Titles and notes
+may come from a machine: they are escaped, cut, and never markup. rich is imported only when a bar
+is drawn.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from typing import Any, TextIO
 from aicert.text import safe
 
 DELAY = 0.4
-# Where a line is a line for ever (a log, a pipe), one every so many seconds is enough.
+# In a log or a pipe every line stays, so one line in this many seconds is enough.
 LINE_EVERY = 10.0
-# Bytes that did not move for so long are worth a word.
+# Tell the user if no bytes have arrived for this long.
 STALL = 5.0
 MAX_TITLE = 60
 MAX_NOTE = 60
@@ -30,7 +30,7 @@ _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def amount(number: float, unit: str) -> str:
-    """`number` as people read it: bytes in binary units, anything else with its unit's name."""
+    """`number` for people: bytes in binary units, anything else with its unit's name."""
     if unit != "B":
         return f"{number:,.0f} {unit}".rstrip()
     step = 0
@@ -41,7 +41,7 @@ def amount(number: float, unit: str) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration as people read it."""
+    """A duration for people."""
     if value < 60:
         return f"{value:.1f} s"
     minutes, rest = divmod(int(value), 60)
@@ -51,7 +51,7 @@ def seconds(value: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """One consistent reading of a bar."""
+    """One consistent snapshot of a bar."""
 
     title: str
     done: float
@@ -59,35 +59,37 @@ class State:
     unit: str
     note: str
     elapsed: float
-    # `elapsed` and `done` when the first of it was done: what came before (imports, a model being
-    # loaded) says nothing about speed.
+    # `elapsed` and `done` when the first part was done. What came before (imports, loading a model)
+    # says nothing about the speed.
     moved_from: tuple[float, float] = (0.0, 0.0)
-    # Seconds since the last of it was done.
+    # Seconds since the last progress.
     idle: float = 0.0
-    # Steps that take very different times say nothing of what is left.
+    # If steps take very different times, the time left cannot be predicted.
     is_even: bool = True
 
     @property
     def is_stalled(self) -> bool:
-        """Whether bytes that are waited for do not come: a server or a disk that says nothing."""
+        """Whether expected bytes have stopped coming, because a server or a disk does
+        not respond.
+        """
         awaited = self.done < self.total if self.total else self.done > 0
         return self.unit == "B" and awaited and self.idle >= STALL
 
     @property
     def left(self) -> float | None:
-        """Seconds left at the speed so far, or None if that says nothing."""
+        """Seconds left at the current speed, or None if that cannot be predicted."""
         elapsed, done = self.elapsed - self.moved_from[0], self.done - self.moved_from[1]
         if not (self.is_even and self.total) or done <= 0 or self.done >= self.total:
             return None
         return elapsed / done * (self.total - self.done)
 
     def facts(self) -> str:
-        """`1.0 GiB of 2.0 GiB, 330.3 MiB/s, 3.1 s left`: what is known, and nothing else."""
+        """The known facts, such as `1.0 GiB of 2.0 GiB, 330.3 MiB/s, 3.1 s left`."""
         parts: list[str] = []
         if self.unit == "%":
             parts.append(f"{self.done:.0f} %")
         elif self.total:
-            # `7 of 40 steps`; bytes keep both units, which may differ.
+            # `7 of 40 steps`. Bytes keep both units, because they may differ.
             done = amount(self.done, self.unit if self.unit == "B" else "")
             parts.append(f"{done} of {amount(self.total, self.unit)}")
         elif self.done:
@@ -120,7 +122,7 @@ class Bar:
         self._moved_at = self._started
 
     def advance(self, count: float = 1) -> None:
-        """`count` more is done."""
+        """Count `count` more as done."""
         with self._lock:
             self._done += count
             self._moves()
@@ -132,7 +134,7 @@ class Bar:
         total: float | None = None,
         note: str | None = None,
     ) -> None:
-        """Set how much is done, how much there is, or the text beside it."""
+        """Set how much is done, how much there is, or the note."""
         with self._lock:
             if done is not None:
                 self._done = done
@@ -145,7 +147,7 @@ class Bar:
     def _moves(self) -> None:
         self._moved_at = time.monotonic()
         if self._moved_from is None and self._done > 0:
-            # Bytes move from the start; the first step comes after much that is no step.
+            # Bytes flow from the start, but the first step comes after a long preparation.
             at = time.monotonic() - self._started
             self._moved_from = (0.0, 0.0) if self._unit == "B" else (at, self._done)
 
@@ -166,7 +168,9 @@ class Bar:
 
 
 class _Lines:
-    """Plain lines: one when the work turns out to be long, then at most one every LINE_EVERY."""
+    """Plain lines: one when the work turns out to be long, then at most one every LINE_EVERY
+    seconds.
+    """
 
     def __init__(self, stream: TextIO, bar: Bar, every: float) -> None:
         self._stream = stream
@@ -181,7 +185,7 @@ class _Lines:
         facts = state.facts()
         line = f"{state.title}: {facts}" if facts else state.title
         if line == self._last or not facts:
-            # What only repeats the line before says at least that time passes.
+            # If nothing else changed, show at least that time passes.
             self._write(f"{line} … {seconds(state.elapsed)}")
         else:
             self._write(line)
@@ -199,7 +203,7 @@ class _Lines:
 
 
 class _Terminal:
-    """Bars of rich; all bars of the process share one display, since a terminal has one cursor."""
+    """rich's bars. All bars of the process share one display, because a terminal has one cursor."""
 
     every = 0.1
     _display: Any = None
@@ -236,7 +240,7 @@ class _Terminal:
             _Terminal._display.remove_task(self._task)
             self._task = None
             if _Terminal._users == 0:
-                # Gives the cursor back, whatever ended the work.
+                # Restore the cursor, however the work ended.
                 _Terminal._display.stop()
                 _Terminal._display = None
 
@@ -250,16 +254,16 @@ def _rich_display(stream: TextIO) -> Any:
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
         BarColumn(bar_width=24),
-        # It takes the room that the others leave, and is cut there.
+        # The title takes the space that is left, and is cut there.
         TextColumn(
             "{task.fields[facts]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
         ),
         expand=True,
         console=Console(file=stream),
-        # The thread of each bar draws; one of rich's would only draw the same again.
+        # Each bar's own thread draws, so rich needs no thread.
         auto_refresh=False,
         transient=True,
-        # stdout carries results; a bar must not route them to stderr.
+        # stdout carries results; a bar must not redirect them to stderr.
         redirect_stdout=False,
     )
 
@@ -274,9 +278,9 @@ def task(
     line_every: float = LINE_EVERY,
     is_even: bool = True,
 ) -> Iterator[Bar]:
-    """Show a bar, a spinner or lines while the block runs, if it runs long enough to matter.
+    """Show a bar, a spinner or lines while the block runs, if it runs long enough.
 
-    Without `is_even` no time left is shown.
+    If `is_even` is false, the time left is not shown.
     """
     stream = stream or sys.stderr
     bar = Bar(title, total, unit, is_even)
@@ -285,7 +289,7 @@ def task(
 
     def follow() -> None:
         wait = DELAY
-        # A stderr that went away ends the display, not the work.
+        # If stderr closes, the display ends, not the work.
         with contextlib.suppress(OSError, ValueError):
             while not over.wait(wait):
                 shown.show()
@@ -305,7 +309,7 @@ def task(
 
 
 def say(text: str, *, stream: TextIO | None = None) -> None:
-    """One plain line on stderr, for what is worth a line by itself."""
+    """Print one plain line on stderr."""
     stream = stream or sys.stderr
     with contextlib.suppress(OSError, ValueError):
         stream.write(safe(text, 500) + "\n")

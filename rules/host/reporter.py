@@ -1,8 +1,8 @@
-"""How doit's progress and errors look: on stderr, one line a task, no traceback for a user's error.
+"""How doit's progress and errors look: on stderr, one line per task, no traceback for user errors.
 
-Promises: stdout is left to what a command prints; an AicertError is shown as `error:` and `hint:`;
-`Reporter.exit_code` is that of the first task that failed (AicertError's own, else 2: no verdict).
-An exception that is not an AicertError is a defect of ours and keeps its traceback.
+stdout is reserved for what a command prints. An AicertError is shown as `error:` and `hint:`.
+`Reporter.exit_code` is that of the first failed task (the AicertError's own, otherwise 2: no
+verdict). Any other exception is a bug of ours and keeps its traceback.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ MAX_MESSAGE = 4000
 
 
 class Refused(TaskFailed):
-    """The failure of a task by an AicertError, which doit itself would reduce to a traceback."""
+    """A task failed with an AicertError, which doit itself would reduce to a traceback."""
 
     def __init__(self, error: AicertError) -> None:
         super().__init__(error.message)
@@ -30,21 +30,21 @@ class Refused(TaskFailed):
 
 
 def show_error(error: AicertError, stream: TextIO | None = None, *, word: str = "error") -> None:
-    """Print `error:` and `hint:` lines. The message may quote hostile text: it is escaped."""
+    """Print `error:` and `hint:` lines. The message may quote hostile text, so it is escaped."""
     stream = stream or sys.stderr
     lines = [safe(line, MAX_MESSAGE) for line in error.message.split("\n")]
     lines[0] = f"{word}: {lines[0]}"
     if error.hint:
         lines.append(f"hint: {safe(error.hint, MAX_MESSAGE)}")
-    # Where stderr is closed or full, only the exit code is left to say it.
+    # If stderr is closed or full, the exit code must be enough.
     with contextlib.suppress(OSError, ValueError):
         stream.write("\n".join(lines) + "\n")
         stream.flush()
 
 
 def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a task's action so that an AicertError reaches the reporter whole, and an error of the
-    system's in words.
+    """Wrap a task's action so that the reporter gets an AicertError intact, and a system error in
+    words.
     """
 
     @functools.wraps(function)
@@ -62,9 +62,9 @@ def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Reporter(ConsoleReporter):
-    """One line for each task on stderr, and a plain word when there was nothing to do."""
+    """One line per task on stderr, and a message if there was nothing to do."""
 
-    desc = "one line a task, on stderr"
+    desc = "one line per task, on stderr"
 
     def __init__(self, outstream: TextIO, options: dict[str, Any]) -> None:
         super().__init__(sys.stderr, options)
@@ -79,14 +79,14 @@ class Reporter(ConsoleReporter):
             self._line("run", task.title())
 
     def skip_uptodate(self, task: Any) -> None:
-        """A task was found up to date."""
+        """A task is up to date."""
         if task.actions and not task.name.startswith("_"):
             self.current += 1
             self._line("ok", f"{task.title()}: up to date")
 
     def skip_ignore(self, task: Any) -> None:
-        """A task is ignored because somebody ran `doit ignore`."""
-        self._line("skip", f"{task.title()}: ignored; `./doit forget {task.name}` ends that")
+        """A task is skipped because somebody ran `doit ignore`."""
+        self._line("skip", f"{task.title()}: ignored; `./doit forget {task.name}` undoes that")
 
     def add_failure(self, task: Any, fail: BaseFail) -> None:
         """A task failed: show why at once, and keep the first exit code."""
@@ -100,17 +100,17 @@ class Reporter(ConsoleReporter):
             self.write("".join(fail.traceback))
 
     def runtime_error(self, msg: str) -> None:
-        """Doit itself could not go on."""
+        """doit itself failed."""
         self.exit_code = self.exit_code or 3
         self.write(f"error: {safe(msg, MAX_MESSAGE)}\n")
 
     def cleanup_error(self, exception: Any) -> None:
-        """A teardown action failed: the result stands, what is left behind is said."""
+        """A teardown action failed: the result stands, but report what was left behind."""
         self.exit_code = self.exit_code or 2
         self.write(f"error: {safe(exception.get_msg(), MAX_MESSAGE)}\n")
 
     def complete_run(self) -> None:
-        """All tasks are through."""
+        """All tasks are done."""
         if self.current and not self.executed and not self.exit_code:
             self.write("nothing to do: everything is up to date\n")
 

@@ -1,11 +1,11 @@
-"""What differs between two states, as rows: one fact each, as it was and as it is."""
+"""The differences between two states as rows, with the old and the new value of each fact."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A fact that differs; None if it is absent on that side. All text may be hostile."""
+    """One fact that differs; None on the side where it is absent. All text may be hostile."""
 
     label: str
     old: str | None = None
@@ -15,7 +15,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """What changed of one run, image or environment; `word` is new, removed or changed."""
+    """What changed in one run, image or environment; `word` is new, removed or changed."""
 
     title: str
     word: str
@@ -23,5 +23,5 @@ class Section:
 
 
 def moved(label: str, old: str | None, new: str | None) -> list[Row]:
-    """One row where the two differ, else none."""
+    """One row if the two differ, otherwise none."""
     return [] if old == new else [Row(label=label, old=old, new=new)]

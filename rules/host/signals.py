@@ -1,5 +1,5 @@
-"""Signals that end a program as an exception, so that whoever holds something gives it back in
-order: the terminal its cursor, a machine its life.
+"""Turn signals that end a program into exceptions, so that everything is cleaned up: the terminal's
+cursor is restored, and a machine is stopped.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ AGAIN_AFTER_S = 0.02
 
 @contextmanager
 def termination_raises() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the program in order within the block, where nobody else cares."""
+    """In the block, SIGTERM and SIGHUP raise, unless somebody else handles them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -40,11 +40,11 @@ def termination_raises() -> Iterator[None]:
 
 
 def keys_raise() -> None:
-    r"""Ctrl-C and Ctrl-\ end the program in order, once and for sure (main thread, whole program).
+    r"""Ctrl-C and Ctrl-\ raise exactly once (main thread, whole program).
 
     Ctrl-\ would leave a core file and a hidden cursor. Ctrl-C raises in Python already, but a
-    second one raises again in the middle of what the first one made others give back, and one that
-    comes while Python runs a destructor or a weak reference's callback is printed and lost.
+    second one raises again in the middle of the clean-up that the first one started, and one that
+    arrives while Python runs a destructor or a weak reference's callback is printed and lost.
     """
     leaving = Leaving()
     for number, usual in (
@@ -58,29 +58,31 @@ def keys_raise() -> None:
 
 
 def keys_end_at_once() -> None:
-    """Nothing is held any more: a key ends the program silently."""
+    """There is nothing left to clean up: end silently on a key."""
     for number in (signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 
 
 class Leaving:
-    """The first signal raises; those that follow wait for what it set off."""
+    """The first signal raises; later ones wait until its clean-up is done."""
 
     def __init__(self) -> None:
         self._ending: BaseException | None = None
 
     def leave(self, number: int, frame: FrameType | None) -> None:
         if self._ending is not None:
-            # Not through Python's streams, which may be in the middle of a line of theirs.
+            # Bypass Python's streams, which may be in the middle of a line.
             with contextlib.suppress(OSError):
-                os.write(2, b"\nending in order, one moment\n")
+                os.write(2, b"\nstopping, please wait\n")
             return
         self._ending = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
         raise self._ending
 
     def lost(self, unraisable: "UnraisableHookArgs", /) -> None:
-        """Python caught what we raised, where nothing can be raised: raise it a little later."""
+        """Python swallowed our exception where none can be raised: raise it again a
+        little later.
+        """
         if self._ending is not None and unraisable.exc_value is self._ending:
             signal.setitimer(signal.ITIMER_REAL, AGAIN_AFTER_S)
         else:
@@ -91,7 +93,8 @@ class Leaving:
             return
         while frame is not None:
             if frame.f_code is Leaving.lost.__code__:
-                # On a slow computer the hook is still running, and what it raises is lost for good.
+                # On a slow computer the hook may still be running, and an exception raised in it is
+                # lost.
                 signal.setitimer(signal.ITIMER_REAL, AGAIN_AFTER_S)
                 return
             frame = frame.f_back

@@ -1,6 +1,6 @@
-"""Which files lie in a folder, told without reading them: by device, inode, size and mtime.
+"""Which files are in a folder, without reading them: by device, inode, size and mtime.
 
-Leaves out ctime, which a link to a file, or its rename, changes as well.
+ctime is left out, because linking or renaming a file changes it as well.
 """
 
 import os
@@ -11,7 +11,7 @@ Status = tuple[int, int, int, int]
 
 
 def status_of(path: Path) -> Status | None:
-    """The status of what lies at `path`; None if nothing does."""
+    """The status of `path`; None if nothing is there."""
     try:
         status = path.lstat()
     except OSError:
@@ -20,7 +20,7 @@ def status_of(path: Path) -> Status | None:
 
 
 def files(path: Path) -> Iterator[Path]:
-    """`path` if it is a file, else every file below it."""
+    """`path` if it is a file, otherwise every file below it."""
     if path.is_file():
         yield path
     for folder, _, names in os.walk(path):
@@ -28,9 +28,9 @@ def files(path: Path) -> Iterator[Path]:
 
 
 def statuses(folder: Path) -> dict[str, Status | None]:
-    """The status of everything below `folder`, by its path there; folders only if they are empty.
+    """The status of everything below `folder`, by relative path; of folders only the empty ones.
 
-    Whatever is added to a tree of files is a difference: a file, a link to a folder, an empty one.
+    So anything added to the tree is a difference: a file, a link to a folder, an empty folder.
     """
     by_path: dict[str, Status | None] = {}
     for place, folders, names in os.walk(folder):

@@ -1,4 +1,6 @@
-"""One table of `aicert.toml`, read strictly: each key by its kind, and none that means nothing."""
+"""One table of `aicert.toml`, read strictly: every key has its type, and unknown keys
+are refused.
+"""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +24,7 @@ _WORDS: Mapping[type[object], str] = {
 
 
 class Table(Reader):
-    """One TOML table being read. `only` comes first: a key that is misspelt is not "missing"."""
+    """A TOML table while it is read. Call `only` first: a misspelt key is not "missing"."""
 
     __slots__ = ()
     error = ConfigError
@@ -36,7 +38,7 @@ class Table(Reader):
         return f"{self.where}.{key}" if self.where else key
 
     def refusal(self, key: str, kind: type, value: object) -> ConfigError:
-        """As `Reader.refusal`."""
+        """As in `Reader.refusal`."""
         if value is MISSING:
             return ConfigError(f"{FILE}: {self._at(key)} is missing")
         return ConfigError(f"{FILE}: {self._at(key)} is not {_WORDS[kind]}")
@@ -97,7 +99,7 @@ class Table(Reader):
         return tuple(cast(list[str], value))
 
     def only(self, *valid: str) -> None:
-        """Refuse a key that means nothing, with the nearest one that does."""
+        """Refuse an unknown key, with the nearest valid one."""
         for key in self._left:
             if key not in valid:
                 raise ConfigError(f"{FILE}: unknown key {self._at(key)}{suggestion(key, valid)}")

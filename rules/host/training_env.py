@@ -1,12 +1,11 @@
-"""Make the training environment: CPython 3.11 with exactly what two hashed locks name, less what
-`rules/host/closed.py` takes away.
+"""Make the training environment: CPython 3.11 with exactly what two hashed locks name, minus what
+`rules/host/closed.py` removes.
 
-The environment's place carries the digest of its lock and of that list, so a change of either makes
-another environment and never alters one in use. `complete`, written last, holds the digest of all
-three: without it, or with another digest in it, the environment is removed and made again, since an
-installer that was stopped leaves no way to tell a whole package from half of one. One maker at a
-time (flock). Left out: choosing where packages come from. That is pip's own configuration;
-the hashes decide.
+The environment's path contains the digest of its lock and of that list, so a change to either makes
+a new environment and never alters one in use. `complete`, written last, holds the digest of all
+three. If it is missing or different, the environment is removed and made again, because nobody can
+tell what an interrupted installer has finished. Only one process makes it at a time (flock). Where
+packages come from is pip's own configuration; the hashes decide.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ CUDA_LOCK = CODE / "enclave_runner" / "requirements-cuda.lock"
 # Of the image with GPUs alone.
 KERNELS_LOCK = CODE / "enclave_runner" / "requirements-kernels.lock"
 _MARKER = "complete"
-# Those that have python3.11 in their own archive.
+# Releases with python3.11 in their own archive.
 _HAVE_3_11 = {("debian", "12"), ("ubuntu", "22.04"), ("ubuntu", "23.04"), ("ubuntu", "23.10")}
 _PROBE = (
     "import sys, platform, venv, ensurepip;"
@@ -43,7 +42,7 @@ _PROBE = (
 
 
 def location(root: Path) -> Path:
-    """Where the environment of the lock and the list at hand belongs, made or not."""
+    """The path of the environment for the current lock and list, whether it exists or not."""
     digest = hashlib.sha256(LOCK.read_bytes() + b"\0" + closed.digest().encode()).hexdigest()
     return cache_directory(root) / "envs" / f"training-{digest[:12]}"
 
@@ -54,13 +53,13 @@ def python(environment: Path) -> Path:
 
 
 def is_complete(environment: Path) -> bool:
-    """Whether it was made to the end, from the locks at hand, by a Python that is still there."""
+    """Whether it is complete, matches the current locks, and its Python still exists."""
     try:
         python(environment).stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except PermissionError:
-        # Another user's Python: the environment is whole, and `require_usable` says it.
+        # Another user's Python: the environment is complete, and `require_usable` reports that.
         pass
     try:
         return (environment / _MARKER).read_text(encoding="ascii") == _marker()
@@ -69,7 +68,7 @@ def is_complete(environment: Path) -> bool:
 
 
 def require_usable(environment: Path) -> None:
-    """Raise ToolError where another user's Python is behind it, as root's own in root's home."""
+    """Raise ToolError if its Python belongs to another user, for example in root's home."""
     if not os.access(python(environment), os.X_OK):
         raise ToolError(
             f"the training environment {environment} uses a Python that this user may not run: "
@@ -79,7 +78,7 @@ def require_usable(environment: Path) -> None:
 
 
 def ensure_shown(root: Path) -> Path:
-    """As `ensure`, with progress: minutes and some 3 GB the first time, nothing afterwards."""
+    """Like `ensure`, with progress: minutes and about 3 GB the first time, nothing afterwards."""
     environment = location(root)
     if is_complete(environment):
         require_usable(environment)
@@ -96,10 +95,10 @@ def ensure_shown(root: Path) -> Path:
 def ensure(
     root: Path, *, on_line: OnLine | None = None, on_progress: OnProgress | None = None
 ) -> Path:
-    """The whole environment's directory, made first where it is missing.
+    """The complete environment's directory. It is made first if it is missing.
 
-    `on_line` gets what the installer says; `on_progress` the packages dealt with and their number,
-    each package counting twice (once found, once installed). Raises ToolError.
+    `on_line` gets the installer's output. `on_progress` gets how many packages are done and how
+    many there are; each counts twice (once collected, once installed). Raises ToolError.
     """
     environment = location(root)
     if is_complete(environment):
@@ -130,15 +129,15 @@ def _make(environment: Path, on_line: OnLine, on_progress: OnProgress) -> None:
     _take_cpu_torch(environment, on_line)
     install(environment, LOCK, on_line, on_progress)
     if not _torch_is_for_cpu_only(environment):
-        on_line("pip chose the CUDA build of torch: installing the libraries that it loads")
+        on_line("pip chose the CUDA build of torch: installing its libraries")
         install(environment, CUDA_LOCK, on_line, on_progress)
-    # Before it is compiled: byte code of the old source would be taken for that of the new one.
+    # Before compilation: byte code of the old source would pass for that of the new.
     on_line("closing")
     try:
         closed.close(_site_packages(environment))
     except closed.NotAsListedError as error:
         raise ToolError(
-            f"the loaders in the packages of {LOCK.name} cannot be removed: {error}"
+            f"cannot remove the loaders from the packages of {LOCK.name}: {error}"
         ) from error
     compile_code(environment, on_line)
     marker = environment / (_MARKER + ".new")
@@ -147,10 +146,10 @@ def _make(environment: Path, on_line: OnLine, on_progress: OnProgress) -> None:
 
 
 def _take_cpu_torch(environment: Path, on_line: OnLine) -> None:
-    """Install the build of torch for CPU only where it can be had: a tenth of the other's size.
+    """Install the CPU-only build of torch if it is available: it is a tenth of the size.
 
-    It is tried by its own version, because pip, given both hashes, prefers the build whose hash the
-    index states. Where no source of pip's configuration has it, the main lock takes PyPI's build.
+    It is requested by its own version, because pip, given both hashes, prefers the build whose hash
+    the index states. If no source in pip's configuration has it, the main lock uses PyPI's build.
     """
     block = installer.members(LOCK.read_text(encoding="ascii")).get("torch", "")
     version, _, hashes = block.partition(" ")
@@ -162,13 +161,13 @@ def _take_cpu_torch(environment: Path, on_line: OnLine) -> None:
     try:
         install(environment, requirement, on_line)
     except installer.InstallError:
-        on_line("no CPU-only build of torch was found: taking the one with CUDA, some 3 GB more")
+        on_line("there is no CPU-only build of torch: using the CUDA one, about 3 GB more")
     requirement.unlink()
 
 
 def find_python() -> Path:
-    """A CPython 3.11 that can make environments: this one, else the first on PATH or, where uv puts
-    it, in `~/.local/bin`.
+    """A CPython 3.11 that can make environments: this one, otherwise the first on PATH or in
+    `~/.local/bin`, where uv puts it.
     """
     candidates = [Path(sys.executable)] if sys.version_info[:2] == (3, 11) else []
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
@@ -194,7 +193,7 @@ def _how_to_get_python() -> str:
 
 
 def python_hint(release: Mapping[str, str]) -> str:
-    """What gives a system of this `/etc/os-release` a CPython 3.11: few still package one."""
+    """How to get CPython 3.11 on a system with this `/etc/os-release`: few still package it."""
     sudo = "" if os.geteuid() == 0 else "sudo "
     kinds = {release.get("ID", ""), *release.get("ID_LIKE", "").split()}
     if (release.get("ID"), release.get("VERSION_ID")) in _HAVE_3_11:
@@ -209,7 +208,7 @@ def python_hint(release: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def as_tool_errors() -> Iterator[None]:
-    """An installation that fails is a ToolError with the installer's own words."""
+    """Turn a failed installation into a ToolError with the installer's own words."""
     try:
         yield
     except installer.InstallError as error:
@@ -233,7 +232,7 @@ def install(
             collected = min(collected + 1, total)
 
     def tell() -> None:
-        # pip installs in silence: what it has put in place by then counts as well.
+        # pip installs silently: count what is already in place as well.
         there = len(list(_site_packages(environment).glob("*.dist-info")))
         if on_progress is not None:
             on_progress(min(collected + there, 2 * total - 1), 2 * total)
@@ -244,15 +243,15 @@ def install(
 
 
 def compile_code(environment: Path, on_line: OnLine) -> None:
-    """Write byte code beside what was installed; code that does not compile is left as it is."""
+    """Write byte code next to the installed files; files that do not compile stay as they are."""
     on_line("compiling")
-    # That is a package's own matter: what imports it says so.
+    # That is the package's own problem: whoever imports it will see the error.
     installer.run([str(python(environment)), "-I", "-m", "compileall", "-q", "-j", "0",
           str(_site_packages(environment))], on_line)  # fmt: skip
 
 
 def _site_packages(environment: Path) -> Path:
-    """DVC's environment may be of a newer Python; before it is made there is none."""
+    """DVC's environment may use a newer Python; before it is made there is none."""
     folders = list(environment.glob("lib/python3*/site-packages"))
     return folders[0] if folders else environment / "lib" / "python3.11" / "site-packages"
 
@@ -262,7 +261,7 @@ def _torch_is_for_cpu_only(environment: Path) -> bool:
 
 
 def main() -> int:
-    """Make it and print where it is."""
+    """Make the environment and print its path."""
     environment = ensure(CODE, on_line=lambda line: print(line, file=sys.stderr))
     print(environment)
     return 0

@@ -1,7 +1,7 @@
-"""The folder that one execution of a run works in: held by a lock, swept before it is used again.
+"""The folder for one execution of a run: protected by a lock, and emptied before it is reused.
 
-`kill -9` leaves the folder behind and releases the lock; the next execution of that run finds the
-lock free and empties the folder. So nothing half made is ever taken for a result.
+`kill -9` leaves the folder behind but releases the lock. The next execution of that run then
+empties the folder, so nothing unfinished is ever taken for a result.
 """
 
 import fcntl
@@ -17,13 +17,13 @@ from rules.host.progress import say
 
 RUNS = Path(".aicert") / "runs"
 READING = Path(".aicert") / "reading.lock"
-# Shared by every command that runs tasks; `./doit clean` removes caches while nobody holds it.
+# Every command that runs tasks shares this; `./doit clean` removes caches only if nobody holds it.
 USING = Path(".aicert") / "using.lock"
 
 
 @contextmanager
 def work_folder(root: Path, run: str) -> Iterator[Path]:
-    """An empty folder on the repository's disk; gone afterwards. One at a time for each run."""
+    """An empty folder on the repository's disk, removed afterwards. One at a time for each run."""
     home = root / RUNS / run
     with only_one(home / "lock", f"run {run} is being certified by another process"):
         work = home / "work"
@@ -37,16 +37,16 @@ def work_folder(root: Path, run: str) -> Iterator[Path]:
 
 @contextmanager
 def only_one(lock: Path, reason: str) -> Iterator[None]:
-    """Hold the file `lock`; where another process does, say the `reason` and wait for it."""
-    with alone(lock, lambda: say(f"{reason}: waiting (fuser {shlex.quote(str(lock))} says which)")):
+    """Hold the file `lock`. If another process holds it, print the `reason` and wait."""
+    with alone(lock, lambda: say(f"{reason}: waiting (fuser {shlex.quote(str(lock))} shows it)")):
         yield
 
 
 @contextmanager
 def held(path: Path, *, alone: bool = False) -> Iterator[None]:
-    """Share `path` with others that use it: `./doit clean` leaves alone what is held.
+    """Share `path` with other users of it: `./doit clean` does not remove what is held.
 
-    `alone`: share it with nobody, and wait until nobody holds it.
+    `alone`: share it with nobody, and wait until nobody else holds it.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -58,7 +58,7 @@ def held(path: Path, *, alone: bool = False) -> Iterator[None]:
 
 @contextmanager
 def using(root: Path) -> Iterator[None]:
-    """While tasks run: their databases stay where they are."""
+    """Hold this while tasks run, so that their databases are not removed."""
     (root / USING).parent.mkdir(exist_ok=True)
     (root / USING).touch()
     with held(root / USING):
@@ -67,14 +67,14 @@ def using(root: Path) -> Iterator[None]:
 
 @contextmanager
 def unused(root: Path) -> Iterator[bool]:
-    """Whether no tasks run in this checkout; until the end none begin to."""
+    """Whether no tasks run in this checkout; none start until the block ends."""
     with free(root / USING) as is_free:
         yield is_free
 
 
 @contextmanager
 def reading(root: Path) -> Iterator[None]:
-    """While a machine reads inputs: nobody links them elsewhere, which it would see as a change."""
+    """Hold this while a machine reads inputs: relinking them would look like a change."""
     (root / READING).parent.mkdir(exist_ok=True)
     (root / READING).touch()
     with held(root / READING):
@@ -83,13 +83,13 @@ def reading(root: Path) -> Iterator[None]:
 
 @contextmanager
 def unread(root: Path) -> Iterator[bool]:
-    """Whether no machine reads inputs of this checkout; until the end none begins to."""
+    """Whether no machine reads inputs of this checkout; none starts to until the block ends."""
     with free(root / READING) as is_free:
         yield is_free
 
 
 def sweep(root: Path, run: str) -> None:
-    """Remove what a killed execution left, also where nothing is to be executed now."""
+    """Remove what a killed execution left, even if nothing will run now."""
     if (root / RUNS / run / "work").exists():
         with locked(root, run) as home:
             if home is not None:
@@ -98,14 +98,14 @@ def sweep(root: Path, run: str) -> None:
 
 @contextmanager
 def locked(root: Path, run: str) -> Iterator[Path | None]:
-    """The run's own folder, locked; None while another process holds it."""
+    """The run's own folder, locked; None if another process holds it."""
     home = root / RUNS / run
     with free(home / "lock") as is_free:
         yield home if is_free else None
 
 
 def remove(path: Path) -> None:
-    """Remove a tree, also one whose directories are read-only. A link goes, never what it names."""
+    """Remove a tree, even with read-only directories. A link is removed, never its target."""
     if not os.path.lexists(path):
         return
     if path.is_symlink() or not path.is_dir():
@@ -113,7 +113,7 @@ def remove(path: Path) -> None:
         return
     os.chmod(path, 0o700)
     for folder, names, _ in os.walk(path):
-        # Before they are listed: who may not read a folder is told that it is empty.
+        # Before listing: a folder that we may not read looks empty.
         for name in names:
             if not os.path.islink(inner := os.path.join(folder, name)):
                 os.chmod(inner, 0o700)
@@ -121,10 +121,10 @@ def remove(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole or absent: beside, flushed, then renamed."""
+    """Write a file so that it is complete or absent: write beside it, flush, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}.[0-9]*"):
-        # By a process that was killed in between.
+        # Left by a process that was killed meanwhile.
         if not Path("/proc", left.suffix[1:]).exists():
             left.unlink(missing_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -139,7 +139,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def is_held(descriptor: int) -> bool:
-    """Whether somebody holds or shares a lock of this open file, which is closed."""
+    """Whether somebody holds or shares a lock on this open file, which is closed."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,1 +1,1 @@
-"""The machine's image: packages by digest, layers, and the registers that it will have."""
+"""The machine's image: packages by digest, layers, and the PCRs that it will have."""

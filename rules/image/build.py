@@ -56,7 +56,7 @@ from rules.image.place import (
 from rules.image.store import Image
 from rules.image.verity import Verity
 
-# What those who build or boot images know of the place, by one name.
+# Names for those who build or boot images.
 __all__ = [
     "GPU_LOCK",
     "KERNEL",
@@ -80,15 +80,15 @@ __all__ = [
 
 NAME = "aicert-machine"
 _TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "tools"), ("build", "machine")
-# How many of each layer stay: another checkout with the same cache may be about to use one.
+# How many of each layer are kept: another checkout that shares the cache may be about to use one.
 _KEPT = {"image": 4, "training": 2, "machine": 2, "tools": 2, "driver": 2, "serving": 2}
 _WHEEL_PARTS = ("builder", "runner", "training")
 
 
 @contextmanager
 def only_builder(where: Place) -> Iterator[None]:
-    """Wait until nobody else builds in this cache. ConfigError where nobody could."""
-    # The lists of apt, which reads packages from here, know no quoting that mkosi knows, too.
+    """Wait until nobody else builds in this cache. Raises ConfigError if nobody can."""
+    # apt reads packages from here, and no quoting works in both apt's lists and mkosi.
     if not re.fullmatch(r"[A-Za-z0-9/._+~-]+", str(where.cache)):
         raise ConfigError(
             f"images cannot be built in {str(where.cache)!a}: apt accepts only letters, "
@@ -105,7 +105,7 @@ def only_builder(where: Place) -> Iterator[None]:
 
 @contextmanager
 def in_use(where: Place) -> Iterator[None]:
-    """While a machine runs, nobody removes what it runs from."""
+    """While a machine runs, nobody removes its image."""
     lock = os.open(where.cache / "running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -116,7 +116,7 @@ def in_use(where: Place) -> Iterator[None]:
 
 @contextmanager
 def umask() -> Iterator[None]:
-    """What is made for an image has the same permissions whoever makes it."""
+    """Files made for an image have the same permissions whoever makes them."""
     before = os.umask(0o022)
     try:
         yield
@@ -135,9 +135,9 @@ def mkosi_of(where: Place, packages: Sequence[Package]) -> Mkosi:
 def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None = None) -> Image:
     """The image of these packages and of this checkout's code, with its lock's bytes.
 
-    `snapshot`: what the lock says of its packages' time. Where tools are gone, others take their
-    place, and the image says so. Raises ToolError where `where` makes nothing and a layer is
-    missing.
+    `snapshot` is the time of the packages in the lock. Tools that are no longer available are
+    replaced, and the image records that. Raises ToolError if `where` may not build anything and a
+    layer is missing.
     """
     parts = image_wheels.by_part(packages)
     wanted = {"kernel", *_TOOLS_PARTS, *_MACHINE_PARTS, *_WHEEL_PARTS}
@@ -167,14 +167,14 @@ def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None =
 
 
 def _parts_beside(where: Place) -> tuple[str, ...]:
-    """What an image has beside the parts of every one."""
+    """The parts of this image besides those that every image has."""
     if where.serve:
         return serving.PARTS
     return gpu_driver.PARTS if where.gpu else ()
 
 
 def settled_tools(where: Place, packages: tuple[Package, ...]) -> tuple[Package, ...]:
-    """`packages` with the tools at hand, or others in their place."""
+    """`packages` with the tools in the store, or with their replacements."""
     return image_makers.settle(
         where,
         packages,
@@ -186,7 +186,7 @@ def settled_tools(where: Place, packages: tuple[Package, ...]) -> tuple[Package,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locked:
-    """What an image's lock says of its packages, whatever it was built with."""
+    """What an image's lock says about its packages, whatever it was built with."""
 
     packages: tuple[Package, ...]
     snapshot: str | None = None
@@ -194,10 +194,12 @@ class Locked:
 
 @contextmanager
 def _fetching_ahead(where: Place, packages: Sequence[Package]) -> Iterator[None]:
-    """Fetch the machine's packages while its tools are built: one waits, the other computes."""
+    """Fetch the machine's packages while its tools are built: one waits while the other
+    computes.
+    """
 
     def fetch() -> None:
-        # What cannot be had is told where it is needed.
+        # A failure is reported where the package is needed.
         with suppress(ToolError):
             _fetch_machine(where, packages)
 
@@ -210,7 +212,7 @@ def _fetching_ahead(where: Place, packages: Sequence[Package]) -> Iterator[None]
 
 
 def _fetch_machine(where: Place, packages: Sequence[Package]) -> None:
-    """What is in the machine: of these, nothing takes the place of anything."""
+    """Fetch the packages in the machine. None of these is ever replaced."""
     sources.debian(where, where.apt(MACHINE_RELEASE), _of(packages, ("machine",)))
     sources.wheels(where, _of(packages, ("runner", "training")))
 
@@ -227,7 +229,7 @@ def _tools_target(where: Place, packages: Sequence[Package]) -> Path:
 
 
 def tools_tree(where: Place, packages: Sequence[Package]) -> Path:
-    """The tools of these packages, built where they are not."""
+    """The tools tree of these packages, built if missing."""
     target = _tools_target(where, packages)
     if not where.has(target):
         _fetch_kernel(where, packages)
@@ -244,7 +246,7 @@ def tools_tree(where: Place, packages: Sequence[Package]) -> Path:
 
 
 def adopt_tools(where: Place, packages: Sequence[Package], tree: Path) -> None:
-    """Take a tree that was built of these packages for the layer that is built of them."""
+    """Use a tree built from these packages as their layer."""
     target = _tools_target(where, packages)
     if not target.is_dir():
         tree.rename(target)
@@ -275,7 +277,7 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
         closed = where.code / trees.CLOSED
         shutil.copyfile(closed, source / closed.name)
         if where.gpu:
-            # mkosi runs what is in this folder after the one script.
+            # mkosi runs every script in this folder after the one script.
             (source / "mkosi.build.d").mkdir()
             shutil.copy(where.code / trees.KERNELS, source / "mkosi.build.d")
         for name in _WHEEL_PARTS:
@@ -327,7 +329,7 @@ def _driver(where: Place, tools: Path, packages: tuple[Package, ...]) -> Path:
 
 
 def _serving(where: Place, packages: tuple[Package, ...]) -> Path:
-    """What serving needs beside the training environment, unpacked."""
+    """Packages that serving needs besides the training environment, unpacked."""
     maker, used = where.code / "rules/image/serving.py", _of(packages, serving.PARTS)
     facts = [*cache_key.file_facts(maker.parent, maker.name), *map(str, used)]
     target = where.cache / f"serving-{cache_key.key(facts)}"
@@ -375,13 +377,15 @@ def _image(
 
 
 def _forget_old(where: Place, used: set[Path]) -> None:
-    """Each change of the runner makes an image of some 2 GB. Where a machine runs, all stays."""
+    """Delete old layers: each change to the runner makes an image of about 2 GB. If a machine runs,
+    keep all.
+    """
     lock = os.open(where.cache / "running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for kind, kept in _KEPT.items():
             others = [path for path in where.cache.glob(f"{kind}-*") if path not in used]
-            # A tree's own times are fixed; this one is that of its rename.
+            # A tree's own times are fixed; this is the time of its rename.
             others.sort(key=lambda path: path.stat().st_ctime)
             for path in others[: max(0, len(others) - kept + 1)]:
                 remove(path)
@@ -466,7 +470,7 @@ def _make_image(
 
 
 def _stub(where: Place, packages: Sequence[Package]) -> Path:
-    """systemd's stub, of the locked bytes: it is a part of the machine, whatever the tools are."""
+    """systemd's stub from the locked bytes: it is part of the machine, whatever the tools are."""
     (package,) = (each for each in packages if each.name == image_makers.STUB_PACKAGE)
     tree = unpack(where.store.get(package), where.cache / f"stub-{package.digest.hex[:16]}")
     return tree / layers.STUB

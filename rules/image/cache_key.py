@@ -1,4 +1,4 @@
-"""Names of the image's layers in the cache: the digest of everything that a layer is made from."""
+"""Names of the image's layers in the cache: the digest of everything that goes into a layer."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ def key(facts: Iterable[str]) -> str:
 
 
 def file_facts(folder: Path, pattern: str = "**/*") -> list[str]:
-    """Name and digest of each file in `folder` that `pattern` matches, byte code left out.
+    """Name and digest of each file in `folder` that matches `pattern`, except byte code.
 
-    Raises ToolError if there is none: a key that is of nothing never changes.
+    Raises ToolError if there is none, because a key made from nothing never changes.
     """
     facts = [
         f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
@@ -32,5 +32,5 @@ def file_facts(folder: Path, pattern: str = "**/*") -> list[str]:
 
 
 def code_facts(root: Path, entries: tuple[str, ...] = MACHINE_CODE) -> list[str]:
-    """Name and digest of each file of this project's that runs in the machine."""
+    """Name and digest of each file of this project that runs in the machine."""
     return [f"{path} {fact.sha256}" for path, fact in sorted(machine_code(root, entries).items())]

@@ -1,8 +1,9 @@
-"""Debian packages by digest: from a local store, else from the mirrors that this machine's apt
+"""Debian packages by digest: from a local store, otherwise from the mirrors that this machine's apt
 uses.
 
-apt's ordinary client does every download, with state of its own: nothing is installed here, and the
-machine's lists stay as they are. Signed indices vouch for what is new; digests for what is locked.
+apt's ordinary client does every download, with its own state: nothing is installed here, and this
+machine's package lists stay as they are. Signed indices vouch for new packages, digests for locked
+ones.
 """
 
 import datetime
@@ -30,12 +31,12 @@ _PROGRAMS = ("apt-get", "apt-cache", "dpkg-deb")
 
 
 class GoneError(ToolError):
-    """Bytes that the image lock names and no source has any more."""
+    """Bytes in the image lock that no source has any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """A locked package that a source does not have, with the source's words."""
+    """A locked package that a source does not have, with the source's message."""
 
     package: Package
     reason: str
@@ -48,7 +49,7 @@ class Store:
     folder: Path
 
     def add(self, path: Path) -> Digest:
-        """Move a file in; its digest."""
+        """Move a file in. Returns its digest."""
         with path.open("rb") as file:
             digest = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
         if self.find(digest) is None:
@@ -58,7 +59,7 @@ class Store:
         return digest
 
     def find(self, digest: Digest) -> Path | None:
-        """The file of that digest, read again: a store is no evidence."""
+        """The file with that digest. It is read again, because a store is no evidence."""
         for path in (self.folder / digest.hex).glob("*"):
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() == digest.hex:
@@ -67,7 +68,7 @@ class Store:
         return None
 
     def get(self, package: Package) -> Path:
-        """The file of a package that was put here before. Raises ToolError."""
+        """The file of a package that was added earlier. Raises ToolError."""
         path = self.find(package.digest)
         if path is None:
             raise ToolError(
@@ -80,9 +81,9 @@ class Store:
 class Apt:
     """apt with its own lists and cache, for one release and its updates.
 
-    Debian's, from this machine's mirrors, where no other deb822 sources are given. `move`: the
-    command that moves the lock, where a package is to be had no more. `name`: what it asks, in
-    errors; `patience`: seconds that a server may say nothing.
+    Without other deb822 sources it uses Debian's, from this machine's mirrors. `move`: the command
+    that updates the lock if a package is no longer available. `name`: the source's name in errors.
+    `patience`: how many seconds a server may be silent.
     """
 
     def __init__(
@@ -123,8 +124,9 @@ class Apt:
         return [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
 
     def update(self) -> None:
-        """Fetch the indices. Raises ToolError where a server does not answer."""
-        # By itself apt takes old or missing indices for a warning, and then packages for gone.
+        """Fetch the indices. Raises ToolError if a server does not answer."""
+        # By default apt only warns about old or missing indices, and then reports packages as
+        # missing.
         strict = ["-o", "APT::Update::Error-Mode=any"]
         run(["apt-get", *self._options(), *strict, "--quiet", "update"])
 
@@ -137,7 +139,7 @@ class Apt:
         return sorted(place.glob("*.deb"))
 
     def depends(self, name: str) -> list[str]:
-        """What a package depends on, by name."""
+        """The names of a package's dependencies."""
         text = run(["apt-cache", *self._options(), "depends", "--important", name])
         return re.findall(r"^ +Depends: ([a-z0-9][a-z0-9+.-]+)$", text, re.MULTILINE)
 
@@ -148,7 +150,7 @@ def sources(release: str) -> str:
     name = own.get("VERSION_CODENAME", "")
     plain, security = _mirrors(name)
     if not plain or not security:
-        # apt tells of suites whose indices it holds. Small systems throw them away.
+        # apt reports suites only if it has their indices, and small systems delete them.
         with tempfile.TemporaryDirectory() as lists:
             (Path(lists) / "partial").mkdir()
             state = ["-o", f"Dir::State::Lists={lists}", "-o", "APT::Sandbox::User=root"]
@@ -170,7 +172,7 @@ def sources(release: str) -> str:
 
 
 def _mirrors(name: str, options: Iterable[str] = ()) -> tuple[list[str], list[str]]:
-    """Where this machine's apt has a release, and its security updates."""
+    """Where this machine's apt gets a release and its security updates."""
     text = run(["apt-get", *options, "indextargets", "--format", _FORMAT])
     suites = [line.split() for line in text.splitlines()]
     plain = [words[0] for words in suites if words[1:] == [name, "main"]]
@@ -186,7 +188,7 @@ def describe(path: Path) -> tuple[str, str]:
 
 
 def add(store: Store, part: str, paths: Iterable[Path]) -> list[Package]:
-    """Move package files into the store; what a lock says of them."""
+    """Move package files into the store. Returns their lock entries."""
     packages = []
     for path in paths:
         name, version = describe(path)
@@ -195,7 +197,9 @@ def add(store: Store, part: str, paths: Iterable[Path]) -> list[Package]:
 
 
 def fetch(store: Store, apt: Apt, packages: Sequence[Package]) -> None:
-    """See that exactly these bytes are in the store; GoneError names what is to be had no more."""
+    """Make sure that exactly these bytes are in the store. Raises GoneError with what is
+    unavailable.
+    """
     for missing in obtain(store, apt, packages):
         raise GoneError(missing.reason, hint=apt.move)
 
@@ -206,14 +210,14 @@ def absent(store: Store, packages: Iterable[Package]) -> list[Package]:
 
 
 def obtain(store: Store, apt: Apt, packages: Sequence[Package]) -> list[Missing]:
-    """Fetch what the store lacks; what that source does not have, or has with other bytes."""
+    """Fetch what the store lacks. Returns what the source lacks or has with other bytes."""
     wanted = absent(store, packages)
     if not wanted:
         return []
     progress.say(f"fetching {len(wanted)} packages of {apt.release} from {apt.name}")
     apt.update()
-    # In one go: apt keeps its connection, and reads its lists once. Where it fails, the loop below
-    # says which.
+    # All at once: apt keeps its connection and reads its lists once. If that fails, the loop below
+    # finds out which packages are missing.
     with suppress(ToolError):
         for path in apt.download(f"{each.name}={each.version}" for each in wanted):
             store.add(path)
@@ -241,7 +245,7 @@ def _obtain_one(store: Store, apt: Apt, package: Package) -> Missing | None:
 
 
 def newest(store: Store, apt: Apt, packages: Sequence[Package]) -> list[Package]:
-    """What the mirror has today under the names of `packages`: all of it is fetched."""
+    """Fetch the mirror's current versions of `packages`."""
     progress.say(f"fetching what {apt.name} has today of {len(packages)} packages")
     apt.update()
     by_name = {package.name: package.part for package in packages}
@@ -256,7 +260,7 @@ def newest(store: Store, apt: Apt, packages: Sequence[Package]) -> list[Package]
 
 
 def made_on(path: Path) -> str:
-    """The day of a package's last change: the times in it are its changelog's (deb(5), ar(5))."""
+    """The day of a package's last change: its times come from its changelog (deb(5), ar(5))."""
     with path.open("rb") as file:
         header = file.read(36)
     try:
@@ -267,7 +271,7 @@ def made_on(path: Path) -> str:
 
 
 def repository(store: Store, packages: Sequence[Package], release: str, target: Path) -> None:
-    """A repository of exactly these packages, for apt by `file:`, which then knows no others."""
+    """A `file:` repository with exactly these packages, so that apt knows no others."""
     remove(target)
     place = target / "dists" / release / "main" / "binary-amd64"
     place.mkdir(parents=True)
@@ -275,7 +279,7 @@ def repository(store: Store, packages: Sequence[Package], release: str, target: 
     index: list[str] = []
     for package in packages:
         path = store.get(package)
-        # mkosi takes the package's name from the file's.
+        # mkosi takes the package's name from the file name.
         name = f"pool/{package.name}_{package.digest.hex}.deb"
         os.link(path, target / name)
         control = run(["dpkg-deb", "--field", str(path)]).rstrip()
@@ -294,7 +298,7 @@ def repository(store: Store, packages: Sequence[Package], release: str, target: 
 
 
 def run(words: Sequence[str], *, directory: Path = Path("/")) -> str:
-    """Run to the end; standard output. Raises ToolError with what the program said."""
+    """Run a program and return its standard output. Raises ToolError with its message."""
     done = subprocess.run(
         words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
         cwd=directory, env={**os.environ, "LC_ALL": "C.UTF-8"}, check=False,

@@ -1,6 +1,6 @@
 """The machine's disk image: a GUID partition table (UEFI 2.10, 5.3), the EFI system partition with
-one file, and the volumes. Times and identifiers are fixed; nothing measured depends on them but
-PCR 5.
+one file, and the volumes. Times and identifiers are fixed; of everything measured, only PCR 5
+depends on them.
 """
 
 import os
@@ -21,7 +21,7 @@ _TABLE_SECTORS = _ENTRIES * _ENTRY // SECTOR
 _NAMESPACE = uuid.UUID("5f3c1d0e-7a36-4c0b-9d55-0a1ce47f1ca7")
 _ESP_TYPE = uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 _DATA_TYPE = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
-# Smaller FAT32 file systems have too few clusters: the firmware would not read them.
+# Smaller FAT32 file systems have too few clusters for the firmware.
 _ESP_BYTES = 512 << 20
 
 
@@ -35,12 +35,12 @@ class _Partition:
 
 
 def identifier(name: str) -> uuid.UUID:
-    """A fixed identifier for each name; none of them decides anything."""
+    """A fixed identifier for each name; nothing depends on it."""
     return uuid.uuid5(_NAMESPACE, name)
 
 
 def system_partition(tools: Path, uki: Path, target: Path) -> None:
-    """A FAT32 at `target` that holds the UKI where firmware looks for it."""
+    """Make a FAT32 at `target` with the UKI where firmware looks for it."""
     target.unlink(missing_ok=True)
     with target.open("wb") as file:
         file.truncate(_ESP_BYTES)

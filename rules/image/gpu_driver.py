@@ -1,10 +1,10 @@
-"""NVIDIA's driver for the image with GPUs: kernel modules, firmware, libraries.
+"""NVIDIA's driver for the GPU image: kernel modules, firmware, libraries.
 
-The kernel's side of NVIDIA's open modules is compiled here, against the headers of the very kernel
-that boots, and linked with the object that NVIDIA compiled. Firmware and libraries are taken as
-they come. Series 580 is the one that CUDA 13.0 needs (NVIDIA, CUDA Toolkit Release Notes, "CUDA
-Toolkit and Corresponding Driver Versions"), which PyPI's torch 2.13.0 is built with. Debian's is
-550; Ubuntu's archive has it, signed with keys that Debian packages. Left out: what draws.
+The kernel interface of NVIDIA's open modules is compiled here against the headers of the image's
+kernel, and linked with the object that NVIDIA compiled. Firmware and libraries are used unchanged.
+CUDA 13.0, which PyPI's torch 2.13.0 is built with, needs series 580 (NVIDIA, CUDA Toolkit Release
+Notes, "CUDA Toolkit and Corresponding Driver Versions"). Debian has 550; Ubuntu's archive has 580,
+signed with keys that Debian packages. Graphics is left out.
 """
 
 import os
@@ -22,7 +22,7 @@ from rules.image.debian import Apt, Store, add, run
 from rules.image.mkosi import CACHE_DEBS, Mkosi, unpack
 from rules.image.sandbox import Sandbox
 
-# What compiles, a tree of its own; what is unpacked over it; what is compiled or taken.
+# The compiler, in a tree of its own; what is unpacked over it; what is compiled or copied.
 TREE, HEADERS, DRIVER = "compiler", "headers", "driver"
 PARTS = (TREE, HEADERS, DRIVER)
 TREE_RELEASE, RELEASE = "trixie", "noble"
@@ -33,15 +33,16 @@ FIRMWARE = f"nvidia-firmware-{SERIES}-server"
 MODULES = ("nvidia", "nvidia-uvm")
 UPDATE = "./doit run image_gpu_update"
 _KEYS = "ubuntu-keyring"
-# Debian machines know no Ubuntu mirror, so somebody names one; signatures and digests judge it.
+# Debian machines have no Ubuntu mirror configured, so the user names one; signatures and digests
+# are checked.
 MIRROR = "AICERT_UBUNTU_MIRROR"
-# Without OpenCL, the debugger, and what links at run time.
+# Without OpenCL, the debugger and run-time linkers.
 _TAKEN = re.compile(r"lib(?:cuda|nvidia-ml|nvidia-ptxjitcompiler)\.so\..+")
 
 
 def archive(folder: Path, debian: Apt) -> Apt:
-    """apt for the driver's archive, whose keys come from Debian. ConfigError names the variable
-    that says where it is.
+    """apt for the driver's archive, whose keys come from Debian. The ConfigError names the variable
+    for its address.
     """
     mirror = os.environ.get(MIRROR, "")
     if not re.fullmatch(r"https?://[!-~]+", mirror):
@@ -62,7 +63,7 @@ def archive(folder: Path, debian: Apt) -> Apt:
 def resolve(
     store: Store, debian: Apt, ubuntu: Apt, mkosi: Mkosi, directory: Path, tools: Path, kernel: str
 ) -> list[Package]:
-    """What the mirrors give today for that kernel, like `linux-image-6.12.1-cloud-amd64`."""
+    """What the mirrors have today for a kernel such as `linux-image-6.12.1-cloud-amd64`."""
     release = kernel.removeprefix("linux-image-")
     abi = release.removesuffix("-cloud-amd64")
     debian.update()
@@ -87,10 +88,10 @@ def build(
     tools: Path,
     target: Path,
 ) -> None:
-    """`target`/modules for the initrd and `target`/root for the system, of these packages."""
+    """From these packages, `target`/modules for the initrd and `target`/root for the system."""
     work = target / "work"
     work.mkdir(parents=True)
-    progress.say("building what compiles the driver")
+    progress.say("building the driver's compiler tree")
     repository = work / "repository"
     image_debian.repository(store, _of(packages, TREE), TREE_RELEASE, repository)
     mkosi.build(directory, work / "tree", repository=repository, tools=tools)
@@ -111,16 +112,16 @@ def build(
 
 
 def _kernel(packages: Sequence[Package]) -> str:
-    """The release of the kernel that is compiled for; the image's kernel is of the same."""
+    """The release of the kernel to compile for, which is the image's."""
     (name,) = (p.name for p in packages if p.part == "kernel")
     release = name.removeprefix("linux-image-")
     if not any(p.name == f"linux-headers-{release}" for p in _of(packages, HEADERS)):
-        raise ToolError(f"the image lock has no headers of the kernel {release}", hint=UPDATE)
+        raise ToolError(f"the image lock has no headers for the kernel {release}", hint=UPDATE)
     return release
 
 
 def _take(files: Path, root: Path) -> None:
-    """Firmware and libraries, where the kernel and the loader look for them."""
+    """Copy firmware and libraries to where the kernel and the loader look for them."""
     libraries = root / "usr/lib/x86_64-linux-gnu"
     libraries.mkdir(parents=True)
     for path in sorted((files / "usr/lib/x86_64-linux-gnu").iterdir()):

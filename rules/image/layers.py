@@ -1,8 +1,8 @@
 """From trees to what boots: verity volumes and the unified kernel image.
 
 Equal inputs give equal bytes: times, owners, identifiers and order are fixed. The volumes are plain
-erofs (uncompressed: the machine's kernel then only reads blocks) with their hash tree behind them;
-their roots stand on the kernel's command line, which is a section of the UKI.
+erofs (uncompressed, so the machine's kernel only reads blocks) followed by their hash tree. Their
+root hashes are on the kernel's command line, which is a section of the UKI.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from rules.image.verity import Verity
 STUB = Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 _OS_RELEASE = 'ID=aicert\nNAME="aicert machine"\nPRETTY_NAME="aicert measured machine"\n'
 
-# Every word and why: docs/spec/image.md.
+# docs/spec/image.md explains each word.
 COMMAND_LINE = (
     "console=ttyS0",
     "quiet",
@@ -37,10 +37,10 @@ COMMAND_LINE = (
     "ipv6.disable=1",
     "swiotlb=noforce",
 )
-# With the driver's modules, which no key that the kernel knows has signed, the init does this, when
-# it has loaded what the initrd holds.
+# No key known to the kernel has signed the driver's modules, so with them the init locks the kernel
+# down, after loading everything in the initrd.
 BY_INIT = ("lockdown=confidentiality", "module.sig_enforce=1")
-# What was measured at a boot must not come back without one: no image of memory is written or read.
+# The state measured at a boot must not come back without a boot: no hibernation.
 SERVING = ("nohibernate",)
 
 
@@ -54,7 +54,7 @@ class Kernel:
 
 
 def read_kernel(tree: Path, driver: Path | None = None, *, network: bool = False) -> Kernel:
-    """The one kernel of an unpacked kernel package, with the modules in `driver` beside its own."""
+    """The only kernel in an unpacked kernel package, with the modules in `driver` added."""
     (image,) = sorted((tree / "boot").glob("vmlinuz-*"))
     release = image.name.removeprefix("vmlinuz-")
     modules = image_initrd.read_modules(tree, release, driver, network=network)
@@ -62,7 +62,7 @@ def read_kernel(tree: Path, driver: Path | None = None, *, network: bool = False
 
 
 def volume(tools: Path, stage: Path, target: Path) -> Verity:
-    """An erofs of `stage` with its hash tree at `target`."""
+    """Make an erofs of `stage` with its hash tree at `target`."""
     target.unlink(missing_ok=True)
     # erofs keeps no trace of the order in which a directory is read.
     sandbox = Sandbox(tree=tools, readable=[stage], writable=[target.parent])
@@ -71,13 +71,13 @@ def volume(tools: Path, stage: Path, target: Path) -> Verity:
 
 
 def erofs_words(stage: Path, target: Path, identifier: str) -> list[str]:
-    """The command that makes a plain erofs, the same for equal trees."""
+    """The command that makes a plain erofs; equal trees give equal bytes."""
     words = ["mkfs.erofs", "--quiet", "-b4096", "-x-1", f"-T{EPOCH}", "--all-root", "--all-time"]
     return [*words, "--hard-dereference", "--workers=1", f"-U{identifier}", str(target), str(stage)]
 
 
 def command_line(root: Verity, training: Verity, *, gpu: bool = False, serve: bool = False) -> str:
-    """The kernel's: fixed words, then what this machine is."""
+    """The kernel command line: fixed words, then this machine's volumes."""
     named = zip(VERITY_VOLUMES, (root, training), strict=True)
     volumes = [verity_word(name, each.root.hex, each.blocks) for name, each in named]
     fixed = [word for word in COMMAND_LINE if not (gpu and word in BY_INIT)]
@@ -87,7 +87,9 @@ def command_line(root: Verity, training: Verity, *, gpu: bool = False, serve: bo
 def unified_kernel(
     tools: Path, kernel: Kernel, stub: Path, init: bytes, words: str, work: Path, target: Path
 ) -> None:
-    """The UKI at `target`: kernel, initrd and command line in one image that firmware starts."""
+    """Make the UKI at `target`: kernel, initrd and command line in one image that
+    firmware starts.
+    """
     initrd = work / "initrd.cpio"
     initrd.write_bytes(image_initrd.build(init, kernel.modules))
     sandbox = Sandbox(

@@ -1,8 +1,9 @@
-"""What builds an image and is not in it: the locked packages or, where one is gone, today's.
+"""The packages that build an image but are not in it: the locked ones or, if one is gone, today's.
 
-Tools need not be the same bytes, only make the same ones: an image that others built is compared
-with the lock, and is either exactly that or refused with the tools' names. What is in the machine
-or measured when it boots is never replaced, though it comes with the tools.
+Tools need not have the locked bytes, as long as they produce the locked image. An image built with
+other tools is compared with the lock: it either matches exactly, or is refused with the tools'
+names. Whatever is in the machine or is measured at boot is never replaced, even if it comes with
+the tools.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ _MOVES_ON = "./doit image_update    # locks today's packages, in minutes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Parts of a lock that are replaced together: they fit each other at one time only."""
+    """Parts of a lock that are replaced together, because their versions have to match."""
 
     debian: tuple[str, ...]
     wheels: tuple[str, ...] = ()
@@ -57,9 +58,10 @@ def settle(
     apt: Callable[[], Apt],
     is_built: Callable[[tuple[Package, ...]], bool],
 ) -> tuple[Package, ...]:
-    """`packages` with those of `group` in the store: as locked or, where one is gone, today's.
+    """Get the packages of `group` into the store, and return `packages` with them: as locked or, if
+    one is gone, today's.
 
-    `is_built`: whether a layer of such packages is there already; then nothing is fetched.
+    `is_built`: whether a layer of such packages exists; then nothing is fetched.
     """
     if is_built(packages):
         return packages
@@ -82,7 +84,7 @@ def settle(
     if not gone:
         return packages
     progress.say(
-        f"tools that the lock names are gone: {_names(gone)}; today's versions replace them"
+        f"locked tools are no longer available: {_names(gone)}; today's versions replace them"
     )
     new = _today(where, group, apt, debs, wheels, gone)
     _write(known, new)
@@ -107,7 +109,7 @@ def _today(
             new += image_wheels.resolve(where.store, own, where.cache / "wheels-work")
     except ToolError as error:
         raise ToolError(
-            f"tools that the lock names are gone, and so are their replacements\n{error.message}",
+            f"locked tools are no longer available, nor are replacements\n{error.message}",
             hint="./doit image_update",
         ) from None
     return new
@@ -116,7 +118,7 @@ def _today(
 def replaced(
     locked: Sequence[Package], used: Sequence[Package]
 ) -> tuple[tuple[Package, Package], ...]:
-    """What was used in place of what."""
+    """Pairs of locked tools and their replacements."""
     by_name = {(each.part, each.name): each for each in used}
     pairs = ((each, by_name.get((each.part, each.name), each)) for each in locked)
     return tuple((old, new) for old, new in pairs if old.digest != new.digest)
@@ -125,27 +127,29 @@ def replaced(
 def judge(
     pairs: Sequence[tuple[Package, Package]], locked: bytes, built: bytes, path: Path
 ) -> None:
-    """Say that other tools made the locked image; ToolError with their versions if they did not."""
+    """Report that other tools built the locked image. Raises ToolError with their versions if they
+    did not.
+    """
     if not pairs:
         return
     if locked == built:
         progress.say(
-            f"{len(pairs)} of the tools differ from those that the lock names, but the image is "
+            f"{len(pairs)} of the tools differ from the locked ones, but the image is "
             "the locked one, byte for byte"
         )
         return
     message = (
-        f"tools that {path} names are gone, and the image that others make is not the locked one "
-        "(the code here may not be the lock's either)"
+        f"tools in {path} are no longer available, and others do not build the locked image "
+        "(perhaps the code here differs as well)"
     )
     raise ToolError("\n".join([message, *_versions(pairs)]), hint=_MOVES_ON)
 
 
 def explained(error: ToolError, pairs: Sequence[tuple[Package, Package]]) -> ToolError:
-    """An error of a build, and which tools differed from those that the lock names."""
+    """A build error, with the tools that differ from the locked ones."""
     if not pairs or isinstance(error, AllGoneError):
         return error
-    reason = "tools that the lock names are gone, and the build failed with their replacements"
+    reason = "locked tools are no longer available, and the build failed with their replacements"
     return ToolError("\n".join([error.message, reason, *_versions(pairs)]), hint=_MOVES_ON)
 
 

@@ -1,7 +1,7 @@
 """Build Debian trees with mkosi: the tools, and the machine's system.
 
-mkosi itself is a Debian package that is unpacked, not installed. It gets either this machine's
-mirrors, to find out what there is, or a repository of exactly the locked packages.
+mkosi itself is a Debian package that is unpacked, not installed. It uses either this machine's
+mirrors, to find current versions, or a repository of exactly the locked packages.
 """
 
 import os
@@ -22,7 +22,7 @@ _LIBRARY = Path("usr/lib/python3/dist-packages")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mkosi:
-    """An unpacked mkosi and a folder for what it keeps while it works."""
+    """An unpacked mkosi and its work folder."""
 
     program: Path
     work: Path
@@ -36,9 +36,9 @@ class Mkosi:
         repository: Path | None = None,
         tools: Path | None = None,
     ) -> Path:
-        """Build the tree of `directory`/mkosi.conf at `target`; gives mkosi's package cache.
+        """Build the tree of `directory`/mkosi.conf at `target`. Returns mkosi's package cache.
 
-        From `repository` where one is given, else from the deb822 `sources`.
+        Packages come from `repository` if it is given, otherwise from the deb822 `sources`.
         """
         remove(self.work)
         sandbox = self.work / "sandbox" / "etc" / "apt" / "sources.list.d"
@@ -82,7 +82,7 @@ class Mkosi:
 
 
 def unpack(package: Path, target: Path) -> Path:
-    """The files of a Debian package at `target`; its scripts are not run."""
+    """Unpack the files of a Debian package to `target`, without running its scripts."""
     if not target.is_dir():
         fresh = target.with_suffix(".new")
         remove(fresh)

@@ -1,4 +1,4 @@
-"""Packages that moved between two locks of an image, and how to say it in few rows."""
+"""Packages that changed between two image locks, summarised in few rows."""
 
 from collections.abc import Mapping
 
@@ -8,8 +8,8 @@ from aicert.formats.image_lock import ImageLock
 from rules.host.rows import Row
 
 MAX_ROWS = 60
-# Parts of the image lock (docs/spec/image.md) that are not in the image; of many packages of one
-# that moved, one row tells all.
+# Parts of the image lock (docs/spec/image.md) that are not in the image. If many packages of one
+# part changed, one row covers them.
 MAKERS = ("build:", "builder:", "compiler:", "mkosi:", "tools:")
 MAX_MAKERS = 3
 
@@ -17,7 +17,7 @@ Packages = Mapping[str, tuple[str, frozenset[str]]]
 
 
 def moved_packages(before: bytes | None, after: bytes) -> list[str]:
-    """One line for each package in the image that moved, and one for each part that makes it."""
+    """One line for each changed package in the image, and one for each part that builds it."""
     warnings: list[str] = []
     old, new = (installed(read_lock(data, warnings)) for data in (before, after))
     if not old:
@@ -33,7 +33,7 @@ def _line(row: Row) -> str:
 
 
 def _few(rows: list[Row]) -> list[Row]:
-    """Of each part that only makes the image, what moved in one row where it is much."""
+    """Summarise the changes of each build-only part in one row if there are many."""
     few = [row for row in rows if not row.label.startswith(MAKERS)]
     for maker in MAKERS:
         own = [row for row in rows if row.label.startswith(maker)]
@@ -46,7 +46,7 @@ def _few(rows: list[Row]) -> list[Row]:
 
 
 def read_lock(data: bytes | None, warnings: list[str]) -> ImageLock | None:
-    """What the bytes of an image's lock say; what cannot be read is a warning."""
+    """Parse an image's lock; if it is unreadable, add a warning."""
     if data is None:
         return None
     try:
@@ -61,7 +61,7 @@ def installed(lock: ImageLock | None) -> Packages:
     versions: dict[str, tuple[str, frozenset[str]]] = {}
     for package in () if lock is None else lock.packages:
         name = f"{package.part}: {package.name}"
-        # One name may be installed in two versions (kernels are).
+        # A package may be installed in two versions, as kernels are.
         version, digests = versions.get(name, ("", frozenset()))
         both = f"{version} {package.version}".strip()
         versions[name] = both, digests | {str(package.digest)}
@@ -69,9 +69,9 @@ def installed(lock: ImageLock | None) -> Packages:
 
 
 def compared(old: Packages, new: Packages, warnings: list[str], where: str) -> list[Row]:
-    """One row for each package that differs, those that only make the image last."""
+    """One row for each package that differs, build-only ones last."""
     rows: list[Row] = []
-    # What is in the image before what only made it: a long list is cut.
+    # Packages in the image come first, because a long list is cut.
     for name in sorted(old.keys() | new.keys(), key=lambda n: (n.startswith(MAKERS), n)):
         before, after = old.get(name), new.get(name)
         if before == after:

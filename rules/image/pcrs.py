@@ -1,12 +1,14 @@
-"""What a machine that boots a unified kernel image measures, computed from the image's bytes alone.
+"""What a machine measures when it boots a unified kernel image, computed from the image's bytes.
 
 PCR 4: the firmware's action, the separator, and the Authenticode hash of each image that it starts:
 the UKI and the kernel inside it (TCG PC Client Platform Firmware Profile, 8.2.4 and 10.2; Windows
 Authenticode Portable Executable Signature Format, "Calculating the PE Image Hash").
-PCR 11: the UKI's sections, by systemd-stub (UAPI.5, "PCR measurements").
-PCR 12 and 13: systemd-stub's for what came from outside the UKI: nothing, so they stay zero.
 
-The firmware must try this image first: each boot option that fails before adds events to PCR 4.
+PCR 11: the UKI's sections, by systemd-stub (UAPI.5, "PCR measurements").
+
+PCR 12 and 13: whatever systemd-stub gets from outside the UKI. There is nothing, so they stay zero.
+
+The firmware must try this image first: each boot option that fails earlier adds events to PCR 4.
 """
 
 import hashlib
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from aicert.errors import ToolError
 from aicert.formats.measurement import ZERO
 
-# In the order in which systemd-stub measures them; only those that are present.
+# In the order in which systemd-stub measures them, if present.
 MEASURED = (
     ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat",
     ".pcrpkey", ".profile", ".dtbauto", ".hwids",
@@ -25,7 +27,7 @@ _BOOT_ACTION = b"Calling EFI Application from Boot Option"
 _RETURN_ACTION = b"Returning from EFI Application from Boot Option"
 _SEPARATOR = bytes(4)
 _PE32_PLUS = 0x20B
-# Within the optional header of PE32+ (Microsoft PE format, "Optional header").
+# Offsets in the optional header of PE32+ (Microsoft PE format, "Optional header").
 _CHECKSUM = 64
 _SIZE_OF_HEADERS = 60
 _CERTIFICATE_ENTRY = 112 + 4 * 8
@@ -43,7 +45,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A PE32+ image: where what a signature leaves out stands, and its sections."""
+    """A PE32+ image: the ranges that a signature leaves out, and its sections."""
 
     data: bytes
     optional: int
@@ -53,12 +55,12 @@ class Image:
 def predict(uki: bytes, *, failed_options: int = 0) -> dict[int, bytes]:
     """The values of PCRs 4, 11, 12 and 13 (SHA-256 bank) after this UKI was booted directly.
 
-    `failed_options`: how many boot options the firmware tried before, in vain.
+    `failed_options`: how many boot options the firmware tried before it.
     """
     image = parse(uki)
     content = {section.name: section.content for section in image.sections}
     if ".linux" not in content:
-        raise ToolError("not a unified kernel image: it has no section .linux")
+        raise ToolError("not a unified kernel image: it has no .linux section")
     kernel = parse(content[".linux"])
     pcr4, pcr11 = ZERO, ZERO
     again = [hashlib.sha256(action).digest() for action in (_RETURN_ACTION, _BOOT_ACTION)]
@@ -100,7 +102,7 @@ def authenticode(image: Image) -> bytes:
 
 
 def parse(data: bytes) -> Image:
-    """The headers of a PE32+ image. Raises ToolError for anything else."""
+    """Parse the headers of a PE32+ image. Raises ToolError for anything else."""
     try:
         start = _u32(data, 0x3C)
         if data[:2] != b"MZ" or data[start : start + 4] != b"PE\0\0":

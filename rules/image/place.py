@@ -1,4 +1,4 @@
-"""Where a repository's images are made, and of which locks."""
+"""Where a repository's images are built, and from which locks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,10 @@ KERNEL = "linux-image-cloud-amd64"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The repository, and where images are made: big, and all of it can be made again.
+    """The repository, and the folder for its images, which is large but can be recreated.
 
-    `gpu`: of the image with NVIDIA's driver and torch for CUDA (docs/adr/0012-gpu-image.md);
-    `serve`: of the image of machines that serve leased models (docs/adr/0044-serving-image.md).
+    `gpu`: for the image with NVIDIA's driver and torch for CUDA (docs/adr/0012-gpu-image.md).
+    `serve`: for the image of machines that serve leased models (docs/adr/0044-serving-image.md).
     """
 
     root: Path
@@ -33,14 +33,14 @@ class Place:
     serve: bool = False
 
     def has(self, layer: Path) -> bool:
-        """Whether the layer is there; where it is not, it may be made, or there is a ToolError."""
+        """Whether the layer exists. Raises ToolError if it does not and may not be made."""
         if not layer.is_dir() and not self.makes:
             raise ToolError("the image is not built", hint="./doit image")
         return layer.is_dir()
 
     @property
     def code(self) -> Path:
-        """Where what images are made from lies: the machine's code, and `image/`."""
+        """Where the sources of images are: the machine's code, and `image/`."""
         return code_of(self.root)
 
     @property
@@ -50,14 +50,14 @@ class Place:
 
     @property
     def lock(self) -> Path:
-        """The lock of the image that is made here, below `root`."""
+        """The lock of this image, relative to `root`."""
         if self.serve:
             return SERVE_LOCK
         return GPU_LOCK if self.gpu else LOCK
 
     @property
     def own_code(self) -> tuple[str, ...]:
-        """What of this project's code runs in the machine."""
+        """Which code of this project runs in the machine."""
         return SERVING_CODE if self.serve else MACHINE_CODE
 
     def apt(self, release: str) -> Apt:

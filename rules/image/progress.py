@@ -1,7 +1,7 @@
-"""How far the making of an image is, in percent.
+"""The progress of an image build, in percent.
 
-By the seconds that each part took when it was measured (two cores, busy): a part that is skipped,
-since its layer is there, counts as done. Nothing decides by it.
+It is based on the seconds that each part took on a busy machine with two cores. A part that is
+skipped because its layer exists counts as done. This is only for display.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ BUILDING = {
     "building the training volume": 40,
     "building the image": 40,
 }
-# mkosi says some ten steps of a tree.
+# mkosi prints about ten steps for a tree.
 _STEPS = 12
 
 
 class _Whole:
-    """One bar over all parts."""
+    """One bar for all parts."""
 
     def __init__(self, bar: progress.Bar, parts: dict[str, int]) -> None:
         self._bar, self._parts = bar, parts
@@ -53,9 +53,9 @@ _whole: list[_Whole] = []
 
 @contextlib.contextmanager
 def whole(title: str, *tables: dict[str, int]) -> Iterator[None]:
-    """Show percents of `tables` while the block runs."""
+    """Show the percentage of `tables` while the block runs."""
     parts = {part: weight for table in tables for part, weight in table.items()}
-    # Parts take very different times, so no time is told that is left.
+    # Parts take very different times, so the time left is not shown.
     with progress.task(title, total=100, unit="%", is_even=False) as bar:
         _whole.append(_Whole(bar, parts))
         try:
@@ -65,14 +65,14 @@ def whole(title: str, *tables: dict[str, int]) -> Iterator[None]:
 
 
 def begin(part: str) -> None:
-    """A part begins, and those before it are done."""
+    """Start a part; all earlier ones are done."""
     progress.say(part)
     if _whole:
         _whole[-1].begin(part)
 
 
 def step(note: str) -> None:
-    """One of the part's steps; a line of its own where no percents are shown."""
+    """One step of the part; a separate line if no percentage is shown."""
     if _whole:
         _whole[-1].step(note)
     else:

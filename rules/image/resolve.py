@@ -1,4 +1,4 @@
-"""What the mirrors and pip give today for the machine's images: everything is fetched, and its
+"""What the mirrors and pip have today for the machine's images. Everything is fetched, and its
 digests become the lock.
 """
 
@@ -30,7 +30,7 @@ from rules.image.mkosi import CACHE_DEBS
 
 @umask()
 def resolve(where: Place) -> tuple[Package, ...]:
-    """What the mirrors and pip give today for the machine and its tools: everything is fetched."""
+    """Fetch what the mirrors and pip have today for the machine and its tools."""
     store, packages = where.store, list[Package]()
     progress.begin("asking the mirrors")
     apt = where.apt(TOOLS_RELEASE)
@@ -48,7 +48,7 @@ def resolve(where: Place) -> tuple[Package, ...]:
     debs = builder.build(where.code / "image" / "tools", work / "tools-tree", sources=apt.sources)
     packages += add(store, "tools", sorted((debs / CACHE_DEBS).glob("*.deb")))
     progress.begin("finding the machine's packages")
-    # The packages are wanted here, not what is compiled with them.
+    # Only the packages are wanted here, not what is compiled with them.
     shutil.copy(where.code / "image" / "machine" / "mkosi.conf", work / "machine")
     script = work / "machine" / "mkosi.build.chroot"
     script.write_text("#!/bin/sh\nexit 0\n", encoding="ascii")
@@ -74,7 +74,7 @@ def resolve(where: Place) -> tuple[Package, ...]:
 
 @umask()
 def resolve_gpu(where: Place) -> tuple[Package, ...]:
-    """The other image's packages, and what a GPU needs: the two differ in nothing else."""
+    """The base image's packages and those for a GPU: the two images differ in nothing else."""
     lock = read_lock(where.root)
     if lock is None:
         raise ToolError(
@@ -101,7 +101,7 @@ def resolve_gpu(where: Place) -> tuple[Package, ...]:
 
 @umask()
 def resolve_serve(where: Place) -> tuple[Package, ...]:
-    """The other image's packages, and what serving needs: the two differ in nothing else."""
+    """The base image's packages and those for serving: the two images differ in nothing else."""
     lock = read_lock(where.root)
     if lock is None:
         raise ToolError(

@@ -1,6 +1,6 @@
-"""Run programs of the tools tree: the ones that build the machine's image and boot it.
+"""Run programs from the tools tree, which build the machine's image and boot it.
 
-The tree is shown as the whole system of a sandbox, so that nothing of the host takes part but its
+The sandbox sees the tree as its whole system, so that nothing of the host takes part except its
 kernel and what is named. The sandbox dies with its parent.
 """
 
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 
-# 2025-01-01: no file of an image is younger than another. The day itself means nothing.
+# 2025-01-01: all files in an image have this time. The day itself has no meaning.
 EPOCH = 1_735_689_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """A tree as system; `writable` and `readable` paths are seen where they lie, `mounts` maps a
-    place inside to what it shows read-only; `network`: this computer's is seen, too.
+    """A tree as the system. `writable` and `readable` paths appear at their own place, `mounts`
+    maps places inside to read-only paths outside, and `network` shares the host's network.
     """
 
     tree: Path
@@ -34,7 +34,7 @@ class Sandbox:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, words: Sequence[str]) -> list[str]:
-        """The words that run `words` in this sandbox."""
+        """The command line that runs `words` in this sandbox."""
         if shutil.which("bwrap") is None:
             raise ToolError("bubblewrap is not installed", hint="sudo apt-get install bubblewrap")
         command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
@@ -67,7 +67,9 @@ class Sandbox:
         return [*command, "--chdir", str(self.directory), "--", *words]
 
     def run(self, words: Sequence[str]) -> str:
-        """Run to the end; standard output. Raises ToolError with what the program said."""
+        """Run to the end and return standard output. Raises ToolError with the
+        program's message.
+        """
         done = subprocess.run(
             self.command(words), stdin=subprocess.DEVNULL, capture_output=True, text=True,
             errors="replace", cwd="/", check=False,

@@ -1,10 +1,10 @@
-"""What the image of machines that serve has beside the other's: Python packages, unpacked as they
-are.
+"""Python packages that the serving image has in addition to the base image, simply unpacked.
 
-The engine's environment is the training volume, the very bytes that trained; its further packages
-lie in the root volume, in a folder of their own, and so does what the machine's own TLS is made
-with. A wheel is an archive of files at their places (binary distribution format, "File contents"):
-none of these has scripts, so nothing is installed. Left out: what runs, which is `enclave_runner`.
+The engine's environment is the training volume, with the very bytes that trained. The engine's
+extra packages are in the root volume, in a folder of their own, and so are the packages for the
+machine's TLS. A wheel is an archive of files at their final paths (binary distribution format,
+"File contents"); none of these has scripts, so nothing needs to be installed. The code that runs is
+in `enclave_runner`.
 """
 
 import os
@@ -17,7 +17,8 @@ from aicert.formats.image_lock import Package
 from aicert.formats.paths import check_path
 from rules.image.debian import Store
 
-# Beside the training environment, for the engine; beside the runner's packages, for the gateway.
+# In addition to the training environment, for the engine; to the runner's packages, for the
+# gateway.
 ENGINE, GATEWAY = "engine", "gateway"
 PARTS = (ENGINE, GATEWAY)
 UPDATE = "./doit run image_serve_update"
@@ -27,7 +28,7 @@ PLACES = {ENGINE: ENGINE_PLACE, GATEWAY: Path("usr/lib/python3/dist-packages")}
 
 
 def unpack(store: Store, packages: Sequence[Package], target: Path) -> None:
-    """The packages of both parts below `target`, where the machine has them."""
+    """Unpack the packages of both parts below `target`, at their paths in the machine."""
     for part, place in PLACES.items():
         (target / place).mkdir(parents=True)
         for package in packages:
@@ -40,7 +41,7 @@ def unpack(store: Store, packages: Sequence[Package], target: Path) -> None:
 
 
 def compiled(tree: Path) -> list[Path]:
-    """What of an unpacked tree gets byte code, by its place in the root volume."""
+    """The paths in the root volume that get byte code."""
     gateway = sorted((tree / PLACES[GATEWAY]).iterdir())
     return [ENGINE_PLACE, *(path.relative_to(tree) for path in gateway if _is_code(path))]
 
@@ -57,8 +58,6 @@ def _unpack(wheel: Path, name: str, target: Path) -> None:
             check_path(entry.filename)
             path = target / entry.filename
             if ".data/" in entry.filename or path.exists():
-                raise ToolError(
-                    f"the wheel of {name} cannot be unpacked as it is: {entry.filename!a}"
-                )
+                raise ToolError(f"cannot unpack the wheel of {name} as it is: {entry.filename!a}")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(archive.read(entry))

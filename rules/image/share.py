@@ -1,9 +1,9 @@
 """The locked packages and wheels of the images on the project's DVC remote (docs/spec/tracking.md).
 
-`./doit dvc push` tracks them where all of a lock's are here: a folder of files by SHA-256, beside
-the lock a `.dvc` file. What the bytes must be stands in the image lock. `./doit dvc pull` brings
-them, and so does `./doit image` when a remote is configured and the store lacks one. A file is
-taken by its own SHA-256, whatever DVC calls it.
+`./doit dvc push` tracks them if all of a lock's files are here: a folder of files by SHA-256, with
+a `.dvc` file next to the lock. The image lock says what the bytes must be. `./doit dvc pull`
+fetches them, and so does `./doit image` if a remote is configured and the store lacks one. A file
+is identified by its own SHA-256, whatever DVC calls it.
 """
 
 import functools
@@ -28,7 +28,7 @@ _REMOTE = re.compile(r"^\s*\[\s*['\"]?remote\b", re.MULTILINE)
 
 
 def tracked(root: Path) -> Iterator[Tracked]:
-    """What is tracked of the packages that both image locks name, for this lock or an older one."""
+    """What is tracked of the packages in the image locks, for this lock or an older one."""
     return (item for item in _of_locks(root) if item.file.is_file())
 
 
@@ -37,7 +37,7 @@ def _of_locks(root: Path) -> Iterator[Tracked]:
     for path in (LOCK, GPU_LOCK):
         lock = read_lock(root, path) if tracking.is_on(root) else None
         folder = home / FOLDER / path.name.removesuffix(".lock.toml")
-        # git and DVC refuse what lies behind a link.
+        # git and DVC refuse paths behind a link.
         if lock is not None and not (home / FOLDER.parent).is_symlink():
             yield Tracked(
                 name=f"packages of {path}",
@@ -49,12 +49,12 @@ def _of_locks(root: Path) -> Iterator[Tracked]:
 
 
 def _wanted(lock: ImageLock) -> dict[str, str]:
-    """The SHA-256 of each file by its name, which is the same."""
+    """The SHA-256 of each file by name; both are the same."""
     return {package.digest.hex: package.digest.hex for package in lock.packages}
 
 
 def _listing(folder: Path, lock: ImageLock) -> Path:
-    """The lock in a form that `sha256sum -c` reads, beside the folder."""
+    """The lock in a format that `sha256sum -c` reads, next to the folder."""
     path, data = folder.with_suffix(".sha256"), listing(_wanted(lock))
     if not path.exists() or path.read_bytes() != data:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def _listing(folder: Path, lock: ImageLock) -> Path:
 
 
 def staged(root: Path) -> list[Tracked]:
-    """What can be handed to DVC: of each lock all, and nothing of one that is not here whole."""
+    """What can be handed to DVC: only locks whose files are all here."""
     store = place(root).store
     items = []
     for item in _of_locks(root):
@@ -93,7 +93,9 @@ def _stage(store: Store, item: Tracked, names: Sequence[str]) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name where both are on one disk. Links of links are followed: DVC may make them."""
+    """A hard link if both are on one disk. Symbolic links are followed, because DVC may
+    make them.
+    """
     try:
         os.link(source, target, follow_symlinks=True)
     except OSError:
@@ -101,7 +103,9 @@ def _link(source: Path, target: Path) -> None:
 
 
 def bring(where: Place, packages: Sequence[Package]) -> str:
-    """Take into the store what DVC has of these; what it could not give is told, in a few words."""
+    """Copy what DVC has of these into the store. Returns in a few words what it could
+    not provide.
+    """
     wanted = absent(where.store, packages)
     items = list(tracked(where.root)) if wanted else []
     if not items:
@@ -114,14 +118,14 @@ def bring(where: Place, packages: Sequence[Package]) -> str:
         return "DVC's cache (no remote is configured)"
     reasons = [_fetch(where.root, item.file, item.name) for item in items]
     for item in items:
-        # Also after a failure: it may have given some.
+        # Even after a failure, because it may have fetched some.
         _take(where, item, objects_of(where.root), wanted)
     return "DVC's remote" + "".join(reasons)
 
 
 @functools.cache
 def _fetch(root: Path, file: Path, name: str) -> str:
-    """Once in a process: what it does not have then, it does not have a minute later."""
+    """Try once per process: what DVC does not have now, it will not have a minute later."""
     try:
         with exclusive(root), progress.task(f"fetching {name} from DVC's remote"):
             run_dvc(root, ["fetch", "--quiet", str(file.relative_to(root))])
@@ -137,7 +141,9 @@ def _has_remote(root: Path) -> bool:
 
 
 def _take(where: Place, item: Tracked, objects: Path, wanted: Sequence[Package]) -> None:
-    """From the folder that a pull fills, and from DVC's cache; the store looks at the bytes."""
+    """Take files from the folder that a pull fills, and from DVC's cache; the store checks the
+    bytes.
+    """
     recorded = tracking.recorded_objects(objects, item)
     for package in absent(where.store, wanted):
         name = package.digest.hex

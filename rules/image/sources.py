@@ -1,8 +1,9 @@
-"""Where the locked bytes of an image come from: the store here, the project's DVC remote, the
-mirrors that apt and pip are configured with, a snapshot archive. In this order, each by digest.
+"""Where the locked bytes of an image come from, in this order and each by digest: the store here,
+the project's DVC remote, the mirrors configured for apt and pip, and a snapshot archive.
 
-A snapshot archive keeps what mirrors drop, under the time at which they had it (as Debian's does:
-`ARCHIVE/archive/debian/TIME/` and `ARCHIVE/archive/debian-security/TIME/`). The lock says the time.
+A snapshot archive keeps packages that mirrors have dropped, under the time at which they had them
+(as Debian's does: `ARCHIVE/archive/debian/TIME/` and `ARCHIVE/archive/debian-security/TIME/`). The
+lock contains the time.
 """
 
 import datetime
@@ -18,16 +19,16 @@ from rules.image import wheels as image_wheels
 from rules.image.debian import Apt, GoneError, Missing, absent
 from rules.image.place import LOCK, Place, read_lock
 
-# Whose archive is asked; empty for none.
+# The variable with the archive's address; empty for none.
 VARIABLE = "AICERT_SNAPSHOT_ARCHIVE"
 DEFAULT = "https://snapshot.debian.org"
-# Seconds that it may say nothing: it is the last to be asked.
+# How many seconds it may be silent: it is the last resort.
 _PATIENCE = 20
 _TIME = "%Y%m%dT%H%M%SZ"
 
 
 class AllGoneError(GoneError):
-    """Locked bytes that no source has; `missing` says which."""
+    """Locked bytes that no source has; `missing` lists them."""
 
     def __init__(self, message: str, missing: Sequence[Missing], hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -35,14 +36,15 @@ class AllGoneError(GoneError):
 
 
 def now() -> str:
-    """What a lock that is made now says of its time."""
+    """The time to write in a lock that is made now."""
     return datetime.datetime.now(datetime.UTC).strftime(_TIME)
 
 
 def debian(where: Place, apt: Apt, packages: Sequence[Package], *, archived: bool = True) -> None:
-    """See that exactly these Debian packages are in the store. AllGoneError where that cannot be.
+    """Make sure that exactly these Debian packages are in the store. Raises AllGoneError if that is
+    impossible.
 
-    `apt` asks the mirrors; `archived`: a snapshot archive has them, too.
+    `apt` asks the mirrors; `archived`: a snapshot archive has them as well.
     """
     if not absent(where.store, packages):
         return
@@ -67,12 +69,14 @@ def debian(where: Place, apt: Apt, packages: Sequence[Package], *, archived: boo
         if not missing:
             return
     if missing:
-        # Nobody can say that a package is gone from a mirror that does not answer.
+        # A mirror that does not answer says nothing about whether the package is gone.
         raise silent or _gone(where, missing, asked, apt)
 
 
 def wheels(where: Place, packages: Sequence[Package]) -> None:
-    """See that exactly these Python packages are in the store. AllGoneError as above."""
+    """Make sure that exactly these Python packages are in the store. Raises
+    AllGoneError as above.
+    """
     if not absent(where.store, packages):
         return
     asked = ["the store here", share.bring(where, packages), "pip's index"]
@@ -82,14 +86,14 @@ def wheels(where: Place, packages: Sequence[Package]) -> None:
 
 
 def _still(left: Sequence[Missing], before: Sequence[Missing]) -> list[Missing]:
-    """What is missing yet, with the mirror's words, which say more than an archive's."""
+    """What is still missing, with the mirror's message, which says more than an archive's."""
     still = {each.package for each in left}
     return [each for each in before if each.package in still]
 
 
 def _times(where: Place) -> list[str]:
-    """When an archive had the packages: at the lock's time, or a day later: what a mirror got just
-    before it may be in the archive's next picture only.
+    """The times to look for in an archive: the lock's, and a day later, because what a mirror got
+    just before may only be in the next snapshot.
     """
     paths = dict.fromkeys((where.lock, LOCK))
     locks = [read_lock(where.root, path) for path in paths]
@@ -109,7 +113,7 @@ def _archive(where: Place, apt: Apt, time: str) -> Apt | None:
         return None
     if not re.fullmatch(r"https?://[!-~]+", address):
         raise ConfigError(f"{VARIABLE} is not an address: {address!a}", hint=f"unset {VARIABLE}")
-    # Digests decide, not signatures: keys of those days may be long gone from this machine.
+    # Digests decide, not signatures: this machine may no longer have the keys of that time.
     stanzas = (
         f"Types: deb\nURIs: {address}/archive/{name}/{time}\nSuites: {suites}\nComponents: main\n"
         "Architectures: amd64\nTrusted: yes\nCheck-Valid-Until: no\n"
@@ -131,7 +135,7 @@ def _archive(where: Place, apt: Apt, time: str) -> Apt | None:
 def _gone(
     where: Place, missing: Sequence[Missing], asked: Sequence[str], apt: Apt | None
 ) -> AllGoneError:
-    """Which, since when, and what to do."""
+    """The error: what is missing, since when, and what to do."""
     lines = ["bytes of the machine itself are gone from every source:"]
     for each in missing:
         lines.append(f"  {each.reason.splitlines()[0]}")
@@ -140,7 +144,7 @@ def _gone(
             lines.append(f"    {_since(where, apt, each.package)}")
     lock = read_lock(where.root, where.lock)
     if lock is not None and lock.snapshot is not None:
-        lines.append(f"they were there at {lock.snapshot}, when {where.lock} was made")
+        lines.append(f"they existed at {lock.snapshot}, when {where.lock} was made")
     lines.append(f"asked: {', '.join(asked)}")
     move = apt.move if apt is not None else "./doit image_update"
     return AllGoneError(
@@ -155,7 +159,7 @@ def _since(where: Place, apt: Apt, package: Package) -> str:
         return f"{apt.name} has no package of this name any more"
     _, version = image_debian.describe(path)
     since = image_debian.made_on(path)
-    # What moves on wants it too.
+    # Updating the lock needs it too.
     where.store.add(path)
     return f"replaced by {version}, which is from {since}"
 

@@ -1,11 +1,11 @@
-"""Where a finished image lies, and what reads it."""
+"""Where a finished image is, and what uses it."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.formats.image_lock import Package
 
-# Below the tools tree: what machines of qemu start first.
+# In the tools tree: what qemu machines start first.
 FIRMWARE = "usr/share/OVMF/OVMF_CODE_4M.fd"
 
 
@@ -13,7 +13,7 @@ FIRMWARE = "usr/share/OVMF/OVMF_CODE_4M.fd"
 class Image:
     """A built image: its disk, its lock's bytes, and the tools tree that boots it.
 
-    `replaced`: locked tools that were gone, with what took their place.
+    `replaced`: locked tools that were gone, with their replacements.
     """
 
     folder: Path

@@ -1,4 +1,4 @@
-"""`./doit image`, `image_update`, `image_reproduce`, and the same of the other two images."""
+"""`./doit image`, `image_update`, `image_reproduce`, and the same for the other two images."""
 
 import difflib
 import hashlib
@@ -31,12 +31,12 @@ def task_image() -> Task:
 
 
 def task_image_update() -> Task:
-    """move lockfiles/image.lock.toml to what the mirrors have today, and build that"""
+    """update lockfiles/image.lock.toml to what the mirrors have today, and build that"""
     return {"actions": [partial(_done, update, PROJECT)], "uptodate": [False]}
 
 
 def task_image_reproduce() -> Task:
-    """build the image from nothing in another place and compare, file by file where it differs"""
+    """rebuild the image from scratch in another folder and compare, file by file if it differs"""
     return {"actions": [partial(_done, reproduce, PROJECT)], "uptodate": [False]}
 
 
@@ -46,12 +46,12 @@ def task_image_gpu() -> Task:
 
 
 def task_image_gpu_update() -> Task:
-    """move lockfiles/image-gpu.lock.toml to image.lock.toml and today's driver, and build that"""
+    """update lockfiles/image-gpu.lock.toml to image.lock.toml and today's driver, and build that"""
     return {"actions": [partial(_done, update, PROJECT, gpu=True)], "uptodate": [False]}
 
 
 def task_image_gpu_reproduce() -> Task:
-    """build the image with GPUs from nothing in another place and compare"""
+    """rebuild the image with GPUs from scratch in another folder and compare"""
     return {"actions": [partial(_done, reproduce, PROJECT, gpu=True)], "uptodate": [False]}
 
 
@@ -61,17 +61,17 @@ def task_image_serve() -> Task:
 
 
 def task_image_serve_update() -> Task:
-    """move lockfiles/image-serve.lock.toml to image.lock.toml and the locked engine, and build"""
+    """update lockfiles/image-serve.lock.toml to image.lock.toml and the locked engine, and build"""
     return {"actions": [partial(_done, update, PROJECT, serve=True)], "uptodate": [False]}
 
 
 def task_image_serve_reproduce() -> Task:
-    """build the image that serves from nothing in another place and compare"""
+    """rebuild the image that serves from scratch in another folder and compare"""
     return {"actions": [partial(_done, reproduce, PROJECT, serve=True)], "uptodate": [False]}
 
 
 def ensure(root: Path, *, gpu: bool = False, serve: bool = False) -> Image:
-    """The image of this checkout, built where an input changed; its lock is written."""
+    """The image of this checkout, rebuilt if its inputs changed; writes its lock."""
     where = build.place(root, gpu=gpu, serve=serve)
     with build.only_builder(where):
         lock = build.read_lock(root, where.lock)
@@ -85,7 +85,7 @@ def ensure(root: Path, *, gpu: bool = False, serve: bool = False) -> Image:
 
 
 def _build(where: Place) -> Image:
-    """The image of the lock that is there. Tools that are gone were replaced in vain, or not."""
+    """Build the image of the current lock, and report whether replaced tools made a difference."""
     data = (where.root / where.lock).read_bytes()
     lock = image_lock.parse(data)
     image = build.build(where, lock.packages, snapshot=lock.snapshot)
@@ -100,7 +100,7 @@ def _resolve(where: Place) -> tuple[Package, ...]:
 
 
 def is_current(root: Path, *, gpu: bool = False) -> bool:
-    """Whether the image of this checkout is built and is what its lock says. Nothing is made."""
+    """Whether this checkout's image is built and matches its lock. Builds nothing."""
     where = replace(build.place(root, gpu=gpu), makes=False)
     lock = build.read_lock(root, where.lock)
     if lock is None:
@@ -120,9 +120,9 @@ def _update(where: Place) -> None:
     now = sources.now()
     before = build.read_lock(where.root, where.lock)
     tables = (image_progress.FINDING, image_progress.BUILDING)
-    with image_progress.whole("moving the image's lock", *tables):
+    with image_progress.whole("updating the image's lock", *tables):
         packages = _resolve(where)
-        # The same packages keep their time: certificates name the lock by its digest.
+        # The same packages keep their time, because certificates name the lock by its digest.
         same = before is not None and before.packages == packages
         snapshot = before.snapshot if before is not None and same else now
         image = build.build(where, packages, snapshot=snapshot)
@@ -133,7 +133,7 @@ def _update(where: Place) -> None:
 
 
 def _say_if_unknown(image: Image) -> None:
-    """A new build of OVMF measures values that nobody has written down yet."""
+    """Warn about a new build of OVMF, which measures values that are not recorded yet."""
     firmware = hashlib.sha256((image.tools / FIRMWARE).read_bytes()).hexdigest()
     if firmware not in ovmf.BUILDS:
         progress.say(
@@ -143,9 +143,9 @@ def _say_if_unknown(image: Image) -> None:
 
 
 def reproduce(root: Path, *, gpu: bool = False, serve: bool = False) -> None:
-    """Build from nothing but the locked bytes; ToolError says what differs.
+    """Rebuild from nothing but the locked bytes. The ToolError says what differs.
 
-    The lock as it was found counts: `ensure` writes what was built, whatever stood there before.
+    The committed lock counts, because `ensure` overwrites it with what was built.
     """
     where = build.place(root, gpu=gpu, serve=serve)
     path = root / where.lock
@@ -160,7 +160,7 @@ def reproduce(root: Path, *, gpu: bool = False, serve: bool = False) -> None:
         )
     lock = image_lock.parse(locked)
     with tempfile.TemporaryDirectory(dir=where.cache, prefix="reproduce-") as name:
-        # The same locked bytes; everything made from them is made again.
+        # The same locked bytes, but everything made from them is made again.
         (Path(name) / "store").symlink_to(where.cache / "store")
         again = build.build(replace(where, cache=Path(name)), lock.packages, snapshot=lock.snapshot)
         if again.lock == image.lock:
@@ -189,11 +189,11 @@ def _write(where: Place, image: Image) -> None:
     path.write_bytes(image.lock)
     progress.say(f"{where.lock} changed: review the difference")
     if before is not None:
-        progress.say(f"certificates of {of_bytes(before)} stay accepted where {LIST} lists it")
+        progress.say(f"certificates of {of_bytes(before)} stay accepted if {LIST} lists it")
     for line in moved.moved_packages(before, image.lock):
         progress.say(f"  {line}")
 
 
 def _done(function: Any, *args: Any, **options: Any) -> None:
-    """Call and drop the result: doit takes False for a failure."""
+    """Call and drop the result, because doit takes False for a failure."""
     function(*args, **options)

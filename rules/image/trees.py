@@ -1,9 +1,9 @@
-"""What of the built tree goes into the machine: allow-lists for the system, cuts for the training
-side.
+"""Which files of the built tree go into the machine: allow-lists for the system, exclusions for the
+training environment.
 
-The system keeps a file because something named in docs/spec/image.md uses it. From the training
-environment goes what Axolotl on a CPU never loads: tests, sources, and code for accelerators. Trees
-are staged as hard links: nothing is copied, and nothing is written through them.
+The system keeps a file because something in docs/spec/image.md uses it. The training environment
+loses what Axolotl on a CPU never loads: tests, sources, and code for accelerators. Trees are staged
+as hard links: nothing is copied, and nothing is written through them.
 """
 
 import hashlib
@@ -40,17 +40,16 @@ _NOT_LIBRARIES = re.compile(
     r"|usr/lib/python3/dist-packages/(?:doit|tomlkit|cffi|pycparser|bin)(?:[-.][^/]*)?/.+"
     r"|usr/lib/x86_64-linux-gnu/(?:perl|perl-base|gconv|security|audit|systemd)/.+"
 )
-# Mount points; the last three are the volumes' and the run's own.
+# Mount points; the last three are for the volumes and the run.
 PLACES = ("dev", "proc", "run", "sys", "tmp", "training", "inputs", "scratch")
 CODE = Path("usr/lib/python3/dist-packages")
 PACKAGES = tuple(sorted({entry.partition("/")[0] for entry in MACHINE_CODE}))
-# What takes from the training environment, while the machine's tree is built, what the local one
-# does without as well.
+# Applies the same removals to the training environment in the machine's tree as to the local one.
 CLOSED = Path("rules/host/closed.py")
-# What makes kernels of Triton run in the image with GPUs: a script that mkosi runs.
+# Makes Triton's kernels run in the GPU image: a script that mkosi runs.
 KERNELS = Path("image/kernels/kernels.chroot")
 
-# What only a GPU would load. Of bitsandbytes the image with GPUs takes the build for its CUDA.
+# Only a GPU would load these. The GPU image takes bitsandbytes' build for its CUDA.
 _GPU_CUTS = re.compile(
     r"axolotl/integrations/liger/.*"
     r"|bitsandbytes/libbitsandbytes_(?:cuda|rocm|xpu)[^/]*"
@@ -64,7 +63,7 @@ _GPU_KEPT = re.compile(
 _TRAINING_CUTS = re.compile(
     r"(?:PIL/_avif|pillow\.libs/libavif-)[^/]*"
     r"|art/.*|setuptools/.*"
-    # Plugins, but for those that a config may name, and for one that FSDP looks into.
+    # Plugins, except those that a config may name and one that FSDP imports.
     r"|axolotl/integrations/(?!(?:__pycache__|diffusion|expert_parallel|grokfast|liger|spectrum)/)[^/]+/.*"
     r"|hf_xet/[^/]*\.so"
     r"|numpy/(?:distutils|f2py)/.*"
@@ -85,7 +84,7 @@ _TRAINING_CUTS = re.compile(
 
 
 def stage_training(machine: Path, stage: Path, *, gpu: bool = False) -> None:
-    """The training environment, as the machine mounts it at /training."""
+    """Stage the training environment, as the machine mounts it at /training."""
     site = "lib/python3.11/site-packages/"
 
     def keep(name: str) -> bool:
@@ -96,7 +95,7 @@ def stage_training(machine: Path, stage: Path, *, gpu: bool = False) -> None:
 
 
 def is_trained_with(name: str, *, gpu: bool) -> bool:
-    """Whether the path, relative to the training environment's packages, is loaded by a run."""
+    """Whether a run loads this path, relative to the training environment's packages."""
     if _GPU_CUTS.fullmatch(name) and not (gpu and _GPU_KEPT.fullmatch(name)):
         return False
     return not _TRAINING_CUTS.fullmatch(name)
@@ -109,7 +108,9 @@ def stage_root(
     more: Sequence[Path] = (),
     entries: tuple[str, ...] = MACHINE_CODE,
 ) -> None:
-    """The system's tree with the machine's code from this checkout, and the files of `more`."""
+    """Stage the system's tree with the machine's code from this checkout, and the files
+    of `more`.
+    """
     remove(stage)
     _link(machine, stage, is_kept)
     for tree in more:
@@ -132,8 +133,8 @@ def is_kept(name: str) -> bool:
 
 
 def compile_code(stage: Path, more: Sequence[Path] = ()) -> None:
-    """Byte code by the machine's own Python; never checked, since nothing there can change. `more`:
-    further places in the stage.
+    """Write byte code with the machine's own Python. It is never checked against sources, because
+    nothing there can change. `more`: further folders in the stage.
     """
     code = [str(Path("/", CODE, name)) for name in PACKAGES]
     code += [str(Path("/", place)) for place in more]
@@ -143,7 +144,7 @@ def compile_code(stage: Path, more: Sequence[Path] = ()) -> None:
 
 
 def manifest(stage: Path) -> str:
-    """Every file of a staged tree with permissions and digest or link target, to compare."""
+    """Every file of a staged tree with permissions and digest or link target, for comparison."""
     lines = []
     for folder, folders, names in os.walk(stage):
         for name in (*folders, *names):
@@ -160,7 +161,7 @@ def manifest(stage: Path) -> str:
 
 
 def _copy_code(repository: Path, target: Path, entries: tuple[str, ...]) -> None:
-    """A copy with permissions of its own: those of a checkout follow its owner's umask."""
+    """Copy with fixed permissions: those of a checkout depend on its owner's umask."""
     for name in machine_code(repository, entries):
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +174,7 @@ def _copy_code(repository: Path, target: Path, entries: tuple[str, ...]) -> None
 
 
 def _link(source: Path, target: Path, keep: Callable[[str], bool]) -> None:
-    """Hard links of what `keep` accepts, and the directories that this needs."""
+    """Hard-link what `keep` accepts, and create the directories that this needs."""
     for folder, folders, names in os.walk(source):
         inside = os.path.relpath(folder, source)
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]

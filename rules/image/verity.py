@@ -2,9 +2,9 @@
 admin-guide/device-mapper/verity.rst).
 
 Hash type 1, SHA-256, blocks of 4096 bytes, no salt and no superblock: the tree directly follows the
-data, topmost level first, and everything that opens it stands on a command line. Without salt equal
-data have equal roots everywhere, which a reproducible image wants and a salt would not make safer:
-the root pins every byte. Left out: error correction.
+data, topmost level first, and a command line has everything needed to open it. Without a salt equal
+data have equal roots everywhere. A reproducible image needs that, and a salt would add no safety,
+because the root pins every byte. There is no error correction.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ _READ = 256 * BLOCK
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verity:
-    """What opens a volume: the root hash, and how many blocks the data before the tree have."""
+    """What opens a volume: the root hash, and the number of data blocks before the tree."""
 
     root: Digest
     blocks: int
 
 
 def append_tree(path: Path) -> Verity:
-    """Fill up the file to whole blocks, write its hash tree behind them, and say what opens it."""
+    """Pad the file to whole blocks and append its hash tree. Returns what opens it."""
     with path.open("r+b") as file:
         levels, blocks = _levels(path)
         file.truncate(blocks * BLOCK)

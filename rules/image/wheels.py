@@ -1,6 +1,6 @@
-"""Python packages by digest, for the machine's two environments and for what compiles one of them.
+"""Python packages by digest, for the machine's two environments and for the tools that build one.
 
-pip's ordinary client downloads, from wherever it is configured to; hashes decide. Nothing is
+pip's ordinary client downloads them from wherever it is configured to; hashes decide. Nothing is
 installed here: that happens in the image, without network, from the store.
 """
 
@@ -18,10 +18,10 @@ from rules.host import installer, progress
 from rules.host.work import remove
 from rules.image.debian import GoneError, Missing, Store, absent, run
 
-# What the runner imports of the orchestrator's environment: cryptography for the core, the rest for
-# the TPM and for configs. cffi also helps to compile tpm2-pytss.
+# What the runner imports from the orchestrator's environment: cryptography for the core, the rest
+# for the TPM and for configs. cffi also helps to compile tpm2-pytss.
 RUNNER = ("cffi", "cryptography", "packaging", "pyyaml", "tpm2-pytss")
-# What the gateway's TLS is made with, beside those.
+# For the gateway's TLS, in addition to those.
 GATEWAY = ("pyopenssl", "typing-extensions")
 BUILDER = (
     "cffi",
@@ -32,7 +32,7 @@ BUILDER = (
     "setuptools-scm",
     "vcs-versioning",
 )
-# PyPI has no build of torch for CPU only: asked where pip's own sources have none either.
+# PyPI has no CPU-only build of torch; used if pip's own sources have none either.
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 _BLOCK = re.compile(r"^([a-z0-9][a-z0-9.-]*)==([^ \n]+).*\n((?:    --hash=.*\n)+)", re.MULTILINE)
 _NOT_FOUND = re.compile(r"No matching distribution found for (\S+)")
@@ -41,25 +41,25 @@ _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One requirement: any of its files will do."""
+    """One requirement; any of its files will do."""
 
     name: str
     version: str
     hashes: tuple[str, ...]
 
     def line(self) -> str:
-        """As pip reads it."""
+        """In pip's format."""
         return f"{self.name}=={self.version} " + " ".join(f"--hash={h}" for h in self.hashes) + "\n"
 
 
 def wanted(root: Path) -> dict[str, list[Wanted]]:
-    """By part of the image, what the checkout's hashed locks name."""
+    """The contents of the checkout's hashed locks, by part of the image."""
     own = _read(root / "rules" / "build-requirements.lock") | _read(
         root / "rules" / "requirements.lock"
     )
     training = _read(root / "enclave_runner" / "requirements.lock")
     torch = training["torch"]
-    # The build for CPU only, whose hash comes first.
+    # The CPU-only build, whose hash comes first.
     training["torch"] = Wanted(
         name="torch", version=torch.version + "+cpu", hashes=torch.hashes[:1]
     )
@@ -71,8 +71,8 @@ def wanted(root: Path) -> dict[str, list[Wanted]]:
 
 
 def wanted_gpu(root: Path) -> list[Wanted]:
-    """What the training side of the image with GPUs has in place of torch for CPU only, and
-    beside it.
+    """What the GPU image's training environment has instead of CPU-only torch, and in addition to
+    it.
     """
     torch = _read(root / "enclave_runner" / "requirements.lock")["torch"]
     # PyPI's own build, whose hash comes second, and the libraries that it loads.
@@ -83,7 +83,7 @@ def wanted_gpu(root: Path) -> list[Wanted]:
 
 
 def wanted_serve(root: Path) -> dict[str, list[Wanted]]:
-    """What the image that serves has beside the other's, by part."""
+    """What the serving image has in addition to the base image, by part."""
     own = _read(root / "rules" / "requirements.lock")
     engine = _read(root / "enclave_runner" / "serving" / "requirements.lock")
     trained_with = _read(root / "enclave_runner" / "requirements.lock")
@@ -111,7 +111,7 @@ def _read(lock: Path) -> dict[str, Wanted]:
 def resolve(
     store: Store, requirements_of: Mapping[str, Sequence[Wanted]], work: Path
 ) -> list[Package]:
-    """Fetch what is wanted; which of the allowed files pip took becomes the image's lock."""
+    """Fetch these requirements; the files that pip chose become the image's lock."""
     packages: list[Package] = []
     for part, requirements in requirements_of.items():
         place = _download(requirements, work / part)
@@ -126,21 +126,23 @@ def resolve(
 
 
 def fetch(store: Store, packages: Sequence[Package], work: Path) -> None:
-    """See that exactly these files are in the store; GoneError names what no source has."""
+    """Make sure that exactly these files are in the store. Raises GoneError with what no source
+    has.
+    """
     for missing in obtain(store, packages, work):
         raise GoneError(missing.reason, hint="./doit image_update")
 
 
 def obtain(store: Store, packages: Sequence[Package], work: Path) -> list[Missing]:
-    """Fetch what the store lacks; what pip's sources do not have."""
+    """Fetch what the store lacks. Returns what pip's sources do not have."""
     missing: list[Missing] = []
-    # By part: two of them may want two versions of one package.
+    # By part, because two parts may want different versions of one package.
     for part, own in by_part(absent(store, packages)).items():
         progress.say(f"fetching {len(own)} Python packages for the {part}")
         try:
             _obtain(store, own, work)
         except GoneError:
-            # pip stops at the first: the others are asked for one by one.
+            # pip stops at the first missing one, so ask for the others one by one.
             missing += [each for package in own if (each := _obtain_one(store, package, work))]
     return missing
 
@@ -172,9 +174,9 @@ def _obtain(store: Store, packages: Sequence[Package], work: Path) -> None:
 
 
 def _gone(error: ToolError) -> GoneError | None:
-    """What pip says about a file that is gone; None if something else is wrong."""
+    """The error if pip says that a file is gone; None for any other error."""
     name = _NOT_FOUND.search(error.message)
-    # torch has an error of its own: pip was not told where.
+    # torch has an error of its own: pip was not given its index.
     if error.hint or (name is None and "DO NOT MATCH THE HASHES" not in error.message):
         return None
     what = name[1] if name else "a package that the image lock names"
@@ -184,7 +186,9 @@ def _gone(error: ToolError) -> GoneError | None:
 
 
 def place(store: Store, packages: Sequence[Package], target: Path) -> str:
-    """Put the files into `target` under their names; the requirements that install exactly them."""
+    """Put the files into `target` under their names. Returns requirements that install exactly
+    them.
+    """
     remove(target)
     target.mkdir(parents=True)
     lines = []
@@ -196,9 +200,9 @@ def place(store: Store, packages: Sequence[Package], target: Path) -> str:
 
 
 def file_name(package: Package, path: Path) -> str:
-    """The name that pip wants a file to have; what came by digest alone has none of its own.
+    """The file name that pip expects; a file stored by digest has none of its own.
 
-    A wheel says its tags itself (binary distribution format, "The .dist-info directory", WHEEL).
+    A wheel contains its tags (binary distribution format, "The .dist-info directory", WHEEL).
     """
     if path.suffix in (".whl", ".gz"):
         return path.name
@@ -214,7 +218,7 @@ def file_name(package: Package, path: Path) -> str:
 
 
 def _name(path: Path) -> str:
-    """The normalised name that a wheel's or source archive's file name begins with."""
+    """The normalised name at the start of a wheel's or source archive's file name."""
     stem = path.name.removesuffix(".tar.gz")
     parts = stem.split("-")
     name = parts[0] if path.suffix == ".whl" else "-".join(parts[:-1])
@@ -234,7 +238,7 @@ def _download(requirements: Sequence[Wanted], target: Path) -> Path:
 
 
 def _download_torch(torch: Wanted, target: Path) -> None:
-    """From pip's own sources, else from PyTorch's: the lock's hash decides."""
+    """From pip's own sources, otherwise from PyTorch's: the lock's hash decides."""
     try:
         _pip([torch], target)
     except ToolError as error:
@@ -247,7 +251,7 @@ def _download_torch(torch: Wanted, target: Path) -> None:
     except ToolError:
         raise ToolError(
             f"neither a source that pip is configured with nor {TORCH_INDEX} has {torch.name} "
-            f"{torch.version}, the build for CPU only that the image holds\n{first}",
+            f"{torch.version}, the CPU-only build that the image contains\n{first}",
             hint="pip config set site.extra-index-url URL (of PyTorch's CPU builds)",
         ) from None
 
@@ -255,7 +259,7 @@ def _download_torch(torch: Wanted, target: Path) -> None:
 def _pip(requirements: Sequence[Wanted], target: Path, *options: str) -> None:
     text = target.with_suffix(".txt")
     text.write_text("".join(item.line() for item in requirements), encoding="ascii")
-    # pip runs what a source archive has for `setup.py` to learn its name: with what `.venv` holds.
+    # To learn a source archive's name, pip runs its `setup.py`, with the packages of `.venv`.
     words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-build-isolation"]
     words += [*installer.CLOSED, *installer.FORMATS, *installer.QUIET, *options]
     run([*words, "--dest", str(target), "--requirement", str(text)])

@@ -1,1 +1,1 @@
-"""What runs a training and brings back a certificate: a local process, qemu, Azure."""
+"""Machines that run a training and return a certificate: a local process, qemu, Azure."""

@@ -1,13 +1,12 @@
-"""The certificate authority of a simulated platform: one per checkout and driver.
+"""The certificate authority of a simulated platform: one for each checkout and driver.
 
-Promises: `local_ca` gives the same CA for the life of a checkout, whoever asks first and however
-many ask at once; its key is readable by its owner only; a process killed at any point leaves
-nothing that the next call does not put right. Every certificate it signs, its own included, carries
-the critical extension of `aicert.crypto.simulated`, so nobody can take it for a real platform's.
-Attestation key certificates follow TCG Credential Profiles for TPM Family 2.0 (EKU
-tcg-kp-AIKCertificate) and RFC 5280.
+`local_ca` returns the same CA for the life of a checkout, however many processes ask at once. Only
+its owner can read its key. If a process is killed at any point, the next call repairs what it left.
+Every certificate that it signs, including its own, carries the critical extension of
+`aicert.crypto.simulated`, so nobody can take it for a real platform's. Attestation key certificates
+follow TCG Credential Profiles for TPM Family 2.0 (EKU tcg-kp-AIKCertificate) and RFC 5280.
 
-Leaves out: revocation. Whoever holds the checkout holds the key, so it vouches for nothing.
+There is no revocation: whoever has the checkout has the key, so the CA vouches for nothing.
 """
 
 import contextlib
@@ -30,16 +29,16 @@ from aicert.crypto import simulated
 from aicert.errors import ToolError
 
 _CA_LIFETIME: Final = datetime.timedelta(days=30 * 365)
-# The upper end of what cloud platforms give their attestation keys (9 to 18 months).
+# The longest validity that cloud platforms give their attestation keys (9 to 18 months).
 _AK_LIFETIME: Final = datetime.timedelta(days=548)
-# Clocks of two machines (or of a checkout's two owners) differ; a certificate holds a bit earlier.
+# Clocks differ, so a certificate is valid from a little earlier.
 _BACKDATED: Final = datetime.timedelta(hours=1)
 _AK_KEY_BITS: Final = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ca:
-    """A simulated platform's CA: where its certificate lies (PEM), and its key."""
+    """A simulated platform's CA: the path of its certificate (PEM), and its key."""
 
     driver: str
     path: Path
@@ -47,7 +46,7 @@ class Ca:
     key: ec.EllipticCurvePrivateKey
 
     def issue(self, ak_public: rsa.RSAPublicKey) -> bytes:
-        """A certificate (DER) for an attestation key, which must be RSA of 2048 bits."""
+        """A certificate (DER) for an attestation key, which must be RSA with 2048 bits."""
         if ak_public.key_size != _AK_KEY_BITS:
             raise ToolError(
                 "the platform's attestation key has the wrong size\n"
@@ -76,22 +75,22 @@ class Ca:
 
 
 def local_ca(root: Path, driver: str) -> Ca:
-    """The CA of `driver` in the checkout at `root`, made when there is none.
+    """The CA of `driver` in the checkout at `root`, created if there is none.
 
-    Raises ToolError when it cannot be made, or when its certificate lies there without its key.
+    Raises ToolError if it cannot be created, or if its certificate exists without its key.
     """
     folder = root / ".aicert" / "ca"
     pem, key = folder / f"{driver}.pem", folder / f"{driver}.key"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            # The certificate is put in place last: without it the pair was never given to anyone.
+            # The certificate is written last: without it nobody has used the key.
             if not pem.exists():
                 _make(driver, pem, key)
             return _load(driver, pem, key)
     except OSError as error:
         raise ToolError(
-            f"cannot read or make the simulated platform's CA: {error}", hint=f"ls -la {folder}"
+            f"cannot read or create the simulated platform's CA: {error}", hint=f"ls -la {folder}"
         ) from error
 
 
@@ -110,7 +109,7 @@ def _make(driver: str, pem: Path, key_path: Path) -> None:
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.COMMON_NAME, f"aicert simulated platform CA ({driver})"),
-            # Two checkouts' CAs are told apart by name, as RFC 5280 (4.1.2.6) wants.
+            # RFC 5280 (4.1.2.6) wants different CAs to have different names.
             x509.NameAttribute(NameOID.SERIAL_NUMBER, secrets.token_hex(8)),
         ]
     )
@@ -130,7 +129,7 @@ def _make(driver: str, pem: Path, key_path: Path) -> None:
 
 
 def _load(driver: str, pem: Path, key_path: Path) -> Ca:
-    hint = f"restore {key_path}, or `rm {pem}` to begin a new CA (keep a copy to verify by)"
+    hint = f"restore {key_path}, or `rm {pem}` to create a new CA (keep a copy for verifying)"
     try:
         certificate = x509.load_pem_x509_certificate(pem.read_bytes())
         key = serialization.load_pem_private_key(key_path.read_bytes(), None)
@@ -194,7 +193,9 @@ def _key_usage(*, digital_signature: bool = False, key_cert_sign: bool = False) 
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Write `path` in one step. The caller holds the folder's lock, so a leftover is nobody's."""
+    """Replace `path` atomically. The caller holds the folder's lock, so any temporary file is
+    stale.
+    """
     beside = path.with_name(f"{path.name}.new")
     beside.unlink(missing_ok=True)
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

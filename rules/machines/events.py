@@ -1,6 +1,7 @@
-"""Follow a runner: its events become progress on this terminal, its error becomes ours.
+"""Follow a runner: show its events as progress on this terminal, and raise its error as ours.
 
-Every line is hostile (a machine's console in the end): bounded, parsed strictly, shown escaped.
+Every line is hostile, since a machine's console may be the source: bounded, parsed strictly, shown
+escaped.
 """
 
 from contextlib import ExitStack
@@ -19,12 +20,12 @@ _WORDS = {
     machine_io.EVALUATING: "evaluating",
     machine_io.MEASURING: "measuring outputs",
 }
-# What a trainer does, of whatever kind.
+# What trainers do, of any kind.
 _TRAINERS = (machine_io.TRAINING, machine_io.AUDITING, machine_io.MERGING, machine_io.EVALUATING)
 
 
 class Lines(Protocol):
-    """A stream that is read by lines, as files are."""
+    """A stream that is read by lines, like a file."""
 
     def readline(self, most: int, /) -> bytes:
         """The next line, or a part of a long one; empty at the end."""
@@ -33,7 +34,7 @@ class Lines(Protocol):
 class Follower:
     """Shows one run's phases in turn and remembers the runner's own error.
 
-    `before`: what happens until the runner's first word, where that takes time.
+    `before` describes what happens before the runner's first event, if that takes time.
     """
 
     def __init__(self, run: str, before: str = "") -> None:
@@ -42,11 +43,11 @@ class Follower:
         self._phase = ""
         self._bar: progress.Bar | None = None
         self._stack = ExitStack()
-        # What the runner failed of, in its own words.
+        # Why the runner failed, in its own words.
         self.error: AicertError | None = None
-        # Whether a runner said anything at all: one that has started is not started again.
+        # Whether the runner said anything: one that has started is not started again.
         self.has_started = False
-        # Whether its trainer was started: what fails before that has cost little.
+        # Whether its trainer was started: an earlier failure has cost little.
         self.has_trained = False
 
     def follow(self, stream: Lines) -> None:

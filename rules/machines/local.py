@@ -1,7 +1,7 @@
-"""The `local` machine: the runner as a process of this computer, with a fresh software TPM.
+"""The `local` machine: the runner as a process on this computer, with a fresh software TPM.
 
-A driver has few verbs: it gets a job, runs it to its end while it follows the runner's events, and
-gives back the folder of results. Whatever happens, nothing of it is left running.
+A driver does little: it gets a job, runs it to its end while following the runner's events, and
+returns the folder of results. Nothing is left running, whatever happens.
 """
 
 import os
@@ -17,14 +17,14 @@ from rules.machines.events import Follower
 from rules.machines.machine import Job, tail
 from rules.machines.swtpm import platform
 
-# A runner that was asked to end kills its sandbox and leaves; more is a runner that hangs.
+# A runner asked to stop kills its sandbox and exits; after this it counts as hung.
 _END_S = 10
 
 
 def execute(job: Job) -> Path:
-    """Run the job; returns the folder with `certificate.json`, `training.log`, `outputs/`.
+    """Run the job. Returns the folder with `certificate.json`, `training.log`, `outputs/`.
 
-    Raises the runner's own error (ConfigError, LockError, ToolError) or a ToolError if it died.
+    Raises the runner's own error (ConfigError, LockError, ToolError), or ToolError if it died.
     """
     out = job.work / "out"
     scratch = job.work / "scratch"
@@ -71,14 +71,15 @@ def _start(
     try:
         return subprocess.Popen(
             command,
-            # The TPM's socket has a relative name: UNIX socket paths are limited to 107 bytes.
+            # The TPM's socket has a relative name, because paths of UNIX sockets are limited to 107
+            # bytes.
             cwd=tpm,
             env=environment(str(code_of(job.root))),
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
             pass_fds=(write_fd,),
-            # Ctrl-C reaches this process alone, which then ends the runner in order.
+            # Only this process gets Ctrl-C; it then stops the runner.
             start_new_session=True,
         )
     except OSError as error:
@@ -99,8 +100,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def environment(python_path: str) -> dict[str, str]:
-    """Of a process that is a machine, and nothing else of this one: what decides a run stands in
-    its lockfile.
+    """The environment of a process that stands for a machine. Nothing of ours goes in, because only
+    the lockfile may decide what a run does.
     """
     return {
         "PATH": os.environ.get("PATH", os.defpath),

@@ -1,11 +1,11 @@
-"""What a machine is, what its driver must do, and the one table of drivers.
+"""What a machine is, what its driver must do, and the only table of drivers.
 
-A driver is a module, or a folder, of its own and a row in `DRIVERS`; nothing else knows its name.
-The row says what others must know before a run; the module, which is imported when it is needed,
-does the work (`Implementation`, and `Cloud` where its machines are paid for).
+A driver is a module or folder of its own plus a row in `DRIVERS`; nothing else knows its name. The
+row says what others need before a run. The module, imported on demand, does the work
+(`Implementation`, and `Cloud` if its machines cost money).
 
-Stands below what reads `aicert.toml`, and so knows nothing of runs and lockfiles: a job carries
-what a driver is to use of them.
+This is below the code that reads `aicert.toml`, so it knows nothing about runs and lockfiles: a job
+carries what the driver needs from them.
 """
 
 import importlib
@@ -28,11 +28,11 @@ class Driver:
     """One row of the table.
 
     `module` is imported when a run begins. `policy` is the built-in policy that a certificate of
-    this checkout's own run must meet; a simulated one rests on the checkout's CA of that name.
-    `in_image`: the run happens in the measured image, so its scratch is memory, it needs no
-    training environment here, and it may have a GPU. `serves`: it can run leased models. `cloud`:
-    whose machines they are, where they cost money. `keys`: keys of `[machines.NAME]` that are this
-    driver's alone, with their readers.
+    this checkout's own run must meet; for a simulated platform it relies on the checkout's CA of
+    that name. `in_image`: the run happens in the measured image, so its scratch is memory, it needs
+    no training environment here, and it may have a GPU. `serves`: it can serve leased models.
+    `cloud`: the name of the cloud, if its machines cost money. `keys`: keys of `[machines.NAME]`
+    that only this driver has, with their readers.
     """
 
     name: str
@@ -72,8 +72,8 @@ DRIVERS: Mapping[str, Driver] = {driver.name: driver for driver in _TABLE}
 class Machine:
     """Where a run is executed. Sizes in bytes, time in seconds; none of it is certified.
 
-    `cpus` is the number of threads that the trainer is told to use, one where it is None. `options`
-    are the driver's own keys.
+    `cpus` is the number of threads for the trainer, or one if it is None. `options` are the
+    driver's own keys.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """Of a machine that serves: where its one port is reached on this computer."""
+    """For a machine that serves: where its port is reachable on this computer."""
 
     listen: str
     port: int
@@ -98,9 +98,9 @@ class Serving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One execution of a run: its lockfile, and where the inputs that it names lie on this host.
+    """One execution of a run: its lockfile, and where its inputs are on this host.
 
-    `work` is an empty folder of its own on the repository's disk.
+    `work` is an empty folder for this job on the repository's disk.
     """
 
     root: Path
@@ -111,13 +111,13 @@ class Job:
     nonce: bytes
     training_env: Path | None
     work: Path
-    # Leave the machine there afterwards, to look at it; only where it would cost something.
+    # Leave a cloud machine running afterwards, to debug it.
     keep: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """Something that is paid for; `remove` ends it."""
+    """Something that costs money; `remove` ends it."""
 
     name: str
     what: str
@@ -128,21 +128,22 @@ class Implementation(Protocol):
     """What a driver's module must have."""
 
     def execute(self, job: Job) -> Path:
-        """Run the job to its end; the folder with `certificate.json`, `training.log`, `outputs/`.
+        """Run the job to its end. Returns the folder with `certificate.json`, `training.log`,
+        `outputs/`.
 
         Nothing of the machine is left running, whatever happens. Raises the runner's own error
-        (ConfigError, LockError, ToolError) or a ToolError if it died.
+        (ConfigError, LockError, ToolError), or ToolError if it died.
         """
 
 
 class Cloud(Implementation, Protocol):
-    """What the module of a driver must also have whose machines are paid for."""
+    """What the module must also have if its machines cost money."""
 
     def leftovers(self, root: Path, *, ask: bool) -> list[Leftover]:
-        """What runs of this checkout left there; if told to `ask`, also what the cloud knows."""
+        """What runs of this checkout left there; with `ask`, also what only the cloud knows."""
 
     def end(self, items: list[Leftover]) -> None:
-        """Remove each, also after one failed; the first failure is raised at the end."""
+        """Remove each one, even after a failure. The first failure is raised at the end."""
 
 
 def implementation(driver: Driver) -> Implementation:
@@ -151,12 +152,12 @@ def implementation(driver: Driver) -> Implementation:
 
 
 def cloud(driver: Driver) -> Cloud:
-    """The module of a driver whose machines are paid for."""
+    """The module of a driver whose machines cost money."""
     return cast(Cloud, importlib.import_module(driver.module))
 
 
 def tail(path: Path) -> str:
-    """The last whole lines of a text file of hostile origin; empty where there is none."""
+    """The last whole lines of a hostile text file; empty if it does not exist."""
     try:
         with path.open("rb") as file:
             start = max(0, file.seek(0, os.SEEK_END) - _TAIL)

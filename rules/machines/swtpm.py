@@ -1,12 +1,11 @@
-"""A fresh software TPM for one run, made to look like a cloud platform's.
+"""A fresh software TPM for one run, prepared like a cloud platform's.
 
-Promises: `platform` starts swtpm on empty state, gives it what a platform gives its guests (an
-attestation key at 0x81000003, that key's certificate in NV 0x01C101D0, the platform hierarchy
-disabled), leaves registers 0-15 at zero and nothing loaded, and takes all of it away again: after
-success, an error, Ctrl-C or SIGTERM no process and no file is left. It dies with its parent even
-where that is killed.
+`platform` starts swtpm with empty state and gives it what a platform gives its guests: an
+attestation key at 0x81000003, that key's certificate in NV 0x01C101D0, and a disabled platform
+hierarchy. PCRs 0-15 are zero and nothing is loaded. Afterwards, on success, an error, Ctrl-C or
+SIGTERM, no process and no file is left. swtpm dies with its parent even if that is killed.
 
-Leaves out: any protection. Whoever owns a software TPM can copy its state, and forge.
+There is no protection: whoever owns a software TPM can copy its state, and forge.
 """
 
 import contextlib
@@ -30,7 +29,7 @@ from rules.host.signals import termination_raises
 from rules.machines.ca import Ca
 
 TCTI: Final = "swtpm:path=tpm.sock"
-"""For a process whose working directory is the run's: a UNIX socket's path has 107 bytes."""
+"""For a process that runs in the run's directory: a UNIX socket's path is limited to 107 bytes."""
 
 _SOCKETS: Final = ("tpm.sock", "tpm.sock.ctrl")
 _STATE: Final = "swtpm"
@@ -43,16 +42,16 @@ _AK_ATTRIBUTES: Final = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|n
 _NV_ATTRIBUTES: Final = "platformcreate|ppwrite|ppread|ownerread|authread|no_da"
 # Transient objects, loaded sessions, saved sessions (TPM 2.0 Library, Part 2, 7.2).
 _VOLATILE: Final = (0x80000000, 0x02000000, 0x03000000)
-# The parent may die before setpriv has asked to be told; then the shell sees another parent.
+# The parent may die before setpriv asks for the signal; then the shell sees another parent.
 _WITH_PARENT: Final = 'test "$PPID" = "$1" || exit 1; shift; exec "$@"'
 
 
 @contextlib.contextmanager
 def platform(run_dir: Path, ca: Ca) -> Iterator[str]:
-    """A software TPM for the run in `run_dir`, its attestation key certified by `ca`.
+    """A software TPM for the run in `run_dir`, with its attestation key certified by `ca`.
 
-    Gives the TCTI for a child process whose working directory is `run_dir`. Raises ToolError where
-    swtpm cannot be started or prepared, and where it died before the block ended.
+    Yields the TCTI for a child process whose working directory is `run_dir`. Raises ToolError if
+    swtpm cannot be started or prepared, or dies before the block ends.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(termination_raises())
@@ -70,7 +69,7 @@ def platform(run_dir: Path, ca: Ca) -> Iterator[str]:
             watchdog.cancel()
             yield TCTI
         except ToolError as error:
-            # Its sockets close a moment before its parent can know.
+            # Its sockets close a moment before we can know that it has exited.
             if _has_ended(process, 0.2):
                 raise _ended(process, run_dir) from error
             raise
@@ -81,7 +80,9 @@ def platform(run_dir: Path, ca: Ca) -> Iterator[str]:
 
 
 def make_state(work: Path, state: Path, ca: Ca) -> None:
-    """The state of such a TPM in `state`, unless one is there; `work` is for what makes it."""
+    """Create the state of such a TPM in `state`, unless there is one; `work` is for temporary
+    files.
+    """
     if (state / STATE_FILE).exists():
         return
     maker = work / "platform"
@@ -90,7 +91,7 @@ def make_state(work: Path, state: Path, ca: Ca) -> None:
         fresh = state.with_name(f"{state.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700, parents=True)
-        # What a TPM keeps over a reset is in this file as soon as a command has returned.
+        # When a command has returned, this file holds everything that a TPM keeps across a reset.
         shutil.copyfile(maker / _STATE / STATE_FILE, fresh / STATE_FILE)
     shutil.rmtree(state, ignore_errors=True)
     fresh.rename(state)
@@ -98,8 +99,8 @@ def make_state(work: Path, state: Path, ca: Ca) -> None:
 
 @contextlib.contextmanager
 def kept(work: Path, state: Path, ca: Ca) -> Iterator[str]:
-    """A TPM whose state lies in `state` and stays, made where it is not there: it starts as after
-    a reset. Gives the TCTI for a child process whose working directory is `work`.
+    """A TPM with persistent state in `state`, created if missing: it starts as after a reset.
+    Yields the TCTI for a child process whose working directory is `work`.
     """
     make_state(work, state, ca)
     with contextlib.ExitStack() as stack:
@@ -114,7 +115,7 @@ def kept(work: Path, state: Path, ca: Ca) -> Iterator[str]:
 
 
 def _shut_down(tcti: str) -> None:
-    """As a system does before it loses power: else its clock is not safe at the next start."""
+    """Shut down as a system does before power-off: otherwise the clock is not "safe" afterwards."""
     import tpm2_pytss as tss
 
     with contextlib.suppress(tss.TSS2_Exception), tss.ESAPI(tcti) as esapi:
@@ -126,11 +127,11 @@ def _claim(run_dir: Path) -> None:
         (run_dir / _STATE).mkdir(mode=0o700)
     except FileExistsError as error:
         raise ToolError(
-            f"another software TPM uses or has used this directory: {run_dir}",
+            f"another software TPM uses or used this directory: {run_dir}",
             hint=f"rm -r {run_dir} (when no certify is running)",
         ) from error
     except OSError as error:
-        raise ToolError(f"cannot make the software TPM's directory: {error}") from error
+        raise ToolError(f"cannot create the software TPM's directory: {error}") from error
 
 
 def _start(run_dir: Path, folder: int, state: Path) -> subprocess.Popen[bytes]:
@@ -152,12 +153,12 @@ def _start(run_dir: Path, folder: int, state: Path) -> subprocess.Popen[bytes]:
 
 
 def _await(process: subprocess.Popen[bytes], run_dir: Path, folder: int) -> None:
-    """Return when swtpm listens; both sockets, since it makes one after the other."""
+    """Return when swtpm listens on both sockets, because it opens one after the other."""
     deadline = time.monotonic() + _START_S
     for name in _SOCKETS:
         while not _connects(_within(folder, name)):
             if time.monotonic() > deadline:
-                raise ToolError(f"the software TPM did not start in {_START_S:.0f} s")
+                raise ToolError(f"the software TPM did not start within {_START_S:.0f} s")
             if _has_ended(process, _POLL_S):
                 raise _ended(process, run_dir)
 
@@ -172,7 +173,7 @@ def _connects(path: str) -> bool:
 
 
 def _within(folder: int, name: str) -> str:
-    """A short path to a file in an open directory: this process need not change its own."""
+    """A short path to a file in an open directory, so that this process need not change its own."""
     return f"/proc/self/fd/{folder}/{name}"
 
 
@@ -181,8 +182,8 @@ def _spawn(run_dir: Path, state: Path) -> subprocess.Popen[bytes]:
     for option, name in zip(("--server", "--ctrl"), _SOCKETS, strict=True):
         swtpm += [option, f"type=unixio,path={name},mode=0600"]
     parent = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _WITH_PARENT, "sh", str(os.getpid())]
-    # The state's path goes by the environment: in an option a comma would end it, and a relative
-    # one puts swtpm in failure mode.
+    # The state's path is passed in the environment: in an option a comma would end it, and a
+    # relative path puts swtpm in failure mode.
     environment = {**os.environ, "TPM_PATH": str(state.resolve())}
     with (state / "log").open("wb") as log:
         return subprocess.Popen(
@@ -192,7 +193,7 @@ def _spawn(run_dir: Path, state: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            # Ctrl-C on the terminal is for us, who then stop it in order.
+            # We handle the terminal's Ctrl-C and then stop swtpm ourselves.
             process_group=0,
         )
 
@@ -211,11 +212,11 @@ def _ended(process: subprocess.Popen[bytes], run_dir: Path) -> ToolError:
         lines = (run_dir / _LOG).read_text(errors="replace").splitlines()
     last_lines = [line for line in lines if line != "Data client disconnected"][-3:]
     message = "\n".join([f"the software TPM ended before the run did ({how})", *last_lines])
-    return ToolError(message, hint="./doit certify starts again with a fresh one")
+    return ToolError(message, hint="./doit certify starts over with a fresh one")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    # Its state is thrown away, so it need not be saved.
+    # Its state is discarded, so it need not be saved.
     process.kill()
     process.wait()
 
@@ -231,8 +232,10 @@ def _remove(run_dir: Path) -> None:
 
 
 def _prepare(tcti: str, ca: Ca) -> None:
-    """Play the platform: key, certificate, hierarchy; then see that the TPM is as after a boot."""
-    # Building and importing it is costly; only a run needs it.
+    """Act as the platform: key, certificate, hierarchy. Then check that the TPM is as
+    after a boot.
+    """
+    # Importing it is slow, and only a run needs it.
     os.environ.setdefault("TSS2_LOG", "all+none")
     import tpm2_pytss as tss
 
@@ -269,7 +272,7 @@ def _write_certificate(tss: Any, esapi: Any, certificate: bytes) -> None:
             dataSize=len(certificate),
         )
     )
-    # The owner would get TPM_RC_ATTRIBUTES: this index is the platform's.
+    # The owner would get TPM_RC_ATTRIBUTES, because the index belongs to the platform.
     index = esapi.nv_define_space(b"", public, auth_handle=tss.ESYS_TR.PLATFORM)
     _, capability = esapi.get_capability(tss.TPM2_CAP.TPM_PROPERTIES, _NV_BUFFER_MAX, 1)
     step = int(capability.data.tpmProperties[0].value)
@@ -283,7 +286,7 @@ def _check_fresh(tss: Any, esapi: Any) -> None:
         _, _, digests = esapi.pcr_read(selection)
         values = [bytes(digests[place]) for place in range(digests.count)]
         if values != [bytes(32)] * 8:
-            raise ToolError("the fresh software TPM has registers (0-15) that are not zero")
+            raise ToolError("the fresh software TPM has PCRs (0-15) that are not zero")
     for first in _VOLATILE:
         _, capability = esapi.get_capability(tss.TPM2_CAP.HANDLES, first, 1)
         if capability.data.handles.count:

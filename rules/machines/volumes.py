@@ -1,10 +1,9 @@
-"""The volumes of a measured machine: what goes into it, and how results are read back.
+"""The volumes of a measured machine: what goes in, and how results are read back.
 
-In: an erofs with dm-verity whose last block says its root hash (image/machine/init.c reads it),
-made of the inputs where they lie. Out: a stream that the machine writes
-(enclave_runner/boot/output_stream.py), hostile until the certificate in it was verified: names,
-sizes and counts are bounded, files are made new in an empty folder, and nothing but regular files
-comes out.
+Input: an erofs with dm-verity whose last block contains its root hash (image/machine/init.c reads
+it), made from the inputs in place. Output: a stream written by the machine
+(enclave_runner/boot/output_stream.py). It is hostile until its certificate is verified: names,
+sizes and counts are bounded, files are created in an empty folder, and only regular files come out.
 """
 
 import os
@@ -26,9 +25,9 @@ from rules.image.sandbox import Sandbox
 from rules.image.store import Image
 from rules.machines.machine import Job
 
-# What the system itself needs beside the training: kernel, page cache, the runner.
+# Memory for the system itself besides the training: kernel, page cache, the runner.
 OWN_MEMORY = 768 << 20
-# What the machine writes beside what its scratch can hold: certificate, log, names.
+# Output besides what the scratch can hold: certificate, log, names.
 OUTPUT_ROOM = 64 << 20
 NO_RESULTS = "the machine wrote no results"
 _READ = 1 << 20
@@ -44,7 +43,7 @@ class Volumes:
 
 
 def make_volumes(job: Job, image: Image, volumes: Volumes) -> None:
-    """The input volume, and a hole as large as what the machine may write."""
+    """Make the input volume, and a sparse file as large as the machine's output may be."""
     machine = job.machine
     if volumes.inputs is None or volumes.output is None:
         raise ToolError("a run needs an input and an output volume")
@@ -68,7 +67,7 @@ def make_volumes(job: Job, image: Image, volumes: Volumes) -> None:
 
 
 def make_output(job: Job, volumes: Volumes) -> None:
-    """A hole as large as what the machine may write, which takes what it does write."""
+    """Make a sparse file as large as the machine's output may be."""
     if volumes.output is not None:
         with volumes.output.open("wb") as file:
             file.truncate(job.machine.scratch + OUTPUT_ROOM)
@@ -84,9 +83,9 @@ def make_inputs(
     inputs: Mapping[str, Path],
     target: Path,
 ) -> None:
-    """Write the input volume to `target`; `inputs` are read where they are.
+    """Write the input volume to `target`; `inputs` are read in place.
 
-    Raises ToolError for a file that its owner alone may read: in the machine, nobody could.
+    Raises ToolError for a file that only its owner may read: in the machine, nobody could.
     """
     files = {
         machine_io.LOCKFILE: lockfile,
@@ -107,8 +106,8 @@ def make_volume(
     *,
     below: str = ".",
 ) -> None:
-    """Write a volume to `target` that brings its own root hash: `files` by name, and what is
-    `shown`, which is read where it is, in the folder `below`.
+    """Write a volume with its own root hash to `target`. It contains `files` by name and, in the
+    folder `below`, what is `shown`, which is read in place.
     """
     stage = work / "stage"
     folder = stage / below
@@ -130,22 +129,24 @@ def make_volume(
 
 
 def _check_readable(name: str, path: Path) -> None:
-    """The volume keeps permissions, everything in it is root's, and who trains there is not."""
+    """Check that everybody may read the files: in the volume they belong to root and keep their
+    permissions, and the trainer is not root.
+    """
     places = [path, *(path.rglob("*") if path.is_dir() else ())]
     for place in places:
         wanted = 0o005 if place.is_dir() else 0o004
         if place.stat().st_mode & wanted != wanted:
             raise ToolError(
-                f"input {name}: not everybody may read {place.name!a}, so the trainer cannot",
+                f"input {name}: the trainer cannot read {place.name!a}: not everybody may",
                 hint=f"chmod -R a+rX {shlex.quote(str(path))}",
             )
 
 
 def read_output(volume: Path, target: Path) -> None:
-    """Take the machine's files out of the stream into `target`, an empty folder.
+    """Extract the machine's files from the stream into `target`, an empty folder.
 
-    Raises EvidenceError where the stream is not exactly of the form: a machine that stopped before
-    its end leaves none.
+    Raises EvidenceError unless the stream has exactly the right form: a machine that stopped early
+    leaves none.
     """
     with volume.open("rb") as stream:
         header = machine_io.STREAM_HEADER
@@ -156,7 +157,7 @@ def read_output(volume: Path, target: Path) -> None:
             path, size = machine_io.parse_file_line(line)
             name = _name(path)
             if name in seen or len(seen) >= MAX_FILES:
-                raise EvidenceError("the machine's results repeat a name or hold too many files")
+                raise EvidenceError("the machine's results repeat a name or contain too many files")
             seen.add(name)
             _take(stream, size, target / name)
 
@@ -166,19 +167,19 @@ def _name(data: bytes) -> str:
         name = data.decode("utf-8")
         check_path(name)
     except (UnicodeDecodeError, AicertError):
-        raise EvidenceError(f"the machine's results have an unsafe name: {data[:80]!a}") from None
+        raise EvidenceError(f"the machine's results contain a bad name: {data[:80]!a}") from None
     return name
 
 
 def _take(stream: BinaryIO, size: int, path: Path) -> None:
-    # The volume is as large as the machine may write; a larger claim ends at its end.
+    # The volume is as large as the machine may write, so a larger claimed size runs into its end.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(
             path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
         )
     except OSError as error:
-        raise EvidenceError(f"the machine's results cannot be taken: {error.strerror}") from None
+        raise EvidenceError(f"cannot extract the machine's results: {error.strerror}") from None
     with os.fdopen(fd, "wb") as file:
         while size:
             data = stream.read(min(size, _READ))
@@ -189,6 +190,6 @@ def _take(stream: BinaryIO, size: int, path: Path) -> None:
 
 
 def attach_lock(path: Path, image: Image) -> None:
-    """Put the image's lock beside the evidence, unsigned: a claim (docs/spec/certificate.md)."""
+    """Put the image's lock next to the evidence, unsigned: a claim (docs/spec/certificate.md)."""
     certificate = verify.read_certificate(path)
     path.write_bytes(certificates.emit(replace(certificate, image_lock=image.lock)))

@@ -1,1 +1,1 @@
-"""`aicert.toml`, its lockfiles, and the inputs that they name."""
+"""`aicert.toml`, its lockfiles and their inputs."""

@@ -1,7 +1,7 @@
-"""The user's own rows, converted to canonical form once (docs/spec/records.md).
+"""Convert the user's own rows to canonical form once (docs/spec/records.md).
 
-Otherwise each run converts whatever it reads, which takes scratch space: memory in the machine. A
-file that is canonical is used in place.
+Otherwise each run converts what it reads, which takes scratch space: memory, in the machine. A
+canonical file is used in place.
 """
 
 import os
@@ -19,12 +19,12 @@ from rules.host import training_env
 from rules.project import sources
 
 PATH = "path:"
-# These names are also those of configs, vocabularies and texts of all sorts.
+# Configs, vocabularies and texts of all sorts have these names too.
 _MAY_BE_ELSE = (".json", ".txt")
 
 
 def advice(root: Path, run: str, name: str, source: str) -> str | None:
-    """What a person may want to know about an added input: that each run copies its rows."""
+    """A hint about an added input, if each run would copy its rows."""
     form = form_of(source)
     if not source.startswith(PATH) or form is None or source.endswith(_MAY_BE_ELSE):
         return None
@@ -43,7 +43,7 @@ def advice(root: Path, run: str, name: str, source: str) -> str | None:
 
 
 def write(root: Path, source: str) -> str:
-    """Write the canonical form of a file beside it; returns the source that names it."""
+    """Write the canonical form of a file next to it. Returns the source that names it."""
     root = root.resolve()
     path = sources.locate(root, source) if source.startswith(PATH) else None
     form = form_of(source)
@@ -60,7 +60,7 @@ def write(root: Path, source: str) -> str:
         rows = Path(folder, convert.ROWS)
         if target.exists() and target.read_bytes() != rows.read_bytes():
             raise ConfigError(
-                f"{os.fspath(target.relative_to(root))!a} is there already, with other rows",
+                f"{os.fspath(target.relative_to(root))!a} already exists with other rows",
                 hint=f"mv {target.relative_to(root)} {target.relative_to(root)}.old",
             )
         rows.replace(target)
@@ -68,7 +68,7 @@ def write(root: Path, source: str) -> str:
 
 
 def _converted(path: Path, form: FileForm, folder: Path) -> outcome.Outcome:
-    """Convert as a run does, in a program of its own."""
+    """Convert as a run does, in a separate program."""
     needs_pyarrow = form.form == "parquet" or form.packing == "zstd"
     python = Path(sys.executable)
     if needs_pyarrow:
@@ -88,5 +88,5 @@ def _converted(path: Path, form: FileForm, folder: Path) -> outcome.Outcome:
     )
     if not (folder / convert.FACTS).is_file():
         reason = done.stderr.decode(errors="replace")[-1000:]
-        raise ToolError(f"{path.name!a} could not be converted\n{reason}")
+        raise ToolError(f"cannot convert {path.name!a}\n{reason}")
     return outcome.read(folder, request.files)

@@ -1,7 +1,7 @@
-"""`aicert.toml`: what to certify, read strictly (docs/spec/aicert-toml.md).
+"""`aicert.toml`: what to certify, parsed strictly (docs/spec/aicert-toml.md).
 
 Unknown keys are errors that name the key, the file and the nearest valid name. Nothing here touches
-the inputs themselves: that is `rules.project.sources`.
+the inputs themselves; `rules.project.sources` does.
 """
 
 import codecs
@@ -36,9 +36,9 @@ FILE = toml_table.FILE
 # The kinds of run, each a room of the runner (docs/spec/aicert-toml.md).
 AXOLOTL, AUDIT, EVALUATE, MERGE = "axolotl", "audit", "axolotl-evaluate", "axolotl-merge"
 TRAINERS = (AUDIT, AXOLOTL, EVALUATE, MERGE)
-# Whose locks lie beside those of runs.
+# Names of image locks, which are next to those of runs.
 IMAGES = ("image", "image-gpu", "image-serve")
-# The example run fits with room on a laptop; a machine in aicert.toml says what a real one needs.
+# Room enough for the example run on a laptop; real runs set these in aicert.toml.
 DEFAULT_MEMORY = 8 << 30
 DEFAULT_SCRATCH = 8 << 30
 DEFAULT_TIME = 3600
@@ -50,7 +50,7 @@ _TIME = re.compile(r"(\d{1,6}) ?(s|min|h)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """One input as configured: where it comes from and the facts that the lockfile will repeat."""
+    """One input as configured: where it comes from, and the facts that the lockfile repeats."""
 
     name: str
     source: str
@@ -62,13 +62,13 @@ class Input:
 
     @property
     def choice(self) -> Choice:
-        """Which files of the source are meant."""
+        """Which files of the source are used."""
         return Choice(only=self.only, except_=self.except_, allow_pickle=self.allow_pickle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witness:
-    """A witness that is asked over HTTP: its address, and its key as policies name it."""
+    """A witness to ask over HTTP: its address, and its key in the form that policies use."""
 
     url: str
     key: str
@@ -87,10 +87,9 @@ class Log:
 class Run:
     """One `[runs.NAME]`. `inputs` includes the config and is sorted by name.
 
-    `default`: whether commands that certify or verify mean it where no run is named. `ranks`: how
-    many processes train together. `audits`: runs that are audits, which its machine makes first;
-    their inputs, but for data, are inputs of it. `time_authority`: the URL that is asked for time
-    stamps.
+    `default`: whether commands that certify or verify include it if no run is named. `ranks`: how
+    many processes train together. `audits`: audit runs that the machine performs first; their
+    inputs, except data, are inputs of this run. `time_authority`: the URL that issues time stamps.
     `trainer`: one of TRAINERS.
     """
 
@@ -108,7 +107,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """The whole of one `aicert.toml`, and the repository root it stands in."""
+    """A whole `aicert.toml`, and its repository's root."""
 
     root: Path
     runs: Mapping[str, Run]
@@ -116,28 +115,28 @@ class Project:
     leases: Mapping[str, Lease] = field(default_factory=dict)
 
     def run(self, name: str) -> Run:
-        """The run of that name; a ConfigError with the nearest name where there is none."""
+        """The run of that name. Raises ConfigError with the nearest name if there is none."""
         if name not in self.runs:
             raise UnknownNameError(FILE, "run", name, self.runs)
         return self.runs[name]
 
     def lease(self, name: str) -> Lease:
-        """The lease of that name; a ConfigError with the nearest name where there is none."""
+        """The lease of that name. Raises ConfigError with the nearest name if there is none."""
         if name not in self.leases:
             raise UnknownNameError(FILE, "lease", name, self.leases)
         return self.leases[name]
 
     def machine(self, name: str) -> Machine:
-        """The machine of that name; a ConfigError with the nearest name where there is none."""
+        """The machine of that name. Raises ConfigError with the nearest name if there is none."""
         if name not in self.machines:
             raise UnknownNameError(FILE, "machine", name, self.machines)
         return self.machines[name]
 
     def chosen(self, names: Iterable[str], *, everything: bool = False) -> list[Run]:
-        """The runs that a command line means: those named, else every one or the default ones."""
+        """The runs that a command line means: the named ones, otherwise all or the default ones."""
         named = [self.run(name) for name in names]
         if everything and named:
-            raise ConfigError("--all means every run, so do not name any")
+            raise ConfigError("--all means every run: do not name any")
         if named:
             return named
         runs = [run for run in self.runs.values() if everything or run.default]
@@ -167,7 +166,7 @@ def read(root: Path) -> bytes:
 
 
 def parse(root: Path, data: bytes, *, may_be_empty: bool = False) -> Project:
-    """What the bytes of an `aicert.toml` in `root` say. Raises ConfigError."""
+    """Parse the bytes of an `aicert.toml` in `root`. Raises ConfigError."""
     try:
         project = _parsed(root, data)
         if not (project.runs or may_be_empty):
@@ -176,7 +175,7 @@ def parse(root: Path, data: bytes, *, may_be_empty: bool = False) -> Project:
             )
         return project
     except ConfigError as error:
-        # How the command at hand is used would not help.
+        # The usage of the current command would not help here.
         error.hint = error.hint or f"less {documentation('docs/spec/aicert-toml.md')}"
         raise
 
@@ -200,8 +199,8 @@ def _parsed(root: Path, data: bytes) -> Project:
         is_logged = table.flag("log", False)
         if is_logged and log is None:
             raise ConfigError(
-                f"{FILE}: {table.where}.log is true, but there is no log",
-                hint="name one: [log] with folder",
+                f"{FILE}: {table.where}.log is true, but no log is defined",
+                hint="define [log] with its folder",
             )
         one = _run(name, table, machines)
         runs[name] = replace(one, time_authority=url, log=log if is_logged else None)
@@ -232,7 +231,7 @@ def _time_authority(top: Table) -> str | None:
 def _url(table: Table) -> str:
     url = table.text("url")
     if not url.startswith(("https://", "http://")) or not url.isascii() or not url.isprintable():
-        raise ConfigError(f"{FILE}: {table.where}.url is no URL of http or https: {url[:80]!a}")
+        raise ConfigError(f"{FILE}: {table.where}.url is not an http or https URL: {url[:80]!a}")
     return url
 
 
@@ -254,7 +253,7 @@ def _witness(item: object) -> Witness:
     from aicert.cli.log.witness import witness_key
 
     if not isinstance(item, dict):
-        raise ConfigError(f"{FILE}: log.witnesses is not a list of tables: [[log.witnesses]]")
+        raise ConfigError(f"{FILE}: log.witnesses must be a list of tables: [[log.witnesses]]")
     table = Table(item, "log.witnesses")
     table.only("url", "key")
     key = table.text("key")
@@ -284,7 +283,7 @@ def _machine(name: str, table: Table) -> Machine:
     scratch = table.quantity("scratch", _SIZE, "20 GiB", room)
     if driver.in_image and scratch > room:
         raise ConfigError(
-            f"{FILE}: {table.where}.scratch is more than half of the memory, which holds it",
+            f"{FILE}: {table.where}.scratch is more than half of the memory that holds it",
             hint=f"raise {table.where}.memory, or lower scratch",
         )
     return Machine(
@@ -322,14 +321,12 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
     trainer = table.text("trainer") if table.has("trainer") else AXOLOTL
     if trainer not in TRAINERS:
         raise ConfigError(
-            f"{FILE}: {table.where}.trainer names no trainer: {trainer!r}"
-            f"{suggestion(trainer, TRAINERS)}"
+            f"{FILE}: {table.where}.trainer is unknown: {trainer!r}{suggestion(trainer, TRAINERS)}"
         )
     machine = table.text("machine")
     if machine not in machines:
         raise ConfigError(
-            f"{FILE}: {table.where}.machine names no machine: {machine!r}"
-            f"{suggestion(machine, machines)}"
+            f"{FILE}: {table.where}.machine is unknown: {machine!r}{suggestion(machine, machines)}"
         )
     if machines[machine].driver.in_image and machines[machine].serving is not None:
         raise ConfigError(
@@ -338,7 +335,7 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
         )
     outputs = cast(list[object], table.take("outputs", list))
     if len(outputs) != 1 or not isinstance(outputs[0], str) or not NAME.fullmatch(outputs[0]):
-        # One output directory is what every trainer makes.
+        # Every trainer makes one output directory.
         raise ConfigError(f'{FILE}: {table.where}.outputs must be one name, like ["model"]')
     inputs = [
         Input(
@@ -350,11 +347,11 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
     inputs.sort(key=lambda item: item.name)
     ranks = table.count("ranks", 1)
     if ranks > MAX_RANKS:
-        raise ConfigError(f"{FILE}: {table.where}.ranks is at most {MAX_RANKS}")
+        raise ConfigError(f"{FILE}: {table.where}.ranks must be at most {MAX_RANKS}")
     if ranks > 1 and any(item.allow_remote_code for item in inputs):
-        # Each process copies the code to one place, and another may read half of a file.
+        # All processes copy the code to the same place, and one could read half a file.
         raise ConfigError(
-            f"{FILE}: {table.where}: code of an input runs in one process, but ranks is {ranks}"
+            f"{FILE}: {table.where}: an input's code needs one process, but ranks is {ranks}"
         )
     return Run(
         name=name,
@@ -369,19 +366,18 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
 
 
 def _with_audits(run: Run, runs: Mapping[str, Run]) -> Run:
-    """The run with what its audits need: all that they read and it does not, so their data aside.
-
-    What a config names is seen when it is locked, and again in the machine.
+    """The run with what its audits need: everything that they read and it does not, except data.
+    What a config names is checked when it is locked, and again in the machine.
     """
     inputs = list(run.inputs)
     own = {(item.source, item.choice) for item in run.inputs}
     for name in run.audits:
         where = f"{FILE}: runs.{run.name}.audits"
         if name not in runs:
-            raise ConfigError(f"{where} names no run: {name!r}{suggestion(name, runs)}")
+            raise ConfigError(f"{where}: unknown run {name!r}{suggestion(name, runs)}")
         if runs[name].trainer != AUDIT or run.trainer != AXOLOTL:
             raise ConfigError(
-                f"{where}: {name}: a training names audits, and a run is one with "
+                f"{where}: {name}: only audits may be listed, that is, runs with "
                 f'`trainer = "{AUDIT}"`'
             )
         inputs += [
@@ -403,18 +399,18 @@ def _with_audits(run: Run, runs: Mapping[str, Run]) -> Run:
 
 
 def _audit_input(where: str, audit: str, name: str) -> str:
-    """What a training calls an input of an audit's."""
+    """A training's name for an input of an audit."""
     whole = audit_input(audit, name)
     if not NAME.fullmatch(whole):
-        raise ConfigError(f"{where}: {whole!r} is too long for an input's name")
+        raise ConfigError(f"{where}: {whole!r} is too long for an input name")
     return whole
 
 
 def _input(name: str, value: object, where: str) -> Input:
     if not NAME.fullmatch(name) or name == CONFIG_INPUT:
         raise ConfigError(
-            f"{FILE}: {where} cannot be an input's name",
-            hint="a name has lowercase letters, digits and -; `config` is the run's own config",
+            f"{FILE}: {where} is not a valid input name",
+            hint="use lowercase letters, digits and -; `config` is reserved for the run's config",
         )
     if isinstance(value, str):
         return Input(name=name, source=sources.checked(value, where))
@@ -444,7 +440,7 @@ def _check_runs(run: Run, runs: Mapping[str, Run], via: tuple[str, ...], checked
     """Refuse `run:` inputs that name nothing, and runs that wait for each other."""
     if run.name in via:
         circle = " -> ".join((*via[via.index(run.name) :], run.name))
-        raise ConfigError(f"{FILE}: runs take each other's outputs in a circle: {circle}")
+        raise ConfigError(f"{FILE}: runs use each other's outputs in a cycle: {circle}")
     if run.name in checked:
         return
     for item in run.inputs:

@@ -1,6 +1,6 @@
-"""The runner's refusals of a training config and of models, early: before a lockfile is written or
-a machine is started; and Axolotl's own, where its environment is here. This is only for
-convenience: the runner and Axolotl decide again inside.
+"""Check a training config and models early, before a lockfile is written or a machine starts: with
+the runner's own checks, and with Axolotl's if its environment exists here. This is only a
+convenience: the runner and Axolotl check again in the machine.
 """
 
 import hashlib
@@ -30,31 +30,31 @@ from rules.project.config_packages import lacking, locked_packages
 from rules.project.locked import Lock
 
 OWN_VALIDATION = Path(__file__).with_name("own_validation.py")
-# The exit code with which that program says no.
+# The exit code with which that program refuses a config.
 _REFUSED = 3
-# The runner's own, by trainer.
+# The runner's module for checks, by trainer.
 _CHECKS = {
     AXOLOTL: "enclave_runner.axolotl.check",
     EVALUATE: "enclave_runner.evaluate.check",
     MERGE: "enclave_runner.merge.check",
 }
-# What a config says it reads, and refusals that only the files of a missing input can decide.
+# The inputs in a config, and refusals that depend on the files of a missing input.
 _NAMED = re.compile(r"(?:^|[\s'\"\[{,:])input:([a-z0-9][a-z0-9-]{0,62})(?:/([^\s'\",\]}]+))?")
 _BY_FILES = re.compile(
     r"config: \w*data\w*(\[\d+\])?\.(path|split|data_files|ds_type|name): |"
     r": input '[a-z0-9-]+' (holds no |is a file$)"
 )
-# What Axolotl does not train without, beside `base_model`: one key of each line.
+# Axolotl does not train without these, besides `base_model`: one key from each line.
 NEEDED = (("datasets", "pretraining_dataset"), ("learning_rate",))
 
 
 def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> str | None:
-    """The effective config, refusing what the runner would refuse of it, of the names of these
-    inputs' files, and of models whose bytes are at hand. With a machine, hint at what
-    needs a package that the training environment lacks, or a GPU that it lacks.
+    """The effective config. Raises whatever the runner would raise about it, about the names of
+    these inputs' files, and about models whose bytes are here. With a machine, print hints about
+    packages and GPUs that it lacks.
 
-    A config that has not been fetched yet is left to `certify`, which fetches it. Of an audit and
-    of a merge there is no effective config: None.
+    If the config has not been fetched yet, `certify` checks it after fetching. An audit or a merge
+    has no effective config: None.
     """
     if lock.lockfile.trainer == AUDIT:
         _check_audit(root, lock)
@@ -67,7 +67,7 @@ def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> s
     dropped, _, effective = answer.partition("\n")
     if machine is not None:
         for asked in json.loads(dropped):
-            why = "no checkpoint is kept, since outputs are what training ends with"
+            why = "checkpoints are not kept, because only the final model is an output"
             progress.say(f"hint: run {lock.lockfile.run}: `{asked}` is dropped: {why}")
         for hint in _hints(json.loads(effective), machine):
             progress.say(f"hint: run {lock.lockfile.run}: {hint}")
@@ -75,12 +75,12 @@ def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> s
 
 
 def check_alone(root: Path, lock: Lock, *, gpu: bool) -> None:
-    """Refuse what `lock` would refuse of a config whatever its inputs hold, and say which of them
-    the run lacks: they may be added, or replaced, after it.
+    """Refuse a config that `lock` would refuse whatever its inputs contain, and print which inputs
+    the run lacks: they may be added, or replaced, afterwards.
     """
     config = lock.paths[CONFIG_INPUT]
     if lock.lockfile.trainer == AUDIT or config.suffix == ".toml" or not config.is_file():
-        # An audit's config is TOML, which has no effective form.
+        # An audit's config is TOML and has no effective form.
         return
     missing = _missing(lock)
     try:
@@ -90,7 +90,7 @@ def check_alone(root: Path, lock: Lock, *, gpu: bool) -> None:
             raise
         answer = None
     effective = (answer or "").partition("\n")[2]
-    # Without rows it may be the config of a merge, whose trainer is not named yet.
+    # Without rows it may be a merge's config, with the trainer still to be set.
     if effective and any(json.loads(effective).get(key) for key in NEEDED[0]):
         check_values(root, lock, effective)
     for name in missing:
@@ -98,7 +98,7 @@ def check_alone(root: Path, lock: Lock, *, gpu: bool) -> None:
 
 
 def _missing(lock: Lock) -> dict[str, frozenset[str]]:
-    """Inputs that the config names and the run lacks: name → files that it names in them."""
+    """Inputs that the config names and the run lacks: name → the files named in them."""
     there = {item.name for item in lock.lockfile.inputs}
     missing: dict[str, frozenset[str]] = {}
     text = lock.paths[CONFIG_INPUT].read_bytes().decode("utf-8", errors="replace")
@@ -110,9 +110,10 @@ def _missing(lock: Lock) -> dict[str, frozenset[str]]:
 
 
 def _check_audit(root: Path, lock: Lock, audit: str | None = None) -> None:
-    """Refuse what the runner would refuse of an audit's config, which has no effective form.
+    """Check an audit's config as the runner would. It has no effective form.
 
-    `audit`: the one that the run names, if it is none itself; its data are the run's.
+    `audit`: the audit that the run names, if the run is not an audit itself; its data are the
+    run's.
     """
     _refuse_placeholders(lock)
     begin = "" if audit is None else audit_input(audit, "")
@@ -150,10 +151,10 @@ def _hints(settings: Mapping[str, object], machine: Machine) -> Iterator[str]:
 
 
 def check_values(root: Path, lock: Lock, effective: str) -> None:
-    """Refuse what Axolotl's own validation refuses, where the training environment is made; else
-    what lacks a key that every training needs.
+    """Check the config with Axolotl's own validation if the training environment exists. Otherwise,
+    only check that the keys required by every training are there.
 
-    Takes seconds; a config that passed is remembered.
+    This takes seconds; a config that passed is remembered.
     """
     environment = training_env.location(root)
     if not training_env.is_complete(environment):
@@ -187,7 +188,7 @@ def check_values(root: Path, lock: Lock, effective: str) -> None:
         return
     if done.returncode != _REFUSED:
         reason = (done.stderr.strip() or "no reason").rpartition("\n")[2]
-        progress.say(f"Axolotl could not check the config: {reason}")
+        progress.say(f"cannot check the config with Axolotl: {reason}")
         return
     words = "\n".join(line for line in done.stdout.splitlines() if line)
     raise ConfigError(
@@ -221,10 +222,10 @@ def _by_the_runner(
     gpu: bool,
     missing: Mapping[str, frozenset[str]] = MappingProxyType({}),
 ) -> str | None:
-    """A line of what is dropped, then the effective config; nothing of a merge. None if the config
+    """A line about dropped keys, then the effective config; nothing for a merge. None if the config
     is not here yet.
 
-    `missing`: inputs to take for there, as folders of these files.
+    `missing`: inputs to treat as present, as folders with these files.
     """
     _refuse_placeholders(lock)
     path = lock.paths[CONFIG_INPUT]
@@ -244,7 +245,7 @@ def _by_the_runner(
             data = lock.listings.get(item.name)
             inputs[item.name] = {
                 "files": None if data is None else dict(parse_listing(data)),
-                # Chosen files lie among others.
+                # Chosen files are mixed with others there.
                 "path": None if item.name in lock.parts else str(lock.paths[item.name]),
                 "allowPickle": item.allow_pickle,
                 "allowRemoteCode": item.allow_remote_code,
@@ -264,14 +265,14 @@ def _by_the_runner(
         refusal = json.loads(done.stdout)
         message, hint = str(refusal["message"]), refusal["hint"]
     except (ValueError, KeyError, TypeError):
-        raise ToolError(f"the config could not be checked\n{done.stderr[-2000:]}") from None
+        raise ToolError(f"cannot check the config\n{done.stderr[-2000:]}") from None
     if not message.startswith("config: "):
         raise LockError(f"run {lock.lockfile.run}: {message}", hint=hint)
     raise ConfigError(f"run {lock.lockfile.run}: {_named(root, lock)}: {message}", hint=hint)
 
 
 def _refuse_placeholders(lock: Lock) -> None:
-    """Refuse pointers and pages in place of files, of the inputs whose bytes are at hand."""
+    """Refuse pointers and web pages instead of files, in inputs whose bytes are here."""
     for item in lock.lockfile.inputs:
         for name, path in _files_of(lock, item).items():
             if not path.is_file():
@@ -286,12 +287,12 @@ def _refuse_placeholders(lock: Lock) -> None:
 
 
 def _files_of(lock: Lock, item: LockedInput) -> Mapping[str, Path]:
-    """The files of an input by their names, and where they lie or will lie."""
+    """The files of an input by name, and where they are or will be."""
     root, listing = lock.paths[item.name], lock.listings.get(item.name)
     if item.name in lock.parts:
         return lock.parts[item.name]
     if listing is not None:
         return {name: root / name for name in parse_listing(listing)}
-    # In the store a file is named by its digest.
+    # In the store a file's name is its digest.
     name = item.uri.rpartition("#")[2].partition("?")[0].rpartition("/")[2]
     return {name: root}

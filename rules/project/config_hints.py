@@ -1,6 +1,6 @@
-"""What of a config needs a GPU, said before a machine without one is started.
+"""Which keys of a config need a GPU, reported before a machine without one is started.
 
-Hints and no refusals: what Axolotl does without a GPU is its own to say. Pure.
+These are hints, not errors: what happens without a GPU is for Axolotl to decide. No I/O.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _ON_PROCESSORS = ("eager", "sdpa")
 
 
 def without_gpu(settings: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Key → the line to write instead, of what asks for a GPU."""
+    """For each key that asks for a GPU, the line to write instead."""
     for key in ("bf16", "fp16", "tf32", "fp8"):
         if settings.get(key) not in (None, False):
             yield key, f"{key}: false"
@@ -32,5 +32,5 @@ def without_gpu(settings: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         for key in asked:
             yield key, f"{key}: false"
         if not asked and all(settings.get(key) is None for key in _KERNELS):
-            # Axolotl switches them on by itself where none is set.
+            # Axolotl enables them itself unless one is set.
             yield "adapter", f"{_KERNELS[0]}: false"

@@ -1,7 +1,7 @@
-"""Which packages a config needs that the locks of the training environment do not name.
+"""Which packages a config needs that the locks of the training environment do not have.
 
-Axolotl and Transformers import them when a training starts, which is after a machine was paid for.
-Pure, but for the locks.
+Axolotl and Transformers import them when a training starts, which is after the machine costs money.
+No I/O except for reading the locks.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from rules.host.training_env import LOCK
 
 _TORCHAO = "torchao"
-# By name or by how the name starts (`transformers/trainer_optimizer.py`, Axolotl's
-# `core/builders/base.py`).
+# By name or by prefix (`transformers/trainer_optimizer.py`, Axolotl's `core/builders/base.py`).
 _OPTIMIZERS: Mapping[str, str] = {
     "adamw_torch_4bit": _TORCHAO,
     "adamw_torch_8bit": _TORCHAO,
@@ -55,7 +54,7 @@ _SDPA = "attn_implementation: sdpa"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lacking:
-    """A key that needs a package which no lock names. `line`: what to write instead."""
+    """A key that needs a package that no lock has. `line`: what to write instead."""
 
     key: str
     package: str
@@ -68,7 +67,7 @@ def locked_packages() -> frozenset[str]:
 
 
 def lacking(settings: Mapping[str, object], packages: frozenset[str]) -> Iterator[Lacking]:
-    """What an effective config needs of packages that are not there."""
+    """The missing packages that an effective config needs."""
     for key, package, line in _needed(settings):
         if package not in packages:
             yield Lacking(key=key, package=package, line=line)

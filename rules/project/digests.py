@@ -1,4 +1,4 @@
-"""The checkout's cache of digests by file status; aicert.cache.digest_cache says what it is."""
+"""The checkout's cache of digests by file status, as described in aicert.cache.digest_cache."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +8,13 @@ from aicert.cache.tree_status import look
 from aicert.formats.digest import FileFact
 
 CACHE = Path(".aicert/digests.sqlite")
-# What this process was told of trees: the stamp of their files, and their digests. The cache does
-# not remember files as young as those of a run that has just ended.
+# Trees known to this process: the stamp of their files, and their digests. The cache ignores files
+# as young as those of a run that has just ended.
 _handed_on: dict[Path, tuple[str, dict[str, FileFact]]] = {}
 
 
 def hand_on(path: Path, files: dict[str, FileFact]) -> None:
-    """Take these for the digests of the tree at `path`, as long as no file of it changes."""
+    """Use these digests for the tree at `path`, until one of its files changes."""
     seen = look(path)
     if seen is not None:
         _handed_on[path.absolute()] = (seen.stamp, files)
@@ -23,7 +23,7 @@ def hand_on(path: Path, files: dict[str, FileFact]) -> None:
 def cached_tree(
     path: Path, *, on_bytes: Callable[[int], None] | None = None
 ) -> dict[str, FileFact]:
-    """`aicert.files.tree.read_tree`, reading only files whose status is new."""
+    """`aicert.files.tree.read_tree`, reading only files with a new status."""
     stamp, files = _handed_on.get(path.absolute(), ("", {}))
     seen = look(path) if files else None
     if seen is not None and seen.stamp == stamp:
@@ -34,10 +34,10 @@ def cached_tree(
 def cached_listing(
     path: Path, *, on_bytes: Callable[[int], None] | None = None
 ) -> digest_cache.Listed:
-    """The size and the listing of a directory, reading only files whose status is new."""
+    """The size and the listing of a directory, reading only files with a new status."""
     return digest_cache.cached_listing(path, cache=CACHE, on_bytes=on_bytes)
 
 
 def cached_file(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> FileFact:
-    """`aicert.files.tree.read_file`, reading only when the file's status is new."""
+    """`aicert.files.tree.read_file`, reading only if the file's status is new."""
     return digest_cache.cached_file(path, cache=CACHE, on_bytes=on_bytes)

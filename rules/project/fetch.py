@@ -1,8 +1,8 @@
-"""Bring a lockfile's inputs here: only what is missing, by digest, several at once, resumable.
+"""Fetch a lockfile's inputs: only what is missing, by digest, in parallel, resumable.
 
-Promises: when `fetch_inputs` returns, every path of the lock holds the locked bytes (by the
-digest cache where nothing changed); what the store holds wrong is removed and fetched again. The
-machine hashes everything again and decides.
+When `fetch_inputs` returns, every path of the lock holds the locked bytes (according to the digest
+cache if nothing changed). Wrong bytes in the store are removed and fetched again. The machine
+hashes everything again and decides.
 """
 
 import shutil
@@ -20,12 +20,12 @@ from rules.project import sources
 from rules.project.digests import cached_file, cached_listing
 from rules.project.locked import Lock
 
-# The name under which a file input's only file is asked for (aicert.sources.remote.FILE).
+# The name for the only file of a single-file input (aicert.sources.remote.FILE).
 _FILE = ""
 
 
 def fetch_inputs(root: Path, lock: Lock) -> list[str]:
-    """Fetch what is missing of every input; returns the names of inputs that had to be fetched."""
+    """Fetch the missing parts of every input. Returns the names of inputs that were fetched."""
     where = sources.store(root)
     where.sweep()
     fetched: list[str] = []
@@ -44,7 +44,7 @@ def fetch_inputs(root: Path, lock: Lock) -> list[str]:
 
 
 def is_here(root: Path, item: LockedInput) -> bool:
-    """Whether a remote input lies in the store with the locked bytes."""
+    """Whether a remote input is in the store with the locked bytes."""
     return _is_whole(sources.store(root), item)
 
 
@@ -83,7 +83,7 @@ def _fetch(
         raise ToolError(
             f"needs {progress.amount(needed, 'B')}, and {progress.amount(free, 'B')} are free in "
             f"{where.root}",
-            hint="make room, or put AICERT_CACHE on another disk",
+            hint="free some space, or put AICERT_CACHE on another disk",
         )
     with progress.task(f"fetching {item.name}", total=total, unit="B") as bar:
         with Transfer(where, on_bytes=bar.advance) as transfer:
@@ -91,7 +91,7 @@ def _fetch(
 
 
 def _missing(where: Store, wanted: Mapping[str, str]) -> dict[str, str]:
-    """What has to be fetched, one path for each digest; wrong bytes in the store are removed."""
+    """What to fetch, one path per digest. Wrong bytes in the store are removed."""
     missing: dict[str, str] = {}
     asked: set[str] = set()
     for path, hex_ in wanted.items():
@@ -107,7 +107,7 @@ def _missing(where: Store, wanted: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_whole(where: Store, item: LockedInput) -> bool:
-    """Whether the input's place holds the locked bytes."""
+    """Whether the input's path holds the locked bytes."""
     place = sources.place(where, item.digest)
     if not place.exists():
         return False

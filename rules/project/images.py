@@ -1,9 +1,9 @@
 """The machine images whose certificates this project accepts: `lockfiles/images.policy.toml`.
 
-A reviewed list in the form of a policy file (docs/spec/policy.md), digests of image locks. An image
-stays accepted when the image's lock moves on, until it is revoked by digest with a reason. The list
-serves the owners of the repository alone: `aicert verify` never reads it, and `./doit review
---check` reads that of the revision that a change is made to.
+This is a reviewed list of image lock digests, in the format of a policy file (docs/spec/policy.md).
+An image stays accepted when the image's lock changes, until it is revoked by digest with a reason.
+The list is only for the repository's owners: `aicert verify` never reads it, and `./doit review
+--check` reads the one in the base revision.
 """
 
 import tempfile
@@ -26,13 +26,13 @@ _IMAGE_KEYS: Final = {"accepted", "revoked", "reasons"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """Digests of image locks: those accepted, and those revoked, each with its reason."""
+    """Digests of image locks: accepted ones, and revoked ones with their reasons."""
 
     accepted: frozenset[Digest] = frozenset()
     revoked: Mapping[Digest, str] = field(default_factory=dict)
 
     def added_to(self, policy: Policy) -> Policy:
-        """`policy` with this list's images besides its own."""
+        """`policy` with this list's images added."""
         return replace(
             policy,
             accepted=policy.accepted | self.accepted,
@@ -42,7 +42,7 @@ class Images:
 
 
 def read(root: Path) -> Images:
-    """The list of a checkout; without the file, nothing. Raises ConfigError where it is wrong."""
+    """The list of a checkout; empty if there is no file. Raises ConfigError if it is wrong."""
     path = root / LIST
     try:
         return parse(path.read_bytes())
@@ -53,9 +53,9 @@ def read(root: Path) -> Images:
 
 
 def parse(data: bytes) -> Images:
-    """The list in these bytes. Raises ConfigError."""
+    """Parse the list. Raises ConfigError."""
     with tempfile.TemporaryDirectory(prefix="aicert-images-") as folder:
-        # A policy may name files beside it; here there are none.
+        # A policy may refer to files next to it; this list may not.
         path = Path(folder) / LIST.name
         path.write_bytes(data)
         try:
@@ -66,7 +66,7 @@ def parse(data: bytes) -> Images:
     odd = sorted((table.keys() - _KEYS) | (table.get("images", {}).keys() - _IMAGE_KEYS))
     if odd:
         raise ConfigError(
-            f"{LIST}: {odd[0]!r} has no meaning there: it lists images, and nothing else",
+            f"{LIST}: {odd[0]!r} is not allowed: this file only lists images",
             hint="put it into a policy file of your own, for `aicert verify --policy FILE`",
         )
     unexplained = sorted(str(digest) for digest in policy.revoked - policy.reasons.keys())

@@ -1,8 +1,8 @@
-"""`signed-by` on the host: checked at lock time, so that nobody reviews what the machine would
-refuse.
+"""`signed-by` on the host, checked at lock time, so that nobody reviews an input that the machine
+would refuse.
 
-This is only for convenience: the runner decides again inside. A remote input's weights are not
-needed, only its signature, which is fetched if it is not in the store.
+This is only a convenience: the runner decides again in the machine. A remote input's weights are
+not needed, only its signature, which is fetched if it is not in the store.
 """
 
 from pathlib import Path
@@ -16,11 +16,11 @@ from rules.project.locked import Lock
 
 
 def check_signers(root: Path, lock: Lock) -> None:
-    """Refuse an input that its `signed-by`, where it has one, did not sign."""
+    """Refuse an input that its `signed-by` signer, if it has one, did not sign."""
     for item in lock.lockfile.inputs:
         if item.signed_by is None:
             continue
-        # Whoever has no such input does not wait for cryptography.
+        # Projects without such inputs do not wait for the import of cryptography.
         from aicert.model_signature.signed_by import SIGNATURE, check
 
         try:
@@ -34,7 +34,7 @@ def check_signers(root: Path, lock: Lock) -> None:
 
 
 def _signature(root: Path, lock: Lock, item: LockedInput, name: str, sha256: str | None) -> Path:
-    """Where the input's signature lies; fetched if it is a remote one's and not here."""
+    """Where the input's signature is; fetched if it is remote and missing."""
     if sha256 is None or sources.is_local(item.source):
         parts = lock.parts.get(item.name, {})
         return parts.get(name, lock.paths[item.name] / name)

@@ -1,4 +1,4 @@
-"""`[leases.NAME]` of `aicert.toml`, and what machines that serve have besides: read strictly."""
+"""`[leases.NAME]` of `aicert.toml`, and the keys of machines that serve, parsed strictly."""
 
 import ipaddress
 import re
@@ -26,10 +26,9 @@ _BROKER = re.compile(
 class Lease:
     """One `[leases.NAME]`: a leased model, and the machine that runs it.
 
-    `run` and `output`: of which certified output of this repository it is, or `bundle` alone, a
-    folder. `broker`: its address, None for a lease whose licences come as files; `broker_root`:
-    whose certificates of its address count, beside the system's; `licence`: the folder of those
-    files.
+    `run` and `output`: the certified output of this repository that is leased; or only `bundle`, a
+    folder. `broker`: its address, or None if licences come as files. `broker_root`: certificates to
+    trust for that address in addition to the system's. `licence`: the folder of licence files.
     """
 
     name: str
@@ -43,8 +42,8 @@ class Lease:
 
 
 def serving(table: Table, driver: Driver, *, gpu: bool) -> Serving | None:
-    """What a machine that serves has besides. On `local` every machine may, since none has an
-    image.
+    """The serving keys of a machine. On `local` every machine may serve, because none
+    has an image.
     """
     image = table.text("image") if table.has("image") else None
     if image not in (None, TRAIN, SERVE):
@@ -56,7 +55,7 @@ def serving(table: Table, driver: Driver, *, gpu: bool) -> Serving | None:
     if image == SERVE and (gpu or not driver.serves):
         what = "a machine with a GPU" if gpu else f"driver {driver.name}"
         raise ConfigError(
-            f"{FILE}: {table.where}.image is {SERVE!r}, but {what} has no image that serves"
+            f"{FILE}: {table.where}.image is {SERVE!r}, but there is no serving image for {what}"
         )
     if image != SERVE and driver.in_image:
         for key in ("listen", "port"):
@@ -70,10 +69,12 @@ def serving(table: Table, driver: Driver, *, gpu: bool) -> Serving | None:
     try:
         ipaddress.IPv4Address(listen)
     except ValueError:
-        raise ConfigError(f"{FILE}: {table.where}.listen is no IPv4 address: {listen!r}") from None
+        raise ConfigError(
+            f"{FILE}: {table.where}.listen is not an IPv4 address: {listen!r}"
+        ) from None
     port = table.count("port", DEFAULT_PORT)
     if port >= 1 << 16:
-        raise ConfigError(f"{FILE}: {table.where}.port is at most 65535")
+        raise ConfigError(f"{FILE}: {table.where}.port must be at most 65535")
     return Serving(listen=listen, port=port)
 
 
@@ -83,17 +84,17 @@ def read(
     outputs: Mapping[str, tuple[str, ...]],
     machines: Mapping[str, Machine],
 ) -> Lease:
-    """The table `[leases.NAME]`; `outputs`: of each run."""
+    """The table `[leases.NAME]`. `outputs`: those of each run."""
     table.only("model", "machine", "broker", "broker-root", "licence")
     where = table.where
     machine = table.text("machine")
     if machine not in machines:
         raise ConfigError(
-            f"{FILE}: {where}.machine names no machine: {machine!r}{suggestion(machine, machines)}"
+            f"{FILE}: {where}.machine is unknown: {machine!r}{suggestion(machine, machines)}"
         )
     if machines[machine].serving is None:
         raise ConfigError(
-            f"{FILE}: {where}.machine: machine {machine} serves nothing",
+            f"{FILE}: {where}.machine: machine {machine} cannot serve",
             hint=f'image = "{SERVE}" in [machines.{machine}], with driver qemu',
         )
     broker = table.text("broker") if table.has("broker") else None
@@ -105,7 +106,7 @@ def read(
     for key in ("broker-root",) if broker is None else ("licence",):
         if table.has(key):
             online = "without a broker" if broker is None else "with a broker"
-            raise ConfigError(f"{FILE}: {where}.{key} has no meaning {online}")
+            raise ConfigError(f"{FILE}: {where}.{key} is not allowed {online}")
     run, output, bundle = _model(name, table, outputs)
     return Lease(
         name=name,
@@ -128,13 +129,13 @@ def _model(
     if isinstance(source, forms.PathSource):
         return None, None, source.path
     if not isinstance(source, forms.RunSource):
-        raise ConfigError(f"{where} is neither a bundle nor an output", hint="path:FOLDER")
+        raise ConfigError(f"{where} must be a bundle or an output", hint="path:FOLDER")
     sources.check_output(source, outputs, where)
     return source.run, source.output, f"leases/{name}"
 
 
 def _path(table: Table, key: str, default: str | None) -> str | None:
-    """A path of this repository, as `path:` sources have it."""
+    """A path in this repository, as in `path:` sources."""
     if not table.has(key):
         return default
     text = table.text(key)

@@ -1,8 +1,8 @@
-"""What runs that are no longer in aicert.toml left in the repository: lockfiles, `.dvc` files and
-certificates, also of second runs.
+"""Files in the repository that belong to runs no longer in aicert.toml: lockfiles, `.dvc` files,
+certificates and reproductions.
 
-Only what these commands write counts as a leftover: a folder with a lockfile's listing, a `.dvc`
-file or a certificate in it. Outputs do not belong to the repository: `./doit clean outputs`.
+Only files that these commands write count: a folder needs a lockfile's listing, a `.dvc` file or a
+certificate. Outputs are not in the repository; `./doit clean outputs` removes them.
 """
 
 import shutil
@@ -14,12 +14,12 @@ from rules.project.locked import DIRECTORY
 from rules.project.results import CERTIFICATES, REPRODUCTIONS
 
 SUFFIX = ".lock.toml"
-# Locks of the machine's images, and of no run.
+# Locks of the machine's images belong to no run.
 IMAGES = ("image", "image-gpu", "image-serve")
 
 
 def of(root: Path, project: Project) -> dict[str, list[Path]]:
-    """By run, the files of runs that are gone. Nothing behind a link is looked at."""
+    """The files of removed runs, by run. Links are not followed."""
     by_run: dict[str, list[Path]] = {}
     for lockfile in sorted((root / DIRECTORY).glob(f"*{SUFFIX}")):
         by_run.setdefault(lockfile.name.removesuffix(SUFFIX), []).append(lockfile)
@@ -42,7 +42,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def remove(files: Iterable[Path]) -> None:
-    """Remove these files, and each folder that is empty then."""
+    """Remove these files, and each folder that is then empty."""
     gone = list(files)
     for path in gone:
         path.unlink(missing_ok=True)

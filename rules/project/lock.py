@@ -25,7 +25,7 @@ from rules.project.sources import Resolved
 if TYPE_CHECKING:
     from aicert.sources.transfer import Transfer
 
-# Formats of which no file has 0 bytes; others (`__init__.py`, a list of nothing) may.
+# In these formats no valid file has 0 bytes; in others one may (`__init__.py`, an empty list).
 NEVER_EMPTY = frozenset((".arrow", ".gguf", ".json", ".npy", ".parquet", ".safetensors"))
 
 
@@ -36,10 +36,10 @@ def resolve(
     keep: Mapping[str, LockedInput] | None = None,
     transfer: "Transfer | None" = None,
 ) -> Lock:
-    """Resolve every input of `run`: local ones are measured, remote ones asked at their source.
+    """Resolve every input of `run`: measure local ones, ask remote ones at their source.
 
-    A remote input that `keep` has under its name is taken from there with the listing beside the
-    lockfile, and not asked. Raises LockError or ToolError naming the input.
+    A remote input that is in `keep` is taken from there, with the listing next to the lockfile, and
+    not asked. Raises LockError or ToolError naming the input.
     """
     keep = keep or {}
     inputs: list[LockedInput] = []
@@ -91,15 +91,17 @@ def _fresh(root: Path, item: Input, transfer: "Transfer | None") -> Resolved:
 
 
 def _refuse_empty(resolved: Resolved) -> None:
-    """An interrupted upload leaves such files, and a loader may take one for "no data"."""
-    hint = "look at its source: the upload may be incomplete"
+    """Refuse empty files: an interrupted upload leaves such files, and a loader may take one for
+    "no data".
+    """
+    hint = "check its source: the upload may be incomplete"
     if not resolved.size:
         raise LockError(f"{resolved.uri} is empty: 0 bytes", hint=hint)
     if resolved.listing is not None and EMPTY_FILE_HEX.encode() in resolved.listing:
         for path, digest in parse_listing(resolved.listing).items():
             if digest == EMPTY_FILE_HEX and suffix(path) in NEVER_EMPTY:
                 raise LockError(
-                    f"{path!a} is empty: 0 bytes", hint=f"{hint}; or leave it out with `except`"
+                    f"{path!a} is empty: 0 bytes", hint=f"{hint}; or exclude it with `except`"
                 )
 
 
@@ -119,14 +121,14 @@ def _locked(item: Input, resolved: Resolved) -> LockedInput:
 
 
 def _kept(root: Path, run: str, locked: LockedInput) -> Resolved:
-    """A remote input as it is locked: its listing, if it has one, must be that of its digest."""
+    """A remote input as locked. Its listing, if it has one, must match its digest."""
     data = None
     if locked.digest.kind == "dirHash":
         path = listing_of(root, run, locked.name)
         data = path.read_bytes() if path.is_file() else None
         if data is None or of_bytes(data).hex != locked.digest.hex:
             raise LockError(
-                f"{path.relative_to(root)} is missing or differs from the lockfile beside it",
+                f"{path.relative_to(root)} is missing or does not match its lockfile",
                 hint=f"git checkout {path.relative_to(root)}, or ./doit lock {run}",
             )
     return Resolved(
@@ -139,7 +141,7 @@ def _kept(root: Path, run: str, locked: LockedInput) -> Resolved:
 
 
 def pinned(root: Path, run: Run) -> dict[str, LockedInput]:
-    """The remote inputs that are locked as aicert.toml says: `./doit lock` leaves them alone.
+    """The remote inputs whose lock matches aicert.toml: `./doit lock` leaves them alone.
 
     Only a new source, or `./doit update`, moves a pin. An unreadable lockfile pins nothing.
     """
@@ -161,9 +163,10 @@ def pinned(root: Path, run: Run) -> dict[str, LockedInput]:
 
 
 def write(root: Path, lock: Lock) -> bool:
-    """Write lockfile and listings, each beside and then renamed; whether anything changed.
+    """Write lockfile and listings, each to a temporary file that is then renamed. Returns whether
+    anything changed.
 
-    Inputs that somebody has to have signed are checked before anything is written.
+    Required signatures on inputs are checked before anything is written.
     """
     check_signers(root, lock)
     run = lock.lockfile.run
@@ -177,7 +180,7 @@ def write(root: Path, lock: Lock) -> bool:
             changed = True
     names = {item.name for item in lock.lockfile.inputs}
     for stray in list(folder.iterdir()) if folder.is_dir() else ():
-        # A `.dvc` file may stand for an older digest until the bytes are tracked again.
+        # A `.dvc` file may still be for an older digest until the bytes are tracked again.
         tracked = stray.suffix == ".dvc" and stray.stem in names
         if stray.suffix in (".sha256", ".dvc") and stray not in wanted and not tracked:
             stray.unlink()
@@ -188,10 +191,10 @@ def write(root: Path, lock: Lock) -> bool:
 
 
 def current(root: Path, run: Run) -> Lock:
-    """The lock of `run`, if what is committed is canonical and equals the bytes at hand.
+    """The lock of `run`, if the committed one is canonical and matches the bytes here.
 
-    Offline: a remote input is current if it is locked as aicert.toml says. Raises LockError that
-    says which input differs, expected and found.
+    Offline: a remote input is current if its lock matches aicert.toml. Raises LockError that names
+    the differing input, expected and found.
     """
     data = read(root, run.name)
     try:

@@ -1,4 +1,4 @@
-"""A lockfile as it lies in `lockfiles/`: where it stands, its bytes, and what it says."""
+"""A lockfile in `lockfiles/`: its path, its bytes and its content."""
 
 import functools
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ DIRECTORY = "lockfiles"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """A run's lockfile, and where its inputs lie on this host once they are fetched
+    """A run's lockfile, and where its inputs are on this host once they are fetched
     (rules.project.fetch).
 
-    `parts`: inputs of this repository of which some files were chosen (`{path: file}`).
+    `parts`: inputs in this repository with only some files chosen (`{path: file}`).
     """
 
     lockfile: Lockfile
@@ -28,17 +28,17 @@ class Lock:
 
 
 def path_of(root: Path, run: str) -> Path:
-    """Where the lockfile of a run stands."""
+    """Where the lockfile of a run is."""
     return root / DIRECTORY / f"{run}.lock.toml"
 
 
 def listing_of(root: Path, run: str, name: str) -> Path:
-    """Where the listing of an input stands."""
+    """Where the listing of an input is."""
     return root / DIRECTORY / run / f"{name}.sha256"
 
 
 def read(root: Path, run: str) -> bytes:
-    """The bytes of a run's lockfile. Raises LockError where there is none."""
+    """The bytes of a run's lockfile. Raises LockError if there is none."""
     path = path_of(root, run)
     try:
         return path.read_bytes()
@@ -50,5 +50,5 @@ def read(root: Path, run: str) -> bytes:
 
 @functools.lru_cache(maxsize=64)
 def parsed(data: bytes) -> Lockfile:
-    """What the bytes of a lockfile say: read once in a process, whichever task asks first."""
+    """The content of a lockfile, parsed once per process."""
     return form.parse(data)

@@ -1,8 +1,9 @@
-"""Ask Axolotl's own validation about an effective config.
+"""Run Axolotl's own validation on an effective config.
 
-Runs with the training environment's Python, on the host, when a run is locked: for comfort only,
-since the trainer asks it again. Reads the config from stdin; exits 0, or 3 with what Axolotl says
-on stdout. What is asked of this computer's processor or GPU is left out: the run's may be another.
+This runs with the training environment's Python on the host, when a run is locked. It is only a
+convenience, because the trainer validates again. It reads the config from stdin, and exits with 0,
+or with 3 and Axolotl's messages on stdout. Checks of this computer's processor or GPU are left out,
+because the run's may be different.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from axolotl.utils.config import prepare_plugins, validate_config
 from axolotl.utils.dict import DictDefault
 from pydantic import ValidationError  # type: ignore[import-not-found]  # in that environment
 
-# The runner's own plugin is in the machine alone, and adds no key.
+# The runner's own plugin exists only in the machine, and adds no key.
 RUNNERS = "aicert_axolotl."
 MAX_ERRORS = 5
 
@@ -35,7 +36,7 @@ def main() -> int:
             print(f"{place}: {words}" if place else words)
         return 3
     except (ValueError, TypeError, NotImplementedError, ImportError, Warning) as error:
-        # Keys of the past raise warnings, and packages that are missing ImportError.
+        # Removed keys raise warnings, and missing packages raise ImportError.
         print(error)
         return 3
     except OSError:

@@ -1,9 +1,10 @@
-"""CAs of simulated platforms: this checkout's own, other people's beside certificates, and those of
-them that this checkout trusts.
+"""CAs of simulated platforms: this checkout's own, other people's next to certificates, and those
+that this checkout trusts.
 
-Whoever holds a CA's key can make any certificate under it. So another checkout's is trusted by its
-fingerprint, which its owner told, in `.aicert/trusted/HEX.pem`: local state that git never holds.
-A CA that comes with the repository (`certificates/RUN/ca.pem`) is a claim and trusted by nothing.
+Whoever has a CA's key can make any certificate under it. So another checkout's CA is trusted by its
+fingerprint, which its owner told you, in `.aicert/trusted/HEX.pem`. That is local state and never
+in git. A CA that comes with the repository (`certificates/RUN/ca.pem`) is only a claim, and nothing
+trusts it.
 """
 
 from dataclasses import dataclass
@@ -26,13 +27,13 @@ from rules.project.results import CERTIFICATES, certificate_path
 
 OWN: Final = Path(".aicert") / "ca"
 TRUSTED: Final = Path(".aicert") / "trusted"
-# Beside a certificate: the CA of the simulated platform that vouches for it.
+# Next to a certificate: the CA of the simulated platform that vouches for it.
 BESIDE: Final = "ca.pem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformCa:
-    """A CA of simulated platforms of one driver. `fingerprint`: SHA-256 of its DER, in hex."""
+    """A CA for simulated platforms of one driver. `fingerprint`: SHA-256 of its DER, in hex."""
 
     path: Path
     driver: str
@@ -41,7 +42,7 @@ class PlatformCa:
 
     @property
     def pem(self) -> bytes:
-        """The certificate alone, without the text that a PEM file may have around it."""
+        """Only the certificate, without the text that a PEM file may have around it."""
         return self.certificate.public_bytes(Encoding.PEM)
 
     def has_issued(self, certificate: Certificate) -> bool:
@@ -55,7 +56,7 @@ class PlatformCa:
 
 
 def read(path: Path) -> PlatformCa:
-    """The CA in a PEM file. Raises ConfigError where it is none of a simulated platform."""
+    """The CA in a PEM file. Raises ConfigError if it is not for a simulated platform."""
     try:
         der = pem_to_der(read_bounded(path, MAX_PEM, "CA"), str(path))
         certificate = load(der, str(path))
@@ -75,27 +76,27 @@ def read(path: Path) -> PlatformCa:
 
 
 def own(root: Path, driver: str) -> PlatformCa | None:
-    """This checkout's own, which its first run makes."""
+    """This checkout's own, which its first run creates."""
     path = root / OWN / f"{driver}.pem"
     return read(path) if path.is_file() else None
 
 
 def trusted(root: Path) -> list[PlatformCa]:
-    """Those that somebody here chose to trust; a file under another name than its fingerprint was
-    not put there by `./doit trust`.
+    """Those that somebody here chose to trust. `./doit trust` names each file after its
+    fingerprint, so a file with another name is an error.
     """
     cas = [read(path) for path in sorted((root / TRUSTED).glob("*.pem"))]
     for ca in cas:
         if ca.path.stem != ca.fingerprint:
             raise ConfigError(
-                f"{ca.path.relative_to(root)} holds another CA: sha256:{ca.fingerprint}",
+                f"{ca.path.relative_to(root)} contains another CA: sha256:{ca.fingerprint}",
                 hint=f"rm {ca.path.relative_to(root)}",
             )
     return cas
 
 
 def accepted(root: Path, driver: str) -> list[PlatformCa]:
-    """The own one, if it is there, and the trusted ones, each once."""
+    """This checkout's own CA, if there is one, and the trusted ones, each once."""
     mine = own(root, driver)
     cas = [] if mine is None else [mine]
     return cas + [
@@ -106,7 +107,7 @@ def accepted(root: Path, driver: str) -> list[PlatformCa]:
 
 
 def beside(root: Path, run: str) -> PlatformCa | None:
-    """The CA that lies beside a run's certificate; None where none can be read."""
+    """The CA next to a run's certificate; None if none can be read."""
     path = certificate_path(root, run).with_name(BESIDE)
     try:
         return read(path) if path.is_file() else None
@@ -115,7 +116,7 @@ def beside(root: Path, run: str) -> PlatformCa | None:
 
 
 def all_beside(root: Path) -> dict[str, PlatformCa]:
-    """By run, of every certificate that lies here."""
+    """The CA next to each certificate here, by run."""
     runs = sorted(path.parent.name for path in (root / CERTIFICATES).glob(f"*/{BESIDE}"))
     by_run = {run: beside(root, run) for run in runs}
     return {run: ca for run, ca in by_run.items() if ca is not None}
@@ -129,7 +130,7 @@ def trust(root: Path, ca: PlatformCa) -> None:
 
 
 def distrust(root: Path, fingerprint: str) -> None:
-    """The opposite. Raises ConfigError where it was not trusted."""
+    """Stop accepting them. Raises ConfigError if the CA was not trusted."""
     path = root / TRUSTED / f"{fingerprint}.pem"
     if not path.is_file():
         raise ConfigError(f"no CA sha256:{fingerprint} is trusted here", hint="./doit trust")

@@ -1,4 +1,4 @@
-"""Write one run's lockfile again, and print what a reviewer approves."""
+"""Write one run's lockfile again, and print what a reviewer has to approve."""
 
 from pathlib import Path
 
@@ -7,9 +7,8 @@ from rules.project import config, config_check, lock, locked, sources
 
 
 def write_lock(root: Path, run: config.Run) -> None:
-    """Resolve and write one run's lockfile; prints what a reviewer approves.
-
-    A config that no run could use is refused first, so that nobody reviews it.
+    """Resolve and write one run's lockfile, and print what a reviewer has to approve. A config that
+    no run could use is refused first, so that nobody reviews it.
     """
     sources.store(root).sweep()
     fresh = lock.resolve(root, run, keep=lock.pinned(root, run))
@@ -21,7 +20,7 @@ def write_lock(root: Path, run: config.Run) -> None:
 
 
 def show_lock(root: Path, run: str, data: bytes, word: str) -> None:
-    """Identity and PCR 14 of a lockfile, on stdout."""
+    """Print a lockfile's identity and PCR 14 on stdout."""
     path = locked.path_of(root, run).relative_to(root)
     print(f"{word:<10} {path}  {form.identity(data)}")
     print(f"{'':<10} PCR 14  sha256:{form.pcr14(data).hex()}", flush=True)

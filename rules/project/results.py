@@ -9,7 +9,7 @@ from rules.project.config import Run
 from rules.project.sources import OUTPUTS
 
 CERTIFICATES = Path("certificates")
-# Of second runs with equal bytes: RUN/MACHINE/certificate.json.
+# Reproductions with equal bytes: RUN/MACHINE/certificate.json.
 REPRODUCTIONS = Path("reproductions")
 
 
@@ -24,12 +24,12 @@ def output_path(root: Path, run: Run) -> Path:
 
 
 def has_files(path: Path) -> bool:
-    """Whether there is an output: one that is empty or missing has no files."""
+    """Whether there is an output: an empty or missing one has no files."""
     return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
 def read_certificate(root: Path, run: str) -> Certificate:
-    """A run's certificate, not yet authenticated; EvidenceError where there is none."""
+    """A run's certificate, not yet authenticated. Raises EvidenceError if there is none."""
     path = certificate_path(root, run)
     if not path.exists():
         raise EvidenceError(f"run {run} has no certificate", hint=f"./doit certify {run}")

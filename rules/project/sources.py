@@ -1,7 +1,7 @@
-"""Where an input comes from: the local schemes here, the remote ones in `aicert.sources`.
+"""Where an input comes from: local schemes are handled here, remote ones in `aicert.sources`.
 
-`path:` and `run:` inputs are measured each time; a remote one is asked only when it is locked,
-fetched or checked. The libraries that ask are imported then and never for a no-op.
+`path:` and `run:` inputs are measured each time. A remote source is asked only to lock, fetch or
+check it, and its libraries are imported only then.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -32,8 +32,8 @@ OUTPUTS = Path("outputs")
 class Resolved:
     """An input's facts, and where its bytes are for a machine once they are fetched.
 
-    `listing` is the sha256sum listing of a directory, None for a file. `parts` is set where `path`
-    must first be put together: `{path: the file of this repository}` of a chosen subset.
+    `listing` is the sha256sum listing of a directory, None for a file. `parts` is set if `path`
+    must first be assembled: `{path: the file in this repository}` for a chosen subset.
     """
 
     uri: str
@@ -45,12 +45,12 @@ class Resolved:
 
 
 def check(source: str) -> None:
-    """Refuse a source whose form alone is wrong. Raises ConfigError."""
+    """Refuse a malformed source. Raises ConfigError."""
     forms.parse(source)
 
 
 def checked(text: str, where: str) -> str:
-    """A source as `aicert.toml` has it at `where`. Raises ConfigError, which names the place."""
+    """A source in `aicert.toml` at `where`. Raises ConfigError, which names the place."""
     try:
         check(text)
     except AicertError as error:
@@ -59,7 +59,7 @@ def checked(text: str, where: str) -> str:
 
 
 def check_output(source: RunSource, outputs: Mapping[str, tuple[str, ...]], where: str) -> None:
-    """Raise ConfigError unless there is that output; `outputs`: of each run."""
+    """Raise ConfigError unless that output exists. `outputs`: those of each run."""
     if source.run not in outputs:
         raise ConfigError(
             f"{where}: there is no run {source.run!r}{suggestion(source.run, outputs)}"
@@ -72,7 +72,7 @@ def check_output(source: RunSource, outputs: Mapping[str, tuple[str, ...]], wher
 
 
 def is_local(source: str) -> bool:
-    """Whether the bytes of a source are in this checkout: they are compared at every turn."""
+    """Whether a source's bytes are in this checkout; they are compared every time."""
     return isinstance(forms.parse(source), PathSource | RunSource)
 
 
@@ -83,12 +83,12 @@ def run_of(source: str) -> str | None:
 
 
 def store(root: Path) -> Store:
-    """The store of this checkout, or the one that AICERT_CACHE shares between checkouts."""
+    """This checkout's store, or the one that AICERT_CACHE shares between checkouts."""
     return Store(cache_directory(root) / "store")
 
 
 def locate(root: Path, source: str) -> Path:
-    """The absolute path of a local source; refuses what leaves the repository by a link."""
+    """The absolute path of a local source. Refuses links that lead out of the repository."""
     parsed = forms.parse(source)
     if isinstance(parsed, RunSource):
         path = root.resolve() / OUTPUTS / parsed.run / parsed.output
@@ -115,7 +115,7 @@ def locate(root: Path, source: str) -> Path:
 def measure(
     root: Path, source: str, choice: Choice, on_bytes: Callable[[int], None] | None = None
 ) -> Resolved:
-    """Measure a local source. Raises LockError or EvidenceError for what cannot be certified."""
+    """Measure a local source. Raises LockError or EvidenceError if it cannot be certified."""
     path = locate(root, source)
     if not path.is_dir():
         if not choice.is_everything:
@@ -144,7 +144,7 @@ def measure(
 
 
 def ask(root: Path, source: str, choice: Choice, transfer: "Transfer") -> Resolved:
-    """Resolve a remote source at the source. Raises LockError or ToolError."""
+    """Resolve a remote source. Raises LockError or ToolError."""
     from aicert.sources import remote
 
     answer = remote.resolve(source, choice, transfer)
@@ -158,12 +158,12 @@ def ask(root: Path, source: str, choice: Choice, transfer: "Transfer") -> Resolv
 
 
 def place(where: Store, digest: Digest) -> Path:
-    """Where a fetched input lies: a file of the store, or a directory of links to files of it."""
+    """Where a fetched input is: a file of the store, or a directory of links to its files."""
     return where.file(digest.hex) if digest.kind == "sha256" else where.tree(digest.hex)
 
 
 def naming(name: str, function: Callable[[], Resolved]) -> Resolved:
-    """Call, and put the input's name in front of what goes wrong. Raises LockError or ToolError."""
+    """Call, and prefix errors with the input's name. Raises LockError or ToolError."""
     try:
         return function()
     except AicertError as error:
@@ -172,7 +172,7 @@ def naming(name: str, function: Callable[[], Resolved]) -> Resolved:
 
 
 def _refuse_pickles(folder: Path, names: Iterable[str]) -> None:
-    """Refuse pickles by their names, but say it where one only stands for a file."""
+    """Refuse pickles by name. Say so if one is only a pointer to a file."""
     pickles = [name for name in names if choices.suffix(name) in choices.PICKLES]
     for name in pickles:
         with (folder / name).open("rb") as file:

@@ -1,5 +1,5 @@
-"""When a lockfile is stale, and the message that says so: it differs from aicert.toml or from the
-bytes.
+"""When a lockfile is stale, because it differs from aicert.toml or from the bytes, and the message
+for that.
 
 This only compares; `rules.project.lock` measures.
 """
@@ -13,7 +13,7 @@ from rules.project.locked import DIRECTORY, Lock, listing_of
 
 
 def is_same(item: Input, locked: LockedInput) -> bool:
-    """Whether an input is locked as aicert.toml says."""
+    """Whether an input's lock matches aicert.toml."""
     asked, written = (
         (one.source, one.only, one.except_, one.allow_pickle, one.allow_remote_code, one.signed_by)
         for one in (item, locked)
@@ -22,7 +22,7 @@ def is_same(item: Input, locked: LockedInput) -> bool:
 
 
 def check_configured(run: Run, locked: Lockfile) -> None:
-    """Before anything is measured: what the two files alone show."""
+    """Compare the two files, before anything is measured."""
     if run.trainer != locked.trainer:
         raise stale(run, f"trainer\n  locked      {locked.trainer}\n  aicert.toml {run.trainer}")
     if run.ranks != locked.ranks:
@@ -45,7 +45,7 @@ def check_configured(run: Run, locked: Lockfile) -> None:
 
 
 def stale(run: Run, why: str) -> LockError:
-    """The error for a stale lockfile, with the command that renews it."""
+    """The error for a stale lockfile, with the command that updates it."""
     return LockError(
         f"lockfile of run {run.name} is stale: {why}",
         hint=f"./doit lock {run.name} && git diff {DIRECTORY}/",
@@ -53,18 +53,18 @@ def stale(run: Run, why: str) -> LockError:
 
 
 def check_listings(root: Path, lock: Lock) -> None:
-    """The listings beside a lockfile are those that it stands for."""
+    """Check that the listings next to a lockfile match it."""
     for name, data in lock.listings.items():
         path = listing_of(root, lock.lockfile.run, name)
         if not path.is_file() or path.read_bytes() != data:
             raise LockError(
-                f"{path.relative_to(root)} is missing or differs from the lockfile beside it",
+                f"{path.relative_to(root)} is missing or does not match its lockfile",
                 hint=f"./doit lock {lock.lockfile.run}",
             )
 
 
 def difference(locked: Lockfile, fresh: Lockfile) -> str:
-    """What differs first, in words."""
+    """The first difference, in words."""
     if locked.run != fresh.run or locked.trainer != fresh.trainer:
         return f"it is for run {locked.run}, trainer {locked.trainer}"
     if locked.outputs != fresh.outputs:

@@ -1,9 +1,9 @@
 """What follows a certified run: DVC's tracking and the exports. Neither affects the exit code.
 
 Once certificate and outputs are in place, the run has succeeded. If something fails after that, a
-warning gives the cause and a command, and the next `./doit certify` tries it again; hours of
-training do not count as a failure because a package index did not answer. For the same reason DVC's
-environment is made before the training: what fails there is seen while somebody looks.
+warning gives the cause and a command, and the next `./doit certify` tries again. Hours of training
+must not count as a failure because a package index did not answer. For the same reason DVC's
+environment is made before the training, while the user is still watching.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from rules.project import results
 from rules.project.config import Project
 from rules.runs import exports
 
-# Why DVC could not be made ready in this process: the run does not wait twice for the same network.
+# Why DVC's environment could not be made in this process: do not wait for the same network twice.
 _without_dvc: list[str] = []
 
 
 def prepare(root: Path) -> None:
-    """Make DVC's environment, if what the run makes will be tracked and it is not there yet."""
+    """Make DVC's environment if it is missing and the run's outputs will be tracked."""
     if not tracking.is_on(root):
         return
     try:
@@ -31,30 +31,30 @@ def prepare(root: Path) -> None:
     except (ToolError, OSError) as error:
         cause = error.message if isinstance(error, ToolError) else str(error)
         _without_dvc.append(cause)
-        message = f"the run continues without DVC, which will track its outputs later: {cause}"
+        message = f"the run continues without DVC, which can track its outputs later: {cause}"
         show_error(ToolError(message, hint=getattr(error, "hint", None)), word="warning")
 
 
 def track(root: Path, project: Project) -> None:
-    """Have DVC track what it does not have; the reason that it cannot be is given once."""
+    """Let DVC track what it does not have yet. If that is impossible, the reason is given once."""
     if _without_dvc:
         raise ToolError("DVC's environment could not be made (the reason is given above)")
     tracking.track(root, project)
 
 
 def attempt(run: str, what: str, action: Callable[..., Any], *args: Any) -> None:
-    """Do what follows the certified `run`; a failure is a warning with its cause."""
+    """Do a step that follows the certified `run`. A failure is a warning with its cause."""
     try:
         action(*args)
     except (AicertError, OSError) as error:
         cause = error.message if isinstance(error, AicertError) else str(error)
-        hint = getattr(error, "hint", None) or f"./doit certify {run}  # tries it again"
+        hint = getattr(error, "hint", None) or f"./doit certify {run}  # tries again"
         message = f"run {run} is in place, but not {what}: {cause}"
         show_error(ToolError(message, hint=hint), word="warning")
 
 
 def left(root: Path, project: Project, names: list[str]) -> list[str]:
-    """What still has to follow the runs `names`, in words."""
+    """What remains to be done after the runs `names`, in words."""
     undone = []
     for name in names:
         run = project.runs[name]
@@ -66,6 +66,6 @@ def left(root: Path, project: Project, names: list[str]) -> list[str]:
 
 
 def tell(root: Path, project: Project, names: list[str]) -> None:
-    """The last words of a certify that succeeded and left something to do."""
+    """The last line of a certify that succeeded but has something left to do."""
     for line in left(root, project, names):
-        say(f"{line}; ./doit certify {line.partition(':')[0]} tries it again")
+        say(f"{line}; ./doit certify {line.partition(':')[0]} tries again")

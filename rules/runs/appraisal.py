@@ -1,7 +1,8 @@
-"""How this checkout judges a certificate: under which policy, and with which nonce.
+"""How this checkout judges a certificate: with which policy and nonce.
 
-A policy of simulated platforms accepts this checkout's CA and those that it trusts, and of machine
-images the one that this checkout builds and those of its reviewed list (rules.project.images).
+A policy for simulated platforms accepts this checkout's CA and those that it trusts. Of machine
+images it accepts the one that this checkout builds and those on its reviewed list
+(rules.project.images).
 """
 
 import datetime
@@ -33,11 +34,11 @@ Audits = Sequence[tuple[Certificate, bytes]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked of a certificate: the policy to meet, if the asker chose one the nonce, and the
-    audits that the policy may demand (None: nobody gave any).
+    """What a certificate has to meet: the policy, the nonce if one was chosen, and the audits that
+    the policy may require (None if none were given).
 
-    `own`: the policy is that of this checkout's own machines, and nobody named another root. What
-    it does not know is no evidence against anybody.
+    `own` means that this is the policy of this checkout's own machines without another root. What
+    such a policy does not know is no evidence against anybody.
     """
 
     policy: Policy
@@ -48,7 +49,7 @@ class Question:
     def appraise(
         self, certificate: Certificate, model: Model | None, lockfile: Digest
     ) -> AttestationResult:
-        """Appraise now, against the lockfile that is expected."""
+        """Appraise now, against the expected lockfile."""
         now = datetime.datetime.now(datetime.UTC)
         return appraise(
             certificate,
@@ -62,7 +63,9 @@ class Question:
 
 
 def evidence_at(folder: str) -> Audits | None:
-    """The audits of a folder that a command line names, if it does; each with its results."""
+    """The audits in the folder named on the command line, if there is one, each with
+    its results.
+    """
     if not folder:
         return None
     given, refused = read_evidence(users_path(folder))
@@ -72,17 +75,19 @@ def evidence_at(folder: str) -> Audits | None:
 
 
 def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
-    """Under the policy of the run's own machine: it accepts what this checkout simulates."""
+    """Under the policy of the run's own machine, which accepts this checkout's
+    simulated platforms.
+    """
     driver = run.machine.driver
     image = _own_image(root, driver, gpu=run.machine.gpu)
     if driver.policy in SIMULATED_TIERS:
-        # Somebody else's certificate is judged without any CA: it is not replaced for the lack.
+        # Somebody else's certificate is judged without a CA, so it is not replaced for lack of one.
         there = results.certificate_path(root, run.name).is_file()
         policy = _simulated(root, driver.policy, image, run.name, may_lack=there)
     else:
         policy = api.choose_policy(driver.policy, image=image)
-    # Its own lockfile, which was reviewed, says whether code of an input runs. Other verifiers
-    # say it by policies of their own.
+    # This checkout's reviewed lockfile says whether code of an input may run. Other verifiers
+    # decide that in their own policies.
     policy = replace(_with_list(root, policy, driver), allow=frozenset(CODE_WORDS))
     return Question(policy=policy, nonce=nonce, own=True)
 
@@ -90,10 +95,10 @@ def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
 def question(
     root: Path, policy: str, pem: str, nonce: str, run: str, *, gpu: bool = False
 ) -> Question:
-    """What a command line asks: a built-in policy or a policy file, an own root, a nonce.
+    """What a command line asks for: a built-in policy or a policy file, a root, a nonce.
 
-    `run` is one whose certificate would make this checkout's CA. `gpu`: of this checkout's images,
-    the one with GPU drivers is meant.
+    `run` is a run whose certificate would create this checkout's CA. `gpu` selects this checkout's
+    image with GPU drivers.
     """
     expected = api.expected_nonce(nonce or None)
     simulated = [d for d in DRIVERS.values() if d.policy == policy and policy in SIMULATED_TIERS]
@@ -112,7 +117,7 @@ def question(
 
 
 def _simulated(root: Path, name: str, image: Path | None, run: str, *, may_lack: bool) -> Policy:
-    """The built-in policy of simulated platforms with the CAs that this checkout accepts."""
+    """The built-in policy for simulated platforms with the CAs that this checkout accepts."""
     cas = platform_cas.accepted(root, name)
     if not cas and not may_lack:
         pem = root / platform_cas.OWN / f"{name}.pem"
@@ -124,7 +129,7 @@ def _simulated(root: Path, name: str, image: Path | None, run: str, *, may_lack:
     policy = built_in(name)
     for ca in cas:
         policy = with_root(policy, ca.pem, str(ca.path))
-    # `choose_policy` wants a root; without one nothing passes.
+    # `choose_policy` requires a root; without one nothing passes.
     return api.choose_policy(policy, image=image) if cas else policy
 
 

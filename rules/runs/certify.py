@@ -1,8 +1,8 @@
-"""Certify a run: refuse early, execute it on its machine, appraise, and only then put in place.
+"""Certify a run: fail early, execute it on its machine, appraise, and only then put it in place.
 
-Up to date means verified: the certificate here is for the lockfile and the runner's code here, and
-passes under the machine's own policy with the outputs here. Files that did not change since they
-were read are known by the digest cache (rules.project.digests).
+A run is up to date if its certificate is for the lockfile and the runner's code here and passes,
+with the outputs here, under the machine's own policy. The digest cache knows files that have not
+changed since they were read (rules.project.digests).
 """
 
 import errno
@@ -54,16 +54,16 @@ from rules.runs import afterwards, exports, failed, logs, placing, time_stamps, 
 from rules.runs.appraisal import Question, own_question
 from rules.runs.verdict import Verdict, appraised
 
-# The limit that a run report names → the key of a machine in aicert.toml.
+# The name of a limit in a run report → its key of a machine in aicert.toml.
 LIMIT_KEYS: Mapping[object, str] = {
     machine_io.TIME: "time-limit",
     machine_io.MEMORY: "memory",
     machine_io.PROCESSES: "processes",
     machine_io.SCRATCH: "scratch",
 }
-# Read errors that are about the files themselves: one is missing, or is something else.
+# Read errors about the files themselves: one is missing, or has the wrong type.
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
-# Failures that a certificate documents: such a certificate is put in place, and never passes.
+# Failures that a certificate documents: it is put in place, but never passes.
 TELLING = (
     "outputs.exit", "outputs.nonempty", "outputs.trained", "outputs.derived", "outputs.results",
 )  # fmt: skip
@@ -71,22 +71,22 @@ TELLING = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """Why a run is not up to date: certify runs it, or stops there until somebody acts."""
+    """Why a run is not up to date. Certify runs it, or stops until somebody acts."""
 
     stops: bool
     text: str
     hint: str | None = None
-    # There is a certificate for what is here; it is kept, but gives no verdict.
+    # There is a certificate for this state; it is kept, but gives no verdict.
     kept: bool = False
 
 
 def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
-    """Whether nothing needs to be done; errors of any kind mean that something does."""
+    """Whether nothing needs to be done. An error of any kind means that something does."""
     return why(root, run, nonce) is None
 
 
 def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
-    """The first reason for which `run` is not up to date, with its digests; None if it is."""
+    """The first reason why `run` is not up to date, with digests; None if it is."""
     if example.is_needed(root, (item.source for item in run.inputs)):
         return Reason(stops=False, text="the example's inputs do not exist yet; certify makes them")
     try:
@@ -101,7 +101,7 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
         if reason is None:
             question = own_question(root, run, nonce)
             output = results.output_path(root, run)
-            # After a training that failed there may be none: the certificate says why.
+            # A failed training may leave none; the certificate says why.
             model = digests.cached_tree(output) if results.has_files(output) else {}
             lockfile = identity(current.data)
             result = question.appraise(certificate, model, lockfile)
@@ -113,7 +113,7 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
             reason = _not_passed(result) or _other_runner(root, run, certificate)
         folder = results.certificate_path(root, run.name).parent
         if reason is None and not exports.has_signatures(certificate, folder):
-            reason = "a model signature that the certificate names is missing beside it"
+            reason = "a model signature that the certificate names is missing next to it"
     except AicertError as error:
         reason = error.message
     return None if reason is None else Reason(stops=False, text=reason)
@@ -141,7 +141,8 @@ def _not_passed(result: AttestationResult) -> str | None:
 
 def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
     if run.machine.driver.in_image:
-        # Its code is in the image, which the policy accepts: a run outlives the moves of images.
+        # Its code is in the image that the policy accepts: a run stays valid when the image
+        # changes.
         return None
     theirs, ours = verify.runner_of(certificate), code_digest(code_of(root))
     return (
@@ -160,12 +161,11 @@ def certify(
     named: bool = True,
     on_verdict: Callable[[Verdict], None] = lambda _: None,
 ) -> None:
-    """Execute and certify `run`; RejectedError if what was put in place does not pass.
+    """Execute and certify `run`. Raises RejectedError if the result in place does not pass.
 
-    A certificate that is only not known here is kept (EvidenceError), unless the run is to be made
-    `again`. A run that is up to date is made again then as well. One that failed is not, unless it
-    was `named`, or something changed.
-    `on_verdict` gets the verdict of what was put in place.
+    A certificate whose only problem is that it is unknown here is kept (EvidenceError), unless
+    `again` is set, which also repeats a run that is up to date. A failed run is not repeated unless
+    it is `named` or something has changed. `on_verdict` gets the verdict on the result in place.
     """
     reason = None if again else why(root, run, nonce)
     if reason is not None and reason.kept:
@@ -182,7 +182,7 @@ def certify(
     placing.check(place, _foreseen(current))
     with work_folder(root, run.name) as work:
         if not again and is_current(root, run, nonce):
-            # Another process certified it while this one waited.
+            # Another process certified it while we waited.
             return
         verdict = _finished_earlier(root, run, current, nonce, place)
         if verdict is None:
@@ -214,13 +214,15 @@ def certify(
         failed.remember(root, run, current)
         raise _refused(root, run, result, kept)
     if kept is not None:
-        progress.say(f"kept  {kept.relative_to(root)}: the previous results held uncertified files")
+        progress.say(f"kept  {kept.relative_to(root)}: the old results had uncertified files")
 
 
 def _of_what_is_in_place(
     root: Path, run: Run, nonce: bytes | None, verdict: Verdict | None
 ) -> AttestationResult:
-    """The verdict at hand, if it is of what lies there; else everything is read and appraised."""
+    """The existing verdict if it still describes what is in place; otherwise read and appraise
+    everything.
+    """
     if verdict is not None and verdict.is_of_what_is_in_place(root, run):
         return verdict.result
     return verify.verify(root, run, own_question(root, run, nonce))
@@ -230,8 +232,8 @@ def _of_what_is_in_place(
 def executed(
     root: Path, run: Run, current: Lock, nonce: bytes | None, *, keep: bool = False
 ) -> Iterator[tuple[Path, Path]]:
-    """Execute `current` on the run's machine: the folder of results, in a folder of work that is
-    gone afterwards.
+    """Execute `current` on the run's machine. Yields the folder of results, which is in a work
+    folder that is removed afterwards.
     """
     with work_folder(root, run.name) as work:
         yield _execute(root, run, current, nonce, work, keep=keep), work
@@ -240,7 +242,7 @@ def executed(
 def _execute(
     root: Path, run: Run, current: Lock, nonce: bytes | None, work: Path, *, keep: bool
 ) -> Path:
-    # A measured machine has its own, in the image.
+    # A measured machine has its own environment, in the image.
     environment = None if run.machine.driver.in_image else training_env.ensure_shown(root)
     marker = nullcontext() if environment is None else held(environment / "complete")
     with marker, reading(root):
@@ -259,21 +261,22 @@ def _execute(
 
 
 def _put_ca(root: Path, run: Run, out: Path) -> None:
-    """Whoever gets the certificate needs the CA of its simulated platform to judge it."""
+    """Add the CA of the simulated platform: whoever gets the certificate needs it for the
+    appraisal.
+    """
     ca = platform_cas.own(root, run.machine.driver.policy)
     if ca is not None:
         (out / platform_cas.BESIDE).write_bytes(ca.pem)
 
 
 def show(root: Path, run: Run, nonce: bytes | None, verdict: Verdict | None) -> None:
-    """The check table of what is in place, and where it lies; `verdict`: that of this process.
-
-    Of a training that failed: what its trainer said last.
+    """Print the check table of what is in place, and where that is. `verdict` is from this process.
+    After a failed training, also print the trainer's last lines.
     """
     result = _of_what_is_in_place(root, run, nonce, verdict)
     path = results.certificate_path(root, run.name)
     if result.failed and all(check.id in TELLING for check in result.failed):
-        # A limit that was reached is said already, and the log knows nothing of it.
+        # A reached limit has been reported already, and the log knows nothing about it.
         if _limit_hit(root, run) is None:
             failed.say_last_words(root, run, path.with_name(TRAINING_LOG))
         return
@@ -282,7 +285,7 @@ def show(root: Path, run: Run, nonce: bytes | None, verdict: Verdict | None) -> 
 
 
 def file_of(root: Path, run: Run) -> tuple[int, int] | None:
-    """Which file the run's certificate is now: another one has been put in place if it changes."""
+    """The identity of the run's certificate file: it changes when another one is put in place."""
     try:
         status = results.certificate_path(root, run.name).stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -291,7 +294,7 @@ def file_of(root: Path, run: Run) -> tuple[int, int] | None:
 
 
 def _locked(root: Path, run: Run, accept: bool) -> Lock:
-    """The current lock; one of a run that builds on another is written here the first time."""
+    """The current lock. If the run builds on another run, its first lock is written here."""
     chained = any(sources.run_of(item.source) for item in run.inputs)
     if not chained or locked.path_of(root, run.name).exists():
         return lock.current(root, run)
@@ -299,15 +302,15 @@ def _locked(root: Path, run: Run, accept: bool) -> Lock:
     path = locked.path_of(root, run.name).relative_to(root)
     if not accept:
         raise LockError(
-            f"run {run.name} was locked for the first time, by what it builds on: review {path}",
+            f"run {run.name} now has its first lockfile, since its inputs exist: review {path}",
             hint=f"git add {locked.DIRECTORY} && ./doit certify {run.name}, or --accept next time",
         )
     return lock.current(root, run)
 
 
 def _accepted(run: Run, current: Lock, question: Question, out: Path) -> Verdict:
-    """The verdict on what a machine left; an error where it fails for another reason than a
-    training that failed: then it is not put in place.
+    """The verdict on a machine's results. If it fails for any reason other than a failed training,
+    raise an error, so that nothing is put in place.
     """
     verdict = appraised(run, current, question, out)
     exports.require_signatures(parse(verdict.certificate), out / SIGNATURES)
@@ -316,15 +319,15 @@ def _accepted(run: Run, current: Lock, question: Question, out: Path) -> Verdict
         return verdict
     other = [one for one in result.failed if one.id not in TELLING]
     check = (other or result.undecided)[0]
-    message = f"the machine's evidence was refused at {check.id}: {check.detail}"
+    message = f"the machine's evidence failed {check.id}: {check.detail}"
     if result.failed:
         raise RejectedError(message, result)
     raise EvidenceError(message)
 
 
 def _foreseen(current: Lock) -> int:
-    """Bytes of the outputs as far as an outsider can tell: a fine-tune writes weights as large as
-    its base model's, an adapter's are far smaller.
+    """The expected size of the outputs. A fine-tune writes weights as large as its base model's; an
+    adapter is far smaller.
     """
     sizes = {item.name: item.size for item in current.lockfile.inputs}
     config = current.paths[CONFIG_INPUT]
@@ -337,9 +340,9 @@ def _foreseen(current: Lock) -> int:
 def _finished_earlier(
     root: Path, run: Run, current: Lock, nonce: bytes | None, place: placing.Place
 ) -> Verdict | None:
-    """The verdict on a run that finished and was never put in place, if it is the one that is asked
-    for now: it is appraised as if it had just ended. One that is not wanted is kept aside.
-    ToolError where it cannot be read now: it may well be the one, and a training costs more.
+    """The verdict on a run that finished but was never put in place, if it matches the current
+    request: it is appraised as if it had just ended. Otherwise it is moved aside. Raises ToolError
+    if it cannot be read now, because it may match, and repeating the training costs more.
     """
     if not (place.finished / CERTIFICATE).is_file():
         return None
@@ -357,27 +360,29 @@ def _finished_earlier(
         return verdict
     aside = placing.put_aside(place)
     if aside is not None:
-        progress.say(f"kept  {aside.relative_to(root)}: a finished run that was not asked for now")
+        progress.say(
+            f"kept  {aside.relative_to(root)}: a finished run that does not match this request"
+        )
     return None
 
 
 def _require_readable(place: placing.Place, error: AicertError) -> None:
-    """ToolError if `error` says that a disk or a permission failed, and nothing of the run."""
+    """Raise ToolError if `error` is about a disk or a permission, not about the run."""
     cause = error.__context__
     if isinstance(cause, OSError) and cause.errno not in _NOT_THERE:
         folder = placing.FINISHED / place.run
         raise ToolError(
             f"an earlier finished run cannot be read, so it is kept: {error.message}",
-            hint=f"ls -lR {folder}    # to train again instead: mv {folder} {folder}.old",
+            hint=f"ls -lR {folder}    # or, to train again: mv {folder} {folder}.old",
         ) from error
 
 
 def _worth_keeping(root: Path, place: placing.Place, run: Run, *, passes: bool) -> Path | None:
-    """Where what is in place goes, if it is more than a result that may be replaced.
+    """Where the replaced result goes, if it is worth keeping.
 
-    Kept are a model that passes where the new result does not (the nonce and the lockfile that are
-    wanted now say nothing against it), and files that no certificate names: somebody put them
-    there.
+    It is kept if it is a model that passes while the new result does not (whatever the current
+    nonce and lockfile are), or if it contains files that no certificate names, because somebody put
+    them there.
     """
     output = results.output_path(root, run)
     if not results.has_files(output):
@@ -401,7 +406,7 @@ def _refused(root: Path, run: Run, result: AttestationResult, kept: Path | None)
     key = LIMIT_KEYS.get(_limit_hit(root, run))
     lines = [f"run {run.name} is certified as failed: {check.id}: {check.detail}", tail(log)]
     if kept is not None:
-        lines.append(f"the model that passed before is kept in {kept.relative_to(root)}")
+        lines.append(f"the previous model, which passed, is kept in {kept.relative_to(root)}")
     hint = f"less {log.relative_to(root)}"
     if key is not None:
         where = f"machines.{run.machine.name}.{key}"
@@ -411,7 +416,7 @@ def _refused(root: Path, run: Run, result: AttestationResult, kept: Path | None)
 
 
 def _limit_hit(root: Path, run: Run) -> object:
-    """The limit that ended the run in place, by the runner's report; None if none did."""
+    """The limit that ended the run in place, according to the runner; None if none did."""
     statement = parse_statement(results.read_certificate(root, run.name).envelope.payload)
     value = parse_report(statement.report).values.get("limitHit")
     return None if value is None else value.data

@@ -1,7 +1,7 @@
-"""Files beside a certificate for other people's tools: model signatures and exports.
+"""Files next to a certificate for other people's tools: model signatures and exports.
 
-The signatures were made by the run key inside the machine; the rest is computed from the
-certificate, and the packages of the training environment from its lock.
+The run key made the signatures inside the machine. The rest is computed from the certificate, and
+the list of the training environment's packages from its lock.
 """
 
 import functools
@@ -25,13 +25,13 @@ MAX_LOCK = 1 << 22
 
 
 def signatures_of(certificate: Certificate) -> dict[str, Digest]:
-    """Output → digest of its model signature, as the certificate's run report names them."""
+    """The digest of each output's model signature, according to the certificate's run report."""
     statement = parse_statement(certificate.envelope.payload)
     return dict(run_report.parse(statement.report).signatures)
 
 
 def require_signatures(certificate: Certificate, folder: Path) -> None:
-    """Each signature that the report names is in `folder` as OUTPUT.sig; else EvidenceError."""
+    """Raise EvidenceError unless `folder` has each signature in the report, as OUTPUT.sig."""
     for name, digest in signatures_of(certificate).items():
         computed = of_bytes(read_bounded(folder / f"{name}.sig", MAX_SIGNATURE, "model signature"))
         if computed != digest:
@@ -42,7 +42,7 @@ def require_signatures(certificate: Certificate, folder: Path) -> None:
 
 
 def has_signatures(certificate: Certificate, folder: Path) -> bool:
-    """Whether `require_signatures` has nothing to say."""
+    """Whether `require_signatures` would raise nothing."""
     try:
         require_signatures(certificate, folder)
     except AicertError:
@@ -51,7 +51,7 @@ def has_signatures(certificate: Certificate, folder: Path) -> bool:
 
 
 def are_written(certificate: Path) -> bool:
-    """Whether every export stands beside the certificate file as it follows from it."""
+    """Whether every export exists next to the certificate file and matches it."""
     try:
         return all(_stands(path, data) for path, data in _exports(certificate))
     except (AicertError, OSError):
@@ -59,15 +59,15 @@ def are_written(certificate: Path) -> bool:
 
 
 def write(certificate: Path) -> None:
-    """Write every export beside the certificate file that does not stand there."""
+    """Write every missing or outdated export next to the certificate file."""
     for path, data in _exports(certificate):
         if not _stands(path, data):
-            # Also removes what a writer of this file left that was killed.
+            # This also removes what a killed writer of this file left.
             write_whole(path, data)
 
 
 def _stands(path: Path, data: bytes) -> bool:
-    """Whether `path` is a file of these bytes; ToolError for what a file must not replace."""
+    """Whether `path` is a file with these bytes. Raises ToolError if a file must not replace it."""
     if require_replaceable(path) is None or path.stat().st_size != len(data):
         return False
     return path.read_bytes() == data
@@ -80,7 +80,9 @@ def _exports(certificate: Path) -> list[tuple[Path, bytes]]:
 
 @functools.lru_cache(maxsize=4)
 def _exports_of(certificate: bytes) -> Mapping[str, bytes]:
-    """What follows from a certificate's bytes: one task asks for it, writes it, asks again."""
+    """The exports of a certificate. Cached, because a task asks for them, writes them and asks
+    again.
+    """
     run_facts = facts.read(certificate, locked.parsed)
     # The runner's digest in the certificate covers these locks.
     lock = read_bounded(training_env.LOCK, MAX_LOCK, "lock of the training environment")

@@ -1,7 +1,7 @@
-"""A failed training: its last words, and a note so that it is not repeated for nothing.
+"""A failed training: its last error, and a note so that it is not repeated for nothing.
 
-The failure is remembered only on this computer, with everything that could change the outcome:
-lockfile, code, training environment or image, and the machine's settings. This is only for
+The failure is recorded only on this computer, with everything that could change the outcome:
+lockfile, code, training environment or image, and the machine's settings. This is only a
 convenience.
 """
 
@@ -22,29 +22,29 @@ from rules.project import results
 from rules.project.config import Run
 from rules.project.locked import Lock
 
-# The words of `why` and of `certify` for a run that is not tried again.
+# Part of the message of `why` and `certify` for a run that is not tried again.
 UNCHANGED = "nothing has changed since"
 _FOLDER = Path(".aicert") / "failed"
-# Of the log: an error's own lines are at its end.
+# How much of the log to read: an error's own lines are at its end.
 _TAIL = 1 << 16
 _MOST_LINES = 12
-# How Python, and the audit hook, begin the line that says what went wrong.
+# How Python, and the audit hook, begin the line with the error.
 _ERROR = re.compile(
     r"(?:\[rank\d+\]: )?(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b|aicert: )"
 )
-# What torchrun says when one of its trainers has ended, and how its log begins.
+# torchrun's message when one of its trainers has ended, and the start of its log lines.
 _OF_TORCHRUN = re.compile(r"torch\.distributed\.elastic|[WEI]\d{4} |Traceback \(most recent")
 
 
 def remember(root: Path, run: Run, current: Lock) -> None:
-    """Note that what is in place failed, with what it was made of."""
+    """Record that the run in place failed, and everything that could change that."""
     path = root / _FOLDER / run.name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_state(root, run, current), encoding="ascii")
 
 
 def is_known(root: Path, run: Run, current: Lock) -> bool:
-    """Whether the run in place failed, and nothing that decides it has changed since."""
+    """Whether the run in place failed, and nothing that could change that has changed."""
     path = root / _FOLDER / run.name
     return path.is_file() and path.read_text(encoding="ascii") == _state(root, run, current)
 
@@ -60,7 +60,7 @@ def refusal(run: Run, error: RejectedError) -> RejectedError:
 
 
 def say_last_words(root: Path, run: Run, log: Path) -> None:
-    """The trainer's own last error, as the last that a failed run prints."""
+    """Print the trainer's last error at the end of a failed run's output."""
     say(f"./doit verify {run.name} --policy {run.machine.driver.policy} shows every check")
     say(f"{log.relative_to(root)} ends with:")
     for line in last_error(log):
@@ -68,7 +68,7 @@ def say_last_words(root: Path, run: Run, log: Path) -> None:
 
 
 def last_error(log: Path) -> list[str]:
-    """The lines of the last error in a log; its last line, where there is no error."""
+    """The lines of the last error in a log, or its last line if there is no error."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL))

@@ -1,7 +1,7 @@
 """Runs, their inputs and their certificates as one graph, drawn as text and as SVG.
 
-An edge between runs is a `run:` input. Digests are those of the lockfiles; whether a run is
-certified is what `certify` itself would say (rules.runs.certify.why).
+A `run:` input is an edge between runs. Digests are from the lockfiles. A run's state is the one
+that `certify` would report (rules.runs.certify.why).
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ _STYLE = (
 class Node:
     """One run: its inputs as (name, source, digest), its outputs as (name, digest), its state.
 
-    `certificate` is the file that passes for all of that, None if there is none.
+    `certificate` is the file that passes for all of that, or None.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Node:
 
     @property
     def parents(self) -> tuple[str, ...]:
-        """The runs whose outputs this one takes."""
+        """The runs whose outputs this one uses."""
         return tuple(
             source.removeprefix(RUN_SCHEME).partition("/")[0]
             for _, source, _ in self.inputs
@@ -81,7 +81,7 @@ def _node(root: Path, run: Run) -> Node:
 
 
 def _outputs(root: Path, run: Run, *, certified: bool) -> tuple[tuple[str, str], ...]:
-    """What a certificate that passes says of the outputs; of another one nothing is told."""
+    """The outputs according to a passing certificate; any other certificate counts for nothing."""
     if not certified:
         return tuple((name, "not certified") for name in run.outputs)
     outputs = statements.parse(results.read_certificate(root, run.name).envelope.payload).outputs
@@ -89,7 +89,7 @@ def _outputs(root: Path, run: Run, *, certified: bool) -> tuple[tuple[str, str],
 
 
 def _levels(by_name: Mapping[str, Node]) -> dict[str, int]:
-    """How many runs stand before each; a ring of runs, which cannot be locked, ends the search."""
+    """How many runs come before each. A cycle of runs, which cannot be locked, ends the search."""
     levels = dict.fromkeys(by_name, 0)
     for _ in by_name:
         for name, node in by_name.items():
@@ -99,7 +99,7 @@ def _levels(by_name: Mapping[str, Node]) -> dict[str, int]:
 
 
 def text(drawn: Sequence[Node]) -> str:
-    """One block a run: what goes in, what comes out, its state."""
+    """One block per run: inputs, outputs and state."""
     blocks = []
     for node in drawn:
         width = max((len(name) for name, _, _ in node.inputs), default=0)
@@ -118,10 +118,10 @@ def text(drawn: Sequence[Node]) -> str:
 
 
 def svg(drawn: Sequence[Node]) -> str:
-    """The same as a picture: inputs left of their run, runs from left to right."""
+    """The same as a picture: inputs to the left of their run, runs from left to right."""
     levels = _levels({node.name: node for node in drawn})
     places: dict[str, tuple[int, int]] = {}
-    # Lines come first: a box covers what passes behind it.
+    # Draw lines first, so that boxes cover them.
     edges: list[str] = []
     boxes: list[str] = []
     top = _MARGIN

@@ -1,9 +1,9 @@
-"""The log of a run that is certified, where aicert.toml names one and the run says `log = true`.
+"""The log of a certified run, if aicert.toml names a log and the run has `log = true`.
 
-Before the run its witnesses cosign the log as it is, and the nonce is made of that: the machine
-answered after their time. When the run has finished, its certificate is logged, the witnesses are
-asked again, and the proof goes into the certificate. That may fail, and the run is kept: a warning
-says what to type later.
+Before the run, the witnesses cosign the log as it is, and the nonce is made from that: it shows
+that the machine answered later. After the run, its certificate is logged, the witnesses are asked
+again, and the proof is added to the certificate. If that fails, the run is kept, and a warning says
+which command to run later.
 """
 
 import shlex
@@ -37,8 +37,8 @@ class _Cosigned(NamedTuple):
 
 
 def before(run: Run) -> bytes | None:
-    """The log's checkpoint, which all of its witnesses have cosigned just now; None where the run
-    has no log, or that no witness that can be asked.
+    """The log's checkpoint, just cosigned by all of its witnesses. None if the run has no log, or
+    the log has no witness to ask.
     """
     if run.log is None or not run.log.witnesses:
         return None
@@ -48,7 +48,7 @@ def before(run: Run) -> bytes | None:
         checkpoint = read_bounded(run.log.folder / CHECKPOINT, MAX_NOTE, CHECKPOINT)
     except AicertError as error:
         raise ToolError(
-            f"run {run.name} has not begun: {error.message}",
+            f"run {run.name} was not started: {error.message}",
             hint=f"try again, or remove log = true from [runs.{run.name}]",
         ) from None
     first = min(cosigned, key=lambda one: one.time)
@@ -57,8 +57,8 @@ def before(run: Run) -> bytes | None:
 
 
 def add_proof(run: Run, certificate: Path, placed: Path) -> None:
-    """Log the certificate of a run that has finished, and put the proof into it; what fails is only
-    said. One that ended with an error is not logged: a log is for ever.
+    """Log the certificate of a finished run and add the proof to it. Failures are only reported. A
+    run that ended with an error is not logged, because a log is for ever.
     """
     if run.log is None:
         return
@@ -66,7 +66,7 @@ def add_proof(run: Run, certificate: Path, placed: Path) -> None:
     try:
         parsed = certificates.parse(read_bounded(certificate, MAX_BYTES, "certificate"))
         if not _has_finished(parsed):
-            progress.say(f"{run.name}: not logged, since it ended with an error")
+            progress.say(f"{run.name}: not logged, because it ended with an error")
             return
         entry = entry_of(parsed)
         key = _public(log)
@@ -87,7 +87,7 @@ def add_proof(run: Run, certificate: Path, placed: Path) -> None:
 
 
 def _ask_all(log: Log, key: VerifierKey) -> tuple[list[_Cosigned], list[tuple[Witness, str]]]:
-    """Who cosigned, and who did not and why."""
+    """Those who cosigned, and those who did not, with reasons."""
     cosigned, missing = [], []
     for witness in log.witnesses:
         try:
@@ -104,7 +104,7 @@ def _ask(log: Log, key: VerifierKey, witness: Witness) -> _Cosigned:
 
 
 def _public(log: Log) -> VerifierKey:
-    """The key by its own file: what lies in the folder may be anybody's."""
+    """The key from its own file: anybody may have written what is in the folder."""
     return keys.read(log.key, ED25519).public
 
 

@@ -1,10 +1,10 @@
-"""Put the results of a run in place: completely or not at all, never at the cost of what was there.
+"""Put a run's results in place: completely or not at all, and without losing what was there.
 
-A run that finished lies in `.aicert/finished/RUN` until it is in place, so that nothing on the way
-there costs the training: the next certify goes on from it. New outputs are staged where they will
-stand (`outputs/` may be a link, a mount or another disk); the old ones are moved aside and go last.
-While outputs change there is no certificate, so that nobody sees one beside the files of another.
-Left out: what of the old is worth keeping, which rules.runs.certify decides.
+A finished run stays in `.aicert/finished/RUN` until it is in place, so an error on the way does not
+cost the training: the next certify continues from there. New outputs are staged on their final disk
+(`outputs/` may be a link, a mount or another disk); the old ones are moved aside and deleted last.
+While outputs change there is no certificate, so nobody sees one next to the wrong files. What is
+worth keeping is decided in rules.runs.certify.
 """
 
 import errno
@@ -27,16 +27,16 @@ from rules.project.results import certificate_path
 from rules.project.sources import OUTPUTS
 
 FINISHED = Path(".aicert") / "finished"
-# What had passed and was replaced, and what a certificate does not name and somebody else wrote.
+# Replaced results that had passed, and files that no certificate names.
 KEPT = Path(".aicert") / "kept"
 _STAGING = ".placing"
-# On a disk with less than this nothing could be written to the end.
+# With less free space than this, nothing could be written completely.
 _FULL = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the results of one run go. `outputs` and `audits` are those that aicert.toml names."""
+    """Where the results of one run go. `outputs` and `audits` are those in aicert.toml."""
 
     root: Path
     run: str
@@ -49,7 +49,7 @@ class Place:
 
     @property
     def home(self) -> Path:
-        """The folder of the outputs itself, behind whatever link leads there."""
+        """The real folder of the outputs, behind any link."""
         return (self.root / OUTPUTS / self.run).resolve()
 
     @property
@@ -62,16 +62,18 @@ class Place:
 
     @property
     def beside(self) -> tuple[str, ...]:
-        """The files beside the outputs, the certificate last: it says that all others are there."""
+        """The files next to the outputs. The certificate is last: it shows that all others are
+        there.
+        """
         audits = map(machine_io.audit_file, self.audits)
         signatures = (f"{name}.sig" for name in self.outputs)
         return (*signatures, *audits, TRAINING_LOG, BESIDE, CERTIFICATE)
 
 
 def check(place: Place, needed: int) -> None:
-    """Raise ToolError before anything is trained where the result could not be put in place.
+    """Raise ToolError before the training if the result could not be put in place.
 
-    `needed`: bytes that the outputs will have, as far as that can be foreseen.
+    `needed` is the expected size of the outputs in bytes.
     """
     for name in place.outputs:
         target = place.home / name
@@ -92,7 +94,7 @@ def check(place: Place, needed: int) -> None:
 
 
 def check_not_full(place: Place, work: Path, failure: str) -> None:
-    """Raise ToolError where a run failed on a full disk: that says nothing about the run."""
+    """Raise ToolError if a run failed on a full disk, which says nothing about the run."""
     if _free(work) < _FULL:
         raise ToolError(
             f"{failure}\nthe disk of {work.relative_to(place.root)} is full; what was in place "
@@ -107,12 +109,14 @@ def _free(folder: Path) -> int:
 
 
 def _existing(path: Path) -> Path:
-    """`path`, or the nearest folder above it that is there."""
+    """`path`, or the nearest existing folder above it."""
     return next(each for each in (path, *path.parents) if os.path.lexists(each))
 
 
 def _is_mount(path: Path) -> bool:
-    """Also one that shows a folder of the same disk, which `os.path.ismount` does not see."""
+    """Whether it is a mount, including bind mounts on the same disk, which `os.path.ismount`
+    misses.
+    """
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -123,7 +127,7 @@ def _is_mount(path: Path) -> bool:
 
 
 def _check_writable(place: Place) -> None:
-    """What somebody else made, root for instance, may be ours to read and not to replace."""
+    """Files that somebody else made, for example root, may be readable but not replaceable."""
     folders = [place.home, place.certificates]
     folders += [place.root / name / place.run for name in (RUNS, FINISHED, KEPT)]
     files = [each for each in map(_existing, folders) if not each.is_dir()]
@@ -135,7 +139,7 @@ def _check_writable(place: Place) -> None:
     stuck = [each for each in map(_existing, folders) if not os.access(each, os.W_OK | os.X_OK)]
     for name in place.outputs:
         for folder, _, _ in os.walk(place.home / name):
-            # A folder that moves is written to: `..` in it changes.
+            # Moving a folder writes to it, because its `..` changes.
             if not os.access(folder, os.W_OK | os.X_OK):
                 stuck.append(Path(folder))
     lock = place.root / RUNS / place.run / "lock"
@@ -156,16 +160,18 @@ def _check_writable(place: Place) -> None:
 
 
 def finish(place: Place, out: Path) -> None:
-    """Take what the machine gave, so that it outlives the folder of work; both are on one disk."""
+    """Move the machine's results to where they outlive the work folder; both are on one disk."""
     place.finished.parent.mkdir(parents=True, exist_ok=True)
     if not (place.finished / CERTIFICATE).exists():
-        # Of an earlier run that was put in place, and whose clearing up was cut off.
+        # Left by an earlier run that was put in place, if its clean-up was interrupted.
         remove(place.finished)
     os.rename(out, place.finished)
 
 
 def put_aside(place: Place) -> Path | None:
-    """Keep a finished run that is not wanted any more: its new place, or None if there is none."""
+    """Keep a finished run that is no longer wanted. Returns its new path, or None if
+    there is none.
+    """
     if not place.finished.exists():
         return None
     target = next_kept(place)
@@ -175,17 +181,17 @@ def put_aside(place: Place) -> Path | None:
 
 
 def next_kept(place: Place) -> Path:
-    """A place below `.aicert/kept` that nothing has."""
+    """An unused path below `.aicert/kept`."""
     folder = place.root / KEPT
     names = [place.run, *(f"{place.run}.{number}" for number in range(2, 10_000))]
     return next(folder / name for name in names if not os.path.lexists(folder / name))
 
 
 def in_place(place: Place, *, keep: Path | None) -> None:
-    """Replace what is in place by the finished run.
+    """Replace what is in place with the finished run.
 
-    `keep`: a new folder for what is replaced, None if that may go. Raises ToolError where the
-    results cannot be placed; then everything is as it was, and the finished run is still there.
+    `keep` is a new folder for what is replaced, or None to delete it. Raises ToolError if the
+    results cannot be placed; then nothing has changed, and the finished run is still there.
     """
     with _worded(place):
         restore(place)
@@ -209,7 +215,7 @@ def in_place(place: Place, *, keep: Path | None) -> None:
 
 
 def _clear_up(place: Place) -> None:
-    """The results are in place: what cannot be removed now is litter, and no failure of the run."""
+    """Remove leftovers. The results are in place, so a failure here is no failure of the run."""
     try:
         (place.finished / CERTIFICATE).unlink()
         remove(place.staging)
@@ -219,14 +225,14 @@ def _clear_up(place: Place) -> None:
 
 
 def restore(place: Place) -> None:
-    """Undo what was cut off between two results: the old is put back where no certificate is."""
+    """Undo an interrupted replacement: if there is no certificate, the old results come back."""
     old = place.staging / "old"
     if old.exists() and not certificate_path(place.root, place.run).exists():
         _bring_back(place, old)
 
 
 def sweep(place: Place) -> None:
-    """Remove what a placing left that was cut off after its last step."""
+    """Remove what a placing left if it was interrupted after its last step."""
     if place.staging.exists():
         with locked(place.root, place.run) as home:
             if home is not None and certificate_path(place.root, place.run).exists():
@@ -244,12 +250,12 @@ def _worded(place: Place) -> Iterator[None]:
             f"it is kept in {place.finished.relative_to(place.root)}, and what was there before "
             "stays",
             hint=f"free some space or let this user write there, then ./doit certify {place.run}: "
-            "it does not train again",
+            "it will not train again",
         ) from None
 
 
 def _stage(source: Path, target: Path) -> None:
-    """The same tree at `target`, on its disk: linked where that is the same one, else copied."""
+    """The same tree at `target`, on its disk: hard-linked if possible, otherwise copied."""
     target.mkdir(parents=True)
     for folder, folders, files in os.walk(source):
         inside = target / os.path.relpath(folder, source)
@@ -259,7 +265,7 @@ def _stage(source: Path, target: Path) -> None:
             try:
                 os.link(Path(folder, name), inside / name)
             except OSError as error:
-                # The last: file systems without links.
+                # The last one: file systems without links.
                 if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
                     raise
                 _copy(Path(folder, name), inside / name)
@@ -268,13 +274,13 @@ def _stage(source: Path, target: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     shutil.copy2(source, target)
     with target.open("rb") as file:
-        # Some disks say that they are full only now.
+        # Some disks report only now that they are full.
         os.fsync(file.fileno())
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a folder, one file at a time where the disk cannot rename it: a file system of layers
-    keeps lower ones as they are, and `target` may lie on another disk. What is there already stays.
+    """Move a folder, file by file if the disk cannot rename it: an overlay file system cannot
+    rename its lower layers, and `target` may be on another disk. Existing files are kept.
     """
     if not target.exists():
         try:
@@ -310,7 +316,7 @@ def _results(place: Place) -> Iterator[tuple[str, Path]]:
 
 
 def _write_beside(place: Place, results: Iterable[tuple[str, Path]]) -> None:
-    """Each file in the order given, those that a result lacks removed."""
+    """Write each file in the given order; remove files that the result does not have."""
     for name, source in results:
         if source.exists():
             write_whole(place.certificates / name, source.read_bytes())
@@ -319,7 +325,7 @@ def _write_beside(place: Place, results: Iterable[tuple[str, Path]]) -> None:
 
 
 def _save_beside(place: Place, old: Path) -> None:
-    """Make the folder `old` with copies of what stands beside the outputs, all of it or none."""
+    """Copy the files next to the outputs to a new folder `old`: all of them or none."""
     saving = old.with_name(f"{old.name}.part")
     remove(saving)
     saving.mkdir(parents=True)
@@ -331,7 +337,9 @@ def _save_beside(place: Place, old: Path) -> None:
 
 
 def _bring_back(place: Place, old: Path) -> None:
-    """Put outputs and certificate of `old` back; new outputs make room, they are finished too."""
+    """Restore outputs and certificate from `old`. New outputs are removed; they are also in
+    `finished`.
+    """
     for name in place.outputs:
         saved, target = old / machine_io.OUTPUTS / name, place.home / name
         is_new = os.path.lexists(target) and not (place.staging / "new" / name).exists()

@@ -1,8 +1,8 @@
-"""Compare two executions of one lockfile: outputs byte for byte, then what else differs.
+"""Compare two executions of one lockfile: outputs byte for byte, then whatever else differs.
 
-Files are compared as the two machines certified them. Where weights differ, the two files at hand
-say by how much, tensor by tensor. Left out: why; the reports' differences are shown beside it
-(processor features, versions), since those are what changes arithmetic.
+Files are compared by the digests that the two machines certified. If weights differ, the two local
+files show by how much, tensor by tensor. The reason is not determined, but differences between the
+reports are shown (processor features, versions), because those change arithmetic.
 """
 
 import array
@@ -27,14 +27,14 @@ from rules.project import platform_cas
 from rules.project.config import Run
 from rules.project.results import REPRODUCTIONS
 
-# Equal work takes another time on each day.
+# Equal work takes a different time each day.
 _TIMES = frozenset(
     ("wallSeconds", "cpuSeconds", "maxMemoryBytes", "trainSeconds", "paceSeconds", "logTruncated")
 )
 _SHOWN = 8
-# A multiple of every element's size.
+# A multiple of every element size.
 BLOCK = 1 << 22
-# array's code for each type whose values are compared as numbers.
+# The array type code for each type whose values are compared as numbers.
 _FLOATS = {"F32": "f", "F64": "d"}
 
 
@@ -47,18 +47,18 @@ class Side:
 
     @property
     def statement(self) -> Statement:
-        """What its machine said."""
+        """What its machine stated."""
         return parse_statement(self.certificate.envelope.payload)
 
     def files(self) -> dict[str, str]:
-        """Every output file by its digest."""
+        """The digest of every output file."""
         outputs = self.statement.outputs.values()
         return {path: digest for output in outputs for path, digest in output.files.items()}
 
 
 def leave(root: Path, run: Run, out: Path) -> Path:
-    """Keep the second run's certificate from a machine's results, and the CA that vouches for it;
-    the certificate's place. Another party's is made in another checkout, and joins it by a commit.
+    """Keep the second run's certificate, and the CA that vouches for it. Returns the certificate's
+    path. Another party's certificate comes from another checkout, in a commit.
     """
     folder = root / REPRODUCTIONS / run.name / run.machine.name
     ca = platform_cas.own(root, run.machine.driver.policy)
@@ -70,14 +70,14 @@ def leave(root: Path, run: Run, out: Path) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """`lines` are the report; text in them may come out of a machine."""
+    """`lines` are the report; their text may come from a machine."""
 
     equal: bool
     lines: tuple[str, ...]
 
 
 def compare(first: Side, again: Side) -> Comparison:
-    """What is equal in two executions, and what is not."""
+    """What is equal in two executions, and what differs."""
     one, two = first.files(), again.files()
     lines = [_registers(first, again)]
     differing = 0
@@ -153,12 +153,12 @@ def _summary(differing: Sequence[tuple[str, int, float | None]], tensors: int) -
 def _tensor(
     one: tuple[int, int, Tensor], two: tuple[int, int, Tensor]
 ) -> tuple[int, float | None] | None:
-    """How many elements differ, and by how much at most; None if the tensors are the same."""
+    """How many elements differ, and by how much at most; None if the tensors are equal."""
     tensor, again = one[2], two[2]
     if (tensor.dtype, tensor.shape) != (again.dtype, again.shape):
         return tensor.elements, None
     code = _FLOATS.get(tensor.dtype) if sys.byteorder == "little" else None
-    # A few types have elements of less than a byte.
+    # A few types have elements smaller than a byte.
     size = max(1, (tensor.end - tensor.begin) // max(1, tensor.elements))
     count = 0
     apart: list[float] = []
@@ -176,7 +176,7 @@ def _tensor(
 def _blocks(
     one: tuple[int, int, Tensor], two: tuple[int, int, Tensor]
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Both tensors' bytes, in pieces: a tensor may be larger than memory or one read."""
+    """Both tensors' bytes in pieces: a tensor may be larger than memory or one read."""
     length = one[2].end - one[2].begin
     for at in range(0, length, BLOCK):
         most = min(BLOCK, length - at)
@@ -184,7 +184,7 @@ def _blocks(
             os.pread(fd, most, start + each.begin + at) for fd, start, each in (one, two)
         )
         if not len(mine) == len(other) == most:
-            raise EvidenceError("a file was cut short while it was compared")
+            raise EvidenceError("a file was truncated while it was compared")
         yield mine, other
 
 

@@ -1,8 +1,8 @@
-"""Time stamps of a run that is certified, where aicert.toml names a time authority, or a log.
+"""Time stamps of a certified run, if aicert.toml names a time authority or a log.
 
-One is asked for before the run, and the nonce is made of it: the machine answered after that time.
-Another is asked for when the run has finished. A run that finished is worth more than its time
-stamp: that failure is a warning, and `aicert timestamp` adds one at any time later.
+One time stamp is requested before the run, and the nonce is made from it: it shows that the machine
+answered later. Another is requested when the run has finished. A finished run is worth more than
+its time stamp, so a failure is a warning, and `aicert timestamp` can add one later.
 """
 
 from dataclasses import dataclass
@@ -30,17 +30,16 @@ from rules.runs import logs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The nonce that the machine is to answer, and how it was made, for `timestamps`."""
+    """The nonce for the machine to answer, and how it was made, for `timestamps`."""
 
     nonce: bytes
     entry: str
 
 
 def before(run: Run, lockfile: bytes, challenge: bytes | None) -> Answer | None:
-    """A nonce that nobody could know before now; None where there is nothing to make it of.
-
-    `challenge`: the relying party's. The authority sees the lockfile's digest, and nothing else. A
-    certificate has one such nonce: where no authority is named, the log's checkpoint stands for it.
+    """A nonce that nobody could have known before; None if there is nothing to make it from.
+    `challenge` is the relying party's. The authority sees only the lockfile's digest. A certificate
+    has one such nonce: without an authority, it comes from the log's checkpoint.
     """
     known = challenge or NO_CHALLENGE
     if run.time_authority is None:
@@ -53,7 +52,7 @@ def before(run: Run, lockfile: bytes, challenge: bytes | None) -> Answer | None:
         token, stamped = asked(run.time_authority, bytes.fromhex(identity(lockfile).hex))
     except AicertError as error:
         raise ToolError(
-            f"run {run.name} has not begun: {error.message}",
+            f"run {run.name} was not started: {error.message}",
             hint="try again, or remove [time-authority] from aicert.toml",
         ) from None
     progress.say(f"{run.name}: begins after {stamp(stamped.time)}, by {run.time_authority}")
@@ -61,7 +60,7 @@ def before(run: Run, lockfile: bytes, challenge: bytes | None) -> Answer | None:
 
 
 def add_answer(certificate: Path, answer: Answer | None) -> None:
-    """Say in the certificate of what its nonce was made."""
+    """Record in the certificate how its nonce was made."""
     if answer is None:
         return
     parsed = parse(read_bounded(certificate, MAX_BYTES, "certificate"))
@@ -70,7 +69,7 @@ def add_answer(certificate: Path, answer: Answer | None) -> None:
 
 
 def add_token(run: Run, certificate: Path, placed: Path) -> None:
-    """A time stamp of the certificate of a run that has finished; what fails is only said."""
+    """Add a time stamp to the certificate of a finished run. Failures are only reported."""
     if run.time_authority is None:
         return
     try:

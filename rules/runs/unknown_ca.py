@@ -1,9 +1,9 @@
-"""A certificate that fails here only because nobody known here vouches for it.
+"""A certificate that fails here only because nobody here knows who vouches for it.
 
-Another checkout's CA, or a machine image that is not on this project's list, says nothing against a
-certificate whose lockfile and outputs are the ones here. So nothing committed is replaced for that
-reason (`certify --again` does), and it is no verdict either way until somebody here trusts the CA
-or the list accepts the image. A revoked image is another matter: that run is trained again.
+Another checkout's CA, or a machine image that is not on this project's list, is no evidence against
+a certificate for the lockfile and outputs here. So nothing committed is replaced for that reason
+(except by `certify --again`), and there is no verdict until somebody here trusts the CA or the list
+accepts the image. A revoked image is different: that run is trained again.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from rules.runs.appraisal import Question
 
 
 class Found(NamedTuple):
-    """A certificate with what it was judged with, and the result."""
+    """A certificate with what it was judged against, and the result."""
 
     certificate: Certificate
     model: Model
@@ -37,20 +37,20 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """Who is not known here, in words, and what would change that."""
+    """Who is unknown here, in words, and how to change that."""
 
     text: str
     hint: str
 
 
 def unknown(root: Path, run: Run, asked: Question, evidence: Found) -> Unknown | None:
-    """What is missing for a pass, if it is nothing but that; None where `evidence` passes, or fails
-    for a reason of its own.
+    """Who is unknown here, if that is the only reason for a failure. None if `evidence` passes, or
+    fails for another reason.
     """
     if not asked.own or evidence.result.verdict == "passed":
         return None
     if asked.policy.name != run.machine.driver.policy:
-        # Another platform's evidence is not what was asked for.
+        # Evidence of another platform is not what was asked for.
         return None
     policy, ca = asked.policy, None
     if _is_vouched_for_by_another(policy, evidence.result):
@@ -70,12 +70,12 @@ def unknown(root: Path, run: Run, asked: Question, evidence: Found) -> Unknown |
         return Unknown(
             text=f"its certificate is under the CA sha256:{ca.fingerprint} of another checkout, "
             "which is not trusted here",
-            hint=f"./doit trust sha256:{ca.fingerprint}  # if its owner told you this fingerprint",
+            hint=f"./doit trust sha256:{ca.fingerprint}  # if its owner gave you this fingerprint",
         )
     return Unknown(
-        text=f"its certificate is from the machine image {image}, which is neither this checkout's "
-        f"nor one that {images.LIST} accepts",
-        hint=f"./doit certify {run.name} --again, or list the image there after a review",
+        text=f"its certificate is from the machine image {image}, which is not this checkout's, "
+        f"and {images.LIST} does not accept it",
+        hint=f"./doit certify {run.name} --again, or review the image and add it to that file",
     )
 
 
@@ -84,7 +84,9 @@ def _is_vouched_for_by_another(policy: Policy, result: AttestationResult) -> boo
 
 
 def _accepting_its_image(policy: Policy, certificate: Certificate) -> tuple[Policy, Digest | None]:
-    """`policy` with the image that the certificate claims, unless it is known or revoked."""
+    """`policy`, also accepting the image that the certificate claims, unless that is known or
+    revoked.
+    """
     if certificate.image_lock is None:
         return policy, None
     digest = of_bytes(certificate.image_lock)
@@ -97,7 +99,9 @@ def _accepting_its_image(policy: Policy, certificate: Certificate) -> tuple[Poli
 
 
 def _of_a_ca_that_is_not_here(run: Run, evidence: Found) -> Unknown | None:
-    """Nothing can be said of who signed it: what it claims is compared with the bytes here."""
+    """The CA is missing here, so the signer cannot be checked; compare the claims with the bytes
+    here.
+    """
     try:
         statement = parse_statement(evidence.certificate.envelope.payload)
         exit_code = parse_report(statement.report).exit_code
@@ -111,6 +115,6 @@ def _of_a_ca_that_is_not_here(run: Run, evidence: Found) -> Unknown | None:
     if not same or output is None or not here or dict(output.files) != here:
         return None
     return Unknown(
-        text="its certificate is under the CA of another checkout, which did not come with it",
-        hint=f"./doit trust PEM  # its maker has it at .aicert/ca/{run.machine.driver.policy}.pem",
+        text="its certificate is under another checkout's CA, which did not come with it",
+        hint=f"./doit trust PEM  # its owner has it at .aicert/ca/{run.machine.driver.policy}.pem",
     )

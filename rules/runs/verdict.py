@@ -1,12 +1,12 @@
-"""A verdict of this process, and of which bytes it is: who hands it on need not read them again.
+"""A verdict of this process, and the bytes it is about, so that they need not be read again.
 
-`certify` reads a model where the machine left it. It comes to its place by links and renames, so
-its files stay what they are: same device, inode, size and mtime. Where each of them still is, the
-verdict is of what lies there. Where one is not (another disk took a copy, DVC put its own there,
-somebody wrote to it or added to it), the bytes are read and appraised again. Not compared is ctime,
-which links and renames change: until all runs of this process have ended, whoever may write there
-can write to a file and set its mtime back, and see a verdict that is not of those bytes. It is the
-builder, on a screen of his own. No verdict of anybody else rests on this one: `aicert verify` and
+`certify` reads a model where the machine left it. The files then move into place by links and
+renames and keep their device, inode, size and mtime. If all of these still match, the verdict is
+about what is in place. If not (another disk got a copy, DVC put its own file there, somebody wrote
+or added a file), the bytes are read and appraised again. ctime is not compared, because links and
+renames change it. So until all runs of this process have ended, whoever can write there can change
+a file, set its mtime back, and see a verdict that does not apply to those bytes. That is the
+builder, looking at their own screen. Nobody else's verdict depends on this one: `aicert verify` and
 `./doit verify` always read.
 """
 
@@ -30,7 +30,9 @@ from rules.runs.verify import read_model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`result`, of a certificate's bytes, of a lockfile and of a model whose files had `files`."""
+    """A `result` for a certificate's bytes, a lockfile and a model whose files had the status
+    `files`.
+    """
 
     result: AttestationResult
     certificate: bytes
@@ -44,7 +46,7 @@ class Verdict:
         return self.result.verdict == "passed"
 
     def is_of_what_is_in_place(self, root: Path, run: Run) -> bool:
-        """Whether certificate, lockfile and model in place are what was appraised."""
+        """Whether certificate, lockfile and model in place are the ones that were appraised."""
         path = results.certificate_path(root, run.name)
         return (
             path.is_file()
@@ -54,14 +56,14 @@ class Verdict:
         )
 
     def hand_on_digests(self, root: Path, run: Run) -> None:
-        """Whoever asks for the digests of the output in place need not read it either."""
+        """Pass on the digests of the output in place, so that nobody needs to read it again."""
         facts = {path: fact for path, fact in self.model.items() if isinstance(fact, FileFact)}
         if facts and len(facts) == len(self.model) and self.is_of_what_is_in_place(root, run):
             digests.hand_on(results.output_path(root, run), facts)
 
 
 def appraised(run: Run, current: Lock, question: Question, out: Path) -> Verdict:
-    """Read what a machine left in `out`, and appraise it."""
+    """Read a machine's results in `out`, and appraise them."""
     data = (out / CERTIFICATE).read_bytes()
     folder = out / OUTPUTS / run.outputs[0]
     before = statuses(folder)

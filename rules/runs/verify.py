@@ -1,7 +1,7 @@
-"""Verify the certificates of this checkout with this checkout's code.
+"""Verify this checkout's certificates with this checkout's code.
 
-It informs the owners of the repository, nobody else: a relying party uses `aicert verify`. It reads
-neither doit's database nor the digest cache; every byte of the model is read again.
+This is for the repository's owners; a relying party uses `aicert verify`. It uses neither doit's
+database nor the digest cache: every byte of the model is read again.
 """
 
 import json
@@ -24,7 +24,7 @@ from rules.runs.appraisal import Question
 
 
 def read_model(path: Path, title: str) -> Model:
-    """Every file of an output, read now. An output that is empty or missing has no files."""
+    """Every file of an output, read now. An empty or missing output has no files."""
     if not results.has_files(path):
         return {}
     with progress.task(title, unit="B") as bar:
@@ -32,15 +32,15 @@ def read_model(path: Path, title: str) -> Model:
 
 
 def runner_of(certificate: Certificate) -> Digest | None:
-    """The runner's code as a certificate that passed names it."""
+    """The digest of the runner's code in a certificate that passed."""
     return parse_statement(certificate.envelope.payload).builder.get("runner")
 
 
 def verify(root: Path, run: Run, asked: Question) -> AttestationResult:
-    """Appraise the run's certificate with its output and its lockfile as they are here.
+    """Appraise the run's certificate with the output and lockfile here.
 
-    Raises EvidenceError where all that is wrong with it is that this checkout does not know who
-    vouches for it: that is no verdict.
+    Raises EvidenceError if the only problem is that this checkout does not know who vouches for it:
+    that is no verdict.
     """
     certificate = results.read_certificate(root, run.name)
     expected = identity(locked.read(root, run.name))

@@ -1,8 +1,8 @@
-"""The custodian's broker as a courier asks it: HTTP over TLS 1.3, one request a connection.
+"""The courier's client for the custodian's broker: HTTP over TLS 1.3, one request per connection.
 
-What it answers is carried on and read by the machine; here it is bounded, and its few JSON objects
-are read strictly. A broker that cannot be reached is a SilentError, which passes; one that says no
-is a RefusedHereError, which does not.
+The machine checks what the broker answers; here answers are only bounded, and their few JSON
+objects are parsed strictly. If the broker cannot be reached, that is a SilentError, and a retry may
+help. If it refuses, that is a RefusedHereError, and a retry does not help.
 """
 
 import http.client
@@ -42,12 +42,12 @@ class WaitError(SilentError):
 
 
 class RefusedHereError(EvidenceError):
-    """The broker says no, and why."""
+    """The broker refused, with its reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The nonce for the next receipt, and where receipts ended."""
+    """The nonce for the next receipt, and where the receipts stopped."""
 
     nonce: bytes
     seq: int
@@ -55,8 +55,8 @@ class Asked:
 
 
 class Desk:
-    """The broker at an address, for who has this token. `root`: a PEM file of certificates that
-    count beside the system's.
+    """The broker at an address, used with this token. `root`: a PEM file of certificates to trust
+    in addition to the system's.
     """
 
     def __init__(self, address: str, token: str, root: Path | None = None) -> None:
@@ -73,7 +73,7 @@ class Desk:
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3
 
     def challenge(self) -> bytes:
-        """The nonce that an enrolment answers."""
+        """The nonce for an enrolment to answer."""
         fields = self._fields("/v1/challenge", b"")
         nonce = _hex(fields, "nonce")
         fields.done()
@@ -87,7 +87,9 @@ class Desk:
         return wrapped
 
     def nonce(self, boot: str) -> Asked:
-        """The nonce for that boot's next receipt; WaitError while another may still serve."""
+        """The nonce for that boot's next receipt. Raises WaitError while another boot may still
+        serve.
+        """
         fields = self._fields("/v1/nonce", json.dumps({"boot": boot}).encode("ascii"))
         asked = Asked(
             nonce=_hex(fields, "nonce"), seq=fields.integer("seq"), head=_hex(fields, "head")
@@ -96,11 +98,11 @@ class Desk:
         return asked
 
     def receipt(self, receipt: bytes) -> bytes:
-        """The order that answers it; empty where nothing does."""
+        """The order that answers the receipt; empty if there is none."""
         return self._post("/v1/receipt", receipt)
 
     def end(self) -> None:
-        """Let the next order end the boot."""
+        """Ask that the next order end the boot."""
         self._post("/v1/end", b"")
 
     def _fields(self, path: str, body: bytes) -> Fields:
@@ -133,12 +135,12 @@ class Desk:
 
 
 def _problem(answer: http.client.HTTPResponse, data: bytes) -> AicertError:
-    words = f"the broker answers {answer.status}"
+    words = f"the broker answered {answer.status}"
     try:
         fields = Fields(strict_json.loads(data, what="an error", max_bytes=_MAX_ANSWER), "an error")
         words = f"the broker says: {safe(fields.text('error'), _MAX_REASON)}"
     except EvidenceError:
-        # Not its application's answer.
+        # The answer is not from the broker's application.
         pass
     wait = answer.getheader("retry-after", "")
     if answer.status == _TOO_EARLY and wait.isascii() and wait.isdigit():

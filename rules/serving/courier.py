@@ -1,13 +1,13 @@
-"""What a courier does, from the machine's first line to its last.
+"""The courier's work, from the machine's first line to its last.
 
     ready ── enrolment and blob ── nonce, receipt, order ── opened ── serving ── … ── last receipt,
     ended
 
-The machine is opened once its state comes, and loads the model then; heartbeats go on meanwhile.
-With a broker each heartbeat is a nonce, a receipt that answers it, and the order that answers the
-receipt. Without one the licence is a file, which may be replaced by a later one while the machine
-serves, and receipts are only kept. A broker that is silent is asked again until the licence runs
-out; the machine then ends itself.
+The machine is open once its state arrives. It then loads the model, while heartbeats go on.
+With a broker, each heartbeat is a nonce, a receipt that answers it, and an order that answers the
+receipt. Without one, the licence is a file, which a later one may replace while the machine
+serves, and receipts are only stored. A broker that does not answer is asked again until the licence
+runs out; then the machine ends by itself.
 """
 
 import queue
@@ -27,16 +27,17 @@ from rules.serving.broker_client import Desk, RefusedHereError, SilentError, Wai
 from rules.serving.lease_state import Kept
 from rules.serving.link import Link
 
-# From power on to the first line; loading a model; the end of a machine that was heard to end.
+# Limits: from power-on to the first line; loading a model; the end of a machine that was told to
+# end.
 BOOTS_S: Final = 1200.0
 LOADS_S: Final = 3600.0
 ANSWERS_S: Final = 600.0
 ENDS_S: Final = 120.0
 AGAIN_S: Final = 5.0
-# A clock that was set is noticed by then.
+# A change of the computer's clock is noticed within this time.
 MOST_WAIT_S = 60.0
 _NONCE_BYTES: Final = 32
-# As the machine names the end that a courier asked for, and the one that the licence sets.
+# The machine's names for an end that the courier requested, one that the licence set, and a refusal.
 ASKED, DEADLINE, REFUSED = "asked", "deadline", "refused"
 AS_LICENSED: Final = (ASKED, DEADLINE, orders.REVOKE, orders.STOP)
 
@@ -51,16 +52,16 @@ class Shown(Protocol):
         """Something that happened."""
 
     def state(self, message: Message) -> None:
-        """What the machine says each second."""
+        """The figures that the machine sends each second."""
 
     def receipt(self, seq: int, is_confirmed: bool) -> None:
-        """A receipt came, and a broker has it, or not yet."""
+        """A receipt has arrived; the broker has confirmed it, or not yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """A lease without a broker: where the folder of its licence is, and the custodian's challenge
-    if he gave one.
+    """A lease without a broker: the folder of its licence, and the custodian's
+    challenge, if any.
     """
 
     folder: Path
@@ -68,7 +69,7 @@ class Files:
 
 
 class NotIssuedError(UndecidedError):
-    """The machine showed what it is, and there is no licence for it yet. `enrolment`: the file."""
+    """The machine is enrolled, but there is no licence for it yet. `enrolment`: the file."""
 
     def __init__(self, enrolment_file: Path, hint: str) -> None:
         super().__init__("the machine is enrolled, and has no licence yet", hint=hint)
@@ -84,7 +85,7 @@ class EndedError(ToolError):
 
 
 class Carrier:
-    """A courier of one boot. `custodian`: his broker, or his files."""
+    """The courier of one boot. `custodian`: its broker, or its files."""
 
     def __init__(
         self, link: Link, kept: Kept, terms: Terms, custodian: Desk | Files, shown: Shown
@@ -102,7 +103,7 @@ class Carrier:
         self._is_over = False
 
     def serve(self) -> int:
-        """Until the machine serves; the port that it names."""
+        """Work until the machine serves. Returns its port."""
         self._boot = self._awaited(courier.READY, BOOTS_S).data.hex()
         if isinstance(self._custodian, Desk):
             self._hand_in_old(self._custodian)
@@ -119,7 +120,7 @@ class Carrier:
         return self._port
 
     def carry(self) -> str:
-        """Until the machine has ended; why."""
+        """Work until the machine has ended. Returns why."""
         while True:
             try:
                 self._turn()
@@ -127,22 +128,24 @@ class Carrier:
                 return error.reason
 
     def _turn(self) -> None:
-        """Hear one line, or carry what is due."""
+        """Handle one line from the machine, or the heartbeat that is due."""
         left = self._next_beat - time.monotonic()
         heard = self._next(max(0.0, min(left, MOST_WAIT_S)))
         if heard is not None and heard.kind == courier.REFUSED:
             if not self._is_opened:
                 raise RefusedHereError(f"the machine refuses: {_text(heard)}")
             self._shown.note(f"the machine refuses: {_text(heard)}")
-        # Also while it talks without end.
+        # Even if it keeps sending lines.
         if time.monotonic() >= self._next_beat:
             self._beat()
 
     def finish(self) -> str:
-        """End the boot, so that its last receipt is here and nothing of it goes on; the reason."""
+        """End the boot, so that its last receipt arrives and nothing keeps running. Returns the
+        reason.
+        """
         if self._is_over:
             return ASKED
-        self._shown.step("ending: the last receipt is carried")
+        self._shown.step("ending: waiting for the last receipt")
         try:
             if isinstance(self._custodian, Desk) and self._is_resumed:
                 self._end_by_order(self._custodian)
@@ -155,25 +158,25 @@ class Carrier:
             self._awaited(courier.ENDED, ENDS_S)
         except EndedError as error:
             return error.reason
-        raise ToolError("the machine does not end")
+        raise ToolError("the machine did not end in time")
 
     # --- With a broker.
 
     def _enrol(self, desk: Desk) -> None:
         shown, wrapped = self._kept.enrolment, self._kept.blob
         if shown is not None and enrolment.parse(shown).terms != self._terms.digest:
-            self._shown.note("this machine was enrolled for other terms: it enrols again")
+            self._shown.note("this machine was enrolled for other terms: enrolling again")
             self._kept.forget()
             shown = wrapped = None
         if wrapped is None:
-            self._shown.step("enrolling at the broker")
+            self._shown.step("enrolling with the broker")
             if shown is None:
                 shown = self._shown_enrolment(desk.challenge())
                 self._kept.enrolled(shown, None)
             try:
                 wrapped = desk.enrol(shown)
             except RefusedHereError:
-                # What was refused is no enrolment: the next try answers a new challenge.
+                # A refused enrolment does not count: the next try answers a new challenge.
                 self._kept.forget()
                 raise
             self._kept.enrolled(shown, wrapped)
@@ -207,11 +210,11 @@ class Carrier:
         try:
             self._answered(self._custodian.nonce(self._boot).nonce, self._custodian)
         except SilentError as error:
-            self._shown.note(f"{error.message}; the machine ends where its licence does")
+            self._shown.note(f"{error.message}; the machine ends when its licence does")
             self._next_beat = time.monotonic() + AGAIN_S
 
     def _answered(self, nonce: bytes, desk: Desk) -> None:
-        """A receipt for this nonce, and the order for it: the machine has both then."""
+        """Get a receipt for this nonce and the order for it, and give the order to the machine."""
         self._link.ask(Message(kind=courier.HEARTBEAT, data=nonce))
         self._awaited(courier.RECEIPT, ANSWERS_S)
         order = self._hand_in(desk)
@@ -220,7 +223,7 @@ class Carrier:
             self._link.ask(Message(kind=courier.ORDER, data=order))
 
     def _hand_in(self, desk: Desk) -> bytes:
-        """Hand in every receipt that is not confirmed, in order; the answer to the last one."""
+        """Hand in every unconfirmed receipt, in order. Returns the answer to the last one."""
         order = b""
         for receipt in self._kept.unsent:
             order = desk.receipt(receipt)
@@ -229,15 +232,15 @@ class Carrier:
         return order
 
     def _hand_in_old(self, desk: Desk) -> None:
-        """Receipts of a boot whose courier could not reach the broker at its end."""
+        """Hand in receipts of a boot whose courier could not reach the broker at its end."""
         try:
             self._hand_in(desk)
         except RefusedHereError as error:
-            self._shown.note(f"a receipt of the last boot is refused: {error.message}")
+            self._shown.note(f"the broker refused a receipt of the last boot: {error.message}")
             self._kept.sent_one()
 
     def _end_by_order(self, desk: Desk) -> None:
-        """The broker's own order ends the boot: then the next one need not wait, nor pay."""
+        """End the boot by the broker's own order: then the next boot neither waits nor pays."""
         desk.end()
         self._answered(desk.nonce(self._boot).nonce, desk)
         self._awaited(courier.ENDED, ENDS_S)
@@ -254,12 +257,12 @@ class Carrier:
             raise NotIssuedError(
                 path,
                 f"aicert lease issue {path} --lease BUNDLE --offline --budget 5M --until 30d "
-                f"-o {files.folder}    # the custodian's",
+                f"-o {files.folder}    # for the custodian",
             )
         self._given = read_bounded(given, licence.MAX_BYTES, "licence")
         data = read_bounded(wrapped, blob.MAX_BYTES, "blob")
         self._link.ask(Message(kind=courier.BLOB, data=data))
-        # From now on there is always a receipt that an end is signed after.
+        # From now on there is always a receipt for the final one to follow.
         self._link.ask(Message(kind=courier.HEARTBEAT, data=secrets.token_bytes(_NONCE_BYTES)))
         self._awaited(courier.RECEIPT, ANSWERS_S)
         self._link.ask(Message(kind=courier.LICENCE, data=self._given))
@@ -273,11 +276,11 @@ class Carrier:
         self._link.ask(Message(kind=courier.RESUME, data=digest, numbers=(("seq", seq),)))
 
     def _renew_by_file(self, files: Files) -> None:
-        """A licence that was put in the place of the one before."""
+        """Use a licence that has replaced the earlier one."""
         try:
             given = read_bounded(files.folder / "licence", licence.MAX_BYTES, "licence")
         except EvidenceError:
-            # It was taken away; the one that was given still counts.
+            # The file was removed; the licence in use still counts.
             return
         if given != self._given:
             self._given = given
@@ -289,13 +292,13 @@ class Carrier:
         self._next_beat = time.monotonic() + self._terms.heartbeat_seconds
 
     def _pause(self, seconds: float) -> None:
-        """Wait, and hear meanwhile if the machine ends."""
+        """Wait, and notice meanwhile if the machine ends."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._next(left)
 
     def _awaited(self, kind: str, seconds: float) -> Message:
-        """The next message of this kind. What is refused meanwhile is an error."""
+        """The next message of this kind. A refusal meanwhile is an error."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             heard = self._next(left)
@@ -306,7 +309,9 @@ class Carrier:
         raise ToolError(f"the machine did not answer within {seconds:.0f} s ({kind})")
 
     def _next(self, seconds: float) -> Message | None:
-        """The next message, None after so many seconds; EndedError once the machine has ended."""
+        """The next message; None after so many seconds. Raises EndedError once the machine has
+        ended.
+        """
         try:
             heard = self._link.heard.get(timeout=seconds)
         except queue.Empty:
@@ -337,21 +342,21 @@ class Carrier:
             self._is_over = True
             self._hand_in_last()
             reason = _text(heard)
-            # What was refused came just before.
+            # The refusal was the line just before.
             raise EndedError(f"{reason}: {self._refused}" if reason == REFUSED else reason)
 
     def _hand_in_last(self) -> None:
-        """What the machine signed at its end; it is kept where the broker does not answer."""
+        """Hand in what the machine signed at its end; keep it if the broker does not answer."""
         if not isinstance(self._custodian, Desk):
             return
         try:
             self._hand_in(self._custodian)
         except AicertError as error:
-            self._shown.note(f"{error.message}; the next start hands the last receipts in")
+            self._shown.note(f"{error.message}; the next start will hand in the last receipts")
 
 
 def last_receipt_of(lines: list[bytes]) -> tuple[int, bytes] | None:
-    """Number and digest of the last receipt about the meter: where the next boot goes on."""
+    """Number and digest of the last meter receipt, where the next boot continues."""
     for line in reversed(lines):
         given = receipts.parse(line)
         if tpm_policy.counter_name(licence.EPOCH_INDEX) not in given.attest:
@@ -361,7 +366,7 @@ def last_receipt_of(lines: list[bytes]) -> tuple[int, bytes] | None:
 
 
 def _seq(receipt: bytes) -> int:
-    """A receipt's number; 0 of a kill receipt."""
+    """A receipt's number; 0 for a kill receipt."""
     try:
         return receipts.parse_heartbeat(receipts.parse(receipt).body).seq
     except AicertError:

@@ -1,14 +1,14 @@
-"""What of a served lease stays on this computer: the TPM's state, what a machine was given, and its
-receipts.
+"""What this computer stores for a served lease: the TPM's state, the machine's blob and token, and
+its receipts.
 
-    .aicert/serving/NAME/tpm/           the software TPM's state: the meter is in it
-                         enrolment.json what the machine showed of itself
-                         blob           what its TPM opens, with a licence
-                         token          of the broker's grant, for its owner alone
-                         receipts.jsonl every receipt, one a line
-                         unsent.jsonl   those that no broker has confirmed
+    .aicert/serving/NAME/tpm/           the software TPM's state, including the meter
+                         enrolment.json the machine's enrolment
+                         blob           what its TPM opens with a licence
+                         token          from the broker's grant, readable only by its owner
+                         receipts.jsonl every receipt, one per line
+                         unsent.jsonl   those that the broker has not confirmed
 
-A machine that is enrolled is its TPM: whoever deletes `tpm/` needs another token.
+An enrolled machine is its TPM: after `tpm/` is deleted, a new token is needed.
 """
 
 import os
@@ -40,23 +40,23 @@ class Kept:
 
     @property
     def enrolment(self) -> bytes | None:
-        """What the machine showed when it enrolled."""
+        """The enrolment of the machine."""
         return self._read(ENROLMENT, enrolment.MAX_BYTES)
 
     @property
     def blob(self) -> bytes | None:
-        """What it was given then."""
+        """The blob for that enrolment."""
         return self._read(BLOB, blob.MAX_BYTES)
 
     def enrolled(self, shown: bytes, wrapped: bytes | None) -> None:
-        """Keep an enrolment, and the blob that answers it if that is here."""
+        """Store an enrolment, and the blob that answers it, if there is one."""
         write_whole(self.folder / ENROLMENT, shown)
         if wrapped is not None:
             write_whole(self.folder / BLOB, wrapped)
 
     def token(self, given: Path | None) -> str:
-        """The grant's token: from a file that is given now, or as it was kept. ConfigError where
-        there is none.
+        """The grant's token, from a file if one is given, otherwise the stored one. Raises
+        ConfigError if there is none.
         """
         kept = self.folder / TOKEN
         hint = "./doit serve NAME --token FILE, with what `aicert lease grant` printed in FILE"
@@ -71,7 +71,7 @@ class Kept:
         return _token(read_bounded(kept, 4096, "token"), str(kept))
 
     def keep_receipt(self, receipt: bytes, *, is_for_a_broker: bool) -> None:
-        """Write a receipt down, and that no broker has confirmed it if one is to."""
+        """Store a receipt; if a broker must confirm it, also mark it as unconfirmed."""
         for name in (RECEIPTS, UNSENT) if is_for_a_broker else (RECEIPTS,):
             with (self.folder / name).open("ab") as file:
                 file.write(receipt + b"\n")
@@ -80,7 +80,7 @@ class Kept:
 
     @property
     def unsent(self) -> list[bytes]:
-        """Receipts to hand in, in their order."""
+        """Receipts to hand in, in order."""
         data = self._read(UNSENT, _MAX_FILE) or b""
         lines = [line for line in data.split(b"\n") if line]
         return [line for line in lines if len(line) <= receipts.MAX_RECEIPT]
@@ -95,12 +95,12 @@ class Kept:
 
     @property
     def receipts(self) -> list[bytes]:
-        """Every receipt of this machine, in their order."""
+        """Every receipt of this machine, in order."""
         data = self._read(RECEIPTS, _MAX_FILE) or b""
         return [line for line in data.split(b"\n") if line]
 
     def forget(self) -> None:
-        """Take away what a machine of another lease or of another TPM left."""
+        """Delete what a machine with another lease or another TPM left."""
         for name in (ENROLMENT, BLOB, RECEIPTS, UNSENT):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -111,13 +111,15 @@ class Kept:
 
 @contextmanager
 def opened(root: Path, name: str) -> Iterator[Kept]:
-    """The folder of lease `name`, held alone; what a killed one left in `work` is gone."""
+    """The folder of lease `name`, held alone. Files that a killed process left in `work` are
+    removed.
+    """
     folder = root / SERVING / name
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     with free(folder / "lock") as is_free:
         if not is_free:
-            raise ToolError(f"lease {name} is served already, by another process here")
+            raise ToolError(f"another process here already serves lease {name}")
         kept = Kept(folder)
         remove(kept.work)
         kept.work.mkdir()
@@ -130,5 +132,5 @@ def opened(root: Path, name: str) -> Iterator[Kept]:
 def _token(data: bytes, path: str) -> str:
     text = data.decode("ascii", "replace").strip()
     if not is_hex(text, _TOKEN_DIGITS):
-        raise EvidenceError(f"{path!a} holds no token", hint="it has 64 hexadecimal digits")
+        raise EvidenceError(f"{path!a} contains no token", hint="a token has 64 hexadecimal digits")
     return text

@@ -1,7 +1,7 @@
-"""Lines between a courier and its machine: what the machine tells comes in a queue.
+"""Lines between a courier and its machine. The machine's messages arrive in a queue.
 
-The machine is not believed: a line that is none of its kinds is an error, and so is one that is too
-long; who sends faster than anybody listens waits. Left out: how a machine is started.
+The machine is untrusted: a line of an unknown kind, or one that is too long, is an error. A machine
+that sends faster than anybody reads has to wait. How a machine is started is elsewhere.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ Heard = Message | AicertError | None
 
 
 class Link:
-    """A machine's two ends; both descriptors become this object's. `heard` gives what the machine
-    tells, an error for a line that is none, and None once it says no more.
+    """Both ends of a machine's line; this object owns both descriptors. `heard` yields the
+    machine's messages, an error for an invalid line, and None at the end.
     """
 
     def __init__(self, reading: int, writing: int) -> None:
@@ -33,7 +33,7 @@ class Link:
         self._thread.start()
 
     def ask(self, message: Message) -> None:
-        """One line; nothing happens where the machine is gone, which `heard` says."""
+        """Send one line. If the machine is gone, nothing happens here, and `heard` reports it."""
         line = courier.emit(message)
         try:
             while line:
@@ -42,9 +42,9 @@ class Link:
             return
 
     def close(self) -> None:
-        """Give both ends back, once the machine has ended."""
+        """Close both ends, once the machine has ended."""
         while self._thread.is_alive():
-            # It may wait for room.
+            # It may be waiting for space in the queue.
             with contextlib.suppress(queue.Empty):
                 while True:
                     self.heard.get_nowait()
@@ -61,7 +61,7 @@ class Link:
                 for line in whole:
                     self._take(line + b"\n")
                 if len(held) > courier.MAX_LINE:
-                    self.heard.put(EvidenceError("the machine sends a line without end"))
+                    self.heard.put(EvidenceError("the machine sent a line that is too long"))
                     held = b""
         except OSError:
             # Its other end is gone.

@@ -1,8 +1,8 @@
-"""Machines that serve, started and ended: `local`, a process, and `qemu`, the image that serves.
+"""Start and end machines that serve: `local`, a process, and `qemu`, the image that serves.
 
-Each is a context: whatever happens in the block, nothing of the machine is left running after it,
-and no weights are left in memory. A machine's TPM state stays: with its counters it is who the
-machine is, to a broker. Left out: what courier and machine say.
+Each is a context manager. Whatever happens in the block, nothing of the machine is left running
+afterwards, and no weights stay in memory. The machine's TPM state stays: with its counters it is
+the machine's identity for a broker. What courier and machine send is elsewhere.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from rules.serving.lease_state import Kept
 from rules.serving.link import Link
 
 ENGINE_LOCK: Final = Path("enclave_runner/serving/requirements.lock")
-# The port within a machine of qemu: nobody but qemu's own network sees it.
+# The port in a qemu machine; only qemu's own network sees it.
 GUEST_PORT: Final = 8443
 # The name of what keeps weights in memory, while a process serves.
 _SHARED: Final = Path("/dev/shm")  # noqa: S108 - made here, for its owner alone
@@ -46,8 +46,8 @@ _ENDS_S: Final = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Powered:
-    """A machine that runs. `url`: of a port that the machine names; `last_lines`: those of its
-    console.
+    """A running machine. `url`: for the port that the machine names; `last_lines`: the last lines
+    of its console.
     """
 
     link: Link
@@ -59,7 +59,7 @@ class Powered:
 def powered(
     root: Path, kept: Kept, bundle: Path, machine: Machine, say: Callable[[str], None]
 ) -> Iterator[Powered]:
-    """The machine of this lease, until the end of the block."""
+    """Run this lease's machine until the block ends."""
     if machine.serving is None:
         raise ToolError(f"machine {machine.name} serves nothing")
     make = _image if machine.driver.in_image else _process
@@ -96,7 +96,8 @@ def _process(
             process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--",
                  sys.executable, "-P", "-m", "enclave_runner.serving", *words],
-                # The TPM's socket has a relative name: UNIX socket paths are limited to 107 bytes.
+                # The TPM's socket has a relative name, because paths of UNIX sockets are limited to
+                # 107 bytes.
                 cwd=kept.work,
                 env=local.environment(extras.python_path(code_of(root))),
                 stdin=subprocess.PIPE,
@@ -118,20 +119,20 @@ def _process(
 
 
 def _engine_packages(root: Path, say: Callable[[str], None]) -> Path:
-    """What the engine needs beside the training environment."""
+    """Packages that the engine needs in addition to the training environment."""
     python = locked_env.interpreter(code_of(root) / ENGINE_LOCK, "serving", say)
     (packages,) = python.parents[1].glob("lib/python3*/site-packages")
     return packages
 
 
 def memory_of(lease: Path) -> Path:
-    """Where a process that serves the lease of that folder has what must not be on a disk."""
+    """Where a process that serves the lease in that folder stores what must not be on a disk."""
     return _SHARED / f"aicert-{hashlib.sha256(os.fsencode(lease.resolve())).hexdigest()[:16]}"
 
 
 @contextlib.contextmanager
 def _memory(kept: Kept) -> Iterator[Path]:
-    """That place; what a killed machine left there is taken away before."""
+    """That folder, cleared of what a killed machine left there."""
     folder = memory_of(kept.folder)
     remove(folder)
     folder.mkdir(mode=0o700)
@@ -170,7 +171,7 @@ def booted(
     network: Network,
     say: Callable[[str], None],
 ) -> Iterator[Powered]:
-    """A machine of qemu with that image."""
+    """Boot a qemu machine with that image."""
     work = kept.work
     accelerator = qemu_accelerator.choose(image)
     say("booting the machine" if accelerator == "kvm" else "booting the machine, emulated")
@@ -211,7 +212,7 @@ def booted(
 
 @contextlib.contextmanager
 def _ended(process: "subprocess.Popen[bytes]", link: Link) -> Iterator[None]:
-    """A machine that has ended by its own words gets a moment to power off; others are killed."""
+    """Give a machine that is ending by itself a moment to power off; kill any other."""
     try:
         yield
         with contextlib.suppress(subprocess.TimeoutExpired):

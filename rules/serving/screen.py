@@ -1,6 +1,6 @@
-"""What a person sees of a machine that serves: on a terminal one table that changes, else lines.
+"""What a person sees of a serving machine: on a terminal one table that updates, otherwise lines.
 
-What the machine says of itself is hostile until a receipt says it; numbers are shown as they come,
+What the machine reports is untrusted until a receipt confirms it. Numbers are shown as they arrive,
 and everything else is escaped.
 """
 
@@ -12,13 +12,13 @@ from aicert.lease.courier import Message
 from aicert.text import counted, safe
 from rules.host import progress
 
-# Where a line is a line for ever, one of these is enough.
+# In a log every line stays, so one of these is enough.
 _LINE_EVERY_S: Final = 60.0
 _MAX_NOTE: Final = 300
 
 
 class Screen:
-    """Use as a context. `clock`: seconds of any beginning."""
+    """Use as a context manager. `clock` returns seconds from any starting point."""
 
     def __init__(self, lease: str, tick_tokens: int, stream: TextIO | None = None) -> None:
         self._lease = lease
@@ -52,7 +52,7 @@ class Screen:
         self._line(f"{self._lease}: {self._step}")
 
     def serving(self, url: str) -> None:
-        """Where clients find the machine."""
+        """Where clients can reach the machine."""
         self._url = url
         self.step(f"serving at {url}")
 
@@ -62,14 +62,14 @@ class Screen:
         self._line(f"{self._lease}: {self._note}")
 
     def state(self, message: Message) -> None:
-        """What the machine says each second."""
+        """The figures that the machine sends each second."""
         self._state = message.number
         if time.monotonic() >= self._line_at:
             self._line(f"{self._lease}: " + ", ".join(text for _, text in self._facts()))
 
     def receipt(self, seq: int, is_confirmed: bool) -> None:
-        """A receipt came, and a broker has it, or not yet."""
-        what = f"number {seq}" if seq else "of the end"
+        """A receipt has arrived; the broker has confirmed it, or not yet."""
+        what = f"number {seq}" if seq else "for the end"
         self._receipt = what + (", confirmed by the broker" if is_confirmed else "")
         if not seq:
             self._line(f"{self._lease}: receipt {self._receipt}")
@@ -100,7 +100,7 @@ class Screen:
         for name, text in rows:
             table.add_row(Text(name, style="bold"), Text(text))
         if self._url:
-            table.add_row(Text("end", style="bold"), Text("Ctrl-C: the last receipt is carried"))
+            table.add_row(Text("end", style="bold"), Text("Ctrl-C, after the last receipt"))
         return table
 
     def _line(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""`./doit serve`: one lease, from power on to its last receipt."""
+"""`./doit serve`: one lease, from power-on to its last receipt."""
 
 import shlex
 from pathlib import Path
@@ -28,7 +28,9 @@ CHALLENGE_DIGITS: Final = 64
 def serve(
     project: Project, lease: Lease, *, token: Path | None, nonce: str, screen: Screen | None = None
 ) -> int:
-    """Serve until it is over or somebody presses Ctrl-C. 0 where it ended as told or licensed."""
+    """Serve until serving ends or somebody presses Ctrl-C. Returns 0 if it ended by order or by
+    licence.
+    """
     bundle, terms = read_bundle(project, lease)
     with kept_places.opened(project.root, lease.name) as kept:
         custodian = _custodian(project.root, lease, kept, terms, token=token, nonce=nonce)
@@ -43,7 +45,7 @@ def _served(
     root: Path, lease: Lease, kept: Kept, bundle: Path, terms: Terms, custodian: Desk | Files,
     shown: Screen,
 ) -> str:  # fmt: skip
-    """Why it ended."""
+    """Serve, and return why it ended."""
     with power.powered(root, kept, bundle, lease.machine, shown.step) as machine:
         carrier = Carrier(machine.link, kept, terms, custodian, shown)
         try:
@@ -56,7 +58,7 @@ def _served(
             carrier.finish()
             raise
         except AicertError as error:
-            # What the machine's console has is gone with its folder.
+            # The machine's console is deleted with its folder.
             error.message = f"{error.message}\n{machine.last_lines()}".rstrip()
             raise
         except SystemExit:
@@ -65,7 +67,7 @@ def _served(
 
 
 def read_bundle(project: Project, lease: Lease) -> tuple[Path, Terms]:
-    """The bundle's folder and its terms; ConfigError where it is not that of the lease's model."""
+    """The bundle's folder and its terms. Raises ConfigError if it is not for the lease's model."""
     bundle = project.root / lease.bundle
     if not (bundle / bundles.TERMS).is_file():
         raise ConfigError(
@@ -77,14 +79,14 @@ def read_bundle(project: Project, lease: Lease) -> tuple[Path, Terms]:
         digest = of_bytes(read_bounded(path, MAX_CERTIFICATE, "certificate"))
         if digest != terms.certificate:
             raise EvidenceError(
-                f"lease {lease.name}: the bundle is of another certificate than {path.name} of "
+                f"lease {lease.name}: the bundle is not for the certificate {path.name} of "
                 f"run {lease.run}",
                 hint=_packing(lease),
             )
     is_offline = terms.key == TPM_ALONE
     if is_offline != (lease.broker is None):
         raise ConfigError(
-            f"lease {lease.name}: its terms ask for "
+            f"lease {lease.name}: its terms require "
             + ("no broker, but aicert.toml names one" if is_offline else "a broker")
         )
     return bundle, terms
@@ -105,18 +107,18 @@ def _custodian(
 ) -> Desk | Files:
     if lease.broker is not None:
         if nonce:
-            raise ConfigError("--nonce is for leases without a broker, which gives its own")
+            raise ConfigError("--nonce is for leases without a broker: a broker sends its own")
         broker_root = None if lease.broker_root is None else root / lease.broker_root
         return Desk(lease.broker, kept.token(token), broker_root)
     if token is not None:
         raise ConfigError(f"lease {lease.name} has no broker, and so no token")
     challenge = _challenge(nonce) if nonce else None
     if lease.licence is None:
-        raise ConfigError(f"lease {lease.name} has neither a broker nor a place for its licence")
+        raise ConfigError(f"lease {lease.name} has neither a broker nor a licence folder")
     return Files(folder=root / lease.licence, nonce=challenge)
 
 
 def _challenge(text: str) -> bytes:
     if not is_hex(text, CHALLENGE_DIGITS):
-        raise ConfigError(f"--nonce is {CHALLENGE_DIGITS} hexadecimal digits")
+        raise ConfigError(f"--nonce must be {CHALLENGE_DIGITS} hexadecimal digits")
     return bytes.fromhex(text)

@@ -1,1 +1,1 @@
-"""A confidential machine of Azure, made and removed with terraform."""
+"""A confidential machine on Azure, created and destroyed with terraform."""

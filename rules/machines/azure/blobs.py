@@ -1,8 +1,8 @@
-"""Disks to blob storage and back, several requests at a time, and the machine's console.
+"""Upload disks to blob storage and download them, several requests at a time; also the console.
 
-An upload goes on where it was cut: a page that is there was written whole, from the same bytes (the
-blob carries their digest). Holes are not sent. What comes back is hostile: its size is bounded
-here, its content by whoever reads it.
+An interrupted upload continues: a page that exists was written completely from the same bytes,
+because the blob carries their digest. Holes are not sent. Downloads are hostile: their size is
+bounded here, and whoever reads them checks the content.
 """
 
 import bisect
@@ -29,7 +29,7 @@ _CONSOLE_STEP = 1 << 20
 
 
 def upload(service: Any, vhd: Vhd, name: str) -> int:
-    """Put the VHD to `disks/NAME`; how many bytes were sent. Raises ToolError when it is cut."""
+    """Upload the VHD to `disks/NAME`. Returns the bytes sent. Raises ToolError if interrupted."""
     blob = service.get_blob_client(CONTAINER, name)
     failure = azure_client.failures()
     sent = 0
@@ -45,13 +45,13 @@ def upload(service: Any, vhd: Vhd, name: str) -> int:
                 if number + 1 == _PASSES or not _passing(error):
                     raise ToolError(
                         f"the upload of {name} was interrupted: {_words(error)}",
-                        hint="./doit certify starts again",
+                        hint="./doit certify starts over",
                     ) from None
     return sent
 
 
 def _begun(blob: Any, vhd: Vhd) -> list[tuple[int, int]]:
-    """The blob made ready; [begin, end) of the pages that an earlier attempt wrote."""
+    """Prepare the blob. Returns [begin, end) of the pages that an earlier attempt wrote."""
     missing = azure_client.library("azure.core.exceptions").ResourceNotFoundError
     try:
         properties = blob.get_blob_properties()
@@ -68,7 +68,7 @@ def _ranges(blob: Any) -> list[tuple[int, int]]:
 
 
 def _covered(piece: tuple[int, int], done: list[tuple[int, int]]) -> bool:
-    """Whether all of the piece is in one of the ranges, which are sorted and apart."""
+    """Whether all of the piece is in one of the ranges, which are sorted and disjoint."""
     begin, size = piece
     at = bisect.bisect_right(done, begin, key=lambda item: item[0]) - 1
     return at >= 0 and begin + size <= done[at][1]
@@ -81,7 +81,7 @@ def _send(blob: Any, vhd: Vhd, left: list[tuple[int, int]], bar: progress.Bar) -
             data = vhd.read(file, *piece)
             if not any(data):
                 return 0
-            # The service compares the MD5: a connection that garbles is an error, not a disk.
+            # The service compares the MD5, so a corrupted transfer is an error and not a bad disk.
             blob.upload_page(data, offset=piece[0], length=piece[1], validate_content=True)
             bar.advance(piece[1])
             return len(data)
@@ -90,7 +90,9 @@ def _send(blob: Any, vhd: Vhd, left: list[tuple[int, int]], bar: progress.Bar) -
 
 
 def _each(work: Callable[[tuple[int, int]], int], pieces: list[tuple[int, int]]) -> Iterator[int]:
-    """Some at a time; the first failure, or Ctrl-C, ends those that have not begun."""
+    """Work on several at a time. The first failure, or Ctrl-C, cancels those that have
+    not begun.
+    """
     pool = ThreadPoolExecutor(_PARALLEL)
     try:
         yield from pool.map(work, pieces)
@@ -99,9 +101,9 @@ def _each(work: Callable[[tuple[int, int]], int], pieces: list[tuple[int, int]])
 
 
 def download(url: str, target: Path, most: int) -> None:
-    """The written parts of the disk at `url` into a file with holes; at most `most` bytes of disk.
+    """Download the written parts of the disk at `url` into a sparse file of at most `most` bytes.
 
-    Raises EvidenceError for a disk that is larger, ToolError when the download is cut.
+    Raises EvidenceError if the disk is larger, and ToolError if the download is interrupted.
     """
     blob = azure_client.blob(url)
     try:
@@ -132,7 +134,7 @@ def download(url: str, target: Path, most: int) -> None:
 
 
 class Console:
-    """The machine's serial console, as boot diagnostics keeps it in the storage account."""
+    """The machine's serial console, which boot diagnostics stores in the storage account."""
 
     def __init__(self, service: Any) -> None:
         self._service = service
@@ -140,7 +142,7 @@ class Console:
         self._seen = 0
 
     def more(self) -> bytes:
-        """What it says since the last call; empty where there is nothing, or none yet."""
+        """The output since the last call; empty if there is none, or none yet."""
         if self._blob is None:
             self._blob = self._find()
         if self._blob is None or self._seen >= MAX_CONSOLE:
@@ -149,11 +151,11 @@ class Console:
             if self._blob.get_blob_properties().size <= self._seen:
                 return b""
             stream = self._blob.download_blob(offset=self._seen, length=_CONSOLE_STEP)
-            # Room that nothing was written to yet reads as zeroes.
+            # Space that nothing was written to yet reads as zeroes.
             data: bytes = stream.readall().partition(b"\0")[0]
         except azure_client.failures() as error:
             if _passing(error):
-                return b""  # asked again soon; the time limit ends a console that never answers
+                return b""  # retried soon; the time limit covers a console that never answers
             raise ToolError(f"the machine's console cannot be read: {_words(error)}") from None
         self._seen += len(data)
         return data
@@ -172,7 +174,7 @@ class Console:
 
 
 def _passing(error: Exception) -> bool:
-    """Whether trying again may help: no answer, or one that blames the service."""
+    """Whether a retry may help: there was no answer, or one that blames the service."""
     status = getattr(error, "status_code", None)
     return status is None or status in (408, 429) or status >= 500
 
@@ -186,6 +188,6 @@ def _words(error: Exception) -> str:
 
 
 def show_size(vhd: Vhd) -> str:
-    """`4.1 GiB, 2.2 GiB of it written`: what an upload will send."""
+    """What an upload will send, as in `4.1 GiB, 2.2 GiB of it written`."""
     written = sum(size for _, size in vhd.chunks())
     return f"{amount(vhd.size, 'B')}, {amount(written, 'B')} of it written"

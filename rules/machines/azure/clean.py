@@ -1,7 +1,7 @@
-"""What runs on Azure left behind, and its end: runs of this checkout that were cut off, by the
-state that terraform kept; resource groups of any checkout, by their tag.
+"""Find and remove what runs left on Azure: interrupted runs of this checkout, by terraform's state,
+and resource groups of any checkout, by their tag.
 
-Azure is asked only when `./doit clean azure` names it: it takes a login.
+Azure is queried only by `./doit clean azure`, because that needs a login.
 """
 
 import re
@@ -22,7 +22,7 @@ _GROUP = re.compile(r"(/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/)([A-Za-z0
 
 
 def look(root: Path, *, ask_azure: bool, module: Path = STRAYS) -> list[Leftover]:
-    """What is left: here, and with a login also what only Azure knows of."""
+    """What is left: locally, and with a login also what only Azure knows."""
     home = root / run.HOME
     leftovers = []
     if home.is_dir():
@@ -30,7 +30,8 @@ def look(root: Path, *, ask_azure: bool, module: Path = STRAYS) -> list[Leftover
             leftovers = [_cut_off(folder) for folder in run.cut_off(home)]
     if ask_azure:
         strays = _strays(home, module)
-        # What this checkout is using, or has the state of, is not a stray; runs that began while
+        # What this checkout uses or has the state of is not a stray, including runs that began
+        # while Azure was queried.
         # Azure was asked count as well.
         known = {folder.name for folder in home.glob(run.FOLDERS)}
         leftovers += [item for item in strays if item.name not in known]
@@ -38,7 +39,7 @@ def look(root: Path, *, ask_azure: bool, module: Path = STRAYS) -> list[Leftover
 
 
 def end(items: list[Leftover]) -> None:
-    """Remove each, also after one failed; the first failure is raised at the end."""
+    """Remove each one, even after a failure. The first failure is raised at the end."""
     failed: list[AicertError] = []
     for item in items:
         try:
@@ -62,7 +63,9 @@ def _cut_off(folder: Path) -> Leftover:
 
 
 def _strays(home: Path, module: Path) -> list[Leftover]:
-    """Resource groups that hold something with our tag. Their names come from Azure: checked."""
+    """Resource groups that contain something with our tag. Their names come from Azure, so check
+    them.
+    """
     with progress.task("asking Azure for resources tagged aicert=machine") as bar:
         asked = _fresh(home, module, lambda line: bar.update(note=line))
         asked.apply({"group": "", "region": ""})

@@ -1,7 +1,7 @@
 """The machine's console as a stream of lines that ends when the machine does.
 
-The runner writes its events there (enclave_runner/boot/init.py), between whatever the kernel says.
-Every byte is hostile: bounded, and only looked at for what it says of the machine's end.
+The runner writes its events there (enclave_runner/boot/init.py), between the kernel's messages.
+Every byte is hostile: it is bounded, and read only for events and for the machine's end.
 """
 
 import re
@@ -13,8 +13,8 @@ from aicert.errors import ToolError
 from aicert.formats.machine_io import MAX_EVENT
 from rules.host.progress import seconds
 
-# The kernel's last words, at a level that `quiet` lets through; after a panic it resets, and would
-# begin again.
+# The kernel's last messages, at a level that `quiet` lets through. After a panic it resets and
+# would boot again.
 _END = re.compile(
     rb"reboot: (?:Power down|System halted|Restarting system)|Kernel panic - not syncing"
 )
@@ -23,11 +23,11 @@ _KEPT = 12
 
 
 class ConsoleStream:
-    """Lines of the console, waited for; ends with the machine.
+    """Waits for lines of the console; ends with the machine.
 
-    `more` gives what the console says since the last call. Raises ToolError where the machine shows
-    nothing within `boot_s`, or has not ended within `limit_s`. After every `ask_s` of silence
-    `is_off` is asked: a console may lose its last words.
+    `more` returns the output since the last call. Raises ToolError if the machine prints nothing
+    within `boot_s`, or has not ended within `limit_s`. After every `ask_s` of silence `is_off` is
+    called, because a console may lose its last lines.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class ConsoleStream:
         self._ended = False
         self._gone = False
         self._last: list[str] = []
-        # Never set: a wait that Ctrl-C ends.
+        # Never set: a wait that Ctrl-C can interrupt.
         self._never = threading.Event()
 
     def readline(self, most: int = MAX_EVENT) -> bytes:
-        """The next line, or a part of a long one; empty when the machine has ended."""
+        """The next line, or part of a long one; empty when the machine has ended."""
         while not self._ended:
             line, feed, _ = self._buffer.partition(b"\n")
             if feed or len(self._buffer) >= most:
@@ -69,7 +69,7 @@ class ConsoleStream:
             elif _END.search(self._buffer):
                 return self._seen(self._buffer)
             elif self._has_gone():
-                # What it still said meanwhile.
+                # Read what it printed meanwhile.
                 self._buffer += self._more()
                 self._ended = b"\n" not in self._buffer
             else:
@@ -77,7 +77,7 @@ class ConsoleStream:
         return b""
 
     def _has_gone(self) -> bool:
-        """Whether it is off without a word; asked now and then, and not before it has booted."""
+        """Whether it is off without saying so; checked now and then, once it has booted."""
         if self._gone or not self._shown or time.monotonic() - self._asked < self._ask_s:
             return self._gone
         self._gone = self._is_off()
@@ -88,9 +88,9 @@ class ConsoleStream:
         passed = time.monotonic() - self._began
         if not self._shown and passed > self._boot_s:
             raise ToolError(
-                f"the machine showed nothing on its console in {seconds(self._boot_s)}: "
+                f"the machine printed nothing to its console within {seconds(self._boot_s)}: "
                 "it did not boot",
-                hint="./doit certify --keep, and look at its boot diagnostics in the portal",
+                hint="./doit certify --keep, then see its boot diagnostics in the portal",
             )
         if passed > self._limit_s:
             raise ToolError(
@@ -106,5 +106,5 @@ class ConsoleStream:
         return line
 
     def tail(self) -> str:
-        """The last lines that are no events."""
+        """The last lines that are not events."""
         return "\n".join(self._last)

@@ -1,8 +1,8 @@
-"""What a run on Azure may cost, before, and about what it has cost, after.
+"""What a run on Azure may cost, and about how much it has cost.
 
-Prices are list prices of Linux machines, pay as you go, in USD, in the region East US, written down
-by hand on the date below; other regions, agreements and currencies differ. `hourly-price` of a
-machine in aicert.toml replaces them. Left out: disks and storage, some cents for a run of hours.
+Prices are list prices of Linux machines, pay as you go, in USD, in the region East US, entered by
+hand on the date below. Other regions, agreements and currencies differ. `hourly-price` of a machine
+in aicert.toml replaces them. Disks and storage are not included: a few cents for a run of hours.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rules.host.progress import seconds
 
 AS_OF = "2025-06"
-# Sizes that Trusted Launch and a SCSI controller are documented for; others may work as well.
+# Sizes documented to support Trusted Launch and a SCSI controller; others may work as well.
 USD_PER_HOUR = {
     "Standard_D4s_v5": 0.192,
     "Standard_D8s_v5": 0.384,
@@ -28,18 +28,18 @@ AROUND_S = 900
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Of one size; `hourly` None if no price is known."""
+    """Costs of one size; `hourly` is None if no price is known."""
 
     size: str
     hourly: float | None
     origin: str
 
     def before(self, limit_s: float) -> str:
-        """One line: what it costs at most, if nothing goes wrong with destroying it."""
+        """One line: the most that it costs, provided that the machine is destroyed."""
         if self.hourly is None:
             return (
-                f"{self.size}: no price is known here; hourly-price in aicert.toml states one "
-                f"(at most {seconds(limit_s + AROUND_S)} are used)"
+                f"{self.size}: price unknown; set hourly-price in aicert.toml "
+                f"(runs for at most {seconds(limit_s + AROUND_S)})"
             )
         most = self.hourly * (limit_s + AROUND_S) / 3600
         return (
@@ -48,14 +48,14 @@ class Costs:
         )
 
     def after(self, used_s: float) -> str:
-        """One line: what it has cost, about."""
+        """One line: about how much it has cost."""
         if self.hourly is None:
             return f"{self.size}: used for {seconds(used_s)}"
         return f"{self.size}: used for {seconds(used_s)}, about {self.hourly * used_s / 3600:.2f}"
 
 
 def of(size: str, hourly_price: float | None) -> Costs:
-    """The costs of a size; the caller's own price counts before ours."""
+    """The costs of a size; the user's own price takes precedence."""
     if hourly_price is not None:
         return Costs(size=size, hourly=hourly_price, origin="hourly-price in aicert.toml")
     return Costs(

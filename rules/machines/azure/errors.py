@@ -1,8 +1,8 @@
-"""What terraform and Azure say when something fails, in one line with what to do about it.
+"""Failures of terraform and Azure, in one line with what to do about them.
 
 The codes are those of Azure Resource Manager and Microsoft Entra ("Troubleshoot common Azure
 deployment errors", "Microsoft Entra authentication and authorization error codes"), the sentences
-those of the azurerm provider. What is none of these is shown as it was said.
+those of the azurerm provider. Any other failure is shown unchanged.
 """
 
 import re
@@ -16,7 +16,7 @@ _MAX = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A failure that people meet: how it is recognised, what it means, what to do."""
+    """A known failure: how to recognise it, what it means, what to do."""
 
     sign: re.Pattern[str]
     message: str
@@ -28,7 +28,7 @@ def _known(sign: str, message: str, hint: str, kind: type[AicertError] = ToolErr
     return Known(sign=re.compile(sign, re.IGNORECASE), message=message, hint=hint, kind=kind)
 
 
-# The first that fits counts: an expired login also says that there is no authorizer.
+# The first match counts: an expired login also says that there is no authorizer.
 KNOWN = (
     _known(
         r"AADSTS(?:70043|700082|50173|50078|500133|700084)|ExpiredAuthenticationToken"
@@ -45,7 +45,7 @@ KNOWN = (
     _known(
         r"subscription_id.{0,40}is a required provider property|subscription ID could not be"
         r"|SubscriptionNotFound",
-        "no subscription is named, or the login cannot see it",
+        "no subscription is set, or the login has no access to it",
         "export ARM_SUBSCRIPTION_ID=$(az account show --query id --output tsv)",
         ConfigError,
     ),
@@ -59,7 +59,7 @@ KNOWN = (
     _known(
         r"QuotaExceeded|exceeding (?:approved|quota)|quota limit|LowPriorityQuota",
         "the subscription has no quota for this size in this region",
-        "az vm list-usage --location REGION --output table  (and ask for more there)",
+        "az vm list-usage --location REGION --output table  (then request more)",
     ),
     _known(
         r"SkuNotAvailable|is not available in location|VMSizeNotSupported|InvalidParameter.{0,200}"
@@ -76,12 +76,12 @@ KNOWN = (
     _known(
         r"StorageAccountAlreadyTaken|StorageAccountAlreadyExists|already exists - to be managed"
         r"|AccountNameUnavailable|name .{0,80}is already (?:taken|in use)",
-        "a name that this run chose is already taken",
-        "./doit certify chooses another one",
+        "a name chosen for this run is already taken",
+        "./doit certify chooses a new one",
     ),
     _known(
         r"AuthorizationFailed|does not have authorization|LinkedAuthorizationFailed",
-        "the login may not create what a run needs",
+        "the login is not allowed to create what a run needs",
         "az role assignment create --role Contributor --assignee LOGIN --scope /subscriptions/ID",
         ConfigError,
     ),
@@ -111,7 +111,7 @@ KNOWN = (
 
 
 def explain(action: str, output: str, log: Path) -> AicertError:
-    """The error for what terraform said when `action` failed."""
+    """The error for terraform's output when `action` failed."""
     for known in KNOWN:
         match = known.sign.search(output)
         if match:
@@ -121,7 +121,7 @@ def explain(action: str, output: str, log: Path) -> AicertError:
 
 
 def _around(output: str, match: re.Match[str]) -> str:
-    """The line in which it was said."""
+    """The line around the match."""
     begin = output.rfind("\n", 0, match.start()) + 1
     end = output.find("\n", match.end())
     line = output[begin : end if end >= 0 else None]

@@ -1,8 +1,8 @@
-"""The `azure` machine: the run inside the measured image, on a Trusted Launch machine of Azure.
+"""The `azure` machine: the run in the measured image, on a Trusted Launch machine of Azure.
 
-The same image, the same volumes and the same runner as on `qemu`; the TPM is the cloud's, and so is
-what the certificate is worth (docs/spec/tiers.md). No part of this has been run against Azure
-itself: docs/azure.md says what was exercised instead, by name.
+Image, volumes and runner are the same as on `qemu`. The TPM is the cloud's, and that gives the
+certificate its value (docs/spec/tiers.md). None of this has run on Azure itself yet: docs/azure.md
+lists what was tested instead.
 """
 
 import shutil
@@ -23,13 +23,13 @@ from rules.machines.machine import Job, Leftover, Machine
 from rules.machines.qemu import console
 from rules.machines.qemu.console import explained
 
-# The last evidence that came back, accepted or not: what a calibration reads.
+# The last evidence received, accepted or not, for calibration.
 LAST = run.HOME / "last-certificate.json"
 
 
 def execute(job: Job) -> Path:
-    """Run the job in this checkout's image; on Azure."""
-    # Before the image is built, which may take a long time.
+    """Run the job on Azure in this checkout's image."""
+    # Fail before the image is built, which may take a long time.
     terraform.require_program()
     image = ensure(job.root, gpu=job.machine.gpu)
     with build.in_use(build.place(job.root)):
@@ -48,7 +48,7 @@ def execute_in(job: Job, image: Image) -> Path:
 
 
 def order_of(job: Job) -> run.Order:
-    """What aicert.toml asks of Azure."""
+    """The settings for Azure in aicert.toml."""
     machine = job.machine
     price = cast(float | None, machine.options["hourly-price"])
     return run.Order(
@@ -69,7 +69,9 @@ def output_gib(machine: Machine) -> int:
 
 
 def carry_out(job: Job, image: Image, order: run.Order) -> Path:
-    """Have the volumes in the job's folder run; the folder of results. Nothing is left behind."""
+    """Run the volumes in the job's folder. Returns the folder of results. Nothing is
+    left behind.
+    """
     out = job.work / "out"
     out.mkdir()
     output = job.work / "output.img"
@@ -100,17 +102,17 @@ def carry_out(job: Job, image: Image, order: run.Order) -> Path:
         hint = f"less {job.work.parent / console.CONSOLE}"
         raise ToolError(explained(error.message, tail.splitlines()), hint=hint) from None
     if not (out / machine_io.CERTIFICATE).is_file():
-        raise ToolError("the machine's results hold no certificate")
+        raise ToolError("the machine's results contain no certificate")
     volumes.attach_lock(out / machine_io.CERTIFICATE, image)
     shutil.copyfile(out / machine_io.CERTIFICATE, job.root / LAST)
     return out
 
 
 def leftovers(root: Path, *, ask: bool) -> list[Leftover]:
-    """What runs left on Azure that were cut off here; if told to `ask`, all with our tag."""
+    """What interrupted runs of this checkout left on Azure; with `ask`, everything with our tag."""
     return clean.look(root, ask_azure=ask)
 
 
 def end(items: list[Leftover]) -> None:
-    """Remove each, also after one failed; the first failure is raised at the end."""
+    """Remove each one, even after a failure. The first failure is raised at the end."""
     clean.end(items)

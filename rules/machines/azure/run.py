@@ -1,10 +1,10 @@
 """One run on Azure: provision, upload, boot, follow, collect, destroy.
 
-What was made is destroyed whatever happens: success, an error, Ctrl-C, SIGTERM. Where that fails,
-or this process is killed, the run's folder keeps terraform's state and `./doit clean` finishes it.
-Everything is said to Azure by terraform and by storage signatures that terraform makes: nothing
-else holds a credential. Left out: making volumes and judging results
-(rules/machines/azure/machine.py).
+Everything is destroyed afterwards, after success, an error, Ctrl-C or SIGTERM. If that fails, or if
+this process is killed, the run's folder keeps terraform's state and `./doit clean` finishes the
+job. Only terraform talks to Azure, apart from storage requests with signatures that terraform
+makes; nothing else holds a credential. Making volumes and judging results is in
+rules/machines/azure/machine.py.
 """
 
 import datetime
@@ -31,15 +31,17 @@ HOME = Path(".aicert") / "azure"
 MODULE = CODE / "terraform" / "azure"
 FOLDERS = "aicert*"
 MARK = "held"
-# Copying the image into the region and back, machines that are slow to come.
+# Time for copying the image into the region and back, and for slow machines.
 BOOT_S = 900
-# For a driver that died: by then the signatures have ended and the machine is shut down.
+# For a driver that died: by then the signatures have expired and the machine has shut down.
 _GRACE_S = 4 * 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What to run and where. `output_gib` is the output disk's size, `limit_s` the machine's."""
+    """What to run and where. `output_gib` is the output disk's size, `limit_s` the
+    machine's time.
+    """
 
     run: str
     region: str
@@ -64,14 +66,14 @@ def execute(
     output: Path,
     follow: Callable[[ConsoleStream], None],
 ) -> None:
-    """Boot `image` with `inputs` and bring its output disk's bytes to `output`.
+    """Boot `image` with `inputs`, and download its output disk to `output`.
 
-    `follow` reads the console to its end and raises what the runner said went wrong.
+    `follow` reads the console to its end and raises the runner's error.
     """
     disks = {"image.vhd": azure_vhd.of_file(image), "inputs.vhd": azure_vhd.of_file(inputs)}
     costs = azure_costs.of(order.size, order.hourly_price)
     say(f"{order.run}: azure {order.region}, {costs.before(order.limit_s)}")
-    # Before anything is paid for.
+    # Before anything costs money.
     client.library()
     began = time.monotonic()
     try:
@@ -101,12 +103,12 @@ def execute(
 
 @contextmanager
 def provisioned(home: Path, order: Order) -> Iterator[Terraform]:
-    """A resource group with a storage account; with all that came to be in it, gone afterwards."""
+    """A resource group with a storage account. It is destroyed afterwards with everything in it."""
     name = f"aicert{secrets.token_hex(6)}"
     folder = home / name
     home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as until_done:
-        # Whoever looks for what was cut off waits: a folder is not seen before its mark is held.
+        # Whoever looks for interrupted runs waits, so a folder is seen only once its lock is held.
         with held(home, alone=True):
             with progress.task(f"{order.run}: {name}") as bar:
                 terraform = Terraform.in_copy_of(
@@ -131,7 +133,9 @@ def provisioned(home: Path, order: Order) -> Iterator[Terraform]:
 
 
 def _is_off(terraform: Terraform) -> bool:
-    """Whether Azure says that the machine is off; no answer is none, and the time limit stays."""
+    """Whether Azure says that the machine is off. No answer means no, and the time limit still
+    applies.
+    """
     try:
         terraform.refresh()
         state = str(terraform.output("power_state"))
@@ -141,12 +145,12 @@ def _is_off(terraform: Terraform) -> bool:
 
 
 def cut_off(home: Path) -> list[Path]:
-    """The folders of runs that are no more. The caller holds `home` alone."""
+    """The folders of runs that have ended. The caller must hold `home` alone."""
     return [folder for folder in sorted(home.glob(FOLDERS)) if not _in_use(folder)]
 
 
 def _in_use(folder: Path) -> bool:
-    """Whether a certify works with it: it shares a lock while it lives."""
+    """Whether a certify uses it: a running one shares a lock on it."""
     try:
         mark = os.open(folder / MARK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -171,7 +175,7 @@ def _facts(order: Order) -> dict[str, object]:
 
 
 def _apply(terraform: Terraform, order: Order, stage: str, **variables: object) -> None:
-    words = {"store": "making the storage account", "machine": "making disks and the machine",
+    words = {"store": "creating the storage account", "machine": "creating disks and the machine",
              "stopped": "removing the machine", "collect": "opening its output disk"}  # fmt: skip
     with progress.task(f"{order.run}: {words[stage]}"):
         terraform.apply({"stage": stage, **variables})
@@ -181,8 +185,8 @@ def _discard(terraform: Terraform, order: Order, error: BaseException | None) ->
     name = terraform.folder.name
     if order.keep and terraform.may_have_made_something:
         say(
-            f"{order.run}: kept, and costs money: resource group {name} (./doit clean azure "
-            "ends it)"
+            f"{order.run}: kept, and still costs money: resource group {name} (./doit clean azure "
+            "removes it)"
         )
         return
     try:

@@ -1,7 +1,8 @@
-"""terraform in a folder of its own: its module, its variables, its state.
+"""terraform in a folder of its own, with its module, variables and state.
 
-The folder says all that is needed to destroy what was made, also by a later command: it is removed
-only when nothing is left. terraform is interrupted in order (it saves its state), never killed.
+The folder contains everything that a later command needs to destroy what was created, so it is
+removed only when nothing is left. terraform is interrupted so that it saves its state; it is never
+killed.
 """
 
 import json
@@ -28,7 +29,7 @@ Note = Callable[[str], None]
 
 
 def require_program() -> None:
-    """Raise ToolError where there is no terraform."""
+    """Raise ToolError if terraform is not installed."""
     if shutil.which("terraform") is None:
         raise ToolError(
             "terraform is not installed",
@@ -37,20 +38,20 @@ def require_program() -> None:
 
 
 class Terraform:
-    """One module in one folder. Every method raises an AicertError of azure_errors."""
+    """One module in one folder. Methods raise the AicertErrors of `errors.explain`."""
 
     def __init__(self, folder: Path, note: Note = lambda _: None) -> None:
         self.folder = folder
-        # Beside the folder, which is gone when everything went well, or ill in order.
+        # Outside the folder, which is removed after success.
         self.log = folder.with_name(LOG)
         self._note = note
         require_program()
 
     @classmethod
     def in_copy_of(cls, module: Path, folder: Path, note: Note) -> "Terraform":
-        """A new folder with a copy of the module: later changes of it do not reach this run."""
+        """A new folder with a copy of the module, so that later changes do not affect this run."""
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # The state holds the storage account's key.
+        # The state contains the storage account's key.
         folder.mkdir(mode=0o700)
         for path in (*module.glob("*.tf"), *module.glob(".terraform.lock.hcl")):
             shutil.copyfile(path, folder / path.name)
@@ -58,12 +59,12 @@ class Terraform:
 
     @property
     def may_have_made_something(self) -> bool:
-        """Whether there is anything to destroy; where the state does not tell, there may be."""
+        """Whether there may be something to destroy; true if the state does not tell."""
         return self._resources() is not False
 
     def check_destroyable(self) -> None:
-        """Raise ToolError where something may exist that the state does not name: destroying would
-        do nothing, and end well.
+        """Raise ToolError if something may exist that the state does not name: destroying would do
+        nothing and report success.
         """
         if self._resources() is None:
             raise ToolError(
@@ -73,8 +74,8 @@ class Terraform:
             )
 
     def _resources(self) -> bool | None:
-        """Whether the state names resources; None if something may have been made all the same:
-        it is cut, or gone while a backup of it is there, or making was begun and never ended.
+        """Whether the state names resources. None if it is unclear: the state is truncated, or
+        missing while its backup exists, or an apply began and never ended.
         """
         try:
             state = json.loads((self.folder / STATE).read_bytes())
@@ -87,32 +88,32 @@ class Terraform:
         return bool(resources) if isinstance(resources, list) else None
 
     def init(self) -> None:
-        """Fetch the provider, once for all runs of this cache."""
+        """Fetch the provider, once for all runs that share this cache."""
         self._note("terraform init")
         self._run("init", "-no-color")
 
     def apply(self, variables: Mapping[str, object]) -> None:
-        """Plan with these variables, which later calls keep, and make what the plan says."""
+        """Plan with these variables, which later calls keep, and apply the plan."""
         self.set_variables(variables)
         self._note("terraform plan")
         self._run("plan", "-json", f"-out={_PLAN}")
-        # Until terraform has ended and written its state, what it made is nowhere written down.
+        # Until terraform has saved its state, nothing records what it created.
         begun = self.folder / _BEGUN
         begun.touch()
         self._run("apply", "-json", _PLAN, ended=begun.unlink)
 
     def refresh(self) -> None:
-        """Look at what there is, change nothing of it; outputs say it afterwards."""
+        """Refresh the state without changing anything; the outputs then show it."""
         self._run("apply", "-json", "-refresh-only", "-auto-approve")
 
     def set_variables(self, variables: Mapping[str, object]) -> None:
-        """Keep these variables for every later call, beside those that are kept already."""
+        """Keep these variables for all later calls, in addition to earlier ones."""
         path = self.folder / _VARIABLES
         kept = json.loads(path.read_bytes()) if path.exists() else {}
         path.write_text(json.dumps({**kept, **variables}, indent=2), encoding="utf-8")
 
     def output(self, name: str) -> Any:
-        """An output of the module, secret ones too."""
+        """An output of the module, including secret ones."""
         outputs = json.loads(self._run("output", "-no-color", "-json"))
         try:
             return outputs[name]["value"]
@@ -120,16 +121,18 @@ class Terraform:
             raise ToolError(f"terraform returned no output {name}") from None
 
     def adopt(self, address: str, identity: str) -> None:
-        """Take something that exists into this state."""
+        """Import an existing resource into this state."""
         self._run("import", "-no-color", address, identity)
 
     def destroy(self) -> None:
-        """Remove everything that the state names. Ctrl-C waits until it is done."""
+        """Destroy everything that the state names. Ctrl-C waits until it is done."""
         with _uninterrupted():
             self._run("destroy", "-json", "-auto-approve")
 
     def _run(self, action: str, *options: str, ended: Callable[[], None] = lambda: None) -> str:
-        """Run it; `ended` is called where terraform ended by itself, well or not."""
+        """Run terraform. `ended` is called if terraform ended by itself, with or
+        without success.
+        """
         words = ["terraform", f"-chdir={self.folder}", action]
         words += [] if action == "output" else ["-input=false"]
         with self.log.open("ab") as log:
@@ -139,7 +142,7 @@ class Terraform:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT if action != "output" else log,
                 env=_environment(),
-                # Ctrl-C on the terminal is for us, who then end it in order.
+                # We handle the terminal's Ctrl-C and then interrupt terraform ourselves.
                 start_new_session=True,
             )
             lines: list[bytes] = []
@@ -182,7 +185,7 @@ def _event(line: bytes) -> dict[str, Any]:
 
 
 def _errors(text: str) -> str:
-    """The errors among terraform's lines; all of the text where it does not speak JSON."""
+    """The errors in terraform's output; all of it if terraform does not print JSON."""
     errors = []
     for line in text.splitlines():
         diagnostic = _event(line.encode()).get("diagnostic")
@@ -195,7 +198,7 @@ def _errors(text: str) -> str:
 
 @contextmanager
 def _ended_in_order(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Wait for terraform; when we are interrupted, ask it to stop, and let it save its state."""
+    """Wait for terraform. If interrupted, ask it to stop and let it save its state."""
     try:
         yield
         process.wait()
@@ -203,7 +206,7 @@ def _ended_in_order(process: "subprocess.Popen[bytes]") -> Iterator[None]:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         with _uninterrupted():
-            # What it still says would fill the pipe and hold it.
+            # Keep reading, or a full pipe would block it.
             process.communicate()
         raise
 

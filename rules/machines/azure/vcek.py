@@ -1,14 +1,14 @@
-"""Put the certificate of a confidential machine's processor beside the report that it signed.
+"""Add the certificate of a confidential machine's processor to the report that it signed.
 
-The machine has no network, so its certificate says what the processor reported and not who says
-that it is one. The host asks the maker's server (AMD 57230, "VCEK/GET": by chip id and firmware
-versions) and adds the answer, unsigned (docs/adr/0010). It is judged first as a verifier will; a
-host that adds another makes a certificate that does not pass. A driver that cannot reach the server
-keeps the certificate without: this can be done later.
+The machine has no network, so its certificate contains the processor's report but nothing that
+shows it is a real processor. The host asks AMD's server (AMD 57230, "VCEK/GET": by chip id and
+firmware versions) and adds the answer, unsigned (docs/adr/0010). The answer is first checked as a
+verifier will check it; if the host adds something else, the certificate does not pass. If the
+driver cannot reach the server, it keeps the certificate without one, and this can be done later.
 
     .venv/bin/python -m rules.machines.azure.vcek certificates/RUN/certificate.json
 
-Leaves out: processors whose maker's roots are not pinned.
+Processors of manufacturers whose roots are not pinned are not supported.
 """
 
 import sys
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     import httpx2
 
 MAKER = "https://kdsintf.amd.com/vcek/v1"
-# The report of a machine does not always say of which family its processor is.
+# A report does not always name the processor's family.
 FAMILIES = {"Genoa": "amd-genoa", "Milan": "amd-milan"}
 _PARTS = {"bl": "bootloader", "tee": "tee", "snp": "snp", "ucode": "microcode"}
 _HINT = ".venv/bin/python -m rules.machines.azure.vcek certificates/RUN/certificate.json"
 
 
 def attach(path: Path, server: str = MAKER) -> bool:
-    """Complete the certificate file at `path`; whether there was anything to add.
+    """Complete the certificate file at `path`. Returns whether anything was added.
 
-    ToolError where the server cannot be reached, or has no certificate that fits.
+    Raises ToolError if the server cannot be reached or has no matching certificate.
     """
     certificate = read_certificate(path)
     platform = certificate.evidence.platform
@@ -47,7 +47,8 @@ def attach(path: Path, server: str = MAKER) -> bool:
     try:
         report = sev_snp.parse(azure_hcl.parse(platform.report).hardware)
     except EvidenceError:
-        # Of another maker's processor: as a cloud's machine it can still be judged.
+        # Another manufacturer's processor: the certificate can still be appraised as a cloud
+        # machine's.
         return False
     platform = replace(platform, chip_certificate=_fetch(report, server))
     evidence = replace(certificate.evidence, platform=platform)
@@ -70,14 +71,14 @@ def _fetch(report: sev_snp.Report, server: str) -> bytes:
                 status, data = _get(client, url)
             except httpx2.HTTPError as error:
                 raise ToolError(
-                    f"cannot ask the processor's maker for its certificate: {type(error).__name__}",
+                    f"cannot ask AMD for the processor's certificate: {type(error).__name__}",
                     hint=_HINT,
                 ) from None
             if status == 200:
                 return _judged(data, report, pinned)
             answers.append(f"{family} {status}")
     raise ToolError(
-        "the processor's maker has no certificate for it\n"
+        "AMD has no certificate for the processor\n"
         f"chip      {report.chip_id.hex()}\nfirmware  {amd_vcek.tcb_text(report.tcb)}\n"
         f"answers   {', '.join(answers)}",
         hint=_HINT,
@@ -91,7 +92,7 @@ def _get(client: "httpx2.Client", url: str) -> tuple[int, bytes]:
             for part in response.iter_bytes():
                 data += part
                 if len(data) > certificates.MAX_CERT_BYTES:
-                    raise ToolError("the answer of the processor's maker is too large")
+                    raise ToolError("AMD's answer is too large")
         return response.status_code, data
 
 
@@ -101,14 +102,14 @@ def _judged(data: bytes, report: sev_snp.Report, family: str) -> bytes:
         sev_snp.verify(report, chip.key)
     except AicertError as error:
         raise ToolError(
-            f"the processor's maker sent a certificate that does not match: {error.message}",
+            f"AMD sent a certificate that does not match: {error.message}",
             hint=_HINT,
         ) from None
     return data
 
 
 def main(paths: list[str]) -> int:
-    """Complete the certificates at `paths`; 0 where nothing is missing any more."""
+    """Complete the certificates at `paths`. Returns 0 if none lacks anything now."""
     try:
         for path in paths:
             added = attach(Path(path))

@@ -1,8 +1,8 @@
-"""A raw disk as a fixed VHD, without a copy of it: the same bytes, rounded up, and a footer.
+"""A raw disk as a fixed VHD without copying it: the same bytes, rounded up, plus a footer.
 
 Microsoft, Virtual Hard Disk Image Format Specification 1.0, "Hard Disk Footer Format" and "CHS
-Calculation". Azure wants fixed disks whose size, footer left out, is whole MiB. Left out: dynamic
-and differencing disks.
+Calculation". Azure requires fixed disks whose size without the footer is whole MiB. Dynamic and
+differencing disks are not supported.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from typing import BinaryIO
 MIB = 1 << 20
 GIB = 1 << 30
 FOOTER = 512
-# What one request may write to a page blob.
+# The most that one request may write to a page blob.
 CHUNK = 4 * MIB
 _SECTOR = 512
 _FEATURES = 0x00000002  # the bit that is always set
@@ -39,11 +39,11 @@ class Vhd:
 
     @property
     def size(self) -> int:
-        """Of the whole VHD, the footer included."""
+        """The size of the VHD, including the footer."""
         return self.disk + FOOTER
 
     def chunks(self) -> Iterator[tuple[int, int]]:
-        """(offset, size) of each piece that is not a hole of the file; the footer's is the last."""
+        """(offset, size) of each piece that is not a hole in the file; the footer is the last."""
         with self.path.open("rb") as file:
             end = os.fstat(file.fileno()).st_size
             at = 0
@@ -61,7 +61,7 @@ class Vhd:
         yield self.disk, FOOTER
 
     def read(self, file: BinaryIO, offset: int, size: int) -> bytes:
-        """Bytes of the VHD: of the open file, of what rounds it up, or the footer."""
+        """Read bytes of the VHD: from the open file, its padding, or the footer."""
         if offset == self.disk:
             return self.footer
         data = os.pread(file.fileno(), size, offset)
@@ -85,7 +85,7 @@ def footer(size: int, identity: uuid.UUID) -> bytes:
         return struct.pack(
             _FORM,
             b"conectix", _FEATURES, _VERSION, _NO_NEXT,
-            0,  # seconds since 2000: the disk's own bytes say when they are of
+            0,  # seconds since 2000: the disk's content carries its own times
             b"aice", _VERSION, b"Wi2k", size, size, *geometry(size), _FIXED, checksum,
             identity.bytes, 0,
         ).ljust(FOOTER, b"\0")  # fmt: skip
@@ -113,16 +113,17 @@ def geometry(size: int) -> tuple[int, int, int]:
 
 
 def widen(volume: Path, block: int) -> None:
-    """Round an input volume up to whole GiB, its last block still the last.
+    """Round an input volume up to whole GiB, keeping its last block last.
 
-    A managed disk has whole GiB; the machine finds the volume's root hash in the disk's last block.
+    A managed disk has whole GiB, and the machine looks for the volume's root hash in the last
+    block.
     """
     with volume.open("r+b") as file:
         end = file.seek(-block, os.SEEK_END)
         trailer = file.read(block)
         wide = -(-(end + block) // GIB) * GIB
         if wide != end + block:
-            # What stood there is a hole again: nothing reads it between the tree and the end.
+            # Punch a hole where the block was: nothing reads between the tree and the end.
             file.truncate(end)
             file.truncate(wide)
             file.seek(wide - block)

@@ -1,8 +1,8 @@
-"""Which accelerator boots the image here: found out by booting it.
+"""Which accelerator boots the image on this computer: tested by booting it.
 
 /dev/kvm may open and still be unable to run firmware (nested virtualisation that stops in 32-bit
-code), so the image is booted under KVM without volumes: its init says that one is missing, and
-powers off. What was found is kept with the image; emulation always works.
+code). So the image is booted under KVM without volumes; its init reports that one is missing, and
+powers off. The result is stored with the image. Emulation always works.
 """
 
 import os
@@ -16,13 +16,13 @@ from rules.machines.qemu.command import VARIABLES, command, start
 from rules.machines.volumes import Volumes
 
 KVM = Path("/dev/kvm")
-# The init of the image with GPUs waits half a minute for one before it says anything.
+# The init of the GPU image waits half a minute for a GPU before it says anything.
 _PROBE_S = 45
 _SAYS = b"aicert-init: "
 
 
 def choose(image: Image) -> str:
-    """`kvm` where the image really boots with it, else `tcg`."""
+    """`kvm` if the image really boots with it, otherwise `tcg`."""
     if not os.access(KVM, os.R_OK | os.W_OK):
         return "tcg"
     known = image.folder / f"accelerator-{_boot_id()}"

@@ -1,5 +1,5 @@
-"""qemu's words, and how it is started: in a sandbox, with a fixed set of devices. A machine that
-trains has no network; one that serves has one port that is reached from this computer.
+"""The qemu command line, and how qemu is started: in a sandbox, with a fixed set of devices. A
+machine that trains has no network; one that serves has one port, reachable from this computer.
 """
 
 import os
@@ -20,21 +20,21 @@ from rules.machines.volumes import Volumes
 
 FIRMWARE = f"/{store.FIRMWARE}"
 VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"
-# A fixed set of devices in fixed places: the firmware measures where it boots from.
+# A fixed set of devices in fixed slots, because the firmware measures where it boots from.
 _MACHINE = (
     "-machine", "q35,smm=off,vmport=off", "-nodefaults", "-no-user-config", "-display", "none",
     "-no-reboot", "-nic", "none", "-rtc", "base=utc",
 )  # fmt: skip
 
-# qemu's own network of two: the machine at the first address that it gives away, this computer as
-# its neighbour (qemu, "Using the user mode network stack").
+# qemu's own network of two: the machine has the first address that qemu gives out, and this
+# computer is its neighbour (qemu, "Using the user mode network stack").
 GUEST, PREFIX = "10.0.2.15", 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A machine's network: what comes to `listen`:`port` here reaches `guest_port` there. Nothing
-    else reaches it, and it reaches nothing (`restrict`). `also`: more of qemu's words.
+    """A machine's network: connections to `listen`:`port` here reach `guest_port` there. Nothing
+    else reaches the machine, and it reaches nothing (`restrict`). `also`: further qemu options.
     """
 
     listen: str
@@ -54,8 +54,8 @@ def start(
     pass_fds: Sequence[int] = (),
     network: bool = False,
 ) -> "subprocess.Popen[bytes]":
-    """Start qemu of the tools tree in a sandbox that sees volumes and `work`, and no network unless
-    it has one to forward.
+    """Start qemu from the tools tree in a sandbox that sees the volumes and `work`, and a network
+    only if there is a port to forward.
     """
     disks = {Path("/machine/image"): volumes.image}
     if volumes.inputs is not None:
@@ -113,7 +113,7 @@ def boot(
 
 
 def processors(machine: Machine) -> int:
-    """How many a machine gets: what it names, else those that are here, up to eight."""
+    """The number of virtual CPUs: the configured one, otherwise the host's, up to eight."""
     return machine.cpus or min(os.cpu_count() or 1, 8)
 
 
@@ -127,10 +127,10 @@ def command(
     port: tuple[str, int] | None = None,
     network: Network | None = None,
 ) -> list[str]:
-    """qemu's words. Relative paths are in the run's folder, disks in /machine. `port`: the name of
-    the machine's only port to this computer, and the descriptor at this end.
+    """The qemu command line. Relative paths are in the run's folder, disks in /machine. `port`: the
+    name of the machine's only port to this computer, and the descriptor at this end.
     """
-    # Emulation: 5-level paging crashes the kernel. KVM: the host's processor as it is.
+    # Emulation: the kernel crashes with 5-level paging. KVM: the host's processor, unchanged.
     cpu = "host" if accelerator == "kvm" else "max,la57=off"
     words = ["qemu-system-x86_64", *_MACHINE, "-accel", accelerator, "-cpu", cpu]
     words += ["-m", f"{memory >> 20}M", "-smp", str(cpus), "-serial", f"file:{CONSOLE}"]
@@ -164,7 +164,7 @@ def _network(network: Network) -> list[str]:
     user = f"user,id=net,ipv6=off,restrict={'on' if network.is_restricted else 'off'}"
     user += f",net=10.0.2.0/{PREFIX}"
     user += f",hostfwd=tcp:{network.listen}:{network.port}-{GUEST}:{network.guest_port}"
-    # Without an option ROM: the firmware would measure it, and try to boot from the network.
+    # No option ROM: the firmware would measure it, and try to boot from the network.
     device = "virtio-net-pci,netdev=net,romfile=,addr=8"
     return ["-netdev", user, "-device", device, *network.also]
 
@@ -174,7 +174,7 @@ def _drive(name: str, path: str, options: str) -> list[str]:
 
 
 def _disk(disk: Disk, path: str, slot: int, options: str, more: str = "") -> list[str]:
-    # A full or failing host disk is an error in the machine, not a machine that stands still.
+    # If the host's disk is full or fails, report it to the machine instead of pausing it.
     drive = _drive(disk.name, path, f"if=none,{options},werror=report,rerror=report")
     return [
         *drive,

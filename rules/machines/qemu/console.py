@@ -1,7 +1,8 @@
-"""What a machine's console says of its end, in words.
+"""Explain a machine's end from its console.
 
-The console is hostile: it is read for the sentence that people see and for whether to boot once
-more, which costs a boot and shows nothing. What happened in the machine stands in its evidence.
+The console is hostile. It is read only for the message that people see, and to decide whether to
+boot once more, which costs a boot and proves nothing. What happened in the machine is in its
+evidence.
 """
 
 import os
@@ -14,13 +15,13 @@ from rules.machines.volumes import NO_RESULTS
 CONSOLE = "console"
 _LINES = 12
 _READ = 1 << 16
-# Words of a program, of which a sentence takes no more.
+# How much of a program's message a sentence quotes.
 _QUOTED = 160
 _TERMINAL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
 _INIT = re.compile(r"aicert-init: (.+)")
 _PANIC = re.compile(r"Kernel panic - not syncing: (.+)")
 _NOTHING_TO_BOOT = re.compile(r"No bootable option or device|failed to (?:load|start) Boot")
-# What Linux says of a TPM that a busy host gave no time (drivers/char/tpm/tpm-interface.c).
+# Linux prints this if a busy host gave the TPM no time (drivers/char/tpm/tpm-interface.c).
 _TPM_IS_LATE = "tpm tpm0: Operation Timed out"
 _VERITY = {
     "dm-verity device corrupted": "a volume's bytes do not match its root hash",
@@ -30,14 +31,16 @@ _VERITY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """Why a machine ended. `is_chance`: what may not happen again: a busy host's late timers."""
+    """Why a machine ended. `is_chance`: it may not happen again, because a busy host's timers were
+    late.
+    """
 
     words: str
     is_chance: bool
 
 
 def end_of(lines: list[str]) -> End:
-    """How the console explains that a machine ended without results."""
+    """Why a machine ended without results, according to its console."""
     text = "\n".join(lines)
     panic = _PANIC.search(text)
     if panic is not None:
@@ -49,7 +52,7 @@ def end_of(lines: list[str]) -> End:
     if reasons:
         return End(words=f"its init stopped: {reasons[-1][:_QUOTED]}", is_chance=False)
     if _NOTHING_TO_BOOT.search(text):
-        return End(words="its firmware found nothing that it could boot", is_chance=False)
+        return End(words="its firmware found nothing to boot", is_chance=False)
     if lines:
         words = f"it ended by itself; the last line of its console is {lines[-1][:_QUOTED]!a}"
         return End(words=words, is_chance=True)
@@ -57,21 +60,21 @@ def end_of(lines: list[str]) -> End:
 
 
 def has_late_tpm(lines: list[str]) -> bool:
-    """Whether the kernel gave up on an answer of its TPM."""
+    """Whether the kernel gave up waiting for its TPM."""
     return any(_TPM_IS_LATE in line for line in lines)
 
 
 def explained(message: str, lines: list[str]) -> str:
-    """`message`, and where it is that nothing came: why, and what the console said last."""
+    """`message`; if there were no results, with the reason and the console's last lines."""
     reason = f": {end_of(lines).words}" if message == NO_RESULTS else ""
     return "\n".join([message + reason, *lines[-_LINES:]])
 
 
 def read(work: Path) -> list[str]:
-    """What the machine and qemu said, by lines: hostile, escaped where they are shown."""
+    """The lines of the machine and of qemu. They are hostile, and escaped where they are shown."""
     lines: list[str] = []
     for name in ("qemu.log", CONSOLE):
-        # Firmware clears the screen and paints it: that is noise here.
+        # Firmware clears the screen and draws on it, which is noise here.
         text = _TERMINAL.sub("", _end_of_file(work / name))
         lines += [line.strip() for line in text.splitlines() if line.strip()]
     return lines
@@ -83,7 +86,7 @@ def console_tail(work: Path) -> str:
 
 
 def _end_of_file(path: Path) -> str:
-    """A panic has its reason in its first line, and a trace of some thousand bytes behind it."""
+    """Read enough to include a panic's first line, which has the reason, before its long trace."""
     try:
         with path.open("rb") as file:
             start = max(0, file.seek(0, os.SEEK_END) - _READ)

@@ -1,9 +1,8 @@
-"""The `qemu` machine: the run inside the measured image, under full emulation or KVM.
+"""The `qemu` machine: the run in the measured image, under emulation or KVM.
 
-The machine gets the image and the input volume read-only, an empty output volume, a TPM and one
-port on which it tells its progress. It has no network device. It runs once and powers off; whatever
-happens, nothing of it is left running, and its console stays in the run's folder until that is
-swept.
+The machine gets the image and the input volume read-only, an empty output volume, a TPM and a port
+for its progress. It has no network device. It runs once and powers off. Nothing is left running,
+whatever happens, and its console stays in the run's folder until the next run.
 """
 
 import contextlib
@@ -37,17 +36,17 @@ from rules.machines.volumes import (
     read_output,
 )
 
-# Firmware, kernel, hashing, reading rows and measuring outputs and loss under emulation, on top of
-# the training's own limit.
+# Time for firmware, kernel, hashing, reading rows, and measuring outputs and loss under emulation,
+# on top of the training's own limit.
 _BOOT_S = 1200
 _WORDS = {"kvm": "with KVM", "tcg": "emulated: this takes longer"}
 
 
 def execute(job: Job) -> Path:
-    """Run the job in this checkout's image, which is built where an input of it changed.
+    """Run the job in this checkout's image, which is rebuilt if its inputs changed.
 
     Returns the folder with `certificate.json`, log and outputs. Raises the runner's own error
-    (ConfigError, LockError, ToolError) or a ToolError if it died.
+    (ConfigError, LockError, ToolError), or ToolError if it died.
     """
     image = ensure(job.root, gpu=job.machine.gpu)
     with build.in_use(build.place(job.root)):
@@ -55,7 +54,9 @@ def execute(job: Job) -> Path:
 
 
 def execute_in(job: Job, image: Image) -> Path:
-    """Run the job in that image; once more where the first machine ended before its runner."""
+    """Run the job in that image; run it again if the first machine ended before its
+    runner started.
+    """
     volumes = Volumes(
         image=image.disk, inputs=job.work / "inputs.img", output=job.work / "output.img"
     )
@@ -72,7 +73,7 @@ def execute_in(job: Job, image: Image) -> Path:
 
 
 class _NotStartedError(ToolError):
-    """The machine ended by chance, as it seems: before its runner, or before the runner trained."""
+    """The machine ended, apparently by chance, before its runner or before the training."""
 
     def __init__(self, message: str, console: str, hint: str) -> None:
         super().__init__(message, hint=hint)
@@ -80,7 +81,7 @@ class _NotStartedError(ToolError):
 
 
 def _boot(job: Job, image: Image, volumes: Volumes) -> Path:
-    """One machine, from its start to its results."""
+    """Run one machine from its start to its results."""
     out = job.work / "out"
     out.mkdir()
     machine = job.machine
@@ -115,7 +116,7 @@ def _boot(job: Job, image: Image, volumes: Volumes) -> Path:
     except AicertError as error:
         lines = qemu_console.read(job.work)
         end = qemu_console.end_of(lines)
-        # The output is written by a runner, and its first words come before all else.
+        # The runner writes the output, and only after its first event.
         if end.is_chance and not follower.has_started and error.message == NO_RESULTS:
             raise _NotStartedError(f"{NO_RESULTS}: {end.words}", console, hint) from None
         raise ToolError(qemu_console.explained(error.message, lines), hint=hint) from None
@@ -124,7 +125,7 @@ def _boot(job: Job, image: Image, volumes: Volumes) -> Path:
 
 
 def _clear(job: Job, volumes: Volumes) -> None:
-    """Take away what a machine had, but what it was to read: each gets a TPM of its own."""
+    """Remove a machine's files except its inputs: each machine gets its own TPM."""
     for path in job.work.iterdir():
         if path != volumes.inputs:
             remove(path) if path.is_dir() else path.unlink()
@@ -133,7 +134,9 @@ def _clear(job: Job, volumes: Volumes) -> None:
 
 @contextlib.contextmanager
 def _ended(process: "subprocess.Popen[bytes]", limit: float) -> Iterator[threading.Event]:
-    """Kill the machine when the block is left or the time is up; tells whether it was the time."""
+    """Kill the machine when the block ends or the time is up. The event tells if it was
+    the time.
+    """
     late = threading.Event()
 
     def stop() -> None:
@@ -153,7 +156,7 @@ def _ended(process: "subprocess.Popen[bytes]", limit: float) -> Iterator[threadi
 
 @contextlib.contextmanager
 def _kept_console(work: Path) -> Iterator[None]:
-    """The console outlives the run's own folder: beside it, until the run's next machine."""
+    """Move the console next to the run's folder, where it stays until the run's next machine."""
     try:
         yield
     finally:

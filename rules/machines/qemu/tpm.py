@@ -1,8 +1,8 @@
-"""The software TPM of a qemu machine: made as a platform's, then handed to the machine's firmware.
+"""The software TPM of a qemu machine: prepared as a platform would, then handed to the firmware.
 
-The platform part (attestation key, its certificate) is `rules.machines.swtpm`'s: it runs once on a
-TPM of its own, whose stored state becomes that of the machine's TPM, which the firmware then starts
-from zero. Leaves out: any protection. Whoever owns a software TPM can copy its state, and forge.
+`rules.machines.swtpm` prepares the attestation key and its certificate. It runs once on a TPM of
+its own, whose stored state becomes the state of the machine's TPM, and the firmware then starts
+that from zero. There is no protection: whoever owns a software TPM can copy its state, and forge.
 """
 
 import contextlib
@@ -22,14 +22,16 @@ _START_S = 30.0
 
 @contextlib.contextmanager
 def machine_tpm(work: Path, ca: Ca) -> Iterator[str]:
-    """A TPM that waits for a machine; gives its control socket's name, relative to `work`."""
+    """Start a TPM that waits for a machine. Yields its control socket's name, relative
+    to `work`.
+    """
     with kept_tpm(work, work / "tpm", ca) as control:
         yield control
 
 
 @contextlib.contextmanager
 def kept_tpm(work: Path, state: Path, ca: Ca) -> Iterator[str]:
-    """The same with the state in `state`, which stays: it is made where it is not there."""
+    """The same with a persistent state in `state`, created if missing."""
     make_state(work, state, ca)
     process = _start(work, state)
     try:
@@ -43,7 +45,7 @@ def kept_tpm(work: Path, state: Path, ca: Ca) -> Iterator[str]:
 def _start(work: Path, state: Path) -> "subprocess.Popen[bytes]":
     command = ["setpriv", "--pdeathsig", "KILL", "swtpm", "socket", "--tpm2"]
     command += ["--ctrl", f"type=unixio,path={CONTROL},mode=0600"]
-    # By the environment, since in an option a comma would end the path.
+    # Passed in the environment, because a comma in an option would end the path.
     environment = {**os.environ, "TPM_PATH": str(state.resolve())}
     with (work / "tpm.log").open("wb") as log:
         return subprocess.Popen(

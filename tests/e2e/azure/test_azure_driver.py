@@ -87,7 +87,7 @@ def test_from_volumes_to_results_and_nothing_is_left(
 @pytest.mark.parametrize(
     ("play", "changes", "words"),
     [
-        ("never boots", {"boot_s": 0.1}, "showed nothing on its console.*did not boot"),
+        ("never boots", {"boot_s": 0.1}, "printed nothing to its console.*did not boot"),
         ("hangs", {"limit_s": 0.3}, "did not finish within"),
         ("falls silent", {"ask_s": 0.1}, "wrote no results"),
         ("hostile", {}, "unsafe name"),

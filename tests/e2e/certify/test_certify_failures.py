@@ -182,7 +182,7 @@ def test_a_link_in_the_output_gives_no_certificate(stand_in: StandIn) -> None:
         ("aicert.toml", "\n[machines.local.more]\n", 3, "unknown key machines.local.more"),
         ("aicert.toml", "\n[runs.tiny-alpaca]\n", 3, "aicert.toml is not TOML"),
         ("lockfiles/tiny-alpaca.lock.toml", "\n", 2, "canonical"),
-        ("lockfiles/tiny-alpaca/alpaca.sha256", "\n", 2, "differs from the lockfile"),
+        ("lockfiles/tiny-alpaca/alpaca.sha256", "\n", 2, "does not match its lockfile"),
     ],
 )
 def test_what_was_edited_is_named_with_what_to_do(

@@ -62,7 +62,7 @@ def test_a_second_run_of_equal_bytes_leaves_its_certificate(stand_in: StandIn) -
     assert "REPRODUCED  1 files, byte for byte" in again.stdout
     assert again.stdout.endswith(
         f"certificate  {CERTIFICATE}\n"
-        "The training is deterministic, and no more is shown: "
+        "This only shows that the training is deterministic: "
         f"{ONE_OWNER}; {NO_IMAGE}.\n"
     )
     assert checkout.certificate.read_bytes() == before

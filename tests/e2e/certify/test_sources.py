@@ -36,7 +36,7 @@ def test_a_run_builds_on_a_run(stand_in: StandIn) -> None:
     assert "./doit certify tiny-alpaca" in done.stderr
     done = checkout.doit("certify", "next")
     assert done.returncode == 2
-    assert "was locked for the first time, by what it builds on" in done.stderr
+    assert "now has its first lockfile, since its inputs exist" in done.stderr
     assert 'uri = "run:tiny-alpaca/model"' in lockfile.read_text()
     assert not (checkout.root / "certificates/next").exists()
     done = checkout.doit("certify", "next")

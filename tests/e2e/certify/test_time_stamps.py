@@ -136,7 +136,7 @@ def test_no_run_begins_without_an_answer_and_none_that_ended_is_lost(
         assert "nothing to do" in kept.stderr, "a time stamp that was added later changes nothing"
         stopped = checkout.doit("certify", "tiny-alpaca", "--again")
         assert stopped.returncode == 2
-        assert "run tiny-alpaca has not begun: the time authority" in stopped.stderr
+        assert "run tiny-alpaca was not started: the time authority" in stopped.stderr
         assert "answers 503" in stopped.stderr
 
 

@@ -117,7 +117,7 @@ def test_a_certificate_without_its_ca_is_kept_as_well(teammate: Checkout) -> Non
     before = contents(teammate.root)
     kept = teammate.doit("certify")
     assert kept.returncode == 2, kept.stderr
-    assert "under the CA of another checkout, which did not come with it" in kept.stderr
+    assert "under another checkout's CA, which did not come with it" in kept.stderr
     assert contents(teammate.root) == before
     trusted = teammate.doit("trust", str(sent))
     assert trusted.returncode == 0, trusted.stderr

@@ -168,7 +168,7 @@ def test_a_tampered_object_is_refused_and_removed(
     pulled = clone.doit("dvc", "pull")
     assert pulled.returncode == 2, pulled.stderr
     if verify == "false":
-        assert "DVC brought bytes that do not match dirHash:" in pulled.stderr
+        assert "DVC fetched bytes that do not match dirHash:" in pulled.stderr
         name = "sub/3.jsonl" if b"row" in text else "model.safetensors"
         assert name in pulled.stderr
     files = [p for p in (clone.root / "data", clone.root / "outputs") for p in p.rglob("*")]

@@ -74,4 +74,4 @@ def test_left_overs_are_named_and_go_only_when_told(
     assert (project / "certificates" / "linked").is_symlink()
     capsys.readouterr()
     assert prune(yes=True) == 0
-    assert capsys.readouterr().out == "nothing is left over\n"
+    assert capsys.readouterr().out == "nothing to remove\n"

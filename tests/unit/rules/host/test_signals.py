@@ -119,7 +119,7 @@ def test_a_key_is_not_lost_where_nothing_can_be_raised(
 def test_more_keys_do_not_disturb_what_is_given_back(number: signal.Signals) -> None:
     done = run(WHILE_ENDING, number)
     assert done.stdout == "given back\n" + ENDINGS[number]
-    assert done.stderr == "\nending in order, one moment\n" * 2
+    assert done.stderr == "\nstopping, please wait\n" * 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

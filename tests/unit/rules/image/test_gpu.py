@@ -135,7 +135,7 @@ def test_headers_are_of_the_kernel_that_boots() -> None:
     headers = package("headers", "linux-headers-6.12.1+deb13-cloud-amd64")
     assert gpu_driver._kernel([kernel, headers]) == "6.12.1+deb13-cloud-amd64"
     other = package("headers", "linux-headers-6.12.2+deb13-cloud-amd64")
-    with pytest.raises(ToolError, match="no headers of the kernel") as caught:
+    with pytest.raises(ToolError, match="no headers for the kernel") as caught:
         gpu_driver._kernel([kernel, other])
     assert caught.value.hint == "./doit run image_gpu_update"
 

@@ -174,7 +174,7 @@ def test_what_is_gone_everywhere_is_named_with_what_replaced_it_when_and_what_mo
     assert "the mirror no longer has a 1 (bookworm), which the image lock names" in message
     assert "replaced by 2, which is from 2026-11-24" in message
     assert "the mirror has no package of this name any more" in message
-    assert f"they were there at {TIME}, when {LOCK} was made" in message
+    assert f"they existed at {TIME}, when {LOCK} was made" in message
     asked = message.partition("asked: ")[2]
     order = [
         "the store here",
@@ -273,7 +273,7 @@ def test_tools_that_are_gone_are_replaced_by_todays_all_together(
     used = settle(world, gone, kept, machine)
     assert used == (new[0], new[1], machine)
     assert all(world.where.store.find(each.digest) for each in new)
-    assert "tools that the lock names are gone: a 1; today's versions replace them" in (
+    assert "locked tools are no longer available: a 1; today's versions replace them" in (
         capfd.readouterr().err
     )
     # What is built of them is known again without asking anybody.
@@ -301,7 +301,7 @@ def test_a_tool_that_nothing_can_replace_is_named(world: World) -> None:
     package = world.package("a", "1", "tools")
     world.lock(package)
     world.offer("mirror", world.package("b", "2", "tools"))
-    with pytest.raises(ToolError, match="and so are their replacements") as caught:
+    with pytest.raises(ToolError, match="nor are replacements") as caught:
         settle(world, package)
     assert caught.value.hint == "./doit image_update"
 
@@ -316,7 +316,7 @@ def test_the_image_of_other_tools_is_the_locked_one_or_none(
     judge = partial(makers.judge, locked=b"lock", path=LOCK)
     judge(pairs, built=b"lock")
     assert "the image is the locked one, byte for byte" in capfd.readouterr().err
-    with pytest.raises(ToolError, match="is not the locked one") as caught:
+    with pytest.raises(ToolError, match="do not build the locked image") as caught:
         judge(pairs, built=b"another")
     assert "  tools: a 1, used 2" in caught.value.message
     assert (caught.value.hint or "").startswith("./doit image_update")

@@ -24,7 +24,7 @@ SAID = [
     ("`subscription_id` is a required provider property when performing a plan/apply",
      ConfigError, "no subscription"),
     ("StorageAccountAlreadyTaken: The storage account named x is already taken",
-     ToolError, "name that this run chose is already taken"),
+     ToolError, "name chosen for this run is already taken"),
     ("MissingSubscriptionRegistration: not registered to use 'Microsoft.Storage'",
      ConfigError, "not registered"),
     ("RequestDisallowedByPolicy: Resource 'x' was disallowed by policy",
@@ -37,7 +37,7 @@ SAID = [
      ToolError, "no free machine"),
     ("something that nobody foresaw", ToolError, "something that nobody foresaw"),
     ("AuthorizationFailed: The client does not have authorization to perform action",
-     ConfigError, "login may not create"),
+     ConfigError, "login is not allowed to create"),
 ]  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def test_costs_are_said_before_and_after() -> None:
     assert "about 6.98" in known.after(3600)
     own = costs.of("Standard_NC40ads_H100_v5", 2.0)
     assert "2.00 an hour (hourly-price in aicert.toml)" in own.before(3600)
-    assert "no price is known" in costs.of("Standard_X", None).before(3600)
+    assert "price unknown" in costs.of("Standard_X", None).before(3600)
 
 
 def test_without_terraform_no_image_is_built(

@@ -78,7 +78,10 @@ def test_other_machines_need_none(part: tuple[str, Any], file: Path) -> None:
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        (Reply(status=404), r"no certificate for it\nchip .*\n.*snp 27.*\n.*Genoa 404, Milan 404"),
+        (
+            Reply(status=404),
+            r"no certificate for the processor\nchip .*\n.*snp 27.*\n.*Genoa 404, Milan 404",
+        ),
         (Reply(status=429), "Genoa 429, Milan 429"),
         (Reply(body=b"<html>"), "does not match: not one DER certificate"),
         (Reply(body=b"x" * 9000), "too large"),
@@ -87,7 +90,7 @@ def test_other_machines_need_none(part: tuple[str, Any], file: Path) -> None:
             "does not match: the report is not",
         ),
         (Reply(body=chip_forge.vcek(issuer_key=rsa_key("other ask"))), "does not match: the chip"),
-        (Reply(body=chip_forge.vcek(), cut=100), "cannot ask the processor's maker"),
+        (Reply(body=chip_forge.vcek(), cut=100), "cannot ask AMD"),
     ],
 )
 def test_any_other_answer_is_an_error_and_nothing_is_written(
@@ -102,7 +105,7 @@ def test_any_other_answer_is_an_error_and_nothing_is_written(
 def test_no_server_is_an_error(file: Path) -> None:
     with site(vcek) as server:
         gone = server.url
-    with pytest.raises(ToolError, match="cannot ask the processor's maker") as caught:
+    with pytest.raises(ToolError, match="cannot ask AMD") as caught:
         attach(file, gone)
     assert caught.value.hint is not None
 

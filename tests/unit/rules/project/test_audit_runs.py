@@ -72,7 +72,7 @@ def test_a_lockfile_of_another_trainer_is_stale(root: Path) -> None:
 
 def test_an_unknown_trainer_is_refused_with_the_nearest(root: Path) -> None:
     (root / "aicert.toml").write_text(TOML.replace('"audit"', '"audi"'))
-    with pytest.raises(ConfigError, match="names no trainer: 'audi'") as caught:
+    with pytest.raises(ConfigError, match="trainer is unknown: 'audi'") as caught:
         config.load(root)
     assert "audit" in str(caught.value.message)
 

@@ -68,7 +68,7 @@ def test_rows_that_a_run_would_refuse_are_said_so(
 def test_other_rows_are_not_written_over(root: Path) -> None:
     (root / "rows.csv").write_bytes(b"a\nx\n")
     (root / "rows.canonical.jsonl").write_bytes(b"mine")
-    with pytest.raises(ConfigError, match="is there already, with other rows"):
+    with pytest.raises(ConfigError, match="already exists with other rows"):
         canonical.write(root, "path:rows.csv")
     assert (root / "rows.canonical.jsonl").read_bytes() == b"mine"
 

@@ -64,21 +64,21 @@ def test_a_run_that_says_so_has_the_log(tmp_path: Path) -> None:
         ('machine = "here"', 'machine = "her"', "did you mean 'here'"),
         ("memory =", "memroy =", "unknown key machines.here.memroy, did you mean 'memory'?"),
         ("[machines.here]", "[machine.here]", "unknown key machine, did you mean 'machines'?"),
-        ("[machines.here]", AUTHORITY % "ftp://tsa", "no URL of http or https: 'ftp://tsa'"),
-        ("[machines.here]", AUTHORITY % "http://t\\n", "time-authority.url is no URL"),
+        ("[machines.here]", AUTHORITY % "ftp://tsa", "not an http or https URL: 'ftp://tsa'"),
+        ("[machines.here]", AUTHORITY % "http://t\\n", "time-authority.url is not an http"),
         ("[machines.here]", AUTHORITY.replace("url", "uri"), "unknown key time-authority.uri"),
         ("[machines.here]", "[time-authority]\n[machines.here]", "authority.url is missing"),
         ("\n[runs.tiny]", "time-authority = 1\n[runs.tiny]", "time-authority is not a table"),
         (
             'machine = "here"',
             'machine = "here"\nlog = true',
-            "tiny.log is true, but there is no log",
+            "tiny.log is true, but no log is defined",
         ),
         ('machine = "here"', 'machine = "here"\nlog = "log"', "runs.tiny.log"),
         ("[machines.here]", "[log]\n[machines.here]", "log.folder is missing"),
         ("[machines.here]", LOG % "origin = 1", "unknown key log.origin"),
-        ("[machines.here]", LOG % "witnesses = [1]", "log.witnesses is not a list of tables"),
-        ("[machines.here]", WITNESS % ("w", WITNESS_KEY), "log.witnesses.url is no URL"),
+        ("[machines.here]", LOG % "witnesses = [1]", "log.witnesses must be a list of tables"),
+        ("[machines.here]", WITNESS % ("w", WITNESS_KEY), "log.witnesses.url is not an http"),
         ("[machines.here]", WITNESS % ("http://w", "w"), "witnesses.key: a verifier key is not"),
         ('config = "path:tiny.yml"', 'confg = "path:tiny.yml"', "did you mean 'config'?"),
         ("6 GiB", "6 GB", "machines.here.memory is '6 GB'"),
@@ -115,17 +115,17 @@ def test_a_run_that_says_so_has_the_log(tmp_path: Path) -> None:
         ),
         ("path:base", "run:tinny/model", "there is no run 'tinny', did you mean 'tiny'?"),
         ("path:base", "run:tiny/modell", "no output 'modell', did you mean 'model'?"),
-        ("path:base", "run:tiny/model", "take each other's outputs in a circle: tiny -> tiny"),
+        ("path:base", "run:tiny/model", "use each other's outputs in a cycle: tiny -> tiny"),
         ("allow-pickle = true", "only = 3", "runs.tiny.inputs.data.only is not a list"),
         ("allow-pickle = true", "except = [3]", "is not a list of file patterns"),
-        ("model = ", "config = ", "cannot be an input's name"),
+        ("model = ", "config = ", "is not a valid input name"),
         ("allow-pickle = true", "allow-remote-code = 1", "remote-code is not true or false"),
         ("allow-pickle = true", "allow-pickle = 1", "allow-pickle is not true or false"),
         ("allow-pickle = true", "alow-pickle = true", "did you mean 'allow-pickle'?"),
         ("[machines.here]", "[runs.tiny]\n[machines.here]", "is not TOML"),
         ('"path:tiny.yml"', "3", "runs.tiny.config is not a string"),
         ('outputs = ["model"]', 'outputs = ["model"]\nranks = 0', "ranks must be at least 1"),
-        ('outputs = ["model"]', 'outputs = ["model"]\nranks = 65', "ranks is at most 64"),
+        ('outputs = ["model"]', 'outputs = ["model"]\nranks = 65', "ranks must be at most 64"),
         ('outputs = ["model"]', 'outputs = ["model"]\ndefault = 1', "tiny.default is not true or"),
         (
             '"local"',
@@ -214,5 +214,5 @@ def test_code_of_an_input_runs_in_one_process(tmp_path: Path) -> None:
     locked = {item.name: item.allow_remote_code for item in load(tmp_path, text).run("tiny").inputs}
     assert locked == {"config": False, "data": True, "model": False}
     ranks = text.replace('["model"]\n', '["model"]\nranks = 2\n')
-    with pytest.raises(ConfigError, match="code of an input runs in one process, but ranks is 2"):
+    with pytest.raises(ConfigError, match="an input's code needs one process, but ranks is 2"):
         load(tmp_path, ranks)

@@ -55,5 +55,5 @@ def test_a_checkpoint_that_is_not_kept_is_said(
     run = config.load(tmp_path).run("hostile")
     check_config(tmp_path, lock.resolve(tmp_path, run), machine=run.machine)
     printed = capsys.readouterr().err
-    assert "hint: run hostile: `save_steps: 5` is dropped: no checkpoint is kept" in printed
+    assert "hint: run hostile: `save_steps: 5` is dropped: checkpoints are not kept" in printed
     assert "`save_strategy: epoch` is dropped" in printed

@@ -70,12 +70,12 @@ def test_what_an_audit_reads_beside_the_rows_is_locked_with_the_training(root: P
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('audits = ["look"]', 'audits = ["lok"]', "audits names no run: 'lok', did you mean 'look"),
-        ('audits = ["look"]', 'audits = ["tiny"]', "a training names audits"),
+        ('audits = ["look"]', 'audits = ["lok"]', "audits: unknown run 'lok', did you mean 'look"),
+        ('audits = ["look"]', 'audits = ["tiny"]', "only audits may be listed"),
         ('audits = ["look"]', "audits = [1]", "audits is not a list of runs"),
-        ('"results"]\n', '"results"]\naudits = ["look"]\n', "look: a training names audits"),
+        ('"results"]\n', '"results"]\naudits = ["look"]\n', "look: only audits may be listed"),
         ('model = "path:base"', 'look-config = "path:base"', "two inputs are called look-config"),
-        ("look", f"l{'o' * 60}k", "is too long for an input's name"),
+        ("look", f"l{'o' * 60}k", "is too long for an input name"),
     ],
 )
 def test_what_is_no_audit_or_cannot_be_named_is_refused(

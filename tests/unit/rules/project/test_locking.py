@@ -136,7 +136,7 @@ def test_no_lockfile_and_a_listing_that_was_edited(root: Path) -> None:
         lock.current(root, the_run(root))
     lock_tiny(root)
     (root / "lockfiles" / "tiny" / "data.sha256").write_text("x")
-    with pytest.raises(LockError, match="differs from the lockfile"):
+    with pytest.raises(LockError, match="does not match its lockfile"):
         lock.current(root, the_run(root))
 
 

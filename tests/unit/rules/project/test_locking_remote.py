@@ -204,7 +204,7 @@ def test_only_a_changed_input_is_asked_again(root: Path, hub: Hub) -> None:
 def test_a_damaged_listing(root: Path, hub: Hub) -> None:
     before = lock_tiny(root)
     (root / "lockfiles/tiny/model.sha256").write_text("x")
-    with pytest.raises(LockError, match=r"model\.sha256 is missing or differs"):
+    with pytest.raises(LockError, match=r"model\.sha256 is missing or does not match"):
         lock.current(root, the_run(root))
     assert lock_tiny(root) == before
 

@@ -133,7 +133,7 @@ def test_a_run_that_ended_with_an_error_is_not_logged(
     scene = Scene("local", 2).edit("report", lambda report: replace(report, exit_code="1"))
     path.write_bytes(scene.get("file"))
     logs.add_proof(run(tmp_path), path, PLACED)
-    assert "not logged, since it ended with an error" in capsys.readouterr().err
+    assert "not logged, because it ended with an error" in capsys.readouterr().err
     assert open_checkpoint(bench.part("checkpoint").read_bytes(), bench.key).size == 3
 
 
@@ -142,12 +142,12 @@ def test_no_run_begins_without_the_witnesses_that_are_asked_for(
 ) -> None:
     with (
         nobody() as url,
-        pytest.raises(ToolError, match="run tiny has not begun: cannot reach") as caught,
+        pytest.raises(ToolError, match="run tiny was not started: cannot reach") as caught,
     ):
         time_stamps.before(run(tmp_path, (url, server.key)), LOCKFILE, None)
     assert caught.value.hint == "try again, or remove log = true from [runs.tiny]"
     bench.key_file.unlink()
-    with pytest.raises(ToolError, match="run tiny has not begun: cannot read"):
+    with pytest.raises(ToolError, match="run tiny was not started: cannot read"):
         time_stamps.before(run(tmp_path, (url, server.key)), LOCKFILE, None)
 
 

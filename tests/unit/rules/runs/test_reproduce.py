@@ -133,4 +133,4 @@ def test_a_file_that_is_cut_while_it_is_compared_is_told(
 
     monkeypatch.setattr(os, "pread", short)
     line = next(line for line in reproduce.compare(one, two).lines if "DIFFERS" in line)
-    assert "a file was cut short while it was compared" in line
+    assert "a file was truncated while it was compared" in line

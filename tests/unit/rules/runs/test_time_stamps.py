@@ -95,7 +95,7 @@ def test_without_an_authority_nothing_is_asked_and_nothing_changes(tmp_path: Pat
 def test_no_run_begins_without_the_time_stamp_that_is_asked_for(tmp_path: Path) -> None:
     with (
         nobody() as url,
-        pytest.raises(ToolError, match="run tiny has not begun: cannot reach") as caught,
+        pytest.raises(ToolError, match="run tiny was not started: cannot reach") as caught,
     ):
         time_stamps.before(run(tmp_path, url), LOCKFILE, None)
     assert caught.value.hint == "try again, or remove [time-authority] from aicert.toml"
