@@ -37,7 +37,7 @@ AGAIN_S: Final = 5.0
 # A change of the computer's clock is noticed within this time.
 MOST_WAIT_S = 60.0
 _NONCE_BYTES: Final = 32
-# The machine's names for an end that the courier requested, one that the licence set, and a refusal.
+# The machine's names for an end by the courier's request, by its licence, and by a refusal.
 ASKED, DEADLINE, REFUSED = "asked", "deadline", "refused"
 AS_LICENSED: Final = (ASKED, DEADLINE, orders.REVOKE, orders.STOP)
 
