@@ -1,4 +1,6 @@
-"""What `doit` can do: configuration is in pyproject.toml, tasks and commands are in rules/."""
+"""The tasks of this repository. The configuration is in pyproject.toml, tasks and commands are in
+rules/.
+"""
 
 from rules import dodo
 from rules.dodo import *  # noqa: F403  # what every repository has; here the example besides

@@ -1,5 +1,6 @@
-"""Verifying in a browser: the page `verify.html`, and what it needs beside the verifier itself.
+"""Verify in a browser: the page `verify.html`, and what it needs in addition to the verifier.
 
-`crypto/` stands in for the library `cryptography`, which has no build for browsers; the verifier in
-`aicert/` is carried unchanged. Nothing here is imported by it, nor installed with it.
+`crypto/` replaces the library `cryptography`, which has no build for browsers; the verifier in
+`aicert/` is included unchanged. The verifier imports nothing from here, and none of this is
+installed with it.
 """

@@ -1,4 +1,4 @@
-"""Everything that `./doit` does, by rooms; each may import those that stand before it.
+"""Everything that `./doit` does, in rooms; each may import those before it.
 
-A package with a file, not a namespace: a folder `rules/` elsewhere on the path adds nothing to it.
+This is a regular package, not a namespace: another `rules/` folder on the path adds nothing to it.
 """

@@ -14,17 +14,19 @@ from rules.host.signals import keys_end_at_once, keys_raise
 
 DEFAULT = "certify"
 HELP = ("-h", "--help")
-# Of those who work on this project itself: their tests and programs are not installed.
+# Only for work on this project itself: its tests and programs are not installed.
 DEVELOPERS = ("test", "bench", "fuzz", "mutants", "azure_calibrate")
 
 
 class Main(DoitMain):
-    """doit's command line under the name by which users call it."""
+    """doit's command line, under the name that users call."""
 
     BIN_NAME = "./doit"
 
     def __init__(self) -> None:
-        """Settings are ours, wherever we work: another repository's pyproject.toml is its own."""
+        """Settings are always ours: another repository's pyproject.toml belongs to that
+        repository.
+        """
         super().__init__(config_filenames=())
         settings = DoitConfig().load_config_toml(str(CODE / "pyproject.toml"), "tool.doit")
         for section, values in settings.items():
@@ -39,7 +41,7 @@ class Main(DoitMain):
 
 
 def meant(arguments: list[str]) -> list[str]:
-    """Without words, certify; `X --help` is `help X`. What follows `test` is pytest's."""
+    """Without arguments, certify; `X --help` means `help X`. What follows `test` is for pytest."""
     if not arguments:
         return [DEFAULT]
     if arguments[0] in HELP:
@@ -61,18 +63,19 @@ def main(arguments: list[str]) -> int:
         print("\ninterrupted", file=sys.stderr)
         if meant(arguments)[0] == DEFAULT:
             print(
-                "nothing half done is certified; the interrupted run starts again", file=sys.stderr
+                "nothing unfinished is certified; the interrupted run will start over",
+                file=sys.stderr,
             )
             print(f"hint: ./doit {shlex.join(meant(arguments))}", file=sys.stderr)
         return 130
 
 
 def run() -> int:
-    """The whole program: exit code 1 is nobody's but a verdict's, whatever the streams do."""
+    """The whole program. Exit code 1 always means a verdict, whatever happens to the streams."""
     open_missing_streams()
     keys_raise()
     if not sys.warnoptions:
-        # What a library warns its callers of is none of a user's business.
+        # Libraries' warnings are for programmers, not for users.
         warnings.simplefilter("ignore")
     try:
         code = main(sys.argv[1:])
@@ -84,6 +87,6 @@ def run() -> int:
 
 if __name__ == "__main__":
     exit_code = run()
-    # The interpreter would look for garbage once more among all that it is about to give back.
+    # Skip the final garbage collection over everything that is about to be freed.
     gc.freeze()
     sys.exit(exit_code)

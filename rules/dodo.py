@@ -1,4 +1,4 @@
-"""The tasks of a repository that aicert works on: its `dodo.py` takes them all from here."""
+"""The tasks of a repository that uses aicert: its `dodo.py` imports them all from here."""
 
 from rules.image.tasks import (
     task_image,

@@ -1,8 +1,8 @@
-"""Loads `dodo.py` so that an AicertError never becomes a traceback.
+"""Load `dodo.py` so that an AicertError never becomes a traceback.
 
-doit turns an exception in an action into text and one in an `uptodate` check or a task creator into
-a traceback and exit 3. Here actions are wrapped (rules.host.reporter.refusing); from creators and
-checks the error is printed and doit ends with the error's own exit code.
+doit turns an exception in an action into text, and one in an `uptodate` check or a task creator
+into a traceback and exit 3. Here actions are wrapped (rules.host.reporter.refusing). An error from
+a creator or a check is printed, and doit ends with the error's own exit code.
 """
 
 import functools
@@ -19,13 +19,13 @@ from aicert.errors import AicertError
 from rules.host.os_errors import explained
 from rules.host.reporter import refusing, show_error
 
-# What doit and the digest cache keep here are caches, never evidence.
+# doit and the digest cache store only caches here, never evidence.
 STATE = Path(".aicert")
 
 
 def ending(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `function`: an AicertError, or one of the system, is shown and ends the process with its
-    exit code.
+    """Wrap `function`: an AicertError or a system error is shown and ends the process with its exit
+    code.
     """
 
     @functools.wraps(function)
@@ -44,7 +44,7 @@ def ending(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Loader(DodoTaskLoader):
-    """doit's own loader of `dodo.py`, with AicertErrors told apart from defects."""
+    """doit's own loader of `dodo.py`, with AicertErrors told apart from bugs."""
 
     cmd_names: list[str]
 
@@ -52,8 +52,8 @@ class Loader(DodoTaskLoader):
     def setup(self, opt_values: dict[str, Any]) -> None:
         """Import `dodo.py`; doit's database needs its directory by then."""
         STATE.mkdir(exist_ok=True)
-        # doit puts the repository's folder first on the path, where a `rich.py` of its owner's
-        # would be taken for the library: what is ours is loaded before, and the folder goes last.
+        # doit puts the repository's folder first on the path, where the owner's `rich.py` would
+        # hide the library. So our modules are loaded first, and the folder goes last.
         for name in ("rules.tasks", "rules.image.tasks"):
             importlib.import_module(name)
         before = list(sys.path)
@@ -63,8 +63,8 @@ class Loader(DodoTaskLoader):
     @ending
     def load_tasks(self, cmd: Any, pos_args: list[str]) -> list[Any]:
         """Run the task creators."""
-        # doit refuses a task that is named like a command; ours are the same thing by intent
-        # (`./doit certify` runs the tasks `certify:RUN`), and the command always wins.
+        # doit refuses a task named like a command. Ours mean the same on purpose (`./doit certify`
+        # runs the tasks `certify:RUN`), and the command always wins.
         names, self.cmd_names = self.cmd_names, []
         tasks: list[Any] = super().load_tasks(cmd, pos_args)
         self.cmd_names = names
@@ -72,7 +72,7 @@ class Loader(DodoTaskLoader):
             for action in (*task.actions, *task.teardown):
                 if isinstance(action, PythonAction):
                     action.py_callable = refusing(action.py_callable)
-            # Bars are drawn many times a second: a copy in memory helps nobody.
+            # Bars are drawn many times a second, and nobody needs a copy in memory.
             task.io.capture = False
             task.uptodate = [
                 (ending(check) if callable(check) else check, args, kwargs)

@@ -1,7 +1,7 @@
 """The tasks of `./doit`: what a certificate needs, and when each part is up to date.
 
-Creators may read `aicert.toml`, never a lockfile: doit runs every creator before any task. What
-decides "up to date" are digests (rules.runs.certify.is_current), not timestamps.
+Task creators may read `aicert.toml`, never a lockfile, because doit runs every creator before any
+task. Digests decide what is up to date (rules.runs.certify.is_current), not timestamps.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def task_training_env() -> Task:
 
 
 def task_example() -> Task:
-    """make the inputs of the shipped run, byte for byte the same everywhere"""
+    """make the inputs of the shipped run, the same bytes everywhere"""
     return {
         "actions": [partial(_done, example.make_example, PROJECT)],
         "uptodate": [partial(example.is_made, PROJECT)],
@@ -61,7 +61,7 @@ def task_certify() -> Iterator[Task]:
 
 
 def task_track() -> Iterator[Task]:
-    """give DVC what lockfiles and certificates name but git does not hold (part of certify)"""
+    """let DVC track what lockfiles and certificates name but git does not hold (part of certify)"""
     yield _whole("track", task_track.__doc__)
     project = _project()
     for run in project.runs.values():
@@ -77,7 +77,7 @@ def task_track() -> Iterator[Task]:
 
 
 def task_export() -> Iterator[Task]:
-    """write what other tools read, computed from each certificate alone"""
+    """write files for other tools, computed only from each certificate"""
     yield _whole("export", task_export.__doc__)
     for run in _project().runs.values():
         certificate = results.certificate_path(PROJECT, run.name)
@@ -96,7 +96,7 @@ def _project() -> config.Project:
 
 
 def _whole(name: str, doc: str | None) -> Task:
-    """The task that stands for those of all runs; where there is none, it refuses to be run."""
+    """The task that stands for those of all runs. Without any, it refuses to run."""
     if _project().runs:
         return {"name": None, "doc": doc}
     return {"basename": name, "doc": doc, "actions": [partial(_done, config.load, PROJECT)]}
@@ -108,13 +108,13 @@ def _needs(run: config.Run) -> list[str]:
 
 
 def _upstream(run: config.Run) -> list[str]:
-    """The certify tasks of the runs whose output this one takes."""
+    """The certify tasks of the runs whose outputs this one uses."""
     runs = {sources.run_of(item.source) for item in run.inputs}
     return [f"certify:{name}" for name in sorted(name for name in runs if name)]
 
 
 def _certify(run: config.Run) -> None:
-    # Before the training, when somebody still looks: afterwards it could only be regretted.
+    # Before the training, while the user is still watching: afterwards it would be too late.
     afterwards.prepare(PROJECT)
     certify.certify(
         PROJECT,
@@ -138,7 +138,9 @@ def _training_env_is_there() -> bool:
 
 
 def _follow(run: config.Run, what: str, function: Any, *args: Any) -> None:
-    """After a run that `certify` was asked for; asked for by its own name, it may fail."""
+    """A step after a run that `certify` was called for; if the step itself was called,
+    it may fail.
+    """
     if request.is_certifying:
         afterwards.attempt(run.name, what, function, *args)
     else:
@@ -146,5 +148,5 @@ def _follow(run: config.Run, what: str, function: Any, *args: Any) -> None:
 
 
 def _done(function: Any, *args: Any) -> None:
-    """Call and drop the result: doit takes False for a failure."""
+    """Call and drop the result, because doit takes False for a failure."""
     function(*args)

@@ -1,7 +1,7 @@
-"""AlgorithmIdentifier (RFC 5280, 4.1.1.2): which parameters stand beside which name.
+"""AlgorithmIdentifier (RFC 5280, 4.1.1.2): which parameters go with which algorithm.
 
-Promises: the parameters of a known algorithm are read in the one form that it has; those of an
-unknown one are any element or none.
+The parameters of a known algorithm must have their one valid form; an unknown algorithm may have
+any element or none.
 """
 
 from collections.abc import Callable, Mapping
@@ -61,7 +61,7 @@ _DSA_SIGNATURES: Mapping[str, type[hashes.HashAlgorithm]] = {
     f"{_NIST}3.3": hashes.SHA384,
     f"{_NIST}3.4": hashes.SHA512,
 }
-# The hash of what is signed, by the signature's name; of no verifiable kind where it is here alone.
+# The hash of each signature algorithm; one that is listed only here cannot be verified.
 _NAMED_HASHES: Mapping[str, type[hashes.HashAlgorithm] | None] = {
     "1.2.840.113549.1.1.4": hashes.MD5,
     "1.2.840.10045.4.1": hashes.SHA1,
@@ -78,9 +78,9 @@ _NAMED_HASHES: Mapping[str, type[hashes.HashAlgorithm] | None] = {
     **_RSA_SIGNATURES,
     **_ECDSA_SIGNATURES,
 }
-# With NULL beside them, or nothing.
+# Algorithms with NULL parameters, or none.
 _NULL_OR_NOTHING = {rsa.RSA, *HASHES, *_RSA_SIGNATURES, "1.2.840.113549.2.7", "1.2.840.113549.2.9"}
-# With nothing beside them.
+# Algorithms without parameters.
 _NOTHING = {
     ED25519, ED448, X25519, X448, *ML_DSA, *ML_KEM, *_ECDSA_SIGNATURES, *_DSA_SIGNATURES,
     "1.3.6.1.5.5.7.6.36",
@@ -100,7 +100,7 @@ class PssParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Algorithm:
-    """An algorithm's name, its parameters if they are known, and its encoding."""
+    """An algorithm: its OID, its parameters if known, and its encoding."""
 
     oid: str
     pss: PssParameters | None
@@ -108,7 +108,7 @@ class Algorithm:
     encoded: bytes
 
     def hash(self) -> hashes.HashAlgorithm | None:
-        """The hash of a signature's algorithm; None where it has none of its own."""
+        """The hash of a signature algorithm; None if it has none of its own."""
         if self.oid == RSASSA_PSS:
             if self.pss is None:
                 raise ValueError("Invalid RSA PSS parameters")
@@ -119,7 +119,7 @@ class Algorithm:
         return None if kind is None else kind()
 
     def rsa_padding(self) -> rsa.PSS | rsa.PKCS1v15 | None:
-        """How RSA signs under this name, None where it does not."""
+        """The RSA padding of this algorithm; None if it is not RSA."""
         if self.pss is not None and self.oid == RSASSA_PSS:
             if self.pss.mask_oid != MGF1:
                 raise ValueError(f"Unsupported mask generation OID: {self.pss.mask_oid}")
@@ -129,7 +129,7 @@ class Algorithm:
         return None if weak else rsa.PKCS1v15()
 
     def ecdsa(self) -> ECDSA | None:
-        """How a curve's key signs under this name, None where it does not."""
+        """ECDSA with this algorithm's hash; None if it is not ECDSA."""
         kind = _ECDSA_SIGNATURES.get(self.oid)
         return None if kind is None else ECDSA(kind())
 
@@ -141,7 +141,7 @@ def _hash(oid: str) -> hashes.HashAlgorithm:
 
 
 def read(reader: der.Reader) -> Algorithm:
-    """The next element."""
+    """Read the next element."""
     encoded = reader.whole(der.SEQUENCE)
     inner = der.Reader(encoded).inside()
     oid = der.oid(inner)
@@ -194,7 +194,7 @@ _GROUPS: Mapping[str, Callable[[der.Reader], None]] = {DSA: _dsa, DH: _dh, DHX: 
 
 
 def _curve(reader: der.Reader) -> str:
-    """The curve's name, nothing where it has none (RFC 5480, 2.1.1)."""
+    """The curve's name; empty if it has none (RFC 5480, 2.1.1)."""
     tag = reader.peek()
     if tag is not None and tag.is_octet(der.NULL):
         der.null(reader)

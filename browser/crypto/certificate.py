@@ -1,8 +1,8 @@
-"""X.509 certificates (RFC 5280, 4.1): read, and whether one directly issued another.
+"""X.509 certificates (RFC 5280, 4.1): parse them, and check that one directly issued another.
 
-Promises: `load_der_x509_certificate` reads the whole structure or raises ValueError; strings, keys
-and the values of extensions are read when they are asked for, as `cryptography` does, so that both
-find the same thing wrong first. `verify_directly_issued_by` raises unless the issuer's key signed.
+`load_der_x509_certificate` parses the whole structure or raises ValueError. Strings, keys and the
+values of extensions are parsed on demand, as in `cryptography`, so that both report the same error
+first. `verify_directly_issued_by` raises unless the issuer's key signed.
 """
 
 from datetime import datetime
@@ -19,7 +19,7 @@ _VERSION_1, _VERSION_3 = 0, 2
 
 
 class Certificate:
-    """A certificate whose structure was read."""
+    """A parsed certificate."""
 
     def __init__(self, encoded: bytes) -> None:
         self._encoded = encoded
@@ -66,7 +66,7 @@ class Certificate:
 
     @property
     def subject_bytes(self) -> bytes:
-        """The subject as it is written."""
+        """The encoded subject."""
         return self._subject.encoded
 
     @property
@@ -79,7 +79,7 @@ class Certificate:
 
     @property
     def extensions(self) -> list[extensions.Extension]:
-        """In order, each read; errors as of `extensions.parsed_all`."""
+        """The parsed extensions, in order. Errors are those of `extensions.parsed_all`."""
         return extensions.parsed_all(self._extensions, extensions.READERS)
 
     @property
@@ -100,7 +100,9 @@ class Certificate:
         return hash(self._encoded)
 
     def verify_directly_issued_by(self, issuer: "Certificate") -> None:
-        """ValueError, TypeError or InvalidSignatureError unless `issuer` signed this one."""
+        """Raise ValueError, TypeError or InvalidSignatureError unless `issuer` signed this
+        certificate.
+        """
         if self._inner_algorithm.encoded != self._algorithm.encoded:
             raise ValueError(
                 "Inner and outer signature algorithms do not match. This is an invalid certificate."
@@ -115,7 +117,7 @@ class Certificate:
 def verify_with_algorithm(
     key: keys.PublicKey, algorithm: algorithms.Algorithm, signature: bytes, data: bytes
 ) -> None:
-    """ValueError or InvalidSignatureError unless `key` signed `data` under that name."""
+    """Raise ValueError or InvalidSignatureError unless `key` signed `data` with this algorithm."""
     if isinstance(key, RSAPublicKey):
         padding, hash_ = algorithm.rsa_padding(), algorithm.hash()
         if padding is not None and hash_ is not None:
@@ -130,5 +132,5 @@ def verify_with_algorithm(
 
 
 def load_der_x509_certificate(data: bytes) -> Certificate:
-    """The certificate that these bytes are."""
+    """Parse a certificate."""
     return Certificate(data)

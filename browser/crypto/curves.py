@@ -1,7 +1,7 @@
-"""Elliptic curves over prime fields: their numbers, by SEC 2, FIPS 186-5 and RFC 5639.
+"""Elliptic curves over prime fields: their parameters, from SEC 2, FIPS 186-5 and RFC 5639.
 
-Of the curves whose keys the verifier accepts nothing from, only what says whether a point is on
-them stands here: whether a certificate is well formed does not depend on what it is good for.
+For curves whose keys the verifier never accepts, only the parameters needed to check points are
+here: whether a certificate is well-formed does not depend on what it is good for.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """y² = x³ + ax + b over the integers modulo p; of order n, with the base point gx, gy."""
+    """y² = x³ + ax + b over the integers modulo p, of order n, with the base point gx, gy."""
 
     name: str
     oid: str
@@ -23,7 +23,7 @@ class Curve:
 
     @property
     def octets(self) -> int:
-        """How long a coordinate is."""
+        """The length of a coordinate in bytes."""
         return (self.p.bit_length() + 7) // 8
 
 

@@ -1,9 +1,9 @@
-"""Strict DER (X.690): one encoding for each value, and no other is read.
+"""Strict DER (X.690): each value has one encoding, and no other is accepted.
 
-Promises: a `Reader` hands out the elements of some bytes from first to last; a tag or a length that
-is not in its shortest form, an element that is cut short, a value in another form than its one, is
-a `ParseError`, whose words are those of `cryptography`'s reader. Left out: REAL, EXTERNAL and other
-types that no certificate has, and lengths of more than four octets.
+A `Reader` returns elements from first to last. A tag or a length that is not in its shortest form,
+a truncated element, and a value in any other form are a `ParseError`, with the words of
+`cryptography`'s parser. REAL, EXTERNAL and other types that no certificate has are not supported,
+nor are lengths of more than four bytes.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ UTF8_STRING, PRINTABLE_STRING, IA5_STRING, UTC_TIME, GENERALIZED_TIME = 12, 19, 
 VISIBLE_STRING, UNIVERSAL_STRING, BMP_STRING = 26, 28, 30
 SEQUENCE, SET = 0x30, 0x31
 CONTEXT, CONSTRUCTED = 0x80, 0x20
-# The reader of `cryptography` stores no longer ones.
+# `cryptography`'s parser stores no longer ones.
 MAX_OID_OCTETS = 63
 _MAX_OCTETS_OF_LENGTH = 4
 _CLASSES = ("Universal", "Application", "ContextSpecific", "Private")
@@ -31,7 +31,7 @@ INTEGER_OVERFLOW = "integer overflow"
 
 
 class ParseError(ValueError):
-    """These bytes are not DER of what was asked for; `reason` says why."""
+    """These bytes are not DER of the requested type; `reason` says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"ParseError: {reason}")
@@ -39,7 +39,7 @@ class ParseError(ValueError):
 
 
 class Tag:
-    """A tag as it stands in the encoding: its first octet, and its number."""
+    """A tag as encoded: its first byte, and its number."""
 
     __slots__ = ("first", "number")
 
@@ -48,7 +48,7 @@ class Tag:
         self.number = number
 
     def is_octet(self, octet: int) -> bool:
-        """Whether this is the tag of one octet that is `octet`."""
+        """Whether this is the one-byte tag `octet`."""
         return self.number < 0x1F and self.first == octet
 
     def __str__(self) -> str:
@@ -58,12 +58,12 @@ class Tag:
 
 
 def unexpected(tag: Tag) -> ParseError:
-    """The error for an element of another type than the one that must stand there."""
+    """The error for an element of the wrong type."""
     return ParseError(f"unexpected tag (got {tag})")
 
 
 class Reader:
-    """Reads elements one after the other."""
+    """Reads elements one after another."""
 
     __slots__ = ("data", "place")
 
@@ -76,12 +76,12 @@ class Reader:
         return self.place < len(self.data)
 
     def end(self) -> None:
-        """ParseError unless nothing is left."""
+        """Raise ParseError unless nothing is left."""
         if self.more():
             raise ParseError(EXTRA_DATA)
 
     def peek(self) -> Tag | None:
-        """The next element's tag, None if there is none or it is none."""
+        """The next element's tag; None if there is none or it is invalid."""
         place = self.place
         try:
             return self._tag()
@@ -96,7 +96,7 @@ class Reader:
         return tag is not None and tag.is_octet(octet)
 
     def element(self) -> tuple[Tag, bytes, bytes]:
-        """The next element: its tag, its content, and all of its octets."""
+        """The next element: its tag, its content, and its whole encoding."""
         start = self.place
         tag = self._tag()
         content = self._octets(self._length())
@@ -110,17 +110,17 @@ class Reader:
         return content
 
     def whole(self, octet: int) -> bytes:
-        """All octets of the next element, which must have this tag."""
+        """The whole encoding of the next element, which must have this tag."""
         start = self.place
         self.content(octet)
         return self.data[start : self.place]
 
     def inside(self, octet: int = SEQUENCE) -> "Reader":
-        """A reader of the elements inside the next one."""
+        """A reader for the elements inside the next one."""
         return Reader(self.content(octet))
 
     def explicit(self, number: int, read: Callable[["Reader"], Value]) -> Value | None:
-        """What is inside an optional explicit tag, None if it is absent."""
+        """The value inside an optional explicit tag; None if it is absent."""
         octet = CONTEXT | CONSTRUCTED | number
         if not self.next_is(octet):
             return None
@@ -165,7 +165,7 @@ class Reader:
 
 
 def single(data: bytes, read: Callable[[Reader], Value]) -> Value:
-    """The one value that these bytes are."""
+    """The only value in these bytes."""
     reader = Reader(data)
     value = read(reader)
     reader.end()
@@ -198,7 +198,7 @@ def set_items(data: bytes, read: Callable[[Reader], Value]) -> list[Value]:
 
 
 def base128(data: bytes, reason: str) -> tuple[int, int]:
-    """A number of seven bits an octet, and how many octets it has."""
+    """A number with seven bits per byte, and how many bytes it has."""
     number = 0
     for place, octet in enumerate(data):
         if place == 0 and octet == 0x80:
@@ -218,7 +218,7 @@ def integer_content(content: bytes) -> int:
 
 
 def unsigned_content(content: bytes) -> int:
-    """An INTEGER that is not negative."""
+    """A non-negative INTEGER."""
     number = integer_content(content)
     if number < 0:
         raise ParseError(INVALID_VALUE)
@@ -226,12 +226,12 @@ def unsigned_content(content: bytes) -> int:
 
 
 def unsigned(reader: Reader, octet: int = INTEGER) -> int:
-    """The next element: an INTEGER that is not negative."""
+    """Read the next element: a non-negative INTEGER."""
     return unsigned_content(reader.content(octet))
 
 
 def small(reader: Reader, bits: int, octet: int = INTEGER) -> int:
-    """The next element: an INTEGER of at most that many bits, not negative."""
+    """Read the next element: a non-negative INTEGER of at most so many bits."""
     number = unsigned(reader, octet)
     if number >= 1 << bits:
         raise ParseError(INTEGER_OVERFLOW)
@@ -239,7 +239,7 @@ def small(reader: Reader, bits: int, octet: int = INTEGER) -> int:
 
 
 def boolean(reader: Reader, octet: int = BOOLEAN) -> bool:
-    """The next element: TRUE or FALSE."""
+    """Read the next element: TRUE or FALSE."""
     content = reader.content(octet)
     if content not in (b"\0", b"\xff"):
         raise ParseError(INVALID_VALUE)
@@ -247,7 +247,7 @@ def boolean(reader: Reader, octet: int = BOOLEAN) -> bool:
 
 
 def optional_true(reader: Reader) -> bool:
-    """A BOOLEAN DEFAULT FALSE, which stands there only if it is TRUE (X.690, 11.5)."""
+    """A BOOLEAN DEFAULT FALSE, which is encoded only if it is TRUE (X.690, 11.5)."""
     if not reader.next_is(BOOLEAN):
         return False
     if not boolean(reader):
@@ -256,7 +256,7 @@ def optional_true(reader: Reader) -> bool:
 
 
 def null(reader: Reader) -> None:
-    """The next element: NULL."""
+    """Read the next element: NULL."""
     if reader.content(NULL):
         raise ParseError(INVALID_VALUE)
 
@@ -280,12 +280,12 @@ def oid_content(content: bytes) -> str:
 
 
 def oid(reader: Reader, octet: int = OID) -> str:
-    """The next element: an OBJECT IDENTIFIER, dotted."""
+    """Read the next element: an OBJECT IDENTIFIER, dotted."""
     return oid_content(reader.content(octet))
 
 
 class BitString:
-    """A BIT STRING: its octets, and how many bits of the last one it does not have."""
+    """A BIT STRING: its bytes, and the number of unused bits in the last one."""
 
     __slots__ = ("octets", "unused")
 
@@ -299,18 +299,18 @@ class BitString:
             raise ParseError(INVALID_VALUE)
 
     def bit(self, number: int) -> bool:
-        """Whether this bit is there and set; the first is number 0."""
+        """Whether this bit exists and is set; the first is number 0."""
         octet = number // 8
         return octet < len(self.octets) and bool(self.octets[octet] >> (7 - number % 8) & 1)
 
 
 def bits(reader: Reader, octet: int = BIT_STRING) -> BitString:
-    """The next element: a BIT STRING."""
+    """Read the next element: a BIT STRING."""
     return BitString(reader.content(octet))
 
 
 def text(content: bytes, encoding: str) -> str:
-    """A string in this encoding; else ParseError."""
+    """Decode a string. Raises ParseError."""
     try:
         return content.decode(encoding)
     except UnicodeDecodeError:
@@ -318,7 +318,7 @@ def text(content: bytes, encoding: str) -> str:
 
 
 def encoded(octet: int, content: bytes) -> bytes:
-    """One element of this tag."""
+    """Encode an element with this tag."""
     size = len(content)
     if size < 0x80:
         return bytes((octet, size)) + content
@@ -327,12 +327,12 @@ def encoded(octet: int, content: bytes) -> bytes:
 
 
 def encoded_integer(number: int) -> bytes:
-    """An INTEGER that is not negative."""
+    """Encode a non-negative INTEGER."""
     return encoded(INTEGER, number.to_bytes(number.bit_length() // 8 + 1))
 
 
 def encoded_oid(dotted: str) -> bytes:
-    """An OBJECT IDENTIFIER."""
+    """Encode an OBJECT IDENTIFIER."""
     first, second, *others = map(int, dotted.split("."))
     content = bytearray()
     for number in (40 * first + second, *others):

@@ -1,8 +1,8 @@
-"""ECDSA (FIPS 186-5, clause 6.4) on the curves P-256, P-384 and P-521, verified.
+"""ECDSA (FIPS 186-5, clause 6.4) on the curves P-256, P-384 and P-521: verification.
 
-Promises: a key is a point on its curve and not the one at infinity; `verify` raises unless the key
-made the signature, which is DER. Points may be in every form that SEC 1, 2.3.4 has, as OpenSSL
-reads them; from a lockfile, not in the hybrid one.
+A key is a point on its curve, other than infinity. `verify` raises unless the key made the
+signature, which must be DER. Points may have any form in SEC 1, 2.3.4, as in OpenSSL; in a
+lockfile, not the hybrid one.
 """
 
 from collections.abc import Callable
@@ -20,19 +20,19 @@ INFINITY: Point = (1, 1, 0)
 
 
 class ECDSA:
-    """ECDSA over this hash."""
+    """ECDSA with this hash."""
 
     def __init__(self, algorithm: HashAlgorithm) -> None:
         self.algorithm = algorithm
 
 
 def named(name: str) -> Callable[[], Curve]:
-    """What `cryptography` has as a class for each curve: called, it gives the curve."""
+    """The counterpart of `cryptography`'s class for each curve: calling it returns the curve."""
     return lambda: BY_NAME[name]
 
 
 class EllipticCurvePublicNumbers:
-    """A point that may be none."""
+    """Coordinates that may not be a point on the curve."""
 
     def __init__(self, x: int, y: int, curve: Curve) -> None:
         self.x = x
@@ -40,7 +40,7 @@ class EllipticCurvePublicNumbers:
         self.curve = curve
 
     def public_key(self) -> "EllipticCurvePublicKey":
-        """The key; ValueError for a point that is not on the curve."""
+        """The key. Raises ValueError for a point that is not on the curve."""
         return EllipticCurvePublicKey(self.curve, self.x, self.y)
 
 
@@ -93,7 +93,7 @@ class EllipticCurvePublicKey:
         return info if encoding is Encoding.DER else as_pem(info, "PUBLIC KEY")
 
     def verify(self, signature: bytes, data: bytes, algorithm: ECDSA) -> None:
-        """InvalidSignatureError unless this key made `signature` over `data`."""
+        """Raise InvalidSignatureError unless this key made `signature` over `data`."""
         curve = self.curve
         try:
             r, s = decode_dss_signature(signature)
@@ -113,7 +113,7 @@ class EllipticCurvePublicKey:
 
 
 def decoded(curve: Curve, data: bytes) -> EllipticCurvePublicKey:
-    """A point in any form of SEC 1, 2.3.4, and the hybrid one of X9.62; else ValueError."""
+    """Decode a point in any form of SEC 1, 2.3.4, or the hybrid one of X9.62. Raises ValueError."""
     size = curve.octets
     if data == b"\0":
         raise ValueError("Cannot load an EC public key where the point is at infinity")
@@ -128,18 +128,18 @@ def decoded(curve: Curve, data: bytes) -> EllipticCurvePublicKey:
 
 
 def _y_of(curve: Curve, x: int, odd: int) -> int:
-    """The y of this x with this last bit; ValueError where there is none."""
+    """The y for this x with this last bit. Raises ValueError if there is none."""
     y = _square_root((x * x + curve.a) * x + curve.b, curve.p)
     if y & 1 != odd:
         y = curve.p - y
-    # Of the root 0 there is no odd one.
+    # The root 0 has no odd counterpart.
     if y == curve.p:
         raise ValueError("Invalid key")
     return y
 
 
 def _square_root(square: int, p: int) -> int:
-    """Tonelli and Shanks; of most of these primes, one power."""
+    """Tonelli-Shanks; for most of these primes, one power."""
     square %= p
     if square and pow(square, (p - 1) // 2, p) != 1:
         raise ValueError("Invalid key")
@@ -191,7 +191,7 @@ def _sum(one: Point, two: Point, curve: Curve) -> Point:
 
 
 def _sum_of_products(curve: Curve, of_base: int, of_key: int, key: Point) -> Point:
-    """`of_base` times the base point and `of_key` times the key, bit by bit together."""
+    """`of_base` times the base point plus `of_key` times the key, bit by bit."""
     base = (curve.gx, curve.gy, 1)
     steps = (INFINITY, base, key, _sum(base, key, curve))
     point = INFINITY
@@ -208,7 +208,7 @@ def encode_dss_signature(r: int, s: int) -> bytes:
 
 
 def decode_dss_signature(signature: bytes) -> tuple[int, int]:
-    """The two numbers of such a SEQUENCE, in DER; else ValueError."""
+    """The two numbers of such a SEQUENCE in DER. Raises ValueError."""
 
     def read(reader: der.Reader) -> tuple[int, int]:
         inner = reader.inside()

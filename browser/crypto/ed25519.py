@@ -1,7 +1,7 @@
-"""Ed25519 (RFC 8032, 5.1.7), verified.
+"""Ed25519 (RFC 8032, 5.1.7): verification.
 
-Promises: as OpenSSL does: S is below the order, the key decodes to a point, and R is compared as
-its encoding, so that no second encoding of it passes.
+As in OpenSSL: S is below the order, the key decodes to a point, and R is compared in its encoded
+form, so that no second encoding of it passes.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ NEUTRAL: Point = (0, 1, 1, 0)
 
 
 class Ed25519PublicKey:
-    """A key of 32 octets, whatever they are."""
+    """A key of 32 bytes, whatever they are."""
 
     def __init__(self, octets: bytes) -> None:
         if len(octets) != KEY_OCTETS:
@@ -29,7 +29,7 @@ class Ed25519PublicKey:
 
     @classmethod
     def from_public_bytes(cls, data: bytes) -> "Ed25519PublicKey":
-        """The key of these octets; ValueError if there are not 32."""
+        """The key with these bytes. Raises ValueError unless there are 32."""
         return cls(data)
 
     def public_bytes_raw(self) -> bytes:
@@ -42,7 +42,7 @@ class Ed25519PublicKey:
         return hash(self._octets)
 
     def verify(self, signature: bytes, data: bytes) -> None:
-        """InvalidSignatureError unless this key made `signature` over `data`."""
+        """Raise InvalidSignatureError unless this key made `signature` over `data`."""
         key = _decoded(self._octets)
         s = int.from_bytes(signature[32:], "little")
         if key is None or len(signature) != 64 or s >= ORDER:
@@ -57,7 +57,7 @@ class Ed25519PublicKey:
 
 
 def _decoded(octets: bytes) -> Point | None:
-    """RFC 8032, 5.1.3; as in OpenSSL, y may be written above P."""
+    """RFC 8032, 5.1.3; as in OpenSSL, y may be encoded as a number above P."""
     number = int.from_bytes(octets, "little")
     y, sign = number & ((1 << 255) - 1), number >> 255
     y %= P

@@ -1,4 +1,4 @@
-"""The exceptions of `cryptography` that the verifier tells apart."""
+"""The exceptions of `cryptography` that the verifier distinguishes."""
 
 
 class InvalidSignatureError(Exception):
@@ -6,15 +6,15 @@ class InvalidSignatureError(Exception):
 
 
 class UnsupportedAlgorithmError(Exception):
-    """A kind of key, curve or signature that is not known here."""
+    """An unknown kind of key, curve or signature."""
 
 
 class DuplicateExtensionError(Exception):
-    """A certificate has an extension twice."""
+    """A certificate has the same extension twice."""
 
 
 class InvalidVersionError(Exception):
-    """A certificate is of a version that X.509 does not have."""
+    """A certificate has a version that X.509 does not define."""
 
 
 class UnsupportedGeneralNameTypeError(Exception):

@@ -1,10 +1,10 @@
-"""The extensions of certificates (RFC 5280, 4.2): each that `cryptography` reads is read here.
+"""The extensions of certificates (RFC 5280, 4.2): everything that `cryptography` parses is parsed
+here.
 
-What the verifier asks of is kept: basic constraints, key usage, key purposes, key identifiers,
-alternative names as they are written, and the value of whatever is not known. Of the others only
-the form is checked, since a certificate with one that cannot be read is none. Stricter than
-`cryptography`: the extension of admissions (1.3.36.8.3.3) is not read, so that a certificate with
-one is of a kind that is not known.
+What the verifier uses is kept: basic constraints, key usage, key purposes, key identifiers,
+alternative names as encoded, and the values of unknown extensions. Of the others only the form is
+checked, because a certificate with a malformed extension is invalid. Stricter than `cryptography`:
+the admissions extension (1.3.36.8.3.3) is not parsed, so it counts as unknown.
 """
 
 import datetime
@@ -21,7 +21,7 @@ _ADMISSIONS = "1.3.36.8.3.3"
 
 @dataclass(frozen=True, slots=True)
 class UnrecognizedExtension:
-    """One that is not known, and its value's octets."""
+    """An unknown extension, and the bytes of its value."""
 
     oid: ObjectIdentifier
     value: bytes
@@ -82,7 +82,7 @@ class SubjectKeyIdentifier:
 
 @dataclass(frozen=True, slots=True)
 class SubjectAlternativeName:
-    """Other names of the subject (4.2.1.6), as they are written."""
+    """Other names of the subject (4.2.1.6), as encoded."""
 
     oid = ObjectIdentifier("2.5.29.17")
     encoded: bytes
@@ -93,7 +93,7 @@ class SubjectAlternativeName:
 
 @dataclass(frozen=True, slots=True)
 class CheckedExtension:
-    """One whose form was checked, and that nothing here rests on."""
+    """An extension whose form was checked, and that nothing here uses."""
 
     oid: ObjectIdentifier
 
@@ -109,7 +109,7 @@ class Extension:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawExtension:
-    """An extension whose value was not read."""
+    """An extension whose value has not been parsed."""
 
     oid: str
     critical: bool
@@ -117,7 +117,7 @@ class RawExtension:
 
 
 def read(reader: der.Reader) -> RawExtension:
-    """The next element."""
+    """Read the next element."""
     inner = reader.inside()
     extension = RawExtension(
         oid=der.oid(inner),
@@ -131,7 +131,9 @@ def read(reader: der.Reader) -> RawExtension:
 def parsed_all(
     raw: Sequence[RawExtension], readers: Mapping[str, Callable[[der.Reader], object]]
 ) -> list[Extension]:
-    """Each with its value read; ValueError, TypeError and others for an odd one."""
+    """All extensions with their values parsed. Raises ValueError, TypeError and others for bad
+    ones.
+    """
     known: set[str] = set()
     for one in raw:
         if one.oid in known:
@@ -206,7 +208,7 @@ def _alternative_name(reader: der.Reader) -> None:
 
 
 def _subject_alternative_name(reader: der.Reader) -> SubjectAlternativeName:
-    # Strict DER has one form: these octets are those that the original writes anew.
+    # Strict DER has only one form, so these bytes equal what the original encodes again.
     encoded = reader.whole(der.SEQUENCE)
     general = names.general_names(der.Reader(encoded).content(der.SEQUENCE))
     reader.end()
@@ -253,7 +255,7 @@ def _policy(reader: der.Reader) -> list[tuple[str, bool]]:
 
 
 def _qualifier(reader: der.Reader) -> tuple[str, bool]:
-    """Its name, and whether it is a text (a notice if not)."""
+    """Its OID, and whether it is a text (otherwise a notice)."""
     inner = reader.inside()
     oid = der.oid(inner)
     is_text = not inner.next_is(der.SEQUENCE)
@@ -278,7 +280,7 @@ def _notice(reader: der.Reader) -> None:
 
 
 def _display_text(reader: der.Reader) -> bool:
-    """Whether one stood there."""
+    """Whether there was one."""
     encodings = {
         der.IA5_STRING: "ascii",
         der.UTF8_STRING: "utf-8",
@@ -375,7 +377,7 @@ def _distribution_point(reader: der.Reader) -> _Point:
 def point_name(
     reader: der.Reader,
 ) -> tuple[list[names.GeneralName] | None, list[names.RawAttribute] | None]:
-    """A DistributionPointName: whole, or beside the issuer's; one of the two is None."""
+    """A DistributionPointName: full, or relative to the issuer; the other one is None."""
     tag, content, _ = reader.element()
     if tag.is_octet(0xA0):
         return names.general_names(content), None
@@ -420,7 +422,7 @@ def _usage_period(reader: der.Reader) -> None:
 
 
 def _certificate_timestamps(reader: der.Reader) -> None:
-    """RFC 6962, 3.3: a list in TLS's own encoding, in an OCTET STRING of its own."""
+    """RFC 6962, 3.3: a list in TLS encoding, inside its own OCTET STRING."""
     content = reader.content(der.OCTET_STRING)
     reader.end()
     listed, rest = _with_length(content)
@@ -432,7 +434,7 @@ def _certificate_timestamps(reader: der.Reader) -> None:
 
 
 def _with_length(data: bytes) -> tuple[bytes, bytes]:
-    """What two octets give the length of, and the rest."""
+    """A value with a two-byte length, and the rest."""
     end = 2 + int.from_bytes(data[:2])
     if len(data) < 2 or len(data) < end:
         raise ValueError("Invalid SCT length")

@@ -1,24 +1,24 @@
-"""Hash functions by name, as `cryptography` hands them about."""
+"""Hash functions by name, as in `cryptography`."""
 
 import hashlib
 
 
 class HashAlgorithm:
-    """A hash function; `name` is what Python's `hashlib` calls it, but for a hyphen."""
+    """A hash function; `name` is its name in Python's `hashlib`, except for a hyphen."""
 
     name = ""
     digest_size = 0
 
 
 class MD5(HashAlgorithm):
-    """Broken; read so that it can be named when it is refused."""
+    """Broken; parsed only so that the refusal can name it."""
 
     name = "md5"
     digest_size = 16
 
 
 class SHA1(HashAlgorithm):
-    """Broken; read so that it can be named when it is refused."""
+    """Broken; parsed only so that the refusal can name it."""
 
     name = "sha1"
     digest_size = 20

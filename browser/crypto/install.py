@@ -1,6 +1,6 @@
-"""Puts the stand-in where Python looks for `cryptography`: `install()`, before aicert is imported.
+"""Install the replacement for `cryptography`: call `install()` before aicert is imported.
 
-The table is all there is: what is not in it, the verifier cannot ask for.
+This table is complete: the verifier can use nothing outside it.
 """
 
 import sys
@@ -23,7 +23,7 @@ from browser.crypto import (
 
 
 class NameOID:
-    """Attributes of names that are asked for by name."""
+    """Name attributes that are looked up by name."""
 
     COMMON_NAME = names.ObjectIdentifier("2.5.4.3")
 
@@ -94,7 +94,9 @@ MODULES: dict[str, dict[str, object]] = {
 
 
 def install() -> None:
-    """From now on `import cryptography` gives the stand-in; RuntimeError if it was imported."""
+    """From now on `import cryptography` gives the replacement. RuntimeError if it was imported
+    already.
+    """
     if "cryptography" in sys.modules:
         raise RuntimeError("cryptography was imported before its stand-in")
     for name, names_in_it in MODULES.items():

@@ -1,8 +1,8 @@
 """SubjectPublicKeyInfo (RFC 5280, 4.1.2.7): the public key of a certificate.
 
-Promises: a key of a known kind, checked, or why it is none. Of a kind that signs nothing here, as
-X25519, only the length is looked at. Stricter than `cryptography`: Diffie-Hellman is a kind that is
-not known, whose groups the original looks at.
+A key of a known kind is checked, or an error says what is wrong with it. For kinds that sign
+nothing here, such as X25519, only the length is checked. Stricter than `cryptography`:
+Diffie-Hellman counts as an unknown kind, while the original checks its groups.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from browser.crypto.errors import UnsupportedAlgorithmError
 from browser.crypto.rsa import RSA, RSAPublicKey
 
 Value = TypeVar("Value")
-# How many octets a key of these kinds has.
+# The length of keys of these kinds in bytes.
 _SIZES = {
     algorithms.ED448: 57,
     algorithms.X25519: 32,
@@ -45,14 +45,14 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | OtherKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyInfo:
-    """A key as it is written: its kind, and its bits."""
+    """An encoded key: its kind, and its bits."""
 
     algorithm: algorithms.Algorithm
     key: der.BitString
 
 
 def read(reader: der.Reader) -> KeyInfo:
-    """The next element."""
+    """Read the next element."""
     inner = reader.inside()
     info = KeyInfo(algorithm=algorithms.read(inner), key=der.bits(inner))
     inner.end()
@@ -60,7 +60,7 @@ def read(reader: der.Reader) -> KeyInfo:
 
 
 def public_key(info: KeyInfo) -> PublicKey:
-    """The key; ValueError if it is none, UnsupportedAlgorithmError for another kind."""
+    """The key. Raises ValueError if it is invalid, UnsupportedAlgorithmError for another kind."""
     oid, octets = info.algorithm.oid, info.key.octets
     if info.key.unused:
         raise ValueError("Invalid key")
@@ -105,12 +105,12 @@ def _rsa(octets: bytes) -> RSAPublicKey:
 
 
 def load_der_public_key(data: bytes) -> PublicKey:
-    """A key by itself, as SubjectPublicKeyInfo."""
+    """Parse a separate key, as SubjectPublicKeyInfo."""
     return public_key(_readable(data, read))
 
 
 def _readable(data: bytes, how: Callable[[der.Reader], Value]) -> Value:
-    """The one value that these bytes are; ValueError in the original's words if they are none."""
+    """The only value in these bytes. Raises ValueError with the original's message."""
     try:
         return der.single(data, how)
     except der.ParseError as error:

@@ -1,6 +1,6 @@
 """Names (RFC 5280, 4.1.2.4) and GeneralNames (4.2.1.6).
 
-Promises: every string of a name is in the alphabet of its type, no set has an attribute twice.
+Every string in a name uses only its type's alphabet, and no set has an attribute twice.
 """
 
 import ipaddress
@@ -14,11 +14,11 @@ _PRINTABLE = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?"
 )
 X500_UNIQUE_IDENTIFIER = "2.5.4.45"
-# Besides BIT STRING: the types of strings, and of what may stand in the place of one.
+# Besides BIT STRING: the types of strings, and of what may replace one.
 _STRINGS = frozenset((4, 12, 18, 19, 20, 22, 23, 24, 26, 28, 30))
 
 
-# RFC 4514, 3; and what must be escaped by 2.4.
+# RFC 4514, 3; and the characters to escape by 2.4.
 _SHORT = {
     "2.5.4.3": "CN",
     "2.5.4.6": "C",
@@ -35,14 +35,14 @@ _ESCAPES = {**{one: "\\" + one for one in '\\"+,;<>'}, "\0": "\\00"}
 
 @dataclass(frozen=True, slots=True)
 class ObjectIdentifier:
-    """A dotted name."""
+    """A dotted object identifier."""
 
     dotted_string: str
 
 
 @dataclass(frozen=True, slots=True)
 class NameAttribute:
-    """One attribute: two are the same if name and value are, whatever type the value has."""
+    """An attribute. Two are equal if OID and value are, whatever type the value has."""
 
     oid: ObjectIdentifier
     value: str | bytes
@@ -56,18 +56,18 @@ class Name:
         self._sets = sets
 
     def get_attributes_for_oid(self, oid: ObjectIdentifier) -> list[NameAttribute]:
-        """Those of this kind, in order."""
+        """The attributes with this OID, in order."""
         return [one for attributes in self._sets for one in attributes if one.oid == oid]
 
     def rfc4514_string(self) -> str:
-        """As RFC 4514 writes it, the last set first."""
+        """The name in the form of RFC 4514, last set first."""
         return ",".join("+".join(map(_shown, attributes)) for attributes in reversed(self._sets))
 
     def public_bytes(self) -> bytes:
         return self._encoded
 
     def __eq__(self, other: object) -> bool:
-        """Whether the same attributes stand in the same sets, whatever types their values have."""
+        """Whether both have the same sets of attributes, whatever types the values have."""
         return isinstance(other, Name) and self._facts() == other._facts()
 
     def __hash__(self) -> int:
@@ -79,7 +79,7 @@ class Name:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawAttribute:
-    """An attribute whose value's type may be none of a name."""
+    """An attribute whose value may have a type that no name allows."""
 
     oid: str
     tag: der.Tag
@@ -88,14 +88,14 @@ class RawAttribute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawName:
-    """A name whose structure was read, not yet its strings."""
+    """A name with parsed structure and unparsed strings."""
 
     encoded: bytes
     sets: list[list[RawAttribute]]
 
 
 def read(reader: der.Reader) -> RawName:
-    """The next element: a Name."""
+    """Read the next element: a Name."""
     encoded = reader.whole(der.SEQUENCE)
     content = der.Reader(encoded).content(der.SEQUENCE)
     return RawName(encoded=encoded, sets=der.items(content, _relative))
@@ -125,7 +125,7 @@ def _attribute(reader: der.Reader) -> RawAttribute:
 
 
 def name(raw: RawName) -> Name:
-    """The name, its strings read; ValueError or TypeError for odd ones."""
+    """The name with its strings parsed. Raises ValueError or TypeError for bad ones."""
     return Name(raw.encoded, [checked_relative(relative) for relative in raw.sets])
 
 
@@ -144,7 +144,7 @@ def _escaped(text: str) -> str:
 
 
 def checked_relative(raw: list[RawAttribute]) -> list[NameAttribute]:
-    """A RelativeDistinguishedName, its strings read."""
+    """A RelativeDistinguishedName with its strings parsed."""
     attributes = [_checked(attribute) for attribute in raw]
     if not attributes:
         raise ValueError("a relative distinguished name cannot be empty")
@@ -169,7 +169,7 @@ def _checked(raw: RawAttribute) -> NameAttribute:
 
 @dataclass(frozen=True, slots=True)
 class GeneralName:
-    """A GeneralName: its kind (the number of its tag), and what of it is looked at."""
+    """A GeneralName: its kind (the number of its tag), and the part of it that is checked."""
 
     kind: int
     value: object = None
@@ -188,7 +188,7 @@ _TEXTS = (1, DNS_NAME, 6)
 
 
 def general_name(reader: der.Reader) -> GeneralName:
-    """The next element, its structure read."""
+    """Read the next element, parsing its structure."""
     tag, content, _ = reader.element()
     kinds: dict[int, Callable[[], object]] = {
         0xA0: lambda: _other_name(content),
@@ -219,7 +219,7 @@ def general_names(content: bytes) -> list[GeneralName]:
 
 
 def check_general_name(one: GeneralName) -> None:
-    """ValueError, TypeError or UnsupportedGeneralNameTypeError for what is no such name."""
+    """Raise ValueError, TypeError or UnsupportedGeneralNameTypeError for an invalid name."""
     if one.kind in (X400_ADDRESS, EDI_PARTY_NAME):
         raise UnsupportedGeneralNameTypeError("x400Address/EDIPartyName are not supported types")
     if isinstance(one.value, RawName):
@@ -229,7 +229,7 @@ def check_general_name(one: GeneralName) -> None:
 
 
 def check_general_names(names: list[GeneralName]) -> None:
-    """The same of each."""
+    """Check each of them."""
     for one in names:
         check_general_name(one)
 

@@ -1,7 +1,7 @@
-"""Lists of revoked certificates (RFC 5280, clause 5): read, who signed them, and what is on them.
+"""Certificate revocation lists (RFC 5280, clause 5): parse them, check who signed them, look up.
 
-Promises: as for certificates: the structure is read at once, strings and the values of extensions
-when they are asked for. Left out: the extensions of entries, which nobody asks for.
+As for certificates, the structure is parsed at once, strings and the values of extensions on
+demand. Extensions of entries are left out, because nobody uses them.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ _VERSION_2 = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokedCertificate:
-    """An entry: which certificate, since when."""
+    """An entry: which certificate, and when it was revoked."""
 
     serial_number: int
     since: times.Time
@@ -45,7 +45,7 @@ def _entry(reader: der.Reader) -> RevokedCertificate:
 
 
 class CertificateRevocationList:
-    """A list whose structure was read."""
+    """A parsed list."""
 
     def __init__(self, encoded: bytes) -> None:
         reader = der.Reader(encoded)
@@ -92,13 +92,13 @@ class CertificateRevocationList:
 
     @property
     def extensions(self) -> list[extensions.Extension]:
-        """In order, each read; errors as of `extensions.parsed_all`."""
+        """The parsed extensions, in order. Errors are those of `extensions.parsed_all`."""
         return extensions.parsed_all(self._extensions, _READERS)
 
     @property
     def signature_hash_algorithm(self) -> HashAlgorithm | None:
         if self._algorithm.oid == algorithms.RSASSA_PSS:
-            # Its name alone does not say the hash.
+            # The algorithm's name alone does not give the hash.
             raise UnsupportedAlgorithmError(
                 f"Signature algorithm OID: {self._algorithm.oid} not recognized"
             )
@@ -115,17 +115,17 @@ class CertificateRevocationList:
         return True
 
     def get_revoked_certificate_by_serial_number(self, serial: int) -> RevokedCertificate | None:
-        """The first entry of this number, None if it is not on the list."""
+        """The first entry with this number; None if it is not on the list."""
         return next((one for one in self._entries if one.serial_number == serial), None)
 
 
 def load_der_x509_crl(data: bytes) -> CertificateRevocationList:
-    """The list that these bytes are."""
+    """Parse a revocation list."""
     return CertificateRevocationList(data)
 
 
 def _issuing_distribution_point(reader: der.Reader) -> None:
-    """5.2.5: of which certificates the list is."""
+    """5.2.5: which certificates the list covers."""
     inner = reader.inside()
     full, relative = inner.explicit(0, extensions.point_name) or (None, None)
     users, issuers = _flag(inner, 0x81), _flag(inner, 0x82)

@@ -1,7 +1,7 @@
-"""RSA signatures (RFC 8017): RSASSA-PKCS1-v1_5 and RSASSA-PSS, verified.
+"""RSA signatures (RFC 8017), RSASSA-PKCS1-v1_5 and RSASSA-PSS: verification.
 
-Promises: `verify` raises unless the key made the signature; padding is compared whole, never
-parsed leniently. As OpenSSL does, it verifies nothing by a key that is too large to be one.
+`verify` raises unless the key made the signature. Padding is compared as a whole, never parsed
+leniently. As in OpenSSL, nothing is verified with an oversized key.
 """
 
 from browser.crypto import der
@@ -10,11 +10,11 @@ from browser.crypto.hashes import HashAlgorithm, digest
 from browser.crypto.serialization import Encoding, PublicFormat, as_pem
 
 RSA = "1.2.840.113549.1.1.1"
-# OpenSSL's limits: bits of a modulus, and of an exponent beside a modulus that is not small.
+# OpenSSL's limits: bits of a modulus, and of the exponent for a large modulus.
 MAX_MODULUS_BITS = 16384
 SMALL_MODULUS_BITS = 3072
 MAX_EXPONENT_BITS = 64
-# RFC 8017, 9.2, note 1: what stands before the digest.
+# RFC 8017, 9.2, note 1: the prefix of the digest.
 _DIGEST_INFO = {
     "sha1": "3021300906052b0e03021a05000414",
     "sha224": "302d300d06096086480165030402040500041c",
@@ -33,14 +33,14 @@ class PKCS1v15:
 
 
 class MGF1:
-    """The mask generation function, over this hash."""
+    """The mask generation function, with this hash."""
 
     def __init__(self, algorithm: HashAlgorithm) -> None:
         self.algorithm = algorithm
 
 
 class PSS:
-    """RSASSA-PSS: `salt_length` octets, or AUTO: however many there are."""
+    """RSASSA-PSS: `salt_length` bytes, or AUTO for any number."""
 
     AUTO = -1
 
@@ -67,7 +67,7 @@ class RSAPublicNumbers:
 
 
 class RSAPublicKey:
-    """A key of modulus `n` and exponent `e`; ValueError where no key has them."""
+    """A key with modulus `n` and exponent `e`. Raises ValueError if no key can have them."""
 
     def __init__(self, n: int, e: int) -> None:
         if n < 3:
@@ -105,22 +105,22 @@ class RSAPublicKey:
     def verify(
         self, signature: bytes, data: bytes, padding: PKCS1v15 | PSS, algorithm: HashAlgorithm
     ) -> None:
-        """InvalidSignatureError unless this key made `signature` over `data`."""
+        """Raise InvalidSignatureError unless this key made `signature` over `data`."""
         message, hashed = self._message(signature), digest(algorithm, data)
         if isinstance(padding, PSS):
-            # OpenSSL, unlike RFC 8017, 8.1.2, does without zeros at the beginning.
+            # OpenSSL, unlike RFC 8017, 8.1.2, tolerates missing leading zeros.
             _check_pss(message, self.key_size - 1, padding, algorithm, hashed)
         elif len(signature) != len(message) or message != _pkcs1(len(message), algorithm, hashed):
             raise InvalidSignatureError
 
     def _message(self, signature: bytes) -> bytes:
-        """RFC 8017, 5.2.2: what was signed, as many octets as the modulus has."""
+        """RFC 8017, 5.2.2: the signed message, with as many bytes as the modulus."""
         bits = self._n.bit_length()
         too_large = bits > MAX_MODULUS_BITS or (
             bits > SMALL_MODULUS_BITS and self._e.bit_length() > MAX_EXPONENT_BITS
         )
         number = int.from_bytes(signature)
-        # Nobody signs with an even modulus, and OpenSSL's arithmetic does not know it.
+        # Nobody signs with an even modulus, and OpenSSL's arithmetic does not support one.
         if too_large or self._n % 2 == 0:
             raise InvalidSignatureError
         size = (bits + 7) // 8
@@ -130,7 +130,7 @@ class RSAPublicKey:
 
 
 def _pkcs1(size: int, algorithm: HashAlgorithm, hashed: bytes) -> bytes:
-    """RFC 8017, 9.2: the one encoding of a digest."""
+    """RFC 8017, 9.2: the only encoding of a digest."""
     info = bytes.fromhex(_DIGEST_INFO.get(algorithm.name, "")) + hashed
     padding = size - len(info) - 3
     if algorithm.name not in _DIGEST_INFO or padding < 8:
@@ -141,7 +141,7 @@ def _pkcs1(size: int, algorithm: HashAlgorithm, hashed: bytes) -> bytes:
 def _check_pss(
     message: bytes, bits: int, padding: PSS, algorithm: HashAlgorithm, hashed: bytes
 ) -> None:
-    """RFC 8017, 9.1.2, of an encoding of that many bits."""
+    """RFC 8017, 9.1.2, for an encoding with so many bits."""
     size, hash_size = (bits + 7) // 8, len(hashed)
     message, before = message[len(message) - size :], message[: len(message) - size]
     if any(before) or size < hash_size + 2 or message[-1] != 0xBC:

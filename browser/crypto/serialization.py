@@ -1,11 +1,11 @@
-"""How keys are written down."""
+"""Encodings of keys."""
 
 import base64
 import enum
 
 
 class Encoding(enum.Enum):
-    """Of a key."""
+    """How a key is encoded."""
 
     PEM = "PEM"
     DER = "DER"
@@ -13,7 +13,7 @@ class Encoding(enum.Enum):
 
 
 class PublicFormat(enum.Enum):
-    """Of a public key."""
+    """The format of a public key."""
 
     SubjectPublicKeyInfo = "X.509 subjectPublicKeyInfo"
     CompressedPoint = "X9.62 compressed"
@@ -21,7 +21,7 @@ class PublicFormat(enum.Enum):
 
 
 def as_pem(content: bytes, label: str) -> bytes:
-    """RFC 7468, 64 characters a line."""
+    """RFC 7468, 64 characters per line."""
     text = base64.b64encode(content).decode()
     lines = [text[start : start + 64] for start in range(0, len(text), 64)]
     return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----\n")).encode()

@@ -1,4 +1,4 @@
-"""Times in certificates (RFC 5280, 4.1.2.5): in UTC, to the second, and nothing else."""
+"""Times in certificates (RFC 5280, 4.1.2.5): only UTC, to the second."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -8,19 +8,19 @@ from browser.crypto import der
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """A point in time. DER has a year 0 and Python none, so it is read in two steps."""
+    """A point in time. DER has a year 0 and Python does not, so it is parsed in two steps."""
 
     year: int
     rest: tuple[int, int, int, int, int]
 
     def value(self) -> datetime:
-        """The time; ValueError for the year 0."""
+        """The time. Raises ValueError for the year 0."""
         month, day, hour, minute, second = self.rest
         return datetime(self.year, month, day, hour, minute, second, tzinfo=UTC)
 
 
 def read(reader: der.Reader) -> Time:
-    """The next element: UTCTime or GeneralizedTime."""
+    """Read the next element: UTCTime or GeneralizedTime."""
     tag, content, _ = reader.element()
     if tag.is_octet(der.UTC_TIME):
         # RFC 5280, 4.1.2.5.1: years 1950 to 2049.
@@ -32,9 +32,9 @@ def read(reader: der.Reader) -> Time:
 
 
 def generalized_time(content: bytes) -> Time:
-    """`YYYYMMDDHHMMSSZ`; else ParseError."""
+    """Parse `YYYYMMDDHHMMSSZ`. Raises ParseError."""
     digits = content[:-1]
-    # `bytes.isdigit` knows the ten ASCII digits alone.
+    # `bytes.isdigit` accepts only the ten ASCII digits.
     if len(content) != 15 or content[-1:] != b"Z" or not digits.isdigit():
         raise der.ParseError(der.INVALID_VALUE)
     year = int(digits[:4])

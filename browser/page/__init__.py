@@ -1,5 +1,5 @@
-"""The page `verify.html`: its text, looks and scripts, and what of it is Python.
+"""The page `verify.html`: its text, style and scripts, and its Python part.
 
-`bridge.py` and `hashing.py` run inside the browser's Python and may import the verifier and
-`exports/page.py`; `rules/page/` puts all of it into one file.
+`bridge.py` and `hashing.py` run in the browser's Python and may import the verifier and
+`exports/page.py`; `rules/page/` puts everything into one file.
 """

@@ -1,8 +1,8 @@
 """Between the page's scripts and the verifier: files in, a report out. Runs in the browser.
 
-Promises: what `aicert verify` says of the same files is what stands in the report, in the same
-words, but for what a browser does not show of a folder, which the report says was not checked.
-Nothing is kept between two questions.
+The report says what `aicert verify` says about the same files, in the same words, except for what a
+browser does not show of a folder; the report says that this was not checked. Nothing is kept
+between two questions.
 """
 
 import json
@@ -32,19 +32,19 @@ UNSEEN = (
     "aicert verify checks them"
 )
 
-# Reads a model's files, or has them.
+# Reads a model's files, or has them already.
 Reader = Callable[[], dict[str, FileFact | Defect]]
 
 
 class Model:
-    """The files of a model's folder, as they are measured by `hashing.File` one by one."""
+    """The files of a model's folder, measured one by one by `hashing.File`."""
 
     def __init__(self) -> None:
         self._awaited: set[str] = set()
         self._measured: dict[str, FileFact | Defect] = {}
 
     def begin(self, path: str) -> bool:
-        """Whether the file at `path` is to be read; else what is wrong with it is noted."""
+        """Whether to read the file at `path`. If not, record what is wrong with it."""
         folder = next((folder for folder in FOLDERS if path.startswith(folder)), None)
         if folder is not None:
             self._measured[folder] = Defect("not read")
@@ -62,11 +62,11 @@ class Model:
         return True
 
     def take(self, path: str, measured: str) -> None:
-        """What was measured of a file that was begun, as `hashing.File.end` gives it."""
+        """Store the result for a file that was begun, as returned by `hashing.File.end`."""
         self._measured.setdefault(path, hashing.measured(measured))
 
     def facts(self) -> dict[str, FileFact | Defect]:
-        """As `verifier/model_directory.py` has them."""
+        """The same facts as from `verifier/model_directory.py`."""
         unread = {path: Defect("not read") for path in self._awaited - self._measured.keys()}
         measured = {**self._measured, **unread}
         if not measured:
@@ -80,7 +80,7 @@ class Model:
 
 
 class _WantedError(Exception):
-    """The answer hangs on the model's files."""
+    """The answer depends on the model's files."""
 
 
 def answer(question: str, model: Model | None) -> str:
@@ -96,9 +96,9 @@ def answer(question: str, model: Model | None) -> str:
 
 
 def answer_unread(question: str) -> str | None:
-    """The same where it is clear before a byte of the model was read; None where it is not.
+    """The same if the answer is clear before the model is read; None if it is not.
 
-    As `aicert verify` does, which reads a model for a run that was verified, and for no other.
+    Like `aicert verify`, it reads a model only for a run that was verified.
     """
 
     def facts() -> dict[str, FileFact | Defect]:
@@ -138,8 +138,8 @@ def _appraised(
     facts: Reader | None,
     audits: Sequence[tuple[Certificate, bytes]] | None,
 ) -> tuple[bytes, AttestationResult]:
-    """The certificate's bytes, and what is said of them; in the order of `verify.check_files`, so
-    that the same thing is found wrong first.
+    """The certificate's bytes, and the result. The order is that of `verify.check_files`, so that
+    the same error is reported first.
     """
     policy = verify.choose_policy(
         str(asked["policy"]), root=asked["root"], image=asked["imageLock"]
@@ -168,7 +168,7 @@ def _appraised(
 
 
 def _with_unseen(result: AttestationResult) -> AttestationResult:
-    """The same verdicts, and what of the model's folder could not be seen."""
+    """The same verdicts, with a note about what could not be seen of the model's folder."""
     checks = tuple(
         replace(check, detail=f"{check.detail}\nnot checked: {UNSEEN}")
         if check.id == "subject.files" and check.verdict == "ok"
@@ -179,17 +179,17 @@ def _with_unseen(result: AttestationResult) -> AttestationResult:
 
 
 def _check_expected(data: bytes, expected: str | None) -> None:
-    """ConfigError where the page was opened for another certificate."""
+    """Raise ConfigError if the page was opened for a different certificate."""
     if expected is not None and expected != str(of_bytes(data)):
         raise ConfigError(
             "this is not the certificate that the link named"
             f"\n  named  {expected[:80]!a}\n  found  {of_bytes(data)}",
-            hint="take the certificate from where the link was, or open the page without it",
+            hint="get the certificate from where the link was, or open the page without it",
         )
 
 
 def _facts(data: bytes) -> "exported.Facts | None":
-    """What the certificate says, None where it cannot be read."""
+    """What the certificate says; None if it cannot be read."""
     try:
         return exported.read(data)
     except AicertError:
@@ -197,7 +197,7 @@ def _facts(data: bytes) -> "exported.Facts | None":
 
 
 def put(path: str, data: bytes | memoryview) -> None:
-    """Write a file that was picked, and the folders above it."""
+    """Write a chosen file, and the folders above it."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
         file.write(data)

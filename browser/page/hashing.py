@@ -1,7 +1,7 @@
 """One file of a model, measured block by block as the scripts read it.
 
-Promises: what is measured is what `verifier/model_directory.py` measures of the same bytes. A
-helper's worker has this module alone of the bridge, and hands on what it measured as a text.
+The result is that of `verifier/model_directory.py` for the same bytes. A helper worker has only
+this module of the bridge, and passes the result on as text.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from aicert.formats.safetensors import LENGTH, header_length, is_named, parse_he
 
 
 class File:
-    """Its hash so far, and the header of a file that is named safetensors."""
+    """The hash so far, and the header if the file is named safetensors."""
 
     def __init__(self, path: str, size: int) -> None:
         self._path = path
@@ -21,12 +21,12 @@ class File:
         self._read = 0
         self._hash = hashlib.sha256()
         self._header = bytearray()
-        # How many of the first bytes are kept: first the length, then the header that it gives.
+        # How many of the first bytes to keep: first the length, then the header of that length.
         self._kept = LENGTH if is_named(path) else 0
         self._refusal: EvidenceError | None = None
 
     def block(self, data: bytes | memoryview) -> None:
-        """The next bytes."""
+        """Add the next bytes."""
         self._hash.update(data)
         self._read += len(data)
         try:
@@ -44,7 +44,7 @@ class File:
                 self._kept += header_length(bytes(self._header), self._size)
 
     def end(self) -> str:
-        """The file was read to its end: what was measured, for `measured`."""
+        """The file was read to its end: its result, for `measured`."""
         try:
             fact = self._fact()
         except EvidenceError as error:
@@ -52,21 +52,21 @@ class File:
         return json.dumps({"size": fact.size, "sha256": fact.sha256})
 
     def _fact(self) -> FileFact:
-        """What was read; EvidenceError where that is no file to be certified."""
+        """The result. Raises EvidenceError if the file cannot be certified."""
         if self._read != self._size:
             raise EvidenceError(f"file changed while it was read: {self._path!a}")
         if self._refusal is not None:
             raise self._refusal
         if is_named(self._path):
             if len(self._header) < LENGTH:
-                # Of a shorter file, this says what is wrong.
+                # If the file is too short, this says what is wrong.
                 header_length(bytes(self._header), self._size)
             parse_header(bytes(self._header[LENGTH:]), self._size - self._kept)
         return FileFact(self._size, self._hash.hexdigest())
 
 
 def measured(text: str) -> FileFact | Defect:
-    """What `File.end` wrote."""
+    """Parse what `File.end` wrote."""
     values = json.loads(text)
     if "defect" in values:
         return Defect(values["defect"])

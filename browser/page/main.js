@@ -1,7 +1,7 @@
-// The page's own thread: takes the files, starts the verifier, shows what it says. No text of a
-// certificate is made into markup here; the report that the verifier draws has escaped all of it,
-// and the page's policy lets no script but this one run. What stands under the form is always about
-// what stands in it: whatever is picked, typed or linked anew takes the last result away.
+// The page's main thread: takes files, starts the verifier, shows its answer. No text of a certificate
+// becomes markup here: the verifier's report has escaped all of it, and the page's policy allows only
+// this script. The result under the form always belongs to what is in the form: choosing, typing or
+// linking anything else removes it.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
@@ -34,8 +34,8 @@ function filesOf(tar) {
   return files;
 }
 
-// Pyodide's module as an expression of a plain script: a module could not be loaded from memory
-// without letting the page load scripts from anywhere in memory.
+// Pyodide's module as an expression in a plain script: loading a module from memory would require a
+// policy that allows any script in memory.
 function asScript(module) {
   const end = "export default _createPyodideModule;";
   if (!module.trimEnd().endsWith(end)) throw new Error("Pyodide is not the one that was locked");
@@ -43,14 +43,14 @@ function asScript(module) {
   return `const createPyodideModule = (() => {${inside}; return _createPyodideModule})();\n`;
 }
 
-// What every worker is made of. Blobs: the browser holds their bytes once, for all of them.
+// The parts of every worker. As blobs, the browser stores their bytes only once.
 let script = "";
 let parts = null;
 
 async function unpack() {
   const files = filesOf(await unpacked(decoded("pyodide")));
   const text = (name) => new TextDecoder().decode(files.get(name));
-  // Pyodide tells one kind of worker, which it refuses, by whether an empty script can be loaded.
+  // Pyodide refuses one kind of worker, which it recognises by whether an empty script can be loaded.
   const before = "self.importScripts = () => { throw new TypeError('nothing is loaded') };\n";
   const python = [asScript(text("pyodide.asm.mjs")), text("pyodide.js"), "\n;"];
   const scripts = [before, ...python, byId("worker").textContent];
@@ -63,7 +63,7 @@ async function unpack() {
   };
 }
 
-// A worker that verifies; or, with a port, one that hashes for the one at its other end.
+// A worker that verifies; or, with a port, one that hashes for the worker at the other end.
 function startWorker(port = null) {
   const started = new Worker(script);
   started.onerror = (event) => broken(event.message);
@@ -71,7 +71,7 @@ function startWorker(port = null) {
   return started;
 }
 
-// From so many bytes on, several files are hashed at once: a helper takes seconds to start.
+// From this size on, several files are hashed in parallel: a helper takes seconds to start.
 let helped = 1e9;
 const helpers = [];
 
@@ -89,14 +89,14 @@ function startHelpers(files) {
 
 let worker = null;
 let ready = false;
-// Once something went wrong that is not of the files, nothing is verified until it is opened anew.
+// After an error that is not about the files, nothing is verified until the page is opened again.
 let failed = false;
-// While the model is listed or hashed nothing else can be picked.
+// While the model is listed or hashed, nothing else can be chosen.
 let busy = false;
-// Of the result that is shown or awaited; of an older one nothing is shown any more.
+// The number of the current result; answers with an older number are ignored.
 let number = 0;
 
-// A screen reader reads out each change, and nothing is changed for the same words.
+// A screen reader reads out each change, so the same words change nothing.
 function say(text) {
   if (byId("status").textContent !== text) byId("status").textContent = text;
 }
@@ -107,7 +107,7 @@ function setBusy(is) {
   byId("go").disabled = is || !ready;
 }
 
-// Take away what was said of other files.
+// Remove the result for other files.
 function forget() {
   number++;
   byId("result").replaceChildren();
@@ -152,11 +152,11 @@ function onMessage({ data }) {
   }
 }
 
-// What was picked or dropped for the model: from a folder picker, or by walking a dropped folder.
+// The model's files, from a folder picker or from walking a dropped folder.
 let model = null;
 let modelName = "";
 
-// In these paths a backslash of a name became a slash: such a file goes by its bare name, which the
+// In these paths a backslash in a name became a slash. Such a file keeps its bare name, which the
 // verifier refuses.
 function pickedFolder(files) {
   return [...files].map((file) => {
@@ -165,8 +165,8 @@ function pickedFolder(files) {
   });
 }
 
-// Chromium lists a dropped folder in a page from a disk by the newer of its two ways alone; Firefox
-// and Safari have the older one alone.
+// In a page opened from disk, Chromium lists a dropped folder only through its newer API; Firefox and
+// Safari have only the older one.
 async function* filesIn(handle, prefix = "") {
   for await (const one of handle.values()) {
     if (one.kind === "directory") yield* filesIn(one, `${prefix}${one.name}/`);
@@ -211,7 +211,7 @@ async function onDrop(event) {
   event.preventDefault();
   document.body.classList.remove("over");
   if (busy) return;
-  // All at once: after the first pause, what was dropped can no longer be asked for.
+  // All at once: after the first await, the dropped items are no longer accessible.
   const folders = [];
   const files = [];
   for (const item of event.dataTransfer.items) {
@@ -221,13 +221,13 @@ async function onDrop(event) {
   }
   if (!folders.length && !files.length) return;
   forget();
-  if (folders.length > 1) return showError("error: one model is one folder: more than one was dropped");
+  if (folders.length > 1) return showError("error: a model is one folder, but more than one was dropped");
   const error = take(files);
   if (error) return showError(error);
   if (folders.length) await walk(folders[0]);
 }
 
-// Until a dropped folder is listed to its end, there is no model.
+// Until a dropped folder is completely listed, there is no model.
 async function walk(folder) {
   byId("model").value = "";
   setModel("", null);
@@ -241,7 +241,7 @@ async function walk(folder) {
   }
 }
 
-// A dropped file goes where its name says that it belongs.
+// The name of a dropped file decides where it goes.
 function placeOf(name) {
   return name.endsWith(".pem") ? "root"
     : name.startsWith("image") && name.endsWith(".lock.toml") ? "imageLock"
@@ -269,8 +269,8 @@ function take(files) {
   return "";
 }
 
-// Of a folder of audits, what is read of it: RUN/certificate.json, RUN/results.json and the results
-// of audits before a training, RUN/audit-NAME.json.
+// The files used from a folder of audits: RUN/certificate.json, RUN/results.json, and the results of
+// audits before a training, RUN/audit-NAME.json.
 function audits(files) {
   const names = /^(certificate|results|audit-[a-z0-9-]+)\.json$/;
   return pickedFolder(files).filter(({ path }) => {
@@ -307,7 +307,7 @@ function question() {
   };
 }
 
-// What is missing, or said twice; nothing where the verifier can be asked.
+// What is missing or contradictory; undefined if the verifier can start.
 function mistake({ texts, files }) {
   if (!files.certificate) return "error: no certificate was chosen";
   const policies = files.policy.filter((file) => file.name.endsWith(".toml")).length;
@@ -315,7 +315,7 @@ function mistake({ texts, files }) {
     return `error: ${policies || "no"} policy files (.toml) were chosen, wanted: one, and what it names`;
   }
   if (byId("evidence").files.length && !files.evidence.length) {
-    return "error: the folder of audits holds no certificate at RUN/certificate.json";
+    return "error: the folder of audits has no certificate at RUN/certificate.json";
   }
   if (files.lockfile && texts.lockfile) {
     return "error: a lockfile and the digest of one: say which you expect";
@@ -323,7 +323,7 @@ function mistake({ texts, files }) {
   return "";
 }
 
-// The digest of the certificate that a link to this page named, behind the `#`.
+// The certificate's digest in the link to this page, after the `#`.
 function expected() {
   const named = location.hash.slice(1);
   try {
@@ -338,7 +338,7 @@ function showExpected() {
   byId("expected-digest").textContent = expected() ?? "";
 }
 
-// What the answer will be about, in words.
+// What the answer is about, in words.
 let subject = "";
 
 function onSubmit(event) {
@@ -362,7 +362,7 @@ function element(name, text, style = "") {
   return node;
 }
 
-// Eyes and a screen reader go to the beginning of what was said.
+// Move the view and the screen reader to the start of the result.
 function lookAtResult() {
   byId("result").focus({ preventScroll: true });
   byId("result").scrollIntoView({ block: "start" });
@@ -389,7 +389,7 @@ function show(answer) {
   const verdict = byId("result").firstElementChild;
   if (answer.unseen) verdict.after(element("p", `Not checked here: ${answer.unseen}.`, "notice"));
   if (answer.refused.length) {
-    verdict.after(element("p", `Of the audits these do not count: ${answer.refused.join("; ")}.`, "notice"));
+    verdict.after(element("p", `These audits do not count: ${answer.refused.join("; ")}.`, "notice"));
   }
   verdict.after(element("p", `About ${subject}. Certificate ${answer.certificate}`, "subject"));
   const name = new DOMParser().parseFromString(answer.title, "text/html").body.textContent;
@@ -420,7 +420,7 @@ window.addEventListener("hashchange", () => {
   showExpected();
 });
 showExpected();
-// Firefox would bring back what was disabled when the page was left.
+// Firefox would restore controls that were disabled when the user left the page.
 setBusy(false);
 unpack().then(
   () => {

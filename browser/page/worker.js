@@ -1,25 +1,25 @@
-// Runs the verifier, away from the page's own thread. It is put behind Pyodide's two scripts, which
-// define `loadPyodide` and `createPyodideModule`. The first message brings Python and the verifier;
-// each later one asks a question. Where a model is large, the page starts helpers too: workers of the
-// same script that hash files for the verifier, over a port, and do nothing else.
+// Runs the verifier outside the page's main thread. It follows Pyodide's two scripts, which define
+// `loadPyodide` and `createPyodideModule`. The first message brings Python and the verifier; each later
+// one asks a question. For a large model the page also starts helpers: workers with the same script
+// that only hash files for the verifier, over a port.
 "use strict";
 
 const BLOCK = 4 << 20;
-// After so many bytes more, how far it is is shown anew: that takes a processor, too.
+// Update the progress after this many bytes: updates cost time as well.
 const STEP = 32 << 20;
-// The verifier reads no more of any file but a model's (16 MiB of a certificate); one byte more
-// shows it that there is more.
+// The verifier reads no more than this of any file outside the model (16 MiB of a certificate); one
+// extra byte shows it that there is more.
 const MOST = (16 << 20) + 1;
-// Controls of one file each.
+// Controls for one file each.
 const CONTROLS = ["certificate", "root", "lockfile", "imageLock", "collateral", "gpuCollateral"];
 const PARTS = "https://parts.invalid/";
 let python = null;
-// What of Python is asked: `browser/page/hashing.py`, and in the verifier `browser/page/bridge.py`.
+// The Python modules: `browser/page/hashing.py`, and in the verifier also `browser/page/bridge.py`.
 let hashing = null;
 let bridge = null;
 
-// Pyodide asks for its parts by `fetch`. There is no network here (the page's policy forbids all of
-// it): the parts are handed out from memory, and nothing else is.
+// Pyodide gets its parts with `fetch`. The page's policy forbids all network access, so this returns
+// the parts from memory, and nothing else.
 function serveFrom(parts) {
   self.fetch = async (url) => {
     const name = String(url).slice(PARTS.length);
@@ -69,7 +69,7 @@ async function* blocksOf(file) {
   }
 }
 
-// What is measured of one file of the model; `count` takes how much of it was read.
+// Measure one file of the model; `count` is called with the bytes read.
 async function measured({ path, file }, count) {
   const measuring = hashing.File(path, file.size);
   let uncounted = 0;
@@ -88,7 +88,7 @@ async function measured({ path, file }, count) {
   return text;
 }
 
-// Measure what comes over the port. What goes wrong ends the helper, and then nothing is verified.
+// Measure the files that arrive over the port. An error ends the helper, and then nothing is verified.
 function help(port) {
   port.onmessage = async ({ data }) => {
     try {
@@ -102,7 +102,7 @@ function help(port) {
 
 const ports = [];
 
-// As `measured`, by the helper at the other end of the port.
+// Like `measured`, by the helper at the other end of the port.
 function measuredThere(port) {
   return (one, count) =>
     new Promise((resolve, reject) => {
@@ -115,10 +115,10 @@ function measuredThere(port) {
     });
 }
 
-// A picked file that was changed since, or is gone.
+// A chosen file that has changed since, or is gone.
 class Unreadable extends Error {}
 
-// Where a picked file lies in Python's file system.
+// The path of a chosen file in Python's file system.
 async function put(path, file) {
   const bytes = await file.slice(0, MOST).arrayBuffer().catch(() => {
     throw new Unreadable(file.name);
@@ -129,7 +129,7 @@ async function put(path, file) {
   return path;
 }
 
-// Each file goes to whoever is free, large ones first.
+// Each file goes to the next free worker, large ones first.
 async function measure(files, tell) {
   const model = bridge.Model();
   const left = files.filter(({ path }) => model.begin(path));
@@ -153,7 +153,7 @@ async function measure(files, tell) {
 async function answer(question, tell) {
   const asked = { ...question.texts };
   const picked = question.files;
-  // Errors name these paths: what a person sees of them is the control and the file's own name.
+  // Errors contain these paths, so they consist of the control and the file's own name.
   python.runPython(
     "import os, shutil; os.chdir('/'); shutil.rmtree('/in', ignore_errors=True);" +
       "os.mkdir('/in'); os.chdir('/in')",
@@ -179,7 +179,7 @@ async function answer(question, tell) {
   }
   const text = JSON.stringify(asked);
   const unread = picked.model === null ? bridge.answer(text, undefined) : bridge.answer_unread(text);
-  // Of JavaScript's two, only this one is Python's None.
+  // Of JavaScript's two empty values, only this one becomes Python's None.
   if (unread !== undefined) return JSON.parse(unread);
   const model = await measure(picked.model, tell);
   tell({ kind: "appraising" });
@@ -201,7 +201,7 @@ self.onmessage = async ({ data }) => {
     }
   } catch (error) {
     if (!(error instanceof Unreadable)) return tell({ kind: "broken", message: String(error) });
-    const words = `error: cannot read ${error.message}\nhint: choose it again: it was changed, or is gone`;
+    const words = `error: cannot read ${error.message}\nhint: choose it again: it has changed or is gone`;
     tell({ kind: "answer", number: data.number, answer: { exitCode: 2, error: words } });
   }
 };

@@ -1,1 +1,1 @@
-"""What `./doit bench` measures, one file a subject."""
+"""What `./doit bench` measures, one file per subject."""

@@ -1,8 +1,8 @@
-"""What an audit of a million rows costs, taken from fewer rows of the same kind.
+"""The cost of an audit of a million rows, extrapolated from fewer rows of the same kind.
 
-Rows are drawn: some hundred words of a vocabulary of 50,000 by Zipf's law, a URL, and sometimes an
-address. Seconds are CPU seconds in this process, the least of several tries for each part of the
-rows: what else runs here only adds.
+Rows are random: about a hundred words from a vocabulary of 50,000 by Zipf's law, a URL, and
+sometimes an address. Seconds are CPU seconds in this process, the least of several tries for each
+part of the rows, because other work on this computer only adds.
 """
 
 import itertools
@@ -23,7 +23,7 @@ MILLION = 1_000_000
 NAME, SPLIT, KEY = "rows", "train", bytes(32)
 VOCABULARY, DOMAINS = 50_000, 20_000
 _HEAD = '[records]\nkey = "input:key"\n'
-# A question alone, and the most seconds that it may take for a million rows beside the tree.
+# One question, and its limit in seconds for a million rows, on top of the tree.
 QUESTIONS = {
     "domains/v1": (
         '[[check]]\nname = "a"\nkind = "domains/v1"\ncolumn = "url"\nlist = "input:domains"\n',
@@ -55,8 +55,8 @@ def rows(count: int) -> list[bytes]:
 
 
 def measure() -> tuple[float, dict[str, float], float, float]:
-    """Seconds for a million rows: of the tree, of each question beside it, and of sorting passages
-    into theirs; and milliseconds to verify a proof.
+    """Seconds for a million rows: for the tree, for each question on top of it, and for sorting
+    passages into their tree; and milliseconds to verify a proof.
     """
     lines = rows(ROWS)
     parts = [b"".join(lines[start : start + PART]) for start in range(0, ROWS, PART)]
@@ -79,7 +79,7 @@ def _seconds(text: str, parts: Sequence[bytes]) -> float:
     total = 0.0
     for part in parts:
         audit = _audit(text)
-        # Splits are read once: each try has one of its own.
+        # Splits can be read only once, so each try gets its own.
         readings = [audit.reading(NAME, f"{SPLIT}{number}") for number in range(TRIES)]
         total += min(_taken(partial(reading.feed, part)) for reading in readings)
     return total * MILLION / ROWS
@@ -93,7 +93,7 @@ def _taken(work: Callable[[], object]) -> float:
 
 
 def _verifying(lines: Sequence[bytes], audit: Audit) -> float:
-    """Seconds to verify that one row stood there."""
+    """Seconds to verify that a row was there."""
     results = audit.results()
     plain = [line.rstrip(b"\n") for line in lines]
     salts = Salts(KEY, NAME, SPLIT)

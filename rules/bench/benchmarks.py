@@ -1,7 +1,7 @@
-"""What `./doit bench` measures, each a function that gives rows with a target beside the value.
+"""What `./doit bench` measures: each function returns rows with a target next to the value.
 
-Times of processes are wall times of a whole process, taken alternately where two are compared, so
-that a busy machine slows both. A median is given, and the spread where it says something.
+Times of processes are wall times of whole processes, run in turn if two are compared, so that a
+busy machine slows both. The value is a median, with the spread where that is useful.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from rules.bench import trusted_time as bench_time
 from rules.host.progress import say
 
 RUN = "tiny-alpaca"
-# MB of JSON lines per second of one core.
+# MB of JSON lines per second on one core.
 READ_RATE = 60
 FORBIDDEN = ("torch", "dvc", "tpm2_pytss", "huggingface_hub", "httpx2")
 
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """A benchmark by its description and the function that measures it."""
+    """A benchmark: its description and the function that measures it."""
 
     what: str
     run: Callable[[], list[Row]]
@@ -72,9 +72,9 @@ def at_least(what: str, value: float, least: float) -> Row:
 
 
 def wall(command: Sequence[str]) -> float:
-    """Seconds that a process takes; ToolError if it fails."""
-    # Who installs this runs compiled files: they are written by the first of several runs, also
-    # where the environment forbids it.
+    """The seconds that a process takes. Raises ToolError if it fails."""
+    # Installed users run compiled files, so the first run writes them, even if the environment
+    # forbids that.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
     done = subprocess.run(
@@ -91,7 +91,7 @@ def wall(command: Sequence[str]) -> float:
 
 
 def medians(*commands: Sequence[str], times: int = 11) -> list[float]:
-    """Median wall seconds of each command, run in turn so that noise falls on all alike."""
+    """Median wall seconds of each command, run in turn so that noise affects all alike."""
     taken: list[list[float]] = [[] for _ in commands]
     for _ in range(times):
         for own, command in zip(taken, commands, strict=True):
@@ -100,7 +100,7 @@ def medians(*commands: Sequence[str], times: int = 11) -> list[float]:
 
 
 def noop() -> list[Row]:
-    """`./doit certify` when everything is certified, and what the wrapper costs."""
+    """`./doit certify` when everything is certified, and the cost of the wrapper."""
     wall(["./doit", "certify"])
     whole, wrapped, bare = medians(
         ["./doit", "certify"],
@@ -125,7 +125,7 @@ def noop_files() -> list[Row]:
     """A no-op with 10,000 input files, and DVC on the same tree."""
     with _folder() as folder:
         commands = dvc.prepare(folder)
-        # The digest cache takes files that are older than its guard.
+        # The digest cache only remembers files older than its guard.
         wall(commands[0])
         certify, status, repro = medians(*commands)
     ratio = (status + repro) / certify
@@ -146,7 +146,7 @@ def imports_of(command: Sequence[str]) -> set[str]:
     """Top-level modules that `command`, run with -X importtime, has imported."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
-        # A command that failed early imported little: that would look like a good result.
+        # A command that failed early has imported little, which would look like a good result.
         errors = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
         raise ToolError(f"{shlex.join(command)} failed\n{chr(10).join(errors[-10:])}".rstrip())
     lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
@@ -202,14 +202,14 @@ def _folder() -> Iterator[Path]:
 
 
 def _hash(folder: Path, threads: int) -> tuple[float, float]:
-    """Wall and CPU seconds of one reading of `folder`."""
+    """Wall and CPU seconds to read `folder` once."""
     started, cpu = time.perf_counter(), time.process_time()
     read_tree(folder, threads=threads)
     return time.perf_counter() - started, time.process_time() - cpu
 
 
 def _readings(folder: Path, threads: Sequence[int], times: int) -> dict[int, tuple[float, float]]:
-    """Median wall and CPU seconds by number of threads, read in turn; page cache warm."""
+    """Median wall and CPU seconds by number of threads, read in turn with a warm page cache."""
     _hash(folder, threads[0])
     taken: dict[int, list[tuple[float, float]]] = {count: [] for count in threads}
     for _ in range(times):
@@ -304,7 +304,7 @@ def reading() -> list[Row]:
 
 
 def reading_rows() -> list[Row]:
-    """Rows of JSON, brought into form and checked, and the memory that it takes."""
+    """Rows of JSON, converted to canonical form and checked, and the memory for that."""
     with _folder() as folder:
         measured = records.measure(folder)
     more = (measured.large.memory - measured.spaced.memory) / (1 << 20)
@@ -344,7 +344,7 @@ def locking() -> list[Row]:
 
 
 def audits() -> list[Row]:
-    """What an audit makes of a million rows of 780 MB, and verifying a proof about one of them."""
+    """An audit of a million rows of 780 MB, and verifying a proof about one of them."""
     tree, beside, sorting, verifying = bench_audits.measure()
     most = {name: limit_ for name, (_, limit_) in bench_audits.QUESTIONS.items()}
     return [
@@ -356,7 +356,7 @@ def audits() -> list[Row]:
 
 
 def trusted_time() -> list[Row]:
-    """What a time stamp, and the proof of a log with two cosignatures, add to `aicert verify`."""
+    """What a time stamp, and a log proof with two cosignatures, add to `aicert verify`."""
     with _folder() as folder:
         without, more = bench_time.measure(folder)
     return [
@@ -384,9 +384,11 @@ def logs() -> list[Row]:
 
 
 def serving() -> list[Row]:
-    """A machine that serves, beside its engine alone, and how busy this computer is meanwhile."""
+    """A machine that serves, compared with its engine alone, and the load on this computer
+    meanwhile.
+    """
     measured = bench_serving.measure()
-    # What it costs where a processor is free; of the seconds above, others have their part.
+    # The cost if a processor is free; other processes take part of the seconds above.
     share = 100 * measured["cpu"] / (1000 * bench_serving.TOKEN_S)
     gigabytes = measured["imageLoad"]
     return [
@@ -418,7 +420,7 @@ def serving() -> list[Row]:
 
 
 def signing() -> list[Row]:
-    """Signing and verifying models, beside the reference implementation."""
+    """Signing and verifying models, compared with the reference implementation."""
     rows: list[Row] = []
     for what, (make, most, times) in bench_signing.MODELS.items():
         say(f"bench  signing: {what}")
@@ -485,7 +487,7 @@ def measured_machine() -> list[Row]:
 
 
 def hostile() -> list[Row]:
-    """What the worst inputs that the parsers let in cost, each in a process of its own."""
+    """The cost of the worst inputs that the parsers accept, each in its own process."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.worst"],
         stdin=subprocess.DEVNULL,
@@ -493,7 +495,7 @@ def hostile() -> list[Row]:
         text=True,
     )
     if done.returncode != 0:
-        raise ToolError(f"the worst inputs could not be measured\n{done.stderr[-1000:]}")
+        raise ToolError(f"cannot measure the worst inputs\n{done.stderr[-1000:]}")
     costs = [json.loads(line) for line in done.stdout.splitlines()]
     slowest = max(costs, key=lambda cost: cost["seconds"])
     largest = max(costs, key=lambda cost: cost["megabytes"])

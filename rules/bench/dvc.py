@@ -1,7 +1,7 @@
-"""A no-op over 10,000 files: `./doit certify` beside `dvc status` and `dvc repro` on the same tree.
+"""A no-op over 10,000 files: `./doit certify` next to `dvc status` and `dvc repro` on one tree.
 
-A copy of this checkout gets a run with one more input of FILES files and is certified once, really.
-The same files are the dependencies of a DVC stage in a repository of its own, reproduced once.
+A copy of this checkout gets a run with one more input of FILES files and is really certified once.
+The same files are the dependencies of a DVC stage in a separate repository, reproduced once.
 """
 
 import os
@@ -30,15 +30,16 @@ stages:
 
 
 def prepare(folder: Path) -> list[list[str]]:
-    """Make both in `folder`, which is empty and on the repository's disk; takes a minute or two.
+    """Make both in `folder`, which is empty and on the repository's disk. This takes a minute or
+    two.
 
-    Returns the commands that find that nothing is to be done: `certify`, `dvc status`, `dvc repro`.
+    Returns the commands that find nothing to do: `certify`, `dvc status`, `dvc repro`.
     """
     checkout = (folder / "checkout").absolute()
     copy_checkout(checkout)
     for name in ("doit", ".gitignore"):
         shutil.copy(name, checkout / name)
-    # Compared by `./doit` before it starts anything, and never made here.
+    # `./doit` compares this before it starts anything, and never makes it here.
     (checkout / ".venv").symlink_to(Path(sys.prefix).resolve())
     (checkout / ".dvc").mkdir()
     shutil.copy(".dvc/config", checkout / ".dvc" / "config")
@@ -53,7 +54,7 @@ def prepare(folder: Path) -> list[list[str]]:
     stage = (folder / "stage").absolute()
     stage.mkdir()
     for name in ("files", "examples"):
-        # Hard links: the same inodes, the same state of the page cache.
+        # Hard links: the same inodes, and the same state of the page cache.
         _run(("cp", "-al", str(checkout / name), str(stage / name)), folder)
     (stage / "dvc.yaml").write_text(_STAGE)
     dvc = str(environment.program())

@@ -1,7 +1,8 @@
-"""What it costs to search a transparency log, check it and prove an entry of it.
+"""The cost of searching a transparency log, checking it and proving one of its entries.
 
-Entries are drawn: 1 kB each, of runs with three inputs of some thousand data sets. Seconds are CPU
-seconds in this process, the least of several tries: what else runs here only adds.
+Entries are random: 1 kB each, from runs with three inputs out of about a thousand data sets.
+Seconds are CPU seconds in this process, the least of several tries, because other work on this
+computer only adds.
 """
 
 import random
@@ -16,7 +17,7 @@ from aicert.tlog.notes import VerifierKey
 
 ENTRIES, TRIES = 50_000, 5
 DATA_SETS, MODELS = 1000, 50
-# Entries a second (the project's promise); milliseconds to prove one.
+# Entries per second (the project's promise); milliseconds to prove one.
 FIND_RATE, PROVE_MS = 270_000, 20
 
 
@@ -54,8 +55,8 @@ def entries(count: int) -> tuple[list[bytes], Digest]:
 
 
 def measure(folder: Path) -> tuple[float, float, float, float]:
-    """Entries a second: searched (and checked with it), and checked with every tile. Milliseconds
-    to prove one; microseconds to append one, of many at once.
+    """Entries per second: searched (which also checks the log), and checked with every tile.
+    Milliseconds to prove one; microseconds to append one of many at once.
     """
     lines, wanted = entries(ENTRIES)
     log = folder / "log"
@@ -71,7 +72,7 @@ def measure(folder: Path) -> tuple[float, float, float, float]:
 def _search(log: Path, key: VerifierKey, wanted: Digest) -> None:
     result = find.find(log, key, find.Wanted(input=str(wanted)), {})
     if not result.hits or result.seen.checkpoint.size != ENTRIES:
-        raise RuntimeError("the search missed what it was to find")
+        raise RuntimeError("the search missed its entry")
 
 
 def _taken(work: Callable[[], object]) -> float:

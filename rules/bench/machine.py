@@ -1,9 +1,9 @@
-"""The measured machine beside a stock Debian 13 under the same emulator, and what its image costs.
+"""The measured machine next to a stock Debian 13 under the same emulator, and its image's cost.
 
 The stock system is Debian 13 with systemd and the same kernel, from today's mirrors, on ext4, with
-the initrd that Debian makes; firmware starts its kernel directly, as it does ours: no boot loader
-and no waiting for a network are counted against it. Booted is: its login prompt, and the first word
-of our runner.
+the initrd that Debian makes. Firmware starts its kernel directly, as it does ours: no boot loader
+and no waiting for a network counts against it. It has booted at its login prompt, ours at the
+runner's first event.
 """
 
 import contextlib
@@ -59,14 +59,14 @@ Packages=
         systemd-sysv
         udev
 """
-# mkosi keeps packages from making one.
+# mkosi otherwise prevents packages from making one.
 _INITRD = "#!/bin/sh\nexec update-initramfs -c -k all\n"
 _WAIT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Seconds, bytes, and which accelerator they were measured with."""
+    """Seconds, bytes, and the accelerator that they were measured with."""
 
     accelerator: str
     ours: float
@@ -79,7 +79,7 @@ class Costs:
 
 
 def measure(root: Path, folder: Path, gigabytes: int = 1) -> Costs:
-    """Everything, in `folder`, which is empty and on the repository's disk."""
+    """Measure everything in `folder`, which is empty and on the repository's disk."""
     image = tasks.ensure(root)
     where = build.place(root)
     with build.in_use(where):
@@ -98,7 +98,7 @@ def measure(root: Path, folder: Path, gigabytes: int = 1) -> Costs:
 
 
 def training_seconds(root: Path) -> tuple[float, float] | None:
-    """Wall seconds of the same training in the machine and outside, as certificates here say."""
+    """Wall seconds of the same training in the machine and outside, from the certificates here."""
     measured = []
     for run in (RUN, OUTSIDE):
         try:
@@ -113,7 +113,7 @@ def training_seconds(root: Path) -> tuple[float, float] | None:
 
 
 def _boot_ours(root: Path, image: Image, folder: Path) -> float:
-    """From the start of qemu to the runner's first event; the machine is stopped there."""
+    """Seconds from the start of qemu to the runner's first event; the machine is stopped there."""
     run = config.load(root).run(RUN)
     limited = replace(run.machine, time_limit=1)
     current = lock.current(root, run)
@@ -150,7 +150,7 @@ def _exchanged(name: str, value: object) -> Iterator[None]:
 
 
 def _boot_stock(where: build.Place, image: Image, folder: Path, accelerator: str) -> float:
-    """From the start of qemu to the login prompt on the console."""
+    """Seconds from the start of qemu to the login prompt on the console."""
     disk = _stock_disk(where, image, folder / "stock")
     work = folder / "work"
     work.mkdir()
@@ -168,7 +168,7 @@ def _boot_stock(where: build.Place, image: Image, folder: Path, accelerator: str
                 process.wait(0.2)
             if process.returncode is not None or time.monotonic() - began > _WAIT_S:
                 raise ToolError(
-                    f"the stock system gave no prompt\n{qemu_console.console_tail(work)}"
+                    f"the stock system showed no prompt\n{qemu_console.console_tail(work)}"
                 )
         return time.monotonic() - began
     finally:
@@ -210,7 +210,7 @@ def _stock_disk(where: build.Place, image: Image, folder: Path) -> Path:
 
 
 def _layer(root: Path, where: build.Place, image: Image) -> float:
-    """Seconds to make the image after a change of the runner: everything below it is there."""
+    """Seconds to make the image after a change to the runner; everything below it exists."""
     kept = image.folder.with_name("kept.new")
     remove(kept)
     image.folder.rename(kept)
@@ -224,14 +224,14 @@ def _layer(root: Path, where: build.Place, image: Image) -> float:
 
 
 def _from_nothing(root: Path) -> float:
-    """Seconds to build the same image again from the locked bytes, which are at hand."""
+    """Seconds to rebuild the same image from the locked bytes, which are here."""
     began = time.monotonic()
     tasks.reproduce(root)
     return time.monotonic() - began
 
 
 def _input_volume(image: Image, folder: Path, size: int) -> tuple[float, float]:
-    """Seconds to make the input volume of one large file, and to hash the file."""
+    """Seconds to make the input volume from one large file, and to hash the file."""
     data = folder / "data"
     data.mkdir()
     with (data / "weights").open("wb") as file:

@@ -1,11 +1,11 @@
-"""How much a `certify` reads of the model that a run made, on the host.
+"""How much of a run's model one `certify` reads on the host.
 
-As a program, it is `./doit` that counts what its own process does, at the system's calls: bytes
-read of outputs, appraisals, lockfiles parsed.
+As a program, it is a `./doit` that counts system calls in its own process: bytes
+read from outputs, appraisals, parsed lockfiles.
 
     python -m rules.bench.reads COUNTS.json certify
 
-Leaves out what the machine reads, in its own process, and what DVC does.
+What the machine reads in its own process, and what DVC does, is not counted.
 """
 
 import json
@@ -28,7 +28,7 @@ READING = ("read", "readv", "pread", "preadv")
 
 
 def measure(folder: Path) -> dict[str, int]:
-    """What one `certify` of the example counts, and the size of the model that it made."""
+    """The counts for one `certify` of the example, and the size of its model."""
     checkout, counts = folder / "checkout", (folder / "counts.json").absolute()
     training.lay_out(checkout, 2)
     training.doit(checkout, str(counts), "certify", module=__name__)
@@ -38,7 +38,7 @@ def measure(folder: Path) -> dict[str, int]:
 
 
 def run(words: Sequence[str], counts: Path) -> int:
-    """`./doit WORDS` in this process, which ends soon; what was counted is in the file `counts`."""
+    """`./doit WORDS` in this process, which ends soon; the file `counts` gets the counts."""
     totals: Counter[str] = Counter(bytes=0, files=0, appraisals=0, lockfiles=0)
     places = tuple(f"{Path.cwd().resolve() / folder}/" for folder in (FINISHED, OUTPUTS))
 
@@ -51,16 +51,16 @@ def run(words: Sequence[str], counts: Path) -> int:
     _replace(appraise, "appraise", lambda real: _counting(real, totals, "appraisals"))
 
     def opened(event: str, arguments: tuple[Any, ...]) -> None:
-        # Python's own files, whose reads do not pass the calls above, have a mode.
+        # Python's own files, whose reads bypass the calls above, have a mode.
         if event == "open" and arguments[1] and isinstance(arguments[0], str | bytes):
             name = os.fsdecode(arguments[0])
-            # The certificate beside the outputs is no part of them.
+            # The certificate next to the outputs is not part of them.
             totals["files"] += is_output(name) and "/outputs/" in os.path.abspath(name)
 
     sys.addaudithook(opened)
     sys.argv = ["./doit", *words]
     try:
-        # Whatever takes one of these functions by name takes the counted one: it is loaded now.
+        # From here on, whoever imports one of these functions gets the counted one.
         runpy.run_module("rules", run_name="__main__")
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(bool(ending.code))

@@ -1,7 +1,7 @@
-"""How fast rows are read: brought into form and checked by the strict reader.
+"""How fast rows are read: converted to canonical form, and checked by the strict reader.
 
-Each file is read by `aicert records`, in a process with one thread: its CPU time counts, and the
-most memory that it took. The files are made here, one at a time; the largest has 2 GB.
+`aicert records` reads each file in a process with one thread; its CPU time and peak memory count.
+The files are made here, one at a time; the largest has 2 GB.
 """
 
 import json
@@ -36,7 +36,7 @@ _WORDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One file that was read: its bytes per second of CPU, in MB, and the bytes of memory."""
+    """One file that was read: its MB per second of CPU, and the peak memory in bytes."""
 
     rate: float
     memory: int
@@ -44,8 +44,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The same rows in several forms. `in_place`: canonical; `copied`: canonical but for the end of
-    the last line; `spaced`: with spaces and escapes, as most tools write; `large`: much of that.
+    """The same rows in several forms. `in_place`: canonical; `copied`: canonical except for the end
+    of the last line; `spaced`: with spaces and escapes, as most tools write; `large`: many of
+    those.
     """
 
     in_place: Reading
@@ -66,7 +67,7 @@ def measure(folder: Path) -> Measured:
 
 
 def block(*, canonical: bool) -> bytes:
-    """Rows of some 600 bytes, in canonical form or as `json.dumps` writes them by itself."""
+    """Rows of about 600 bytes, in canonical form or in `json.dumps`' default form."""
     lines = []
     for number in range(_BLOCK_ROWS):
         words = [_WORDS[(number * 7 + place * place) % len(_WORDS)] for place in range(110)]
@@ -90,18 +91,18 @@ def _read(folder: Path, rows: bytes, size: int, *, without: int = 0) -> Reading:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        # wait4 tells what this child alone took.
+        # wait4 reports the resources of this child alone.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise ToolError(f"the rows could not be read: exit code {process.returncode}")
+        raise ToolError(f"cannot read the rows: exit code {process.returncode}")
     seconds = usage.ru_utime + usage.ru_stime
     return Reading(rate=read / 1e6 / seconds, memory=usage.ru_maxrss << 10)
 
 
 @contextmanager
 def _made(path: Path, rows: bytes, size: int, without: int) -> Iterator[Path]:
-    """A file of at least `size` bytes, less the last `without`; it is removed again."""
+    """A file of at least `size` bytes, minus the last `without`; removed afterwards."""
     try:
         with path.open("wb") as file:
             for _ in range(-(-size // len(rows))):

@@ -1,4 +1,4 @@
-"""What serving a leased model costs, measured by a program of the tests: rules run no machine."""
+"""What serving a leased model costs, measured by a test program, because rules run no machine."""
 
 import json
 import os
@@ -7,12 +7,12 @@ import sys
 
 from aicert.errors import ToolError
 
-# Seconds that the engine of the measurement takes for a token.
+# Seconds that the test engine takes for a token.
 TOKEN_S = 0.010
 
 
 def measure() -> dict[str, float]:
-    """Tokens a second, milliseconds and GB a second, by name."""
+    """Tokens per second, milliseconds and GB per second, by name."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.e2e.serving.serving_costs"], capture_output=True, text=True
     )
@@ -23,5 +23,5 @@ def measure() -> dict[str, float]:
 
 
 def load_average() -> str:
-    """What else this computer does, in the words of its kernel."""
+    """The load average of this computer, from its kernel."""
     return f"{os.getloadavg()[0]:.1f}"

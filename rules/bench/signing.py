@@ -1,7 +1,7 @@
-"""Model signing side by side with the reference implementation, as processes, in turn.
+"""Model signing compared with the reference implementation, as processes run in turn.
 
-The reference lives in an environment of its own, made from the tests' hashed lock of oracles. CPU
-seconds are user and system time of the whole process, so that start-up counts for both.
+The reference has its own environment, made from the tests' hashed lock of oracles. CPU seconds are
+user and system time of the whole process, so start-up counts for both.
 """
 
 import os
@@ -20,7 +20,7 @@ from rules.host.progress import say
 
 LOCK = Path("tests/oracles/requirements.lock")
 PROGRAM = (sys.executable, "-m", "aicert")
-# What the standard library needs to read and hash the files, one after the other, and nothing else.
+# The least that the standard library needs to read and hash the files, one after another.
 FLOOR = """
 import hashlib, pathlib, sys
 for path in sorted(pathlib.Path(sys.argv[1]).rglob("*")):
@@ -33,7 +33,7 @@ LARGE, SMALL, MANY = "2 GiB in 8 files", "5,000 files", "50,000 files"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """One process: CPU and wall seconds, and the most memory it held."""
+    """One process: CPU and wall seconds, and its peak memory."""
 
     cpu: float
     wall: float
@@ -49,8 +49,8 @@ def oracle() -> Path:
 
 
 def cost(command: list[str]) -> Cost:
-    """Run a process to its end and say what it used."""
-    # Who installs these runs compiled files, also where this environment forbids to write them.
+    """Run a process to its end and measure it."""
+    # Installed users run compiled files, so write them even if this environment forbids it.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
     with subprocess.Popen(
@@ -70,7 +70,7 @@ def cost(command: list[str]) -> Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Ours and theirs for one task, and of reading and hashing alone: CPU seconds, medians."""
+    """Median CPU seconds for one task: ours, theirs, and for reading and hashing alone."""
 
     ours: float
     theirs: float
@@ -79,7 +79,7 @@ class Pair:
 
 
 def in_turn(commands: Sequence[list[str]], times: int) -> list[list[Cost]]:
-    """The costs of each command, run in turn so that noise falls on all alike; page cache warm."""
+    """The costs of each command, run in turn so that noise affects all alike; warm page cache."""
     for command in commands:
         cost(command)
     taken: list[list[Cost]] = [[] for _ in commands]
@@ -90,7 +90,7 @@ def in_turn(commands: Sequence[list[str]], times: int) -> list[list[Cost]]:
 
 
 def compare(folder: Path, model: Path, key: Path, public: Path, times: int) -> dict[str, Pair]:
-    """`sign` and `verify` of one model by both, medians of so many."""
+    """`sign` and `verify` of one model by both; medians of `times` runs."""
     ours, theirs = folder / "ours.sig", folder / "theirs.sig"
     reference = [str(oracle()), "-I", "-W", "ignore", "-m", "model_signing"]
     sign = [*reference, "sign", "key", "--private_key", str(key)]
@@ -124,14 +124,14 @@ def signs(model: Path, key: Path, signature: Path) -> list[str]:
 
 
 def one_core_over_two(folder: Path, model: Path, key: Path) -> float:
-    """Wall seconds of signing on one core over those on two."""
+    """Wall seconds of signing on one core, divided by those on two."""
     command = signs(model, key, folder / "ours.sig")
     one, two = in_turn([["taskset", "-c", cores, *command] for cores in ("0", "0,1")], 5)
     return statistics.median(c.wall for c in one) / statistics.median(c.wall for c in two)
 
 
 def start_up() -> float:
-    """CPU of asking for help over the reference's."""
+    """CPU seconds for `--help`, divided by the reference's."""
     reference = [str(oracle()), "-I", "-W", "ignore", "-m", "model_signing", "--help"]
     ours, theirs = in_turn([[*PROGRAM, "sign", "--help"], reference], 9)
     return statistics.median(c.cpu for c in ours) / statistics.median(c.cpu for c in theirs)
@@ -181,7 +181,7 @@ def many(count: int) -> Callable[[Path], None]:
     return make
 
 
-# What to make, the ratio wanted, and how often it is measured.
+# What to make, the target ratio, and how often to measure it.
 MODELS: dict[str, tuple[Callable[[Path], None], float, int]] = {
     LARGE: (large, 0.75, 5),
     SMALL: (many(5_000), 1 / 6, 9),

@@ -1,7 +1,7 @@
-"""Locking a large model of a hub: time, traffic, and what a reviewer gets to see of an update.
+"""Locking a large model from a hub: time, traffic, and the size of an update's diff.
 
-The hub is the simulator of the tests, on this computer, asked through the real client: what is
-measured is what our side and the protocol cost, not a network.
+The hub is the tests' simulator on this computer, used through the real client. So this measures our
+side and the protocol, not a network.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ def lock_large_model() -> tuple[float, int, int]:
         (root / "aicert.toml").write_text(TOML)
         (root / "large.yml").write_text("a: 1\n")
         hub.add("org/large", _files("one"))
-        # Read by the client when it is imported, and by nobody before.
+        # The client reads this when it is imported, and nobody has imported it yet.
         os.environ["HF_ENDPOINT"] = hub.front.url
         started = time.perf_counter()
         run = config.load(root).run("large")

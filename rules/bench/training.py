@@ -1,11 +1,11 @@
-"""What certifying costs a training: CPU time of the trainer, of reading its rows and of measuring
-its loss through certify, and of the trainer by hand, in pairs.
+"""The cost of certifying a training: CPU time of the trainer, of reading rows and of measuring the
+loss through certify, and of the trainer by hand, in pairs.
 
-The run is the shipped one with more steps, in a copy of this checkout. By hand means the command
+The run is the shipped one with more steps, in a copy of this checkout. "By hand" is the command
 that a user would type: the same Axolotl and config, with the variables that decide how it computes,
-and without sandbox, plugin or measurement; it reads the data set itself. Both of a pair run at the
-same time, each on a processor of its own: a machine that becomes slower for minutes, as rented ones
-do, then does so for both. One after the other, pairs of the same code differed by a tenth.
+but without sandbox, plugin or measurement; it reads the data set itself. The two trainings of a
+pair run at the same time, each on its own processor: if a machine slows down for minutes, as rented
+ones do, it slows both. Run one after the other, pairs of the same code differed by a tenth.
 """
 
 import json
@@ -30,8 +30,8 @@ from rules.host.bootstrap import cache_directory
 from rules.host.progress import task
 
 RUN = "bench"
-# Long enough that the training, not the imports before it and before the measurement, is most of
-# the time: some five minutes.
+# Long enough (about five minutes) that most of the time is training, not the imports before it or
+# the measurement after it.
 STEPS = 3000
 PAIRS = 3
 COPIED = ("aicert", "rules", "enclave_runner", "examples", "dodo.py", "pyproject.toml")
@@ -69,7 +69,7 @@ COMPUTES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """CPU seconds of one training each way; through certify also those of reading the rows and of
+    """CPU seconds of one training each way; through certify also those for reading the rows and for
     measuring the loss.
     """
 
@@ -103,7 +103,7 @@ def pairs(folder: Path) -> list[Pair]:
 
 
 def lay_out(checkout: Path, steps: int) -> dict[str, object]:
-    """A checkout with the one run, of `steps` steps, locked; its config."""
+    """Make a checkout with only this run, of `steps` steps, locked. Returns its config."""
     copy_checkout(checkout)
     config: dict[str, object] = yaml.safe_load(Path("examples/tiny-alpaca.yml").read_bytes())
     config |= {"max_steps": steps, "num_epochs": 1000, "logging_steps": 50}
@@ -114,7 +114,7 @@ def lay_out(checkout: Path, steps: int) -> dict[str, object]:
 
 
 def copy_checkout(checkout: Path) -> None:
-    """What of this checkout a run needs, in a new folder."""
+    """Copy what a run needs from this checkout to a new folder."""
     checkout.mkdir()
     for name in COPIED:
         source = Path(name)
@@ -125,7 +125,9 @@ def copy_checkout(checkout: Path) -> None:
 
 
 def doit(checkout: Path, *arguments: str, module: str = "rules") -> None:
-    """`./doit ARGUMENTS` in `checkout`, or another `module` that is it. ToolError if it fails."""
+    """Run `./doit ARGUMENTS` in `checkout`, or another `module` in its place. Raises ToolError if
+    it fails.
+    """
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=checkout,
@@ -139,10 +141,10 @@ def doit(checkout: Path, *arguments: str, module: str = "rules") -> None:
 
 
 def _certified(checkout: Path) -> tuple[float, float, float]:
-    """CPU seconds of the trainer, of reading its rows and of measuring its loss, as the runner
-    measured them.
+    """CPU seconds of the trainer, of reading its rows and of measuring its loss, as measured by the
+    runner.
     """
-    # A nonce of one's own is never up to date.
+    # With a new nonce, the run is never up to date.
     doit(checkout, "certify", RUN, "--nonce", secrets.token_hex(32))
     certificate = read_certificate(checkout / f"certificates/{RUN}/certificate.json")
     report = parse_report(parse_statement(certificate.envelope.payload).report)
@@ -158,7 +160,7 @@ def _seconds(report: RunReport, of: str) -> float:
 
 
 def _by_hand(checkout: Path, config: dict[str, object], folder: Path) -> float:
-    """CPU seconds, as the kernel counts them, of the same `axolotl train`."""
+    """CPU seconds of the same `axolotl train`, as the kernel counts them."""
     examples = (checkout / "examples").absolute()
     text = json.dumps(config).replace("input:alpaca", str(examples / "alpaca"))
     text = text.replace("input:model", str(examples / "tiny-llama"))
@@ -183,7 +185,7 @@ def _by_hand(checkout: Path, config: dict[str, object], folder: Path) -> float:
             stdout=log,
             stderr=log,
         )
-        # wait4 tells the CPU time of this child and of what it waited for.
+        # wait4 reports the CPU time of this child and of the children that it waited for.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

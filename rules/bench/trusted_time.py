@@ -1,8 +1,8 @@
 """What time stamps and a log's proof add to `aicert verify`: CPU seconds of whole processes, with
-and without them, in turn, so that a busy machine slows both.
+and without them, run in turn so that a busy machine slows both.
 
-The certificate is one of the tests', with a token by an authority with a CA between, a proof in a
-log of 1,000 entries, and two witnesses who cosigned it.
+The certificate is one of the tests', with a token from an authority with an intermediate CA, a
+proof from a log of 1,000 entries, and two witnesses' cosignatures.
 """
 
 import os
@@ -23,8 +23,8 @@ ENTRIES, TIMES, MOST_MS = 1000, 41, 10
 
 
 def measure(folder: Path) -> tuple[float, float]:
-    """Milliseconds of one without, and how many more one with all of them takes."""
-    # The tests' certificates and authorities: of others there are none with times of one's own.
+    """Milliseconds for one without, and how many more for one with all of them."""
+    # The tests' certificates and authorities, because only those have times that we can choose.
     from tests.adversarial import ca_forge
     from tests.adversarial.forger import AT, Scene
     from tests.adversarial.time_forge import Token
@@ -53,7 +53,7 @@ def measure(folder: Path) -> tuple[float, float]:
     for _ in range(TIMES):
         taken[0].append(_seconds([str(bare), "--policy", str(policy), *at]))
         taken[1].append(_seconds([str(full), "--policy", str(both), *at]))
-    # The least: what else runs here only adds.
+    # The least, because other work on this computer only adds.
     without, more = map(min, taken)
     return without * 1000, (more - without) * 1000
 
@@ -86,5 +86,5 @@ def _seconds(words: list[str]) -> float:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise ToolError(f"aicert verify ends with {process.returncode}")
+        raise ToolError(f"aicert verify failed with exit code {process.returncode}")
     return usage.ru_utime + usage.ru_stime

@@ -1,1 +1,1 @@
-"""The inputs of the shipped run, made byte for byte the same everywhere."""
+"""The inputs of the shipped run, which are the same bytes everywhere."""

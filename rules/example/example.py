@@ -1,8 +1,8 @@
 """Make the inputs of the shipped run: `examples/tiny-llama/` and `examples/alpaca/`.
 
-They are generated, the same bytes everywhere, and not in git. Only a missing directory is made:
-edited ones are the user's, and the lockfile then says stale. Each is written beside its place
-and renamed.
+They are generated, with the same bytes everywhere, and are not in git. Only a missing directory is
+made: an edited one belongs to the user, and the lockfile is then stale. Each is written under
+another name and then renamed.
 """
 
 from __future__ import annotations
@@ -40,25 +40,29 @@ EXPECTED: dict[str, dict[str, str]] = {
 
 
 def is_of(sources: Iterable[str]) -> bool:
-    """Whether one of a run's sources is the example's. Elsewhere such a folder is its owner's."""
+    """Whether one of a run's sources is the example's. In other repositories such a folder is the
+    owner's.
+    """
     return IS_CHECKOUT and not {f"path:{folder}" for folder in EXPECTED}.isdisjoint(sources)
 
 
 def is_needed(root: Path, sources: Iterable[str]) -> bool:
-    """Whether something that these sources of a run name has still to be made."""
+    """Whether these sources of a run name something that still has to be made."""
     return not is_made(root) and is_of(sources)
 
 
 def is_made(root: Path) -> bool:
-    """Whether nothing is missing: both are there, or this is not the checkout that ships them.
+    """Whether nothing is missing: both exist, or this is not the checkout that ships them.
 
-    One that somebody edited is theirs: the lockfile notices, not we.
+    An edited one belongs to the user: the lockfile notices that, not this function.
     """
     return not IS_CHECKOUT or all(os.path.lexists(root / folder) for folder in EXPECTED)
 
 
 def make_example(root: Path, on_line: Callable[[str], None] | None = None) -> bool:
-    """Make what is missing; True where something was. Raises ToolError. Two at once wait."""
+    """Make what is missing. Returns whether anything was. Raises ToolError. Processes
+    take turns.
+    """
     if is_made(root):
         return False
     with only_one(root / LOCK, "the example is being made by another process"):
@@ -80,7 +84,7 @@ def _make_missing(root: Path, on_line: Callable[[str], None] | None) -> bool:
 
 
 def _content(folder: str) -> dict[str, bytes]:
-    # Only where something is to be made: the check runs before every certify.
+    # Imported only if something has to be made: the check runs before every certify.
     from rules.example import model, rows
 
     if folder == DATA:

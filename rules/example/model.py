@@ -1,8 +1,8 @@
-"""The base model of the shipped example: a Llama of 128,576 parameters that has learnt nothing.
+"""The base model of the shipped example: a Llama with 128,576 parameters and no training.
 
-Weights are integers from SHA-256 of a counter times a power of two: exact in float32, so the
-same bytes everywhere, which a framework's generator does not promise. The tokenizer is a
-byte-level BPE whose merges are counted here from the example's own rows. Files are written as
+Weights are integers from SHA-256 of a counter times a power of two. They are exact in float32, so
+the bytes are the same everywhere, which a framework's generator does not promise. The tokenizer is
+a byte-level BPE whose merges are counted here from the example's own rows. Files are written as
 safetensors and Hugging Face's JSON.
 """
 
@@ -48,7 +48,7 @@ def byte_names() -> list[str]:
 
 
 def learn_merges(texts: Iterable[str]) -> list[tuple[str, str]]:
-    """The MERGES most frequent pairs, one after another; of equals, the first by code point."""
+    """The MERGES most frequent pairs, one after another; ties go to the first by code point."""
     names = byte_names()
     pieces = Counter(piece for text in texts for piece in _PIECES.findall(text))
     words = [([names[byte] for byte in piece.encode()], n) for piece, n in sorted(pieces.items())]
@@ -79,7 +79,7 @@ def _json(value: object) -> bytes:
 
 
 def tokenizer_files(texts: Iterable[str]) -> dict[str, bytes]:
-    """The tokenizer's files by name, its merges learnt from `texts`."""
+    """The tokenizer's files by name, with merges learnt from `texts`."""
     merges = learn_merges(texts)
     entries = [*SPECIAL, *sorted(byte_names()), *(left + right for left, right in merges)]
     special = [

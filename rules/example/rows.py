@@ -1,8 +1,7 @@
 """The instruction data set of the shipped example: 256 rows that this module writes (Apache-2.0).
 
-Every row is a small task with its right answer. What is picked follows from SHA-256 of the row's
-number, so the rows are the same on every machine and in every version of Python. No text comes
-from elsewhere.
+Every row is a small task with its right answer. SHA-256 of the row's number chooses the content, so
+the rows are the same on every machine and in every version of Python. No text comes from elsewhere.
 """
 
 from __future__ import annotations
@@ -123,7 +122,7 @@ class _Picker:
         self._count = 0
 
     def number(self, low: int, high: int) -> int:
-        """One of low … high."""
+        """A number from `low` to `high`."""
         self._count += 1
         text = f"aicert example row {self._row} {self._count}"
         value = int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "big")
@@ -240,7 +239,7 @@ _KINDS: tuple[Callable[[_Picker], Row], ...] = (
 
 
 def rows() -> list[Row]:
-    """ROWS distinct rows; the kinds take turns until each has no new row to give."""
+    """ROWS distinct rows; the kinds take turns until each has no new row."""
     unique: list[Row] = []
     number = 0
     while len(unique) < ROWS:

@@ -1,1 +1,1 @@
-"""What is installed of this project, beside the verifier: all that `./doit` needs elsewhere."""
+"""What is installed besides the verifier: everything that `./doit` needs in other repositories."""

@@ -1,9 +1,9 @@
-"""Builds the wheel (PEP 517): setuptools, on a copy laid out as it is installed; and the source
-distribution, which holds what that wheel is made from, so that it gives the same wheel.
+"""Build the wheel (PEP 517) with setuptools, from a copy laid out as it is installed; and the
+source distribution, which contains what the wheel is made from, so that it gives the same wheel.
 
-Promises: the same files give the same bytes, whatever their times and modes and whatever earlier
-builds left behind; the checkout is not written to. Used by pip and the like alone, with setuptools
-from pyproject.toml.
+The same files give the same bytes, whatever their times and modes and whatever earlier builds left;
+nothing is written to the checkout. Only pip and similar tools use this, with setuptools from
+pyproject.toml.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from setuptools import build_meta
 from aicert.cli.init import TOOL, digest_of, tool
 from rules.package import contents
 
-# As `SOURCE_DATE_EPOCH` of every build: 1980-01-01, the first that a zip archive can hold.
+# As `SOURCE_DATE_EPOCH` of every build: 1980-01-01, the earliest date in a zip archive.
 _EPOCH = "315532800"
 _DESCRIBED = ("pyproject.toml", "README.md", "LICENSE")
 
@@ -32,7 +32,7 @@ def build_wheel(
     config_settings: object = None,
     metadata_directory: str | None = None,
 ) -> str:
-    """The wheel of the checkout in the current directory; returns its name."""
+    """Build the wheel of the checkout in the current directory. Returns its name."""
     code, target = Path.cwd(), os.path.abspath(wheel_directory)
     with tempfile.TemporaryDirectory(prefix="aicert-wheel-") as folder:
         lay_out(code, Path(folder))
@@ -41,7 +41,7 @@ def build_wheel(
 
 
 def build_sdist(sdist_directory: str, config_settings: object = None) -> str:
-    """The source distribution of the checkout in the current directory; returns its name."""
+    """Build the source distribution of the checkout in the current directory. Returns its name."""
     code, top = Path.cwd(), f"aicert-{_version(Path.cwd())}"
     with tempfile.TemporaryDirectory(prefix="aicert-sdist-") as folder:
         lay_out(code, Path(folder))
@@ -69,13 +69,13 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
 
 
 def lay_out(code: Path, target: Path) -> None:
-    """Copy what is installed into `target`, and what describes it."""
+    """Copy what is installed, and the files that describe it, to `target`."""
     places = contents.installed(code) | {name: code / name for name in _DESCRIBED}
     for path, source in places.items():
         copy = target / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
-        # A checkout's follow its owner's umask, and a wheel keeps them.
+        # A checkout's modes depend on its owner's umask, and a wheel keeps them.
         copy.chmod(_mode(source))
     home = target / contents.HOME
     text = tool(_version(code), digest_of(home))

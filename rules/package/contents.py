@@ -1,8 +1,8 @@
 """Which files are installed, and where.
 
-`aicert/` is the verifier. `aicert_build/` is the code of `./doit` in the shape of a checkout, with
-`aicert/` in it once more: the digests of the machine's code and the keys of its images are equal to
-a checkout's, and nothing of ours is a top-level name but these two. Caches, byte code and hidden
+`aicert/` is the verifier. `aicert_build/` is the code of `./doit` in the layout of a checkout, with
+another copy of `aicert/` in it. So the digests of the machine's code and the keys of its images
+equal those of a checkout, and these two are our only top-level names. Caches, byte code and hidden
 files are left out.
 """
 
@@ -23,7 +23,7 @@ _BYTE_CODE = "__pycache__"
 
 
 def installed(code: Path) -> dict[str, Path]:
-    """Where each file of the checkout at `code` belongs, by its path among the packages."""
+    """Where each file of the checkout at `code` is installed, by its path among the packages."""
     parts = {f"{folder}/{name}" for folder in FOLDERS for name in _files(code / folder)}
     parts.update(FILES)
     by_path = {f"{HOME}/{path}": code / path for path in sorted(parts)}

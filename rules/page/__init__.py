@@ -1,1 +1,1 @@
-"""Builds `verify.html`: its parts, checked against their lock, put into one file."""
+"""Builds `verify.html`: fetches its parts, checks them against their lock, and makes one file."""

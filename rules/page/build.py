@@ -1,8 +1,8 @@
-"""One file out of the page's text, its scripts, the verifier and Python: the same bytes each time.
+"""Build one file from the page's text, its scripts, the verifier and Python: always the same bytes.
 
-The verifier is carried as it stands in `aicert/`, without compression, in an archive whose dates
-are fixed; Pyodide as npm packed it. So nothing here depends on how some version of a library
-compresses. The page's policy (CSP) lets one script run, by its hash, and nothing be fetched.
+The verifier is included as it is in `aicert/`, uncompressed, in an archive with fixed dates;
+Pyodide is included as npm packed it. So nothing depends on how some version of a library
+compresses. The page's policy (CSP) allows only one script, by its hash, and no network.
 """
 
 import base64
@@ -19,7 +19,7 @@ from rules.page import parts
 from rules.page.parts import LOCK, Lock, read_lock
 
 SOURCES = Path("browser/page")
-# What the bridge imports and what that needs; `aicert.cli.table` is the one face among it.
+# What the bridge imports, and what that needs; of the command line only `aicert.cli.table`.
 ROOMS = (
     "appraisal", "audits", "crypto", "files", "formats", "model_signature", "tlog", "trust",
     "verifier",
@@ -43,12 +43,12 @@ def carried(root: Path) -> list[str]:
     names = sorted({*SINGLE, *(path.relative_to(root).as_posix() for path in kept)})
     missing = [name for name in names if not (root / name).is_file()]
     if missing or len(names) < len(SINGLE) + len(ROOMS):
-        raise ConfigError(f"{', '.join(missing) or root} is not here")
+        raise ConfigError(f"{', '.join(missing) or root} is missing")
     return names
 
 
 def archive(root: Path, more: Sequence[str] = ()) -> bytes:
-    """A zip of what is carried, and of what a test needs beside it."""
+    """A zip of these files, and of what a test needs in addition."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as packed:
         for name in (*carried(root), *more):
@@ -61,14 +61,14 @@ def archive(root: Path, more: Sequence[str] = ()) -> bytes:
 def build(root: Path) -> bytes:
     """The page."""
     if not (root / SOURCES).is_dir():
-        raise ConfigError("the page is built in aicert's own repository, and this is another one")
+        raise ConfigError("the page can only be built in aicert's own repository")
     lock = read_lock(root / LOCK)
     worker = (root / SOURCES / "worker.js").read_text(encoding="utf-8")
     return assemble(root, lock, parts.archive(lock), archive(root), worker)
 
 
 def assemble(root: Path, lock: Lock, tarball: bytes, app: bytes, worker: str) -> bytes:
-    """The page of these parts."""
+    """The page made from these parts."""
     page, style, script = (
         (root / SOURCES / name).read_text(encoding="utf-8")
         for name in ("page.html", "page.css", "main.js")
@@ -77,7 +77,7 @@ def assemble(root: Path, lock: Lock, tarball: bytes, app: bytes, worker: str) ->
     script = "\n" + script
     for text in (worker, script):
         if "</script" in text.lower() or "<!--" in text:
-            raise ConfigError("a script of the page would end the element that it stands in")
+            raise ConfigError("a script of the page contains its element's end tag")
     values = {
         "POLICY": policy(script),
         "STYLE": STYLE + style,
@@ -92,7 +92,7 @@ def assemble(root: Path, lock: Lock, tarball: bytes, app: bytes, worker: str) ->
     pieces = page.split("@")
     # Every second piece is the name of a value: the text itself has no @.
     if sorted(pieces[1::2]) != sorted(values):
-        raise ConfigError(f"{SOURCES / 'page.html'} does not name each of {', '.join(values)} once")
+        raise ConfigError(f"{SOURCES / 'page.html'} must name each of {', '.join(values)} once")
     filled = [values[piece] if index % 2 else piece for index, piece in enumerate(pieces)]
     return "".join(filled).encode()
 
@@ -107,6 +107,6 @@ def policy(script: str) -> str:
 
 
 def _lines(data: bytes) -> str:
-    """Base64 in lines that editors and diffs can hold."""
+    """Base64 in lines that editors and diffs can handle."""
     text = base64.b64encode(data).decode()
     return "\n".join(text[start : start + 4096] for start in range(0, len(text), 4096))

@@ -1,7 +1,7 @@
-"""What the page takes from others: Pyodide, as npm has it, by the integrity in the lock.
+"""The page's external part: Pyodide, as published on npm, with the integrity in the lock.
 
-Promises: `archive(lock)` gives the bytes that the lock names, whoever served them. They are kept in
-the cache; what is there and is not the same is fetched again. Nothing of a package is run.
+`archive(lock)` returns the bytes that the lock names, whoever served them. They are stored in the
+cache; a different file there is fetched again. Nothing in a package is run.
 """
 
 import base64
@@ -26,7 +26,7 @@ LIMIT_S = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """A package of npm's, its version, and the SHA-512 of its archive as npm writes it."""
+    """An npm package, its version, and the SHA-512 of its archive as npm writes it."""
 
     name: str
     version: str
@@ -34,17 +34,17 @@ class Lock:
 
 
 def read_lock(path: Path, name: str = "pyodide") -> Lock:
-    """What the lock says of the package; ConfigError where it is none."""
+    """The lock's entry for the package. Raises ConfigError if there is none."""
     part = tomllib.loads(path.read_text(encoding="utf-8")).get(name)
     version, integrity = (str(part.get(key)) if isinstance(part, dict) else "" for key in
                           ("version", "integrity"))  # fmt: skip
     if not _VERSION.fullmatch(version) or not _INTEGRITY.fullmatch(integrity):
-        raise ConfigError(f"{path} names no version of {name} and its integrity")
+        raise ConfigError(f"{path} has no version and integrity of {name}")
     return Lock(name=name, version=version, integrity=integrity)
 
 
 def integrity_of(data: bytes) -> str:
-    """As npm writes it."""
+    """In npm's format."""
     return f"sha512-{base64.b64encode(hashlib.sha512(data).digest()).decode()}"
 
 
@@ -60,7 +60,7 @@ def archive(lock: Lock) -> bytes:
     data = _fetched(package)
     if integrity_of(data) != lock.integrity:
         raise ToolError(
-            f"npm gave another {package} than the lock names"
+            f"npm's {package} is not the locked one"
             f"\n  locked  {lock.integrity}\n  found   {integrity_of(data)}"
         )
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Find the bytes of a locked file on this computer, for a reviewer's orientation; fetch nothing.
 
-Looked for in the revision's own files, the checkout and its outputs, the last commit, the store of
-fetched inputs and DVC's cache. Whatever is found is used only if it has the locked SHA-256.
+It looks in the revision's own files, the checkout and its outputs, the last commit, the store of
+fetched inputs and DVC's cache. A file is used only if it has the locked SHA-256.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 class Finder:
-    """Finds files of inputs as `files` (a revision or the checkout) has them locked."""
+    """Finds files of inputs that are locked in `files` (a revision or the checkout)."""
 
     def __init__(self, root: Path, files: Files) -> None:
         self._root = root
@@ -34,7 +34,7 @@ class Finder:
         self._tracked: dict[tuple[str, str], dict[str, str]] = {}
 
     def find(self, run: str, item: LockedInput, path: str, sha256: str) -> bytes | None:
-        """The bytes of file `path` of an input, `path` being empty where the input is one file."""
+        """The bytes of file `path` of an input; `path` is empty if the input is a single file."""
         if not is_hex(sha256):
             return None
         stored = store(self._root).file(sha256)
@@ -42,7 +42,7 @@ class Finder:
         if item.source.startswith("path:"):
             name = "/".join(filter(None, (item.source.removeprefix("path:"), path)))
             candidates += [lambda: self._files.read(name), lambda: self._checkout.read(name)]
-            # What was edited here stands in the last commit as it was.
+            # If the file was edited here, the last commit still has the old one.
             candidates.append(lambda: self._committed(name))
         if item.source.startswith(RUN_SCHEME):
             output = "/".join(("outputs", item.source.removeprefix(RUN_SCHEME), path))
@@ -70,7 +70,9 @@ class Finder:
         return None if md5 is None else self._object(md5)
 
     def _objects(self, run: str, name: str) -> dict[str, str]:
-        """MD5 by path of what the `.dvc` file beside the lockfile tracks, as far as it is here."""
+        """MD5 by path of what the `.dvc` file next to the lockfile tracks, as far as that is known
+        here.
+        """
         text = self._files.read(f"{DIRECTORY}/{run}/{name}.dvc") or b""
         out = _OUT.search(text.decode("utf-8", "replace"))
         if out is None:

@@ -1,8 +1,8 @@
-"""What a pull request's lockfiles and certificates are checked for, by code of the base revision.
+"""Checks of a pull request's lockfiles and certificates, by code of the base revision.
 
-`tree` is the change as a folder of files: data, of which nothing is executed. The policy is the
-caller's, with the images that the base accepts, never the change's. Certificates are judged without
-their models, which git does not hold.
+`tree` is the change as a folder of files. It is data, and nothing in it is executed. The policy is
+the caller's, with the images that the base accepts, never the change's. Certificates are judged
+without their models, which are not in git.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ Audits = Sequence[tuple[Certificate, bytes]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One check of a change; `-` is one that could not be made. Texts may be hostile."""
+    """One check of a change; `-` means that it could not be made. Texts may be hostile."""
 
     what: str
     verdict: Verdict
@@ -52,10 +52,10 @@ def check(
     *,
     audits: Audits | None = None,
 ) -> list[Check]:
-    """Check every lockfile of `tree`, and the certificates that `base` does not have like this.
+    """Check every lockfile of `tree`, and the certificates that are new or different from `base`.
 
-    `change`: the change itself, where `tree` is a copy of its plain files. `audits`: those that the
-    policy may demand, not of the change.
+    `change` is the change itself if `tree` is a copy of its plain files. `audits` are those that
+    the policy may require; they are not from the change.
     """
     head = Checkout(tree)
     odd = [
@@ -80,7 +80,9 @@ def check(
 
 
 def _make_example(tree: Path, project: Project) -> bool:
-    """The shipped run's inputs are made, not stored; not through a link that the change brought."""
+    """Make the example's inputs, which are not stored, unless the change put a link in
+    their place.
+    """
     if not example.is_of(item.source for run in project.runs.values() for item in run.inputs):
         return True
     parts = [tree / "examples", *(tree / name for name in (example.MODEL, example.DATA))]
@@ -115,7 +117,7 @@ def _is_here(tree: Path, source: str) -> bool:
 
 
 def _sources(tree: Path, project: Project) -> list[Check]:
-    """What each remote input is at its source, by metadata; nothing is kept of what is read."""
+    """Check each remote input at its source, by metadata; nothing is stored."""
     from aicert.sources.compare import compare_all
 
     checks = []
@@ -123,7 +125,7 @@ def _sources(tree: Path, project: Project) -> list[Check]:
         try:
             lockfile = form.parse(locked.read(tree, run.name))
         except AicertError:
-            # The check of the lockfile itself says so.
+            # The check of the lockfile itself reports this.
             continue
         if all(sources.is_local(item.source) for item in lockfile.inputs):
             continue
@@ -136,7 +138,7 @@ def _sources(tree: Path, project: Project) -> list[Check]:
 
 
 def _strays(project: Project, head: Files) -> list[Check]:
-    """A lockfile that no run of aicert.toml has is reviewed for nothing."""
+    """Find lockfiles that no run of aicert.toml has: reviewing them would be pointless."""
     checks = []
     for path in head.names(locked.DIRECTORY):
         name = path.removeprefix(f"{locked.DIRECTORY}/")
@@ -148,7 +150,7 @@ def _strays(project: Project, head: Files) -> list[Check]:
 
 
 def _image(base: Files, head: Files, path: str) -> list[Check]:
-    """A changed lock of the machine's image: whether it is one. What it says only a build shows."""
+    """Check that a changed image lock is well-formed. Only a build can check its content."""
     data = head.read(path)
     if data is None or data == base.read(path):
         return []
@@ -175,7 +177,7 @@ def _certificates(base: Files, head: Files, policy: Policy, audits: Audits | Non
 
 
 def _readable(head: Files, paths: Sequence[str]) -> list[Certificate]:
-    """The certificates at `paths`, for lineages; one that is none is judged by itself."""
+    """The certificates at `paths`, for lineages; an unreadable one is reported by its own check."""
     readable = []
     for data in map(head.read, paths[: verify.MAX_LINEAGE]):
         with contextlib.suppress(AicertError):
@@ -195,7 +197,9 @@ def _certificate(
     data = head.read(path)
     lockfile = head.read(f"{locked.DIRECTORY}/{run}.lock.toml")
     if data is None or lockfile is None:
-        return Check(what=what, verdict="failed", detail="it, or its lockfile, cannot be read")
+        return Check(
+            what=what, verdict="failed", detail="the certificate or its lockfile cannot be read"
+        )
     try:
         result = appraise(
             certificates.parse(data),

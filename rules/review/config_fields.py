@@ -1,6 +1,6 @@
 """A training config as dotted fields, for a review. Its text is hostile, and decides nothing.
 
-The runner reads the config by stricter rules of its own: what this cannot compare is said so.
+The runner parses the config with stricter rules. If this cannot compare a config, it says so.
 """
 
 import json
@@ -21,7 +21,8 @@ def fields(data: bytes) -> dict[str, str] | None:
         text = data.decode("utf-8")
         depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
-            # An alias can stand for itself many times over: a small file, an endless comparison.
+            # Aliases can expand without limit: a small file, an endless comparison. Nesting takes
+            # quadratic time.
             # Nesting costs the reader its square.
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
@@ -29,7 +30,7 @@ def fields(data: bytes) -> dict[str, str] | None:
                 return None
         values: dict[str, str] = {}
         for path, value in _flat(yaml.safe_load(text), "", 0):
-            # Two fields that are written alike: one would hide what became of the other.
+            # Two fields written alike: one could hide a change of the other.
             if len(values) >= MAX_FIELDS or path in values:
                 return None
             values[path] = value

@@ -1,7 +1,7 @@
 """The reviewed list of accepted machine images (rules.project.images), in a review.
 
-Certificates of a change are judged by the list and the image locks of the revision that it is made
-to; what the change does to the list is shown.
+Certificates in a change are judged by the base revision's list and image locks. What the change
+does to the list is shown.
 """
 
 from aicert.appraisal.policy import Policy
@@ -16,7 +16,7 @@ from rules.review.revisions import Files
 
 
 def accepted_by(base: Files, policy: Policy) -> Policy:
-    """`policy` accepting the images of `base`, which were reviewed."""
+    """`policy` that also accepts the reviewed images of `base`."""
     data = base.read(str(LIST))
     policy = policy if data is None else images.parse(data).added_to(policy)
     for path in IMAGES:
@@ -26,7 +26,7 @@ def accepted_by(base: Files, policy: Policy) -> Policy:
 
 
 def problem(head: Files) -> str | None:
-    """What is wrong with the list of a change; None where nothing is, or there is none."""
+    """What is wrong with the list in a change; None if nothing is, or there is no list."""
     try:
         _read(head)
     except AicertError as error:
@@ -35,7 +35,7 @@ def problem(head: Files) -> str | None:
 
 
 def section(base: Files, head: Files, warnings: list[str]) -> Section | None:
-    """What the change accepts, drops and revokes; a revocation that is taken back is a warning."""
+    """What the change accepts, drops and revokes; undoing a revocation is a warning."""
     try:
         old, new = _read(base), _read(head)
     except AicertError as error:
@@ -46,8 +46,8 @@ def section(base: Files, head: Files, warnings: list[str]) -> Section | None:
     for digest in sorted(new.revoked.keys() - old.revoked.keys(), key=str):
         rows.append(Row(label="revoked", new=str(digest), note=new.revoked[digest]))
     for digest in sorted(old.revoked.keys() - new.revoked.keys(), key=str):
-        rows.append(Row(label="revoked no longer", old=str(digest), note=old.revoked[digest]))
-        warnings.append(f"{LIST}: image {digest} is revoked no longer")
+        rows.append(Row(label="no longer revoked", old=str(digest), note=old.revoked[digest]))
+        warnings.append(f"{LIST}: image {digest} is no longer revoked")
     return Section(title=str(LIST), word="changed", rows=tuple(rows)) if rows else None
 
 

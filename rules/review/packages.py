@@ -1,4 +1,4 @@
-"""Packages of the machine's image and of the training environment, as two revisions lock them."""
+"""Packages of the machine's image and of the training environment, as locked in two revisions."""
 
 import re
 
@@ -56,13 +56,15 @@ def image_section(
 
 
 def _training(files: Files, warnings: list[str]) -> Packages:
-    """Every pin. What is none is told, for pip would follow it: an address, an index, an option."""
+    """Every pin. Other lines are warnings, because pip would follow them: an address, an index, an
+    option.
+    """
     locked: dict[str, tuple[str, frozenset[str]]] = {}
     for path in TRAINING:
         text = (files.read(path) or b"").decode("utf-8", "replace")
         for match in _PIN.finditer(text):
             name = match[1]
-            # A second pin must not hide what became of the first.
+            # A second pin must not hide a change of the first.
             while name in locked:
                 name += " (again)"
             locked[name] = match[2], frozenset(_HASH.findall(match[3]))

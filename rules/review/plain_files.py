@@ -1,8 +1,8 @@
-"""What must be a plain file or a folder: what a review looks at, and what is read after a merge.
+"""Paths that must be plain files or folders, because a review or a merged checkout reads them.
 
-A link there is read through once it is merged, and leads wherever it says; git keeps its target as
-text, so that a review of contents does not see it. Nor are devices, pipes, submodules, executable
-files, or a folder in the place of a file wanted there.
+After a merge a link would be followed wherever it leads. git stores its target as text, so a review
+of contents would not show it. Devices, pipes, submodules, executable files, and a folder in place
+of a file are refused as well.
 """
 
 import os
@@ -29,7 +29,9 @@ _KINDS = {
 
 
 def in_tree(entries: Iterable[tuple[bytes, str]]) -> Iterator[tuple[str, str]]:
-    """Of a git tree's `(mode, path)`: what is not plain in the places above, and what it is."""
+    """What is not plain in a git tree's `(mode, path)` entries, at the paths above, and
+    what it is.
+    """
     for mode, path in entries:
         top, below = path.partition("/")[::2]
         if top in FILES and below:
@@ -43,7 +45,9 @@ def in_tree(entries: Iterable[tuple[bytes, str]]) -> Iterator[tuple[str, str]]:
 
 
 def in_folder(root: Path, *, modes: bool) -> Iterator[tuple[str, str]]:
-    """The same of files at hand. `modes`: whether the file system keeps who may execute a file."""
+    """The same for files on disk. `modes`: whether the file system records who may
+    execute a file.
+    """
     for name in FILES + FOLDERS:
         try:
             status = os.lstat(root / name)

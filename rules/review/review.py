@@ -1,7 +1,8 @@
 """What changed between two revisions of the lockfiles, in words and numbers.
 
-Both sides are read as data (`rules.review.revisions`); a lockfile, listing or config that cannot be
-read is a warning and not an error, since telling so is the point. Rendering: `rules.review.text`.
+Both sides are read as data (`rules.review.revisions`). An unreadable lockfile, listing or config is
+a warning and not an error, because the review has to report it. Rendering is in
+`rules.review.text`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ from rules.review.packages import IMAGES, image_section, training_section
 from rules.review.revisions import Files
 
 SUFFIX = ".lock.toml"
-# A reviewer reads some dozens of names; the listings have them all.
+# A reviewer reads a few dozen names; the listings contain all of them.
 MAX_FILES = 40
 
 
@@ -38,7 +39,7 @@ class Review:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One of the two states, and where its files are looked for."""
+    """One of the two states, and where to look for its files."""
 
     files: Files
     finder: Finder
@@ -48,7 +49,7 @@ class Side:
         return self.files.read(f"{DIRECTORY}/{run}{SUFFIX}")
 
     def listing(self, run: str, item: LockedInput | None) -> dict[str, str] | None:
-        """An input's files by SHA-256; None unless the listing is the one of its digest."""
+        """An input's files by SHA-256; None unless the listing matches the input's digest."""
         if item is None:
             return {}
         if item.digest.kind == "sha256":
@@ -152,11 +153,11 @@ def _input_rows(
         rows += moved(f"input {name}: {label}", facts[0].get(label), facts[1].get(label))
     new = pair[1]
     if new is not None and new.allow_pickle:
-        warnings.append(f"run {run}: input {name} may hold pickles, which can run code")
+        warnings.append(f"run {run}: input {name} may contain pickles, which can run code")
     if new is not None and new.allow_remote_code:
         warnings.append(
             f"run {run}: Python files in input {name} may run in the trainer: read them; "
-            "nobody's verdict passes unless his own policy allows remote-code"
+            "a verdict passes only under a policy that allows remote-code"
         )
     listings = [side.listing(run, item) for side, item in zip(sides, pair, strict=True)]
     for side, item, listing in zip(sides, pair, listings, strict=True):
@@ -209,7 +210,7 @@ def _file_rows(
     old: Mapping[str, str],
     new: Mapping[str, str],
 ) -> list[Row]:
-    """Each file that differs, with its rows where the bytes are at hand; fields of a config."""
+    """Each file that differs, with its rows if the bytes are here; fields of a config."""
     changed = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
     if not changed:
         return []
@@ -248,7 +249,7 @@ def _one_file(
         return _config_rows(contents, was, is_)
     source = next(item.source for item in reversed(pair) if item is not None)
     facts = [None if data is None else _content(path or source, data) for data in contents]
-    absent = "not at hand"
+    absent = "not here"
     return [
         Row(
             label=f"input {name}: {path or 'file'}",
@@ -268,7 +269,7 @@ def _config_rows(contents: list[bytes | None], was: bool, is_: bool) -> list[Row
     read = [None if data is None else config_fields.fields(data) for data in contents]
     if (was and read[0] is None) or (is_ and read[1] is None):
         missing = (was and contents[0] is None) or (is_ and contents[1] is None)
-        why = "the bytes are not at hand" if missing else "it is not plain YAML"
+        why = "the bytes are not here" if missing else "it is not plain YAML"
         return [Row(label="config", note=f"fields cannot be compared: {why}")]
     changed = config_fields.changes(read[0] or {}, read[1] or {})
     shown = [

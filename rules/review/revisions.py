@@ -1,6 +1,6 @@
 """Read files of a revision, or of the checkout, without checking anything out.
 
-A revision under review is data: nothing of it is executed, and every read is bounded.
+A revision under review is data: nothing in it is executed, and every read is bounded.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from aicert.formats.paths import check_path
 from rules.host.git import is_shallow, refused
 from rules.review import plain_files
 
-# Far above any text that is compared here; a data set in git is looked into up to this.
+# Far more than any text compared here; of a data set in git, only this much is read.
 MAX_BYTES = 64 << 20
 _MAX_NAMES = 100_000
 
@@ -34,19 +34,21 @@ class Files(Protocol):
         ...
 
     def odd(self) -> list[tuple[str, str]]:
-        """What is no plain file where only those belong (`plain_files`): path, and what it is."""
+        """Entries that are not plain files where they must be (`plain_files`): path, and what each
+        is.
+        """
         ...
 
 
 class Checkout:
-    """The files at hand."""
+    """The files of the checkout."""
 
     def __init__(self, root: Path) -> None:
         self.name = "the checkout"
         self._root = root
 
     def read(self, path: str) -> bytes | None:
-        """A regular file's bytes; a link is never followed out of its place."""
+        """A regular file's bytes. Links are never followed."""
         full = self._root
         for part in path.split("/"):
             full /= part
@@ -57,7 +59,7 @@ class Checkout:
         return full.read_bytes()
 
     def names(self, folder: str) -> list[str]:
-        """Every file below `folder` that is there."""
+        """Every file below `folder`."""
         paths = [
             os.path.relpath(os.path.join(parent, name), self._root)
             for parent, _, names in os.walk(self._root / folder)
@@ -66,7 +68,7 @@ class Checkout:
         return sorted(paths)
 
     def odd(self) -> list[tuple[str, str]]:
-        """See Files. Where git does not trust the file system's modes, nor does this."""
+        """See Files. File modes count only if git trusts them on this file system."""
         command = ["git", "config", "--type=bool", "--get", "core.fileMode"]
         try:
             done = subprocess.run(command, cwd=self._root, capture_output=True, text=True)
@@ -82,7 +84,7 @@ class Revision:
     def __init__(self, root: Path, revision: str) -> None:
         self._root = root
         self._commit = resolve(root, revision)
-        # This project may be a folder of a larger repository: its files are those below it.
+        # The project may be a folder of a larger repository: only the files below it count.
         prefix = os.fsdecode(git(root, "rev-parse", "--show-prefix").removesuffix(b"\n"))
         self._base = f"{self._commit}:{prefix}"
         self.name = f"{revision} ({self._commit[:10]})"
@@ -106,7 +108,8 @@ class Revision:
         return self._odd
 
     def lay_out(self, folder: Path) -> None:
-        """Write every regular file below `folder`, without git's filters, hooks, links, attributes.
+        """Write every regular file below `folder`, without git's filters, hooks, links or
+        attributes.
 
         Raises EvidenceError for a path that would not stay below it.
         """
@@ -118,7 +121,7 @@ class Revision:
         with subprocess.Popen(
             command, cwd=self._root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as process:
-            # Everything is asked before anything is read: from another thread, or both would wait.
+            # Request all objects from another thread while reading, or both sides would wait.
             feeder = threading.Thread(target=_feed, args=(process, asked))
             feeder.start()
             for path in names:
@@ -136,7 +139,7 @@ class Revision:
         if self._sizes is None:
             listed = self._listed()
             if listed.count(b"\0") > _MAX_NAMES:
-                # Not cut: what comes last by name would be told as removed.
+                # Not truncated: the files that come last by name would appear as removed.
                 raise ToolError(
                     f"{self.name} has more than {_MAX_NAMES:,} files",
                     hint=f"git ls-tree -r --name-only {self._commit[:10]} | cut -d/ -f1 | uniq -c",
@@ -177,7 +180,7 @@ def _copy(source: IO[bytes], target: Path, size: int) -> None:
             file.write(block)
             left -= len(block)
     if left or not source.read(1):
-        raise ToolError(f"git cat-file ended within {target.name!a}")
+        raise ToolError(f"git cat-file ended in the middle of {target.name!a}")
 
 
 def resolve(root: Path, revision: str) -> str:
@@ -203,7 +206,7 @@ def resolve(root: Path, revision: str) -> str:
 
 
 def _reason(stderr: str) -> str:
-    """What git said beyond that: it may refuse the repository itself."""
+    """git's own reason, because git may refuse the repository itself."""
     return f"\n{stderr.strip()[:500]}" if stderr.strip() else ""
 
 

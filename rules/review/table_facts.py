@@ -1,8 +1,8 @@
-"""How many rows a data file has, by its kind; None if that cannot be told.
+"""How many rows a data file has, by its format; None if that is unknown.
 
-For a reviewer's orientation: the bytes are hostile, and a number here decides nothing. Known kinds:
-JSON Lines, CSV and TSV (with a header line), Parquet (its footer, Apache Parquet format 2.10, which
-is a Thrift compact structure).
+This is for a reviewer's orientation: the bytes are hostile, and the number decides nothing. Known
+formats: JSON Lines, CSV and TSV (with a header line), Parquet (its footer, Apache Parquet format
+2.10, which is a Thrift compact structure).
 """
 
 import csv
@@ -10,14 +10,14 @@ import io
 
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
 _MAGIC = b"PAR1"
-# Thrift compact protocol: types of fields.
+# Thrift compact protocol: field types.
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 _MAX_DEPTH = 32
 _NUM_ROWS = 3
 
 
 def rows(name: str, data: bytes) -> int | None:
-    """The number of rows of the file `name` with content `data`."""
+    """The number of rows in the file `name` with content `data`."""
     kind = name.rpartition(".")[2].lower()
     if kind in ("jsonl", "ndjson"):
         return sum(1 for line in data.split(b"\n") if line.strip())
@@ -49,7 +49,7 @@ def _parquet(data: bytes) -> int | None:
 
 
 class _Thrift:
-    """A reader of one structure in the Thrift compact protocol; ValueError or IndexError if bad."""
+    """Reads one structure in the Thrift compact protocol; ValueError or IndexError if it is bad."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -1,8 +1,8 @@
 """A review for a terminal, and as Markdown for a comment on a pull request.
 
-Every text of a review is hostile: it comes out of somebody's change. For the terminal it is escaped
-and cut. In Markdown it stands inside `<code>` with every character but plain ones as a numeric
-entity, so that nothing in it is markup, a link, a mention or a reference.
+Every text in a review is hostile, because it comes from somebody's change. For the terminal it is
+escaped and cut. In Markdown it is inside `<code>`, with every unusual character as a numeric
+entity, so that nothing in it acts as markup, a link, a mention or a reference.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from rules.review.check import Check
 from rules.review.review import Review
 
 MAX_VALUE = 200
-# GitHub takes 65,536 characters for a comment.
+# GitHub allows 65,536 characters in a comment.
 MAX_COMMENT = 60_000
 # The first line of the comment, by which a later one replaces it.
 MARKER = "<!-- aicert review -->"
@@ -23,7 +23,7 @@ _WORDS = {"ok": "ok", "failed": "FAILED", "-": "-"}
 
 
 def text(review: Review, checks: Sequence[Check] = ()) -> str:
-    """For a terminal: one block a section, old and new value of each fact."""
+    """For a terminal: one block per section, old and new value of each fact."""
     lines = [f"base  {_line(review.base)}", f"head  {_line(review.head)}"]
     for section in review.sections:
         lines += ["", f"{_line(section.title)}: {section.word}"]
@@ -95,13 +95,13 @@ def _markdown_section(section: Section) -> str:
 
 
 def _code(value: str) -> str:
-    """`value` where GitHub's Markdown takes nothing for markup, mention, reference or link."""
+    """`value` in a form in which GitHub's Markdown sees no markup, mention, reference or link."""
     shown = safe(value, MAX_VALUE)
     return "<code>" + "".join(c if c in _PLAIN else f"&#{ord(c)};" for c in shown) + "</code>"
 
 
 def _bounded(parts: list[str]) -> str:
-    """Whole parts as long as they fit; what is left out is said."""
+    """As many whole parts as fit, and a note about the rest."""
     done: list[str] = []
     size = 0
     for number, part in enumerate(parts):

@@ -17,8 +17,8 @@ resource "azurerm_resource_group" "run" {
   tags     = local.tags
 }
 
-# Alerts only: it stops nothing. What ends the machine are its own power off, the driver's time
-# limit, and the auto-shutdown below.
+# Alerts only: it stops nothing. The machine ends when it powers off, at the driver's time limit, or
+# at the auto-shutdown below.
 resource "azurerm_consumption_budget_resource_group" "run" {
   count             = var.budget > 0 ? 1 : 0
   name              = var.name
@@ -27,8 +27,8 @@ resource "azurerm_consumption_budget_resource_group" "run" {
   time_grain        = "Monthly"
 
   time_period {
-    # The month that it is now: `starts` lies a quarter of an hour back, and a month that has ended is
-    # refused.
+    # The current month: `starts` is a quarter of an hour ago, and Azure refuses a month that has
+    # ended.
     start_date = formatdate("YYYY-MM-01'T'00:00:00'Z'", timeadd(var.starts, "15m"))
   }
 
@@ -39,7 +39,7 @@ resource "azurerm_consumption_budget_resource_group" "run" {
   }
 }
 
-# The VHDs on their way in, and the machine's console on its way out.
+# For uploaded VHDs, and for the machine's console.
 resource "azurerm_storage_account" "run" {
   name                             = var.name
   resource_group_name              = azurerm_resource_group.run.name
@@ -51,7 +51,7 @@ resource "azurerm_storage_account" "run" {
   allow_nested_items_to_be_public  = false
   cross_tenant_replication_enabled = false
   local_user_enabled               = false
-  # The driver's signature below is made with the key.
+  # The key makes the driver's signature below.
   shared_access_key_enabled = true
   tags                      = local.tags
 }
@@ -62,7 +62,7 @@ resource "azurerm_storage_container" "disks" {
   container_access_type = "private"
 }
 
-# Made here from the account's key; it ends by itself with the run.
+# Made from the account's key; it expires with the run.
 data "azurerm_storage_account_sas" "run" {
   connection_string = azurerm_storage_account.run.primary_connection_string
   https_only        = true
@@ -77,7 +77,7 @@ data "azurerm_storage_account_sas" "run" {
   }
 
   resource_types {
-    # Listing containers: boot diagnostics chooses the name of its own.
+    # To list containers: boot diagnostics chooses the name of its container.
     service   = true
     container = true
     object    = true
@@ -114,7 +114,7 @@ resource "azurerm_shared_image" "machine" {
   os_type             = "Linux"
   architecture        = "x64"
   hyper_v_generation  = "V2"
-  # Nothing in the image takes a user, a password or a key: no provisioning agent, no network stack.
+  # The image accepts no user, password or key: it has no provisioning agent and no network stack.
   specialized            = true
   trusted_launch_enabled = true
   tags                   = local.tags
@@ -182,13 +182,13 @@ resource "azurerm_managed_disk" "output" {
   storage_account_type = "StandardSSD_LRS"
   create_option        = "Empty"
   disk_size_gb         = var.output_gib
-  # Read from outside by a signature, once the machine is gone.
+  # Read from outside with a signature, once the machine is gone.
   network_access_policy         = "AllowAll"
   public_network_access_enabled = true
   tags                          = local.tags
 }
 
-# A machine must have an interface. The image has no driver for it; these rules are a second line.
+# A machine must have an interface. The image has no driver for it; these rules are a second barrier.
 resource "azurerm_virtual_network" "run" {
   count               = local.machine
   name                = var.name
@@ -220,7 +220,7 @@ resource "azurerm_network_security_rule" "deny" {
   name                        = "deny-${lower(each.value)}"
   resource_group_name         = azurerm_resource_group.run.name
   network_security_group_name = azurerm_network_security_group.run[0].name
-  # Before Azure's own rules (65000 and up), which allow what is in the network.
+  # Ahead of Azure's own rules (65000 and up), which allow traffic within the network.
   priority                   = 100
   direction                  = each.value
   access                     = "Deny"
@@ -251,7 +251,7 @@ resource "azurerm_network_interface" "run" {
     private_ip_address_allocation = "Dynamic"
   }
 
-  # Denied before the machine exists.
+  # Traffic is denied before the machine exists.
   depends_on = [
     azurerm_network_security_rule.deny,
     azurerm_subnet_network_security_group_association.run,
@@ -266,10 +266,10 @@ resource "azurerm_linux_virtual_machine" "run" {
   size                  = var.size
   network_interface_ids = [azurerm_network_interface.run[0].id]
   os_managed_disk_id    = azurerm_managed_disk.image[0].id
-  # The attestation key and the registers. This alone makes it a Trusted Launch machine.
+  # The virtual TPM, which alone makes it a Trusted Launch machine.
   vtpm_enabled = true
-  # Azure's default keys start what Microsoft signed. Our kernel is accepted by what it measures
-  # (PCR 4 and 11), which a signature would not add to; docs/azure.md, "Secure boot".
+  # With Azure's default keys, Secure Boot starts only what Microsoft signed. Our kernel is accepted
+  # by its measurements (PCR 4 and 11), and a signature would add nothing; docs/azure.md, "Secure boot".
   secure_boot_enabled = false
   tags                = local.tags
 
@@ -282,15 +282,15 @@ resource "azurerm_linux_virtual_machine" "run" {
   }
 }
 
-# Whether it still runs, where its console does not say so.
+# Whether the machine still runs, if its console does not say.
 data "azurerm_virtual_machine" "run" {
   count               = local.machine
   name                = azurerm_linux_virtual_machine.run[0].name
   resource_group_name = azurerm_resource_group.run.name
 }
 
-# The machine's init waits for its disks, and knows them by these numbers. Inputs come last, so that
-# a machine that has them has everything.
+# The machine's init waits for its disks, and identifies them by these numbers. Inputs come last, so
+# once they are there, everything is.
 resource "azurerm_virtual_machine_data_disk_attachment" "output" {
   count              = local.machine
   managed_disk_id    = azurerm_managed_disk.output[0].id
@@ -309,8 +309,8 @@ resource "azurerm_virtual_machine_data_disk_attachment" "inputs" {
   depends_on = [azurerm_virtual_machine_data_disk_attachment.output]
 }
 
-# For a driver that died: the machine does not run into the next day. Azure knows a time of day only:
-# for a run that may last longer than one it would come before the end.
+# In case the driver dies: the machine must not run for days. Azure accepts only a time of day, so for
+# a run that may last more than a day this would come too early.
 resource "azurerm_dev_test_global_vm_shutdown_schedule" "run" {
   count                 = timecmp(var.expires, timeadd(var.starts, "24h")) < 0 ? local.machine : 0
   virtual_machine_id    = azurerm_linux_virtual_machine.run[0].id
@@ -325,8 +325,8 @@ resource "azurerm_dev_test_global_vm_shutdown_schedule" "run" {
   }
 }
 
-# A disk can be read only when no machine has it. terraform does not wait for what a stage removes
-# before it makes what the stage adds: so this is a stage of its own.
+# A disk can be read only when no machine uses it. terraform does not finish a stage's removals before
+# its additions, so this is a separate stage.
 resource "azurerm_managed_disk_sas_token" "output" {
   count               = var.stage == "collect" ? 1 : 0
   managed_disk_id     = azurerm_managed_disk.output[0].id

@@ -1,4 +1,4 @@
-# What the driver needs. Two are secrets, and end with the run.
+# What the driver needs. Two are secrets, which expire with the run.
 
 output "store" {
   description = "The storage account's blob service, with a signature."
@@ -7,12 +7,12 @@ output "store" {
 }
 
 output "power_state" {
-  description = "Of the machine, when this state was refreshed last; empty where there is none."
+  description = "The machine's power state at the last refresh; empty if there is no machine."
   value       = local.machine == 1 ? data.azurerm_virtual_machine.run[0].power_state : ""
 }
 
 output "output_disk" {
-  description = "The output disk's bytes, with a signature; empty before the stage collect."
+  description = "The output disk's bytes, with a signature; empty before stage collect."
   value       = var.stage == "collect" ? azurerm_managed_disk_sas_token.output[0].sas_url : ""
   sensitive   = true
 }

@@ -1,9 +1,9 @@
 variable "name" {
   type        = string
-  description = "One run's own name: of its resource group, and the beginning of every other name."
+  description = "The run's resource group, and the prefix of every other name."
 
   validation {
-    # A storage account's name, the narrowest of all: letters and digits, 3 to 24.
+    # Storage accounts have the strictest rule for names: 3 to 24 letters and digits.
     condition     = can(regex("^[a-z][a-z0-9]{5,23}$", var.name))
     error_message = "name must be 6 to 24 lowercase letters and digits."
   }
@@ -11,7 +11,7 @@ variable "name" {
 
 variable "stage" {
   type        = string
-  description = "store: the storage account; machine: disks and machine as well; stopped: the machine is gone, its disks are not; collect: the output disk can be read as well."
+  description = "store: the storage account; machine: disks and machine too; stopped: the disks without the machine; collect: the output disk can be read too."
 
   validation {
     condition     = contains(["store", "machine", "stopped", "collect"], var.stage)
@@ -21,12 +21,12 @@ variable "stage" {
 
 variable "region" {
   type        = string
-  description = "Azure region, like westeurope."
+  description = "Azure region, such as westeurope."
 }
 
 variable "size" {
   type        = string
-  description = "Size of the machine, of a series with Trusted Launch and a SCSI controller, like Standard_D8s_v5, Standard_NC24ads_A100_v4 or Standard_NC40ads_H100_v5."
+  description = "Size of the machine, from a series with Trusted Launch and a SCSI controller, such as Standard_D8s_v5, Standard_NC24ads_A100_v4 or Standard_NC40ads_H100_v5."
 }
 
 variable "output_gib" {
@@ -36,21 +36,21 @@ variable "output_gib" {
 
 variable "run" {
   type        = string
-  description = "The run's name in aicert.toml, for the tag of that name."
+  description = "The run's name in aicert.toml, for the `run` tag."
 }
 
 variable "expires" {
   type        = string
-  description = "When nothing of this may be running any more, RFC 3339: end of the storage account's signature, and the time of the auto-shutdown."
+  description = "When nothing may be running any more, RFC 3339: the storage account's signature expires, and the machine shuts down."
 }
 
 variable "starts" {
   type        = string
-  description = "From when the storage account's signature is valid, RFC 3339; its month is the first of the budget."
+  description = "When the storage account's signature becomes valid, RFC 3339; the budget starts in that month."
 }
 
 variable "budget" {
   type        = number
   default     = 0
-  description = "A monthly amount, in the subscription's currency, at which its owners are told; 0 for no budget."
+  description = "The monthly amount, in the subscription's currency, at which the owners are notified; 0 for no budget."
 }

@@ -1,5 +1,5 @@
-# What runs of any checkout left in the subscription, found by tag, and the removal of one such
-# resource group after it was imported (`./doit clean azure`).
+# Find by tag what runs of any checkout left in the subscription, and remove one such resource group
+# after importing it (`./doit clean azure`).
 
 terraform {
   required_version = ">= 1.6"
@@ -25,7 +25,7 @@ provider "azurerm" {
 variable "group" {
   type        = string
   default     = ""
-  description = "The resource group to remove; none while they are listed."
+  description = "The resource group to remove; empty to list them."
 }
 
 variable "region" {

@@ -105,7 +105,7 @@ def test_pickles_are_pointed_at(root: Path) -> None:
     allowed = 'data = { from = "path:data", allow-pickle = true }'
     (root / "aicert.toml").write_text(TOML.replace('data = "path:data"', allowed))
     relock(root)
-    assert "warning: run tiny: input data may hold pickles, which can run code" in reviewed_text(
+    assert "warning: run tiny: input data may contain pickles, which can run code" in reviewed_text(
         root
     )
 
@@ -345,7 +345,7 @@ def test_the_list_of_images_is_shown_and_must_be_one(
     assert "its kernel" in text
     commit(root, "images")
     (root / images.LIST).write_text(head)
-    assert f"image {two} is revoked no longer" in reviewed_text(root)
+    assert f"image {two} is no longer revoked" in reviewed_text(root)
     (root / images.LIST).write_text(f'{head}revoked = ["{two}"]\n')
     assert "is revoked without a reason" in reviewed_text(root)
     assert checks_of(root)[str(images.LIST)].verdict == "failed"
