@@ -25,7 +25,7 @@ from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.frozen import dataclass, replace
 from aicert.lease import answer_receipts, enrolment, serving
 from aicert.lease.checks import RefusedError
-from aicert.lease.terms import LEASE_DIGITS
+from aicert.lease.terms import LEASE_DIGITS, Terms
 from aicert.leasing import serving as judging
 from aicert.serving.wire import AnswerError, Head, Reader, request
 from aicert.verifier.verify import choose_policy
@@ -194,17 +194,15 @@ class Judged:
         if not token:
             raise AnswerError("the answer has no receipt, which was asked for")
         nonce, request_digest = self._asked
-        signed = answer_receipts.verify(token)
-        receipt = signed.receipt
-        if signed.spki != self.shown.spki:
-            raise RefusedError("answer.signature", "it is not signed by this boot's key")
-        if receipt.nonce != nonce:
-            raise RefusedError("answer.fresh", "it answers a different nonce")
-        if receipt.evidence != self._evidence:
-            raise RefusedError("answer.channel", "it does not name this connection's evidence")
-        answer_receipts.check_terms(receipt, self.shown.served.terms)
-        if (receipt.request, receipt.response) != (request_digest, response):
-            raise RefusedError("answer.body", "it is for a different request or a different answer")
+        asked = Asked(
+            spki=self.shown.spki,
+            nonce=nonce,
+            evidence=self._evidence,
+            terms=self.shown.served.terms,
+            request=request_digest,
+            response=response,
+        )
+        check_receipt(token, asked)
         return token
 
     def is_usable(self) -> bool:
@@ -357,3 +355,34 @@ class Pool:
                 judged.shut()
             while self._idle:
                 self._idle.pop().close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One answer, as its client knows it. `spki`: the key that this connection was judged with;
+    `evidence`: SHA-256 of what the machine showed on it; `request`, `response`: of both bodies.
+    """
+
+    spki: bytes
+    nonce: str
+    evidence: Digest
+    terms: Terms
+    request: Digest
+    response: Digest
+
+
+def check_receipt(token: bytes, asked: Asked) -> None:
+    """RefusedError unless it is the receipt of exactly this answer; EvidenceError where it has
+    another form.
+    """
+    signed = answer_receipts.verify(token)
+    receipt = signed.receipt
+    if signed.spki != asked.spki:
+        raise RefusedError("answer.signature", "it is not signed by this boot's key")
+    if receipt.nonce != asked.nonce:
+        raise RefusedError("answer.fresh", "it answers a different nonce")
+    if receipt.evidence != asked.evidence:
+        raise RefusedError("answer.channel", "it does not name this connection's evidence")
+    answer_receipts.check_terms(receipt, asked.terms)
+    if (receipt.request, receipt.response) != (asked.request, asked.response):
+        raise RefusedError("answer.body", "it is for a different request or a different answer")

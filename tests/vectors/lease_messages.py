@@ -4,12 +4,24 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.image_lock import ImageLock
-from aicert.lease import enrolment, keys, licence, orders, receipts, serving, terms
+from aicert.lease import (
+    answer_receipts,
+    cbor,
+    enrolment,
+    keys,
+    licence,
+    orders,
+    receipts,
+    serving,
+    terms,
+)
+from aicert.lease.answer_receipts import AnswerReceipt
 from aicert.leasing.serving import Channel
 from tests.adversarial import ca_forge, enrolment_forge, serving_forge
 from tests.adversarial.enrolment_forge import Scene
@@ -129,3 +141,93 @@ def signed_orders(custodian: Any, given: tuple[orders.Order, ...]) -> Iterator[R
             expected = {"verdict": "refused", "check": "order.signature"}
         name = f"order-{order.kind}" if is_ours else "order-of-another-custodian"
         yield name, {"kind": "order", "inputs": inputs, "expected": expected}
+
+
+def _token(key: Any, **changes: Any) -> bytes:
+    """A receipt of the answer below, signed by RFC 6979: the same bytes each time."""
+    agreed_terms = agreed()
+    usual: dict[str, Any] = {
+        "lease": agreed_terms.lease, "terms": agreed_terms.digest, "model": agreed_terms.model,
+        "answer": "aa" * 16, "nonce": "0e" * 32, "evidence": of_bytes(b"evidence"),
+        "request": of_bytes(QUESTION), "response": of_bytes(ANSWER), "number": 1, "tokens_in": 7,
+        "tokens_out": 3, "at": 1_790_000_000, "milliseconds": 250,
+    }  # fmt: skip
+    claims = answer_receipts._claims(AnswerReceipt(**usual | changes))
+    return _cose(key, cbor.dumps(cast("cbor.Value", claims)))
+
+
+def _cose(key: Any, payload: bytes) -> bytes:
+    protected = cbor.dumps({1: -7, 4: keys.spki_of(key.public_key())})
+    signed = cbor.dumps(["Signature1", protected, b"", payload])
+    r, s = keys.signature_numbers(key.sign(signed, ca_forge.ecdsa(SHA256())))
+    return cbor.dumps([protected, {}, payload, r.to_bytes(32) + s.to_bytes(32)], 18)
+
+
+QUESTION = b'{"messages":[{"content":"one","role":"user"}]}'
+ANSWER = b'{"id":"aicert-%s"}' % (b"aa" * 16)
+
+
+def answers() -> Iterator[Row]:
+    """Receipts of answers: one that is right, two that were swapped, and one for each check."""
+    boot, stranger = ca_forge.ec_key("tls of a boot"), ca_forge.ec_key("stranger")
+    token = _token(boot)
+    # What the same machine signed for the next question on the same connection.
+    after = _token(
+        boot, answer="bb" * 16, nonce="0f" * 32, number=2, request=of_bytes(b"another question"),
+        response=of_bytes(b"another answer"),
+    )  # fmt: skip
+    payload = cast("bytes", cast("list[Any]", cbor.loads(token, "it", 18))[2])
+    more = cbor.dumps({**cast("dict[int, cbor.Value]", cbor.loads(payload, "it")), -70004: 1})
+    rows = {
+        "answer": ("ok", token),
+        "answer-with-the-receipt-of-the-next-one": ("answer.fresh", after),
+        "answer-with-the-receipt-of-another-for-its-nonce": (
+            "answer.body", _token(boot, response=of_bytes(b"another answer"))),
+        "answer-to-another-question": ("answer.body", _token(boot, request=of_bytes(b"another"))),
+        "answer-of-another-lease": ("answer.body", _token(boot, lease="0" * 32)),
+        "answer-of-another-model": (
+            "answer.body", _token(boot, model=Digest("dirHash", "ee" * 32))),
+        "answer-on-another-connection": (
+            "answer.channel", _token(boot, evidence=of_bytes(b"another"))),
+        "answer-receipt-by-another-key": ("answer.signature", _token(stranger)),
+        "answer-receipt-with-another-signature": (
+            "answer.signature", token[:-1] + bytes((token[-1] ^ 1,))),
+        "answer-receipt-with-edited-tokens": (
+            "answer.signature", _edited(token, payload, -70003, 2)),
+        "answer-receipt-with-a-claim-more": ("malformed", _cose(boot, more)),
+        "answer-receipt-with-a-longer-head": (
+            "malformed", _cose(boot, payload.replace(b"\x06\x1a", b"\x06\x1b\0\0\0\0", 1))),
+        "answer-receipt-with-a-key-twice": ("malformed", _cose(boot, _twice(payload))),
+        "answer-receipt-of-indefinite-length": (
+            "malformed", _cose(boot, b"\xbf" + payload[1:] + b"\xff")),
+        "answer-receipt-with-a-byte-more": ("malformed", token + b"\0"),
+        "answer-receipt-without-a-tag": ("malformed", token[1:]),
+    }  # fmt: skip
+    for name, (verdict, data) in rows.items():
+        expected: dict[str, object] = {"verdict": "refused", "check": verdict}
+        if verdict == "ok":
+            expected = {"verdict": "ok", "tokensIn": 7, "tokensOut": 3, "number": 1}
+        elif verdict == "malformed":
+            expected = {"verdict": "malformed"}
+        inputs = {
+            "terms": terms.emit(agreed()).decode(),
+            "spki": keys.spki_of(boot.public_key()).hex(),
+            "nonce": "0e" * 32,
+            "evidence": of_bytes(b"evidence").hex,
+            "request": QUESTION.decode(),
+            "response": ANSWER.decode(),
+            "text": answer_receipts.to_text(data),
+        }
+        yield name, {"kind": "answer", "inputs": inputs, "expected": expected}
+
+
+def _edited(token: bytes, payload: bytes, claim: int, value: int) -> bytes:
+    claims = cast("dict[int, cbor.Value]", cbor.loads(payload, "it"))
+    return token.replace(payload, cbor.dumps({**claims, claim: value}))
+
+
+def _twice(payload: bytes) -> bytes:
+    """The map with its first key once more, behind itself, and one entry more."""
+    key, value = next(iter(cast("dict[int, cbor.Value]", cbor.loads(payload, "it")).items()))
+    head = bytes((payload[0] + 1,))
+    return head + cbor.dumps(key) + cbor.dumps(value) + payload[1:]

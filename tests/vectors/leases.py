@@ -126,6 +126,7 @@ def corpus() -> Iterator[tuple[str, dict[str, object]]]:
     yield from lease_messages.enrolments(IMAGE)
     yield from lease_messages.machines(IMAGE)
     yield from lease_messages.signed_receipts()
+    yield from lease_messages.answers()
     yield from lease_messages.signed_orders(CUSTODIAN, orders_of_each_kind())
 
 

@@ -13,20 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given as drawing
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from aicert.appraisal.ak_chain import Root
 from aicert.appraisal.appraise import appraise
 from aicert.appraisal.policy import Firmware, Policy
 from aicert.errors import AicertError, EvidenceError
 from aicert.formats import certificate as certificates
+from aicert.formats.digest import Digest, of_bytes
 from aicert.frozen import replace
-from aicert.lease import enrolment, keys, licence, orders, receipts, serving, terms
+from aicert.lease import answer_receipts, enrolment, keys, licence, orders, receipts, serving, terms
 from aicert.lease.checks import RefusedError
 from aicert.lease.receipts import Heartbeat, Receipt, Usage
 from aicert.leasing import enrolments
 from aicert.leasing import serving as judging
 from aicert.leasing.serving import Channel
+from aicert.serving.connections import Asked, check_receipt
 from tests.adversarial.forger import Scene
+from tests.second import answers as second_answers
+from tests.second.chain import NoError
 from tests.vectors import leases
 
 PATHS = sorted(leases.FOLDER.glob("*.json"))
@@ -228,6 +235,56 @@ def test_an_order_is_judged_as_the_vector_says(vector: dict[str, Any]) -> None:
     # Signed by the custodian, though no answer to that body.
     assert check == expected.get("check", "order.answer")
     assert expected.get("order", order.kind) == order.kind
+
+
+def answered(given: dict[str, str]) -> str:
+    """What a client says of a receipt: ok, malformed or the check that refuses."""
+    asked = Asked(
+        spki=bytes.fromhex(given["spki"]), nonce=given["nonce"],
+        evidence=Digest("sha256", given["evidence"]), terms=terms.parse(given["terms"].encode()),
+        request=of_bytes(given["request"].encode()), response=of_bytes(given["response"].encode()),
+    )  # fmt: skip
+    try:
+        check_receipt(answer_receipts.from_text(given["text"]), asked)
+    except RefusedError as error:
+        return error.check
+    except EvidenceError:
+        return "malformed"
+    return "ok"
+
+
+def answered_by_the_second(given: dict[str, str]) -> tuple[str, dict[int, Any]]:
+    try:
+        return "ok", second_answers.judge(given)
+    except second_answers.FormError:
+        return "malformed", {}
+    except NoError as error:
+        return str(error), {}
+
+
+@pytest.mark.parametrize("vector", of_kind("answer"))
+def test_a_receipt_of_an_answer_is_judged_as_the_vector_says(vector: dict[str, Any]) -> None:
+    given, expected = vector["inputs"], vector["expected"]
+    verdict = expected.get("check", expected["verdict"])
+    second, claims = answered_by_the_second(given)
+    assert (answered(given), second) == (verdict, verdict)
+    if verdict == "ok":
+        assert claims[-70002] == expected["tokensIn"]
+        assert claims[-70003] == expected["tokensOut"]
+        assert claims[-65545] == expected["number"]
+
+
+@settings(deadline=None)
+@drawing(st.data())
+def test_both_readers_say_the_same_of_a_receipt_with_changed_octets(drawn: st.DataObject) -> None:
+    """Which of two reasons is named first may differ; whether it is this answer's may not."""
+    vector = json.loads((leases.FOLDER / "answer.json").read_bytes())["inputs"]
+    token = bytearray(answer_receipts.from_text(vector["text"]))
+    for _ in range(drawn.draw(st.integers(0, 2))):
+        token[drawn.draw(st.integers(0, len(token) - 1))] = drawn.draw(st.integers(0, 255))
+    given = vector | {"text": answer_receipts.to_text(bytes(token))}
+    both = answered(given) == "ok", answered_by_the_second(given)[0] == "ok"
+    assert both[0] is both[1] is (given["text"] == vector["text"])
 
 
 def test_the_folder_holds_nothing_else() -> None:
