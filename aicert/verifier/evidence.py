@@ -8,7 +8,7 @@ a run that is joined by its lockfile, its model or its lineage is, whatever else
 import os
 from collections.abc import Sequence
 
-from aicert.appraisal.checks.kinds import KINDS, RESULTS
+from aicert.appraisal.checks.kinds import KINDS, OF_RESULTS, RESULTS, Kind
 from aicert.audits import results as forms
 from aicert.errors import AicertError, EvidenceError
 from aicert.files.bounded import StrPath, read_bounded, why
@@ -25,12 +25,14 @@ from aicert.verifier.verify import MAX_LINEAGE, MAX_LINEAGE_BYTES
 class Given:
     """A folder of the evidence: a certificate and what it states, not judged yet; and the results
     beside it, where it says that it is of an audit, or of a training before which some were made.
+    `evaluation`: the results of one.
     """
 
     name: str
     certificate: Certificate
     stated: Statement
     results: tuple[bytes, ...]
+    evaluation: bytes | None = None
 
 
 def read_evidence(path: StrPath) -> tuple[list[Given], list[tuple[str, str]]]:
@@ -68,15 +70,26 @@ def read_evidence(path: StrPath) -> tuple[list[Given], list[tuple[str, str]]]:
                 room -= len(results[-1])
             except AicertError as error:
                 refused.append((f"{name}/{place}", error.message))
+        evaluations = results if _kind(stated) == "evaluate" else []
         given.append(
-            Given(name=name, certificate=certificate, stated=stated, results=tuple(results))
+            Given(
+                name=name,
+                certificate=certificate,
+                stated=stated,
+                results=() if evaluations else tuple(results),
+                evaluation=next(iter(evaluations), None),
+            )
         )
     return given, refused
 
 
+def _kind(stated: Statement) -> Kind | None:
+    return KINDS.get(stated.trainer)
+
+
 def _places(stated: Statement) -> list[str]:
-    """The files with results of audits that a certificate says it has."""
-    if KINDS.get(stated.trainer) == "audit":
+    """The files with results that a certificate says it has."""
+    if _kind(stated) in OF_RESULTS:
         return [RESULTS]
     audits = run_report.parse(stated.report).audits
     return [audit_file(name) for name, digest in audits if digest is not None]

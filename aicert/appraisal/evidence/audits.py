@@ -17,6 +17,7 @@ from aicert.appraisal.checks.kinds import (
     BASE_INPUT,
     OF_RESULTS,
     RESULTS,
+    Kind,
     kind_of,
 )
 from aicert.appraisal.checks.run import VerifiedRun
@@ -49,26 +50,29 @@ class _Hit:
     counts: Counts
 
 
-def check_verdict(verdict: AttestationResult, data: bytes, *, hint: str | None = None) -> None:
-    """AicertError unless the verdict is for an audit that passes and names exactly these
-    results.
+def check_verdict(
+    verdict: AttestationResult, data: bytes, *, kind: Kind = "audit", hint: str | None = None
+) -> None:
+    """AicertError unless the verdict is for an audit, or another kind of run that makes results,
+    that passes and names exactly these.
     """
+    what = OF_RESULTS[kind]
     if verdict.failed:
         first = verdict.failed[0]
         raise RejectedError(
-            f"the audit's certificate fails: {first.id}: {first.detail}", verdict, hint=hint
+            f"the {what}'s certificate fails: {first.id}: {first.detail}", verdict, hint=hint
         )
     if verdict.certificate_consistent != "yes":
         # A missing model is undecided too, but that is not a reason.
         first = next((one for one in verdict.undecided if one.id != MODEL), verdict.undecided[0])
         raise UndecidedError(
-            f"the audit's certificate has no verdict: {first.id}: {first.detail}", hint=hint
+            f"the {what}'s certificate has no verdict: {first.id}: {first.detail}", hint=hint
         )
-    if before(verdict, of_bytes(data)) is not None:
+    if kind == "audit" and before(verdict, of_bytes(data)) is not None:
         return
-    if verdict.kind != "audit":
+    if verdict.kind != kind:
         raise RejectedError(
-            f"the certificate is not an audit's: its kind is {verdict.kind}", verdict
+            f"the certificate is not an {what}'s: its kind is {verdict.kind}", verdict
         )
     digest = dir_digest({RESULTS: FileFact(len(data), of_bytes(data).hex)})
     if list((verdict.subject or {}).values()) != [str(digest)]:

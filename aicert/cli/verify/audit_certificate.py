@@ -1,6 +1,7 @@
-"""Check that results are those of a certified audit, under the verifier's own policy."""
+"""Check that results are those of a certified audit or evaluation, under the verifier's policy."""
 
 from aicert.appraisal.appraise import for_audits
+from aicert.appraisal.checks.kinds import Kind
 from aicert.appraisal.evidence.audits import check_verdict
 from aicert.appraisal.result import AttestationResult
 from aicert.formats.certificate import Certificate
@@ -15,11 +16,12 @@ def judge(
     root: str | None,
     at: str | None,
     image: str | None = None,
+    kind: Kind = "audit",
 ) -> AttestationResult:
     """The verdict on a certificate that names exactly these results. AicertError if it does not
     name them, or does not pass.
     """
     chosen = for_audits(choose_policy(policy, root=root, image=image))
     result = check_files(certificate, None, policy=chosen, at=at)
-    check_verdict(result, data, hint=f"aicert verify certificate.json --policy {policy}")
+    check_verdict(result, data, kind=kind, hint=f"aicert verify certificate.json --policy {policy}")
     return result

@@ -41,10 +41,11 @@ anything else is the path of a policy file.
 With --lineage, every input that is another run's output must have that run's certificate there, and
 so on back to the first: PATH is a certificate, or a directory with RUN/certificate.json in it.
 
-With --evidence, the result also shows what audits say about the rows that the model was trained on;
-it counts for the verdict if the policy demands audits. DIR has RUN/certificate.json for each run
-and, for an audit, RUN/results.json. CERT may be left out if DIR has it. Certificates there of the
-same lockfile say who else ran it with equal bytes, which `./doit reproduce` makes.
+With --evidence, the result also shows what audits say about the rows that the model was trained on,
+and evaluations about the model; the former count for the verdict if the policy demands audits. DIR
+has RUN/certificate.json for each run, and RUN/results.json for one that makes results. CERT may be
+left out if DIR has it. Certificates there of the same lockfile say who else ran it with equal
+bytes, which `./doit reproduce` makes.
 
   aicert verify model/ --evidence evidence/
 """
@@ -135,7 +136,7 @@ def _with_evidence(options: argparse.Namespace) -> int:
     if options.base is not None:
         raise ConfigError("--base and --evidence: ask for one at a time")
     from aicert.cli import table
-    from aicert.cli.verify import evidence, reproductions
+    from aicert.cli.verify import evaluations, evidence, reproductions
     from aicert.verifier.evidence import audits_of, read_evidence
     from aicert.verifier.verify import read_certificate
 
@@ -147,14 +148,17 @@ def _with_evidence(options: argparse.Namespace) -> int:
         certificate = read_certificate(options.certificate)
         result = appraised(options, certificate, audits)
     known = evidence.gather(given, refused, options)
+    evaluated = evaluations.gather(given, options)
     again = reproductions.gather(certificate, result, given, options)
     if options.format == "json":
         shown = evidence.to_json(known, result) | reproductions.to_json(again)
+        shown |= evaluations.to_json(evaluated, result)
         write(table.json_text(result, evidence=shown))
         code = exit_code(result, certificate_only=options.certificate_only)
     else:
         code = show_result(result, certificate_only=options.certificate_only)
-        more = ("", *evidence.lines(known, result), *reproductions.lines(again))
+        more = ("", *evidence.lines(known, result), *evaluations.lines(evaluated, result))
+        more += tuple(reproductions.lines(again))
         write_lines("".join(f"{line}\n" for line in more))
     if options.re_executed and not code and not again.has_re_execution:
         complain("no verdict: nothing shows that another machine gave these bytes, too\n")

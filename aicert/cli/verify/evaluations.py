@@ -1,0 +1,151 @@
+"""`aicert verify --evidence DIR`: what evaluations in DIR say about a model.
+
+An evaluation is about the model whose digest its results name: the subject of the verdict. Its
+certificate is judged under the same policy, root and time, without claims and audits, before the
+results are read; nothing here changes the verdict. If one does not count, this says why.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+from aicert.appraisal.result import AttestationResult
+from aicert.cli.verify import audit_certificate
+from aicert.cli.verify.evidence import runs_of
+from aicert.errors import AicertError
+from aicert.formats import evaluation, lockfile
+from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.evaluation import Read, Results
+from aicert.frozen import dataclass
+from aicert.text import MARGIN, counted, safe
+from aicert.verifier.evidence import Given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """An evaluation whose certificate passes; `digest` is of its results."""
+
+    run: str
+    tier: str
+    digest: Digest
+    results: Results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluations:
+    """Those that count and, for the others, why not, by folder."""
+
+    counted: tuple[Evaluation, ...]
+    refused: tuple[tuple[str, str], ...]
+
+
+def gather(given: Sequence[Given], options: argparse.Namespace) -> Evaluations:
+    """Judge every evaluation in the folder under the caller's options."""
+    good: list[Evaluation] = []
+    refused: list[tuple[str, str]] = []
+    for one in given:
+        if one.evaluation is not None:
+            try:
+                good.append(_judged(one, one.evaluation, options))
+            except AicertError as error:
+                refused.append((one.name, error.message))
+    return Evaluations(counted=tuple(good), refused=tuple(refused))
+
+
+def _judged(one: Given, data: bytes, options: argparse.Namespace) -> Evaluation:
+    verdict = audit_certificate.judge(
+        one.certificate,
+        data,
+        policy=options.policy,
+        root=options.root,
+        image=options.image_lock,
+        at=options.at,
+        kind="evaluate",
+    )
+    results = evaluation.parse(data)
+    inputs = lockfile.parse(one.certificate.lockfile).inputs
+    records = () if verdict.facts is None else verdict.facts.records
+    evaluation.check_joined(results, records, {item.name: item.digest for item in inputs})
+    return Evaluation(
+        run=verdict.run or "", tier=verdict.tier or "", digest=of_bytes(data), results=results
+    )
+
+
+def _is_about(results: Results, result: AttestationResult) -> bool:
+    """Whether the results are of the whole model that the verdict is about."""
+    weights = results.subject
+    return not weights.inside and str(weights.digest) in (result.subject or {}).values()
+
+
+def _trained_on(read: Read, result: AttestationResult) -> list[str]:
+    """The runs behind the model that read the same rows."""
+    return [
+        run
+        for run, facts in runs_of(result)
+        for rows in (() if facts is None else facts.records)
+        if (rows.digest, rows.rows) == (read.digest, read.rows)
+    ]
+
+
+def lines(evaluations: Evaluations, result: AttestationResult) -> Iterator[str]:
+    """What people are shown; nothing where there are no evaluations."""
+    for one in evaluations.counted:
+        run, results = safe(one.run), one.results
+        if not _is_about(results, result):
+            weights = results.subject
+            part = f", of {safe(weights.inside)} in it" if weights.inside else ""
+            yield f"  -       run {run} evaluated another model: {weights.digest}{part}"
+            continue
+        rows = f"n = {counted(results.rows, 'row')}, measured"
+        yield f"  evaluated: run {run}, loss {results.loss:.4g} per token ({rows})"
+        yield f"{MARGIN}tier {one.tier}, results {one.digest}"
+        yield (
+            f"{MARGIN}perplexity {results.perplexity:.4g}, {counted(results.tokens, 'token')}, "
+            f"{results.template_tokens} of them from templates; "
+            f"{counted(results.left_out, 'row')} left out"
+        )
+        if results.adapter is not None:
+            yield f"{MARGIN}an adapter, loaded on {results.base.digest}"
+        for read in results.data:
+            yield f"{MARGIN}custom task {read.digest}: {read.name} {safe(read.split)}"
+            for trained in _trained_on(read, result):
+                yield f"{MARGIN}these are rows that run {safe(trained)} was trained on"
+    for name, reason in evaluations.refused:
+        yield f"  -       {safe(name)} does not count: {safe(reason.partition(chr(10))[0])}"
+
+
+def to_json(evaluations: Evaluations, result: AttestationResult) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "evaluations": [_json(one, result) for one in evaluations.counted],
+        "evaluationsNotCounted": [
+            {"name": name, "reason": reason} for name, reason in evaluations.refused
+        ],
+    }
+
+
+def _json(one: Evaluation, result: AttestationResult) -> dict[str, object]:
+    results = one.results
+    return {
+        "run": one.run,
+        "tier": one.tier,
+        "results": str(one.digest),
+        "isAboutTheModel": _is_about(results, result),
+        "about": str(results.subject.digest),
+        "base": str(results.base.digest),
+        "loss": results.loss,
+        "perplexity": results.perplexity,
+        "rows": results.rows,
+        "leftOut": results.left_out,
+        "tokens": results.tokens,
+        "templateTokens": results.template_tokens,
+        "data": [
+            {
+                "name": read.name,
+                "split": read.split,
+                "digest": str(read.digest),
+                "rows": read.rows,
+                "trainedOnBy": _trained_on(read, result),
+            }
+            for read in results.data
+        ],
+    }
