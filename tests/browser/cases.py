@@ -1,6 +1,6 @@
-"""Cases for `judging.py`: the corpus, scenes changed at random and signed again, and certificates.
+"""Cases for `judging.py`: the corpus, randomly changed and re-signed scenes, and certificates.
 
-Each is drawn from a fixed seed, so that a run is the same everywhere.
+Each comes from a fixed seed, so that a run is the same everywhere.
 """
 
 import base64
@@ -60,7 +60,7 @@ def of_vector(vector: reading.Vector) -> Case:
 
 
 def of_scene(scene: Scene) -> Case:
-    """A forged certificate and the verifier that it is shown to."""
+    """A forged certificate and the verifier's settings for it."""
     model = {path: [fact.size, fact.sha256] for path, fact in scene.get("model").items()}
     return {
         "certificate": _text(scene.get("file")),
@@ -79,7 +79,7 @@ def _text(data: bytes) -> str:
 
 
 def scenes(count: int, seed: str = "browser") -> Iterator[Case]:
-    """As many scenes as are asked for, of every kind of change in turn."""
+    """The requested number of scenes, with every kind of change in turn."""
     changes = [*test_differential.CHANGES, *KINDS]
     # Chains are what the stand-in reads: they come in twice as often as the rest.
     changes += [test_differential.chain_again, test_differential.chain_rebuilt]
@@ -97,7 +97,7 @@ def scenes(count: int, seed: str = "browser") -> Iterator[Case]:
 
 
 def ders() -> list[bytes]:
-    """Certificates to begin with: all of the corpus, and of each kind of key."""
+    """Certificates to start from: all of the corpus, and one for each kind of key."""
     certificates: set[bytes] = set()
     for path in reading.paths():
         vector = reading.read(path)
@@ -120,7 +120,7 @@ _OCTETS = (0, 1, 2, 3, 4, 5, 6, 0x0C, 0x13, 0x16, 0x17, 0x18, 0x1E, 0x30, 0x31, 
 
 
 def mutants(count: int, seed: str = "browser") -> Iterator[Case]:
-    """Certificates with octets or whole elements changed, taken out, doubled or exchanged."""
+    """Certificates with bytes or whole elements changed, removed, duplicated or swapped."""
     rng = random.Random(seed)  # noqa: S311 - to repeat, not to hide
     seeds = [der for der in ders() if len(der) > 20]
     for _ in range(count):
@@ -131,7 +131,7 @@ def mutants(count: int, seed: str = "browser") -> Iterator[Case]:
 
 
 def lists(count: int, seed: str = "browser") -> Iterator[Case]:
-    """Lists of revoked certificates, changed in the same ways; half are signed again."""
+    """Revocation lists, changed in the same ways; half are re-signed."""
     rng = random.Random(seed)  # noqa: S311 - to repeat, not to hide
     key = ec_key("lists")
     issuer = issue("x", key, issuer="x", issuer_key=key, ca=True, key_usage=usage(cert=True))
@@ -153,7 +153,7 @@ def lists(count: int, seed: str = "browser") -> Iterator[Case]:
 
 
 def _lists() -> Iterator[bytes]:
-    """One that names the certificate, one that does not, an empty one; with extensions."""
+    """One that lists the certificate, one that does not, an empty one; with extensions."""
     own = distinguished("x")
     number = x509.CRLNumber(1)
     point = x509.IssuingDistributionPoint(
@@ -197,7 +197,7 @@ Node = tuple[int, "bytes | list[Node]"]
 
 
 def parsed(data: bytes) -> "list[Node] | None":
-    """The tree of elements that these bytes are, None if they are none."""
+    """The tree of elements in these bytes; None if they are not DER."""
     nodes: list[Node] = []
     while data:
         if len(data) < 2 or data[0] & 0x1F == 0x1F:
@@ -215,7 +215,7 @@ def parsed(data: bytes) -> "list[Node] | None":
 
 
 def written(nodes: "list[Node]") -> bytes:
-    """The bytes of such a tree, with lengths to fit."""
+    """The bytes of such a tree, with correct lengths."""
     whole = b""
     for tag, inner in nodes:
         content = inner if isinstance(inner, bytes) else written(inner)
@@ -227,7 +227,7 @@ def written(nodes: "list[Node]") -> bytes:
 
 
 def element_changed(der: bytes, rng: random.Random) -> bytes:
-    """One element changed, and every length around it made to fit."""
+    """Change one element, and correct every length around it."""
     tree = parsed(der)
     if not tree:
         return octet_changed(der, rng)
@@ -261,7 +261,7 @@ def element_changed(der: bytes, rng: random.Random) -> bytes:
 
 
 def _holds(inner: "bytes | list[Node]", nodes: list[Node]) -> bool:
-    """Whether an element holds the list that it would be put into."""
+    """Whether an element contains the list that it would be put into."""
     if isinstance(inner, bytes):
         return False
     return inner is nodes or any(_holds(child, nodes) for _, child in inner)

@@ -22,7 +22,7 @@ AT = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def judge(case: Case) -> Answer:
-    """The answer to one case: a whole scenario, or one X.509 certificate or list by itself."""
+    """The answer to one case: a whole scenario, or a single X.509 certificate or list."""
     with warnings.catch_warnings():
         # The original warns of names that are too long, each time that one is asked for.
         warnings.simplefilter("ignore")
@@ -131,7 +131,7 @@ def _x509(data: bytes) -> Answer:
 
 
 def _list(listed: bytes, issuer: bytes, der: bytes) -> Answer:
-    """What is said of a certificate by its issuer's list of those that are revoked."""
+    """Whether the issuer's revocation list contains a certificate."""
     from aicert.appraisal.evidence import revocation
     from aicert.crypto import x509
     from aicert.errors import AicertError
@@ -168,12 +168,12 @@ def _issued(child: Any, issuer: Any) -> str:
 
 
 def judge_all(lines: str) -> str:
-    """The answers to cases, both as JSON, one a line."""
+    """The answers to cases, both as JSON, one per line."""
     return "".join(json.dumps(judge(json.loads(line))) + "\n" for line in lines.splitlines())
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answer the cases of one file into another, with the stand-in if that is asked for."""
+    """Answer the cases of one file into another, with the stand-in if requested."""
     if arguments[0] == "--stand-in":
         from browser.crypto.install import install
 

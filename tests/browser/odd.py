@@ -1,6 +1,6 @@
-"""Certificates that are odd in one place each, which chance would not find.
+"""Certificates that are unusual in one place each, which random changes would not produce.
 
-Each is a whole certificate with one part put in by hand; whether it may be there, the library says.
+Each is a whole certificate with one part inserted by hand. The library decides whether it is valid.
 """
 
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def certificate(
 
 
 def extensions(*values: tuple[str, bytes]) -> bytes:
-    """As the last part of a certificate."""
+    """Put it at the end of a certificate."""
     listed = (encoded(0x30, encoded_oid(oid) + encoded(4, value)) for oid, value in values)
     return encoded(0xA3, encoded(0x30, b"".join(listed)))
 
@@ -241,7 +241,7 @@ def keys() -> Iterator[bytes]:
 
 
 def groups() -> Iterator[bytes]:
-    """Keys of DSA, and of Diffie-Hellman where key or group cannot be read."""
+    """Keys of DSA, and of Diffie-Hellman with an invalid key or group."""
     numbers = [encoded_integer(one) for one in (23, 5, 11, 2, 2**40)]
     check = encoded(0x30, b"\3\2\0a\2\1\5")
     none, one, two, three, four, five = (b"".join(numbers[:count]) for count in range(6))
@@ -264,7 +264,7 @@ def groups() -> Iterator[bytes]:
 
 
 def signature_algorithms() -> Iterator[bytes]:
-    """AlgorithmIdentifiers of signatures, with parameters that fit and that do not."""
+    """AlgorithmIdentifiers of signatures, with valid and invalid parameters."""
     plain = (
         "1.2.840.10045.4.3.1", "1.2.840.10045.4.3.2", "1.2.840.10045.4.3.3", "1.2.840.10045.4.1",
         "1.2.840.10045.4.3.9", "1.2.840.113549.1.1.11", "1.2.840.113549.1.1.5",

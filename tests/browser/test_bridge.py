@@ -1,4 +1,4 @@
-"""What the page says is what `aicert verify` says: of models, of certificates, of bad input."""
+"""The page says the same as `aicert verify`: about models, certificates and bad input."""
 
 import json
 import os
@@ -20,7 +20,7 @@ BLOCK = 7
 
 
 def picked(folder: Path) -> bridge.Model:
-    """A folder's files as a browser gives them, in blocks."""
+    """A folder's files as a browser provides them, in blocks."""
     model = bridge.Model()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink():
@@ -31,7 +31,7 @@ def picked(folder: Path) -> bridge.Model:
 
 
 def measured(name: str, data: bytes, size: int | None = None) -> str:
-    """What a worker says of a file that was `size` large when it was picked."""
+    """What a worker reports for a file that had `size` bytes when it was chosen."""
     file = hashing.File(name, len(data) if size is None else size)
     for start in range(0, len(data), BLOCK):
         file.block(memoryview(data[start : start + BLOCK]))
@@ -92,7 +92,7 @@ def test_names_that_only_differ_in_case_are_no_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("late", [True, False])
 def test_two_files_of_one_path_are_no_model(late: bool) -> None:
-    """`a/b`, and a file of the folder that some systems call `a` and a backslash."""
+    """`a/b`, and a file that some systems call `a` and a backslash."""
     model = bridge.Model()
     assert model.begin("a/b")
     if not late:
@@ -121,7 +121,7 @@ def test_a_file_that_changed_while_it_was_read() -> None:
 
 
 def shown(folder: Path, scene: Scene) -> dict[str, str | None]:
-    """The files of a scene, and what the page asks of them."""
+    """The files of a scene, and the page's question about them."""
     (folder / "certificate.json").write_bytes(scene.get("file"))
     for name, text in policy_files(scene.get("policy")).items():
         (folder / name).write_text(text)

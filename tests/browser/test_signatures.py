@@ -1,6 +1,6 @@
-"""Signatures: what `cryptography` verifies, the stand-in verifies, and nothing else.
+"""Signatures: the stand-in verifies exactly what `cryptography` verifies.
 
-Keys and signatures are made by the original; numbers near every border are tried on both.
+The original makes keys and signatures; numbers near every limit are tried with both.
 """
 
 import random
@@ -44,7 +44,7 @@ def accepts(verify: Callable[..., None], *arguments: object) -> bool:
 
 
 def spoiled(signature: bytes, rng: random.Random) -> Iterator[bytes]:
-    """The signature, and what is nearly it."""
+    """The signature, and near misses."""
     yield signature
     yield from (b"", signature[:-1], signature + b"\0", b"\0" + signature, signature[1:])
     for _ in range(16):
@@ -56,7 +56,7 @@ def spoiled(signature: bytes, rng: random.Random) -> Iterator[bytes]:
 def both(
     theirs: rsa.RSAPublicKey, signature: bytes, salt: int | None, mask: HashPair, pair: HashPair
 ) -> bool:
-    """Whether an RSA signature is accepted, by both alike; `salt` is of PSS."""
+    """Whether both accept an RSA signature; `salt` is for PSS."""
     numbers = theirs.public_numbers()
     ours = own_rsa.RSAPublicKey(numbers.n, numbers.e)
     if salt is None:
@@ -114,7 +114,7 @@ def test_rsa_with_pss_without_a_zero_at_the_beginning() -> None:
 
 
 def raised(key: rsa.RSAPrivateKey, encoded: bytes) -> bytes:
-    """The signature that gives this encoding, whatever it is."""
+    """The signature for this encoding, whatever it is."""
     numbers = key.private_numbers()
     n = numbers.public_numbers.n
     number = int.from_bytes(encoded) % n
@@ -143,7 +143,9 @@ def test_rsa_encodings_that_are_nearly_right() -> None:
 
 
 def test_rsa_moduli_that_nobody_has() -> None:
-    """An even one, for which anybody can sign; large exponents; a signature above the modulus."""
+    """An even modulus, for which anybody can sign; large exponents; a signature above
+    the modulus.
+    """
     pair = HASHES[0]
     key = rsa_key("ak")
     n = key.public_key().public_numbers().n
@@ -255,7 +257,7 @@ def test_ed25519() -> None:
 
 
 def test_ed25519_keys_that_are_odd() -> None:
-    """Points of small order, y above the prime, no point at all: RFC 8032 leaves room here."""
+    """Points of small order, y above the prime, no point at all: RFC 8032 leaves these open."""
     p = own_ed25519.P
     numbers = [0, 1, 2, p - 1, p, p + 1, 2**255 - 1, (p - 1) | 1 << 255, 1 | 1 << 255, 1 << 255]
     small = bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")

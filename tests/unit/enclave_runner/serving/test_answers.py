@@ -90,7 +90,7 @@ def test_characters_that_are_escaped_as_two_are_one() -> None:
 
 
 def test_an_answer_may_end_after_its_counts() -> None:
-    """As `transformers serve` 5.16.1 ends a completion: without a last mark."""
+    """`transformers serve` 5.16.1 ends a completion without a final marker."""
     given = [
         b'data: {"choices":[{"index":0,"text":"="}],"object":"text_completion"}\n', b"\n",
         b'data: {"choices":[{"finish_reason":"length","index":0,"text":""}],"usage":'

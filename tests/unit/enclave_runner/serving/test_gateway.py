@@ -36,7 +36,7 @@ RESERVED = 5 + 64 + 100 + 256 + 3
 
 @dataclass
 class Memory:
-    """A client who has sent all of it, and takes so many pieces of what he is sent."""
+    """A client that has sent everything, and accepts a limited number of pieces."""
 
     incoming: bytes
     takes: int = 1 << 30
@@ -119,7 +119,7 @@ def body(data: bytes) -> Any:
 
 
 def events(data: bytes) -> list[Any]:
-    """Of an answer in parts, up to the last mark, which has to be there."""
+    """The parts of a streamed answer, up to the final marker, which must be there."""
     lines = [line for line in data.split(b"\n") if line.startswith(b"data: ")]
     assert lines.pop() == b"data: [DONE]"
     return [json.loads(line[6:]) for line in lines]

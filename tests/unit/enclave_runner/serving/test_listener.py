@@ -20,7 +20,7 @@ PART = 1 << 15
 
 
 def echo(channel: Channel) -> None:
-    """Send everything back, until the other end says that it is done."""
+    """Echo everything, until the other end closes."""
     channel.until = time.monotonic() + LONG
     while data := channel.receive(1 << 16):
         channel.send(data)
@@ -40,7 +40,7 @@ def listener(identity: Identity) -> Iterator[Listener]:
 
 
 def echoed(client: Client, data: bytes) -> bytes:
-    """What comes back, part by part: a connection has one user at a time."""
+    """The echo, part by part: a connection has one user at a time."""
     received = b""
     for start in range(0, len(data), PART):
         part = data[start : start + PART]
@@ -120,7 +120,7 @@ def test_who_says_nothing_is_not_waited_for(identity: Identity) -> None:
 
 
 def test_a_flood_of_connections_leaves_nothing_behind(listener: Listener) -> None:
-    """Most are turned away, some hold a place until they leave; then there is room again."""
+    """Most are rejected, some hold a slot until they leave; then there is room again."""
     flood = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(100)]
     turned_away = [each for each in flood[2:] if each.recv(1) == b""]
     assert len(turned_away) == 98

@@ -13,7 +13,7 @@ from enclave_runner.serving.__main__ import CourierWriter
 
 
 def read(data: bytes) -> list[bytes]:
-    """The lines of a pipe that brings these bytes."""
+    """The lines of a pipe with these bytes."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb") as stream:
         stream.write(data)
@@ -50,7 +50,7 @@ def test_lines_are_written_whole_until_nobody_reads() -> None:
 
 
 def test_a_courier_who_does_not_read_holds_nothing_up() -> None:
-    """What watches the deadline tells, too."""
+    """The thread that watches the deadline sends lines too."""
     reading, writing = os.pipe()
     try:
         writer = CourierWriter(writing)

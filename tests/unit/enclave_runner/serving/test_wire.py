@@ -12,7 +12,7 @@ HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: m\r\nContent-Length: 4\r\n\r\n"
 
 
 def receiving(data: bytes, step: int = 1 << 20) -> Callable[[int], bytes]:
-    """A connection that brings so many bytes at a time, and then ends."""
+    """A connection that returns so many bytes at a time, and then ends."""
     waiting = [data[at : at + step] for at in range(0, len(data), step)]
 
     def receive(size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""`./doit add` and `./doit update` edit aicert.toml as people would, or change nothing."""
+"""`./doit add` and `./doit update` edit aicert.toml as a person would, or change nothing."""
 
 import re
 from pathlib import Path

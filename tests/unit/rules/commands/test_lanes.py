@@ -1,4 +1,4 @@
-"""Real programs side by side; what they wait for, the other one or the test does."""
+"""Real programs side by side, which wait for each other or for the test."""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""`./doit prune`: what runs left that are gone."""
+"""`./doit prune`: files of removed runs."""
 
 from pathlib import Path
 

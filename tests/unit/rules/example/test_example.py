@@ -1,4 +1,4 @@
-"""The shipped example's inputs: the same bytes everywhere, put right where they differ."""
+"""The shipped example's inputs: the same bytes everywhere, and recreated if missing."""
 
 from __future__ import annotations
 

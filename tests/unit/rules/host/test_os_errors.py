@@ -1,4 +1,4 @@
-"""What the system refuses, said so that people know what to do."""
+"""System errors, in words that tell people what to do."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""`./doit` on a repository that is not the one its code lies in, as the installed one runs it."""
+"""`./doit` on a repository other than the one with its code, as an installed one runs it."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ driver = "local"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """With modules of its owner's that are called like ours and like libraries that we load."""
+    """With the owner's modules named like ours and like libraries that we load."""
     for name in ("rules/__init__.py", "rules/tasks.py", "tomlkit.py", "rich.py", "doit.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("raise SystemExit('not ours')\n")

@@ -1,4 +1,4 @@
-"""Progress: plain lines at a bounded rate, bars on a terminal, and text that cannot do harm."""
+"""Progress: plain lines at a bounded rate, bars on a terminal, and harmless text."""
 
 import dataclasses
 import io
@@ -89,7 +89,7 @@ def test_bytes_that_no_longer_move_are_said_to_have_stalled() -> None:
 
 
 class Watched(io.StringIO):
-    """A stream that tells when a line has been written, so that no test has to sleep."""
+    """A stream that reports each written line, so that no test has to sleep."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ print("rich" in sys.modules)
 
 
 def on_terminal(*arguments: str) -> tuple[str, str]:
-    """stdout and what the terminal got of the program above, its stderr being a terminal."""
+    """stdout, and what the terminal got from the program above, with stderr as a terminal."""
     leader, follower = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", ON_TERMINAL, *arguments],

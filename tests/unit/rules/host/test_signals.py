@@ -1,4 +1,4 @@
-"""What a key or a signal ends, ends in order: raised once, and never lost."""
+"""A key or a signal ends a program in order: raised once, and never lost."""
 
 import signal
 import subprocess

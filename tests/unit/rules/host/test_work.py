@@ -1,4 +1,4 @@
-"""Removing a working folder: all of it, and nothing that only a link in it names."""
+"""Removing a working folder: all of it, and nothing that is only linked from it."""
 
 from pathlib import Path
 

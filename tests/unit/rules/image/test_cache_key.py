@@ -1,4 +1,4 @@
-"""What an image is named for: the code that runs in it, and never nothing."""
+"""What an image's name depends on: the code that runs in it, and never nothing."""
 
 from pathlib import Path
 

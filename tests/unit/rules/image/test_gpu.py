@@ -1,4 +1,4 @@
-"""The image with GPUs: what it has beside the other, and what it has not."""
+"""The GPU image: what it has in addition to the base image, and what it lacks."""
 
 import lzma
 import shutil

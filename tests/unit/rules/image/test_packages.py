@@ -21,7 +21,7 @@ from tests.unit.code_tree import code_tree
 
 
 class Mirror:
-    """apt with packages `name=version` → bytes; one that is not there fails the whole call."""
+    """apt with packages `name=version` → bytes; a missing one fails the whole call."""
 
     release = "bookworm"
     name = "the mirror"
@@ -219,7 +219,7 @@ def test_python_packages_beside_one_that_is_gone_are_fetched_and_it_is_named(
 
 @pytest.fixture
 def torch_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
-    """PyTorch's index, as far as pip can tell, and what it has; pip's own sources have nothing."""
+    """PyTorch's index, as far as pip can tell, and its content; pip's own sources have nothing."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)

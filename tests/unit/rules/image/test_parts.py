@@ -16,7 +16,7 @@ from rules.image.store import Image
 
 
 def newc(archive: bytes) -> dict[str, tuple[int, bytes]]:
-    """Another reading of the format: field by field, as the kernel's documentation lists them."""
+    """An independent parser of the format: field by field, as in the kernel's documentation."""
     entries: dict[str, tuple[int, bytes]] = {}
     at = 0
     while True:

@@ -1,4 +1,4 @@
-"""The making of an image is told in percent; parts that are skipped count as done."""
+"""Image builds show a percentage; skipped parts count as done."""
 
 import io
 

@@ -55,7 +55,7 @@ class World:
         return Package(part=part, name=name, version=version, digest=of_bytes(file.read_bytes()))
 
     def offer(self, place: str, *packages: Package, suite: str = RELEASE) -> None:
-        """Have the server offer them at `place`."""
+        """Let the server offer them at `place`."""
         store = Store(folder=self.folder / "offered")
         for package in packages:
             file = self.folder / "made" / f"{package.name}_{package.version}_amd64.deb"
@@ -66,7 +66,7 @@ class World:
         debian.repository(store, packages, suite, target)
 
     def archive(self, time: str, *packages: Package) -> None:
-        """What the archive had at that time, in the suite and in what goes with it."""
+        """What the archive had at that time, in the suite and its companions."""
         for place, suite in (
             (f"archive/debian/{time}", RELEASE),
             (f"archive/debian/{time}", f"{RELEASE}-updates"),
@@ -75,7 +75,7 @@ class World:
             self.offer(place, *(packages if suite == RELEASE else ()), suite=suite)
 
     def apt(self) -> Apt:
-        """apt with the mirror alone."""
+        """apt with only the mirror."""
         given = (
             f"Types: deb\nURIs: {self.server.url}/mirror\nSuites: {RELEASE}\nComponents: main\n"
             "Architectures: amd64\nTrusted: yes\n"
@@ -83,7 +83,7 @@ class World:
         return Apt(self.folder / "apt", RELEASE, given=given, patience=5)
 
     def lock(self, *packages: Package, snapshot: str | None = TIME) -> None:
-        """Commit a lock of these."""
+        """Commit a lock of these packages."""
         path = self.where.root / LOCK
         path.parent.mkdir(exist_ok=True)
         data = image_lock.emit(
@@ -94,7 +94,7 @@ class World:
         path.write_bytes(data)
 
     def asked(self) -> list[str]:
-        """What of packages the server was asked for."""
+        """Which packages were requested from the server."""
         return [each.path for each in self.server.requests if each.path.endswith(".deb")]
 
 

@@ -57,7 +57,7 @@ def test_a_lock_that_its_packages_give_is_reproduced(
 
 
 def test_a_lock_that_says_something_else_is_not(root: Path) -> None:
-    """Its author changed a PCR: what was built takes its place, and that is no answer."""
+    """Its author changed a PCR: what was built replaces it, and that is no answer."""
     (root / LOCK).write_bytes(FORGED)
     with pytest.raises(ToolError, match="does not match what its packages") as caught:
         tasks.reproduce(root)
@@ -72,7 +72,7 @@ def test_without_a_lock_there_is_nothing_to_reproduce(root: Path) -> None:
 def test_an_update_that_finds_the_same_packages_leaves_the_lock(
     root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Its time too: certificates name the lock by its digest."""
+    """Also its time: certificates name the lock by its digest."""
     (root / LOCK).write_bytes(lock(b"\1" * 32, snapshot=EARLIER))
     tried: list[str | None] = []
 

@@ -56,7 +56,7 @@ SIZES = [1 << 20, 68 << 20, 69 << 20, 504 << 20, 505 << 20, GIB, 8 * GIB, 127 * 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_footer_field_by_field(size: int) -> None:
-    """Another reading of the format, by offset, as the specification's table lists the fields."""
+    """An independent parser of the format: by offset, as in the specification's table."""
     footer = azure_vhd.footer(size, uuid.UUID(int=7))
     assert len(footer) == 512
     assert footer[0:8] == b"conectix"

@@ -1,4 +1,4 @@
-"""What a runner says becomes bars, one phase after the other; what it may not say is nothing."""
+"""A runner's events become bars, one phase after another; invalid events are ignored."""
 
 import io
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ not json
 
 @pytest.fixture
 def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which bars were shown; one is over before the next begins."""
+    """Which bars were shown; each ends before the next begins."""
     shown: list[str] = []
 
     @contextmanager

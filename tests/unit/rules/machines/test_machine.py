@@ -1,4 +1,4 @@
-"""The one table of drivers: each row has what its contract says, and nobody else asks for names."""
+"""The only table of drivers: each row fulfils its contract, and no other code uses their names."""
 
 import ast
 from pathlib import Path

@@ -22,7 +22,7 @@ from tests.unit.servers import Reply, Request, site
 
 @pytest.fixture(autouse=True)
 def test_maker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The verifier's roots, but for those of genuine processors."""
+    """The verifier's roots, except those of genuine processors."""
     monkeypatch.setattr(chip_certificate, "chip_root", lambda *_: chip_forge.makers()[0])
 
 

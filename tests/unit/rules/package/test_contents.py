@@ -1,4 +1,4 @@
-"""What is installed: all that `./doit` needs, under one name, the same in every build."""
+"""What is installed: everything that `./doit` needs, under one name, the same in every build."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def build(code: Path, target: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy with what must not be installed lying about in it, and another umask."""
+    """A copy with files that must not be installed, and another umask."""
     root = tmp_path_factory.mktemp("checkout")
     names = set().union(*map(tracked, (*contents.FOLDERS, *contents.FILES)))
     for name in (*names, "README.md", "LICENSE"):

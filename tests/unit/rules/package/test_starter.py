@@ -1,4 +1,4 @@
-"""What `aicert init` writes: the wrapper in repositories of its own, and the review workflows."""
+"""What `aicert init` writes: the wrapper in the user's repositories, and the review workflows."""
 
 import difflib
 import os
@@ -40,7 +40,7 @@ class Repository:
         return done.returncode, done.stdout, done.stderr
 
     def install(self, version: str) -> None:
-        """As pip would: `aicert`, and beside it a tool that says what it was asked."""
+        """As pip installs it: `aicert`, and next to it a tool that prints its arguments."""
         home = self.packages / contents.HOME
         home.mkdir(parents=True, exist_ok=True)
         (self.packages / "aicert").mkdir(exist_ok=True)
@@ -94,7 +94,7 @@ def test_another_aicert_is_not_run(repository: Repository) -> None:
     repository.install("2")
     code, out, err = repository.run("certify")
     assert (code, out) == (3, "")
-    assert "error: this repository records another aicert than the one installed in " in err
+    assert "error: the aicert installed in " in err
     assert "aicert init --upgrade" in err
 
 
@@ -107,7 +107,7 @@ def test_without_an_aicert_it_says_what_to_install(repository: Repository) -> No
 
 
 def test_an_aicert_of_the_repository_is_not_taken_for_ours(repository: Repository) -> None:
-    """`-P`: the folder where somebody works is no place for modules."""
+    """`-P`: the current folder must not provide modules."""
     (repository.root / "aicert").mkdir()
     (repository.root / "aicert/__init__.py").write_text("raise SystemExit('theirs')\n")
     (repository.root / "aicert_build").mkdir()

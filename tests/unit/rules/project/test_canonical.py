@@ -1,4 +1,4 @@
-"""`./doit add` knows rows: it says when they are not canonical, and makes them so."""
+"""`./doit add` and rows: it says when they are not canonical, and converts them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A machine without a GPU is hinted at before anything starts; one with a GPU is not."""
+"""Hints for a machine without a GPU before anything starts; none for one with a GPU."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the runner refuses of a model is refused when it is locked, where its bytes are at hand."""
+"""A model that the runner would refuse is refused when it is locked, if its bytes are here."""
 
 from pathlib import Path
 

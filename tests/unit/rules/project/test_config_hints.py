@@ -1,4 +1,4 @@
-"""What a config asks of a GPU, and the line to write where there is none."""
+"""Which keys of a config need a GPU, and the line to write if there is none."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`audits` of a training in aicert.toml: whose inputs become its own, and what is refused early."""
+"""`audits` of a training in aicert.toml: which inputs it inherits, and what is refused early."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Reviews of real git repositories: what changed is told, and hostile text stays text."""
+"""Reviews of real git repositories: changes are reported, and hostile text stays text."""
 
 import hashlib
 import subprocess
@@ -57,7 +57,7 @@ def test_files_rows_sizes_and_fields_are_told(root: Path) -> None:
 def test_a_revision_of_too_many_files_is_refused_and_not_cut(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files that come first by name would make a lockfile look removed."""
+    """Files that come first by name would make a lockfile appear removed."""
     monkeypatch.setattr(revisions, "_MAX_NAMES", 3)
     with pytest.raises(ToolError, match="has more than 3 files"):
         reviewed_text(root)

@@ -1,4 +1,4 @@
-"""A review sees what is no plain file where only those belong, in the checkout and in revisions."""
+"""A review finds anything but plain files where only those belong, in checkout and revisions."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What a review tells of packages: the training environment's locks and the image's."""
+"""What a review reports about packages: the training environment's locks and the image's."""
 
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def test_a_line_that_is_no_pin_is_told(root: Path, line: str) -> None:
 
 
 def test_a_second_pin_does_not_hide_the_first(root: Path) -> None:
-    """The other lock repeats what was locked, and the one that is installed has something else."""
+    """The other lock repeats the old pins, while the installed one has something else."""
     (root / "enclave_runner").mkdir()
     pins = PINS.format(*(c * 64 for c in "abc"))
     (root / TRAINING[0]).write_text(pins)

@@ -1,4 +1,4 @@
-"""Exports beside a certificate: whole or absent, and no litter of a process that was killed."""
+"""Exports next to a certificate: complete or absent, and no remains of a killed process."""
 
 import os
 import signal

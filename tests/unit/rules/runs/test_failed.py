@@ -1,4 +1,4 @@
-"""Which lines of a trainer's log say what went wrong, and when a failed run is tried again."""
+"""Which lines of a trainer's log show the error, and when a failed run is tried again."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_an_error_of_many_lines_is_cut(tmp_path: Path) -> None:
 def test_a_failed_run_is_known_in_a_repository_of_its_own_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The machine's code is not in that repository, but in the package."""
+    """The machine's code is in the package, not in that repository."""
     monkeypatch.setattr(places, "IS_CHECKOUT", False)
     root = make(tmp_path / "project", monkeypatch)
     run = config.load(root).run("tiny")

@@ -41,7 +41,7 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 
 
 def finished(place: Place, files: dict[str, bytes] = NEW, mark: bytes = b"new") -> None:
-    """As a machine's results lie when it has ended."""
+    """A machine's results as they are when it has ended."""
     write_tree(place.finished / "outputs" / "model", files)
     write_tree(
         place.finished,
@@ -73,7 +73,7 @@ AS_OLD, AS_NEW = in_place(b"old", OLD), in_place(b"new", NEW)
 
 @pytest.fixture
 def other_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder that cannot be renamed into from `tmp_path`."""
+    """A folder that nothing from `tmp_path` can be renamed into."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         assert os.stat(name).st_dev != os.stat(tmp_path).st_dev
         yield Path(name)
@@ -185,7 +185,7 @@ def test_a_folder_of_another_owner_is_refused_before_training(tmp_path: Path) ->
 
 
 def as_nobody(action: Callable[[], None]) -> str:
-    """What `action` is refused with where it is not root that does it."""
+    """The error of `action` for a user other than root."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -233,7 +233,7 @@ STEPS = ("rename", "link", "unlink", "mkdir", "replace", "rmdir")
 
 
 class Cut(BaseException):
-    """As a signal between two steps."""
+    """Like a signal between two steps."""
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), Cut()])
@@ -241,7 +241,7 @@ class Cut(BaseException):
 def test_whatever_step_fails_the_old_stays_and_the_new_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, had: bool
 ) -> None:
-    """Every step of the system's is failed once, one by one, until one placing goes through."""
+    """Every system call fails once, one by one, until one placing succeeds."""
     for number in range(1, 200):
         root = tmp_path / str(number)
         place = placed(root) if had else Place(root=root, run="tiny", outputs=("model",))
@@ -269,7 +269,7 @@ def test_whatever_step_fails_the_old_stays_and_the_new_is_kept(
 
 
 def failing_at(patch: pytest.MonkeyPatch, number: int, error: BaseException) -> list[str]:
-    """Let the `number`-th step of the process fail, and no other; it is in the list once it has."""
+    """Let only the process's `number`-th step fail; it is in the list once it has."""
     failed: list[str] = []
     count = 0
     for name in STEPS:

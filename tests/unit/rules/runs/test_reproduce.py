@@ -1,4 +1,4 @@
-"""What `./doit reproduce` says of two executions."""
+"""What `./doit reproduce` says about two executions."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def test_other_tensors_and_other_files(tmp_path: Path, again: dict[str, str], wo
 def test_a_tensor_larger_than_one_read_is_compared_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Linux gives at most 2 GiB at once; here it is 8 bytes."""
+    """Linux reads at most 2 GiB at once; here the limit is 8 bytes."""
     monkeypatch.setattr(reproduce, "BLOCK", 8)
     nan = float("nan")
     one = side(tmp_path / "a", 1, nan, 3, 4, 5)

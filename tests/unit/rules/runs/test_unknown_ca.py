@@ -1,4 +1,4 @@
-"""A certificate that only wants somebody to vouch for it, and one that is wrong."""
+"""A certificate that only lacks somebody to vouch for it, and one that is wrong."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A verdict is handed on only while the very files that were appraised lie in place."""
+"""A verdict is reused only while the very files that were appraised are in place."""
 
 import os
 import shutil

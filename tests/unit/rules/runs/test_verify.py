@@ -1,4 +1,4 @@
-"""Which images and roots `./doit verify` means."""
+"""Which images and roots `./doit verify` uses."""
 
 import shutil
 from pathlib import Path

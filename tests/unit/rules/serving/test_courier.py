@@ -1,4 +1,4 @@
-"""A courier whose machine is hostile: nothing of it is waited for without end, or spoils a file."""
+"""A courier with a hostile machine: it never waits without end, and no file is corrupted."""
 
 import os
 import threading
@@ -93,7 +93,7 @@ def test_the_next_heartbeat_is_not_put_off_by_what_the_machine_says(tmp_path: Pa
 
 
 def test_a_receipt_that_is_none_is_not_kept(tmp_path: Path) -> None:
-    """It could end lines of the file of receipts, which every later start reads."""
+    """A line end would corrupt the file of receipts, which every later start reads."""
     (reading, sending), (heard, writing) = os.pipe(), os.pipe()
     os.write(sending, courier.emit(Message(kind=courier.RECEIPT, data=b"{}\n{}")))
     os.close(sending)

@@ -1,4 +1,4 @@
-"""Lines of a machine that sends what it likes: each is heard, and none takes more than its room."""
+"""Lines from a machine that sends anything: each is received, and memory stays bounded."""
 
 import os
 from collections.abc import Iterator
