@@ -11,6 +11,7 @@ from typing import Any
 import tomlkit
 from tomlkit.items import SingleKey, Table
 
+from aicert.cli import terminal
 from aicert.errors import ConfigError
 from aicert.formats.lockfile import CONFIG_INPUT
 from rules.host.names import UnknownNameError, nearest
@@ -18,8 +19,14 @@ from rules.host.places import documentation
 from rules.host.work import write_whole
 from rules.project import config, config_check, lock, locked
 from rules.project.config import FILE, Run
-from rules.review import review
+from rules.review import review, text
 from rules.review.revisions import Checkout
+
+
+def show(comparison: review.Review) -> int:
+    """Write a review to standard output, and return its exit code: 0."""
+    terminal.write(text.text(comparison))
+    return 0
 
 
 class Before:

@@ -1,17 +1,17 @@
-"""`./doit why [RUN…]` and `./doit graph [--format text|svg]`."""
+"""`./doit why [RUN…]`."""
 
 import contextlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from aicert.cli import terminal
-from aicert.errors import AicertError, ConfigError
+from aicert.errors import AicertError
 from aicert.text import safe
 from rules.commands.base import Command
 from rules.host.terminal import fitted
 from rules.image import tasks
 from rules.project import config, lock, sources
-from rules.runs import certify, failed, graph
+from rules.runs import certify, failed
 
 
 class Why(Command):
@@ -74,35 +74,3 @@ def _moved(root: Path, run: config.Run) -> str:
         f"; the image built here is not from this code: ./doit certify {run.name} --again"
         " would use a new one"
     )
-
-
-class Graph(Command):
-    """Draw runs, inputs and certificates."""
-
-    name = "graph"
-    doc_purpose = "draw runs, inputs and certificates, as text or SVG"
-    doc_description = """\
-  ./doit graph
-  ./doit graph --format svg > runs.svg
-"""
-    cmd_options: ClassVar[tuple[dict[str, Any], ...]] = (
-        {
-            "name": "format",
-            "short": "",
-            "long": "format",
-            "type": str,
-            "default": "text",
-            "help": "text or svg",
-        },
-    )
-
-    def execute(self, params: Any, args: list[str]) -> int:
-        """Draw every run of aicert.toml."""
-        if args:
-            raise ConfigError("graph takes no arguments: it draws every run")
-        if params["format"] not in ("text", "svg"):
-            raise ConfigError("--format is text or svg")
-        root = Path.cwd()
-        drawn = graph.nodes(root, config.load(root))
-        terminal.write(graph.svg(drawn) if params["format"] == "svg" else graph.text(drawn))
-        return 0

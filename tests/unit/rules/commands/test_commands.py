@@ -68,7 +68,7 @@ aicert = "rules.loader:Loader"
 run = "rules.commands.base:RunTasks"
 clean = "rules.commands.clean:Clean"
 help = "rules.commands.help:Help"
-list = "rules.commands.help:List"
+list = "rules.commands.list:List"
 """
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from aicert.errors import ConfigError
 from aicert.records.errors import RowsRefused
-from rules.commands.edit import Add
+from rules.commands.add import Add
 from rules.project import canonical
 from tests.unit.review_project import make
 

@@ -1,21 +1,14 @@
-"""`./doit add RUN NAME SOURCE` and `./doit update [RUN [INPUT]]`."""
+"""`./doit add RUN NAME SOURCE`."""
 
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aicert.cli import terminal
 from aicert.errors import ConfigError
 from rules.commands import editing
 from rules.commands.base import Command
 from rules.example import example
 from rules.host import progress
-from rules.project import canonical, config
-from rules.review import review, text
-
-
-def _show(comparison: review.Review) -> int:
-    terminal.write(text.text(comparison))
-    return 0
+from rules.project import canonical
 
 
 class Add(Command):
@@ -66,32 +59,9 @@ without a copy. The new file is written next to the old one and becomes the inpu
         run, name, source = args
         if params["canonical"]:
             source = canonical.write(root, source)
-        code = _show(editing.add(root, run, name, source, allow_pickle=params["allow-pickle"]))
+        code = editing.show(
+            editing.add(root, run, name, source, allow_pickle=params["allow-pickle"])
+        )
         if advice := canonical.advice(root, run, name, source):
             progress.say(advice)
         return code
-
-
-class Update(Command):
-    """Resolve inputs again."""
-
-    name = "update"
-    doc_purpose = "resolve inputs again, write the lockfiles, show what changed"
-    doc_usage = "[RUN [INPUT]]"
-    doc_description = """\
-Resolves each source again and writes the lockfiles. aicert.toml does not change.
-RUN limits this to one run, INPUT to one input.
-
-  ./doit update
-  ./doit update tiny-alpaca alpaca
-"""
-
-    def execute(self, params: Any, args: list[str]) -> int:
-        """Resolve, write, show."""
-        if len(args) > 2:
-            raise ConfigError("update takes at most a run and one of its inputs")
-        root = Path.cwd()
-        project = config.load(root)
-        runs = [project.run(args[0])] if args else list(project.runs.values())
-        example.make_example(root)
-        return _show(editing.update(root, runs, args[1] if len(args) == 2 else None))
