@@ -26,6 +26,9 @@ def test_from_an_empty_repository_to_passed_and_a_second_clone(
     person.install(install)
     for line in setting_up:
         person.done(line)
+        if line == "aicert init":
+            # Before there is a run.
+            assert "certify" in person.done("./doit list")
     assert "PASSED    (software: the operator could have forged this)" in person.done(verify)
     assert "nothing to do" in person.run("./doit certify").stderr
     person.done("./doit lock --check")
