@@ -1,3 +1,4 @@
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -63,6 +64,11 @@ def test_a_file_has_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     for data, words in ((line, "cut short"), (line + b"\n?\n", "line 2: .* not base64")):
         with pytest.raises(EvidenceError, match=words):
             client_receipts.parse_lines(data)
+    tracemalloc.start()
+    with pytest.raises(EvidenceError, match="more than 1000000"):
+        client_receipts.parse_lines(b"\n" * (client_receipts.MAX_ANSWERS + 1))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 21
+    tracemalloc.stop()
     monkeypatch.setattr(client_receipts, "MAX_ANSWERS", 0)
     with pytest.raises(EvidenceError, match="more than 0"):
         client_receipts.parse_lines(line + b"\n")
