@@ -5,7 +5,7 @@ checks apply follows from the policy and from the root to which the attestation 
 from a field of the certificate. Every check of `result.CHECKS` is decided exactly once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -78,8 +78,11 @@ def appraise(
     seen = Seen(certificate=certificate, policy=policy, at=at, then=at)
     if audits is not None:
         asked = replace(seen, policy=for_audits(policy))
-        given = (partial(_audit, replace(asked, certificate=one), data) for one, data in audits)
-        seen = replace(seen, audits=tuple(map(cache, given)))
+        given = {id(one): one for one, _ in audits}
+        # One verdict, however many results a certificate names.
+        verdict = cache(lambda key: _appraise_alone(replace(asked, certificate=given[key])))
+        each = tuple(cache(partial(_audit, one, data, verdict)) for one, data in audits)
+        seen = replace(seen, audits=each)
     lineage = None
     if ancestors is not None:
         lineage = Lineage(
@@ -101,11 +104,16 @@ def for_audits(policy: Policy) -> Policy:
     return replace(policy, claims=(), audits=())
 
 
-def _audit(seen: Seen, results: bytes) -> "Audit":
+def _audit(
+    certificate: Certificate, results: bytes, verdict: Callable[[int], AttestationResult]
+) -> "Audit":
     from aicert.appraisal.evidence.audits import judged
 
-    verdict = _appraise(seen, None, lockfile=None, nonce=None, lineage=None)
-    return judged(seen.certificate, results, verdict)
+    return judged(certificate, results, verdict(id(certificate)))
+
+
+def _appraise_alone(seen: Seen) -> AttestationResult:
+    return _appraise(seen, None, lockfile=None, nonce=None, lineage=None)
 
 
 def _appraise(

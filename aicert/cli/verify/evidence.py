@@ -75,23 +75,26 @@ def gather(
     refused = list(refused)
     audits: list[Audit] = []
     for one in given:
+        if not one.results:
+            continue
+        # Once, however many results it names.
+        verdict = audit_certificate.appraised(
+            one.certificate,
+            policy=options.policy,
+            root=options.root,
+            image=options.image_lock,
+            at=options.at,
+        )
         for results in one.results:
             try:
-                audits.append(_judged(one, results, options))
+                audits.append(_judged(one, results, verdict, options.policy))
             except AicertError as error:
                 refused.append((one.name, error.message))
     return Evidence(audits=tuple(audits), refused=tuple(sorted(refused)))
 
 
-def _judged(one: Given, data: bytes, options: argparse.Namespace) -> Audit:
-    verdict = audit_certificate.judge(
-        one.certificate,
-        data,
-        policy=options.policy,
-        root=options.root,
-        image=options.image_lock,
-        at=options.at,
-    )
+def _judged(one: Given, data: bytes, verdict: AttestationResult, policy: str) -> Audit:
+    audit_certificate.check_named(verdict, data, policy)
     results = forms.parse(data)
     check_joined(results, one.certificate, verdict)
     return Audit(

@@ -11,6 +11,7 @@ from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.evidence import audits
 from aicert.appraisal.evidence.audited import Audit
 from aicert.appraisal.policy import Claim
+from aicert.appraisal.result import AttestationResult
 from aicert.cli import table
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import Lockfile
@@ -70,6 +71,26 @@ def test_each_audit_is_judged_once_however_many_runs_and_checks_ask(
     monkeypatch.setattr(audits, "judged", counting)
     assert scene.appraise().verdict == "passed"
     assert judged == ["one", "one"]
+
+
+def test_a_certificate_has_one_verdict_however_many_results_it_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two hundred certificates, each with those of sixteen audits before it, are a folder of 32 MB;
+    and every second run in it asks for all of them.
+    """
+    scene = audited()
+    scene.audits = list(scene.audits or ()) * 16
+    asked: list[str] = []
+    whole = module._appraise_alone
+
+    def counting(seen: Seen) -> AttestationResult:
+        asked.append("one")
+        return whole(seen)
+
+    monkeypatch.setattr(module, "_appraise_alone", counting)
+    assert scene.appraise().verdict == "passed"
+    assert asked == ["one"]
 
 
 def test_none_is_judged_where_the_policy_demands_none() -> None:
