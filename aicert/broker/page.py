@@ -69,7 +69,7 @@ def _section(use: Use, now: int) -> str:
                      f"{use.receipts}, the last at {moment(use.last_at)}"),
     ]  # fmt: skip
     if use.charged:
-        facts.append(("Charged", f"{use.charged:,} tokens of boots that ended without a word"))
+        facts.append(("Charged", f"{use.charged:,} tokens: boots without a kill receipt"))
     if use.refusal is not None:
         facts.append(("Refused", f'<span class="bad">{_text(use.refusal)}</span>'))
     listed = "".join(f"<dt>{word}</dt><dd>{value}</dd>\n" for word, value in facts)

@@ -164,7 +164,7 @@ def _paragraph(use: Use, now: int) -> str:
         ("receipts", _last(use, now)),
     ]
     if use.charged:
-        facts.insert(5, ("charged", f"{use.charged} tokens of boots that ended without a word"))
+        facts.insert(5, ("charged", f"{use.charged} tokens: boots without a kill receipt"))
     if use.refusal is not None:
         facts.append(("refused", safe(use.refusal)))
     if use.days:

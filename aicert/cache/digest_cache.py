@@ -32,10 +32,10 @@ from aicert.frozen import dataclass
 
 # Kernel ticks are 1 to 10 ms and some file systems count in 2 s.
 GUARD = 2_500_000_000
-# Some 100 MB; past it the oldest knowledge is worth less than the space.
+# Some 100 MB; beyond that, the oldest digests are worth less than the space.
 MAX_ROWS = 1_000_000
 MAX_TREES = 100
-# What an interruption costs at most, in seconds of hashing.
+# The most that an interruption costs, in seconds of hashing.
 SAVE_EVERY = 5.0
 
 # How each of SQLite's files begins (sqlite.org, Database File Format, 1.3).
@@ -61,10 +61,9 @@ _FIND = (
 
 
 def check_own(path: Path) -> None:
-    """ConfigError where a cache at `path` would have other writers, or replace another file.
-
-    Whoever writes to it, or beside it (SQLite plays back what it finds in a journal), chooses what
-    the next signature says.
+    """Raise ConfigError if others could write to a cache at `path`, or if it would replace another
+    file. Whoever writes to it, or beside it (SQLite replays a journal that lies there), chooses
+    what the next signature says.
     """
     place = Path(os.path.realpath(path))
     try:
@@ -108,7 +107,7 @@ def cached_tree(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A directory: the size of all its files, and their `sha256sum` listing."""
+    """A directory: the total size of its files, and their `sha256sum` listing."""
 
     size: int
     listing: bytes
@@ -225,7 +224,7 @@ class _Digests:
             self._database.execute("insert or replace into trees values (?, ?, ?, ?)", row)
 
     def save(self) -> None:
-        """Write what was learned; to fail here only costs time later."""
+        """Write the new digests; a failure here only costs time later."""
         if self._database is None or not self._learned:
             return
         with self._saving, contextlib.suppress(sqlite3.Error), self._database:
@@ -249,7 +248,7 @@ def _open(path: Path) -> Iterator[_Digests]:
     try:
         yield digests
     finally:
-        # Also after an interruption: what was read need not be read again.
+        # Also after an interruption, so that nothing is read twice.
         digests.save()
         if database is not None:
             database.close()
@@ -271,7 +270,7 @@ def _connect(path: Path) -> sqlite3.Connection | None:
             database.execute(_FIND_TREE, ("", "")).fetchone()
             return database
         except (OSError, sqlite3.OperationalError):
-            # Locked for long, or a place where nothing can be written: not ours to remove.
+            # It has been locked for long, or the place is not writable: do not remove it.
             _close(database)
             return None
         except sqlite3.DatabaseError:

@@ -18,7 +18,7 @@ _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A directory: `size` of all its files, and `newest`, the youngest of their times."""
+    """A directory: the total `size` of its files, and `newest`, the latest of their times."""
 
     stamp: str
     size: int
@@ -26,7 +26,7 @@ class Seen:
 
 
 def look(root: Path) -> Seen | None:
-    """What is below `root`; None if anything but regular files and full directories is."""
+    """What is below `root`; None if that is not only regular files and non-empty directories."""
     seen = _Look()
     try:
         seen.directory(os.open(root, _OPEN), "", 0)
@@ -51,7 +51,7 @@ class _Look:
         size = newest = 0
         try:
             with os.scandir(fd) as entries:
-                # Ten thousand files are usual: no call for each that can be done without.
+                # Ten thousand files are usual, so every avoidable call per file is avoided.
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
                     if not stat.S_ISREG(status.st_mode):

@@ -57,7 +57,7 @@ svg text{font-size:24px}}
 .verdict,li,tr,figure{break-inside:avoid}h2{break-after:avoid}
 .scroll{overflow:visible}}
 """
-# The checks without which nothing that a certificate says is more than its word.
+# The checks without which everything in a certificate is only a claim.
 _COVERING = (
     "platform.", "quote.", "runkey.", "statement.", "boot.", "inputs.pcr14", "outputs.pcr8"
 )  # fmt: skip
@@ -67,7 +67,7 @@ _ORIGINS = {
     "in-trainer": "Counted by the image's code, in the trainer's process",
     "self-reported": "By the trainer, which ran the builder's config and may say anything",
 }
-# What a verdict is about, where that is no trained model.
+# What a verdict is about, if it is not a trained model.
 _AS_WHAT = {
     "audit": "It is about the results of an audit, not about a model.",
     "evaluate": "It is about the results of an evaluation, not about a model.",
@@ -149,7 +149,7 @@ def _code(text: str) -> str:
 
 
 def _fixed(markup: str) -> str:
-    """What is not broken into lines, but in a table on a phone."""
+    """Text that is not broken into lines, except in a table on a phone."""
     return f"<span class=fix>{markup}</span>"
 
 
@@ -255,7 +255,7 @@ def _chain(facts: Facts, result: AttestationResult) -> str:
 
 
 def _first_of(result: AttestationResult, checks: tuple[str, ...]) -> str:
-    """In a line the first of the checks that failed, or was not made; else the first."""
+    """One line: the first check that failed or was not made, otherwise the first."""
     order = {"failed": 0, "not-checked": 1}
     covering = [check for check in result.checks if check.id.startswith(checks)]
     check = min(covering, key=lambda one: order.get(one.verdict, 2))
@@ -303,7 +303,7 @@ def _losses(facts: Facts, key: str, steps_key: str, title: str) -> str:
 
 
 def _pace(facts: Facts) -> str:
-    """Steps a second along the run, in at most PACE_PARTS parts of about the same length."""
+    """Steps per second along the run, in at most PACE_PARTS parts of about equal length."""
     steps, seconds = facts.log.get("paceSteps"), facts.log.get("paceSeconds")
     if steps is None or seconds is None:
         return ""
@@ -339,7 +339,7 @@ def _throughput(facts: Facts) -> str:
 
 
 def _rows(result: AttestationResult) -> str:
-    """What training read; from verified facts alone, as in `_learnt`."""
+    """What training read; only from verified facts, as in `_learnt`."""
     if result.facts is None:
         return ""
     rows = [
@@ -456,7 +456,7 @@ def _table(
     """A table of cells that are markup already: the callers escape."""
     if not rows:
         return ""
-    # A phone stacks the cells of a row, and would forget that this is a table.
+    # A phone stacks a row's cells, and would no longer treat this as a table.
     head = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in heads)
     shown = "".join(
         '<tr role="row">' + "".join(f'<td role="cell">{cell}</td>' for cell in row) + "</tr>"

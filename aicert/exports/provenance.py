@@ -20,7 +20,7 @@ def provenance(facts: Facts) -> bytes:
 
 
 def scai(facts: Facts) -> bytes:
-    """The attribute report, an in-toto statement about every output."""
+    """The attribute report: an in-toto statement about every output."""
     evidence = {
         "name": CERTIFICATE,
         "digest": {"sha256": facts.digest.hex},

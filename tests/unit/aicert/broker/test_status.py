@@ -53,7 +53,7 @@ def test_states_of_what_is_revoked(bench: Bench) -> None:
 
 
 def used(bench: Bench) -> Machine:
-    """A grant that was used on two days, with a boot that ended without a word."""
+    """A grant that was used on two days, with a boot that ended without a kill receipt."""
     machine = bench.machine(bench.grant(budget=500_000, seconds=90 * DAY, advance=10_000))
     machine.beat()
     machine.serve(1500)
@@ -80,7 +80,7 @@ def test_use_is_added_up_by_day(bench: Bench) -> None:
         "borrower  acme",
         "used      0 in, 4000 out, 2 requests",
         "budget    500000 tokens, at most 486000 left",
-        "charged   10000 tokens of boots that ended without a word",
+        "charged   10000 tokens: boots without a kill receipt",
         "receipts  4, the last 7 s ago",
         "refused   ledger.meter: it shows 1",
         "days      2026-11-01 1500, 2026-11-02 0, 2026-11-03 2500",

@@ -95,6 +95,7 @@ def test_another_aicert_is_not_run(repository: Repository) -> None:
     code, out, err = repository.run("certify")
     assert (code, out) == (3, "")
     assert "error: the aicert installed in " in err
+    assert " is not the one that this repository records" in err
     assert "aicert init --upgrade" in err
 
 
