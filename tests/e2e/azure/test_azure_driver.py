@@ -152,7 +152,7 @@ def test_download_that_is_cut(
 
 def test_plan_that_is_refused(run: Run, world: World) -> None:
     (world.folder / "refuse-plan").touch()
-    with pytest.raises(ConfigError, match="login may not create"):
+    with pytest.raises(ConfigError, match="login is not allowed to create"):
         run()
     assert world.left() == []
 

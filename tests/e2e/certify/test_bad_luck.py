@@ -202,6 +202,6 @@ def test_a_file_system_without_locks(certified: Checkout, command: str) -> None:
     done = on_a_poorer_disk(certified, "ENOLCK", "flock", f"./doit {command}")
     assert done.returncode == 2, done.stderr
     assert "no locks available" in done.stderr
-    assert "work in a copy of the checkout on a local disk" in done.stderr
+    assert "use a checkout on a local disk" in done.stderr
     assert "Traceback" not in done.stderr
     assert certified.certificate.exists()

@@ -284,7 +284,7 @@ def test_an_interrupt_leaves_nothing(stand_in: StandIn, number: signal.Signals) 
     assert process.returncode in (128 + number, -number), errors
     assert "Traceback" not in errors
     if number == signal.SIGINT:
-        assert errors.endswith("starts again\nhint: ./doit certify\n")
+        assert errors.endswith("will start over\nhint: ./doit certify\n")
     assert not checkout.certificate.exists()
     assert_clean(checkout)
 

@@ -106,7 +106,7 @@ def test_another_operator_reproduces_in_a_checkout_of_his_own(
     assert theirs.doit("trust", fingerprint).returncode == 0
     again = theirs.doit("reproduce", "tiny-alpaca")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.endswith(f"and no more is shown: {NO_IMAGE}.\n")
+    assert again.stdout.endswith(f"training is deterministic: {NO_IMAGE}.\n")
     policy = theirs.root / "both.toml"
     cas = [checkout.root / ".aicert/ca/local.pem", (theirs.root / CERTIFICATE).parent / "ca.pem"]
     policy.write_text('name = "both"\nextends = "local"\n' + "".join(map(root_of, cas)))

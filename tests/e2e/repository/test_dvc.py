@@ -261,7 +261,7 @@ def test_nothing_is_linked_elsewhere_while_a_run_reads_it(untracked: Clone, tmp_
     with reading(clone.root):
         assert clone.doit("dvc", "remote", "add", "-d", "team", "../remote").returncode == 0
         pushed = clone.doit("dvc", "push")
-    assert "not tracked yet: a run is reading its inputs" in pushed.stderr
+    assert "not tracked yet: a run is still reading its inputs" in pushed.stderr
     assert not list(clone.root.glob("lockfiles/*/*.dvc"))
     after = (clone.root / "data" / "readme.txt").stat()
     assert (before.st_ino, before.st_ctime_ns) == (after.st_ino, after.st_ctime_ns)
