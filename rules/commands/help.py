@@ -28,6 +28,7 @@ OURS = (
     "bench",
     "fuzz",
     "mutants",
+    "page",
     "azure_calibrate",
     "clean",
     "list",
