@@ -1,4 +1,4 @@
-"""A checkout of its own for all boots, whose image `./doit image` builds; jobs to boot it with.
+"""One checkout for all boots, whose image `./doit image` builds; and jobs that boot it.
 
 The image is of the committed lock while its bytes can be had. Where they cannot, it is of a fresh
 lock, in the temporary checkout, and the summary says so. The summary also says which tests booted
@@ -64,7 +64,7 @@ class Built:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    """A checkout with its image, built the way that a user builds it."""
+    """A checkout with its image, built as a user builds it."""
     root = tmp_path_factory.mktemp("machine") / "checkout"
     root.mkdir()
     copy_repository(root)
@@ -94,7 +94,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
 
 
 def firmware_of(image: Image) -> str:
-    """What names the image's build of OVMF."""
+    """What identifies the image's build of OVMF."""
     path = image.tools / qemu_command.FIRMWARE.removeprefix("/")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -135,7 +135,7 @@ def accelerator(
 
 
 def note_boot(accelerator: str, test: str) -> None:
-    """For the summary."""
+    """Note a boot for the summary."""
     _booted.setdefault(accelerator, []).append(test)
 
 
@@ -213,12 +213,12 @@ def boot(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
 
 
 def console(folder: Path) -> str:
-    """What the machine said on its console."""
+    """The machine's console output."""
     return (folder / qemu_console.CONSOLE).read_text(errors="replace")
 
 
 def appraised(certificate: Certificate, folder: Path, image: Image) -> AttestationResult:
-    """Under a policy that accepts `image` alone, and the lockfile that was measured."""
+    """The verdict under a policy that accepts only `image`, with the measured lockfile."""
     path = folder / "image.lock.toml"
     path.write_bytes(image.lock)
     policy = verify.choose_policy("qemu", root=folder / ".aicert/ca/qemu.pem", image=path)

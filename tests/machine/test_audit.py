@@ -1,4 +1,4 @@
-"""An audit in the booted machine: certified there, and the same results as anywhere."""
+"""An audit in the booted machine: it is certified, with the same results as elsewhere."""
 
 import json
 from pathlib import Path

@@ -29,7 +29,7 @@ SHORTER = (
 
 
 def shortened(checkout: Checkout) -> None:
-    """The shipped run with few and small steps, locked anew, as its owner would do it."""
+    """The shipped run with a few small steps, locked again as its owner would do it."""
     config = checkout.root / "examples" / "tiny-alpaca.yml"
     text = config.read_text()
     for old, new in SHORTER:
@@ -41,7 +41,7 @@ def shortened(checkout: Checkout) -> None:
 
 
 def interrupted(checkout: Checkout) -> None:
-    """Kill a certify while its machine boots: nothing of it may stay, or disturb the next one."""
+    """Kill certify while its machine boots: nothing may be left over or disturb the next one."""
     with checkout.start("certify", RUN) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -88,7 +88,7 @@ def test_certify_and_verify_and_reproduce(built: Built, request: pytest.FixtureR
 
 
 def test_the_runners_layer_is_the_same_bytes_each_time(built: Built) -> None:
-    """Twice more from the same trees, elsewhere, by another user's habits."""
+    """Built twice more from the same trees, in another place and with another umask."""
     where = build.place(built.checkout.root)
     lock = build.read_lock(where.root)
     assert lock is not None

@@ -56,7 +56,7 @@ def var_disk(image: Image, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 class Typing(threading.Thread):
-    """Types on the console and on the keyboard as long as the machine runs."""
+    """Types on the console and on the keyboard while the machine runs."""
 
     def __init__(self, work: Path) -> None:
         super().__init__(daemon=True)
@@ -153,7 +153,7 @@ def test_more_of_a_command_line_by_smbios_is_refused(
 
 
 def changed_disk(image: Image, folder: Path, files: dict[str, Path]) -> Image:
-    """A copy of the disk with more, or other, files in its EFI system partition."""
+    """A copy of the disk with additional or changed files in its EFI system partition."""
     disk = folder / "disk.raw"
     subprocess.run(["cp", "--sparse=always", image.disk, disk], check=True)
     sandbox = Sandbox(tree=image.tools, readable=list(files.values()), writable=[folder])
@@ -179,7 +179,7 @@ def ukify(image: Image, folder: Path, *words: str) -> Path:
 def test_what_the_stub_takes_from_the_disk_is_refused(
     boot: Boot, tmp_path: Path, image: Image, name: str, pcr: int
 ) -> None:
-    """More of a command line, a credential, a system extension: each by itself."""
+    """A longer command line, a credential, a system extension: each one alone."""
     path = tmp_path / name
     if name.endswith(".efi"):
         stub = "/usr/lib/systemd/boot/efi/addonx64.efi.stub"

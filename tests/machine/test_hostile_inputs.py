@@ -1,4 +1,4 @@
-"""The worst hostile inputs, in the booted machine: refused by the runner inside, untrained."""
+"""The worst hostile inputs, in the booted machine: its runner refuses them and trains nothing."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Trainers and machines that misbehave: contained, ended, told; nothing is left behind."""
+"""Trainers and machines that misbehave are contained, ended and reported; nothing is left."""
 
 import contextlib
 import os
@@ -111,7 +111,7 @@ def report_of(certificate: Certificate) -> RunReport:
 
 
 def left_in(folder: Path) -> list[str]:
-    """Processes that work in the folder or were given a path of it, the tests' own left out."""
+    """Processes that work in the folder or have a path in it as an argument, except our own."""
     command_lines = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
@@ -164,7 +164,7 @@ def test_a_greedy_trainer_is_ended_and_certified_as_failed(
 def test_a_register_that_was_extended_before_the_runner_is_refused(
     boot: Boot, pcr: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The owner of a software TPM extends it, and hands its volatile state to the boot."""
+    """The owner of a software TPM extends it, and boots with its volatile state."""
     start = qemu_tpm._start
 
     def extended_before(work: Path, state: Path) -> "subprocess.Popen[bytes]":
@@ -215,7 +215,7 @@ def test_a_machine_that_does_not_end_is_ended(
 def test_a_machine_that_stops_before_its_runner_is_booted_once_more(
     boot: Boot, stand_in: Image, project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The first kernel finds no init, and panics as it would by chance."""
+    """The first kernel finds no init and panics, as after a random failure."""
     panics = iter(["-smbios", f"type=11,value={EXTRA}=rdinit=/nothing root=/dev/nothing"])
 
     def once(words: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A merge in the booted machine: certified there, and the sum of what went in."""
+"""A merge in the booted machine: it is certified, and equals the sum of its inputs."""
 
 import struct
 from pathlib import Path
@@ -55,7 +55,7 @@ def lay_out(root: Path) -> None:
 
 
 def weights(path: Path) -> list[float]:
-    """Those of the layer."""
+    """The weights of the layer."""
     layer = fitting.tensors_of([path])[f"{LAYER}.weight"]
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")

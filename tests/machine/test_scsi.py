@@ -53,7 +53,7 @@ def as_scsi(words: list[str]) -> list[str]:
 
 @pytest.fixture
 def job(built: Built, tmp_path: Path) -> Job:
-    """Stopped after a second of training: such a machine still measures and quotes."""
+    """A run that is stopped after a second of training: the machine still measures and quotes."""
     return make_job(built.checkout.root, tmp_path)
 
 
@@ -96,7 +96,7 @@ def test_disks_by_number_and_events_on_the_console(boot: Callable[[Words], None]
 def test_disks_that_are_attached_to_a_machine_that_runs(
     boot: Callable[[Words], None], job: Job
 ) -> None:
-    """As terraform does it: output first, inputs last, both after the machine has started."""
+    """Attached as terraform does: output first, inputs last, both after the machine has started."""
     late: list[str] = []
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Disks that are hostile or fail: the machine stops, and certifies nothing."""
+"""Hostile or failing disks: the machine stops and certifies nothing."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def reader(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[I
 
 @pytest.fixture
 def optional(built: Built) -> bytes:
-    """The beginning of a file that loaders do without when they cannot read it."""
+    """The start of a file that loaders skip if they cannot read it."""
     folder = built.checkout.root / "examples/tiny-llama"
     return (folder / "generation_config.json").read_bytes()[:40]
 
@@ -45,7 +45,7 @@ def flip(volume: Path, marker: bytes) -> None:
 
 
 def from_network(words: list[str]) -> list[str]:
-    """The input volume comes from tests.machine.nbd."""
+    """Serve the input volume with tests.machine.nbd."""
     (at,) = (i for i, word in enumerate(words) if "file=/machine/inputs" in word)
     server = "file.driver=nbd,file.server.type=unix,file.server.path=inputs.img.sock"
     words[at] = f"id=inputs,if=none,readonly=on,format=raw,{server},werror=report,rerror=report"
@@ -134,7 +134,7 @@ def remake(built: Built, tmp_path: Path) -> Callable[..., None]:
 def test_a_compressed_input_volume_is_refused(
     boot: Boot, remake: Callable[..., None], tmp_path: Path
 ) -> None:
-    """Metadata of a hostile host: only what the kernel reads in place is mounted."""
+    """A hostile host could forge its metadata, so only uncompressed volumes are mounted."""
 
     def compress(volume: Path) -> None:
         (tmp_path / "work/stage/lock.toml").write_bytes(b"x" * 100_000)
@@ -150,7 +150,7 @@ def test_a_compressed_input_volume_is_refused(
 def test_a_folder_that_hides_a_file_is_refused(
     boot: Boot, remake: Callable[..., None], tmp_path: Path, files: tuple[str, str], letters: int
 ) -> None:
-    """Listed is a name that stands there already, or `..`; loaders open what nobody hashed."""
+    """It lists a name twice, or `..`; loaders would open a file that nobody hashed."""
 
     def hide(volume: Path) -> None:
         folder = tmp_path / "work/stage/inputs/model"
@@ -185,7 +185,7 @@ def test_a_changed_byte_of_the_system_stops_the_machine(
 
 
 def test_a_host_disk_that_fails_is_told(boot: Boot) -> None:
-    """As a full one does: the machine's results cannot be written, and nothing is certified."""
+    """Like a full disk: the machine's results cannot be written, and nothing is certified."""
 
     def failing(words: list[str]) -> list[str]:
         (at,) = (i for i, word in enumerate(words) if "file=output.img" in word)

@@ -1,4 +1,4 @@
-"""Images with one part exchanged, made by what makes the real one.
+"""Images with one part exchanged, made by the code that makes the real one.
 
 No policy accepts them but one that names them. They let real machines meet what Axolotl and an
 honest disk do not do on demand.

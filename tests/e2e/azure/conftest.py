@@ -1,4 +1,4 @@
-"""Azurite, and a world in which a cloud is played."""
+"""Azurite, and a simulated Azure."""
 
 import base64
 import datetime
@@ -41,14 +41,14 @@ time-limit = "2 min"
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A played cloud; `home` is where the driver keeps its state."""
+    """A simulated cloud; `home` is where the driver keeps its state."""
 
     folder: Path
     home: Path
     store: str
 
     def left(self) -> list[str]:
-        """What would be paid for now, and folders of runs that are not done with."""
+        """What would be billed now, and the folders of runs that are not finished."""
         runs = [path.name for path in self.home.glob("aicert*")]
         return sorted(os.listdir(self.folder / "left")) + runs
 
@@ -68,7 +68,7 @@ class World:
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[str]:
-    """Azurite's blob service with an account of its own; its URL with a signature."""
+    """Azurite's blob service with its own account; yields its URL with a signature."""
     if shutil.which("node") is None:
         raise AssertionError("node is missing: apt-get install nodejs npm")
     program = environment.node_modules() / "azurite/dist/src/blob/main.js"

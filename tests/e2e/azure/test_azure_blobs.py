@@ -1,4 +1,4 @@
-"""Up and down through Azure's own client and Azurite, whole, cut and resumed."""
+"""Uploads and downloads with Azure's own client and Azurite: complete, interrupted and resumed."""
 
 import os
 import socket
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 
 class Wire:
-    """A TCP relay to Azurite that carries only so many bytes towards it, then nothing."""
+    """A TCP relay to Azurite that passes on a limited number of bytes, then nothing."""
 
     def __init__(self, port: int, budget: int) -> None:
         self._to, self.left, self.carried = port, budget, 0
@@ -84,7 +84,7 @@ def store(azurite: str) -> Iterator[Any]:
 
 
 def sparse(path: Path) -> azure_vhd.Vhd:
-    """A disk of 64 MiB and a bit, with data at both ends, holes, and zeroes that were written."""
+    """A disk of slightly more than 64 MiB, with data at both ends, holes, and written zeroes."""
     with path.open("wb") as file:
         file.truncate(64 * MIB + 77)
         os.pwrite(file.fileno(), os.urandom(20 * MIB), 0)

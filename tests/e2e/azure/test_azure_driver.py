@@ -1,4 +1,4 @@
-"""The driver with the real terraform, the real client and Azurite; the cloud itself is played."""
+"""The driver with the real terraform, the real client and Azurite; the cloud is simulated."""
 
 import hashlib
 import os
@@ -160,7 +160,7 @@ def test_plan_that_is_refused(run: Run, world: World) -> None:
 def test_provider_that_cannot_be_fetched(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
-    """The module itself, with the real terraform, where its provider is on no mirror."""
+    """The real module and the real terraform, when no mirror has the provider."""
     settings, mirror = tmp_path / "terraformrc", tmp_path / "mirror"
     mirror.mkdir()
     settings.write_text(
@@ -200,7 +200,7 @@ def test_kept_for_debugging_then_clean_ends_it(run: Run, world: World, tmp_path:
 
 @contextmanager
 def drive(world: World, folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    """The driver in a process of its own, which does not outlive the block."""
+    """The driver in its own process, which is killed when the block ends."""
     with subprocess.Popen(
         [sys.executable, HERE / "drive.py", world.home, folder],
         stdout=subprocess.PIPE,
@@ -260,7 +260,7 @@ def test_killed_then_clean_finds_and_ends_it(world: World, tmp_path: Path) -> No
 
 
 class Gate(type(Path())):  # type: ignore[misc]  # the class of this system's paths
-    """A module's folder that is read only when `opened` has returned."""
+    """A module's folder that can be read only after `opened` has returned."""
 
     opened: Callable[[], None] = lambda: None
 
@@ -279,7 +279,7 @@ def test_clean_waits_for_a_run_that_begins(world: World, tmp_path: Path) -> None
     )
 
     def look() -> None:
-        """Begin to look while the run's folder is there, and its mark is not."""
+        """Start looking while the run's folder exists but its mark does not."""
         if looking.ident is None:
             looking.start()
             waits = f"-> FLOCK  ADVISORY  WRITE {os.getpid()} "

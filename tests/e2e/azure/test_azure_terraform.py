@@ -186,7 +186,7 @@ def test_terraform_finds_it_well_formatted() -> None:
 
 
 def test_all_modules_ask_for_the_same_versions() -> None:
-    """Each is a root of its own and has to say it; a folder that is new is looked at, too."""
+    """Each is its own root module and must state them; new folders are checked too."""
     assert {path.parent for path in (REPOSITORY / "terraform").rglob("*.tf")} == set(MODULES)
     asked = re.compile(r'^ *(required_version|version) *= *"([^"]+)"', re.MULTILINE)
     modules_by_version: dict[str, dict[str, set[str]]] = {}
@@ -217,7 +217,7 @@ def test_nothing_that_would_open_the_machine_is_there() -> None:
 
 
 def evaluated(expression: str, values: dict[str, str], folder: Path) -> str:
-    """What terraform's own language makes of an expression of the module."""
+    """The value that terraform itself computes for an expression of the module."""
     for name, value in values.items():
         expression = expression.replace(name, json.dumps(value) if value else "1")
     done = subprocess.run(

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def certified(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with a certificate that passes; tests put back what they change."""
+    """A checkout with a certificate that passes; tests restore what they change."""
     from tests.e2e import conftest
 
     folder = tmp_path_factory.mktemp("certified")
@@ -35,7 +35,7 @@ def certified(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def sh(
     checkout: Checkout, script: str, *, mounts: bool = False, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `script` in the checkout, where `mounts` is set among mounts of its own."""
+    """Run `script` in the checkout, in a mount namespace where `mounts` were made."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     words = ["unshare", *user, "--mount"] if mounts else []
     return subprocess.run(
@@ -166,7 +166,7 @@ def test_an_odd_path_of_the_checkout(certified: Checkout, tmp_path: Path, name: 
 
 
 def test_without_git(certified: Checkout, tmp_path: Path) -> None:
-    """Certifying and verifying need no git; what does says so."""
+    """Certifying and verifying need no git; commands that need it say so."""
     for folder in os.environ["PATH"].split(os.pathsep):
         for program in Path(folder).glob("*") if Path(folder).is_dir() else ():
             link = tmp_path / program.name
@@ -191,7 +191,7 @@ def on_a_poorer_disk(
 
 @pytest.mark.parametrize("command", ["certify", "verify --policy local", "lock"])
 def test_a_file_system_without_symbolic_links(certified: Checkout, command: str) -> None:
-    """What is set up already needs none."""
+    """A checkout that is already set up needs none."""
     done = on_a_poorer_disk(certified, "EPERM", "symlink,symlinkat", f"./doit {command}")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr

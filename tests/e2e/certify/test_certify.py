@@ -16,7 +16,7 @@ from tests.e2e.conftest import Checkout, copy_repository
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """`pip install .` into an environment with cryptography and rich and what they need, alone."""
+    """`pip install .` into an environment with only cryptography, rich and what they need."""
     site = tmp_path / "site"
     source = tmp_path / "source"
     source.mkdir()
@@ -41,7 +41,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 def aicert(site: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """The installed program with nothing else importable: -S leaves our environment out."""
+    """Run the installed program with nothing else importable: -S excludes our environment."""
     return subprocess.run(
         [sys.executable, "-S", "-m", "aicert", *map(str, arguments)],
         cwd=site.parent,

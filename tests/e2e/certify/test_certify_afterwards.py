@@ -1,4 +1,5 @@
-"""A run whose certificate and outputs are in place succeeded, whatever DVC or a disk says then."""
+"""A run succeeded once its certificate and outputs are in place, even if DVC or an export fails
+afterwards."""
 
 import os
 import subprocess
@@ -22,7 +23,7 @@ exit 255
 
 
 def in_git(checkout: Checkout) -> Checkout:
-    """DVC tracks in a git repository alone."""
+    """DVC tracks files only in a git repository."""
     author = ("-c", "user.name=t", "-c", "user.email=t@example.org")
     for words in (
         ("init", "--quiet", "--initial-branch=main"),

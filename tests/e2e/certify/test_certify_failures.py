@@ -1,5 +1,4 @@
-"""Everything that goes wrong: a clear error, the right exit code, nothing half made, nothing
-running.
+"""Whatever goes wrong: a clear error, the right exit code, nothing incomplete, nothing running.
 
 The machine, the TPM and the sandbox are real; the trainer is a stand-in that fails on demand.
 """
@@ -55,7 +54,7 @@ def started(checkout: Checkout) -> bool:
 
 
 def go_on(checkout: Checkout, gate: str = "go") -> None:
-    """Open the gate; a run that was ended has no scratch any more."""
+    """Open the gate; a run that has ended has no scratch folder any more."""
     with contextlib.suppress(FileNotFoundError):
         (checkout.root / SCRATCH / gate).touch()
 
@@ -67,7 +66,7 @@ def verdict(checkout: Checkout) -> tuple[int, list[str]]:
 
 
 def set_machine(checkout: Checkout, key: str, value: str) -> None:
-    """Give `local` a setting, as somebody would who edits the file."""
+    """Give `local` a setting, as a person who edits the file would."""
     path = checkout.root / "aicert.toml"
     document = tomlkit.parse(path.read_text())
     document["machines"]["local"][key] = tomlkit.value(value)
@@ -75,7 +74,7 @@ def set_machine(checkout: Checkout, key: str, value: str) -> None:
 
 
 def assert_clean(checkout: Checkout) -> None:
-    """Nothing runs, and nothing half made lies where results lie."""
+    """No process is left, and there are no incomplete files among the results."""
     wait_for(lambda: not checkout.processes(), "processes to end")
     assert not (checkout.root / ".aicert/runs/tiny-alpaca/work").exists()
     for folder in (checkout.certificate.parent, checkout.model.parents[1]):
@@ -303,13 +302,13 @@ AFTER_THE_TRAINER = (
 
 
 def start_gated(checkout: Checkout) -> AbstractContextManager["subprocess.Popen[str]"]:
-    """Start certify; a marker that a killed run left is not taken for the new one's."""
+    """Start certify; a marker left by a killed run is not mistaken for the new run's."""
     (checkout.root / SCRATCH / "started").unlink(missing_ok=True)
     return checkout.start("certify")
 
 
 def kill_at(checkout: Checkout, stage: str) -> None:
-    """Kill certify and all that it started once `stage` exists."""
+    """Kill certify and everything that it started, as soon as `stage` exists."""
     for result in ("outputs", "certificates"):
         shutil.rmtree(checkout.root / result, ignore_errors=True)
     with start_gated(checkout) as process:
@@ -434,7 +433,7 @@ def test_two_at_once_wait_for_each_other_and_train_once(stand_in: StandIn) -> No
 
 
 def lines_of(*streams: "IO[str] | None") -> Iterator[str]:
-    """What the processes write, as it comes; the rest stays to be read."""
+    """The lines that the processes write, as they arrive; the rest can be read later."""
     with selectors.DefaultSelector() as selector:
         for stream in filter(None, streams):
             selector.register(stream, selectors.EVENT_READ)

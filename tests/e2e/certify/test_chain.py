@@ -1,4 +1,4 @@
-"""Base → fine-tune, by the real trainer: the chain holds, and no link of it can be swapped."""
+"""A base model and its fine-tune, by the real trainer: no link of the chain can be swapped."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def certificate_of(checkout: Checkout, run: str) -> Path:
 
 
 def verified(checkout: Checkout, *lineage: Path) -> "subprocess.CompletedProcess[str]":
-    """As somebody who holds `tuned` and the certificates `lineage`."""
+    """The verdict for a person who has `tuned` and the certificates `lineage`."""
     root = checkout.root
     command = [sys.executable, "-m", "aicert", "verify", str(certificate_of(checkout, "tuned"))]
     command += [f"{root}/outputs/tuned/model", "--policy=local"]

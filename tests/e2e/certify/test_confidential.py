@@ -51,7 +51,7 @@ def machine(content: bytes | None = None) -> Iterator[tuple[Tpm, rsa.RSAPublicKe
 
 
 def write(tpm: Tpm, content: bytes, index: int = INDEX) -> None:
-    """Define the index and fill it, in pieces as the TPM takes them."""
+    """Define the index and fill it, in pieces of the size that the TPM accepts."""
     import tpm2_pytss as tss
 
     def define(esapi: Any) -> None:
@@ -91,7 +91,7 @@ def certify(tpm: Tpm, driver: Driver | None = None) -> Certificate:
 def judged(
     certificate: Certificate, key: rsa.RSAPublicKey, kind: str = "confidential"
 ) -> AttestationResult:
-    """Under a policy of that kind, once the host has added what makers say."""
+    """The verdict under a policy for such machines, once the host has added makers' documents."""
     scene = Scene(kind)
     lock = image_lock.emit(
         name="machine", disk=Digest("sha256", "ef" * 32), pcrs=BOOT, verity=VERITY

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 def passes_or_is_absent(checkout: Checkout) -> bool:
-    """Whether the certificate passes; there is none otherwise."""
+    """Whether the certificate passes. If it does not, there must be none."""
     wait_for(lambda: not checkout.processes(), "processes to die with their parent")
     if not checkout.certificate.exists():
         done = checkout.doit("verify", "--policy", "local")

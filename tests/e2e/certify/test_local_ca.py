@@ -1,4 +1,4 @@
-"""The CA of simulated platforms: one per checkout and driver, whole or refused."""
+"""The CA of simulated platforms: one per checkout and driver, refused if it is incomplete."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

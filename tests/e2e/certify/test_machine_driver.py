@@ -1,4 +1,4 @@
-"""A driver of machines is one module and one row: with these two, a run is certified by it."""
+"""A machine driver is one module and one row: with these two, it certifies a run."""
 
 import tomlkit
 

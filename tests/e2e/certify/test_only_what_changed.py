@@ -1,4 +1,4 @@
-"""Several runs: what certify runs, what it leaves alone, and what `why` and `graph` say of it."""
+"""Several runs: which of them certify runs or skips, and what `why` and `graph` say."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One `certify` reads the model that was made once on the host, however large it is.
+"""One `certify` reads the new model exactly once on the host, however large it is.
 
 Counted in the host's own process, at the system's calls (rules.bench.reads); the machine, its TPM
 and the placing are real, the trainer is a stand-in.
@@ -15,7 +15,7 @@ LARGE = "weights(os.urandom(8 << 20))\n"
 
 
 def certify(checkout: Checkout) -> tuple["subprocess.CompletedProcess[str]", dict[str, int]]:
-    """`./doit certify`, and what its own process did."""
+    """Run `./doit certify`; returns what its own process did."""
     counts = checkout.root / "counts.json"
     done = subprocess.run(
         [sys.executable, "-m", "rules.bench.reads", counts, "certify"],

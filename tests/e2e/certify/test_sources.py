@@ -1,4 +1,4 @@
-"""Inputs from elsewhere and from other runs, through `./doit` as people use it."""
+"""Inputs from other places and from other runs, with `./doit` as people use it."""
 
 import os
 import signal
@@ -106,7 +106,7 @@ def partial_sizes(checkout: Checkout) -> list[int]:
 
 
 def interrupt_a_stalled_fetch(checkout: Checkout, hub: hub_server.Hub, size: int) -> None:
-    """A quarter of the file arrives, the server says no more, and Ctrl-C does not wait for it."""
+    """A quarter of the file arrives, then the server stalls; Ctrl-C does not wait for it."""
     hold = threading.Event()
     hub.faults["train.jsonl"] = [Reply(cut=size // 4, hold=hold)]
     with checkout.start("fetch") as process:
@@ -125,7 +125,7 @@ def interrupt_a_stalled_fetch(checkout: Checkout, hub: hub_server.Hub, size: int
 
 
 def kill_while_fetching(checkout: Checkout, hub: hub_server.Hub, size: int) -> None:
-    """Half of the file is there, the rest does not arrive, and the process is killed."""
+    """Half of the file has arrived, the rest never does, and the process is killed."""
     hold = threading.Event()
     hub.faults["train.jsonl"] = [Reply(cut=size // 2 - size // 4, hold=hold)]
     with checkout.start("fetch") as process:

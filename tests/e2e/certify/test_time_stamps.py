@@ -1,4 +1,4 @@
-"""A project that names a time authority: both time stamps of a run, and what a verifier says.
+"""A project that names a time authority: both time stamps of a run, and a verifier's verdict.
 
 The authority is `openssl ts` behind HTTP; the trainer is a stand-in.
 """
@@ -53,7 +53,7 @@ def with_authority(checkout: Checkout, url: str) -> Checkout:
 
 
 def verified(checkout: Checkout, folder: Path, *words: str, more: str = "") -> dict[str, Any]:
-    """As somebody whose policy names the authority: verdict and checks."""
+    """Verdict and checks for a person whose policy names the authority."""
     root = ca_forge.hash_of(folder_root(folder))
     policy = folder / "policy.toml"
     policy.write_text(

@@ -1,4 +1,4 @@
-"""A teammate who pulled everything: his CA is another, and nothing committed is replaced for it."""
+"""A teammate who pulled everything has another CA, but nothing committed is replaced for that."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ alpaca = "path:examples/alpaca"
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """What is committed, or stands where it will be."""
+    """The files that are committed, or will be."""
     folders = (root / "certificates", root / "lockfiles", root / "outputs")
     files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
@@ -30,7 +30,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def teammate(stand_in: StandIn, tmp_path: Path) -> Checkout:
-    """A checkout with what somebody else certified: all but his local state."""
+    """A checkout with everything that a teammate certified, except the teammate's local state."""
     maker = stand_in("say(1, 3)\nweights()\n")
     config = (maker.root / "examples" / "tiny-alpaca.yml").read_text()
     (maker.root / "child.yml").write_text(config)

@@ -1,4 +1,4 @@
-"""`aicert lease broker` as a process, and a courier's client of it, from the standard library."""
+"""`aicert lease broker` as a process, and a courier's client for it, from the standard library."""
 
 import datetime
 import http.client
@@ -29,12 +29,12 @@ DAY = datetime.timedelta(days=1)
 
 
 def uvicorn_folder() -> Path:
-    """Where uvicorn lies, from its hashed lock."""
+    """The folder of uvicorn, installed from its hashed lock."""
     return extras.install("broker", LOCK)
 
 
 def write_tls(folder: Path) -> None:
-    """A certificate of this computer's, `tls.pem`, and its key."""
+    """Write a certificate for this computer, `tls.pem`, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")])
     now = datetime.datetime.now(datetime.UTC)
@@ -57,7 +57,7 @@ def write_tls(folder: Path) -> None:
 
 @dataclass
 class Desk:
-    """A broker that runs, as a courier with this token sees it."""
+    """A running broker, as a courier with this token sees it."""
 
     folder: Path
     port: int
@@ -80,7 +80,7 @@ class Desk:
             connection.close()
 
     def post(self, path: str, body: bytes = b"") -> bytes:
-        """The answer, which is none of a refusal."""
+        """The answer, which must not be a refusal."""
         status, _, answer = self.send("POST", path, body)
         assert status in (200, 204), answer
         return answer
@@ -90,7 +90,7 @@ class Desk:
 
 
 def words(folder: Path, *more: str) -> list[str]:
-    """The words after `aicert` that start a broker on any port."""
+    """The arguments of `aicert` that start a broker on any free port."""
     given = ["lease", "broker", "--ledger", str(folder / "ledger.db"), "--listen", "127.0.0.1:0"]
     given += ["--tls-certificate", str(folder / "tls.pem"), "--tls-key", str(folder / "tls.key")]
     return [*given, *(more or ("--policy", "local", "--root", str(folder / "platform.pem")))]

@@ -1,4 +1,4 @@
-"""What a serving machine asks of its TPM, in the plainest form: for tests of what the TPM refuses.
+"""What a serving machine asks of its TPM, in the simplest form: for tests of what the TPM refuses.
 
 Nothing here decides: every refusal is the TPM's.
 """
@@ -35,7 +35,7 @@ NO_CIPHER = tss.TPMT_SYM_DEF_OBJECT(algorithm=tss.TPM2_ALG.NULL)
 
 
 def measured(event: bytes) -> bytes:
-    """A register that was zero, after one event."""
+    """The value of a register that was zero, after one event."""
     return hashlib.sha256(ZERO + hashlib.sha256(event).digest()).digest()
 
 
@@ -112,7 +112,7 @@ def now(tpm: Tpm) -> Any:
 
 
 def bounds(tpm: Tpm, *, ticks: int = 10, milliseconds: int = 600_000) -> Bounds:
-    """What a custodian would allow who sees the TPM as it is now."""
+    """What a custodian who sees the TPM as it is now would allow."""
     clock = now(tpm)
     return Bounds(
         budget=count(tpm, COUNTERS[0]) + ticks,
@@ -132,7 +132,7 @@ def ask(tpm: Tpm, command: Callable[[Any], T]) -> T:
 
 
 def transient(tpm: Tpm) -> list[int]:
-    """Handles of what is loaded and not persistent."""
+    """Handles of the objects that are loaded but not persistent."""
     _, capability = ask(
         tpm, lambda esapi: esapi.get_capability(tss.TPM2_CAP.HANDLES, 0x80000000, 8)
     )
@@ -228,7 +228,7 @@ def _ticket(
 
 
 def _session(esapi: Any) -> Any:
-    """Salted to the storage key: what is unsealed is encrypted on its way."""
+    """A session salted with the storage key, so that unsealed data is encrypted in transit."""
     parent = esapi.tr_from_tpmpublic(STORAGE_HANDLE)
     session = esapi.start_auth_session(
         parent, tss.ESYS_TR.NONE, tss.TPM2_SE.POLICY, "aes128cfb", tss.TPM2_ALG.SHA256
@@ -269,7 +269,7 @@ def make_receipt_key(esapi: Any, registers: Mapping[int, bytes] = REGISTERS) -> 
 
 
 def receipt_key(tpm: Tpm) -> bytes:
-    """TPMT_PUBLIC of that key."""
+    """The TPMT_PUBLIC of that key."""
 
     def public_of(esapi: Any) -> bytes:
         with _loaded(esapi) as keep:

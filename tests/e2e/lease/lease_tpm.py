@@ -24,7 +24,7 @@ POLL_S = 0.02
 
 
 class BorrowersTpm:
-    """A TPM that is `on` as often as wanted; its state lies in `folder`/state."""
+    """A TPM that can be switched `on` any number of times; its state is in `folder`/state."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -40,7 +40,7 @@ class BorrowersTpm:
     def on(
         self, startup: str = "startup-clear", end: int | None = tss.TPM2_SU.CLEAR
     ) -> Iterator[Tpm]:
-        """Power until the end of the block: then TPM2_Shutdown(`end`), or None to cut the power."""
+        """Switch on until the block ends; then TPM2_Shutdown(`end`), or None to cut the power."""
         with self.powered(startup), Tpm(self.tcti) as tpm:
             yield tpm
             if end is not None:
@@ -48,7 +48,7 @@ class BorrowersTpm:
 
     @contextlib.contextmanager
     def powered(self, startup: str = "startup-clear") -> Iterator[None]:
-        """Power, with nobody connected; cut at the end of the block."""
+        """Switch on, with nobody connected; the power is cut at the end of the block."""
         for name in ("tpm", "tpm.ctrl"):
             (self.folder / name).unlink(missing_ok=True)
         process = subprocess.Popen(
@@ -92,7 +92,7 @@ class BorrowersTpm:
         shutil.copytree(self.folder / name, self.state)
 
     def tool(self, *words: str) -> str:
-        """What a program of tpm2-tools prints; it runs in `folder`."""
+        """The output of a program of tpm2-tools, run in `folder`."""
         done = subprocess.run(
             words,
             cwd=self.folder,
@@ -116,7 +116,7 @@ def connects(path: Path) -> bool:
 
 @contextlib.contextmanager
 def borrowers_tpm() -> Iterator[BorrowersTpm]:
-    """A TPM as it left the factory, in a directory with a name short enough for its sockets."""
+    """A factory-new TPM, in a directory whose name is short enough for its sockets."""
     with tempfile.TemporaryDirectory(prefix="aicert-tpm-") as name:
         yield BorrowersTpm(Path(name))
 

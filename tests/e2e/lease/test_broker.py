@@ -65,7 +65,7 @@ def resumed(carried: Courier, desk: Desk) -> bytes:
 
 
 def beaten(carried: Courier, desk: Desk, nonce: bytes | None = None) -> Message:
-    """One heartbeat: what the machine tells once it has its order."""
+    """One heartbeat: returns the machine's message after it has its order."""
     asked = nonce or bytes.fromhex(desk.nonce(carried.identity.boot)["nonce"])
     receipt = carried.ask(courier.HEARTBEAT, asked)
     assert receipt.kind == courier.RECEIPT, receipt
@@ -159,7 +159,7 @@ def test_enrol_chain_of_a_software_tpm_that_the_policy_does_not_name(
     folder: Path, power: BorrowersTpm, stub: StubEngine, printed: Printed,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A broker leases to no software by itself."""
+    """A broker never leases to a software TPM unless the policy allows it."""
     broker_process.write_tls(folder)
     packed(folder)
     token = granted(folder, printed)

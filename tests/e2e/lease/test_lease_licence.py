@@ -42,7 +42,7 @@ def power() -> Iterator[BorrowersTpm]:
 
 
 def enrolled(tpm: Tpm) -> Blob:
-    """Counters, a storage key, and the half that the custodian wrapped for it."""
+    """Counters, a storage key, and the half of the key that the custodian wrapped for it."""
     machine.boot(tpm)
     machine.make_counters(tpm)
     storage = machine.make_storage_key(tpm)
@@ -50,7 +50,7 @@ def enrolled(tpm: Tpm) -> Blob:
 
 
 def granted(bounds: Bounds, **changes: Any) -> Licence:
-    """A licence of the custodian for the image that boots here."""
+    """A custodian's licence for the image that boots here."""
     given: dict[str, Any] = {
         "key": CUSTODIAN, "lease": LEASE, "terms": TERMS, "machine": HERE, **changes,
     }  # fmt: skip
@@ -131,7 +131,7 @@ def test_licence_tpm_other_custodian_lease_terms_and_machine(power: BorrowersTpm
 
 @pytest.mark.parametrize("index", licence.LICENCE_PCRS)
 def test_licence_tpm_other_registers(power: BorrowersTpm, index: int) -> None:
-    """Another image, firmware, addons or credentials; something served or stopped before."""
+    """Another image, firmware, addon or credential; or something was served or stopped before."""
     with power.on() as tpm:
         blob = enrolled(tpm)
         given = granted(machine.bounds(tpm))
@@ -234,7 +234,7 @@ def test_a_password_opens_nothing(power: BorrowersTpm) -> None:
 
 
 def test_a_satisfied_session_outlives_the_deadline_and_no_register(power: BorrowersTpm) -> None:
-    """The TPM decides when the policy runs: to end a session at once is the image's work."""
+    """The TPM decides only when the policy runs: the image must end sessions at once."""
     with power.on() as tpm:
         blob = enrolled(tpm)
         given = granted(machine.bounds(tpm))
@@ -258,7 +258,7 @@ def test_a_satisfied_session_outlives_the_deadline_and_no_register(power: Borrow
 
 
 def test_state_that_is_put_back_opens_an_old_licence(power: BorrowersTpm) -> None:
-    """Nothing in the TPM stops this: so a lease that is not offline has a broker's half too."""
+    """The TPM cannot prevent this, so a lease that is not offline also needs the broker's half."""
     with power.on() as tpm:
         blob = enrolled(tpm)
         given = granted(replace(machine.bounds(tpm, ticks=1), resets=99))

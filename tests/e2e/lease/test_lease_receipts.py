@@ -1,4 +1,4 @@
-"""Receipts of a real swtpm: what they prove; what a ledger refuses of state put back or copied."""
+"""Receipts of a real swtpm: what they prove, and how a ledger refuses restored or copied state."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ def enrolled(tpm: Tpm) -> tuple[ReceiptKey, Ledger]:
 
 
 def beat(tpm: Tpm, ledger: Ledger, boot: str, usage: Usage) -> tuple[Receipt, Heartbeat]:
-    """The machine's next heartbeat, which follows what `ledger` has."""
+    """The machine's next heartbeat, which continues from `ledger`."""
     heartbeat = Heartbeat(
         lease=agreed().lease, seq=ledger.seq + 1, previous=ledger.head, nonce=NONCE, boot=boot * 64,
         usage=usage,
@@ -90,7 +90,7 @@ def test_receipt_index_of_another_counter(power: BorrowersTpm) -> None:
 
 
 def test_the_clock_that_a_receipt_shows_is_the_tpms_own(power: BorrowersTpm) -> None:
-    """Keys of the endorsement hierarchy show resets as they are; others show them disguised."""
+    """Keys of the endorsement hierarchy show the real reset count; other keys obfuscate it."""
     with power.on() as tpm:
         key, ledger = enrolled(tpm)
         assert ledger.resets == machine.now(tpm).resetCount
@@ -99,7 +99,7 @@ def test_the_clock_that_a_receipt_shows_is_the_tpms_own(power: BorrowersTpm) -> 
 
 
 def test_receipt_boot_refuses_a_tpm_that_was_resumed(power: BorrowersTpm) -> None:
-    """Registers of a good boot are back for any system, and with them the key's policy."""
+    """After a resume, any system has the registers of a good boot, and the policy holds again."""
     with power.on(end=tss.TPM2_SU.STATE) as tpm:
         key, _ = enrolled(tpm)
         receipts.verify(machine.receipt(tpm, METER, b"body"), key, METER)

@@ -75,7 +75,7 @@ def issue(folder: Path, *more: str) -> int:
 
 
 def half_of(tpm: Tpm, folder: Path) -> bytes:
-    """What the TPM gives the machine that holds what was issued."""
+    """The half that the TPM gives to the machine with that licence."""
     given = licence.parse((folder / "issued/licence").read_bytes())
     wrapped = blob.parse((folder / "issued/blob").read_bytes())
     custodian = keys.load_public((folder / "bot/custodian.der").read_bytes())

@@ -1,4 +1,4 @@
-"""A checkout of a small project of its own, for tests of DVC."""
+"""A checkout of a small separate project, for tests of DVC."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ OWN = {".dvc": ("cache", "tmp", "config.local")}
 
 @dataclass(frozen=True, kw_only=True)
 class Clone:
-    """A checkout of the test's own project with this repository's code."""
+    """A checkout of the small project, with this repository's code."""
 
     root: Path
 
@@ -68,7 +68,7 @@ class Clone:
         return ended.stdout
 
     def dvc(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """DVC itself, without us."""
+        """Run DVC itself, without `./doit`."""
         return self.run(dvc_env.program(), *arguments)
 
     def commit(self, message: str) -> None:
@@ -77,7 +77,7 @@ class Clone:
         self.done("git", *author, "commit", "--quiet", "--message", message)
 
     def forget_bytes(self) -> None:
-        """As if nothing had ever been pulled here."""
+        """Delete what was pulled, as in a fresh clone."""
         for name in ("data", "outputs", ".dvc/cache", ".dvc/tmp"):
             shutil.rmtree(self.root / name, ignore_errors=True)
 
@@ -87,7 +87,7 @@ def _config(name: str) -> str:
 
 
 def lay_out(root: Path) -> None:
-    """Make the project in a new folder: code, inputs, and what a run gave, with a certificate."""
+    """Make the project in a new folder: code, inputs, and a run's outputs with a certificate."""
     root.mkdir()
     for name in CODE:
         if (REPOSITORY / name).is_dir():

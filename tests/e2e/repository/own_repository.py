@@ -1,4 +1,4 @@
-"""A person with a repository of their own, who installed aicert from this checkout."""
+"""A person with their own repository, who installed aicert from this checkout."""
 
 import os
 import re
@@ -51,13 +51,13 @@ class Person:
         return ended.stdout
 
     def install(self, line: str) -> None:
-        """What is needed is here; environments that no test has made yet come from the index."""
+        """All dependencies are here already, except for environments that no test has made yet."""
         self.done(f"export PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0 PIP_NO_CACHE_DIR=1; {line}")
 
 
 @pytest.fixture
 def person(tmp_path: Path) -> Person:
-    """An empty virtual environment, which sees the libraries that are here."""
+    """An empty virtual environment that sees the libraries of this environment."""
     venv = tmp_path / "venv"
     python = os.path.realpath(sys.executable)
     subprocess.run([python, "-I", "-m", "venv", venv], check=True)

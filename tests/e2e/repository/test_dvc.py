@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def untracked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The project as locked and committed, before DVC has anything."""
+    """The project, locked and committed, before DVC tracks anything."""
     environment.program()
     root = tmp_path_factory.mktemp("untracked") / "origin"
     lay_out(root)
@@ -65,7 +65,7 @@ def remote(tracked: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def origin(tracked: Path) -> Clone:
-    """The tracked project, only to be read."""
+    """The tracked project. Tests only read it."""
     return Clone(root=tracked / "origin")
 
 

@@ -1,4 +1,4 @@
-"""The packages of the machine's image travel by the real DVC, and are taken by SHA-256."""
+"""The image's packages are shared with the real DVC, and accepted only by their SHA-256."""
 
 import shutil
 import sys
@@ -58,7 +58,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clone(shared: Path, tmp_path: Path) -> Clone:
-    """Somebody else's checkout, with a remote of its own to spoil."""
+    """Another person's checkout, with its own remote that a test may damage."""
     cloned = Clone(root=tmp_path / "clone")
     origin = Clone(root=shared / "origin")
     origin.done("git", "clone", "--quiet", ".", str(cloned.root))

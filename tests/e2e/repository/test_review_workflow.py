@@ -89,7 +89,7 @@ class Repository:
 
 
 def bash(script: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """As GitHub runs a step."""
+    """Run a step as GitHub does."""
     return subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
         cwd=folder,
@@ -110,7 +110,7 @@ def origin(tmp_path: Path) -> Repository:
 
 
 def reviewed(origin: Repository, head: str, tmp_path: Path) -> tuple[int, str]:
-    """Exit code and comment of the workflow for the change `head`."""
+    """The workflow's exit code and comment for the change `head`."""
     base = origin.git("rev-parse", "main")
     origin.git("update-ref", "refs/pull/7/head", head)
     work = tmp_path / "work"

@@ -307,7 +307,7 @@ def test_clean_leaves_a_run_that_is_going_on(project: Path) -> None:
     with (project / ".aicert/runs/old/lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert doit(project, "clean", "--yes")[0] == 0
-        assert "work  is in use: kept" in doit(project, "clean", "--dry-run")[1]
+        assert "work  in use: kept" in doit(project, "clean", "--dry-run")[1]
         assert (project / ".aicert/runs/old/work/file").exists()
         assert clean.in_use(project / ".aicert/runs/old/work") is True
     assert clean.in_use(project / ".aicert/runs/old/work") is False
@@ -318,7 +318,7 @@ def test_clean_leaves_the_databases_of_tasks_that_run(project: Path) -> None:
     with work.using(project):
         assert doit(project, "clean", "--yes")[0] == 0
         assert (project / ".aicert/digests.sqlite").exists()
-        assert "digests.sqlite  is in use: kept" in doit(project, "clean", "--dry-run")[1]
+        assert "digests.sqlite  in use: kept" in doit(project, "clean", "--dry-run")[1]
         # What it does not use goes.
         assert not (project / ".aicert/runs/old/work").exists()
     assert doit(project, "clean", "--yes")[0] == 0
