@@ -104,6 +104,11 @@ class Run:
     log: Log | None = None
     trainer: str = AXOLOTL
 
+    @property
+    def makes_results(self) -> bool:
+        """Whether its output is results about rows or a model, and no model."""
+        return self.trainer in (AUDIT, EVALUATE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:

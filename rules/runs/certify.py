@@ -178,7 +178,13 @@ def certify(
     fetch.fetch_inputs(root, current)
     check_config(root, current, machine=run.machine)
     check_signers(root, current)
-    place = placing.Place(root=root, run=run.name, outputs=run.outputs, audits=run.audits)
+    place = placing.Place(
+        root=root,
+        run=run.name,
+        outputs=run.outputs,
+        audits=run.audits,
+        of_results=run.makes_results,
+    )
     placing.check(place, _foreseen(current))
     with work_folder(root, run.name) as work:
         if not again and is_current(root, run, nonce):

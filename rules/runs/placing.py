@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from aicert.appraisal.checks.kinds import RESULTS
 from aicert.errors import ToolError
 from aicert.formats import machine_io
 from aicert.formats.machine_io import CERTIFICATE, SIGNATURES, TRAINING_LOG
@@ -36,12 +37,17 @@ _FULL = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the results of one run go. `outputs` and `audits` are those in aicert.toml."""
+    """Where the results of one run go. `outputs` and `audits` are those in aicert.toml.
+
+    `of_results`: whether it makes results and no model. These lie beside the certificate too, where
+    `aicert verify --evidence certificates` looks for them.
+    """
 
     root: Path
     run: str
     outputs: tuple[str, ...]
     audits: tuple[str, ...] = ()
+    of_results: bool = False
 
     @property
     def finished(self) -> Path:
@@ -65,9 +71,17 @@ class Place:
         """The files next to the outputs. The certificate is last: it shows that all others are
         there.
         """
-        audits = map(machine_io.audit_file, self.audits)
+        # Also those of audits that the run no longer names: the new certificate does not, either.
+        older = (path.name for path in self.certificates.glob(machine_io.audit_file("*")))
+        audits = sorted({*map(machine_io.audit_file, self.audits), *older})
         signatures = (f"{name}.sig" for name in self.outputs)
-        return (*signatures, *audits, TRAINING_LOG, BESIDE, CERTIFICATE)
+        return (*signatures, *audits, RESULTS, TRAINING_LOG, BESIDE, CERTIFICATE)
+
+    def source(self, name: str) -> Path:
+        """Where the finished run has a file of `beside`."""
+        if name == RESULTS and self.of_results:
+            return self.finished / machine_io.OUTPUTS / self.outputs[0] / name
+        return self.finished / (SIGNATURES if name.endswith(".sig") else "") / name
 
 
 def check(place: Place, needed: int) -> None:
@@ -311,8 +325,7 @@ def _move(source: Path, target: Path) -> None:
 
 def _results(place: Place) -> Iterator[tuple[str, Path]]:
     for name in place.beside:
-        folder = place.finished / SIGNATURES if name.endswith(".sig") else place.finished
-        yield name, folder / name
+        yield name, place.source(name)
 
 
 def _write_beside(place: Place, results: Iterable[tuple[str, Path]]) -> None:

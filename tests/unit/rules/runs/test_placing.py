@@ -352,3 +352,34 @@ def test_nothing_kept_is_replaced(tmp_path: Path) -> None:
         assert placing.next_kept(place) == tmp_path / ".aicert/kept" / name
         finished(place)
         placing.in_place(place, keep=placing.next_kept(place))
+
+
+def test_results_lie_beside_their_certificate_too(tmp_path: Path) -> None:
+    place = Place(root=tmp_path, run="look", outputs=("results",), of_results=True)
+    write_tree(place.finished, {"certificate.json": b"new", "outputs/results/results.json": b"{}"})
+    placing.in_place(place, keep=None)
+    assert (place.home / "results/results.json").read_bytes() == b"{}"
+    assert read_tree(place.certificates) == {"certificate.json": b"new", "results.json": b"{}"}
+    # A failure has none, and no older ones stay beside it.
+    write_tree(place.finished, {"certificate.json": b"failed", "outputs/results/other": b"a"})
+    placing.in_place(place, keep=None)
+    assert read_tree(place.certificates) == {"certificate.json": b"failed"}
+
+
+def test_a_file_of_a_model_is_not_taken_for_results(tmp_path: Path) -> None:
+    place = Place(root=tmp_path, run="tiny", outputs=("model",))
+    finished(place, {"results.json": b"{}", "model.safetensors": b"a"})
+    placing.in_place(place, keep=None)
+    assert "results.json" not in read_tree(place.certificates)
+
+
+def test_results_of_audits_that_the_run_no_longer_names_are_removed(tmp_path: Path) -> None:
+    place = Place(root=tmp_path, run="tiny", outputs=("model",), audits=("look",))
+    write_tree(place.certificates, {"certificate.json": b"old", "audit-gone.json": b"{}"})
+    finished(place)
+    write_tree(place.finished, {"audit-look.json": b"{}"})
+    kept = placing.next_kept(place)
+    placing.in_place(place, keep=kept)
+    assert {path.name for path in place.certificates.iterdir()} >= {"audit-look.json"}
+    assert not (place.certificates / "audit-gone.json").exists()
+    assert (kept / "audit-gone.json").read_bytes() == b"{}"
