@@ -7,8 +7,8 @@ become neither markup nor a line of its own.
 import html
 from typing import Final
 
-from aicert.broker.status import Use, moment
-from aicert.text import counted, safe
+from aicert.broker.status import Use, moment, requests
+from aicert.text import safe
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE: Final = """\
@@ -26,7 +26,7 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;margin:.4re
 dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}
 code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}
 .good{color:var(--good)}.weak{color:var(--weak)}.bad{color:var(--bad)}.dim{color:var(--dim)}
-figure{margin:.8rem 0 0}figcaption{color:var(--dim);font-size:.92rem}
+figure{margin:.8rem 0 0}figcaption{color:var(--dim);font-size:.92rem;margin-top:.3rem}
 svg{width:100%;height:7rem;display:block}rect{fill:var(--mark)}
 .track{fill:var(--line)}.bar{height:.7rem}
 @media print{body{max-width:none;padding:0;font-size:9.5pt}section{break-inside:avoid}}
@@ -57,16 +57,14 @@ def _text(text: str) -> str:
 
 
 def _section(use: Use, now: int) -> str:
-    left = max(0, use.budget - use.used - use.charged)
     facts = [
         ("Lease", f"<code>{_text(use.lease)}</code>"),
         ("State", f'<span class="{_CLASSES.get(use.state, "dim")}">{_text(use.state)}</span>'),
-        ("Used", (f"{use.tokens_in:,} tokens in, {use.tokens_out:,} out, "
-                 f"{counted(use.requests, 'request')}")),
-        ("Budget", f"{use.budget:,} tokens, at most {left:,} left"),
+        ("Used", f"{use.tokens_in:,} tokens in, {use.tokens_out:,} out, {requests(use)}"),
+        ("Budget", f"{use.budget:,} tokens, at most {use.left:,} left"),
         ("Until", moment(use.until)),
         ("Receipts", "none" if use.last_at is None else
-                     f"{use.receipts}, the last at {moment(use.last_at)}"),
+                     f"{use.receipts:,}, the last at {moment(use.last_at)}"),
     ]  # fmt: skip
     if use.charged:
         facts.append(("Charged", f"{use.charged:,} tokens: boots without a kill receipt"))

@@ -15,7 +15,7 @@ from aicert.broker.store import Grant, Lease, Rows, Store
 from aicert.errors import ToolError
 from aicert.files.bounded import why
 from aicert.frozen import dataclass
-from aicert.text import counted, safe
+from aicert.text import safe
 
 DAYS: Final = 60
 _DAY: Final = 86_400
@@ -47,6 +47,11 @@ class Use:
     def used(self) -> int:
         """Tokens that receipts show."""
         return self.tokens_in + self.tokens_out
+
+    @property
+    def left(self) -> int:
+        """Tokens that receipts leave at most."""
+        return max(0, self.budget - self.used - self.charged)
 
 
 def uses(store: Store, *, now: int) -> list[Use]:
@@ -153,29 +158,41 @@ def text(given: list[Use], now: int) -> str:
 
 
 def _paragraph(use: Use, now: int) -> str:
-    left = max(0, use.budget - use.used - use.charged)
     facts = [
         ("lease", use.lease),
         ("borrower", safe(use.borrower)),
         ("state", use.state),
-        ("used", f"{use.tokens_in} in, {use.tokens_out} out, {counted(use.requests, 'request')}"),
-        ("budget", f"{use.budget} tokens, at most {left} left"),
+        ("used", f"{use.tokens_in:,} in, {use.tokens_out:,} out, {requests(use)}"),
+        ("budget", f"{use.budget:,} tokens, at most {use.left:,} left"),
         ("until", moment(use.until)),
         ("receipts", _last(use, now)),
     ]
     if use.charged:
-        facts.insert(5, ("charged", f"{use.charged} tokens: boots without a kill receipt"))
+        facts.insert(5, ("charged", f"{use.charged:,} tokens: boots without a kill receipt"))
     if use.refusal is not None:
         facts.append(("refused", safe(use.refusal)))
     if use.days:
-        facts.append(("days", ", ".join(f"{day} {tokens}" for day, tokens in use.days[-7:])))
+        facts.append(("days", "; ".join(f"{day} {tokens:,}" for day, tokens in use.days[-7:])))
     return "".join(f"{word:<10}{value}\n" for word, value in facts)
 
 
 def _last(use: Use, now: int) -> str:
     if use.last_at is None:
         return "none"
-    return f"{use.receipts}, the last {max(0, now - use.last_at)} s ago"
+    return f"{use.receipts:,}, the last {_span(max(0, now - use.last_at))} ago"
+
+
+def requests(use: Use) -> str:
+    """How many there were."""
+    return f"{use.requests:,} request{'' if use.requests == 1 else 's'}"
+
+
+def _span(seconds: int) -> str:
+    """In the largest unit of which it has two or more."""
+    for unit, name in ((_DAY, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds // unit} {name}"
+    return f"{seconds} s"
 
 
 def write_receipts(store: Store, folder: Path) -> None:

@@ -78,17 +78,27 @@ def test_use_is_added_up_by_day(bench: Bench) -> None:
     for line in (
         f"lease     {TERMS.lease}",
         "borrower  acme",
-        "used      0 in, 4000 out, 2 requests",
-        "budget    500000 tokens, at most 486000 left",
-        "charged   10000 tokens: boots without a kill receipt",
+        "used      0 in, 4,000 out, 2 requests",
+        "budget    500,000 tokens, at most 486,000 left",
+        "charged   10,000 tokens: boots without a kill receipt",
         "receipts  4, the last 7 s ago",
         "refused   ledger.meter: it shows 1",
-        "days      2026-11-01 1500, 2026-11-02 0, 2026-11-03 2500",
+        "days      2026-11-01 1,500; 2026-11-02 0; 2026-11-03 2,500",
     ):
         assert f"{line}\n" in text
     (document,) = json.loads(status.to_json([use]))
     assert document["days"] == dict(use.days)
     assert document["tokens"] == {"in": 0, "out": 4000}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (172_800, "2 days")],
+)
+def test_how_long_ago_is_in_a_unit_that_fits(bench: Bench, seconds: int, words: str) -> None:
+    used(bench)
+    text = status.text(uses(bench), bench.now + seconds)
+    assert f"receipts  4, the last {words} ago\n" in text
 
 
 class Names(HTMLParser):
