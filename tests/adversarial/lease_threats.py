@@ -2,7 +2,7 @@
 
 `python -m tests.adversarial.lease_threats` prints the table. `tests/unit/aicert/leasing` checks
 that each test is there and speaks of its check, and that each check refuses something.
-`rest`: what only a booted machine can show, or nobody promises.
+`rest`: what is not shown, or nobody promises.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,9 @@ LEASING = "tests.unit.aicert.leasing"
 BROKER = "tests.unit.aicert.broker"
 CONSUMER = "tests.unit.aicert.serving"
 SERVING = "tests.unit.enclave_runner.serving"
+BOOT = "tests.machine.test_serving"
+FROZEN = f"{BOOT}.test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline"
+OTHER_FIRMWARE = f"{BOOT}.test_licence_tpm_of_a_machine_with_other_firmware_variables"
 # What refuses without a name of `aicert.lease.checks`: a gateway, a meter, a clock.
 MACHINES_OWN: Final = (
     "gateway.route", "gateway.request", "meter.paid", "meter.usage", "watch.clock",
@@ -35,7 +38,7 @@ class Threat:
     rest: str = ""
 
 
-BOOTED = "in a booted machine: not shown here"
+NOT_BOOTED = "shown with a software TPM, not in a booted machine"
 THREATS: Final = (
     Threat("a licence's budget, epoch, clock, resets or restarts are edited", ("licence.tpm",), (
         f"{LEASE}.test_licence.test_licence_tpm_refuses_an_edited_licence",
@@ -47,11 +50,12 @@ THREATS: Final = (
         f"{LICENCE}.test_licence_tpm_other_custodian_lease_terms_and_machine")),
     Threat("another image, or the right one with addons", ("licence.tpm", "enrol.image"), (
         f"{LICENCE}.test_licence_tpm_other_registers",
-        f"{LEASING}.test_enrolments.test_a_forged_enrolment_is_refused_by_its_check"), BOOTED),
+        f"{LEASING}.test_enrolments.test_a_forged_enrolment_is_refused_by_its_check",
+        FROZEN)),
     Threat("opened again in the same boot, or after a stop", ("licence.tpm", "enrol.registers"), (
         f"{LICENCE}.test_licence_tpm_other_registers",
         f"{TPM}.test_a_lease_is_opened_once_a_boot_and_leaves_no_session",
-        f"{STORY}.test_enrol_registers_of_a_machine_that_serves"), BOOTED),
+        f"{STORY}.test_enrol_registers_of_a_machine_that_serves"), NOT_BOOTED),
     Threat("the meter is at the budget, the deadline past, the licence an old one",
         ("licence.tpm", "meter.paid"), (
         f"{LICENCE}.test_licence_tpm_meter_deadline_and_epoch",
@@ -97,16 +101,16 @@ THREATS: Final = (
         f"{BROKER}.test_broker.test_receipt_fresh_answers_the_brokers_latest_nonce")),
     Threat("the machine is frozen past the deadline, and goes on", ("watch.clock",), (
         f"{SERVING}.test_watch.test_watch_clock_takes_the_one_that_is_further",
-        f"{MACHINE}.test_watch_clock_ends_what_nobody_renews"), BOOTED),
+        f"{MACHINE}.test_watch_clock_ends_what_nobody_renews", FROZEN)),
     Threat("a satisfied session is kept, and unseals after the deadline", ("licence.tpm",), (
         f"{LICENCE}.test_a_satisfied_session_outlives_the_deadline_and_no_register",
         f"{TPM}.test_a_lease_is_opened_once_a_boot_and_leaves_no_session",
         f"{LICENCE}.test_licence_tpm_meter_deadline_and_epoch")),
     Threat("the courier drops everything", ("watch.clock",), (
-        f"{MACHINE}.test_watch_clock_ends_what_nobody_renews",), BOOTED),
+        f"{MACHINE}.test_watch_clock_ends_what_nobody_renews", FROZEN)),
     Threat("an old grant is replayed after a revocation", ("order.epoch", "order.answer"), (
         f"{LEASE}.test_orders.test_an_order_that_is_not_the_answer_is_refused_by_its_check",
-        f"{MACHINE}.test_order_answer_to_something_else_changes_nothing"), BOOTED),
+        f"{MACHINE}.test_order_answer_to_something_else_changes_nothing"), NOT_BOOTED),
     Threat("another bundle under the licence; chunks swapped, cut, flipped",
         ("bundle.header", "bundle.chunks", "bundle.files", "terms.digest"), (
         f"{LEASE}.test_bundle.test_bundle_chunks_that_are_not_in_their_place",
@@ -116,7 +120,8 @@ THREATS: Final = (
         f"{SERVING}.test_load.test_terms_digest_of_other_terms_or_another_custodian")),
     Threat("weights that differ by a byte from the certificate's", ("bundle.files",), (
         f"{LEASE}.test_bundle.test_bundle_files_that_are_not_those_of_the_header",
-        f"{MACHINE}.test_bundle_files_that_are_refused_end_the_boot"), BOOTED),
+        f"{MACHINE}.test_bundle_files_that_are_refused_end_the_boot",
+        f"{BOOT}.test_bundle_files_of_weights_that_differ_by_a_byte")),
     Threat("pickles, code or pointers in the custodian's bundle", ("bundle.inert",), (
         f"{SERVING}.test_load.test_bundle_inert_or_nothing_is_served",
         f"{SERVING}.test_load.test_code_and_pickles_beside_the_weights_are_not_shown")),
@@ -175,10 +180,11 @@ THREATS: Final = (
         f"{LEASING}.test_enrolments.test_a_forged_enrolment_is_refused_by_its_check")),
     Threat("other ports, connections from inside, half-open ones by thousands", (), (
         f"{SERVING}.test_listener.test_a_flood_of_connections_leaves_nothing_behind",
-        f"{SERVING}.test_listener.test_who_comes_when_all_rooms_are_taken_is_turned_away"), BOOTED),
+        f"{SERVING}.test_listener.test_who_comes_when_all_rooms_are_taken_is_turned_away",
+        FROZEN)),
     Threat("weights on a disk, in a log, on a console, in a core or in swap", (), (
         f"{PROCESS}.test_weights_are_in_memory_and_nowhere_else",
-        f"{SERVING}.test_load.test_weights_are_in_memory_only"), BOOTED),
+        f"{SERVING}.test_load.test_weights_are_in_memory_only", FROZEN)),
     Threat("weights carried out in answers", (), (
         f"{SERVING}.test_gateway.test_an_answer_has_at_most_the_bytes_that_were_agreed",
         f"{SERVING}.test_gateway.test_bytes_count_where_an_engine_says_too_little"),
@@ -192,7 +198,8 @@ THREATS: Final = (
     Threat("enrolled honestly, and booted with another driver or Secure Boot state",
         ("licence.tpm", "enrol.firmware"), (
         f"{LICENCE}.test_licence_tpm_other_registers",
-        f"{LEASING}.test_enrolments.test_a_forged_enrolment_is_refused_by_its_check"), BOOTED),
+        f"{LEASING}.test_enrolments.test_a_forged_enrolment_is_refused_by_its_check",
+        OTHER_FIRMWARE)),
     Threat("two live boots of one lease", ("ledger.boots",), (
         f"{BROKER}.test_broker.test_ledger_boots_no_second_boot_while_the_first_may_serve",
         f"{BROKER}.test_broker.test_whatever_couriers_do_no_more_may_be_served_than_was_granted")),

@@ -97,11 +97,11 @@ def words(folder: Path, *more: str) -> list[str]:
 
 
 @contextmanager
-def running(folder: Path, token: str) -> Iterator[Desk]:
-    """A broker with the ledger and policy of `folder`, until it is killed."""
+def running(folder: Path, token: str, *more: str) -> Iterator[Desk]:
+    """A broker with the ledger of `folder` and its policy, or that of `more`, until killed."""
     environment = {**os.environ, "PYTHONPATH": extras.python_path(ROOT, uvicorn_folder())}
     with subprocess.Popen(
-        [sys.executable, "-m", "aicert", *words(folder)],
+        [sys.executable, "-m", "aicert", *words(folder, *more)],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
