@@ -1,7 +1,7 @@
 """`aicert export`, `aicert card` and `aicert report`: a certificate in other people's forms.
 
-The first two repeat what a certificate claims, verify nothing, and say so; `report` appraises like
-`aicert verify`, with the same options and exit codes, and writes the result as a page.
+The first two repeat what a certificate claims, verify nothing, and say so; `report`, and `export`
+with a model, appraise like `aicert verify`, with the same options and exit codes.
 """
 
 import argparse
@@ -16,16 +16,27 @@ from typing import TYPE_CHECKING
 from aicert.cli.terminal import EXITS, add_format, complain, help_formatter
 from aicert.cli.verify.commands import add_policy_options, appraised, show_result
 from aicert.errors import AicertError, ConfigError, EvidenceError, ToolError
+from aicert.frozen import dataclass
 from aicert.text import safe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aicert.appraisal.result import AttestationResult
     from aicert.cli.terminal import Subparsers
+    from aicert.cli.verify.evaluations import Evaluation
+    from aicert.cli.verify.evidence import Audit
     from aicert.exports.facts import Facts
 
 # A model card is text that somebody wrote.
 MAX_CARD = 1 << 22
 # As aicert.exports.cyclonedx has them, which a help text must not load.
 _VERSIONS = ("1.7", "1.6")
+# Options of `add_policy_options` and of evidence, which say nothing if nothing is judged.
+_JUDGING = (
+    "evidence", "root", "lockfile", "image_lock", "nonce", "at", "collateral", "gpu_collateral",
+    "lineage",
+)  # fmt: skip
 _EXPORT = """\
 Write the files that other tools read: provenance.intoto.jsonl (in-toto, cosign), scai.intoto.json,
 bom.cdx.json (CycloneDX), bom.spdx.json (SPDX 3.0), run-key.pem, and for a measured machine
@@ -34,7 +45,13 @@ bom.image.cdx.json, the packages of its image.
   aicert export certificate.json .
   aicert export certificate.json . --spec-version 1.6    # CycloneDX 1.6, not 1.7
 
-Nothing is verified: these files repeat what the certificate claims.
+Nothing is verified: these files repeat what the certificate claims. With --model and --evidence,
+the certificate is judged like `aicert verify` does, with the same options. If it passes, there are
+also training-content.md and .json (the public summary that Article 53(1)(d) of the EU's AI Act asks
+for, filled in where it is measured), NAME.croissant.json for each input with rows, and evaluations
+in bom.cdx.json. If it does not pass, nothing is written.
+
+  aicert export certificate.json exports/ --model model/ --evidence evidence/
 """
 _CARD = """\
 Write or renew a marked block in a model card: what was certified, and how to check it.
@@ -54,7 +71,7 @@ def add_commands(commands: "Subparsers") -> None:
     """Add this module's commands to the parser of `aicert`."""
     export = commands.add_parser(
         "export", help="write a certificate in other formats", description=_EXPORT,
-        formatter_class=help_formatter,
+        epilog=EXITS, formatter_class=help_formatter,
     )  # fmt: skip
     export.add_argument(
         "certificate", metavar="CERT", help="the certificate file; - is standard input"
@@ -62,6 +79,11 @@ def add_commands(commands: "Subparsers") -> None:
     export.add_argument("folder", metavar="DIR", help="where to write")
     export.add_argument("--spec-version", choices=_VERSIONS, default=_VERSIONS[0],
         help="version of CycloneDX; %(default)s if not given")  # fmt: skip
+    export.add_argument("--model", metavar="MODEL_DIR", help="the model's directory")
+    export.add_argument("--evidence", metavar="EVIDENCE",
+        help="a directory with audits and evaluations: RUN/certificate.json, RUN/results.json",
+    )  # fmt: skip
+    add_policy_options(export)
     add_format(export)
     export.set_defaults(run=_export)
     card = commands.add_parser(
@@ -97,30 +119,129 @@ def _facts(path: str) -> "Facts":
 
 
 def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
-    from aicert.exports.files import exports
     from aicert.files.atomic import write_atomically
 
-    folder = Path(options.folder)
-    if not options.folder:
-        # To pathlib it is the current directory, which nobody named: a variable was not set.
-        raise ConfigError("DIR is empty", hint="name the directory; . is the current one")
-    if not folder.is_dir():
-        make = f"mkdir -p {shlex.quote(options.folder[:200])}"
-        taken = os.path.lexists(folder)
-        raise ConfigError(
-            f"not a directory: {options.folder[:200]!a}",
-            hint="name a directory to write into" if taken else make,
-        )
-    contents = exports(_facts(options.certificate), options.spec_version)
+    folder = _folder(options.folder)
+    judged = None
+    if options.model is not None:
+        judged = _judged(options)
+        if judged.result.verdict != "passed":
+            complain("nothing was written, because the certificate does not pass\n")
+            return show_result(judged.result, options.format)
+    elif given := _needs_model(options):
+        raise ConfigError(f"{given} needs --model: only then is the certificate judged")
+    contents = _contents(options, judged)
     places = [folder / name for name in contents]
     for place, data in zip(places, contents.values(), strict=True):
         write_atomically(place, data)
         if options.format == "text":
             write(f"written  {safe(os.fspath(place))}\n")
     if options.format == "json":
-        _write_json({"written": [os.fspath(place) for place in places], "verified": False}, write)
-    complain("nothing was verified; `aicert verify` does that\n")
+        paths = [os.fspath(place) for place in places]
+        _write_json({"written": paths, "verified": judged is not None}, write)
+    if judged is None:
+        complain("nothing was verified; `aicert verify` does that\n")
+        return 0
+    for name, reason in judged.refused:
+        complain(f"note     {safe(name)} does not count: {safe(reason.partition(chr(10))[0])}\n")
+    complain(f"the certificate passed, tier {judged.result.tier}\n")
     return 0
+
+
+def _folder(name: str) -> Path:
+    folder = Path(name)
+    if not name:
+        # To pathlib it is the current directory, which nobody named: a variable was not set.
+        raise ConfigError("DIR is empty", hint="name the directory; . is the current one")
+    if not folder.is_dir():
+        make = f"mkdir -p {shlex.quote(name[:200])}"
+        taken = os.path.lexists(folder)
+        raise ConfigError(
+            f"not a directory: {name[:200]!a}",
+            hint="name a directory to write into" if taken else make,
+        )
+    return folder
+
+
+def _needs_model(options: argparse.Namespace) -> str | None:
+    """An option of judging that was given."""
+    given = [f"--{name.replace('_', '-')}" for name in _JUDGING if getattr(options, name)]
+    return next(iter(given), "--policy" if options.policy != "default" else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """The result for the certificate whose bytes `data` are; the evidence that counts beside it,
+    and why other evidence does not.
+    """
+
+    data: bytes
+    result: "AttestationResult"
+    audits: "Sequence[Audit]"
+    evaluations: "Sequence[Evaluation]"
+    refused: tuple[tuple[str, str], ...]
+
+
+def _judged(options: argparse.Namespace) -> _Judged:
+    """Judge the certificate with its model, and the evidence, under the same options."""
+    from aicert.cli.verify import evaluations, evidence
+    from aicert.formats import certificate
+    from aicert.verifier import verify
+    from aicert.verifier.evidence import audits_of, read_evidence
+
+    if _is_inside(options.folder, options.model):
+        raise ConfigError(
+            f"{options.folder[:200]!a} is in the model's directory, which holds certified files "
+            "only",
+            hint="name another directory",
+        )
+    data = verify.read_certificate_file(options.certificate)
+    parsed = certificate.parse(data)
+    if options.evidence is None:
+        result = appraised(options, parsed)
+        return _Judged(data=data, result=result, audits=(), evaluations=(), refused=())
+    given, refused = read_evidence(options.evidence)
+    result = appraised(options, parsed, audits_of(given))
+    known, evaluated = evidence.gather(given, refused, options), evaluations.gather(given, options)
+    return _Judged(
+        data=data,
+        result=result,
+        audits=known.audits,
+        evaluations=evaluated.counted,
+        refused=(*known.refused, *evaluated.refused),
+    )
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _contents(options: argparse.Namespace, judged: _Judged | None) -> dict[str, bytes]:
+    """What to write, by name. Raises EvidenceError."""
+    from aicert.exports import facts, verified
+    from aicert.exports.files import exports, verified_exports
+
+    if judged is None:
+        return exports(_facts(options.certificate), options.spec_version)
+    from aicert.cli.verify.evidence import runs_of, was_lineage_asked
+
+    passed = verified.Verified(
+        facts=facts.read(judged.data),
+        result=judged.result,
+        runs=tuple(runs_of(judged.result)),
+        is_lineage_known=was_lineage_asked(judged.result),
+        audits=tuple(
+            verified.Audit(run=each.run, tier=each.tier, digest=each.digest, results=each.results)
+            for each in judged.audits
+        ),
+        evaluations=tuple(
+            verified.Evaluation(
+                run=each.run, tier=each.tier, digest=each.digest, results=each.results
+            )
+            for each in judged.evaluations
+        ),
+    )
+    return verified_exports(passed, options.spec_version)
 
 
 def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
@@ -184,8 +305,7 @@ def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     check_place(out)
     if os.path.realpath(out) == os.path.realpath(options.certificate):
         raise ConfigError("the page would replace the certificate", hint="-o page.html")
-    model = options.model and os.path.realpath(options.model)
-    if model and Path(os.path.realpath(out)).is_relative_to(model):
+    if options.model and _is_inside(options.out, options.model):
         raise ConfigError(
             f"{options.out[:200]!a} is in the model's directory, which holds certified files only",
             hint="put the page elsewhere",

@@ -11,7 +11,7 @@ import re
 from aicert.errors import ConfigError
 from aicert.exports.card_places import BEGIN, END, line_end, split, under, with_keys
 from aicert.exports.facts import Facts, hub_source, kind_of
-from aicert.text import safe
+from aicert.exports.markdown import plain
 from aicert.verifier.facts import fact_items
 
 # A web address, or a file beside the card: nothing that Markdown could read otherwise.
@@ -69,8 +69,7 @@ def _block(facts: Facts, output: str, page: str | None) -> str:
     # any text.
     digest = facts.statement.outputs[output].digest
     inputs = "\n".join(
-        f"| {item.name} | `{_plain(item.uri)}` | `{item.digest}` |"
-        for item in facts.lockfile.inputs
+        f"| {item.name} | `{plain(item.uri)}` | `{item.digest}` |" for item in facts.lockfile.inputs
     )
     return f"""{BEGIN}
 ## Where this model comes from
@@ -101,13 +100,8 @@ the builder's too: get the lockfile from somewhere you trust, review it, and pas
 def _measured(facts: Facts) -> str:
     """What the machine read and measured, of version 2: lines of a list, then an empty one."""
     items = [
-        f"- {word}: `{_plain(line)}`\n"
+        f"- {word}: `{plain(line)}`\n"
         for word, line in fact_items(facts.report.facts)
         if word in ("rows", "loss")
     ]
     return f"\nAs the machine counted and measured them:\n\n{''.join(items)}" if items else ""
-
-
-def _plain(text: str) -> str:
-    """Text that stays inside a code span of a table cell."""
-    return "".join(c if c not in "`|<>" else "?" for c in safe(text, 200))

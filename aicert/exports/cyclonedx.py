@@ -8,13 +8,14 @@ cover.
 """
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 from urllib.parse import quote
 
 from aicert.appraisal.checks.kinds import KINDS
 from aicert.exports.facts import METRICS, Facts, Kind, hub_source, kind_of
 from aicert.exports.provenance import CERTIFICATE
+from aicert.exports.verified import Evaluation, Verified
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput
 from aicert.formats.run_report import Value
@@ -43,11 +44,17 @@ def head(spec: Version) -> Json:
     }
 
 
-def bom(facts: Facts, spec: Version = SPEC) -> bytes:
-    """The bill of materials of everything that the run made."""
+def bom(facts: Facts, spec: Version = SPEC, verified: Verified | None = None) -> bytes:
+    """The bill of materials of everything that the run made; with what was `verified`, the
+    evaluations of its outputs, too.
+    """
     statement = facts.statement
     names = sorted(statement.outputs)
-    outputs = [_model(facts, name, statement.outputs[name]) for name in names]
+    outputs = []
+    for name in names:
+        output = statement.outputs[name]
+        evaluations = [] if verified is None else verified.about_output(output.digest)
+        outputs.append(_model(facts, name, output, evaluations))
     inputs = [_input(item) for item in facts.lockfile.inputs]
     machine = _machine(facts)
     packages = [package("pypi", n, v) for n, v in facts.packages().items()]
@@ -91,20 +98,23 @@ def package(kind: str, name: str, version: str, hashes: Iterable[str] = ()) -> J
     return component | ({"hashes": listed} if listed else {})
 
 
-def _model(facts: Facts, name: str, output: Output) -> Json:
+def _model(facts: Facts, name: str, output: Output, evaluations: Sequence[Evaluation]) -> Json:
     bases = [item for item in facts.lockfile.inputs if kind_of(item) == "model"]
     data = [item for item in facts.lockfile.inputs if kind_of(item) == "data"]
     card: Json = {}
     if data:
         card["modelParameters"] = {"datasets": [{"ref": f"input:{d.name}"} for d in data]}
-    if metrics := _metrics(facts):
+    if metrics := _metrics(facts) + [_evaluated(each) for each in evaluations]:
         card["quantitativeAnalysis"] = {"performanceMetrics": metrics}
     component: Json = {
         "type": "machine-learning-model",
         "bom-ref": f"output:{name}",
         "name": f"{facts.statement.run}/{name}",
         "modelCard": card,
-        "properties": _properties(("aicert:digest", str(output.digest))),
+        "properties": _properties(
+            ("aicert:digest", str(output.digest)),
+            *(("aicert:evaluation", _of_evaluation(each)) for each in evaluations),
+        ),
         "components": [
             {
                 "type": "file",
@@ -135,6 +145,24 @@ def _metrics(facts: Facts) -> list[Json]:
         metrics.append(_metric("training loss, last", last))
     metrics += [_metric(key, facts.log[key]) for key in sorted(METRICS) if key in facts.log]
     return metrics
+
+
+def _evaluated(evaluation: Evaluation) -> Json:
+    """No name of a task: the digests of the rows are what is known of it (spec/evaluation.md)."""
+    return {
+        "type": "loss per token (measured)",
+        "value": str(evaluation.results.loss),
+        "slice": ", ".join(str(read.digest) for read in evaluation.results.data),
+    }
+
+
+def _of_evaluation(evaluation: Evaluation) -> str:
+    results = evaluation.results
+    words = f"run {evaluation.run}, tier {evaluation.tier}, results {evaluation.digest}: "
+    words += f"loss {results.loss} per token over {results.tokens} tokens"
+    words += f" ({results.template_tokens} from templates) of {results.rows} rows"
+    words += f", {results.left_out} left out"
+    return words + (f"; loaded on {results.base.digest}" if results.adapter is not None else "")
 
 
 def _metric(name: str, value: Value) -> Json:

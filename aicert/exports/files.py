@@ -1,7 +1,10 @@
-"""The standard files that stand beside a certificate, each computed from it alone."""
+"""The standard files that stand beside a certificate, each computed from it alone; and those that
+say what was verified, too.
+"""
 
-from aicert.exports import cyclonedx, packages, provenance, spdx
+from aicert.exports import croissant, cyclonedx, packages, provenance, spdx, training_summary
 from aicert.exports.facts import Facts
+from aicert.exports.verified import Verified
 
 IMAGE_BOM = "bom.image.cdx.json"
 
@@ -24,3 +27,18 @@ def exports(
         lock = facts.certificate.image_lock
         written[IMAGE_BOM] = packages.image_bom(lock, cyclonedx_version)
     return written
+
+
+def verified_exports(
+    verified: Verified, cyclonedx_version: cyclonedx.Version = cyclonedx.SPEC
+) -> dict[str, bytes]:
+    """The same with evaluations in the bill of materials, and what only a pass bears out: the
+    summary of training content and the data. These names are on no list: they may not lie among a
+    model's files.
+    """
+    return exports(verified.facts, cyclonedx_version) | {
+        "bom.cdx.json": cyclonedx.bom(verified.facts, cyclonedx_version, verified),
+        "training-content.md": training_summary.markdown(verified),
+        "training-content.json": training_summary.document(verified),
+        **croissant.documents(verified),
+    }

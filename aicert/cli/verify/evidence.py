@@ -118,7 +118,7 @@ def runs_of(result: AttestationResult) -> list[tuple[str, Facts | None]]:
     return runs
 
 
-def _was_lineage_asked(result: AttestationResult) -> bool:
+def was_lineage_asked(result: AttestationResult) -> bool:
     """False if inputs are claimed to be from other runs, whose certificates were not given."""
     (check,) = (check for check in result.checks if check.id == "lineage.ancestors")
     return check.verdict != "not-checked"
@@ -143,7 +143,7 @@ def lines(evidence: Evidence, result: AttestationResult) -> Iterator[str]:
         for rows in facts.records:
             yield from _row_lines(run, rows, evidence)
         yield from _text_lines(run, facts, evidence)
-    if result.facts is not None and not _was_lineage_asked(result):
+    if result.facts is not None and not was_lineage_asked(result):
         run = safe(result.run or "")
         yield f"  -       what the runs before run {run} read is not verified (--lineage)"
     for name, reason in evidence.refused:

@@ -1,0 +1,81 @@
+"""What passed, for the exports that say more than a certificate claims: no pass, no such export.
+
+A certificate with the files that it is for, and audits and evaluations whose own certificates pass
+under the same policy. Whoever calls judges them (`aicert verify --evidence`); rows join audits by
+their digest, models join evaluations by theirs.
+"""
+
+from aicert.appraisal.result import AttestationResult
+from aicert.audits import results as audits
+from aicert.audits.results import DataFact
+from aicert.errors import EvidenceError
+from aicert.exports.facts import Facts
+from aicert.formats import evaluation, run_report_facts
+from aicert.formats.digest import Digest
+from aicert.formats.run_report_facts import Records
+from aicert.frozen import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """An audit whose certificate passes; `digest` is of its results."""
+
+    run: str
+    tier: str
+    digest: Digest
+    results: audits.Results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """An evaluation whose certificate passes; `digest` is of its results."""
+
+    run: str
+    tier: str
+    digest: Digest
+    results: evaluation.Results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """A certificate that passes. `runs`: what it and the runs before it read, the certificate's own
+    first, None where that is not verified; `is_lineage_known`: no inputs are another run's outputs,
+    or that was verified. Raises EvidenceError for what did not pass.
+    """
+
+    facts: Facts
+    result: AttestationResult
+    runs: tuple[tuple[str, run_report_facts.Facts | None], ...]
+    is_lineage_known: bool
+    audits: tuple[Audit, ...]
+    evaluations: tuple[Evaluation, ...]
+
+    def __post_init__(self) -> None:
+        if self.result.verdict != "passed":
+            raise EvidenceError("the certificate does not pass, so that nothing is exported")
+        if self.result.kind not in ("train", "merge"):
+            raise EvidenceError("the certificate is for results and not for a model")
+        if self.result.facts is None:
+            raise EvidenceError("the run report is of version 1, which does not name rows")
+
+    @property
+    def records(self) -> tuple[Records, ...]:
+        """The rows that the run itself read."""
+        return () if self.result.facts is None else self.result.facts.records
+
+    def about_rows(self, rows: Records) -> list[tuple[Audit, DataFact]]:
+        """The audits that read exactly these rows."""
+        return [
+            (audit, fact)
+            for audit in self.audits
+            for fact in audit.results.data
+            if (fact.digest, fact.rows.count, fact.bytes) == (rows.digest, rows.rows, rows.bytes)
+        ]
+
+    def about_output(self, digest: Digest) -> list[Evaluation]:
+        """The evaluations of a whole output."""
+        return [
+            each
+            for each in self.evaluations
+            if not each.results.subject.inside and each.results.subject.digest == digest
+        ]
