@@ -1,4 +1,4 @@
-"""Runs one of our modules for `./doit`, before any other package named `rules` can be found."""
+"""Run one of our modules for `./doit`, before any other package named `rules` can be found."""
 
 import runpy
 import sys

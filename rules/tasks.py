@@ -91,12 +91,14 @@ def task_export() -> Iterator[Task]:
 
 
 def _project() -> config.Project:
-    """What `aicert.toml` says. A new repository's defines no run, and `./doit list` lists tasks."""
+    """Return the content of `aicert.toml`. A new repository's defines no run; `./doit list` lists
+    the tasks all the same.
+    """
     return config.parse(PROJECT, config.read(PROJECT), may_be_empty=True)
 
 
 def _whole(name: str, doc: str | None) -> Task:
-    """The task that stands for those of all runs. Without any, it refuses to run."""
+    """Return the task that stands for those of all runs. Without any run, it refuses to run."""
     if _project().runs:
         return {"name": None, "doc": doc}
     return {"basename": name, "doc": doc, "actions": [partial(_done, config.load, PROJECT)]}
@@ -138,8 +140,8 @@ def _training_env_is_there() -> bool:
 
 
 def _follow(run: config.Run, what: str, function: Any, *args: Any) -> None:
-    """A step after a run that `certify` was called for; if the step itself was called,
-    it may fail.
+    """Return the action of a step that follows a run. A failure is only reported if `certify` was
+    called for the run, and fails the task if the step itself was called.
     """
     if request.is_certifying:
         afterwards.attempt(run.name, what, function, *args)
@@ -148,5 +150,5 @@ def _follow(run: config.Run, what: str, function: Any, *args: Any) -> None:
 
 
 def _done(function: Any, *args: Any) -> None:
-    """Call and drop the result, because doit takes False for a failure."""
+    """Call `function` and drop its result, because doit takes False for a failure."""
     function(*args)

@@ -23,7 +23,7 @@ MILLION = 1_000_000
 NAME, SPLIT, KEY = "rows", "train", bytes(32)
 VOCABULARY, DOMAINS = 50_000, 20_000
 _HEAD = '[records]\nkey = "input:key"\n'
-# One question, and its limit in seconds for a million rows, on top of the tree.
+# The check that is measured, and the most seconds that it may add to the tree for a million rows.
 QUESTIONS = {
     "domains/v1": (
         '[[check]]\nname = "a"\nkind = "domains/v1"\ncolumn = "url"\nlist = "input:domains"\n',
@@ -36,7 +36,7 @@ TREE_SECONDS = 6.0
 
 
 def rows(count: int) -> list[bytes]:
-    """Canonical rows, the same each time."""
+    """Return `count` rows in canonical form, the same each time."""
     chance = random.Random(20)  # noqa: S311  # the same rows on every machine
     words = [
         "".join(chance.choices(string.ascii_lowercase, k=3 + n % 8)) for n in range(VOCABULARY)
@@ -55,8 +55,8 @@ def rows(count: int) -> list[bytes]:
 
 
 def measure() -> tuple[float, dict[str, float], float, float]:
-    """Seconds for a million rows: for the tree, for each question on top of it, and for sorting
-    passages into their tree; and milliseconds to verify a proof.
+    """Measure an audit of a million rows. Return the seconds for the tree, for each question on top
+    of it, and for sorting passages into their tree; and the milliseconds to verify a proof.
     """
     lines = rows(ROWS)
     parts = [b"".join(lines[start : start + PART]) for start in range(0, ROWS, PART)]
@@ -86,14 +86,14 @@ def _seconds(text: str, parts: Sequence[bytes]) -> float:
 
 
 def _taken(work: Callable[[], object]) -> float:
-    """CPU seconds."""
+    """Return the CPU seconds that `work` takes."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
 def _verifying(lines: Sequence[bytes], audit: Audit) -> float:
-    """Seconds to verify that a row was there."""
+    """Return the CPU seconds to verify the proof that a row was in the data."""
     results = audit.results()
     plain = [line.rstrip(b"\n") for line in lines]
     salts = Salts(KEY, NAME, SPLIT)

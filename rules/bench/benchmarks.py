@@ -100,7 +100,7 @@ def medians(*commands: Sequence[str], times: int = 11) -> list[float]:
 
 
 def noop() -> list[Row]:
-    """`./doit certify` when everything is certified, and the cost of the wrapper."""
+    """Time `./doit certify` when everything is certified, and the cost of the wrapper."""
     wall(["./doit", "certify"])
     whole, wrapped, bare = medians(
         ["./doit", "certify"],
@@ -122,7 +122,7 @@ def noop() -> list[Row]:
 
 
 def noop_files() -> list[Row]:
-    """A no-op with 10,000 input files, and DVC on the same tree."""
+    """Time `./doit certify` with nothing to do and 10,000 input files, and DVC on the same tree."""
     with _folder() as folder:
         commands = dvc.prepare(folder)
         # The digest cache only remembers files older than its guard.
@@ -154,7 +154,7 @@ def imports_of(command: Sequence[str]) -> set[str]:
 
 
 def verify() -> list[Row]:
-    """`aicert verify` of a certificate without a model, as a process and in process."""
+    """Time `aicert verify` of a certificate without a model, as a process and in process."""
     certificate = Path("certificates", RUN, "certificate.json")
     root = Path(".aicert/ca/local.pem")
     for path in (certificate, root):
@@ -222,7 +222,7 @@ def _readings(folder: Path, threads: Sequence[int], times: int) -> dict[int, tup
 
 
 def hashing_large() -> list[Row]:
-    """2 GiB in 8 files from the page cache."""
+    """Time hashing 2 GiB in 8 files from the page cache."""
     with _folder() as folder:
         block = os.urandom(1 << 20)
         for number in range(8):
@@ -250,7 +250,7 @@ def _peak_memory(folder: Path) -> int:
 
 
 def hashing_small() -> list[Row]:
-    """50,000 small files from the page cache."""
+    """Time hashing 50,000 small files from the page cache."""
     with _folder() as folder:
         for shelf in range(50):
             (folder / f"{shelf:02}").mkdir()
@@ -261,7 +261,7 @@ def hashing_small() -> list[Row]:
 
 
 def training() -> list[Row]:
-    """The same training through certify and by hand."""
+    """Compare the same training through certify and by hand."""
     with _folder() as folder:
         taken = bench_training.pairs(folder)
     ratios = [pair.certified / pair.by_hand for pair in taken]
@@ -291,7 +291,7 @@ def training() -> list[Row]:
 
 
 def reading() -> list[Row]:
-    """What one `certify` of the example reads, appraises and parses on the host."""
+    """Count what one `certify` of the example reads, appraises and parses on the host."""
     with _folder() as folder:
         counts = reads.measure(folder)
     return [
@@ -304,7 +304,9 @@ def reading() -> list[Row]:
 
 
 def reading_rows() -> list[Row]:
-    """Rows of JSON, converted to canonical form and checked, and the memory for that."""
+    """Time converting rows of JSON to canonical form and checking them; measure the memory for
+    that.
+    """
     with _folder() as folder:
         measured = records.measure(folder)
     more = (measured.large.memory - measured.spaced.memory) / (1 << 20)
@@ -329,7 +331,7 @@ def _rate(what: str, rate: float) -> Row:
 
 
 def locking() -> list[Row]:
-    """A model of 200 files and 140 GB on a simulated hub."""
+    """Time locking a model of 200 files and 140 GB on a simulated hub."""
     took, sent, lines = sources.lock_large_model()
     return [
         limit("locking it", took, 5, "s"),
@@ -344,7 +346,7 @@ def locking() -> list[Row]:
 
 
 def audits() -> list[Row]:
-    """An audit of a million rows of 780 MB, and verifying a proof about one of them."""
+    """Time an audit of a million rows (780 MB), and the verification of a proof about one row."""
     tree, beside, sorting, verifying = bench_audits.measure()
     most = {name: limit_ for name, (_, limit_) in bench_audits.QUESTIONS.items()}
     return [
@@ -356,7 +358,7 @@ def audits() -> list[Row]:
 
 
 def trusted_time() -> list[Row]:
-    """What a time stamp, and a log proof with two cosignatures, add to `aicert verify`."""
+    """Time what a time stamp, and a log proof with two cosignatures, add to `aicert verify`."""
     with _folder() as folder:
         without, more = bench_time.measure(folder)
     return [
@@ -366,7 +368,7 @@ def trusted_time() -> list[Row]:
 
 
 def logs() -> list[Row]:
-    """Searching a log of 50,000 entries of 1 kB; each search checks the whole log."""
+    """Time searching a log of 50,000 entries of 1 kB; each search checks the whole log."""
     with _folder() as folder:
         searched, checked, proving, appending = bench_logs.measure(folder)
     least = bench_logs.FIND_RATE
@@ -384,7 +386,7 @@ def logs() -> list[Row]:
 
 
 def serving() -> list[Row]:
-    """A machine that serves, compared with its engine alone, and the load on this computer
+    """Compare a machine that serves with its engine alone, and show the load on this computer
     meanwhile.
     """
     measured = bench_serving.measure()
@@ -420,7 +422,7 @@ def serving() -> list[Row]:
 
 
 def signing() -> list[Row]:
-    """Signing and verifying models, compared with the reference implementation."""
+    """Time signing and verifying models, compared with the reference implementation."""
     rows: list[Row] = []
     for what, (make, most, times) in bench_signing.MODELS.items():
         say(f"bench  signing: {what}")
@@ -457,7 +459,7 @@ def signing() -> list[Row]:
 
 
 def measured_machine() -> list[Row]:
-    """Boots of the measured machine and of a stock Debian 13; what the image costs."""
+    """Time boots of the measured machine and of a stock Debian 13, and what the image costs."""
     with _folder() as folder:
         costs = machine.measure(Path.cwd(), folder.absolute())
     how = "KVM" if costs.accelerator == "kvm" else "emulated"
@@ -487,7 +489,7 @@ def measured_machine() -> list[Row]:
 
 
 def hostile() -> list[Row]:
-    """The cost of the worst inputs that the parsers accept, each in its own process."""
+    """Measure the cost of the worst inputs that the parsers accept, each in its own process."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.worst"],
         stdin=subprocess.DEVNULL,

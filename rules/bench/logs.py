@@ -22,7 +22,7 @@ FIND_RATE, PROVE_MS = 270_000, 20
 
 
 def entries(count: int) -> tuple[list[bytes], Digest]:
-    """Entries, the same each time, and one of the data sets."""
+    """Return `count` entries, the same each time, and the digest of one of their data sets."""
     chance = random.Random(21)  # noqa: S311  # the same entries on every machine
 
     def digest(kind: Kind = "dirHash") -> Digest:
@@ -55,8 +55,9 @@ def entries(count: int) -> tuple[list[bytes], Digest]:
 
 
 def measure(folder: Path) -> tuple[float, float, float, float]:
-    """Entries per second: searched (which also checks the log), and checked with every tile.
-    Milliseconds to prove one; microseconds to append one of many at once.
+    """Measure a log in `folder`. Return how many entries a second are searched (which also checks
+    the log) and checked with every tile; the milliseconds to prove one entry, and the microseconds
+    to append one of many at once.
     """
     lines, wanted = entries(ENTRIES)
     log = folder / "log"
@@ -76,7 +77,7 @@ def _search(log: Path, key: VerifierKey, wanted: Digest) -> None:
 
 
 def _taken(work: Callable[[], object]) -> float:
-    """CPU seconds."""
+    """Return the CPU seconds that `work` takes."""
     started = time.process_time()
     work()
     return time.process_time() - started

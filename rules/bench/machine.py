@@ -66,7 +66,9 @@ _WAIT_S = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Seconds, bytes, and the accelerator that they were measured with."""
+    """Costs of booting and of building: seconds and bytes, and the accelerator they were measured
+    with.
+    """
 
     accelerator: str
     ours: float

@@ -44,9 +44,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The same rows in several forms. `in_place`: canonical; `copied`: canonical except for the end
-    of the last line; `spaced`: with spaces and escapes, as most tools write; `large`: many of
-    those.
+    """What was measured for the same rows in several forms. `in_place`: canonical; `copied`:
+    canonical except for the end of the last line; `spaced`: with spaces and escapes, as most tools
+    write; `large`: many of the spaced rows.
     """
 
     in_place: Reading
@@ -102,7 +102,7 @@ def _read(folder: Path, rows: bytes, size: int, *, without: int = 0) -> Reading:
 
 @contextmanager
 def _made(path: Path, rows: bytes, size: int, without: int) -> Iterator[Path]:
-    """A file of at least `size` bytes, minus the last `without`; removed afterwards."""
+    """Write a file of at least `size` bytes, minus the last `without`; remove it afterwards."""
     try:
         with path.open("wb") as file:
             for _ in range(-(-size // len(rows))):

@@ -12,7 +12,9 @@ TOKEN_S = 0.010
 
 
 def measure() -> dict[str, float]:
-    """Tokens per second, milliseconds and GB per second, by name."""
+    """Measure serving with that program. Return tokens per second, milliseconds and GB per second,
+    by name.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "tests.e2e.serving.serving_costs"], capture_output=True, text=True
     )

@@ -20,7 +20,7 @@ from rules.host.progress import say
 
 LOCK = Path("tests/oracles/requirements.lock")
 PROGRAM = (sys.executable, "-m", "aicert")
-# The least that the standard library needs to read and hash the files, one after another.
+# The shortest program that reads and hashes the files one after another, by the standard library.
 FLOOR = """
 import hashlib, pathlib, sys
 for path in sorted(pathlib.Path(sys.argv[1]).rglob("*")):
@@ -131,7 +131,7 @@ def one_core_over_two(folder: Path, model: Path, key: Path) -> float:
 
 
 def start_up() -> float:
-    """CPU seconds for `--help`, divided by the reference's."""
+    """Return the CPU seconds that our `--help` takes, divided by those of the reference."""
     reference = [str(oracle()), "-I", "-W", "ignore", "-m", "model_signing", "--help"]
     ours, theirs = in_turn([[*PROGRAM, "sign", "--help"], reference], 9)
     return statistics.median(c.cpu for c in ours) / statistics.median(c.cpu for c in theirs)

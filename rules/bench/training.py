@@ -160,7 +160,7 @@ def _seconds(report: RunReport, of: str) -> float:
 
 
 def _by_hand(checkout: Path, config: dict[str, object], folder: Path) -> float:
-    """CPU seconds of the same `axolotl train`, as the kernel counts them."""
+    """Return the CPU seconds of the same `axolotl train`, as the kernel counts them."""
     examples = (checkout / "examples").absolute()
     text = json.dumps(config).replace("input:alpaca", str(examples / "alpaca"))
     text = text.replace("input:model", str(examples / "tiny-llama"))

@@ -23,7 +23,9 @@ ENTRIES, TIMES, MOST_MS = 1000, 41, 10
 
 
 def measure(folder: Path) -> tuple[float, float]:
-    """Milliseconds for one without, and how many more for one with all of them."""
+    """Measure `aicert verify`. Return the milliseconds for a certificate without time stamps and
+    proof, and how many more it takes with all of them.
+    """
     # The tests' certificates and authorities, because only those have times that we can choose.
     from tests.adversarial import ca_forge
     from tests.adversarial.forger import AT, Scene
@@ -59,7 +61,7 @@ def measure(folder: Path) -> tuple[float, float]:
 
 
 def _logged(folder: Path, entry: bytes, time: int) -> tuple[bytes, str]:
-    """The proof of an entry in a log that two witnesses cosigned, and the policy's tables."""
+    """Return the proof of an entry in a log with two cosignatures, and the policy's tables."""
     log = folder / "log"
     key_file = writer.key_path(log)
     key = writer.start(log, "log.example/bench", key_file).public
@@ -76,7 +78,7 @@ def _logged(folder: Path, entry: bytes, time: int) -> tuple[bytes, str]:
 
 
 def _seconds(words: list[str]) -> float:
-    """CPU seconds of a verification that passes."""
+    """Return the CPU seconds of a verification that passes."""
     code = "import sys; from aicert.cli.main import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "verify", *words],

@@ -76,8 +76,8 @@ Exit codes: 0 success, 2 DVC failed or fetched the wrong bytes.
 
 
 def _of_runs_that_are_there(root: Path, project: config.Project, args: list[str]) -> list[str]:
-    """The targets of a bare pull, if removed runs left `.dvc` files: their bytes may no longer
-    exist anywhere, and without targets DVC fails because of them.
+    """Return the targets of a bare pull if removed runs left `.dvc` files. The bytes of those may
+    no longer exist anywhere, and without targets DVC fails because of them.
     """
     if not args or args[0] not in ("pull", "fetch") or _names_targets(args[1:]):
         return []

@@ -68,7 +68,9 @@ they are needed and missing.
 
 
 def _check(root: Path, run: config.Run) -> int:
-    """0 if the lockfile is that of the bytes here and of the sources, 1 if not, 2 if unknown."""
+    """Check a run. Returns 0 if its lockfile matches the bytes here and the sources, 1 if it does
+    not, 2 if that is unknown.
+    """
     try:
         current = lock.current(root, run)
         check_signers(root, current)

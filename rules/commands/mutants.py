@@ -416,7 +416,7 @@ def _logged(command: list[str], folder: Path, environment: dict[str, str]) -> No
 
 
 def _changes(name: str, tools: Path) -> str:
-    """A mutant as a diff."""
+    """Return a mutant as a diff."""
     done = subprocess.run(
         _command("show", name), cwd=STATE, env=_environment(tools), capture_output=True, text=True
     )

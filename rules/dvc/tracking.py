@@ -145,8 +145,8 @@ def _outputs(root: Path, run: Run) -> Iterator[Tracked]:
 
 
 def _not_in_git(root: Path, candidates: Sequence[Tracked]) -> list[Tracked]:
-    """Those that git ignores. If git neither holds nor ignores a file, the user has yet
-    to decide.
+    """Return the candidates that git ignores. If git neither holds nor ignores a file, the user has
+    yet to decide.
     """
     home = root.resolve()
     inside = [item for item in candidates if item.path.is_relative_to(home)]

@@ -73,13 +73,13 @@ class Reporter(ConsoleReporter):
         self.current = 0
 
     def execute_task(self, task: Any) -> None:
-        """A task starts."""
+        """doit starts a task."""
         if task.actions and not task.name.startswith("_"):
             self.executed.append(task.name)
             self._line("run", task.title())
 
     def skip_uptodate(self, task: Any) -> None:
-        """A task is up to date."""
+        """doit skips a task that is up to date."""
         if task.actions and not task.name.startswith("_"):
             self.current += 1
             self._line("ok", f"{task.title()}: up to date")

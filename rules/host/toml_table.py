@@ -38,7 +38,7 @@ class Table(Reader):
         return f"{self.where}.{key}" if self.where else key
 
     def refusal(self, key: str, kind: type, value: object) -> ConfigError:
-        """As in `Reader.refusal`."""
+        """Return the error for a value of the wrong type, as `Reader.refusal` does."""
         if value is MISSING:
             return ConfigError(f"{FILE}: {self._at(key)} is missing")
         return ConfigError(f"{FILE}: {self._at(key)} is not {_WORDS[kind]}")

@@ -29,7 +29,7 @@ OnProgress = Callable[[int, int], None]
 
 LOCK = CODE / "enclave_runner" / "requirements.lock"
 CUDA_LOCK = CODE / "enclave_runner" / "requirements-cuda.lock"
-# Of the image with GPUs alone.
+# This lock is only used in the image with GPU support.
 KERNELS_LOCK = CODE / "enclave_runner" / "requirements-kernels.lock"
 _MARKER = "complete"
 # Releases with python3.11 in their own archive.
@@ -251,7 +251,9 @@ def compile_code(environment: Path, on_line: OnLine) -> None:
 
 
 def _site_packages(environment: Path) -> Path:
-    """DVC's environment may use a newer Python; before it is made there is none."""
+    """Return the environment's site-packages. DVC's environment may use a newer Python, and there
+    is no such folder before it is made.
+    """
     folders = list(environment.glob("lib/python3*/site-packages"))
     return folders[0] if folders else environment / "lib" / "python3.11" / "site-packages"
 

@@ -100,8 +100,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def environment(python_path: str) -> dict[str, str]:
-    """The environment of a process that stands for a machine. Nothing of ours goes in, because only
-    the lockfile may decide what a run does.
+    """Return the environment of a process that stands for a machine. No variable of ours is in it,
+    because only the lockfile may decide what a run does.
     """
     return {
         "PATH": os.environ.get("PATH", os.defpath),

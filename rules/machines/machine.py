@@ -90,7 +90,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """For a machine that serves: where its port is reachable on this computer."""
+    """Where the port of a machine that serves is reachable on this computer."""
 
     listen: str
     port: int

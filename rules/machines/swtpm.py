@@ -29,7 +29,9 @@ from rules.host.signals import termination_raises
 from rules.machines.ca import Ca
 
 TCTI: Final = "swtpm:path=tpm.sock"
-"""For a process that runs in the run's directory: a UNIX socket's path is limited to 107 bytes."""
+"""The TCTI for a process that runs in the run's directory. It is relative because a UNIX socket's
+path is limited to 107 bytes.
+"""
 
 _SOCKETS: Final = ("tpm.sock", "tpm.sock.ctrl")
 _STATE: Final = "swtpm"

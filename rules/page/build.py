@@ -59,7 +59,7 @@ def archive(root: Path, more: Sequence[str] = ()) -> bytes:
 
 
 def build(root: Path) -> bytes:
-    """The page."""
+    """Return the page."""
     if not (root / SOURCES).is_dir():
         raise ConfigError("the page can only be built in aicert's own repository")
     lock = read_lock(root / LOCK)

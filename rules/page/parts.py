@@ -44,12 +44,14 @@ def read_lock(path: Path, name: str = "pyodide") -> Lock:
 
 
 def integrity_of(data: bytes) -> str:
-    """In npm's format."""
+    """Return the SHA-512 of `data` as npm writes it."""
     return f"sha512-{base64.b64encode(hashlib.sha512(data).digest()).decode()}"
 
 
 def archive(lock: Lock) -> bytes:
-    """The package's archive."""
+    """Return the package's archive, from the cache or from npm. Raises ToolError if it is not the
+    locked one.
+    """
     package = f"{lock.name}@{lock.version}"
     place = cache_directory() / f"{lock.name}-{lock.version}.tgz"
     if place.is_file():

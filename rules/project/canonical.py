@@ -68,7 +68,7 @@ def write(root: Path, source: str) -> str:
 
 
 def _converted(path: Path, form: FileForm, folder: Path) -> outcome.Outcome:
-    """Convert as a run does, in a separate program."""
+    """Convert a file of rows as a run does, in a separate program."""
     needs_pyarrow = form.form == "parquet" or form.packing == "zstd"
     python = Path(sys.executable)
     if needs_pyarrow:

@@ -46,7 +46,7 @@ class PlatformCa:
         return self.certificate.public_bytes(Encoding.PEM)
 
     def has_issued(self, certificate: Certificate) -> bool:
-        """Whether it vouches for the attestation key of `certificate`."""
+        """Whether this CA vouches for the attestation key of `certificate`."""
         try:
             key = x509.load_der_x509_certificate(certificate.evidence.ak_chain[-1])
             key.verify_directly_issued_by(self.certificate)
@@ -76,13 +76,13 @@ def read(path: Path) -> PlatformCa:
 
 
 def own(root: Path, driver: str) -> PlatformCa | None:
-    """This checkout's own, which its first run creates."""
+    """Return this checkout's own CA, which its first run creates; None before that."""
     path = root / OWN / f"{driver}.pem"
     return read(path) if path.is_file() else None
 
 
 def trusted(root: Path) -> list[PlatformCa]:
-    """Those that somebody here chose to trust. `./doit trust` names each file after its
+    """Return the CAs that somebody here chose to trust. `./doit trust` names each file after its
     fingerprint, so a file with another name is an error.
     """
     cas = [read(path) for path in sorted((root / TRUSTED).glob("*.pem"))]
@@ -130,7 +130,9 @@ def trust(root: Path, ca: PlatformCa) -> None:
 
 
 def distrust(root: Path, fingerprint: str) -> None:
-    """Stop accepting them. Raises ConfigError if the CA was not trusted."""
+    """Stop accepting certificates under the CA with that fingerprint. Raises ConfigError if it was
+    not trusted.
+    """
     path = root / TRUSTED / f"{fingerprint}.pem"
     if not path.is_file():
         raise ConfigError(f"no CA sha256:{fingerprint} is trusted here", hint="./doit trust")

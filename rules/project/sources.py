@@ -77,7 +77,7 @@ def is_local(source: str) -> bool:
 
 
 def run_of(source: str) -> str | None:
-    """The run whose output a `run:` source is; None for other sources."""
+    """Return the run whose output a `run:` source names; None for other sources."""
     parsed = forms.parse(source)
     return parsed.run if isinstance(parsed, RunSource) else None
 

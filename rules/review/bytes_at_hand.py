@@ -70,8 +70,8 @@ class Finder:
         return None if md5 is None else self._object(md5)
 
     def _objects(self, run: str, name: str) -> dict[str, str]:
-        """MD5 by path of what the `.dvc` file next to the lockfile tracks, as far as that is known
-        here.
+        """Return the MD5 by path of what the `.dvc` file next to the lockfile tracks, as far as
+        that is known here.
         """
         text = self._files.read(f"{DIRECTORY}/{run}/{name}.dvc") or b""
         out = _OUT.search(text.decode("utf-8", "replace"))

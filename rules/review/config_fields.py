@@ -21,9 +21,8 @@ def fields(data: bytes) -> dict[str, str] | None:
         text = data.decode("utf-8")
         depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
-            # Aliases can expand without limit: a small file, an endless comparison. Nesting takes
-            # quadratic time.
-            # Nesting costs the reader its square.
+            # Aliases can expand without limit: a small file, an endless comparison. Nesting costs
+            # the reader quadratic time.
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:

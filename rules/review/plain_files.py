@@ -29,8 +29,8 @@ _KINDS = {
 
 
 def in_tree(entries: Iterable[tuple[bytes, str]]) -> Iterator[tuple[str, str]]:
-    """What is not plain in a git tree's `(mode, path)` entries, at the paths above, and
-    what it is.
+    """Yield what is not plain in a git tree's `(mode, path)` entries, at the paths above: each
+    path, and what it is.
     """
     for mode, path in entries:
         top, below = path.partition("/")[::2]
@@ -45,8 +45,8 @@ def in_tree(entries: Iterable[tuple[bytes, str]]) -> Iterator[tuple[str, str]]:
 
 
 def in_folder(root: Path, *, modes: bool) -> Iterator[tuple[str, str]]:
-    """The same for files on disk. `modes`: whether the file system records who may
-    execute a file.
+    """Yield the same for files on disk. `modes`: whether the file system records who may execute a
+    file.
     """
     for name in FILES + FOLDERS:
         try:

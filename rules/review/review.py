@@ -210,7 +210,9 @@ def _file_rows(
     old: Mapping[str, str],
     new: Mapping[str, str],
 ) -> list[Row]:
-    """Each file that differs, with its rows if the bytes are here; fields of a config."""
+    """Return each file that differs, with its rows if the bytes are here, and the fields of a
+    config that differ.
+    """
     changed = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
     if not changed:
         return []

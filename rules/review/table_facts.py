@@ -1,4 +1,4 @@
-"""How many rows a data file has, by its format; None if that is unknown.
+"""Count the rows of a data file, by its format; None if that is unknown.
 
 This is for a reviewer's orientation: the bytes are hostile, and the number decides nothing. Known
 formats: JSON Lines, CSV and TSV (with a header line), Parquet (its footer, Apache Parquet format

@@ -23,7 +23,7 @@ _WORDS = {"ok": "ok", "failed": "FAILED", "-": "-"}
 
 
 def text(review: Review, checks: Sequence[Check] = ()) -> str:
-    """For a terminal: one block per section, old and new value of each fact."""
+    """Return the review for a terminal: one block per section, old and new value of each fact."""
     lines = [f"base  {_line(review.base)}", f"head  {_line(review.head)}"]
     for section in review.sections:
         lines += ["", f"{_line(section.title)}: {section.word}"]
@@ -59,7 +59,7 @@ def _text_row(row: Row, width: int) -> list[str]:
 
 
 def markdown(review: Review, checks: Sequence[Check] = ()) -> str:
-    """For a comment on a pull request; bounded in length."""
+    """Return the review as Markdown for a comment on a pull request, bounded in length."""
     failed = sum(1 for check in checks if check.verdict == "failed")
     count = len(review.sections)
     head = f"{count} locked {'part' if count == 1 else 'parts'} changed" if count else NOTHING

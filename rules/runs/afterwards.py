@@ -66,6 +66,6 @@ def left(root: Path, project: Project, names: list[str]) -> list[str]:
 
 
 def tell(root: Path, project: Project, names: list[str]) -> None:
-    """The last line of a certify that succeeded but has something left to do."""
+    """Print the last line of a certify that succeeded but has something left to do."""
     for line in left(root, project, names):
         say(f"{line}; ./doit certify {line.partition(':')[0]} tries again")

@@ -75,8 +75,8 @@ def evidence_at(folder: str) -> Audits | None:
 
 
 def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
-    """Under the policy of the run's own machine, which accepts this checkout's
-    simulated platforms.
+    """Return the question for `run` under the policy of its own machine, which accepts this
+    checkout's simulated platforms.
     """
     driver = run.machine.driver
     image = _own_image(root, driver, gpu=run.machine.gpu)
@@ -95,7 +95,8 @@ def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
 def question(
     root: Path, policy: str, pem: str, nonce: str, run: str, *, gpu: bool = False
 ) -> Question:
-    """What a command line asks for: a built-in policy or a policy file, a root, a nonce.
+    """Return the question that a command line asks, with a built-in policy or a policy file, a root
+    and a nonce.
 
     `run` is a run whose certificate would create this checkout's CA. `gpu` selects this checkout's
     image with GPU drivers.

@@ -163,9 +163,10 @@ def certify(
 ) -> None:
     """Execute and certify `run`. Raises RejectedError if the result in place does not pass.
 
-    A certificate whose only problem is that it is unknown here is kept (EvidenceError), unless
-    `again` is set, which also repeats a run that is up to date. A failed run is not repeated unless
-    it is `named` or something has changed. `on_verdict` gets the verdict on the result in place.
+    A certificate that fails only because this checkout does not know who vouches for it is kept
+    (EvidenceError), unless `again` is set, which also repeats a run that is up to date. A failed
+    run is not repeated unless it is `named` or something has changed. `on_verdict` gets the verdict
+    on the result in place.
     """
     reason = None if again else why(root, run, nonce)
     if reason is not None and reason.kept:
@@ -226,8 +227,8 @@ def certify(
 def _of_what_is_in_place(
     root: Path, run: Run, nonce: bytes | None, verdict: Verdict | None
 ) -> AttestationResult:
-    """The existing verdict if it still describes what is in place; otherwise read and appraise
-    everything.
+    """Return the existing verdict if it still describes what is in place; otherwise read and
+    appraise everything.
     """
     if verdict is not None and verdict.is_of_what_is_in_place(root, run):
         return verdict.result
@@ -315,8 +316,8 @@ def _locked(root: Path, run: Run, accept: bool) -> Lock:
 
 
 def _accepted(run: Run, current: Lock, question: Question, out: Path) -> Verdict:
-    """The verdict on a machine's results. If it fails for any reason other than a failed training,
-    raise an error, so that nothing is put in place.
+    """Return the verdict on a machine's results. If it fails for any reason other than a failed
+    training, raise an error, so that nothing is put in place.
     """
     verdict = appraised(run, current, question, out)
     exports.require_signatures(parse(verdict.certificate), out / SIGNATURES)
@@ -332,7 +333,7 @@ def _accepted(run: Run, current: Lock, question: Question, out: Path) -> Verdict
 
 
 def _foreseen(current: Lock) -> int:
-    """The expected size of the outputs. A fine-tune writes weights as large as its base model's; an
+    """Estimate the size of the outputs. A fine-tune writes weights as large as its base model's; an
     adapter is far smaller.
     """
     sizes = {item.name: item.size for item in current.lockfile.inputs}
@@ -346,9 +347,9 @@ def _foreseen(current: Lock) -> int:
 def _finished_earlier(
     root: Path, run: Run, current: Lock, nonce: bytes | None, place: placing.Place
 ) -> Verdict | None:
-    """The verdict on a run that finished but was never put in place, if it matches the current
-    request: it is appraised as if it had just ended. Otherwise it is moved aside. Raises ToolError
-    if it cannot be read now, because it may match, and repeating the training costs more.
+    """Return the verdict on a run that finished but was never put in place, if it matches the
+    current request: it is appraised as if it had just ended. Otherwise it is moved aside. Raises
+    ToolError if it cannot be read now, because it may match, and repeating the training costs more.
     """
     if not (place.finished / CERTIFICATE).is_file():
         return None

@@ -67,7 +67,9 @@ def write(certificate: Path) -> None:
 
 
 def _stands(path: Path, data: bytes) -> bool:
-    """Whether `path` is a file with these bytes. Raises ToolError if a file must not replace it."""
+    """Whether `path` is a file with exactly these bytes. Raises ToolError if what is there must not
+    be replaced by a file.
+    """
     if require_replaceable(path) is None or path.stat().st_size != len(data):
         return False
     return path.read_bytes() == data

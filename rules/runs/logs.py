@@ -37,8 +37,8 @@ class _Cosigned(NamedTuple):
 
 
 def before(run: Run) -> bytes | None:
-    """The log's checkpoint, just cosigned by all of its witnesses. None if the run has no log, or
-    the log has no witness to ask.
+    """Return the log's checkpoint, just cosigned by all of its witnesses; None if the run has no
+    log, or the log has no witness to ask.
     """
     if run.log is None or not run.log.witnesses:
         return None
@@ -87,7 +87,9 @@ def add_proof(run: Run, certificate: Path, placed: Path) -> None:
 
 
 def _ask_all(log: Log, key: VerifierKey) -> tuple[list[_Cosigned], list[tuple[Witness, str]]]:
-    """Those who cosigned, and those who did not, with reasons."""
+    """Ask every witness of the log. Return those who cosigned, and those who did not, with the
+    reasons.
+    """
     cosigned, missing = [], []
     for witness in log.witnesses:
         try:
@@ -104,7 +106,9 @@ def _ask(log: Log, key: VerifierKey, witness: Witness) -> _Cosigned:
 
 
 def _public(log: Log) -> VerifierKey:
-    """The key from its own file: anybody may have written what is in the folder."""
+    """Return the log's public key from its own file, because anybody may have written what is in
+    the folder.
+    """
     return keys.read(log.key, ED25519).public
 
 

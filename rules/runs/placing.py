@@ -71,7 +71,8 @@ class Place:
         """The files next to the outputs. The certificate is last: it shows that all others are
         there.
         """
-        # Also those of audits that the run no longer names: the new certificate does not, either.
+        # This includes the results of audits that the run no longer names, because the new
+        # certificate does not name them either.
         older = (path.name for path in self.certificates.glob(machine_io.audit_file("*")))
         audits = sorted({*map(machine_io.audit_file, self.audits), *older})
         signatures = (f"{name}.sig" for name in self.outputs)
@@ -361,7 +362,7 @@ def _bring_back(place: Place, old: Path) -> None:
                 remove(target)
             _move(saved, target)
         elif is_new and not (old / machine_io.OUTPUTS).exists():
-            # There was nothing.
+            # There was nothing to bring back.
             remove(target)
     _write_beside(place, ((name, old / name) for name in place.beside))
     remove(old)

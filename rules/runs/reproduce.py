@@ -27,7 +27,7 @@ from rules.project import platform_cas
 from rules.project.config import Run
 from rules.project.results import REPRODUCTIONS
 
-# Equal work takes a different time each day.
+# These values differ between two equal runs, because equal work takes a different time each day.
 _TIMES = frozenset(
     ("wallSeconds", "cpuSeconds", "maxMemoryBytes", "trainSeconds", "paceSeconds", "logTruncated")
 )

@@ -37,7 +37,7 @@ class Answer:
 
 
 def before(run: Run, lockfile: bytes, challenge: bytes | None) -> Answer | None:
-    """A nonce that nobody could have known before; None if there is nothing to make it from.
+    """Return a nonce that nobody could have known before; None if there is nothing to make it from.
     `challenge` is the relying party's. The authority sees only the lockfile's digest. A certificate
     has one such nonce: without an authority, it comes from the log's checkpoint.
     """

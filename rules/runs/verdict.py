@@ -30,8 +30,8 @@ from rules.runs.verify import read_model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A `result` for a certificate's bytes, a lockfile and a model whose files had the status
-    `files`.
+    """A `result`, and what it is about: a certificate's bytes, a lockfile, and a model whose files
+    had the status `files`.
     """
 
     result: AttestationResult
@@ -42,7 +42,7 @@ class Verdict:
 
     @property
     def passes(self) -> bool:
-        """Whether it is a pass."""
+        """Whether the verdict is PASSED."""
         return self.result.verdict == "passed"
 
     def is_of_what_is_in_place(self, root: Path, run: Run) -> bool:

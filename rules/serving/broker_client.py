@@ -34,7 +34,7 @@ class SilentError(ToolError):
 
 
 class WaitError(SilentError):
-    """It is too early. `seconds`: how long to wait."""
+    """The broker asks us to wait. `seconds`: how long."""
 
     def __init__(self, message: str, seconds: int) -> None:
         super().__init__(message)
@@ -47,7 +47,9 @@ class RefusedHereError(EvidenceError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The nonce for the next receipt, and where the receipts stopped."""
+    """What the broker asks for: a receipt that answers this nonce and continues where its receipts
+    stopped.
+    """
 
     nonce: bytes
     seq: int
@@ -73,14 +75,14 @@ class Desk:
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3
 
     def challenge(self) -> bytes:
-        """The nonce for an enrolment to answer."""
+        """Ask for the nonce that an enrolment has to answer."""
         fields = self._fields("/v1/challenge", b"")
         nonce = _hex(fields, "nonce")
         fields.done()
         return nonce
 
     def enrol(self, enrolment: bytes) -> bytes:
-        """The blob for that machine."""
+        """Hand in an enrolment. Returns the blob for that machine."""
         fields = self._fields("/v1/enrol", enrolment)
         wrapped = b64decode(fields, "blob", max_bytes=blob.MAX_BYTES)
         fields.done()
@@ -98,7 +100,7 @@ class Desk:
         return asked
 
     def receipt(self, receipt: bytes) -> bytes:
-        """The order that answers the receipt; empty if there is none."""
+        """Hand in a receipt. Returns the order that answers it; empty if there is none."""
         return self._post("/v1/receipt", receipt)
 
     def end(self) -> None:

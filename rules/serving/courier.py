@@ -43,19 +43,19 @@ AS_LICENSED: Final = (ASKED, DEADLINE, orders.REVOKE, orders.STOP)
 
 
 class Shown(Protocol):
-    """What a person sees."""
+    """Shows a person what happens while a machine serves."""
 
     def step(self, text: str) -> None:
-        """What happens now."""
+        """Show what happens now."""
 
     def note(self, text: str) -> None:
-        """Something that happened."""
+        """Show something that happened."""
 
     def state(self, message: Message) -> None:
-        """The figures that the machine sends each second."""
+        """Show the figures that the machine sends each second."""
 
     def receipt(self, seq: int, is_confirmed: bool) -> None:
-        """A receipt has arrived; the broker has confirmed it, or not yet."""
+        """Show that a receipt has arrived, and whether the broker has confirmed it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +276,7 @@ class Carrier:
         self._link.ask(Message(kind=courier.RESUME, data=digest, numbers=(("seq", seq),)))
 
     def _renew_by_file(self, files: Files) -> None:
-        """Use a licence that has replaced the earlier one."""
+        """Use a licence file that has replaced the earlier one."""
         try:
             given = read_bounded(files.folder / "licence", licence.MAX_BYTES, "licence")
         except EvidenceError:
@@ -298,7 +298,7 @@ class Carrier:
             self._next(left)
 
     def _awaited(self, kind: str, seconds: float) -> Message:
-        """The next message of this kind. A refusal meanwhile is an error."""
+        """Return the next message of this kind. A refusal in the meantime is an error."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             heard = self._next(left)
@@ -309,8 +309,8 @@ class Carrier:
         raise ToolError(f"the machine did not answer within {seconds:.0f} s ({kind})")
 
     def _next(self, seconds: float) -> Message | None:
-        """The next message; None after so many seconds. Raises EndedError once the machine has
-        ended.
+        """Return the next message, or None if none arrives within so many seconds. Raises
+        EndedError once the machine has ended.
         """
         try:
             heard = self._link.heard.get(timeout=seconds)
@@ -356,7 +356,7 @@ class Carrier:
 
 
 def last_receipt_of(lines: list[bytes]) -> tuple[int, bytes] | None:
-    """Number and digest of the last meter receipt, where the next boot continues."""
+    """Return number and digest of the last meter receipt, where the next boot continues."""
     for line in reversed(lines):
         given = receipts.parse(line)
         if tpm_policy.counter_name(licence.EPOCH_INDEX) not in given.attest:
@@ -366,7 +366,7 @@ def last_receipt_of(lines: list[bytes]) -> tuple[int, bytes] | None:
 
 
 def _seq(receipt: bytes) -> int:
-    """A receipt's number; 0 for a kill receipt."""
+    """Return a receipt's number; 0 for a kill receipt."""
     try:
         return receipts.parse_heartbeat(receipts.parse(receipt).body).seq
     except AicertError:

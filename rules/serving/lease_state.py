@@ -80,13 +80,13 @@ class Kept:
 
     @property
     def unsent(self) -> list[bytes]:
-        """Receipts to hand in, in order."""
+        """Return the receipts to hand in, in order."""
         data = self._read(UNSENT, _MAX_FILE) or b""
         lines = [line for line in data.split(b"\n") if line]
         return [line for line in lines if len(line) <= receipts.MAX_RECEIPT]
 
     def sent_one(self) -> None:
-        """The first of them is confirmed."""
+        """Mark the first unconfirmed receipt as confirmed."""
         left = self.unsent[1:]
         if left:
             write_whole(self.folder / UNSENT, b"".join(line + b"\n" for line in left))
@@ -95,12 +95,12 @@ class Kept:
 
     @property
     def receipts(self) -> list[bytes]:
-        """Every receipt of this machine, in order."""
+        """Return every receipt of this machine, in order."""
         data = self._read(RECEIPTS, _MAX_FILE) or b""
         return [line for line in data.split(b"\n") if line]
 
     def forget(self) -> None:
-        """Delete what a machine with another lease or another TPM left."""
+        """Delete what a machine with another lease or another TPM left behind."""
         for name in (ENROLMENT, BLOB, RECEIPTS, UNSENT):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -111,8 +111,8 @@ class Kept:
 
 @contextmanager
 def opened(root: Path, name: str) -> Iterator[Kept]:
-    """The folder of lease `name`, held alone. Files that a killed process left in `work` are
-    removed.
+    """Open the folder of lease `name`, and hold it alone. Files that a killed process left in
+    `work` are removed.
     """
     folder = root / SERVING / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from aicert.lease import courier
 from aicert.lease.courier import Message
 
 _STEP: Final = 1 << 16
-# Lines that nobody has heard yet: a machine says one a second.
+# How many lines may wait to be read: a machine sends one each second.
 MOST_HELD: Final = 256
 _MOMENT_S: Final = 0.05
 Heard = Message | AicertError | None
@@ -64,7 +64,7 @@ class Link:
                     self.heard.put(EvidenceError("the machine sent a line that is too long"))
                     held = b""
         except OSError:
-            # Its other end is gone.
+            # The machine has closed its end.
             pass
         self.heard.put(None)
 

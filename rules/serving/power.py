@@ -126,13 +126,15 @@ def _engine_packages(root: Path, say: Callable[[str], None]) -> Path:
 
 
 def memory_of(lease: Path) -> Path:
-    """Where a process that serves the lease in that folder stores what must not be on a disk."""
+    """Return the folder in which a process that serves the lease in `lease` stores what must not be
+    on a disk.
+    """
     return _SHARED / f"aicert-{hashlib.sha256(os.fsencode(lease.resolve())).hexdigest()[:16]}"
 
 
 @contextlib.contextmanager
 def _memory(kept: Kept) -> Iterator[Path]:
-    """That folder, cleared of what a killed machine left there."""
+    """Yield that folder, cleared of what a killed machine left there."""
     folder = memory_of(kept.folder)
     remove(folder)
     folder.mkdir(mode=0o700)
@@ -171,7 +173,7 @@ def booted(
     network: Network,
     say: Callable[[str], None],
 ) -> Iterator[Powered]:
-    """Boot a qemu machine with that image."""
+    """Boot a qemu machine with the image that serves."""
     work = kept.work
     accelerator = qemu_accelerator.choose(image)
     say("booting the machine" if accelerator == "kvm" else "booting the machine, emulated")

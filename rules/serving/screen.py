@@ -18,7 +18,9 @@ _MAX_NOTE: Final = 300
 
 
 class Screen:
-    """Use as a context manager. `clock` returns seconds from any starting point."""
+    """Shows a serving machine to a person; use it as a context manager. `clock` returns seconds
+    from any starting point.
+    """
 
     def __init__(self, lease: str, tick_tokens: int, stream: TextIO | None = None) -> None:
         self._lease = lease
@@ -47,28 +49,28 @@ class Screen:
             self._live.stop()
 
     def step(self, text: str) -> None:
-        """What happens now."""
+        """Show what happens now."""
         self._step = safe(text, _MAX_NOTE)
         self._line(f"{self._lease}: {self._step}")
 
     def serving(self, url: str) -> None:
-        """Where clients can reach the machine."""
+        """Show where clients can reach the machine."""
         self._url = url
         self.step(f"serving at {url}")
 
     def note(self, text: str) -> None:
-        """Something that happened."""
+        """Show something that happened."""
         self._note = safe(text, _MAX_NOTE)
         self._line(f"{self._lease}: {self._note}")
 
     def state(self, message: Message) -> None:
-        """The figures that the machine sends each second."""
+        """Show the figures that the machine sends each second."""
         self._state = message.number
         if time.monotonic() >= self._line_at:
             self._line(f"{self._lease}: " + ", ".join(text for _, text in self._facts()))
 
     def receipt(self, seq: int, is_confirmed: bool) -> None:
-        """A receipt has arrived; the broker has confirmed it, or not yet."""
+        """Show that a receipt has arrived, and whether the broker has confirmed it."""
         what = f"number {seq}" if seq else "for the end"
         self._receipt = what + (", confirmed by the broker" if is_confirmed else "")
         if not seq:

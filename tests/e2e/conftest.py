@@ -1,4 +1,4 @@
-"""A checkout of its own for each test, and trainers that fail on purpose."""
+"""Give each test a checkout of its own, and trainers that fail on purpose."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.e2e.lease.lease_tpm import BorrowersTpm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# Nothing here may wait for ever: the slowest command is one real training.
+# Nothing here may wait for ever. The slowest command is one real training.
 LIMIT_S = 600
 
 
@@ -35,7 +35,7 @@ class Checkout:
     environment: dict[str, str]
 
     def doit(self, *arguments: str, limit: float = LIMIT_S) -> "subprocess.CompletedProcess[str]":
-        """`./doit ARGUMENTS` to its end."""
+        """Run `./doit ARGUMENTS` to its end."""
         return subprocess.run(
             [self.root / "doit", *arguments],
             cwd=self.root,
@@ -48,8 +48,8 @@ class Checkout:
 
     @contextmanager
     def start(self, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-        """`./doit ARGUMENTS` in a process group of its own, its output in pipes; it does not
-        outlive the block, however that ends.
+        """Start `./doit ARGUMENTS` in a process group of its own, with its output in pipes. It does
+        not outlive the block, however the block ends.
         """
         with subprocess.Popen(
             [self.root / "doit", *arguments],
@@ -75,7 +75,9 @@ class Checkout:
         return self.root / "outputs" / "tiny-alpaca" / "model"
 
     def processes(self) -> list[str]:
-        """Command lines of processes that work in this checkout or were given a path of it."""
+        """Return the command lines of processes that work in this checkout or have a path in it as
+        an argument.
+        """
         command_lines = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -93,14 +95,16 @@ class Checkout:
 
 
 def kill_group(process: "subprocess.Popen[str]") -> None:
-    """Kill what `Checkout.start` started and its group; what has ended is left alone."""
-    # Not reaped before here, it keeps its number: nobody else can be hit.
+    """Kill a process that `Checkout.start` started, with its group, unless it has ended."""
+    # Until we wait for it, its process id stays reserved, so no other process can be hit.
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Poll, bounded: nothing tells a test that a process of a process has come so far."""
+    """Poll until the condition holds, for a bounded time: nothing notifies a test of a grandchild's
+    progress.
+    """
     end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
@@ -108,7 +112,7 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 def copy_repository(target: Path) -> None:
-    """The files that git tracks or would track; not what runs left behind."""
+    """Copy the files that git tracks or would track, but not what runs left behind."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY,
@@ -118,7 +122,7 @@ def copy_repository(target: Path) -> None:
     for name in listed.stdout.decode().split("\0"):
         if name and not name.startswith("certificates/") and (REPOSITORY / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            # What another test puts in its place at this moment has gone from where it was listed.
+            # A file that another test is replacing at this moment may be gone since it was listed.
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy2(REPOSITORY / name, target / name)
     (target / ".venv").symlink_to(Path(sys.prefix).resolve())
@@ -126,7 +130,7 @@ def copy_repository(target: Path) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    """A checkout that trains with the real training environment."""
+    """Return a checkout that trains with the real training environment."""
     root = tmp_path / "checkout"
     root.mkdir()
     copy_repository(root)
@@ -139,10 +143,10 @@ StandIn = Callable[[str], Checkout]
 
 @pytest.fixture
 def stand_in(checkout: Checkout, tmp_path: Path) -> StandIn:
-    """`stand_in(source)`: a checkout whose training environment runs `source` in place of Axolotl.
+    """Return `stand_in(source)`: a checkout whose training environment runs `source`, not Axolotl.
 
-    It is for failures that a real trainer does not make on demand. `config` is the effective
-    config, `output` the folder to write to, `say(step, total)` reports progress as the plugin
+    It is for failures that a real trainer does not produce on demand. `config` is the effective
+    config, `output` the folder to write to, and `say(step, total)` reports progress as the plugin
     does.
     """
 
@@ -168,7 +172,7 @@ def stand_in(checkout: Checkout, tmp_path: Path) -> StandIn:
     return make
 
 
-# The process that measures the loss imports this of Axolotl first.
+# The process that measures the loss imports this module of Axolotl first.
 MEASURED = """
 import json, os
 loss = {"before": 2.5, "after": 2.0, "rows": 8, "tokens": 100, "templateTokens": 8}
@@ -195,13 +199,13 @@ def weights(data=b"\\1", name="a"):
 
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> Ca:
-    """The authority of simulated platforms."""
+    """Return the certificate authority of simulated platforms."""
     return local_ca(tmp_path_factory.mktemp("checkout"), "local")
 
 
 @pytest.fixture
 def power(ca: Ca) -> "Iterator[BorrowersTpm]":
-    """A borrower's TPM whose platform gave it an attestation key."""
+    """Yield a borrower's TPM whose platform gave it an attestation key."""
     from rules.machines import swtpm
     from tests.e2e.lease.lease_tpm import borrowers_tpm
 

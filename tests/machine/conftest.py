@@ -1,8 +1,8 @@
 """One checkout for all boots, whose image `./doit image` builds; and jobs that boot it.
 
-The image is of the committed lock while its bytes can be had. Where they cannot, it is of a fresh
-lock, in the temporary checkout, and the summary says so. The summary also says which tests booted
-with which accelerator.
+The image is that of the committed lock as long as its bytes can be fetched. Otherwise it is that of
+a fresh lock in the temporary checkout, and the summary says so. The summary also says which tests
+booted with which accelerator.
 """
 
 import datetime
@@ -38,7 +38,7 @@ from rules.project import config, lock
 from tests.e2e.conftest import REPOSITORY, Checkout, copy_repository
 
 NONCE = bytes(range(32))
-# From nothing: packages of Debian and of Python are fetched, and three trees are built from them.
+# A build from nothing fetches packages of Debian and of Python, and builds three trees from them.
 BUILD_S = 1800
 _WORDS = {"tcg": "emulated (TCG)", "kvm": "with hardware virtualisation (KVM)"}
 _booted: dict[str, list[str]] = {}
@@ -50,21 +50,21 @@ Boot = Callable[..., Certificate]
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """The image of a checkout. `fresh`: not of the committed lock, whose bytes are gone."""
+    """A checkout's image. `fresh`: it is not that of the committed lock, whose bytes are gone."""
 
     checkout: Checkout
     image: Image
     fresh: bool
 
     def packages(self) -> tuple[Package, ...]:
-        """What the image was made from: those of its lock, or what replaced tools that are gone."""
+        """Return the image's packages: those of its lock, or what replaced tools that are gone."""
         others = dict(self.image.replaced)
         return tuple(others.get(each, each) for each in image_lock.parse(self.image.lock).packages)
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    """A checkout with its image, built as a user builds it."""
+    """Build the image of a checkout as a user does, and yield both."""
     root = tmp_path_factory.mktemp("machine") / "checkout"
     root.mkdir()
     copy_repository(root)
@@ -94,7 +94,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
 
 
 def firmware_of(image: Image) -> str:
-    """What identifies the image's build of OVMF."""
+    """Return what identifies the image's build of OVMF."""
     path = image.tools / qemu_command.FIRMWARE.removeprefix("/")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -102,7 +102,7 @@ def firmware_of(image: Image) -> str:
 def learn_firmware(
     patch: pytest.MonkeyPatch, root: Path, folder: Path, image: Image, build: str
 ) -> None:
-    """Do what whoever moves the lock to another OVMF does: boot it, and write its values down."""
+    """Do what a person who moves the lock to another OVMF does: boot it, and record its values."""
     out = machine.execute_in(make_job(root, folder), image)
     quoted = parse((out / "certificate.json").read_bytes()).evidence.pcrs
     firmware = Firmware(name="ovmf-fresh", pcrs={index: quoted[index] for index in (0, 2, 3, 7)})
@@ -121,7 +121,9 @@ def image(built: Built) -> Image:
 def accelerator(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[None]:
-    """Note what each test boots with; what it boots is too big to be kept afterwards."""
+    """Note which accelerator each test boots with; afterwards remove its files, which are too big
+    to keep.
+    """
     choose = qemu_accelerator.choose
 
     def noting(image: Image) -> str:
@@ -152,13 +154,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def make_job(root: Path, folder: Path, **limits: int) -> Job:
-    """The measured example of `root`, to be executed in `folder`, for a second of training."""
+    """Return the job of `root`'s measured example, to be executed in `folder`, for a second of
+    training.
+    """
     given = {"memory": 2 << 30, "time_limit": 1, **limits}
     return job_of(root, folder, "tiny-alpaca-measured", **given)
 
 
 def job_of(root: Path, folder: Path, name: str, **limits: int) -> Job:
-    """A run of `root`, locked as it is there, to be executed in `folder`."""
+    """Return the job of a run of `root`, as it is locked there, to be executed in `folder`."""
     run = config.load(root).run(name)
     run = replace(run, machine=replace(run.machine, **limits))  # type: ignore[arg-type]  # by name
     work = folder / "work"
@@ -178,10 +182,10 @@ def job_of(root: Path, folder: Path, name: str, **limits: int) -> Job:
 
 @pytest.fixture
 def boot(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
-    """Boot an image once with more words for qemu; gives the certificate.
+    """Boot an image once with additional words for qemu; return the certificate.
 
-    `before` gets the input volume when it is made. Unless told otherwise the run is cut short: such
-    a machine still quotes, and no policy accepts a run that did not end well.
+    `before` gets the input volume when it is made. By default the run is cut short: such a machine
+    still quotes, and no policy accepts a run that did not end well.
     """
 
     def run(
@@ -213,12 +217,12 @@ def boot(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
 
 
 def console(folder: Path) -> str:
-    """The machine's console output."""
+    """Return the machine's console output."""
     return (folder / qemu_console.CONSOLE).read_text(errors="replace")
 
 
 def appraised(certificate: Certificate, folder: Path, image: Image) -> AttestationResult:
-    """The verdict under a policy that accepts only `image`, with the measured lockfile."""
+    """Return the verdict under a policy that accepts only `image`, with the measured lockfile."""
     path = folder / "image.lock.toml"
     path.write_bytes(image.lock)
     policy = verify.choose_policy("qemu", root=folder / ".aicert/ca/qemu.pem", image=path)
@@ -230,11 +234,13 @@ def appraised(certificate: Certificate, folder: Path, image: Image) -> Attestati
 def passed_in_machine(
     built: Built, root: Path, folder: Path, name: str, *, kind: str, check: str
 ) -> Path:
-    """What the machine left of a run of `root`, which passes as of `kind`, by its `check`."""
+    """Execute a run of `root`, whose `check` must show that it passes as `kind`. Returns the folder
+    of its results.
+    """
     out = machine.execute_in(job_of(root, folder, name), built.image)
     judged = appraised(parse((out / "certificate.json").read_bytes()), folder, built.image)
     by_check = verdicts(judged)
-    # What was given as a model is an empty folder.
+    # The folder that was given as the model is empty.
     assert [each.id for each in judged.failed] == ["subject.files"]
     assert {each: by_check[each] for each in BOOT_CHECKS} == dict.fromkeys(BOOT_CHECKS, "ok")
     assert (judged.kind, by_check[check]) == (kind, "ok")

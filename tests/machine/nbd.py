@@ -1,8 +1,9 @@
-"""A network block device over a UNIX socket that serves one file, and fails where it is told to.
+"""A network block device over a UNIX socket that serves one file, and fails where a test wants it
+to.
 
-The fixed newstyle handshake and simple replies of the NBD protocol (NetworkBlockDevice/nbd,
-doc/proto.md), read-only: enough for qemu, and real: what it answers is what the machine's disk
-says, at any moment of the run.
+It speaks the fixed newstyle handshake and simple replies of the NBD protocol
+(NetworkBlockDevice/nbd, doc/proto.md), read-only. That is enough for qemu, and it is real: its
+answers are what the machine's disk contains, at any moment of the run.
 """
 
 import os
@@ -16,7 +17,7 @@ _EIO = 5
 
 
 class Volume(threading.Thread):
-    """Serves `path` at `NAME.sock` beside it; `fail_at` is an offset whose reading is an error."""
+    """Serves `path` at `NAME.sock` next to it. Reading at the offset `fail_at` is an error."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(daemon=True)
@@ -25,7 +26,7 @@ class Volume(threading.Thread):
         self._path = path
         self._file = os.open(path, os.O_RDONLY)
         self._socket = socket.socket(socket.AF_UNIX)
-        # A UNIX socket's path has 107 bytes.
+        # A UNIX socket's path is limited to 107 bytes.
         folder = os.open(path.parent, os.O_PATH)
         self._socket.bind(f"/proc/self/fd/{folder}/{self.socket_name}")
         os.close(folder)

@@ -35,7 +35,9 @@ ROWS = [{"url": f"https://a{n}.org/x", "text": text(n, 60)} for n in range(5)]
 
 
 def lay_out(root: Path) -> None:
-    """A project with one run, an audit with all kinds of lists; rows are canonical already."""
+    """Make a project with one run, an audit with all kinds of lists. Its rows are already
+    canonical.
+    """
     root.mkdir()
     lists = {"books": [{"t": text(2, 55)}], "alpaca": ROWS}
     for name, rows in lists.items():

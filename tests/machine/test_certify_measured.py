@@ -18,10 +18,10 @@ from tests.machine.conftest import Built, note_boot
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
 RUN = "tiny-alpaca-measured"
-# Eight minutes of CPU time under emulation, almost all of them imports. No more than a bound on
-# what hangs, on a machine that does other things too.
+# A run takes eight minutes of CPU time under emulation, almost all for imports. This only bounds
+# something that hangs, on a machine that has other work too.
 RUN_S = 2 * 3600
-# An emulated step of the shipped run takes seconds; the path is the same with fewer and smaller.
+# An emulated step of the shipped run takes seconds; fewer and smaller steps take the same path.
 SHORTER = (
     ("\nmax_steps: 40\n", "\nmax_steps: 2\n"),
     ("\nmicro_batch_size: 8\n", "\nmicro_batch_size: 2\n"),
@@ -29,7 +29,7 @@ SHORTER = (
 
 
 def shortened(checkout: Checkout) -> None:
-    """The shipped run with a few small steps, locked again as its owner would do it."""
+    """Shorten the shipped run to a few small steps, and lock it again as its owner would."""
     config = checkout.root / "examples" / "tiny-alpaca.yml"
     text = config.read_text()
     for old, new in SHORTER:
@@ -47,7 +47,7 @@ def interrupted(checkout: Checkout) -> None:
         for line in process.stderr:
             if "booting the measured machine" in line:
                 break
-        # Alone, not its group: what it started has to end with it.
+        # Kill the process alone, not its group: its children have to end with it.
         process.kill()
         process.communicate()
 
@@ -83,12 +83,12 @@ def test_certify_and_verify_and_reproduce(built: Built, request: pytest.FixtureR
     assert outside.returncode == 0, outside.stdout + outside.stderr
     assert re.search(r"^PCR 14 .*, the same$", outside.stdout, re.MULTILINE)
     assert re.search(r"^REPRODUCED  \d+ files, byte for byte$", outside.stdout, re.MULTILINE)
-    # That made the other machine's CA, which vouches for nothing here.
+    # That created the other machine's CA, which vouches for nothing here.
     assert checkout.doit("verify", RUN, "--policy", "local").returncode == 1
 
 
 def test_the_runners_layer_is_the_same_bytes_each_time(built: Built) -> None:
-    """Built twice more from the same trees, in another place and with another umask."""
+    """Build the layer twice more from the same trees, in another place and with another umask."""
     where = build.place(built.checkout.root)
     lock = build.read_lock(where.root)
     assert lock is not None
@@ -106,7 +106,7 @@ def _again(where: Place, folder: Path, built: Built) -> bytes:
     root = folder / "checkout"
     root.mkdir(mode=0o755)
     for name in ("aicert", "enclave_runner", "image", "rules", "lockfiles"):
-        # As git would write them for that user.
+        # git would write the files like this for that user.
         subprocess.run(["cp", "-r", "--no-preserve=mode", where.root / name, root], check=True)
     lock = build.read_lock(root)
     assert lock is not None
@@ -114,7 +114,7 @@ def _again(where: Place, folder: Path, built: Built) -> bytes:
     training, _ = build._training_volume(where, built.image.tools, machine)
     for layer in (where.cache / "store", built.image.tools, machine, training.parent):
         (folder / layer.name).symlink_to(layer)
-    # What replaces tools that are gone is known already.
+    # The packages that replace the missing tools are known already.
     for others in where.cache.glob("others-*.json"):
         (folder / others.name).symlink_to(others)
     place = replace(where, root=root, cache=folder)

@@ -1,4 +1,5 @@
-"""Real boots of the real image: what is quoted is what was predicted, whatever the host attaches.
+"""Real boots of the real image: the quoted registers are the predicted ones, whatever the host
+attaches.
 
 Most runs are stopped after a second of training: such a machine still quotes, and no policy accepts
 a run that did not end well.
@@ -27,7 +28,7 @@ from tests.machine.conftest import Boot, Built, appraised, console, verdicts
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
 CHECKS = ("boot.image", "boot.pcr4", "boot.pcr11", "boot.pcr12-13", "boot.firmware", "inputs.pcr14")
-# The type by which systemd would find and mount it (Discoverable Partitions Specification).
+# systemd would find and mount a partition of this type (Discoverable Partitions Specification).
 VAR = uuid.UUID("4d21b016-b534-45c2-a9fb-5c16e091fd2d")
 CREDENTIALS = [
     *("-fw_cfg", "name=opt/io.systemd.credentials/systemd.extra-unit.x.service,string=x"),
@@ -43,7 +44,7 @@ def test_the_committed_lock_is_of_this_checkout(built: Built) -> None:
 
 
 def var_disk(image: Image, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A disk with a partition that calls itself /var, and a file system in it."""
+    """Make a disk with a partition that calls itself /var, and a file system in it."""
     stage, system = folder / "var", folder / "var.img"
     stage.mkdir()
     (stage / "file").write_text("x")
@@ -77,11 +78,11 @@ class Typing(threading.Thread):
                 talk.readline()
                 self._ask(talk, "qmp_capabilities")
                 while not self._over.wait(1.0):
-                    # Not Escape, which is the firmware's: it would wait in its menus. And no letter
-                    # that reboots or powers off (b, o): a break may overtake what was typed, and
-                    # to end the machine is the host's right.
+                    # Escape is left out, because it would make the firmware wait in its menus. So
+                    # are the letters that reboot or power off (b, o): a break may overtake what was
+                    # typed, and the host may end the machine anyway.
                     line.send(b"\n\x03\nid\n\nexit\n")
-                    # The "magic" key: terminate and kill what runs.
+                    # The "magic" key makes the kernel terminate and kill what runs.
                     for key in (b"e", b"i"):
                         self._ask(talk, "chardev-send-break", id="console")
                         line.send(key)
@@ -153,7 +154,7 @@ def test_more_of_a_command_line_by_smbios_is_refused(
 
 
 def changed_disk(image: Image, folder: Path, files: dict[str, Path]) -> Image:
-    """A copy of the disk with additional or changed files in its EFI system partition."""
+    """Make a copy of the disk with additional or changed files in its EFI system partition."""
     disk = folder / "disk.raw"
     subprocess.run(["cp", "--sparse=always", image.disk, disk], check=True)
     sandbox = Sandbox(tree=image.tools, readable=list(files.values()), writable=[folder])
@@ -179,7 +180,7 @@ def ukify(image: Image, folder: Path, *words: str) -> Path:
 def test_what_the_stub_takes_from_the_disk_is_refused(
     boot: Boot, tmp_path: Path, image: Image, name: str, pcr: int
 ) -> None:
-    """A longer command line, a credential, a system extension: each one alone."""
+    """A longer command line, a credential or a system extension is refused, each by itself."""
     path = tmp_path / name
     if name.endswith(".efi"):
         stub = "/usr/lib/systemd/boot/efi/addonx64.efi.stub"
@@ -218,7 +219,7 @@ def test_pcr11_is_what_systemd_measure_says(image: Image, tmp_path: Path) -> Non
             path.write_bytes(section.content)
             words.append(f"--{path.name}={path}")
     output = Sandbox(tree=image.tools, readable=[tmp_path]).run(words)
-    # Our machine has no phases, the tool always has one.
+    # Our machine measures no boot phases; the tool always adds one.
     after = hashlib.sha256(
         pcrs.predict(data)[11] + hashlib.sha256(b"enter-initrd").digest()
     ).hexdigest()

@@ -1,4 +1,6 @@
-"""Trainers and machines that misbehave are contained, ended and reported; nothing is left."""
+"""Trainers and machines that misbehave are contained, ended and reported; nothing is left
+behind.
+"""
 
 import contextlib
 import os
@@ -90,8 +92,8 @@ def stand_in(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def project(built: Built, tmp_path: Path) -> Project:
-    """`project(program)`: a project whose config names the stand-in trainer's program as a file
-    that the trainer sees.
+    """Return `project(program)`, which makes a project whose config names the stand-in trainer's
+    program as a file that the trainer sees.
     """
 
     def make(program: str) -> Path:
@@ -111,7 +113,9 @@ def report_of(certificate: Certificate) -> RunReport:
 
 
 def left_in(folder: Path) -> list[str]:
-    """Processes that work in the folder or have a path in it as an argument, except our own."""
+    """Return the processes that work in the folder or have a path in it as an argument, except our
+    own.
+    """
     command_lines = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
@@ -130,11 +134,11 @@ def test_a_hostile_trainer_reaches_nothing_and_its_tries_are_in_the_log(
     assert "DONE:" not in log
     assert log.count("refused:") == HOSTILE.count('    "')
     assert "interfaces: ['lo']" in log
-    # What it did is what it was allowed to: the registers hold the runner's measurements alone.
+    # It only did what it may do: the registers contain the runner's measurements alone.
     own = verdicts(appraised(certificate, tmp_path, stand_in))
     for check in ("boot.pcr4", "boot.pcr11", "inputs.pcr14", "outputs.pcr8", "outputs.exit"):
         assert own[check] == "ok", check
-    # Where the policy accepts the real image this one is none, nor where it claims to be that.
+    # A policy that accepts the real image refuses this one, even if it claims to be the real one.
     for claimed in (stand_in.lock, image.lock):
         other = replace(certificate, image_lock=claimed)
         assert verdicts(appraised(other, tmp_path, image))["boot.image"] == "failed"
@@ -219,7 +223,7 @@ def test_a_machine_that_stops_before_its_runner_is_booted_once_more(
     panics = iter(["-smbios", f"type=11,value={EXTRA}=rdinit=/nothing root=/dev/nothing"])
 
     def once(words: list[str]) -> list[str]:
-        # The probe for KVM is no run, and has no port for events.
+        # The boot that tries KVM is not a run, and has no port for events.
         is_run = any("aicert.events" in word for word in words)
         return [*words, *panics] if is_run else words
 

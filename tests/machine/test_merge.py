@@ -32,7 +32,9 @@ LAYER = "model.layers.0.self_attn.q_proj"
 
 
 def lay_out(root: Path) -> None:
-    """A project with one run, a merge of an adapter that adds 1 to each weight of one layer."""
+    """Make a project with one run, a merge of an adapter that adds 1 to each weight of one
+    layer.
+    """
     root.mkdir()
     example.make_example(root)
     base = fitting.tensors_of([root / example.MODEL / "model.safetensors"])
@@ -55,14 +57,14 @@ def lay_out(root: Path) -> None:
 
 
 def weights(path: Path) -> list[float]:
-    """The weights of the layer."""
+    """Return the weights of the layer."""
     layer = fitting.tensors_of([path])[f"{LAYER}.weight"]
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     return list(struct.unpack(f"<{layer.elements}f", data[start + layer.begin : start + layer.end]))
 
 
-# Three minutes of an emulated processor, almost all of them imports of torch and Axolotl.
+# This takes three minutes of an emulated processor, almost all for imports of torch and Axolotl.
 @pytest.mark.whole
 def test_a_merge_is_certified_in_the_machine(built: Built, tmp_path: Path) -> None:
     root = tmp_path / "project"

@@ -1,8 +1,8 @@
-"""The measured machine for a person who only installed the package: built from what the package
-brings, booted, and verified by its lock.
+"""The measured machine for a person who only installed the package: built from the package's files,
+booted, and verified by its lock.
 
-An audit is run there, which imports no torch: a training takes the same way through everything
-that comes from the package (tests/machine/test_certify_measured.py).
+It runs an audit, which does not import torch. A training uses the package's files in the same way
+(tests/machine/test_certify_measured.py).
 """
 
 import json
@@ -17,7 +17,7 @@ from tests.machine.conftest import Built, note_boot
 __all__ = ["person"]
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
-# No more than a bound on what hangs, on a machine that does other things too.
+# This only bounds something that hangs, on a machine that has other work too.
 RUN_S = 2 * 3600
 TOML = """
 [runs.look]
@@ -52,7 +52,7 @@ def lay_out(root: Path, built: Built) -> None:
     (root / "key").write_bytes(bytes(range(32)))
     (root / "rows.jsonl").write_text('{"text":"write to a@example.org"}\n')
     if built.fresh:
-        # As for all boots: the bytes of the committed lock are gone.
+        # As for all boots, the bytes of the committed lock are gone.
         lock = Path("lockfiles/image.lock.toml")
         (root / lock).write_bytes((built.checkout.root / lock).read_bytes())
 

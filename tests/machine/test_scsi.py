@@ -1,5 +1,5 @@
-"""The image on a machine whose disks are SCSI disks, as a cloud's are: found by their numbers, the
-same registers, and events on the console, since there is no port for them.
+"""The image on a machine with SCSI disks, like a cloud's: it finds them by their numbers, measures
+the same registers, and writes events to the console, because there is no port for them.
 
 virtio-scsi stands for Azure's storage controller, which qemu does not have.
 """
@@ -35,7 +35,9 @@ _DISK = re.compile(r"virtio-blk-pci,drive=(\w+),serial=[\w-]+,addr=\d+(.*)")
 
 
 def as_scsi(words: list[str]) -> list[str]:
-    """qemu's words with each disk on one SCSI controller, and without the port for events."""
+    """Return qemu's words with each disk on one SCSI controller, and without the port for
+    events.
+    """
     there = ["-device", "virtio-scsi-pci,id=scsi,addr=4"]
     for word in words:
         disk = _DISK.fullmatch(word)
@@ -53,13 +55,17 @@ def as_scsi(words: list[str]) -> list[str]:
 
 @pytest.fixture
 def job(built: Built, tmp_path: Path) -> Job:
-    """A run that is stopped after a second of training: the machine still measures and quotes."""
+    """Return a run that is stopped after a second of training: the machine still measures and
+    quotes.
+    """
     return make_job(built.checkout.root, tmp_path)
 
 
 @pytest.fixture
 def boot(job: Job, image: Image, monkeypatch: pytest.MonkeyPatch) -> Callable[[Words], None]:
-    """Boot with SCSI disks; what is quoted is what was predicted, events are on the console."""
+    """Return a function that boots with SCSI disks, and checks that the quote has the predicted
+    registers and the console has the events.
+    """
 
     def run(edit: Words) -> None:
         command, make = qemu_command.command, volumes.make_inputs
@@ -73,7 +79,7 @@ def boot(job: Job, image: Image, monkeypatch: pytest.MonkeyPatch) -> Callable[[W
 
         def widened(*args: object, **kwargs: object) -> None:
             make(*args, **kwargs)  # type: ignore[arg-type]  # passed through
-            # As for a managed disk: whole GiB, the root hash still in the last block.
+            # A managed disk looks like this: whole GiB, with the root hash still in the last block.
             vhd.widen(job.work / "inputs.img", verity.BLOCK)
 
         monkeypatch.setattr(qemu_command, "command", words)
@@ -96,7 +102,9 @@ def test_disks_by_number_and_events_on_the_console(boot: Callable[[Words], None]
 def test_disks_that_are_attached_to_a_machine_that_runs(
     boot: Callable[[Words], None], job: Job
 ) -> None:
-    """Attached as terraform does: output first, inputs last, both after the machine has started."""
+    """Attach disks as terraform does: output first, inputs last, both after the machine has
+    started.
+    """
     late: list[str] = []
     over = threading.Event()
 
@@ -119,7 +127,7 @@ def test_disks_that_are_attached_to_a_machine_that_runs(
             with monitor.makefile("rwb") as stream:
                 stream.readline()
                 ask(stream, "qmp_capabilities", {})
-                # Nothing shows from outside when the init has begun to wait.
+                # Nothing shows from outside that the init has begun to wait.
                 for value in reversed(late):
                     over.wait(10)
                     facts = dict(item.split("=", 1) for item in value.split(",")[1:])
@@ -130,7 +138,7 @@ def test_disks_that_are_attached_to_a_machine_that_runs(
         try:
             boot(without_data_disks)
         finally:
-            # A machine that did not boot is not waited for.
+            # Do not wait for a machine that did not boot.
             over.set()
         attached.result()
     assert [value.split(",")[1] for value in late] == ["drive=inputs", "drive=output"]

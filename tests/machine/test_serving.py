@@ -1,8 +1,8 @@
-"""The image that serves, booted: what only a machine with a firmware, disks and a network shows.
+"""The image that serves, booted: what only a machine with a firmware, disks and a network can show.
 
-One lease, offline, and one TPM. The courier is this test, and no boot waits for the engine, whose
-libraries take an emulated machine minutes: from the opening on a machine watches its deadline and
-holds the weights.
+There is one offline lease and one TPM. This test is the courier. No boot waits for the engine,
+whose libraries take minutes in an emulated machine: once the lease is opened, the machine watches
+its deadline and holds the weights.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
 PATIENCE_S = 600.0
 DUMP = "net.pcap"
-# Of qemu's own network: this computer.
+# This computer's address on qemu's own network.
 NEIGHBOUR = bytes((10, 0, 2, 2))
 OTHER_VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 LEASE = """
@@ -62,7 +62,7 @@ port = 8443
 model = "path:leases/bot"
 machine = "desk"
 """
-# To be gone through at once.
+# How many bytes of a process's memory to search at once.
 _STEP = 1 << 26
 
 
@@ -110,7 +110,7 @@ def leased(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
 
 @dataclass(kw_only=True)
 class Booted:
-    """A machine, as its courier hears it. `tells`: all its lines so far."""
+    """A booted machine, as its courier sees it. `tells`: all its messages so far."""
 
     link: Link
     work: Path
@@ -127,7 +127,9 @@ class Booted:
         return heard
 
     def wait_for(self, kind: str) -> Message:
-        """The next line of this kind; others than states and receipts are failures."""
+        """Return the next message of this kind; any other than a state or a receipt is a
+        failure.
+        """
         while True:
             heard = self.hear()
             if heard.kind == kind:
@@ -140,7 +142,7 @@ class Booted:
 
     @property
     def process(self) -> int:
-        """qemu's."""
+        """Return qemu's process id."""
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError, ValueError):
                 is_qemu = "qemu-system" in (entry / "comm").read_text()
@@ -151,7 +153,7 @@ class Booted:
 
 @contextlib.contextmanager
 def booted(leased: Leased, kept: Kept, packed: Path) -> Iterator[Booted]:
-    """A machine that is ready. What passes its network device is written down."""
+    """Yield a machine that is ready. Everything that passes its network device is recorded."""
     machine = leased.project.lease("bot").machine
     also = ("-object", f"filter-dump,id=dump,netdev=net,file={DUMP}")
     network = Network(listen="127.0.0.1", port=free_port(), guest_port=power.GUEST_PORT, also=also)
@@ -173,13 +175,15 @@ def kept(leased: Leased) -> Iterator[Kept]:
 
 @dataclass(frozen=True, kw_only=True)
 class Custodian:
-    """Who holds the lease's keys, and has appraised the machine as a policy for qemu asks."""
+    """The custodian, who has the lease's keys and has appraised the machine under a policy for
+    qemu.
+    """
 
     folder: Path
     machine: Enrolled
 
     def licence(self, *, seconds: float, since: int, machine: Enrolled | None = None) -> bytes:
-        """A licence to so many seconds after this time of the TPM, in four boots."""
+        """Return a licence for four boots, until so many seconds after this time of the TPM."""
         enrolled = machine or self.machine
         kept = custody.parse((self.folder / "bot.keys").read_bytes())
         bounds = Bounds(
@@ -202,8 +206,8 @@ def agreed(folder: Path) -> terms.Terms:
 
 
 def custodian_of(leased: Leased, shown: bytes) -> Custodian:
-    """After every check of the enrolment: `enrol.image` compared the registers of this boot with
-    those that the image's lock predicts.
+    """Return a custodian who has checked the enrolment completely: `enrol.image` compared the
+    registers of this boot with those that the image's lock predicts.
     """
     lock = leased.folder / "image.lock.toml"
     lock.write_bytes(leased.image.lock)
@@ -216,7 +220,7 @@ def custodian_of(leased: Leased, shown: bytes) -> Custodian:
 
 
 def clock_of(receipt: Message) -> int:
-    """The TPM's clock in a receipt."""
+    """Return the TPM's clock in a receipt."""
     return tpm.parse_counter(receipts.parse(receipt.data).attest, "the receipt").clock.clock
 
 
@@ -228,7 +232,7 @@ def canary_of(folder: Path) -> bytes:
 
 
 def is_in_memory(process: int, wanted: bytes) -> bool:
-    """Whether the process has these bytes anywhere."""
+    """Whether these bytes are anywhere in the process's memory."""
     for line in Path(f"/proc/{process}/maps").read_text().splitlines():
         span, access, *_ = line.split()
         if not access.startswith("rw"):
@@ -247,7 +251,9 @@ def is_in_memory(process: int, wanted: bytes) -> bool:
 
 
 def packets(path: Path) -> Iterator[bytes]:
-    """Of a capture (pcap, "File Format": a header of 24 bytes, then 16 before each packet)."""
+    """Yield the packets of a capture (pcap, "File Format": a header of 24 bytes, then 16 before
+    each packet).
+    """
     data = path.read_bytes()
     at = 24
     while at + 16 <= len(data):
@@ -257,8 +263,8 @@ def packets(path: Path) -> Iterator[bytes]:
 
 
 def begun_by_the_machine(path: Path) -> list[bytes]:
-    """Packets from its card that nobody asked for: all but those of connections to its port, and
-    ARP with the one neighbour.
+    """Return the packets that the machine sent on its own initiative: all from its card except
+    those of connections to its port, and ARP with its only neighbour.
     """
     ours: list[bytes] = []
     for packet in packets(path):
@@ -267,7 +273,7 @@ def begun_by_the_machine(path: Path) -> list[bytes]:
         kind = packet[12:14]
         is_neighbours = kind == b"\x08\x06" and packet[38:42] == NEIGHBOUR
         is_tcp = kind == b"\x08\x00" and packet[23] == 6
-        # From its one port, and not the first packet of a connection.
+        # The packet is from the machine's only port, and is not the first one of a connection.
         is_served = is_tcp and packet[34:36] == power.GUEST_PORT.to_bytes(2) and (
             packet[47] & 0x12 != 0x02
         )  # fmt: skip
@@ -277,7 +283,7 @@ def begun_by_the_machine(path: Path) -> list[bytes]:
 
 
 def frozen_past(machine: Booted, is_over: Callable[[], bool]) -> None:
-    """Stop qemu until then, and go on."""
+    """Stop qemu until the condition holds, then let it continue."""
     process = machine.process
     os.kill(process, signal.SIGSTOP)
     try:
@@ -289,8 +295,9 @@ def frozen_past(machine: Booted, is_over: Callable[[], bool]) -> None:
 def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
     leased: Leased, kept: Kept, record_property: Callable[[str, object], None]
 ) -> None:
-    """And before it: the licence of another image, one opening, no packet that the machine began,
-    weights in qemu's memory and nowhere else. The courier carries nothing after the opening.
+    """Check, before the deadline too: the licence of another image is refused, the lease opens
+    once, the machine begins no packet, and weights are in qemu's memory and nowhere else. The
+    courier sends nothing after the opening.
     """
     canary = canary_of(leased.folder)
     with booted(leased, kept, leased.bundle) as machine:
@@ -300,7 +307,7 @@ def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
         kept.enrolled(shown, custodian.blob)
         machine.ask(courier.BLOB, custodian.blob)
         since = custodian.machine.meter.clock.clock
-        # licence.tpm: the registers of the image that trains are not this boot's.
+        # licence.tpm: the registers of the image that trains are not those of this boot.
         lock = image_lock.parse((leased.root / "lockfiles/image.lock.toml").read_bytes())
         other = replace(custodian.machine, image=lock)
         machine.ask(courier.LICENCE, custodian.licence(seconds=3600, since=since, machine=other))
@@ -311,9 +318,10 @@ def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
         good = custodian.licence(seconds=3600, since=since)
         machine.ask(courier.LICENCE, good)
         assert machine.wait_for(courier.STATE).number["requests"] == 0
-        # Whoever owns this computer has the weights (tier `measured-vm`): the test can find them.
+        # The owner of this computer has the weights (tier `measured-vm`), so the test can find
+        # them.
         wait_for(lambda: is_in_memory(machine.process, canary), "weights in qemu's memory")
-        # One port, and that not before the model is loaded; nobody is called.
+        # There is one port, and not before the model is loaded; the machine connects to nobody.
         for port in (machine.port, free_port()):
             assert not answers(port)
         machine.ask(courier.HEARTBEAT, NONCE)
@@ -321,7 +329,7 @@ def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
         end = time.monotonic() + 9
         machine.ask(courier.LICENCE, custodian.licence(seconds=8, since=at))
         frozen_past(machine, lambda: time.monotonic() > end)
-        # The receipt of the end comes first.
+        # The receipt for the end comes first.
         assert machine.wait_for(courier.ENDED).data == b"deadline"
         last = [line for line in machine.tells if line.kind == courier.RECEIPT][-1]
         usage = receipts.parse_heartbeat(receipts.parse(last.data).body).usage
@@ -330,7 +338,8 @@ def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
         record_property("seconds after the licensed end", (clock_of(last) - at) / 1000 - 8)
         assert all(line.kind != courier.SERVING for line in machine.tells)
         assert not answers(machine.port)
-        # Neither on the console nor on a disk: these are all files that the machine can write to.
+        # The weights are neither on the console nor on a disk: the machine can write to no other
+        # files.
         for path in (kept.work / "console", kept.work / "variables.fd", *kept.tpm.iterdir()):
             assert canary not in path.read_bytes(), path
         assert canary not in (kept.work / "inputs.img").read_bytes()
@@ -339,7 +348,7 @@ def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
 
 
 def answers(port: int) -> bool:
-    """Whether somebody speaks TLS there."""
+    """Whether something speaks TLS at this port."""
     try:
         with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as client:
             client.sendall(b"\x16\x03\x01\x00\x05hello")
@@ -349,7 +358,7 @@ def answers(port: int) -> bool:
 
 
 def enrolled(leased: Leased, kept: Kept) -> Custodian:
-    """The machine of the first boot, whose TPM is kept."""
+    """Return the custodian of the machine from the first boot, whose TPM is kept."""
     shown = kept.enrolment
     assert shown is not None, "the first test enrols"
     return custodian_of(leased, shown)
@@ -358,7 +367,9 @@ def enrolled(leased: Leased, kept: Kept) -> Custodian:
 def test_licence_tpm_of_a_machine_with_other_firmware_variables(
     leased: Leased, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Enrolled honestly, and booted with other keys of Secure Boot: PCR 7 is another."""
+    """The machine was enrolled honestly, and then booted with other Secure Boot keys: PCR 7
+    differs.
+    """
     custodian = enrolled(leased, kept)
     monkeypatch.setattr(qemu_command, "VARIABLES", OTHER_VARIABLES)
     with booted(leased, kept, leased.bundle) as machine:
@@ -373,7 +384,7 @@ def test_licence_tpm_of_a_machine_with_other_firmware_variables(
 def test_bundle_files_of_weights_that_differ_by_a_byte(
     leased: Leased, kept: Kept, tmp_path: Path
 ) -> None:
-    """Encrypted by the custodian himself, under the header of the certified files."""
+    """The custodian encrypted these weights, under the header of the certified files."""
     custodian = enrolled(leased, kept)
     packed = tmp_path / "bot"
     shutil.copytree(leased.bundle, packed)

@@ -32,7 +32,7 @@ def reader(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[I
 
 @pytest.fixture
 def optional(built: Built) -> bytes:
-    """The start of a file that loaders skip if they cannot read it."""
+    """Return the start of a file that loaders skip if they cannot read it."""
     folder = built.checkout.root / "examples/tiny-llama"
     return (folder / "generation_config.json").read_bytes()[:40]
 
@@ -45,7 +45,7 @@ def flip(volume: Path, marker: bytes) -> None:
 
 
 def from_network(words: list[str]) -> list[str]:
-    """Serve the input volume with tests.machine.nbd."""
+    """Serve the input volume over the network, with tests.machine.nbd."""
     (at,) = (i for i, word in enumerate(words) if "file=/machine/inputs" in word)
     server = "file.driver=nbd,file.server.type=unix,file.server.path=inputs.img.sock"
     words[at] = f"id=inputs,if=none,readonly=on,format=raw,{server},werror=report,rerror=report"
@@ -54,7 +54,9 @@ def from_network(words: list[str]) -> list[str]:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Volume]]]:
-    """`serve(then)`: a `before` for boot; `then(volume)` is called after the hash pass."""
+    """Yield `serve(then)`, which returns a `before` for boot; `then(volume)` is called after the
+    hash pass.
+    """
     served: list[Volume] = []
 
     def prepare(then: Callable[[Volume], None]) -> list[Volume]:
@@ -116,7 +118,9 @@ def test_an_input_volume_without_its_root_hash_is_refused(boot: Boot, tmp_path: 
 
 @pytest.fixture
 def remake(built: Built, tmp_path: Path) -> Callable[..., None]:
-    """`remake(volume, *words, then=…)`: the input volume once more, of what is in the stage now."""
+    """Return `remake(volume, *words, then=…)`, which makes the input volume again, from what is in
+    the stage now.
+    """
 
     def make(volume: Path, *words: str, then: Callable[[Path], None] = lambda _: None) -> None:
         stage = tmp_path / "work/stage"
@@ -150,7 +154,7 @@ def test_a_compressed_input_volume_is_refused(
 def test_a_folder_that_hides_a_file_is_refused(
     boot: Boot, remake: Callable[..., None], tmp_path: Path, files: tuple[str, str], letters: int
 ) -> None:
-    """It lists a name twice, or `..`; loaders would open a file that nobody hashed."""
+    """The folder lists a name twice, or `..`; loaders would open a file that nobody hashed."""
 
     def hide(volume: Path) -> None:
         folder = tmp_path / "work/stage/inputs/model"
@@ -174,7 +178,7 @@ def test_a_changed_byte_of_the_system_stops_the_machine(
     disk = tmp_path / "disk.raw"
     subprocess.run(["cp", "--sparse=always", image.disk, disk], check=True)
     with disk.open("r+b") as file:
-        # Behind the ESP begins the root volume; its superblock is read when it is mounted.
+        # The root volume begins after the ESP; its superblock is read when it is mounted.
         file.seek((513 << 20) + 1024)
         first = file.read(1)
         file.seek(-1, 1)
@@ -185,7 +189,7 @@ def test_a_changed_byte_of_the_system_stops_the_machine(
 
 
 def test_a_host_disk_that_fails_is_told(boot: Boot) -> None:
-    """Like a full disk: the machine's results cannot be written, and nothing is certified."""
+    """As with a full disk, the machine's results cannot be written, and nothing is certified."""
 
     def failing(words: list[str]) -> list[str]:
         (at,) = (i for i, word in enumerate(words) if "file=output.img" in word)

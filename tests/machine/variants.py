@@ -1,7 +1,7 @@
 """Images with one part exchanged, made by the code that makes the real one.
 
-No policy accepts them but one that names them. They let real machines meet what Axolotl and an
-honest disk do not do on demand.
+Only a policy that names such an image accepts it. With them, real machines experience what Axolotl
+and an honest disk do not do on demand.
 """
 
 import shutil
@@ -14,10 +14,10 @@ from rules.image.verity import Verity
 from tests.e2e.conftest import PREAMBLE
 from tests.machine.conftest import Built
 
-# Runs the program that stands among the inputs, as the trainer.
+# Runs a program from the inputs as the trainer.
 TRAINER = PREAMBLE + 'exec(Path("/aicert/inputs/alpaca/trainer.py").read_text())\n'
-# In place of training: read one file from the disk again and again, and take an error as loaders
-# of optional files do.
+# Runs in place of training: reads one file from the disk again and again, and tolerates an error as
+# loaders of optional files do.
 READER = """
 
 def train(effective, shown, *_, **__):
@@ -35,7 +35,7 @@ def train(effective, shown, *_, **__):
 
 
 def with_trainer(built: Built, folder: Path) -> Image:
-    """The image with a training volume that holds `TRAINER` in place of Axolotl."""
+    """Return the image with a training volume that has `TRAINER` in place of Axolotl."""
     stage = folder / "stage"
     package = stage / "lib/python3.11/site-packages/axolotl/cli"
     package.mkdir(parents=True)
@@ -51,7 +51,9 @@ def with_trainer(built: Built, folder: Path) -> Image:
 
 
 def with_reader(built: Built, folder: Path) -> Image:
-    """The image with a runner that reads one input as long as it can, in place of training."""
+    """Return the image with a runner that reads one input as long as it can, in place of
+    training.
+    """
     root = folder / "checkout"
     for name in ("aicert", "enclave_runner", "image", "rules"):
         shutil.copytree(built.checkout.root / name, root / name)

@@ -19,7 +19,7 @@ TEXTS = (265, -65537, -65549)
 
 
 class FormError(Exception):
-    """It has another form."""
+    """The receipt does not have the specified form."""
 
 
 def form(condition: object) -> None:
@@ -28,8 +28,8 @@ def form(condition: object) -> None:
 
 
 def item(data: bytes, at: int) -> tuple[Any, int]:
-    """What begins there and where it ends (RFC 8949, 3): heads as short as they can be, keys
-    sorted by their octets and each once (4.2.1).
+    """Return the item that begins at `at`, and where it ends (RFC 8949, 3). Heads must be as short
+    as possible; a map's keys must be sorted by their octets and appear once (4.2.1).
     """
     form(at < len(data))
     major, small = divmod(data[at], 32)
@@ -80,7 +80,9 @@ def whole(data: bytes) -> Any:
 
 
 def judge(given: Mapping[str, str]) -> dict[int, Any]:
-    """The claims of a receipt that is of this answer; NoError names the check that refuses."""
+    """Return the claims of a receipt if it is for this answer. NoError names the check that refuses
+    it.
+    """
     token = base64.b64decode(given["text"], validate=True)
     form(base64.b64encode(token).decode() == given["text"])
     tagged = whole(token)
@@ -102,7 +104,8 @@ def judge(given: Mapping[str, str]) -> dict[int, Any]:
     key = load_der_public_key(header[4])
     form(isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1")
     r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
-    # Sig_structure of COSE_Sign1 (RFC 9052, 4.4): an array of four, its heads written by hand.
+    # The Sig_structure of COSE_Sign1 (RFC 9052, 4.4) is an array of four; its heads are written by
+    # hand.
     signed = b"\x84\x6aSignature1" + _octets(protected) + b"\x40" + _octets(payload)
     try:
         assert isinstance(key, ec.EllipticCurvePublicKey)

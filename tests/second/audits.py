@@ -15,7 +15,9 @@ LIMITS = ("missing", "unparsable", "unusable", "unread-bytes")
 def counted(
     results: bytes, outputs: Mapping[str, str], records: Sequence[Record], inputs: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """Results, if the outputs are these alone and they speak of these rows and inputs."""
+    """Return the results if they are the only output and describe these rows and inputs; None if
+    not.
+    """
     files = {"results.json": hashlib.sha256(results).hexdigest()}
     if list(outputs.values()) != [forms.dir_hash(files)]:
         return None
@@ -37,8 +39,8 @@ def counted(
 def before(
     results: bytes, report: Record, trainer: str, inputs: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Of a training, as if it were the audit before it that has these results: its output, and its
-    inputs by the names that the audit has for them.
+    """View a training as if it were the audit before it that has these results. Return that audit's
+    output, and the training's inputs by the names that the audit has for them.
     """
     own = hashlib.sha256(results).hexdigest()
     audits = report.get("audits", {"value": {}})["value"] if trainer == "axolotl" else {}
@@ -55,7 +57,7 @@ def _same(one: Record, rows: int) -> tuple[int, int, str, int]:
 
 
 def hits_of(demand: Record, rows: Record, audits: Sequence[Record]) -> list[tuple[Record, Record]]:
-    """Checks of the demanded kind and column that read these rows, with their counts."""
+    """Return the checks of the demanded kind and column that read these rows, with their counts."""
     return [
         (check, counts)
         for document in audits
@@ -77,8 +79,8 @@ def listed(demand: Record, given: list[tuple[Record, Record]]) -> list[tuple[Rec
 def check_read(
     report: Record, trainer: str, inputs: Sequence[tuple[str, str, str, str]], has_code: bool
 ) -> None:
-    """There are rows; or it is a merge whose adapter is another run's output. So are all weights
-    but the base's.
+    """Require rows, or a merge whose adapter is another run's output. Every weight input must also
+    be another run's output, except for the base's.
     """
     values = report["values"]
     of_runs = {name for name, source, *_ in inputs if source[:4] == "run:"}
@@ -95,7 +97,9 @@ def check_read(
 def check_named(
     report: Record, inputs: Sequence[tuple[str, str, str, str]], *, may_lack_adapter: bool = False
 ) -> None:
-    """The report names, as measured, an input as base and one as adapter; neither is the config."""
+    """Require that the report names, as measured, one input as base and one as adapter, and that
+    neither is the config.
+    """
     names, values = {name for name, *_ in inputs} - {"config"}, report["values"]
     for key in ("baseInput", "adapterInput"):
         if may_lack_adapter and key == "adapterInput" and key not in values:
@@ -117,13 +121,15 @@ def check_present(
 
 
 def unnamed(demand: Record, report: Mapping[str, Any]) -> list[str]:
-    """Digests of the texts that the demand does not name."""
+    """Return the digests of the texts that the demand does not name."""
     named = demand.get("texts", ())
     return [text for text in report["texts"]["value"].values() if text not in named]
 
 
 def of_text(demand: Record, text: str, audits: Sequence[Record], lists: Sequence[str]) -> list[int]:
-    """Whether checks of all text of the demanded kind, by one of the lists, match this text."""
+    """Return how often this text matches in each check of all text of the demanded kind by one of
+    the lists.
+    """
     return [
         matches
         for document in audits

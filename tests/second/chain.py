@@ -39,16 +39,18 @@ PINNED = Path(__file__).resolve().parents[2] / "aicert" / "trust" / "pinned"
 
 
 class NoError(Exception):
-    """The evidence says no."""
+    """The evidence contradicts the policy: the verdict is a failure."""
 
 
 class OpenError(Exception):
-    """A question that stays open."""
+    """A question cannot be decided: there is no verdict."""
 
 
 @dataclass(frozen=True)
 class Root:
-    """A root of a policy: DER, tier, whether the purpose is required, subject suffixes."""
+    """A root of a policy: its DER, tier, whether the EKU purpose is required, and the subject
+    suffixes.
+    """
 
     der: bytes
     tier: str
@@ -64,13 +66,15 @@ def need(condition: object, why: str = "") -> None:
 
 
 def need_known(condition: object) -> None:
-    """What is not known cannot be judged."""
+    """Raise OpenError unless the condition holds: what is unknown cannot be judged."""
     if not condition:
         raise OpenError
 
 
 def read_policy(path: Path) -> tuple[dict[str, Any], list[Root]]:
-    """policy.md; of the built-in policies only `default` can be extended here."""
+    """Read a policy as policy.md describes it. Of the built-in policies only `default` can be
+    extended here.
+    """
     policy = tomllib.loads(path.read_text())
     roots = []
     if policy.get("extends") == "default":
@@ -124,7 +128,7 @@ def strip_padding(der: bytes) -> bytes:
 
 
 def load(der: bytes) -> x509.Certificate:
-    """Rules 1 to 3."""
+    """Parse a certificate and check rules 1 to 3 of the specification."""
     der = strip_padding(der)
     serial = re.match(
         rb"\x30\x82..\x30(?:\x82..|\x81.)\xa0\x03\x02\x01\x02\x02(.)(.)", der, re.DOTALL
@@ -153,7 +157,9 @@ def load(der: bytes) -> x509.Certificate:
 
 
 def outside(der: bytes, certificate: x509.Certificate) -> None:
-    """Rule 3 of what nobody signed: the algorithm as inside, a signature of whole octets."""
+    """Check rule 3 for the fields outside the signature: the algorithm must be the one inside, and
+    the signature must have whole octets.
+    """
     rest = der[4 + len(certificate.tbs_certificate_bytes) :]
     need(rest[:1] == b"\x30" and rest[1] < 0x80)
     algorithm, value = rest[: 2 + rest[1]], rest[2 + rest[1] :]
@@ -190,7 +196,7 @@ def issued(child: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) -> tuple[Any, Root]:
-    """The AK and the root that vouches for it."""
+    """Verify a chain. Return the attestation key and the root that vouches for it."""
     need(1 <= len(chain) <= 4)
     path = [load(der) for der in chain]
     need(len(set(path)) == len(path))
@@ -217,7 +223,9 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
 def complete(
     path: Sequence[x509.Certificate], root: Root, at: datetime
 ) -> list[x509.Certificate] | None:
-    """The shortest way to the root by certificates that it pins, valid ones first."""
+    """Return the shortest path to the root by certificates that it pins, valid ones first; None if
+    there is none.
+    """
     pinned = [load(der) for der in root.pinned]
     pinned.sort(key=lambda c: not c.not_valid_before_utc <= at <= c.not_valid_after_utc)
     ways = [list(path)]
@@ -231,7 +239,9 @@ def complete(
 
 
 def missing(path: Sequence[x509.Certificate], roots: Sequence[Root]) -> Exception:
-    """Without the certificate of an issuer that nobody knows, nothing was checked that failed."""
+    """Return the error for a chain that reaches no root. If the issuer's certificate is missing and
+    nobody knows that issuer, no check failed, so the question is open.
+    """
     known = [load(der) for root in roots for der in (root.der, *root.pinned)]
     last = path[-1]
     for _ in known:
@@ -246,7 +256,7 @@ def missing(path: Sequence[x509.Certificate], roots: Sequence[Root]) -> Exceptio
 
 
 def check_leaf(leaf: x509.Certificate, root: Root, anchor: x509.Certificate) -> None:
-    """Rule 4."""
+    """Check rule 4, which is about the leaf."""
     constraints = extension(leaf, x509.BasicConstraints)
     need(constraints is None or not constraints.ca)
     usage = extension(leaf, x509.KeyUsage)
@@ -262,7 +272,7 @@ def check_leaf(leaf: x509.Certificate, root: Root, anchor: x509.Certificate) -> 
 def check_issuer(
     child: x509.Certificate, issuer: x509.Certificate, depth: int, purpose: str
 ) -> None:
-    """Rule 5; `depth` CAs stand below the issuer."""
+    """Check rule 5, which is about issuers. `depth` CAs are below the issuer."""
     constraints = extension(issuer, x509.BasicConstraints)
     need(constraints is not None and constraints.ca)
     need(constraints.path_length is None or depth <= constraints.path_length)
@@ -278,10 +288,11 @@ def check_issuer(
 
 
 def check_signature(key: Any, signature: bytes, data: bytes) -> hashes.HashAlgorithm:
-    """A TPMT_SIGNATURE by `key` over `data`; its hash."""
+    """Check a TPMT_SIGNATURE by `key` over `data`. Return its hash algorithm."""
     need(4 <= len(signature) <= TPM["TPM structure"])
     scheme, number = struct.unpack_from(">HH", signature)
-    # None, and what is too weak, is a no; what nobody here knows is not.
+    # A missing or too weak algorithm is a failure; an algorithm unknown here leaves the question
+    # open.
     if scheme not in (0x0010, 0x0014, 0x0016, 0x0018):
         raise OpenError("scheme")
     if scheme != 0x0010 and number not in (*HASHES, 0x0004):

@@ -1,4 +1,4 @@
-"""The checks, in the order of docs/spec/certificate.md, of which the second verifier knows."""
+"""The checks that the second verifier knows, in the order of docs/spec/certificate.md."""
 
 CHECKS = (
     "time.token", "log.included", "log.witnessed",

@@ -1,7 +1,7 @@
 """The second verifier's confidential machines (docs/spec/confidential.md).
 
-Written from the specification alone; shares no code with `aicert`. It reads the chip's certificate
-as DER by itself, since its serial number is one that no library promises to read.
+Written from the specification alone; shares no code with `aicert`. It parses the chip's certificate
+as DER itself, because libraries do not promise to read its serial number.
 """
 
 import base64
@@ -35,7 +35,7 @@ def little(data: bytes) -> int:
 
 
 def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Tag, content and whole encoding of each element of `data`."""
+    """Return tag, content and whole encoding of each element of `data`."""
     elements = []
     while data:
         need(len(data) >= 2 and data[1] != 0x80)
@@ -51,7 +51,7 @@ def der(data: bytes) -> list[tuple[int, bytes, bytes]]:
 
 
 def line_of(name: bytes) -> str:
-    """The last common name."""
+    """Return the last common name in a distinguished name."""
     line = ""
     for _, one, _ in der(name):
         for _, pair, _ in der(one):
@@ -62,7 +62,7 @@ def line_of(name: bytes) -> str:
 
 
 class Chip:
-    """A chip's certificate: what is signed, by whom, until when, and what it says."""
+    """A chip's certificate: the signed bytes, the signature, issuer, validity and extensions."""
 
     def __init__(self, certificate: bytes) -> None:
         ((_, content, _),) = der(strip_padding(certificate))
@@ -73,7 +73,7 @@ class Chip:
         tags = [tag for tag, _, _ in fields]
         need(tags == [0xA0, 2, 0x30, 0x30, 0x30, 0x30, 0x30, 0xA3])
         need(fields[0][1] == b"\2\1\2" and fields[1][1] and fields[1][1][0] < 128)
-        # What stands outside is what stands inside.
+        # The algorithm outside the signed part must equal the one inside.
         need(fields[2][2] == parts[1][2])
         self.algorithm = der(fields[2][1])[0][1]
         self.issuer = fields[3][2]
@@ -121,7 +121,7 @@ def issued(signed: bytes, signature: bytes, issuer: x509.Certificate) -> bool:
 
 
 class Report:
-    """The content of NV 0x01400001."""
+    """The content of NV index 0x01400001: an SNP report and what surrounds it."""
 
     def __init__(self, data: bytes) -> None:
         need(len(data) >= 1236 and data[:4] == b"HCLA")
@@ -148,7 +148,9 @@ class Report:
     def check_chip(
         self, certificate: bytes, roots: Sequence[Mapping[str, Any]], at: datetime
     ) -> Mapping[str, Any]:
-        """The policy's table of whoever vouches for the key that signed."""
+        """Check the certificate of the key that signed the report. Return the policy's table of the
+        maker that vouches for it.
+        """
         kinds = ["vlek" if one.get("key") == "vlek" else "vcek" for one in roots]
         wanted = ("vcek", "vlek")[self.signing_key]
         need_known(wanted == "vcek" or wanted in kinds)

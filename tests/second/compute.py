@@ -11,7 +11,7 @@ from tests.second.checks import NotAskedError
 
 
 def check(run: Any) -> None:
-    """policy.compute."""
+    """Decide the check policy.compute."""
     demand = run.asked.policy.get("compute")
     if demand is None:
         raise NotAskedError
@@ -28,14 +28,16 @@ def check(run: Any) -> None:
 
 
 def check_own_count(run: Any) -> None:
-    """Of outputs.trained: what the trainer counts."""
+    """Require that the trainer's own count is at most the ceiling (part of outputs.trained)."""
     most, own = _ceiling(run), run.statement.report["values"].get("flops", {}).get("value")
     if most is not None and type(own) in (int, float) and _is_reviewed(run):
         need(own <= most)
 
 
 def _measured(run: Any, key: str) -> Any:
-    """Nothing is where code of an input may have run."""
+    """Return a measured value of the report; None if code of an input may have run, because then
+    nothing counts as measured.
+    """
     one = run.statement.report["values"].get(key, {})
     return one.get("value") if one.get("origin") == "measured" and not run.lock.code else None
 
@@ -60,7 +62,7 @@ def _is_reviewed(run: Any) -> bool:
 
 
 def _makers(run: Any, met: set[str]) -> list[Any]:
-    """The runs that made the weights that this one's trainer saw, each certificate once."""
+    """Return the runs that made the weights that this run's trainer read, each certificate once."""
     names = _measured(run, "weightInputs")
     if not isinstance(names, str):
         raise OpenError
@@ -74,7 +76,7 @@ def _makers(run: Any, met: set[str]) -> list[Any]:
 
 
 def _of_adapter(run: Any) -> list[Any]:
-    """Of a merge, the run that made its adapter."""
+    """Return the run that made a merge's adapter; nothing for other runs."""
     if not run.lock or run.lock.trainer != "axolotl-merge":
         return []
     named = run.statement.report["values"].get("adapterInput", {}).get("value", "")

@@ -21,7 +21,7 @@ from tests.second.limits import limits
 CERT, RUN, LOCK = limits("certificate.md"), limits("run-report.md"), limits("lockfile.md")
 GPU = limits("gpu.md")
 TPM = limits("measurement.md")
-# Of texts and lists of numbers that have no limit of their own.
+# Limits for texts and for lists of numbers that have no limit of their own.
 TEXT, NUMBERS = (
     CERT["characters of a text without a limit of its own"],
     RUN["numbers of a `value`, and `unchangedWeights`"],
@@ -225,7 +225,7 @@ def _values(origin: str) -> Callable[[Any], bool]:
 
 
 def _counted(**numbers: Any) -> bool:
-    """run-report.md, "Epochs"."""
+    """Whether counted epochs are consistent (run-report.md, "Epochs")."""
     whole = [numbers.pop(key, None) for key in ("countedRows", "trainingRows", "countedSteps")]
     need(list(numbers) == ["countedEpochs"] and all(type(one) is int for one in whole))
     need(type(numbers["countedEpochs"]) in (int, float))
@@ -363,7 +363,7 @@ def fit_report(report: Any) -> None:
 
 
 def claimed_run(certificate: bytes) -> Any:
-    """The run that a certificate says it is of; None if it says none."""
+    """Return the run that a certificate claims to be for; None if it claims none."""
     try:
         statement = json.loads(unbase64(json.loads(certificate)["envelope"]["payload"]))
         return statement["predicate"]["buildDefinition"]["externalParameters"]["run"]
@@ -398,8 +398,9 @@ _BLOCK = re.compile(
 
 
 class Lock:
-    """A lockfile; `inputs` are (name, from, uri, digest), `signers` the keys by input,
-    `code` the words that a policy must have (policy.md)."""
+    """A lockfile. `inputs` are (name, from, uri, digest), `signers` the keys by input, `code` the
+    claims that a policy must make (policy.md).
+    """
 
     def __init__(self, data: str) -> None:
         head = _HEAD.match(data)
@@ -444,7 +445,7 @@ def check_paths(paths: Sequence[str]) -> None:
         need(unicodedata.normalize("NFC", path) == path)
         need(not any(unicodedata.category(c) in _INVISIBLE or c in _BLANK for c in path))
         for depth in range(1, len(parts) + 1):
-            # A folder is written with its slash: it cannot be a file of the same name.
+            # A folder's name ends with a slash, so it cannot equal the name of a file.
             piece = "/".join(parts[:depth]) + ("/" if depth < len(parts) else "")
             key = unicodedata.normalize("NFKC", piece.rstrip("/")).casefold()
             need(seen.setdefault(key, piece) == piece and key.count("/") == depth - 1)
@@ -473,12 +474,12 @@ UNREAD = (".git/", ".cache/huggingface/", ".eval_results/")
 
 
 def unread(path: str) -> bool:
-    """A file that some system puts into a folder that nobody reads."""
+    """Whether an operating system puts this file into folders, so that nobody reads it."""
     return unicodedata.normalize("NFKC", path).casefold().startswith(UNREAD)
 
 
 def inert(path: str) -> bool:
-    """A file that may stand beside the certified ones."""
+    """Whether a file may be next to the certified ones."""
     if path.startswith(UNREAD) or path in INERT:
         return True
     stem = path.removesuffix(".md") if path.endswith(".md") else path.removesuffix(".txt")
@@ -496,7 +497,7 @@ def replay(events: Sequence[bytes]) -> bytes:
 
 
 class Attest:
-    """A TPMS_ATTEST; `rest` is what its type brings."""
+    """A TPMS_ATTEST; `rest` is the part that depends on its type."""
 
     def __init__(self, data: bytes, kind: int) -> None:
         need(len(data) <= TPM["TPM structure"])
@@ -520,7 +521,7 @@ def sized(data: bytes, offset: int, most: int) -> tuple[bytes, int]:
 
 
 def quote_digest(rest: bytes) -> bytes:
-    """pcrDigest of a quote over exactly PCRs 0–15 of the SHA-256 bank."""
+    """Return the pcrDigest of a quote over exactly PCRs 0–15 of the SHA-256 bank."""
     for octets in (b"\x03\xff\xff\x00", b"\x04\xff\xff\x00\x00"):
         head = b"\x00\x00\x00\x01\x00\x0b" + octets
         if rest.startswith(head):

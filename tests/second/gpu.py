@@ -1,7 +1,7 @@
 """The second verifier's GPUs (docs/spec/gpu.md).
 
-Written from the specification alone; shares no code with `aicert`. XML is read with minidom and
-answers about revocation with cryptography, where the first verifier has readers of its own.
+Written from the specification alone; shares no code with `aicert`. It reads XML with minidom, and
+revocation answers with cryptography, where the first verifier has its own parsers.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def check_signed(key: Any, signature: bytes, data: bytes) -> None:
 
 
 class Device:
-    """One device's answer, and who vouches for it."""
+    """One device's answer, and the chain of whoever vouches for it."""
 
     def __init__(self, given: Mapping[str, Any], root: bytes, nonce: bytes, at: datetime) -> None:
         data = unbase64(given["report"])
@@ -140,7 +140,7 @@ class Device:
 
 
 def place(name: str, scope: Mapping[str, str], default: bool) -> tuple[str, str]:
-    """Namespace and local name; without prefix, of an element that of `xmlns`."""
+    """Return namespace and local name. An element without a prefix has the namespace of `xmlns`."""
     prefix, colon, local = name.rpartition(":")
     return scope.get(prefix, "") if colon or default else "", local
 
@@ -180,7 +180,9 @@ class Element:
         return "".join(str(one) for one in self.inner)
 
     def canonical(self, above: Mapping[str, str] | None = None) -> str:
-        """Canonical XML 1.1, of a whole document or, without `above`, of what begins here."""
+        """Return Canonical XML 1.1: of a whole document, or of the part that starts here if `above`
+        is None.
+        """
         before = above or {}
         spaces = sorted(key for key, uri in self.scope.items() if before.get(key) != uri)
         out = "<" + self.node.tagName
@@ -195,7 +197,7 @@ class Element:
         return f"{out}>{''.join(inside)}</{self.node.tagName}>"
 
     def sizes(self) -> tuple[int, int]:
-        """How many elements, and how deep."""
+        """Return how many elements there are, and how deeply they are nested."""
         inner = [one.sizes() for one in self.inner if isinstance(one, Element)]
         return 1 + sum(one for one, _ in inner), 1 + max((deep for _, deep in inner), default=0)
 
@@ -205,7 +207,7 @@ def quoted(value: str) -> str:
 
 
 def info(digest: str) -> str:
-    """What SignedInfo holds, as NVIDIA writes it."""
+    """Return the content of SignedInfo as NVIDIA writes it."""
 
     def one(name: str, algorithm: str) -> str:
         return f'<ds:{name} Algorithm="{algorithm}"></ds:{name}>'
@@ -224,7 +226,7 @@ def loose_base64(text: str) -> bytes:
 
 
 def unbase64_any(text: str) -> bytes:
-    """Base64 as XML has it: its last bits may be anything."""
+    """Decode base64 as XML allows it: its last bits may be anything."""
     need(re.fullmatch("(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", text))
     bits = "".join(f"{ALPHABET.index(one):06b}" for one in text.rstrip("="))
     return bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits) - 7, 8))
@@ -234,7 +236,7 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 class Rim:
-    """Reference measurements, whose signature was verified."""
+    """Reference measurements whose signature was verified."""
 
     def __init__(self, data: bytes, root: bytes, at: datetime) -> None:
         need(len(data) <= GPU["one of `rims`"])
@@ -289,7 +291,7 @@ class Rim:
 
 
 class Answer:
-    """An answer about one certificate (RFC 6960)."""
+    """An OCSP answer about one certificate (RFC 6960)."""
 
     def __init__(self, data: bytes) -> None:
         need(len(data) <= GPU["one of `ocsp`"])
@@ -307,7 +309,7 @@ class Answer:
         need_known(self.hash is not None and self.hash.name in ("sha256", "sha384", "sha512"))
 
     def check(self, certificate: x509.Certificate, issuer: x509.Certificate, at: datetime) -> bool:
-        """Whether it says now that the certificate is good."""
+        """Whether the answer says, at this time, that the certificate is good."""
         given = self.given
         if given.serial_number != certificate.serial_number:
             return False
@@ -360,7 +362,7 @@ def check_named(given: Mapping[str, Any], named: str | None) -> None:
 def check(
     given: Mapping[str, Any], makers: Sequence[Mapping[str, Any]], nonce: bytes, at: datetime
 ) -> None:
-    """All but `check_named`."""
+    """Check everything about the GPUs except `check_named`."""
     last = unbase64(given["devices"][0]["chain"][-1])
     maker = next((one for one in makers if one["root"] == last), makers[0])
     devices = [Device(one, maker["root"], nonce, at) for one in given["devices"]]
@@ -377,7 +379,7 @@ def check(
 
     def good(chain: Sequence[x509.Certificate]) -> None:
         for one, issuer in pairwise(chain):
-            # All are asked: none may say no.
+            # Ask every answer: none may say that the certificate is bad.
             need_known(True in {answer.check(one, issuer, at) for answer in answers})
 
     for device in devices:

@@ -13,7 +13,7 @@ _DIGITS = str.maketrans(
 
 
 def limits(page: str) -> dict[str, int]:
-    """Of the tables of a page: what is limited, and the number of it that is still accepted."""
+    """Return the limits in a page's tables: what is limited, and the largest accepted number."""
     text = (SPEC / page).read_text(encoding="utf-8")
     by_name: dict[str, int] = {}
     for table in text.split(HEAD)[1:]:

@@ -28,7 +28,7 @@ NUMBER = re.compile("0|[1-9][0-9]*", re.ASCII)
 
 @dataclass
 class Note:
-    """A text, and the lines below it: name, id, what follows."""
+    """A signed note: its text, and its signature lines as (name, id, the rest)."""
 
     text: str
     lines: list[tuple[str, bytes, bytes]]
@@ -78,7 +78,7 @@ def note_of(data: bytes) -> Note:
 
 
 def tree_of(text: str) -> tuple[str, int, bytes]:
-    """Origin, size and root of a checkpoint."""
+    """Return origin, size and root of a checkpoint."""
     rows = text.removesuffix("\n").split("\n")
     need(len(rows) >= 3 and all(rows))
     check_name(rows[0])
@@ -86,7 +86,7 @@ def tree_of(text: str) -> tuple[str, int, bytes]:
 
 
 def signatures(note: Note, key: str, kind: int) -> list[tuple[bytes, bytes]]:
-    """What stands in the lines with name and id of a key, and the key."""
+    """Return each signature made with a key's name and id, with the key."""
     name, key_id, encoded = key.split("+", 2)
     data = forms.unbase64(encoded)
     need(data[0] == kind and sha(name.encode(), b"\n", data)[:4].hex() == key_id)
@@ -102,7 +102,9 @@ def verify(key: bytes, signature: bytes, text: str) -> None:
 
 
 def climb(index: int, size: int, hashes: list[bytes], leaf: bytes) -> bytes:
-    """RFC 6962, 2.1.1, from the root down: the last hash of the path is of the other half."""
+    """Compute the root from a leaf and its path (RFC 6962, 2.1.1), from the root down: the last
+    hash of the path is the root of the other half.
+    """
     need(0 <= index < size)
     if size == 1:
         need(not hashes)
@@ -115,7 +117,7 @@ def climb(index: int, size: int, hashes: list[bytes], leaf: bytes) -> bytes:
 
 
 def entry_of(document: Mapping[str, Any]) -> bytes:
-    """ "Entry"."""
+    """Return the log entry for a certificate, as log.md ("Entry") defines it."""
     statement = forms.strict_json(
         forms.unbase64(document["envelope"]["payload"]), forms.CERT["statement"]
     )
@@ -183,7 +185,7 @@ def stamps(document: Mapping[str, Any], kind: str) -> list[str]:
 
 
 def included(document: Mapping[str, Any], policy: Mapping[str, Any]) -> list[Note]:
-    """log.included: the checkpoints of logs of the policy that have the entry."""
+    """Decide log.included: return the checkpoints, of the policy's logs, that contain the entry."""
     notes: list[Note] = []
     if not policy.get("log") and "log" not in policy.get("require", ()):
         return notes
@@ -209,7 +211,7 @@ def included(document: Mapping[str, Any], policy: Mapping[str, Any]) -> list[Not
 def quorum(
     note: Note, policy: Mapping[str, Any], at: datetime, *, latest: bool = False
 ) -> datetime:
-    """The time for which so many witnesses stand."""
+    """Return the time that enough witnesses confirm by their cosignatures."""
     times = []
     for witness in policy.get("witness", ()):
         own = []
@@ -220,7 +222,7 @@ def quorum(
             own.append(time)
         if own:
             time = max(own) if latest else min(own)
-            # Of the year 9999 no time zone has more than a day.
+            # Later times would pass the year 9999 in some time zone, which is at most a day ahead.
             need(time < 253_370_764_800)
             times.append(datetime.fromtimestamp(time, UTC))
             need(times[-1].year >= 2001)
@@ -234,7 +236,9 @@ def quorum(
 
 
 def witnessed(notes: Sequence[Note], policy: Mapping[str, Any], at: datetime) -> datetime:
-    """log.witnessed: the earliest time by which so many saw a tree with the entry."""
+    """Decide log.witnessed: return the earliest time by which enough witnesses saw a tree with the
+    entry.
+    """
     times = []
     for note in notes:
         try:
@@ -247,7 +251,7 @@ def witnessed(notes: Sequence[Note], policy: Mapping[str, Any], at: datetime) ->
 
 
 def began(checkpoint: bytes, policy: Mapping[str, Any], at: datetime) -> datetime | None:
-    """time.not-before by a checkpoint; None if it does not apply."""
+    """Decide time.not-before by a checkpoint; None if the check does not apply."""
     note = note_of(checkpoint)
     tree_of(note.text)
     try:

@@ -1,6 +1,7 @@
-"""`aicert verify-proof` a second time, from docs/spec/audit.md and nothing of `aicert`.
+"""`aicert verify-proof` written a second time, from docs/spec/audit.md and without code of
+`aicert`.
 
-For texts of ASCII: folding is compared with tables of its own elsewhere.
+It handles ASCII texts only; case folding is compared elsewhere, with tables of its own.
 """
 
 import base64
@@ -12,7 +13,7 @@ from tests.second.tree import fingerprints, follow
 
 
 def words(text: str) -> list[str]:
-    """Folded words of a text of ASCII."""
+    """Return the case-folded words of an ASCII text."""
     assert text.isascii()
     listed = re.findall("[a-z0-9]+", text.lower())
     return [word.replace("0", "o").replace("1", "l").replace("rn", "m") for word in listed]
@@ -30,7 +31,7 @@ def leads(leaf: bytes, index: int, tree: dict[str, Any], path: str) -> bool:
 
 
 def holds(results: str, proof: str, subject: str) -> bool:
-    """Whether a proof about a row or a text holds of results."""
+    """Whether a proof about a row or a text is valid for these results."""
     claim = json.loads(proof)
     for entry in json.loads(results)["data"]:
         if (entry["name"], entry["split"]) == (claim["name"], claim["split"]):
@@ -42,7 +43,9 @@ def holds(results: str, proof: str, subject: str) -> bool:
 
 
 def absent(gaps: list[dict[str, Any]], text: str, tree: dict[str, Any]) -> bool:
-    """Whether there is a gap for each fingerprint of a text, in order, and nothing in it."""
+    """Whether there is, in order, one gap for each fingerprint of a text, and the fingerprint lies
+    in it.
+    """
     listed = words(text)
     if len(listed) < 50:
         return False

@@ -11,7 +11,7 @@ from tests.second.forms import Lock, digest_of, sha, unbase64
 
 
 class Statement:
-    """What a statement says, if it is sound and repeats `lock` and `nonce`; else NoError."""
+    """A statement's content. Raises NoError unless it is sound and repeats `lock` and `nonce`."""
 
     def __init__(self, payload: bytes, lock: Lock | None, lockfile: str, nonce: bytes) -> None:
         statement = forms.strict_json(payload, forms.CERT["statement"])

@@ -71,7 +71,7 @@ IDENTITY = {
 
 
 def holds(value: Any, form: Any) -> None:
-    """As `fit`, of objects that may have more keys."""
+    """Check a value as `fit` does, but objects may have more keys."""
     if isinstance(form, dict):
         need(type(value) is dict)
         for key, part in form.items():
@@ -89,7 +89,7 @@ def holds(value: Any, form: Any) -> None:
 
 
 class Bytes:
-    """What is left to read."""
+    """A reader of bytes; `left` is what has not been read yet."""
 
     def __init__(self, data: bytes) -> None:
         self.left = data
@@ -140,7 +140,7 @@ def is_ca(certificate: x509.Certificate) -> bool:
 
 
 def path(chain: Sequence[bytes], at: datetime) -> list[x509.Certificate]:
-    """The certificates of a chain that ends in a root of the policy."""
+    """Return the certificates of a chain that ends in a root of the policy."""
     certificates = [load(one) for one in chain]
     for depth, (child, issuer) in enumerate(pairwise(certificates)):
         need(is_ca(issuer))
@@ -182,7 +182,7 @@ def time(value: Any) -> datetime:
 
 
 class Quote:
-    """A TD quote, in the form of the specification's table."""
+    """A TD quote, in the form that the specification's table describes."""
 
     def __init__(self, data: bytes) -> None:
         need(len(data) <= TD["TD quote"])
@@ -221,7 +221,7 @@ class Quote:
     def check_chip(
         self, collateral: bytes | None, makers: Sequence[Mapping[str, Any]], at: datetime
     ) -> Mapping[str, Any]:
-        """The policy's table of the maker."""
+        """Check the collateral. Return the policy's table of the maker."""
         need(len(self.chain) == 3)
         mine = [one for one in makers if one["root"] == self.chain[2]]
         need(mine)
@@ -321,7 +321,7 @@ class Quote:
         return parsed  # type: ignore[no-any-return]
 
     def _check_form(self) -> None:
-        """What is read has its type; what is not read may be anything."""
+        """Check the types of all values that are read; values that are not read may be anything."""
         info, identity = self.info, self.identity
         holds(info, INFO)
         holds(identity, IDENTITY)

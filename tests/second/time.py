@@ -45,7 +45,7 @@ ALGORITHMS = {
 
 @dataclass(frozen=True)
 class Node:
-    """An element of DER: its tag, what is inside, and all of its octets."""
+    """An element of DER: its tag, its content, and all of its octets."""
 
     tag: int
     body: bytes
@@ -55,7 +55,7 @@ class Node:
         return split(self.body)
 
     def part(self) -> "Node":
-        """The only one inside."""
+        """Return the only element inside."""
         parts = self.parts()
         need(len(parts) == 1)
         return parts[0]
@@ -67,7 +67,7 @@ class Node:
 
 
 def split(data: bytes, most: int = 1 << 20) -> list[Node]:
-    """The elements of these octets, the first ones."""
+    """Split octets into at most `most` elements of DER."""
     nodes: list[Node] = []
     while data and len(nodes) < most:
         need(len(data) > 1)
@@ -96,7 +96,9 @@ def dotted(node: Node) -> str:
 
 
 def structure(node: Node, *tags: int | tuple[int, ...]) -> list[Any]:
-    """The parts of a SEQUENCE with these tags; a tuple's may be absent, None then."""
+    """Return the parts of a SEQUENCE with these tags. A part whose tag is in a tuple may be absent:
+    then it is None.
+    """
     need(node.tag == 0x30)
     left: list[Node] = node.parts()
     parts: list[Node | None] = []
@@ -143,7 +145,7 @@ def token_of(text: str) -> bytes:
 
 
 def info_of(content: bytes) -> tuple[str, bytes, datetime, timedelta]:
-    """TSTInfo: the digest's algorithm and value, time and accuracy."""
+    """Parse TSTInfo. Return the digest's algorithm and value, the time and its accuracy."""
     nodes = split(content)
     need(len(nodes) == 1 and nodes[0].tag == 0x30)
     parts = nodes[0].parts()
@@ -206,7 +208,9 @@ def parse_accuracy(node: Node) -> timedelta:
 def judge(
     token: bytes, authorities: Sequence[Mapping[str, Any]]
 ) -> tuple[str, bytes, datetime, timedelta]:
-    """What an authority of the policy says."""
+    """Check a token of one of the policy's authorities. Return its digest's algorithm and value,
+    its time and its accuracy.
+    """
     try:
         return _judge(token, authorities)
     except (IndexError, ValueError):
@@ -257,7 +261,7 @@ def _judge(
 
 
 def names(certificate: Node) -> tuple[bytes, int] | None:
-    """Issuer and serial number, None where they cannot be read."""
+    """Return issuer and serial number of a certificate; None if they cannot be read."""
     try:
         (body,) = split(certificate.body, 1)
         parts = split(body.body, 4)
@@ -271,7 +275,7 @@ def names(certificate: Node) -> tuple[bytes, int] | None:
 def check_attributes(
     attributes: Node, hash_: hashes.HashAlgorithm, content: bytes, signer: bytes
 ) -> None:
-    """Rule 3."""
+    """Check rule 3, which is about the signed attributes."""
     values: dict[str, list[Node]] = {}
     need(len(attributes.parts()) <= TIME["signed attributes, and extensions"])
     for one in attributes.parts():
@@ -319,7 +323,7 @@ def check_way(
     authorities: Sequence[Mapping[str, Any]],
     at: datetime,
 ) -> None:
-    """Rules 4 to 6."""
+    """Check rules 4 to 6: the path from the signer to an authority's root."""
     for authority in authorities:
         root = load(authority["certificate"])
         others = [*authority.get("intermediates", ()), *carried]
@@ -379,7 +383,9 @@ def of_kind(document: Mapping[str, Any], kind: str) -> list[str]:
 def existed(
     document: Mapping[str, Any], policy: Mapping[str, Any], at: datetime
 ) -> datetime | None:
-    """time.token: the earliest time at which the certificate existed; None if it is not asked."""
+    """Decide time.token: return the earliest time at which the certificate existed; None if the
+    policy does not ask for it.
+    """
     authorities, required = policy.get("time-authority", []), "time" in policy.get("require", ())
     entries = [one[8:] for one in of_kind(document, "rfc3161:")]
     times = []
@@ -397,7 +403,7 @@ def existed(
 
 
 def began(document: Mapping[str, Any], policy: Mapping[str, Any], at: datetime) -> datetime | None:
-    """time.not-before; None if it does not apply."""
+    """Decide time.not-before; None if the check does not apply."""
     evidence, authorities = document["evidence"], policy.get("time-authority", [])
     entries = of_kind(document, "not-before:")
     asked = authorities or policy.get("witness") or "time" in policy.get("require", ())
@@ -432,7 +438,7 @@ def nonce_of(challenge: bytes, token: bytes) -> str:
 
 
 def answers(document: Mapping[str, Any], challenge: bytes) -> bool:
-    """Whether the nonce is the challenge, or was made of it."""
+    """Whether the nonce is the challenge, or was made from it."""
     nonce = document["evidence"]["nonce"]
     entries = of_kind(document, "not-before:")
     if nonce == challenge.hex():

@@ -1,4 +1,4 @@
-"""The second verifier's view of what version 2 says (run-report.md).
+"""The second verifier's checks of what version 2 of the run report adds (run-report.md).
 
 Written from docs/spec/ alone; shares no code with `aicert`.
 """
@@ -24,7 +24,7 @@ def check_records(report: Any, lock: Lock) -> None:
 
 
 def is_measured(report: Any) -> bool:
-    """Whether there is a loss, or no need of one; a contradiction is an error."""
+    """Whether the loss was measured or is not needed. A contradiction is an error."""
     loss = report.get("loss", {"value": {"state": "incomplete"}})["value"]
     if loss["state"] != "measured":
         return bool(loss["state"] == "no-loss")
@@ -44,7 +44,7 @@ def _compare(before: float, after: float, last: list[float], enough: bool) -> No
 
 
 def derived(report: Any, seconds: float | None) -> dict[str, float | None]:
-    """The numbers that a policy can bound and that no value of the report can stand for."""
+    """Return the numbers that a policy can bound and that are not themselves in the report."""
     loss = report.get("loss", {"value": {"tokens": 0}})["value"]
     share = loss["templateTokens"] / loss["tokens"] if loss["tokens"] else None
     unread = None

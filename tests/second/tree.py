@@ -1,6 +1,7 @@
-"""RFC 6962's tree and winnowing a second time, from their definitions and nothing of `aicert`.
+"""RFC 6962's tree and winnowing written a second time, from their definitions and without code of
+`aicert`.
 
-Slow and recursive on purpose: MTH, PATH and the window's minimum as the papers write them.
+Slow and recursive on purpose: MTH, PATH and the window's minimum are written as in the papers.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ def split(count: int) -> int:
 
 
 def mth(leaves: list[bytes]) -> bytes:
-    """RFC 6962, 2.1: the hash of a list."""
+    """Return the Merkle tree hash of a list (RFC 6962, 2.1)."""
     if not leaves:
         return sha256(b"")
     if len(leaves) == 1:
@@ -29,7 +30,7 @@ def mth(leaves: list[bytes]) -> bytes:
 
 
 def path(index: int, leaves: list[bytes]) -> list[bytes]:
-    """RFC 6962, 2.1.1: PATH(m, D[n])."""
+    """Return PATH(m, D[n]), the audit path of a leaf (RFC 6962, 2.1.1)."""
     if len(leaves) == 1:
         return []
     k = split(len(leaves))
@@ -39,7 +40,9 @@ def path(index: int, leaves: list[bytes]) -> list[bytes]:
 
 
 def follow(leaf: bytes, index: int, count: int, siblings: list[bytes]) -> bytes | None:
-    """The root that a path gives, from the root's end; None for a path of another length."""
+    """Compute the root from a leaf and its path, from the root's end; None for a path of another
+    length.
+    """
     if count == 1:
         return None if siblings or index else sha256(b"\x00" + leaf)
     if not siblings or not 0 <= index < count:
@@ -53,7 +56,9 @@ def follow(leaf: bytes, index: int, count: int, siblings: list[bytes]) -> bytes 
 
 
 def run_hash(words: list[str]) -> int:
-    """The hash of one run of words: Horner's rule, modulo 2^64, over the first 64 bits."""
+    """Return the hash of a run of words: Horner's rule, modulo 2^64, over the first 64 bits of
+    each.
+    """
     value = 0
     for word in words:
         value = value * 0x9E3779B97F4A7C15 + int.from_bytes(sha256(word.encode())[:8], "big")
@@ -61,7 +66,7 @@ def run_hash(words: list[str]) -> int:
 
 
 def fingerprints(words: list[str], run: int = 13, window: int = 38) -> set[int]:
-    """The smallest hash of each window of runs; of all runs, where they fill no window."""
+    """Return the smallest hash in each window of runs; of all runs if they fill no window."""
     runs = [run_hash(words[i : i + run]) for i in range(len(words) - run + 1)]
     windows = [runs[i : i + window] for i in range(max(1, len(runs) - window + 1))]
     return {min(each) for each in windows if each}

@@ -1,8 +1,9 @@
 """A second verifier, written from docs/spec/ alone: it shares no code with `aicert`.
 
-Promises the verdict and the first check that fails (or, with no verdict, that is left open), for
-differential tests over tests/vectors. Standard library and cryptography. Left out: reading model
-directories, texts for people, policies that extend other files, and the boot event log.
+It returns the verdict and the first check that fails (or, if there is no verdict, that is left
+open), for differential tests over tests/vectors. It uses the standard library and cryptography. It
+does not read model directories, write texts for people, or support policies that extend other files
+and the boot event log.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ TWO_QUESTIONS = ("inputs.lockfile", "lineage.ancestors")
 
 @dataclass(kw_only=True)
 class Question:
-    """What a verifier is asked. `model` maps paths to SHA-256 in hex."""
+    """What a verifier is asked to judge. `model` maps paths to SHA-256 in hex."""
 
     certificate: bytes
     policy: Mapping[str, Any]
@@ -54,7 +55,7 @@ class Question:
 
 
 def judge(question: Question) -> tuple[str, str | None]:
-    """The verdict, `malformed` included, and the check that is its reason."""
+    """Return the verdict (which may be `malformed`) and the check that is its reason."""
     try:
         appraisal = Appraisal(question)
     except NoError:
@@ -63,7 +64,7 @@ def judge(question: Question) -> tuple[str, str | None]:
 
 
 class Appraisal:
-    """One certificate judged; `said` has every check's verdict."""
+    """The appraisal of one certificate; `verdicts` has the verdict of every check."""
 
     def __init__(self, question: Question) -> None:
         self.asked = question
@@ -494,7 +495,7 @@ class Appraisal:
     def _ancestors(
         self, certificates: Sequence[bytes], wanted: set[tuple[str, ...]]
     ) -> set[tuple[str, ...]]:
-        """Run, output and digest of each consistent ancestor of the wanted runs."""
+        """Return run, output and digest of each consistent ancestor of the wanted runs."""
         runs = {run for run, *_ in wanted}
         good: set[tuple[str, ...]] = set()
         for number, data in enumerate(certificates):
@@ -578,7 +579,7 @@ class Appraisal:
         second_audits.check_results(self.asked.policy["audit"], self.statement.report, self.audits)
 
     def verdict(self) -> tuple[str, str | None]:
-        """`passed`, `failed` or `none`, and the check that is the reason."""
+        """Return `passed`, `failed` or `none`, and the check that is the reason."""
         for word, verdict in (("failed", "failed"), ("not-checked", "none")):
             for check in CHECKS:
                 optional = verdict == "none" and check in TWO_QUESTIONS
@@ -587,9 +588,11 @@ class Appraisal:
         return "passed", None
 
     def consistent(self) -> bool:
-        """Whether nothing failed, and no more is open than may be and the model."""
+        """Whether no check failed, and none is open except for the model's and those that may stay
+        open.
+        """
         may_be_open: tuple[str, ...] = (*TWO_QUESTIONS, "subject.files", "policy.compute")
-        # A descendant asks for the words again, and for the compute.
+        # The run that builds on this one is asked for the same claims, and for the compute.
         may_be_open += ("policy.claims",) if self.code else ()
         left = {self.verdicts[check] for check in CHECKS if check not in may_be_open}
         failed = any(self.verdicts[check] == "failed" for check in CHECKS)

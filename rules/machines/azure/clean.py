@@ -30,9 +30,8 @@ def look(root: Path, *, ask_azure: bool, module: Path = STRAYS) -> list[Leftover
             leftovers = [_cut_off(folder) for folder in run.cut_off(home)]
     if ask_azure:
         strays = _strays(home, module)
-        # What this checkout uses or has the state of is not a stray, including runs that began
-        # while Azure was queried.
-        # Azure was asked count as well.
+        # A resource group is not a stray if this checkout uses it or has its state. That includes
+        # the runs that began while Azure was queried.
         known = {folder.name for folder in home.glob(run.FOLDERS)}
         leftovers += [item for item in strays if item.name not in known]
     return leftovers

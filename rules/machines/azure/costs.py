@@ -28,14 +28,14 @@ AROUND_S = 900
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Costs of one size; `hourly` is None if no price is known."""
+    """The costs of one machine size; `hourly` is None if no price is known."""
 
     size: str
     hourly: float | None
     origin: str
 
     def before(self, limit_s: float) -> str:
-        """One line: the most that it costs, provided that the machine is destroyed."""
+        """Return one line: the most that the run costs, provided that the machine is destroyed."""
         if self.hourly is None:
             return (
                 f"{self.size}: price unknown; set hourly-price in aicert.toml "
@@ -48,7 +48,7 @@ class Costs:
         )
 
     def after(self, used_s: float) -> str:
-        """One line: about how much it has cost."""
+        """Return one line: about how much the run has cost."""
         if self.hourly is None:
             return f"{self.size}: used for {seconds(used_s)}"
         return f"{self.size}: used for {seconds(used_s)}, about {self.hourly * used_s / 3600:.2f}"

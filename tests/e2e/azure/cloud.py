@@ -1,8 +1,8 @@
-"""Plays Azure's control plane and its machine: `cloud.py WORLD WHAT create|destroy [GIB]`.
+"""Play Azure's control plane and its machine: `cloud.py WORLD WHAT create|destroy [GIB]`.
 
-Blob storage is Azurite's, the client is Azure's, terraform is terraform. In the folder WORLD:
-`left/` has one file for each thing that exists and would be paid for; `fail.json` says which step
-fails with which words; `play` is what the machine does.
+Blob storage is Azurite's; the client is Azure's and terraform is the real one. In the folder WORLD,
+`left/` has one file for each thing that exists and would be paid for, `fail.json` says which step
+fails with which words, and `play` says how the machine behaves.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def read_disk(service: Any, name: str) -> bytes:
 
 
 def run_machine(world: Path, store: str, play: str) -> None:
-    """What a machine does, all at once: console and output disk as it would leave them."""
+    """Do at once what a machine does: leave the console and the output disk as it would."""
     service = client.service(store)
     console = b"" if play == "never boots" else b"\x1b[2J[    0.1] Linux version 6.12\n" + EVENT
     if play == "interrupted":
@@ -62,7 +62,8 @@ def run_machine(world: Path, store: str, play: str) -> None:
         container = service.get_container_client("bootdiagnostics-aicert-1")
         if not container.exists():
             container.create_container()
-        # A page blob, as boot diagnostics keeps it: zeroes where nothing was said yet.
+        # Boot diagnostics keeps the console in a page blob, with zeroes where nothing was written
+        # yet.
         blob = container.get_blob_client("aicert.1.serialconsole.log")
         blob.create_page_blob(1 << 20)
         blob.upload_page(console.ljust(-(-len(console) // 512) * 512, b"\0"), 0, _up(len(console)))
@@ -88,8 +89,8 @@ def main(world: Path, what: str, action: str, gib: int) -> None:
     with (world / "log").open("a") as log:
         log.write(f"{step}\n")
     if action == "destroy":
-        # The account stands for the resource group: whatever is still in it goes with it, as the
-        # provider is told to (terraform/azure/versions.tf).
+        # The account stands for the resource group. Destroying it also destroys whatever is still
+        # in it, as the provider is configured to do (terraform/azure/versions.tf).
         for path in (world / "left").iterdir() if what == "account" else [mark]:
             path.unlink()
         return

@@ -48,7 +48,7 @@ class World:
     store: str
 
     def left(self) -> list[str]:
-        """What would be billed now, and the folders of runs that are not finished."""
+        """Return what would be billed now, and the folders of runs that are not finished."""
         runs = [path.name for path in self.home.glob("aicert*")]
         return sorted(os.listdir(self.folder / "left")) + runs
 
@@ -68,12 +68,12 @@ class World:
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[str]:
-    """Azurite's blob service with its own account; yields its URL with a signature."""
+    """Run Azurite's blob service with an account of its own; yield its URL with a signature."""
     if shutil.which("node") is None:
         raise AssertionError("node is missing: apt-get install nodejs npm")
     program = environment.node_modules() / "azurite/dist/src/blob/main.js"
     key = base64.b64encode(secrets.token_bytes(32)).decode()
-    # The client asks for a newer version of the protocol than this Azurite knows the name of.
+    # The client asks for a newer version of the protocol than this Azurite supports by name.
     words = ["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence"]
     words += ["--silent", "--disableTelemetry", "--skipApiVersionCheck"]
     process = subprocess.Popen(
@@ -127,7 +127,8 @@ def world(azurite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worl
     vector = reading.read(reading.FOLDER / "honest/cloud-run.json")
     (folder / "certificate.json").write_bytes(vector.certificate)
     address, _, signature = azurite.partition("?")
-    # `exec`: the shell is what terraform kills when it is interrupted, and the cloud must be that.
+    # `exec` replaces the shell by the cloud, because terraform kills the shell when it is
+    # interrupted.
     monkeypatch.setenv("TF_VAR_cloud", f"exec {sys.executable} {HERE / 'cloud.py'}")
     monkeypatch.setenv("TF_VAR_world", str(folder))
     monkeypatch.setenv("TF_VAR_store", azurite)

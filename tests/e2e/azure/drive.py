@@ -1,6 +1,6 @@
-"""One run through the driver in a process of its own, for tests that interrupt it.
+"""Run once through the driver in a process of its own, for tests that interrupt it.
 
-`drive.py HOME FOLDER`: prints `following` when the machine's console is being read.
+`drive.py HOME FOLDER` prints `following` when it reads the machine's console.
 """
 
 import sys

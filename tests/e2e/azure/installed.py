@@ -1,7 +1,7 @@
-"""One run through the driver of an installed package, in a repository of its own.
+"""Run once through the driver of an installed package, in a repository of its own.
 
-`installed.py REPOSITORY [MODULE]`, by that repository's own Python, with the package's code in
-PYTHONPATH. Prints where the driver and its module lie, then where the results do.
+Start `installed.py REPOSITORY [MODULE]` with that repository's own Python and the package's code in
+PYTHONPATH. It prints where the driver and its module are, then where the results are.
 """
 
 import sys
@@ -26,7 +26,7 @@ def main(root: Path, module: Path) -> int:
     vhd.widen(inputs, 4096)
     job = Job(
         root=root, run="tiny", machine=config.load(root).machine("cloud"), lockfile=b"",
-        # The volumes are made already.
+        # The volumes have been made already.
         inputs={}, nonce=bytes(32), training_env=None, work=work,
     )  # fmt: skip
     lock = (root / "lockfiles/image.lock.toml").read_bytes()

@@ -84,7 +84,9 @@ def store(azurite: str) -> Iterator[Any]:
 
 
 def sparse(path: Path) -> azure_vhd.Vhd:
-    """A disk of slightly more than 64 MiB, with data at both ends, holes, and written zeroes."""
+    """Write a disk of slightly more than 64 MiB, with data at both ends, holes, and written
+    zeroes.
+    """
     with path.open("wb") as file:
         file.truncate(64 * MIB + 77)
         os.pwrite(file.fileno(), os.urandom(20 * MIB), 0)
@@ -100,14 +102,14 @@ def expected(vhd: azure_vhd.Vhd) -> bytes:
 def test_what_goes_up_comes_down(store: Any, azurite: str, tmp_path: Path) -> None:
     vhd = sparse(tmp_path / "disk")
     sent = blobs.upload(store, vhd, "image.vhd")
-    # Neither the holes nor the zeroes that were written are sent.
+    # Neither the holes nor the written zeroes are sent.
     assert 20 * MIB < sent < 30 * MIB
     blob = store.get_blob_client("disks", "image.vhd")
     assert blob.download_blob().readall() == expected(vhd)
     address, _, signature = azurite.partition("?")
     blobs.download(f"{address}/disks/image.vhd?{signature}", tmp_path / "back", vhd.disk)
     assert (tmp_path / "back").read_bytes() == expected(vhd)
-    # Again: everything is there.
+    # A second upload finds everything there.
     assert blobs.upload(store, vhd, "image.vhd") == 0
 
 
@@ -125,8 +127,8 @@ def test_cut_then_resumed(
     vhd = sparse(tmp_path / "disk")
     through = azurite.replace(f":{urlsplit(azurite).port}/", f":{wire.port}/")
     cut = azure_client.service(through, retry_total=0)
-    # Two pieces of 4 MiB at a time: of 13 MiB, one at least was stored when the wire is cut. Of
-    # more at a time, each may have a part.
+    # With two pieces of 4 MiB at a time, at least one of them is stored by the time the wire is cut
+    # after 13 MiB. With more at a time, each might have arrived only in part.
     wire.left = 13 * MIB
     with monkeypatch.context() as patch:
         patch.setattr(blobs, "_PARALLEL", 2)
@@ -138,7 +140,7 @@ def test_cut_then_resumed(
     assert 0 < there < 20 * MIB
     wire.left, wire.carried = 1 << 40, 0
     blobs.upload(cut, vhd, "image.vhd")
-    # What had arrived was not sent again.
+    # The second attempt did not send what had arrived.
     assert wire.carried < 30 * MIB - there
     blob = store.get_blob_client("disks", "image.vhd")
     assert blob.download_blob().readall() == expected(vhd)

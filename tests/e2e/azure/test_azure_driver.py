@@ -32,7 +32,9 @@ Run = Callable[..., Path]
 
 @pytest.fixture
 def run(world: World, tmp_path: Path) -> Run:
-    """One run through the driver as `certify` calls it, with small volumes."""
+    """Return a function that runs once through the driver as `certify` calls it, with small
+    volumes.
+    """
 
     def carry_out(**changes: object) -> Path:
         root, work = tmp_path / "root", tmp_path / "root/.aicert/runs/tiny/work"
@@ -48,7 +50,7 @@ def run(world: World, tmp_path: Path) -> Run:
         (tmp_path / "aicert.toml").write_text(PROJECT)
         job = Job(
             root=root, run="tiny", machine=config.load(tmp_path).machine("cloud"), lockfile=b"",
-            # The volumes are made already.
+            # The volumes have been made already.
             inputs={}, nonce=bytes(32), training_env=None, work=work,
         )  # fmt: skip
         lock = (REPOSITORY / "lockfiles/image.lock.toml").read_bytes()
@@ -73,7 +75,7 @@ def test_from_volumes_to_results_and_nothing_is_left(
         out / "certificate.json"
     ).read_bytes()
     assert world.left() == []
-    # Each by itself, before what holds them all.
+    # Everything is destroyed by itself, before what contains it.
     assert (world.folder / "log").read_text().split("\n")[:-1] == [
         "account", "disks", "machine", "destroy machine", "signature",
         "destroy signature", "destroy disks", "destroy account",
@@ -160,7 +162,7 @@ def test_plan_that_is_refused(run: Run, world: World) -> None:
 def test_provider_that_cannot_be_fetched(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
-    """The real module and the real terraform, when no mirror has the provider."""
+    """Use the real module and the real terraform when no mirror has the provider."""
     settings, mirror = tmp_path / "terraformrc", tmp_path / "mirror"
     mirror.mkdir()
     settings.write_text(
@@ -200,7 +202,7 @@ def test_kept_for_debugging_then_clean_ends_it(run: Run, world: World, tmp_path:
 
 @contextmanager
 def drive(world: World, folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    """The driver in its own process, which is killed when the block ends."""
+    """Start the driver in its own process, which is killed when the block ends."""
     with subprocess.Popen(
         [sys.executable, HERE / "drive.py", world.home, folder],
         stdout=subprocess.PIPE,
@@ -249,7 +251,7 @@ def test_killed_then_clean_finds_and_ends_it(world: World, tmp_path: Path) -> No
     with drive(world, tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "following\n"
-        # While it lives, nothing of it is a leftover.
+        # While the driver lives, nothing that belongs to it is a leftover.
         assert clean.look(root, ask_azure=False) == []
         process.kill()
         process.wait(600)
@@ -260,7 +262,7 @@ def test_killed_then_clean_finds_and_ends_it(world: World, tmp_path: Path) -> No
 
 
 class Gate(type(Path())):  # type: ignore[misc]  # the class of this system's paths
-    """A module's folder that can be read only after `opened` has returned."""
+    """The folder of a module that can be read only after `opened` has returned."""
 
     opened: Callable[[], None] = lambda: None
 
@@ -307,7 +309,9 @@ def test_a_run_that_begins_while_azure_is_asked_is_no_stray(tmp_path: Path) -> N
 
 
 def test_names_that_azure_says_are_checked(world: World, tmp_path: Path) -> None:
-    """The tag's list comes from Azure: only a resource group's own name is taken from it."""
+    """The list of tagged resources comes from Azure: only names of our resource groups are
+    accepted.
+    """
     module = tmp_path / "module"
     module.mkdir()
     group = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/{}/providers/x/y"

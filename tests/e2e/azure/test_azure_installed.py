@@ -1,5 +1,6 @@
 """The driver for a person who only installed the package: its module, its client and its volumes
-come from there, its state lies in the person's repository. The cloud is played."""
+come from the package, and its state is in the person's repository. The cloud is played.
+"""
 
 import os
 import subprocess
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def packages(person: Person) -> Path:
-    """The packages of the person, who has a repository with a machine on Azure."""
+    """Return the packages of a person whose repository has a machine on Azure."""
     person.done(f"git init --quiet && git {AUTHOR} commit --quiet --allow-empty --message empty")
     install, init, *_ = readme_lines()
     person.install(install)
@@ -45,7 +46,8 @@ def drive(
             *module,
         ],
         cwd=person.root,
-        # The played cloud is in this process's environment by now, and was not in the person's.
+        # This process's environment already has the played cloud; the person's was made before
+        # that.
         env=os.environ | person.environment | own | more,
         capture_output=True,
         text=True,
@@ -67,7 +69,7 @@ def test_the_driver_works_out_of_the_package(
     assert (person.root / ".aicert/azure/last-certificate.json").is_file()
     assert world.left() == []
 
-    # Its own module with the real terraform, whose provider is on no mirror.
+    # Use the package's module and the real terraform, for which no mirror has the provider.
     names = {path.relative_to(REPOSITORY) for path in (REPOSITORY / "terraform").rglob("*.tf")}
     assert names == {path.relative_to(packages) for path in (packages / "terraform").rglob("*.tf")}
     settings, mirror = tmp_path / "terraformrc", tmp_path / "mirror"

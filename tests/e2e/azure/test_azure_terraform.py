@@ -1,8 +1,8 @@
-"""terraform/azure against the provider's own typed schema: every resource, block and argument.
+"""Check terraform/azure against the provider's typed schema: every resource, block and argument.
 
-The schema is what CDK for Terraform generated from the provider of the version that the module
-pins: names, which are required, their types, and the attributes that references may read. What it
-does not hold is not checked: allowed values, and which arguments exclude each other.
+CDK for Terraform generated the schema from the version of the provider that the module pins. It has
+the names, which of them are required, their types, and the attributes that references may read. It
+does not have allowed values and arguments that exclude each other, so these are not checked.
 """
 
 import json
@@ -20,7 +20,7 @@ from tests.oracles import environment
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MODULES = [REPOSITORY / "terraform/azure", REPOSITORY / "terraform/azure/strays"]
-# terraform's own, in any resource.
+# terraform itself allows these arguments in any resource.
 META = {"count", "for_each", "depends_on", "lifecycle", "provider", "provisioner"}
 READ = """
 import json, sys
@@ -74,7 +74,7 @@ def load(module: Path) -> list[dict[str, Any]]:
 
 
 def blocks(documents: list[dict[str, Any]], kind: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(type, name, body) of each resource or data source."""
+    """Yield (type, name, body) of each resource or data source."""
     for document in documents:
         for item in document.get(kind, []):
             for type_, named in item.items():
@@ -186,7 +186,7 @@ def test_terraform_finds_it_well_formatted() -> None:
 
 
 def test_all_modules_ask_for_the_same_versions() -> None:
-    """Each is its own root module and must state them; new folders are checked too."""
+    """Each is a root module of its own and must state the versions; new folders are checked too."""
     assert {path.parent for path in (REPOSITORY / "terraform").rglob("*.tf")} == set(MODULES)
     asked = re.compile(r'^ *(required_version|version) *= *"([^"]+)"', re.MULTILINE)
     modules_by_version: dict[str, dict[str, set[str]]] = {}
@@ -209,7 +209,7 @@ def test_all_modules_ask_for_the_same_versions() -> None:
 def test_nothing_that_would_open_the_machine_is_there() -> None:
     (machine,) = (b for t, _, b in blocks(load(MODULES[0]), "resource") if "linux_virtual" in t)
     assert machine["vtpm_enabled"] is True
-    # No user, password or key, no agent, no script, no identity of the cloud's.
+    # There is no user, password or key, no agent, no script and no cloud identity.
     for key in ("admin_username", "admin_ssh_key", "custom_data", "user_data", "identity"):
         assert key not in machine
     types = {t for t, _, _ in blocks(load(MODULES[0]), "resource")}
@@ -217,7 +217,7 @@ def test_nothing_that_would_open_the_machine_is_there() -> None:
 
 
 def evaluated(expression: str, values: dict[str, str], folder: Path) -> str:
-    """The value that terraform itself computes for an expression of the module."""
+    """Return the value that terraform itself computes for an expression of the module."""
     for name, value in values.items():
         expression = expression.replace(name, json.dumps(value) if value else "1")
     done = subprocess.run(
@@ -241,7 +241,7 @@ def test_second_lines_come_after_the_run_never_before(
     budget = there["azurerm_consumption_budget_resource_group"]
     (period,) = budget["time_period"]
     begin = evaluated(period["start_date"][2:-1], values, tmp_path)
-    # Started in the first quarter of an hour of March.
+    # The run starts in the first quarter of an hour of March.
     assert begin == "2026-03-01T00:00:00Z"
     assert budget["notification"][0]["contact_roles"] == ['"Owner"']
 

@@ -1,7 +1,8 @@
-"""Closed streams, broken caches, odd places and read-only disks: words and the right exit code.
+"""Closed streams, broken caches, odd places and read-only disks end with a message and the right
+exit code.
 
-Never a traceback, and never exit code 1, which is a verdict's. The checkout is certified once by a
-stand-in for the trainer; every row then meets one piece of bad luck.
+A command never prints a traceback, and never exits with 1, which is a verdict. A stand-in for the
+trainer certifies the checkout once; each test then adds one piece of bad luck.
 """
 
 import os
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def certified(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with a certificate that passes; tests restore what they change."""
+    """Return a checkout with a certificate that passes; tests restore what they change."""
     from tests.e2e import conftest
 
     folder = tmp_path_factory.mktemp("certified")
@@ -35,7 +36,7 @@ def certified(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def sh(
     checkout: Checkout, script: str, *, mounts: bool = False, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `script` in the checkout, in a mount namespace where `mounts` were made."""
+    """Run `script` in the checkout; with `mounts`, in a mount namespace of its own."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     words = ["unshare", *user, "--mount"] if mounts else []
     return subprocess.run(
@@ -160,13 +161,13 @@ def test_an_odd_path_of_the_checkout(certified: Checkout, tmp_path: Path, name: 
         timeout=LIMIT_S,
     )
     assert b"Traceback" not in done.stderr
-    # Where something that is not ours refuses such a path, that is said.
+    # If a program that is not ours refuses such a path, the error says so.
     assert done.returncode in (0, 2, 3), done.stderr
     assert done.returncode == 0 or b"error: " in done.stderr
 
 
 def test_without_git(certified: Checkout, tmp_path: Path) -> None:
-    """Certifying and verifying need no git; commands that need it say so."""
+    """Certifying and verifying work without git; commands that need it say so."""
     for folder in os.environ["PATH"].split(os.pathsep):
         for program in Path(folder).glob("*") if Path(folder).is_dir() else ():
             link = tmp_path / program.name
@@ -191,7 +192,7 @@ def on_a_poorer_disk(
 
 @pytest.mark.parametrize("command", ["certify", "verify --policy local", "lock"])
 def test_a_file_system_without_symbolic_links(certified: Checkout, command: str) -> None:
-    """A checkout that is already set up needs none."""
+    """A checkout that is already set up does not need symbolic links."""
     done = on_a_poorer_disk(certified, "EPERM", "symlink,symlinkat", f"./doit {command}")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr

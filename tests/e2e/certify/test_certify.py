@@ -1,4 +1,4 @@
-"""The whole path with real parts: swtpm, bubblewrap, Axolotl, and the installed verifier."""
+"""Run the whole path with real parts: swtpm, bubblewrap, Axolotl, and the installed verifier."""
 
 import json
 import os
@@ -16,7 +16,9 @@ from tests.e2e.conftest import Checkout, copy_repository
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """`pip install .` into an environment with only cryptography, rich and what they need."""
+    """Run `pip install .` in an environment that has only cryptography, rich and their
+    dependencies.
+    """
     site = tmp_path / "site"
     source = tmp_path / "source"
     source.mkdir()
@@ -72,11 +74,12 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
     assert {c["verdict"] for c in result["checks"] if c["id"].startswith("boot.")} == {
         "not-applicable"
     }
-    # From before the inputs were hashed to after the outputs were: all of the training, and more.
+    # The attested time covers the whole training and more: from before the inputs were hashed until
+    # after the outputs were.
     report = json.loads(aicert(installed, "show", "--format=json", checkout.certificate).stdout)
     trained = report["report"]["wallSeconds"]["value"]
     assert trained < result["attestedSeconds"] < trained + 600
-    # What a ceiling of its compute is made of.
+    # The ceiling of the run's compute is computed from these values.
     assert report["report"]["processorCount"] == {
         "value": machine_facts.units(())["processorCount"].data, "origin": "measured"
     }  # fmt: skip
@@ -91,7 +94,8 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
     counts = {"epochs": 1.25, "rows": 320, "of": 256, "steps": 40}
     assert result["epochs"] == {"inTrainer": counts, "selfReported": 1.25}
 
-    # Half of the example's rows, measured when the trainer was gone; each answer ends in `</s>`.
+    # The loss is over half of the example's rows, and was measured after the trainer had ended.
+    # Each answer ends in `</s>`.
     loss = report["loss"]
     assert (loss["state"], loss["comparable"], loss["rows"]) == ("measured", True, 128)
     assert loss["templateTokens"] == loss["rows"] < loss["tokens"]
@@ -110,7 +114,7 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
                      f"--root={root}")  # fmt: skip
     assert outside.returncode == 0, outside.stderr
     assert aicert(installed, "verify", checkout.certificate, checkout.model).returncode == 1
-    # A bound a little above its ceiling, and one a little below.
+    # One bound is slightly above the run's ceiling, the other slightly below.
     for bound, code in ((1.001, 0), (0.999, 1)):
         policy = installed.parent / "compute.toml"
         policy.write_text(

@@ -77,14 +77,14 @@ def test_dvc_is_made_before_the_training_and_may_fail(stand_in: StandIn, tmp_pat
     places = [done.stderr.index(word) for word in words]
     assert places == sorted(places)
     assert done.stderr.count("No matching distribution found") == 1, "one attempt a call"
-    # The trainer's log is newer than the attempt.
+    # The training log is newer than the attempt.
     attempt = next((tmp_path / "cache/envs").glob("dvc-*/pyvenv.cfg")).stat().st_mtime_ns
     assert attempt < checkout.certificate.with_name("training.log").stat().st_mtime_ns
 
 
 def test_an_export_that_cannot_be_written_is_told(stand_in: StandIn) -> None:
     checkout = stand_in(GOOD)
-    # A folder stands where a file belongs: root or not, it cannot be replaced.
+    # A folder in place of the file cannot be replaced, not even by root.
     blocked = checkout.certificate.with_name("bom.cdx.json")
     (blocked / "sub").mkdir(parents=True)
     done = checkout.doit("certify")

@@ -1,4 +1,5 @@
-"""Whatever goes wrong: a clear error, the right exit code, nothing incomplete, nothing running.
+"""Whatever goes wrong, the error is clear, the exit code is right, nothing incomplete is left and
+no process keeps running.
 
 The machine, the TPM and the sandbox are real; the trainer is a stand-in that fails on demand.
 """
@@ -24,7 +25,8 @@ from tests.e2e.conftest import LIMIT_S, Checkout, StandIn, kill_group, wait_for
 WORK = ".aicert/runs/tiny-alpaca/work"
 SCRATCH = f"{WORK}/scratch"
 GOOD = "weights()\n"
-# The base model's tensors behind another header, as training at a rate of 1e-30 gives them.
+# The base model's tensors with another header, as a training at a learning rate of 1e-30 would
+# leave them.
 UNTRAINED = """
 data = Path("/aicert/inputs/model/model.safetensors").read_bytes()
 size = int.from_bytes(data[:8], "little")
@@ -35,14 +37,14 @@ weights()
 )
 """
 FILES = "for i in range(64): (output / str(i)).write_bytes(bytes(1 << 18))\n"
-# A trainer that has started, and waits for the test to let it go on.
+# A trainer that has started, and waits until the test lets it continue.
 GATE = """
 say(0, 3)
 Path("/aicert/scratch/started").touch()
 while not Path("/aicert/scratch/go").exists():
     time.sleep(0.02)
 """
-# A trainer that has written its model, and waits to be let end.
+# A trainer that has written its model, and waits until the test lets it end.
 LAST_GATE = """
 while not Path("/aicert/scratch/end").exists():
     time.sleep(0.02)
@@ -54,7 +56,7 @@ def started(checkout: Checkout) -> bool:
 
 
 def go_on(checkout: Checkout, gate: str = "go") -> None:
-    """Open the gate; a run that has ended has no scratch folder any more."""
+    """Open the gate. A run that has ended has no scratch folder any more."""
     with contextlib.suppress(FileNotFoundError):
         (checkout.root / SCRATCH / gate).touch()
 
@@ -66,7 +68,7 @@ def verdict(checkout: Checkout) -> tuple[int, list[str]]:
 
 
 def set_machine(checkout: Checkout, key: str, value: str) -> None:
-    """Give `local` a setting, as a person who edits the file would."""
+    """Set a key of the machine `local`, as a person who edits the file would."""
     path = checkout.root / "aicert.toml"
     document = tomlkit.parse(path.read_text())
     document["machines"]["local"][key] = tomlkit.value(value)
@@ -74,7 +76,7 @@ def set_machine(checkout: Checkout, key: str, value: str) -> None:
 
 
 def assert_clean(checkout: Checkout) -> None:
-    """No process is left, and there are no incomplete files among the results."""
+    """Assert that no process is left, and that no result is incomplete."""
     wait_for(lambda: not checkout.processes(), "processes to end")
     assert not (checkout.root / ".aicert/runs/tiny-alpaca/work").exists()
     for folder in (checkout.certificate.parent, checkout.model.parents[1]):
@@ -131,7 +133,7 @@ def test_a_failed_run_ends_with_its_error_and_is_not_trained_again_for_nothing(
     assert "hint: ./doit certify tiny-alpaca" in bare.stderr
     assert checkout.certificate.read_bytes() == before
 
-    # A limit is not locked, and still it may be what was wrong.
+    # The lockfile does not contain the limit, but the limit may be why the run failed.
     set_machine(checkout, "time-limit", '"31 min"')
     assert "not trained again" not in checkout.doit("certify").stderr
     changed = checkout.certificate.read_bytes()
@@ -288,11 +290,11 @@ def test_an_interrupt_leaves_nothing(stand_in: StandIn, number: signal.Signals) 
     assert_clean(checkout)
 
 
-# What a run makes, in order: the kill comes as soon as each is seen. At these the trainer waits, or
-# has not begun, so that certify cannot be quicker than the kill;
+# What a run makes, in order; the test kills it as soon as each exists. Until here the trainer waits
+# or has not begun, so certify cannot overtake the kill.
 BEFORE_THE_TRAINER = (f"{WORK}/tpm", f"{WORK}/tpm/tpm.sock", f"{WORK}/out", f"{SCRATCH}/started")
 IN_THE_TRAINER = f"{SCRATCH}/output/model.safetensors"
-# after it, certify may have ended before anybody looked.
+# From here on, certify may have ended before anybody looked.
 AFTER_THE_TRAINER = (
     f"{WORK}/out/outputs/model",
     f"{WORK}/out/certificate.json",
@@ -302,7 +304,7 @@ AFTER_THE_TRAINER = (
 
 
 def start_gated(checkout: Checkout) -> AbstractContextManager["subprocess.Popen[str]"]:
-    """Start certify; a marker left by a killed run is not mistaken for the new run's."""
+    """Start certify. A marker left by a killed run is not mistaken for the new run's."""
     (checkout.root / SCRATCH / "started").unlink(missing_ok=True)
     return checkout.start("certify")
 
@@ -349,7 +351,7 @@ def test_a_run_that_cannot_be_put_in_place_is_kept_and_not_trained_again(
     checkout = stand_in(GATE + GOOD)
     with checkout.start("certify") as process:
         wait_for(lambda: started(checkout), "the trainer")
-        # Where the certificate will stand is a file by now: nobody could foresee that.
+        # A file now occupies the certificate's folder, which nobody could foresee.
         folder = checkout.certificate.parent
         folder.parent.mkdir(exist_ok=True)
         folder.write_text("mine\n")
@@ -359,7 +361,7 @@ def test_a_run_that_cannot_be_put_in_place_is_kept_and_not_trained_again(
     assert "kept in .aicert/finished/tiny-alpaca" in errors
     assert folder.read_text() == "mine\n"
     folder.unlink()
-    # A disk that fails for a while: reading this file is an I/O error, whoever asks.
+    # The disk fails for a while: reading this file is an I/O error for everybody.
     finished = checkout.root / ".aicert/finished/tiny-alpaca/certificate.json"
     finished.rename(finished.with_name("whole"))
     finished.symlink_to("/proc/self/mem")
@@ -400,7 +402,7 @@ def test_a_disk_that_fills_during_training_says_nothing_about_the_model_that_pas
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
 
 
-# The runs' folder of work is a small disk of its own; the trainer is let go at once.
+# The folder for runs' work is on a small disk of its own; the trainer may continue at once.
 FILLED = """
 mkdir -p {root}/.aicert && mount -t tmpfs -o size=8m tmpfs {root}/.aicert
 cd {root}
@@ -433,7 +435,7 @@ def test_two_at_once_wait_for_each_other_and_train_once(stand_in: StandIn) -> No
 
 
 def lines_of(*streams: "IO[str] | None") -> Iterator[str]:
-    """The lines that the processes write, as they arrive; the rest can be read later."""
+    """Yield the lines that the processes write, as they arrive; the rest can be read later."""
     with selectors.DefaultSelector() as selector:
         for stream in filter(None, streams):
             selector.register(stream, selectors.EVENT_READ)

@@ -1,4 +1,4 @@
-"""A base model and its fine-tune, by the real trainer: no link of the chain can be swapped."""
+"""A base model and its fine-tune, made by the real trainer: no link of the chain can be swapped."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def certificate_of(checkout: Checkout, run: str) -> Path:
 
 
 def verified(checkout: Checkout, *lineage: Path) -> "subprocess.CompletedProcess[str]":
-    """The verdict for a person who has `tuned` and the certificates `lineage`."""
+    """Return the verdict for a person who has `tuned` and the certificates `lineage`."""
     root = checkout.root
     command = [sys.executable, "-m", "aicert", "verify", str(certificate_of(checkout, "tuned"))]
     command += [f"{root}/outputs/tuned/model", "--policy=local"]
@@ -70,7 +70,8 @@ def test_a_chain_of_real_trainings(chain: Checkout, tmp_path: Path) -> None:
     assert "FAILED  lineage.ancestors" in refused.stdout
     assert "statement.signature" in refused.stdout
 
-    # The base is trained again, to other weights: what builds on it must not follow silently.
+    # The base is trained again and gets other weights; the model built on it must not follow
+    # silently.
     reviewed = (chain.root / "lockfiles" / "tuned.lock.toml").read_bytes()
     config = chain.root / "base.yml"
     config.write_text(config.read_text().replace("learning_rate: 0.003", "learning_rate: 0.004"))

@@ -31,15 +31,15 @@ from tests.e2e.verify.make_evidence import fresh_tpm
 from tests.nvml import Driver
 
 INDEX = 0x01400001
-# The largest index of a software TPM; Azure had 2048 bytes, too, and has 2600 now.
+# The largest index of a software TPM. Azure's index also had 2048 bytes, and has 2600 now.
 SIZE = 2048
-# A software TPM that no firmware started has measured nothing.
+# No firmware started this software TPM, so it has measured nothing.
 BOOT = dict.fromkeys((4, 11, 12, 13), ZERO)
 
 
 @contextlib.contextmanager
 def machine(content: bytes | None = None) -> Iterator[tuple[Tpm, rsa.RSAPublicKey]]:
-    """A prepared TPM, its AK, and the index with `content`, by default a report that fits."""
+    """Yield a prepared TPM and its AK; its index has `content`, by default a report that fits."""
     with fresh_tpm() as (tpm, _):
         key = x509.load_der_x509_certificate(tpm.ak_chain()[0]).public_key()
         assert isinstance(key, rsa.RSAPublicKey)
@@ -72,7 +72,7 @@ def write(tpm: Tpm, content: bytes, index: int = INDEX) -> None:
 
 
 def certify(tpm: Tpm, driver: Driver | None = None) -> Certificate:
-    """What the runner does at both ends of a run; `driver` is asked for its GPUs."""
+    """Do what the runner does at both ends of a run; ask `driver` for its GPUs, if there is one."""
     scene = Scene("confidential", 2)
     key = make_run_key(tpm, scene.get("nonce"))
     devices: tuple[gpu.DeviceReport, ...] = ()
@@ -91,7 +91,9 @@ def certify(tpm: Tpm, driver: Driver | None = None) -> Certificate:
 def judged(
     certificate: Certificate, key: rsa.RSAPublicKey, kind: str = "confidential"
 ) -> AttestationResult:
-    """The verdict under a policy for such machines, once the host has added makers' documents."""
+    """Return the verdict under a policy for such machines, after the host has added the makers'
+    documents.
+    """
     scene = Scene(kind)
     lock = image_lock.emit(
         name="machine", disk=Digest("sha256", "ef" * 32), pcrs=BOOT, verity=VERITY
@@ -130,7 +132,7 @@ def test_the_runner_takes_along_what_gpus_say() -> None:
     with machine() as (tpm, key):
         result = judged(certify(tpm, Driver()), key, "gpu")
         assert (result.verdict, result.tier) == ("passed", "confidential-gpu"), result.failed
-    # Developers may look in: nothing is said of them, and that is no verdict.
+    # A GPU in developer mode can be inspected: its report is not recorded, so there is no verdict.
     with machine() as (tpm, key):
         certificate = certify(tpm, Driver(developers=1))
         assert certificate.evidence.gpus is None
@@ -148,7 +150,7 @@ def test_a_report_of_another_machine_in_the_index_is_refused() -> None:
 def test_a_machine_without_the_index_has_no_report() -> None:
     with fresh_tpm() as (tpm, _):
         assert tpm.platform_report() is None
-        # A handle after it, which the TPM then answers with.
+        # The TPM now has a handle after the missing index, and answers with that one.
         write(tpm, b"something else", INDEX + 1)
         assert tpm.platform_report() is None
         key = x509.load_der_x509_certificate(tpm.ak_chain()[0]).public_key()
@@ -171,7 +173,7 @@ def test_an_index_that_holds_nothing_is_an_error() -> None:
                 dataSize=8,
             )
         )
-        # Defined and never written: there is nothing to read.
+        # The index is defined but was never written, so there is nothing to read.
         tpm.ask("define an index", lambda esapi: esapi.nv_define_space(b"", public))
         with pytest.raises(ToolError, match=r"read the platform's report \(NV 0x01400001\)"):
             tpm.platform_report()

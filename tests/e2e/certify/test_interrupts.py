@@ -1,5 +1,5 @@
-"""Certify is cut off, by a kill or by hands on a keyboard: no process stays, verify says PASSED or
-that there is nothing, and the next certify passes.
+"""Certify is interrupted by a kill or from the keyboard: no process is left, verify says PASSED or
+that there is no certificate, and the next certify passes.
 """
 
 import os
@@ -43,7 +43,8 @@ def test_killed_at_any_time_from_nothing(stand_in: StandIn, whole_group: bool) -
     for _ in range(5):
         with checkout.start("certify") as process:
             try:
-                # No bound: on a slow machine the kill comes early, and that is a time as well.
+                # There is no lower bound: on a slow machine the kill comes early, which is also
+                # worth testing.
                 process.communicate(timeout=draw.uniform(0.1, 5))
             except subprocess.TimeoutExpired:
                 if whole_group:
@@ -79,7 +80,7 @@ def test_killed_while_tracking(stand_in: StandIn, tmp_path: Path) -> None:
     dvc = tmp_path / "dvc"
     dvc.write_text(f"#!/bin/sh\ntouch {gate}\nexec sleep {LIMIT_S}\n")
     dvc.chmod(0o755)
-    # A remote is what makes tracking worth it.
+    # Outputs are only tracked if there is a remote.
     with (checkout.root / ".dvc" / "config").open("a") as file:
         file.write("[core]\n    remote = team\n['remote \"team\"']\n    url = /nowhere\n")
     held = Checkout(root=checkout.root, environment=checkout.environment | {"AICERT_DVC": str(dvc)})
@@ -126,5 +127,5 @@ def test_ctrl_c_on_a_terminal(stand_in: StandIn, times: int) -> None:
     assert os.waitstatus_to_exitcode(status) in (130, -signal.SIGINT), shown
     assert b"Traceback" not in shown
     assert not passes_or_is_absent(checkout)
-    # The cursor, if it was hidden, is back.
+    # The cursor is visible again, if it was hidden.
     assert shown.rfind(b"\x1b[?25h") >= shown.rfind(b"\x1b[?25l")

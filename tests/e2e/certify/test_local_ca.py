@@ -65,5 +65,5 @@ def test_ca_issues_for_2048_bit_keys_only(ca: Ca) -> None:
 
 
 def _weak_key() -> rsa.RSAPublicKey:
-    # A public key of this size need not be a real one to be refused.
+    # A public key of this size need not be genuine to be refused.
     return rsa.RSAPublicNumbers(65537, (1 << 1023) + 1).public_key()

@@ -45,7 +45,7 @@ def test_a_driver_in_one_module_and_one_row_certifies(stand_in: StandIn) -> None
     assert (checkout.root / "mark").read_text() == "tiny-alpaca here"
     assert checkout.doit("why", "tiny-alpaca").returncode == 0
     assert checkout.doit("verify", "tiny-alpaca", "--policy", "local").returncode == 0
-    # Whatever the driver: a simulated platform's evidence passes for nothing else.
+    # Whatever the driver is, a simulated platform's evidence passes under no other policy.
     assert checkout.doit("verify", "tiny-alpaca").returncode == 1
 
     settings["machines"]["local"]["driver"] = "local"

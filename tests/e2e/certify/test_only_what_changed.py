@@ -1,4 +1,4 @@
-"""Several runs: which of them certify runs or skips, and what `why` and `graph` say."""
+"""With several runs: which of them certify executes or skips, and what `why` and `graph` print."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_runs_go_in_parallel_and_then_only_what_changed(two: Checkout) -> None:
 
     for file in weights.parent.iterdir():
         file.unlink()
-    # As after a training that failed and made nothing: the certificate decides.
+    # This is the state after a training that failed and made nothing: the certificate decides.
     assert "the certificate does not pass: " in two.doit("why", "one").stdout
 
     both = two.doit("verify", "--policy", "local")

@@ -1,7 +1,7 @@
 """One `certify` reads the new model exactly once on the host, however large it is.
 
-Counted in the host's own process, at the system's calls (rules.bench.reads); the machine, its TPM
-and the placing are real, the trainer is a stand-in.
+The system calls of the host's own process are counted (rules.bench.reads). The machine, its TPM and
+the placing are real; the trainer is a stand-in.
 """
 
 import json
@@ -10,12 +10,12 @@ import sys
 
 from tests.e2e.conftest import LIMIT_S, Checkout, StandIn
 
-# Some megabytes that no file system keeps as a hole.
+# Eight megabytes that no file system can store as a hole.
 LARGE = "weights(os.urandom(8 << 20))\n"
 
 
 def certify(checkout: Checkout) -> tuple["subprocess.CompletedProcess[str]", dict[str, int]]:
-    """Run `./doit certify`; returns what its own process did."""
+    """Run `./doit certify`. Returns how it ended, and the counts of its own process."""
     counts = checkout.root / "counts.json"
     done = subprocess.run(
         [sys.executable, "-m", "rules.bench.reads", counts, "certify"],
@@ -35,7 +35,8 @@ def test_the_host_reads_the_model_and_appraises_once(stand_in: StandIn) -> None:
     assert "PASSED" in done.stdout
     size = (checkout.model / "model.safetensors").stat().st_size
     assert size > 8 << 20
-    # Once, and the header of its weights; nothing by Python's own files, whose bytes are not seen.
+    # The model is read once, and its weights' header a second time. Nothing is read through
+    # Python's own files, whose bytes are not counted.
     assert size <= counts["bytes"] < size + (1 << 16)
     assert counts["files"] == 0
     assert counts["appraisals"] == 1

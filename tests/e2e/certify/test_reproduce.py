@@ -1,5 +1,5 @@
-"""`./doit reproduce` keeps a certificate of equal bytes, and says what it is worth; what is counted
-in a trainer's process, and time that a trainer sleeps, are in the verdict.
+"""`./doit reproduce` keeps a certificate of equal bytes, and says what it is worth. The verdict
+contains what was counted in a trainer's process, and the time that a trainer slept.
 
 The machine, its TPM and the sandbox are real; the trainer is a stand-in.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from tests.e2e.conftest import LIMIT_S, Checkout, StandIn
 
 COUNTED = "weights()\ntell(counted={'process': 0, 'steps': 3, 'rows': 640, 'of': 256})\n"
-# It changes with each run.
+# The trainer's output is different in each run.
 RANDOM = "weights()\n(output / 'notes.txt').write_bytes(os.urandom(8).hex().encode())\n"
 ASLEEP_S = 1.5
 ASLEEP = f"time.sleep({ASLEEP_S})\nweights()\n"
@@ -73,7 +73,7 @@ def test_a_second_run_of_equal_bytes_leaves_its_certificate(stand_in: StandIn) -
     assert shown.returncode == 0, shown.stderr
     assert "  repeated with equal bytes by local: run tiny-alpaca, tier software" in shown.stdout
     assert verify(checkout, *evidence, "--re-executed").returncode == 2
-    # The stand-in counted as the plugin does.
+    # The stand-in counts as the plugin does.
     counts = {"epochs": 2.5, "rows": 640, "of": 256, "steps": 3}
     assert verdict(checkout)["epochs"] == {"inTrainer": counts, "selfReported": None}
     assert "epochs    at least 2.5 of 256 rows, in 3 steps (in-trainer)" in shown.stdout
@@ -96,7 +96,7 @@ def test_another_operator_reproduces_in_a_checkout_of_his_own(
     theirs = Checkout(root=tmp_path / "theirs", environment=checkout.environment)
     shutil.copytree(checkout.root, theirs.root, symlinks=True)
     shutil.rmtree(theirs.root / ".aicert/ca")
-    # Nobody told them of the first one's CA.
+    # Nobody has told them the fingerprint of the first checkout's CA.
     assert theirs.doit("reproduce", "tiny-alpaca").returncode == 2
     (fingerprint,) = (
         line.split()[1]
@@ -127,7 +127,7 @@ def test_what_a_trainer_sleeps_counts_by_the_tpms_clock(stand_in: StandIn, tmp_p
     compute = result["compute"]
     least = ASLEEP_S * 1.2 * compute["processors"] * 1e13
     assert compute["ceiling"] >= least
-    # It computed next to nothing, and nothing shows that.
+    # The run computed next to nothing, but nothing proves that.
     policy = tmp_path / "bounded.toml"
     policy.write_text(f'name = "b"\nextends = "local"\n[compute]\nat-most = {least * 0.99!r}\n')
     ca = checkout.root / ".aicert/ca/local.pem"

@@ -1,5 +1,5 @@
-"""`signed-by` through the whole chain: what another key signed is not trained on, whatever the host
-says. The trainer is a stand-in; machine, TPM and sandbox are real.
+"""`signed-by` through the whole chain: an input signed by another key is not trained on, whatever
+the host says. The trainer is a stand-in; machine, TPM and sandbox are real.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.unit.signing_keys import pair
 
 pytestmark = pytest.mark.slow
 
-# What a host does that has something to hide.
+# A dishonest host replaces its check by this one.
 BLIND = '''"""No check."""
 
 
@@ -52,7 +52,7 @@ def test_an_input_is_of_the_locked_key_or_nothing_is_trained(
     signed_by(wrong)
     done = checkout.doit("lock")
     assert (done.returncode, "model.sig is not signed by" in done.stderr) == (2, True), done.stderr
-    # The host is blinded: the machine says the same, and no certificate comes of it.
+    # The host's own check is disabled. The machine still refuses, and no certificate results.
     (checkout.root / "rules/project/input_signatures.py").write_text(BLIND)
     assert checkout.doit("lock").returncode == 0
     before = checkout.certificate.read_bytes()

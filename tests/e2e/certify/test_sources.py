@@ -1,4 +1,4 @@
-"""Inputs from other places and from other runs, with `./doit` as people use it."""
+"""Inputs from other places and from other runs, with `./doit` used as people use it."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from tests.unit import hub_server
 from tests.unit.hub_server import COMMIT, File
 from tests.unit.servers import Reply
 
-# As a retraining on other hardware might: never the same weights twice.
+# The weights differ each time, as after a retraining on other hardware.
 TRAINED = "weights(os.urandom(8))\n(output / 'config.json').write_text('{}')\n"
 CHAIN = """
 [runs.next]
@@ -90,7 +90,7 @@ def test_inputs_from_the_hub(stand_in: StandIn) -> None:
         assert done.returncode == 0, done.stderr
         lockfile = (checkout.root / "lockfiles/tiny-alpaca.lock.toml").read_text()
         assert f'uri = "hf:datasets/org/alpaca@{COMMIT}"' in lockfile
-    # What is certified needs no network to be seen as such; what a source says does.
+    # Recognising a certified run needs no network; comparing it with its sources does.
     assert "nothing to do" in online.doit("certify").stderr
     done = online.doit("lock", "--check")
     assert done.returncode == 2
@@ -106,7 +106,9 @@ def partial_sizes(checkout: Checkout) -> list[int]:
 
 
 def interrupt_a_stalled_fetch(checkout: Checkout, hub: hub_server.Hub, size: int) -> None:
-    """A quarter of the file arrives, then the server stalls; Ctrl-C does not wait for it."""
+    """Receive a quarter of the file before the server stalls, and press Ctrl-C, which does not
+    wait.
+    """
     hold = threading.Event()
     hub.faults["train.jsonl"] = [Reply(cut=size // 4, hold=hold)]
     with checkout.start("fetch") as process:
@@ -116,7 +118,7 @@ def interrupt_a_stalled_fetch(checkout: Checkout, hub: hub_server.Hub, size: int
         )
         assert process.poll() is None
         os.killpg(process.pid, signal.SIGINT)
-        # The server is held, and reading from it would end only after READ_S.
+        # The server is still stalled, and reading from it would end only after READ_S.
         _, printed = process.communicate(timeout=READ_S / 2)
     hold.set()
     assert process.returncode == 130, printed
@@ -125,7 +127,7 @@ def interrupt_a_stalled_fetch(checkout: Checkout, hub: hub_server.Hub, size: int
 
 
 def kill_while_fetching(checkout: Checkout, hub: hub_server.Hub, size: int) -> None:
-    """Half of the file has arrived, the rest never does, and the process is killed."""
+    """Receive half of the file; the rest never arrives, and the process is killed."""
     hold = threading.Event()
     hub.faults["train.jsonl"] = [Reply(cut=size // 2 - size // 4, hold=hold)]
     with checkout.start("fetch") as process:

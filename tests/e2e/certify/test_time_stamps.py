@@ -1,4 +1,4 @@
-"""A project that names a time authority: both time stamps of a run, and a verifier's verdict.
+"""A project names a time authority: both time stamps of a run, and a verifier's verdict.
 
 The authority is `openssl ts` behind HTTP; the trainer is a stand-in.
 """
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 GOOD = "weights(b'\\2')\n"
 CHALLENGE = bytes(range(32)).hex()
-# No certificate of a platform that we simulate is valid for so long; the authority's root is not.
+# By then the certificate of every simulated platform has expired; the authority's root has not.
 LATER = "2095-01-01T00:00:00Z"
 
 
@@ -53,7 +53,7 @@ def with_authority(checkout: Checkout, url: str) -> Checkout:
 
 
 def verified(checkout: Checkout, folder: Path, *words: str, more: str = "") -> dict[str, Any]:
-    """Verdict and checks for a person whose policy names the authority."""
+    """Return verdict and checks for a person whose policy names the authority."""
     root = ca_forge.hash_of(folder_root(folder))
     policy = folder / "policy.toml"
     policy.write_text(
@@ -96,7 +96,7 @@ def test_a_run_lies_between_two_time_stamps(
     assert young["policy.age"] == "ok"
     assert verified(checkout, folder, "--nonce", CHALLENGE, more=strict)["verdict"] == "passed"
     assert verified(checkout, folder, "--nonce", "11" * 32)["quote.nonce"] == "failed"
-    # Both ways of asking whether a certificate that is read much later is good.
+    # There are two ways to ask whether a certificate that is read much later is good.
     assert verified(checkout, folder, "--at", LATER)["verdict"] == "passed"
     bare = json.loads(checkout.certificate.read_bytes())
     bare["evidence"]["timestamps"] = bare["evidence"]["timestamps"][:1]
@@ -112,7 +112,7 @@ def test_no_run_begins_without_an_answer_and_none_that_ended_is_lost(
 
     def answer(request: Request) -> Reply:
         asked.append(request)
-        # When the run has finished, and before another one begins.
+        # The authority fails when the run has finished, before another one begins.
         if len(asked) in (2, 4):
             return Reply(status=503)
         return Reply(body=authority.reply(request.body))

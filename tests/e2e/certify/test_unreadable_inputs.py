@@ -1,8 +1,7 @@
-"""A host hides files from the training that the machine hashed: the runner refuses to go on.
+"""A host hides files that the machine hashed from the training: the runner refuses to continue.
 
-The runner is the real one on a real software TPM, as root with another user who trains, as in the
-measured machine. What kinds of hiding there are is in
-tests/unit/enclave_runner/inputs/test_measure.py.
+The runner is the real one on a real software TPM. It is root, and another user trains, as in the
+measured machine. tests/unit/enclave_runner/inputs/test_measure.py has all the ways of hiding files.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""A teammate who pulled everything has another CA, but nothing committed is replaced for that."""
+"""A teammate who pulled everything has another CA; nothing committed is replaced because of
+that.
+"""
 
 import shutil
 from pathlib import Path
@@ -22,7 +24,7 @@ alpaca = "path:examples/alpaca"
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """The files that are committed, or will be."""
+    """Return the files that are committed, or will be, by path."""
     folders = (root / "certificates", root / "lockfiles", root / "outputs")
     files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
@@ -30,7 +32,9 @@ def contents(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def teammate(stand_in: StandIn, tmp_path: Path) -> Checkout:
-    """A checkout with everything that a teammate certified, except the teammate's local state."""
+    """Return a checkout with everything that a teammate certified, except that person's local
+    state.
+    """
     maker = stand_in("say(1, 3)\nweights()\n")
     config = (maker.root / "examples" / "tiny-alpaca.yml").read_text()
     (maker.root / "child.yml").write_text(config)
@@ -53,7 +57,7 @@ def test_what_a_teammate_certified_is_kept_and_no_verdict_until_his_ca_is_truste
     teammate: Checkout,
 ) -> None:
     before = contents(teammate.root)
-    # Neither without a CA of his own nor with one.
+    # This holds both before and after this checkout has a CA of its own.
     for _ in range(2):
         kept = teammate.doit("certify")
         assert kept.returncode == 2, kept.stderr
@@ -78,7 +82,7 @@ def test_what_a_teammate_certified_is_kept_and_no_verdict_until_his_ca_is_truste
     assert printed.startswith("own      sha256:")
     fingerprint = fingerprint_told(printed.partition("unknown")[2])
     assert fingerprint == fingerprint_told(hint)
-    # Somebody else's fingerprint brings nothing.
+    # Trusting an unknown fingerprint does not help.
     assert teammate.doit("trust", f"sha256:{'0' * 64}").returncode == 3
     assert teammate.doit("trust", f"sha256:{fingerprint}").returncode == 0
     assert f"trusted  sha256:{fingerprint}" in teammate.doit("trust").stdout
@@ -91,7 +95,7 @@ def test_what_a_teammate_certified_is_kept_and_no_verdict_until_his_ca_is_truste
 
     assert teammate.doit("trust", f"sha256:{fingerprint}", "--remove").returncode == 0
     assert teammate.doit("verify", "--policy", "local").returncode == 2
-    # A file that was changed is evidence, whoever vouches for the certificate.
+    # A changed file is evidence, whoever vouches for the certificate.
     weights = teammate.model / "model.safetensors"
     data = weights.read_bytes()
     weights.write_bytes(data + b" ")
@@ -104,7 +108,7 @@ def test_what_a_teammate_certified_is_kept_and_no_verdict_until_his_ca_is_truste
     assert after[f"certificates/{RUN}/ca.pem"] != before[f"certificates/{RUN}/ca.pem"]
     assert teammate.doit("trust").stdout.startswith("own      sha256:")
     assert teammate.doit("verify", "--policy", "local").returncode == 0
-    # What is up to date is made again when it is asked for, and not otherwise.
+    # A run that is up to date is repeated only on request.
     once_more = teammate.doit("certify", "--again")
     assert once_more.returncode == 0
     assert contents(teammate.root) != after

@@ -1,4 +1,6 @@
-"""An environment with the real frameworks and the guard's `.pth`, and what is loaded in it."""
+"""An environment with the real frameworks and the guard's `.pth`, and programs that load files in
+it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from aicert.cli.main import main
 from rules.example import model, rows
 
 ROOT = Path(__file__).resolve().parents[3]
-# How a program says what it found: one line of JSON, apart from what libraries print.
+# A program reports its findings as one line of JSON, so that other output cannot be mixed up with
+# it.
 RESULTS = """
 import json, os, sys
 results = {}
@@ -45,7 +48,9 @@ class Guarded:
         return self.run(str(self.python), "-m", "aicert", *words, more=more)
 
     def variables(self, more: dict[str, str] | None = None) -> dict[str, str]:
-        """The environment of what runs here: no network, and a home of its own."""
+        """Return the environment variables of programs that run here: no network, and a home of
+        their own.
+        """
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         return {
             **kept,
@@ -76,7 +81,7 @@ class Guarded:
         more: dict[str, str] | None = None,
         policy: str = "guard.toml",
     ) -> dict[str, str]:
-        """What a program said of each of its attempts, started by `aicert guard WORDS`."""
+        """Run a program under `aicert guard WORDS`. Returns the outcome of each of its attempts."""
         (self.folder / "attempts.py").write_text(RESULTS + text + "\ndone()\n")
         command = (str(self.python), "attempts.py")
         done = self.aicert("guard", "--policy", policy, *words, "--", *command, more=more)
@@ -85,7 +90,9 @@ class Guarded:
 
 
 def make(folder: Path, *frameworks: Path) -> Guarded:
-    """An environment over others, which stay as they are: that of the training first."""
+    """Make an environment on top of others, which stay as they are; the training environment is
+    first.
+    """
     environment = folder / "environment"
     site = environment / "lib" / "python3.11" / "site-packages"
     site.mkdir(parents=True)
@@ -102,7 +109,7 @@ def make(folder: Path, *frameworks: Path) -> Guarded:
         place = place.parent if place.name == "__init__.py" else place
         (site / place.name).symlink_to(place)
     packages = [sysconfig.get_path("purelib", vars={"base": str(each)}) for each in frameworks]
-    # Paths alone: what starts with those environments does not start with this one.
+    # Only their paths are added, so their start-up files do not run in this environment.
     (site / "frameworks.pth").write_text("\n".join(packages))
     guarded = Guarded(folder=folder, python=python)
     installed = guarded.aicert("guard", "--install")
@@ -131,5 +138,5 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def tiny_model() -> dict[str, bytes]:
-    """The example's model: what a hub's repository holds."""
+    """Return the files of the example's model, as a repository on a hub has them."""
     return model.model_files(texts())

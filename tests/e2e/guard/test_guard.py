@@ -1,5 +1,6 @@
-"""The audit hook and the loaders that were cut down, in the real sandbox with the real environment:
-each forbidden thing is really tried, by code that runs where the trainer's does."""
+"""The audit hook and the cut-down loaders, in the real sandbox with the real environment: code in
+the trainer's place really tries each forbidden thing.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ class Trainer:
     shown: dict[str, Path] = field(default_factory=dict)
     reader: training._Reader = field(default_factory=lambda: training._Reader(None))
     lines: list[bytes] = field(default_factory=list)
-    # The variables of a run with GPUs; there is none.
+    # These are the variables of a run with GPUs, although there is none.
     gpus: bool = False
 
     def __post_init__(self) -> None:
@@ -272,7 +273,7 @@ if __name__ == "__main__":
 def test_workers_that_are_started_are_let_be(trainer: Trainer, library: str) -> None:
     text = WORKERS.replace("multiprocess", library)
     if library == "multiprocessing":
-        # It sends functions by name alone.
+        # multiprocessing sends functions only by name.
         text = "def more(n): return n + 1\n" + text.replace("lambda n: n + 1", "more")
     assert trainer.run(text).exit_code == "0", trainer.log
     assert trainer.violation() is None
@@ -296,7 +297,7 @@ def test_the_reason_is_in_the_certificate(stand_in: StandIn) -> None:
     (packages,) = Path(checkout.environment["AICERT_CACHE"]).glob("envs/*/lib/*/site-packages")
     hook = next(edit for edit in closed.EDITS if edit.path.endswith(".pth"))
     (packages / hook.path).write_text(hook.after)
-    # As venv writes it: what else is installed for this Python is none of the environment's.
+    # venv writes this line: other packages of this Python do not belong to the environment.
     with (packages.parents[2] / "pyvenv.cfg").open("a") as settings:
         settings.write("include-system-site-packages = false\n")
     done = checkout.doit("certify")
@@ -469,7 +470,7 @@ model.save_pretrained("/aicert/scratch/saved")
 
 @pytest.fixture
 def own_code(trainer: Trainer) -> Trainer:
-    """A trainer that sees a model with code of its own, and may run it."""
+    """Return a trainer that sees a model with code of its own, and may run that code."""
     model = trainer.folder / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(OWN_JSON))

@@ -1,6 +1,6 @@
-"""The guard with the real frameworks: what is signed loads, what is not does not, in their words.
+"""The guard with the real frameworks: signed files load, others do not, with the promised messages.
 
-One process of each kind: importing the frameworks is most of the time.
+There is one process of each kind, because importing the frameworks takes most of the time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def keys(environment: Guarded) -> Pair:
 
 @pytest.fixture(scope="module")
 def models(environment: Guarded, keys: Pair) -> Path:
-    """Models as they are found, by name."""
+    """Lay out models in every state that they may be found in, by name."""
     folder = environment.folder / "models"
     signed = guarded.write(folder / "signed", guarded.tiny_model())
     guarded.copy(signed, folder / "unsigned")
@@ -192,7 +192,7 @@ def test_a_file_that_was_swapped_after_the_verification_fails_the_load(
 
 
 def test_a_second_load_reads_no_file_again(tried_models: dict[str, str]) -> None:
-    # 0.3 ms of CPU time here; the bound asked for is 50.
+    # It takes 0.3 ms of CPU time here; the target is 50 ms.
     assert float(tried_models["again"]) < 0.05
 
 
@@ -205,7 +205,7 @@ def test_a_child_is_guarded_and_ends_in_our_words(tried_models: dict[str, str]) 
 
 @pytest.fixture(scope="module")
 def data(environment: Guarded, keys: Pair) -> Path:
-    """Data sets as they are found, by name."""
+    """Lay out data sets in every state that they may be found in, by name."""
     folder = environment.folder / "data"
     signed = guarded.write(folder / "signed", {"train.jsonl": ROWS})
     guarded.copy(signed, folder / "unsigned")
@@ -436,7 +436,8 @@ def test_what_loads_from_a_copy_is_what_was_verified(
         assert REFUSALS[name] in tried[f"model: {name}"], tried
     assert REFUSALS["changed"] in tried["hub: changed"]
     assert NOT_SIGNED in tried["swapped, again"]
-    # Of the model, the one that was swapped, and the snapshot: one for all that is loaded of each.
+    # There are three copies: of the model, of the swapped model and of the snapshot. Everything
+    # that is loaded of one shares its copy.
     assert tried["copies"] == "3"
 
 
@@ -454,7 +455,7 @@ def test_an_unsigned_model_loads_where_the_policy_says_so_and_never_in_silence(
     assert ended.returncode == 0, ended.stderr
     assert f"aicert guard: {word}" in ended.stderr
     assert "models/unsigned" in ended.stderr
-    # What is signed wrongly is not unsigned.
+    # A wrong signature is not the same as no signature.
     ended = environment.aicert(
         "guard", "--policy", str(policy), "--", *command, text.format("changed")
     )
@@ -574,7 +575,7 @@ def test_what_a_trainer_saves_and_pushes_is_signed(
     for name in ("checkpoint", "checkpoint, by the callback", "saved", "from the hub"):
         assert tried[name].startswith(THROUGH), tried
     assert {"README.md", "model.safetensors", "model.sig"} <= set(tried["pushed"])
-    # The Trainer's own card, and the block that says who signed.
+    # The card is the Trainer's own, followed by the block that names the signer.
     for words in ("library_name: transformers", "## Who signed these files", "the key `p256:"):
         assert words in tried["card"], tried["card"]
     assert "changed   README.md" in tried["another card"]

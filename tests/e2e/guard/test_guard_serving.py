@@ -1,4 +1,4 @@
-"""`transformers serve` under the guard: it answers with a signed model, and loads no other."""
+"""`transformers serve` under the guard answers with a signed model, and loads no other."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from tests.unit.signing_keys import pair
 pytestmark = pytest.mark.slow
 
 RUNNING = re.compile(r"Uvicorn running on http://(127\.0\.0\.1:[0-9]+)")
-# As pip writes it.
+# pip writes such a script.
 PROGRAM = "#!{}\nimport sys\nfrom transformers.cli.transformers import main\nsys.exit(main())\n"
 
 
 @dataclass(kw_only=True)
 class Server:
-    """A server that runs, and what it has written so far."""
+    """A running server, and what it has written so far."""
 
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
     address: str = ""
 
     def read(self, listening: threading.Event) -> None:
-        """Read all that it writes: a full pipe would stop it."""
+        """Read all that the server writes: a full pipe would block it."""
         assert self.process.stdout is not None
         try:
             with self.process.stdout as output:
@@ -48,7 +48,7 @@ class Server:
             listening.set()
 
     def post(self, path: str, **body: object) -> tuple[int, str]:
-        """Status and text of its answer."""
+        """Send a request. Returns the status and the text of the answer."""
         connection = http.client.HTTPConnection(self.address, timeout=600)
         try:
             headers = {"Content-Type": "application/json"}

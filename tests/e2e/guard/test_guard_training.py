@@ -1,4 +1,4 @@
-"""Axolotl's own command under the guard: it reads signed inputs, and what it writes is signed."""
+"""Axolotl's own command under the guard reads signed inputs, and its outputs are signed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_axolotl_trains_on_signed_inputs_and_signs_its_output(
 def test_axolotl_does_not_train_on_rows_that_were_changed(environment: Guarded) -> None:
     place = environment.folder / "rows/train.jsonl"
     place.write_bytes(place.read_bytes().replace(b"a", b"e", 1))
-    # Rows that Axolotl prepared earlier are as if unsigned, whatever they were guarded_python from.
+    # Rows that Axolotl prepared earlier count as unsigned, whatever they were prepared from.
     again = train(environment)
     assert "last_run_prepared" in again.stderr
     assert "the data set has no signature or certificate" in again.stderr

@@ -1,4 +1,6 @@
-"""`aicert lease broker` as a process, and a courier's client for it, from the standard library."""
+"""`aicert lease broker` as a process, and a courier's client for it that uses only the standard
+library.
+"""
 
 import datetime
 import http.client
@@ -29,7 +31,7 @@ DAY = datetime.timedelta(days=1)
 
 
 def uvicorn_folder() -> Path:
-    """The folder of uvicorn, installed from its hashed lock."""
+    """Return the folder of uvicorn, installed from its hashed lock."""
     return extras.install("broker", LOCK)
 
 
@@ -80,7 +82,7 @@ class Desk:
             connection.close()
 
     def post(self, path: str, body: bytes = b"") -> bytes:
-        """The answer, which must not be a refusal."""
+        """Send a request. Returns the answer, which must not be a refusal."""
         status, _, answer = self.send("POST", path, body)
         assert status in (200, 204), answer
         return answer
@@ -90,7 +92,7 @@ class Desk:
 
 
 def words(folder: Path, *more: str) -> list[str]:
-    """The arguments of `aicert` that start a broker on any free port."""
+    """Return the arguments of `aicert` that start a broker on any free port."""
     given = ["lease", "broker", "--ledger", str(folder / "ledger.db"), "--listen", "127.0.0.1:0"]
     given += ["--tls-certificate", str(folder / "tls.pem"), "--tls-key", str(folder / "tls.key")]
     return [*given, *(more or ("--policy", "local", "--root", str(folder / "platform.pem")))]
@@ -98,7 +100,9 @@ def words(folder: Path, *more: str) -> list[str]:
 
 @contextmanager
 def running(folder: Path, token: str, *more: str) -> Iterator[Desk]:
-    """A broker with the ledger of `folder` and its policy, or that of `more`, until killed."""
+    """Run a broker with the ledger and the policy of `folder`, or that of `more`, until it is
+    killed.
+    """
     environment = {**os.environ, "PYTHONPATH": extras.python_path(ROOT, uvicorn_folder())}
     with subprocess.Popen(
         [sys.executable, "-m", "aicert", *words(folder, *more)],

@@ -1,6 +1,6 @@
-"""What a serving machine asks of its TPM, in the simplest form: for tests of what the TPM refuses.
+"""What a serving machine asks of its TPM, in the simplest form, to test what the TPM refuses.
 
-Nothing here decides: every refusal is the TPM's.
+Nothing here decides anything: every refusal comes from the TPM.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from enclave_runner.attester.tpm import Tpm
 T = TypeVar("T")
 STORAGE_HANDLE = 0x81000010
 COUNTERS = (licence.METER_INDEX, licence.EPOCH_INDEX)
-# What a boot of the leased image measures, for each register that is not zero.
+# What a boot of the leased image measures into each register that is not zero afterwards.
 BOOT = {index: b"boot %d" % index for index in (*licence.FIRMWARE_PCRS, *licence.IMAGE_PCRS)}
 TERMS = ("pcr", "meter", "epoch", "clock", "resets", "restarts", "command")
 NO_SCHEME = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.NULL)
@@ -35,7 +35,7 @@ NO_CIPHER = tss.TPMT_SYM_DEF_OBJECT(algorithm=tss.TPM2_ALG.NULL)
 
 
 def measured(event: bytes) -> bytes:
-    """The value of a register that was zero, after one event."""
+    """Return the value of a register that was zero, after one event."""
     return hashlib.sha256(ZERO + hashlib.sha256(event).digest()).digest()
 
 
@@ -90,7 +90,7 @@ def increment(tpm: Tpm, index: int) -> None:
 
 
 def make_storage_key(tpm: Tpm) -> bytes:
-    """A storage key of the owner's, kept at STORAGE_HANDLE; its TPMT_PUBLIC."""
+    """Create a storage key of the owner, kept at STORAGE_HANDLE. Returns its TPMT_PUBLIC."""
 
     def make(esapi: Any) -> bytes:
         template = tss.TPM2B_PUBLIC.parse(
@@ -107,12 +107,12 @@ def make_storage_key(tpm: Tpm) -> bytes:
 
 
 def now(tpm: Tpm) -> Any:
-    """TPMS_CLOCK_INFO."""
+    """Return the TPM's TPMS_CLOCK_INFO."""
     return ask(tpm, lambda esapi: esapi.read_clock()).clockInfo
 
 
 def bounds(tpm: Tpm, *, ticks: int = 10, milliseconds: int = 600_000) -> Bounds:
-    """What a custodian who sees the TPM as it is now would allow."""
+    """Return the bounds that a custodian who sees the TPM in its present state would allow."""
     clock = now(tpm)
     return Bounds(
         budget=count(tpm, COUNTERS[0]) + ticks,
@@ -132,7 +132,7 @@ def ask(tpm: Tpm, command: Callable[[Any], T]) -> T:
 
 
 def transient(tpm: Tpm) -> list[int]:
-    """Handles of the objects that are loaded but not persistent."""
+    """Return the handles of loaded objects that are not persistent."""
     _, capability = ask(
         tpm, lambda esapi: esapi.get_capability(tss.TPM2_CAP.HANDLES, 0x80000000, 8)
     )
@@ -142,7 +142,9 @@ def transient(tpm: Tpm) -> list[int]:
 
 
 def refused(tpm: Tpm, command: Callable[[], object]) -> int:
-    """Why the TPM refused, which it must (TPM_RC without what it is of); it keeps nothing of it."""
+    """Run a command that the TPM must refuse. Returns the TPM_RC, which does not include the number
+    of the faulty parameter; no object of the command may stay loaded.
+    """
     with pytest.raises(ToolError) as caught:
         command()
     assert transient(tpm) == []
@@ -161,8 +163,8 @@ def open_lease(
     registers: Mapping[int, bytes] = REGISTERS,
     meanwhile: Callable[[Any], None] = lambda esapi: None,
 ) -> bytes:
-    """The TPM's half. `terms` are those that the machine runs, `registers` those that it says are
-    here; `meanwhile` happens between the policy and the unsealing.
+    """Return the TPM's half of the content key. `terms` are those that the machine runs,
+    `registers` those that it claims to have; `meanwhile` runs between the policy and the unsealing.
     """
 
     def unseal(esapi: Any) -> bytes:
@@ -195,7 +197,7 @@ def _loaded(esapi: Any) -> Iterator[Callable[[Any], Any]]:
             try:
                 esapi.flush_context(handle)
             except tss.TSS2_Exception:
-                # A session that did its work is gone.
+                # A session that has done its work no longer exists.
                 pass
 
 
@@ -214,7 +216,7 @@ def _ticket(
 ) -> tuple[Any, Any, bytes]:  # fmt: skip
     area = keys.public_area(custodian)
     public, _ = tss.TPM2B_PUBLIC.unmarshal(len(area).to_bytes(2) + area)
-    # A ticket of the NULL hierarchy would be good for nothing.
+    # A ticket of the NULL hierarchy would be useless.
     key = keep(esapi.load_external(public, hierarchy=tss.ESYS_TR.OWNER))
     digest = licence.policy_digest(given.bounds, registers)
     r, s = keys.signature_numbers(given.signature)
@@ -228,7 +230,9 @@ def _ticket(
 
 
 def _session(esapi: Any) -> Any:
-    """A session salted with the storage key, so that unsealed data is encrypted in transit."""
+    """Start a session salted with the storage key, so that unsealed data is encrypted in
+    transit.
+    """
     parent = esapi.tr_from_tpmpublic(STORAGE_HANDLE)
     session = esapi.start_auth_session(
         parent, tss.ESYS_TR.NONE, tss.TPM2_SE.POLICY, "aes128cfb", tss.TPM2_ALG.SHA256
@@ -258,7 +262,9 @@ def _run(esapi: Any, session: Any, term: str, given: Bounds) -> None:
 
 
 def make_receipt_key(esapi: Any, registers: Mapping[int, bytes] = REGISTERS) -> tuple[Any, bytes]:
-    """The key of receipts, bound to a machine with these registers, and its TPMT_PUBLIC."""
+    """Create the key for receipts, bound to a machine with these registers. Returns it with its
+    TPMT_PUBLIC.
+    """
     template = tss.TPM2B_PUBLIC.parse(
         "ecc256:ecdsa-sha256:null",
         objectAttributes=tss.TPMA_OBJECT(receipts.RECEIPT_KEY_ATTRIBUTES),
@@ -269,7 +275,7 @@ def make_receipt_key(esapi: Any, registers: Mapping[int, bytes] = REGISTERS) -> 
 
 
 def receipt_key(tpm: Tpm) -> bytes:
-    """The TPMT_PUBLIC of that key."""
+    """Return the TPMT_PUBLIC of the key for receipts."""
 
     def public_of(esapi: Any) -> bytes:
         with _loaded(esapi) as keep:
@@ -283,7 +289,7 @@ def receipt_key(tpm: Tpm) -> bytes:
 def receipt(
     tpm: Tpm, index: int, body: bytes, registers: Mapping[int, bytes] = REGISTERS
 ) -> Receipt:
-    """A receipt about a counter, over a body."""
+    """Return a receipt about a counter, over a body."""
 
     def certify(esapi: Any) -> Receipt:
         with _loaded(esapi) as keep:
@@ -307,7 +313,7 @@ def receipt(
 
 
 def enrol(tpm: Tpm, terms: Terms, nonce: bytes, registers: Mapping[int, bytes]) -> Enrolment:
-    """What the machine shows of itself, its keys and its counters. They exist already."""
+    """Return what the machine shows of itself, its keys and its counters, which exist already."""
     ak = tpm.attestation_key()
 
     def certified(esapi: Any, key: Any, public: bytes) -> CertifiedPublic:

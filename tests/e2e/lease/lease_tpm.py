@@ -1,6 +1,7 @@
-"""A borrower's software TPM: its owner's authorisation, its power switch, and tools to ask it with.
+"""A borrower's software TPM: its owner's authorisation, its power switch, and tools to query it.
 
-Unlike the platform of a run (`rules/machines/swtpm.py`) it can be cut, started again and put back.
+Unlike the platform of a run (`rules/machines/swtpm.py`) it can lose power, start again and be
+restored from a copy.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ import tpm2_pytss as tss
 
 from enclave_runner.attester.tpm import Tpm
 
-# A busy computer starts it in seconds.
+# A busy computer needs seconds to start it.
 STARTS_S = 60
 POLL_S = 0.02
 
@@ -40,7 +41,7 @@ class BorrowersTpm:
     def on(
         self, startup: str = "startup-clear", end: int | None = tss.TPM2_SU.CLEAR
     ) -> Iterator[Tpm]:
-        """Switch on until the block ends; then TPM2_Shutdown(`end`), or None to cut the power."""
+        """Switch on until the block ends, then send TPM2_Shutdown(`end`); None cuts the power."""
         with self.powered(startup), Tpm(self.tcti) as tpm:
             yield tpm
             if end is not None:
@@ -48,7 +49,7 @@ class BorrowersTpm:
 
     @contextlib.contextmanager
     def powered(self, startup: str = "startup-clear") -> Iterator[None]:
-        """Switch on, with nobody connected; the power is cut at the end of the block."""
+        """Switch on, with no connection to it; cut the power at the end of the block."""
         for name in ("tpm", "tpm.ctrl"):
             (self.folder / name).unlink(missing_ok=True)
         process = subprocess.Popen(
@@ -83,16 +84,16 @@ class BorrowersTpm:
                 assert process.returncode is None, "swtpm ended"
 
     def keep(self, name: str) -> None:
-        """Copy the state aside, while there is no power."""
+        """Copy the state to a folder `name`, while the power is off."""
         shutil.copytree(self.state, self.folder / name)
 
     def put_back(self, name: str) -> None:
-        """Replace the state by a copy."""
+        """Replace the state with that copy."""
         shutil.rmtree(self.state)
         shutil.copytree(self.folder / name, self.state)
 
     def tool(self, *words: str) -> str:
-        """The output of a program of tpm2-tools, run in `folder`."""
+        """Return the output of a program of tpm2-tools, run in `folder`."""
         done = subprocess.run(
             words,
             cwd=self.folder,
@@ -116,12 +117,12 @@ def connects(path: Path) -> bool:
 
 @contextlib.contextmanager
 def borrowers_tpm() -> Iterator[BorrowersTpm]:
-    """A factory-new TPM, in a directory whose name is short enough for its sockets."""
+    """Yield a factory-new TPM, in a directory whose name is short enough for its sockets."""
     with tempfile.TemporaryDirectory(prefix="aicert-tpm-") as name:
         yield BorrowersTpm(Path(name))
 
 
 def trial(esapi: Any) -> Any:
-    """A session that computes what a policy's digest would be."""
+    """Start a session that only computes the digest of a policy."""
     nobody = tss.ESYS_TR.NONE
     return esapi.start_auth_session(nobody, nobody, tss.TPM2_SE.TRIAL, "null", tss.TPM2_ALG.SHA256)

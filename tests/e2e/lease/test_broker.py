@@ -1,5 +1,5 @@
-"""A custodian's broker and a borrower's machine, each a real one: uvicorn with TLS on loopback, its
-ledger in SQLite, and a serving machine on a software TPM. Between them a courier, who is this test.
+"""A custodian's broker and a borrower's machine, both real: uvicorn with TLS on loopback, its
+ledger in SQLite, and a serving machine on a software TPM. This test is the courier between them.
 """
 
 import base64
@@ -30,7 +30,7 @@ stub = test_serving_machine.stub
 
 
 def packed(folder: Path) -> Terms:
-    """A lease whose licences outlast any slow computer: an hour, as the grant."""
+    """Pack a lease whose licences outlast any slow computer: they last an hour, like the grant."""
     return pack(folder, "--heartbeat-seconds", "3600")
 
 
@@ -39,7 +39,7 @@ def aicert(folder: Path, *words: str) -> int:
 
 
 def granted(folder: Path, printed: Printed, *more: str) -> str:
-    """The token that `aicert lease grant` prints."""
+    """Return the token that `aicert lease grant` prints."""
     printed()
     words = ["grant", str(folder / "bot"), "--borrower", "acme", "--budget", "100k"]
     assert aicert(folder, *words, "--until", "1h", "--format", "json", *more) == 0
@@ -48,7 +48,7 @@ def granted(folder: Path, printed: Printed, *more: str) -> str:
 
 
 def enrolled(carried: Courier, desk: Desk) -> bytes:
-    """The blob, which the machine has, too."""
+    """Enrol the machine at the broker. Returns the blob, which the machine has too."""
     nonce = json.loads(desk.post("/v1/challenge"))["nonce"]
     shown = carried.ask(courier.ENROL, bytes.fromhex(nonce)).data
     blob = base64.b64decode(json.loads(desk.post("/v1/enrol", shown))["blob"])
@@ -57,7 +57,9 @@ def enrolled(carried: Courier, desk: Desk) -> bytes:
 
 
 def resumed(carried: Courier, desk: Desk) -> bytes:
-    """The nonce of a boot's first receipt; the machine goes on where its receipts ended."""
+    """Return the nonce for a boot's first receipt; the machine continues where its receipts
+    ended.
+    """
     given = desk.nonce(carried.identity.boot)
     if given["seq"]:
         carried.ask(courier.RESUME, bytes.fromhex(given["head"]), seq=given["seq"])
@@ -65,7 +67,7 @@ def resumed(carried: Courier, desk: Desk) -> bytes:
 
 
 def beaten(carried: Courier, desk: Desk, nonce: bytes | None = None) -> Message:
-    """One heartbeat: returns the machine's message after it has its order."""
+    """Make one heartbeat. Returns the machine's message after it has received its order."""
     asked = nonce or bytes.fromhex(desk.nonce(carried.identity.boot)["nonce"])
     receipt = carried.ask(courier.HEARTBEAT, asked)
     assert receipt.kind == courier.RECEIPT, receipt
@@ -86,7 +88,7 @@ def test_a_broker_leases_to_a_machine_until_it_revokes(
             with Client(carried.port) as client:
                 assert appraised(client, folder).statement.model == agreed.model
                 assert client.chat().document["usage"]["completion_tokens"] == 3
-            # The broker dies where it has answered and nobody has heard it.
+            # The broker dies after it has answered, before anybody has received the answer.
             asked = bytes.fromhex(desk.nonce(carried.identity.boot)["nonce"])
             receipt = carried.ask(courier.HEARTBEAT, asked).data
             lost = desk.post("/v1/receipt", receipt)
@@ -97,10 +99,10 @@ def test_a_broker_leases_to_a_machine_until_it_revokes(
             assert carried.ask(courier.ORDER, lost).kind != courier.REFUSED
             beaten(carried, desk)
             assert not carried.machine.over.is_set()
-            # Another boot of a copy of this machine has to wait for this one's end.
+            # Another boot of a copy of this machine has to wait until this one ends.
             status, headers, _ = desk.send("POST", "/v1/nonce", b'{"boot":"%b"}' % (b"0" * 64))
             assert (status, 0 < int(headers["retry-after"]) <= 3600) == (409, True)
-            # Revoked at the desk, while the broker runs.
+            # The custodian revokes the lease while the broker runs.
             assert aicert(folder, "revoke", str(folder / "bot")) == 0
             before = len(carried.of(courier.RECEIPT))
             assert beaten(carried, desk).data == b"revoke"
@@ -117,7 +119,7 @@ def test_a_broker_leases_to_a_machine_until_it_revokes(
         "revoked, obeyed", {"in": 7, "out": 3}, 6,
     )  # fmt: skip
     assert "revoked, obeyed" in (folder / "page.html").read_text()
-    # What the broker kept, verified and added up by who does not trust it.
+    # A person who does not trust the broker verifies what it kept, and adds it up.
     kept = folder / "audit/1"
     words = ["receipts", str(kept / "receipts.jsonl"), "--enrolment", str(kept / "enrolment.json")]
     assert judged(folder, *words) == 0
@@ -196,7 +198,7 @@ def test_the_port_speaks_tls_13_and_http_of_one_form(folder: Path, printed: Prin
         with socket.create_connection(("127.0.0.1", desk.port), timeout=600) as plain:
             with pytest.raises(ssl.SSLError):
                 old.wrap_socket(plain, server_hostname="127.0.0.1")
-        # What is no HTTP ends that connection, and no other.
+        # Bytes that are not HTTP end only the connection that they came on.
         new = ssl.create_default_context(cafile=str(folder / "tls.pem"))
         with (
             socket.create_connection(("127.0.0.1", desk.port), timeout=600) as plain,
@@ -210,5 +212,5 @@ def test_the_port_speaks_tls_13_and_http_of_one_form(folder: Path, printed: Prin
         assert desk.process is not None
         desk.process.terminate()
         assert desk.process.stderr is not None
-        # It logs nothing of what strangers send.
+        # The broker logs nothing that strangers send.
         assert desk.process.stderr.read() == ""

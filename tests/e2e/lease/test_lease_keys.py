@@ -1,5 +1,5 @@
-"""Lease keys in a TPM (swtpm) and in a PKCS #11 token (SoftHSM): a licence that they sign opens a
-lease on the borrower's TPM, and the file beside the bundle has no key.
+"""Lease keys in a TPM (swtpm) and in a PKCS #11 token (SoftHSM): a licence signed with one opens a
+lease on the borrower's TPM, and the file next to the bundle contains no key.
 """
 
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_a_lease_key_in_a_tpm_signs_licences(
     assert agreed.custodian == keys.spki_digest(kept.key.public_key())
     with power.on() as borrower:
         enrol(borrower, folder, agreed)
-        # Without what opens the key nothing is issued.
+        # Without the password for the key, nothing is issued.
         assert issue(folder) == 2
         assert issue(folder, *opened) == 0
         assert half_of(borrower, folder) == kept.tpm_half
@@ -63,7 +63,7 @@ def test_a_lease_key_in_a_token_is_packed_and_granted(tmp_path: Path) -> None:
     agreed = terms.parse((tmp_path / "bot/terms.toml").read_bytes())
     kept = hardware_keys.parse(data, lambda *_: b"")
     assert agreed.custodian == keys.spki_digest(kept.key.public_key())
-    # A grant signs nothing, so the token need not be there.
+    # A grant signs nothing, so the token need not be present.
     words = ["lease", "grant", str(tmp_path / "bot"), "--budget", "5M", "--until", "1d"]
     words += ["--borrower", "acme", "--ledger", str(tmp_path / "ledger.db")]
     assert main.main(words) == 0
@@ -77,7 +77,7 @@ def test_places_where_no_lease_key_is(
     words = ["lease", "pack", str(tmp_path / "c.json"), str(tmp_path / "model"), "--at", AT]
     words += ["-o", str(tmp_path / "bot"), "--policy", "local", "--key-at", place]
     code = main.main([*words, "--root", str(tmp_path / "root.pem")])
-    # Here python-pkcs11 is not installed.
+    # python-pkcs11 is not installed in this environment.
     assert code == (2 if place.startswith("pkcs11:") else 3)
     assert not (tmp_path / "bot").exists()
     assert printed()[1].startswith("error: ")

@@ -1,7 +1,7 @@
-"""`licence.tpm`: what a borrower tries who owns the TPM, its power and its state, on a real swtpm.
+"""`licence.tpm`: attacks of a borrower who owns the TPM, its power and its state, on a real swtpm.
 
-Every refusal is the TPM's own; the machine here does what the attacker wants. Where an attack
-works, the test says so: it is what a check elsewhere is for.
+Every refusal is the TPM's own; the machine here does what the attacker wants. If an attack works,
+the test says so: another check has to stop it.
 """
 
 from collections.abc import Iterator
@@ -26,10 +26,10 @@ HALF = bytes(range(32))
 PUBLIC = CUSTODIAN.public_key()
 TERMS = agreed().digest
 METER, EPOCH = machine.COUNTERS
-# The Name by which the licences here call the machine; custodians use that of its storage key.
+# The Name that licences use for this machine; custodians use that of its storage key.
 HERE = MACHINE
-# Why a TPM says no: the signature is of other terms; what runs is not what was signed; what was
-# signed is not for this object; a term is false; a register moved after its term.
+# Why a TPM refuses: the signature covers other terms; the machine runs terms that were not signed;
+# the signed policy is not for this object; a term is false; a register changed after its term.
 SIGNATURE, DIFFERS = tss.TPM2_RC.SIGNATURE, tss.TPM2_RC.VALUE
 OTHER_OBJECT, TERM = tss.TPM2_RC.POLICY_FAIL, tss.TPM2_RC.POLICY
 MOVED = tss.TPM2_RC.PCR_CHANGED
@@ -42,7 +42,9 @@ def power() -> Iterator[BorrowersTpm]:
 
 
 def enrolled(tpm: Tpm) -> Blob:
-    """Counters, a storage key, and the half of the key that the custodian wrapped for it."""
+    """Create counters and a storage key. Returns the half of the key that the custodian wrapped for
+    it.
+    """
     machine.boot(tpm)
     machine.make_counters(tpm)
     storage = machine.make_storage_key(tpm)
@@ -50,7 +52,7 @@ def enrolled(tpm: Tpm) -> Blob:
 
 
 def granted(bounds: Bounds, **changes: Any) -> Licence:
-    """A custodian's licence for the image that boots here."""
+    """Return a custodian's licence for the image that boots here."""
     given: dict[str, Any] = {
         "key": CUSTODIAN, "lease": LEASE, "terms": TERMS, "machine": HERE, **changes,
     }  # fmt: skip
@@ -109,7 +111,7 @@ def test_licence_tpm_edited_numbers_and_left_out_terms(power: BorrowersTpm) -> N
         for term in machine.TERMS:
             left = tuple(one for one in machine.TERMS if one != term)
             refuses(tpm, blob, given, DIFFERS, terms=left)
-        # Terms in another order are another policy.
+        # The same terms in another order are another policy.
         refuses(tpm, blob, given, DIFFERS, terms=machine.TERMS[::-1])
         opens(tpm, blob, granted(more))
 
@@ -122,16 +124,18 @@ def test_licence_tpm_other_custodian_lease_terms_and_machine(power: BorrowersTpm
         refuses(tpm, blob, granted(bounds, key=STRANGER), OTHER_OBJECT, STRANGER.public_key())
         refuses(tpm, blob, granted(bounds, lease="0" * 32), OTHER_OBJECT)
         refuses(tpm, blob, granted(bounds, terms=agreed(tick_tokens=1).digest), OTHER_OBJECT)
-        # Of another machine of the same lease, whose meter may stand higher.
+        # The licence is for another machine of the same lease, whose meter may be higher.
         refuses(tpm, blob, granted(bounds, machine=b"\x00\x0b" + bytes(32)), OTHER_OBJECT)
-        # Under the names that it is for, the signature is not one.
+        # If the licence's names are replaced by ours, its signature is no longer valid.
         other = replace(granted(bounds, lease="0" * 32), lease=LEASE)
         refuses(tpm, blob, other, SIGNATURE)
 
 
 @pytest.mark.parametrize("index", licence.LICENCE_PCRS)
 def test_licence_tpm_other_registers(power: BorrowersTpm, index: int) -> None:
-    """Another image, firmware, addon or credential; or something was served or stopped before."""
+    """Another image, firmware, addon or credential is refused, and so is a machine that has already
+    served or stopped.
+    """
     with power.on() as tpm:
         blob = enrolled(tpm)
         given = granted(machine.bounds(tpm))
@@ -150,13 +154,13 @@ def test_licence_tpm_meter_deadline_and_epoch(power: BorrowersTpm) -> None:
         opens(tpm, blob, given)
         machine.increment(tpm, METER)
         refuses(tpm, blob, given, TERM)
-        # Renewed by a new signature alone.
+        # A new signature is enough to renew the licence.
         given = granted(machine.bounds(tpm))
         opens(tpm, blob, given)
         clock = given.bounds.clock
         machine.set_clock(tpm, clock)
         refuses(tpm, blob, given, TERM)
-        # TPM2_ClockSet goes forward only.
+        # TPM2_ClockSet only goes forward.
         earlier = partial(machine.set_clock, tpm, clock - 1)
         assert machine.refused(tpm, earlier) == tss.TPM2_RC.VALUE
         refuses(tpm, blob, given, TERM)
@@ -171,7 +175,7 @@ def test_licence_tpm_boots_and_resumes(power: BorrowersTpm) -> None:
         blob = enrolled(tpm)
         given = granted(machine.bounds(tpm))
         resets = given.bounds.resets
-    # The power was cut: the clock hardly moved, but the reset is counted.
+    # The power was cut: the clock has hardly moved, but the reset is counted.
     with power.on(end=tss.TPM2_SU.STATE) as tpm:
         machine.boot(tpm)
         assert machine.now(tpm).resetCount == resets + 1
@@ -180,11 +184,11 @@ def test_licence_tpm_boots_and_resumes(power: BorrowersTpm) -> None:
         careless = granted(replace(given.bounds, restarts=99))
         opens(tpm, blob, given)
     with power.on("startup-state") as tpm:
-        # Nothing booted, and the registers are those of the good boot.
+        # Nothing booted, yet the registers have the values of the good boot.
         assert tpm.read_pcrs(licence.LICENCE_PCRS) == REGISTERS
         assert machine.now(tpm).resetCount == resets + 1
         refuses(tpm, blob, given, TERM)
-        # What any system could open, if licences said nothing of restarts.
+        # Any system could open the lease in this state if licences did not bound restarts.
         opens(tpm, blob, careless)
 
 
@@ -198,7 +202,7 @@ def test_licence_tpm_counters_made_again(power: BorrowersTpm) -> None:
             machine.remove_counter(tpm, index)
         machine.make_counters(tpm)
         after = [machine.count(tpm, index) for index in machine.COUNTERS]
-        # A counter starts above every number that one of this TPM ever showed.
+        # A new counter starts above every value that any counter of this TPM has shown.
         assert min(after) > max(before)
         refuses(tpm, blob, given, TERM)
         machine.remove_counter(tpm, METER)
@@ -217,7 +221,7 @@ def test_licence_tpm_after_a_clear(power: BorrowersTpm) -> None:
         assert machine.now(tpm).resetCount == 0
         machine.make_counters(tpm)
         machine.make_storage_key(tpm)
-        # The storage key went with the owner's seed; TPMs differ in how they say so.
+        # The storage key was lost with the owner's seed; TPMs report that differently.
         for licensed in (given, granted(machine.bounds(tpm))):
             machine.refused(tpm, partial(machine.open_lease, tpm, blob, licensed, PUBLIC))
 
@@ -234,7 +238,9 @@ def test_a_password_opens_nothing(power: BorrowersTpm) -> None:
 
 
 def test_a_satisfied_session_outlives_the_deadline_and_no_register(power: BorrowersTpm) -> None:
-    """The TPM decides only when the policy runs: the image must end sessions at once."""
+    """The TPM checks registers and deadline only when the policy runs, so the image must end
+    sessions at once.
+    """
     with power.on() as tpm:
         blob = enrolled(tpm)
         given = granted(machine.bounds(tpm))

@@ -1,4 +1,4 @@
-"""What a software TPM and tpm2-tools compute of lease policies and Names is what `aicert.lease` did
+"""A software TPM and tpm2-tools compute the same lease policies and Names as `aicert.lease` does
 without them.
 """
 
@@ -90,7 +90,7 @@ def test_the_policy_digest_is_the_one_that_a_trial_session_has(tpm: BorrowersTpm
 def test_the_policy_digests_are_those_of_tpm2_tools(tpm: BorrowersTpm) -> None:
     assert shutil.which("tpm2_policypcr")
     folder = tpm.folder
-    # That tool takes eight registers at most.
+    # That tool accepts at most eight registers.
     registers = {index: REGISTERS[index] for index in (0, 1, 2, 4, 7, 8, 11, 14)}
     (folder / "registers").write_bytes(b"".join(registers.values()))
     (folder / "key-name").write_bytes(keys.name_of(CUSTODIAN))

@@ -35,7 +35,7 @@ def enrolled(tpm: Tpm) -> tuple[ReceiptKey, Ledger]:
 
 
 def beat(tpm: Tpm, ledger: Ledger, boot: str, usage: Usage) -> tuple[Receipt, Heartbeat]:
-    """The machine's next heartbeat, which continues from `ledger`."""
+    """Return the machine's next heartbeat, which continues from `ledger`."""
     heartbeat = Heartbeat(
         lease=agreed().lease, seq=ledger.seq + 1, previous=ledger.head, nonce=NONCE, boot=boot * 64,
         usage=usage,
@@ -56,7 +56,7 @@ def test_a_story_of_two_boots_adds_up(power: BorrowersTpm) -> None:
         key, ledger = enrolled(tpm)
         machine.increment(tpm, METER)
         usage = Usage(tokens_in=600, tokens_out=400, requests=1, ticks=1)
-        # While it serves, which is in PCR 14.
+        # The receipt is made while the machine serves, which PCR 14 shows.
         tpm.extend(licence.SERVING_PCR, b"serving\n")
         ledger = taken(ledger, key, beat(tpm, ledger, "a", usage))
     with power.on() as tpm:
@@ -85,12 +85,14 @@ def test_receipt_index_of_another_counter(power: BorrowersTpm) -> None:
         receipt = machine.receipt(tpm, EPOCH, b"body")
         with pytest.raises(EvidenceError, match=r"^receipt\.index"):
             receipts.verify(receipt, key, METER)
-        # A kill receipt is about the epoch.
+        # A kill receipt is about the epoch counter.
         assert receipts.verify(receipt, key, EPOCH).value == machine.count(tpm, EPOCH)
 
 
 def test_the_clock_that_a_receipt_shows_is_the_tpms_own(power: BorrowersTpm) -> None:
-    """Keys of the endorsement hierarchy show the real reset count; other keys obfuscate it."""
+    """Keys of the endorsement hierarchy show the real reset count; for other keys the TPM
+    obfuscates it.
+    """
     with power.on() as tpm:
         key, ledger = enrolled(tpm)
         assert ledger.resets == machine.now(tpm).resetCount
@@ -99,12 +101,14 @@ def test_the_clock_that_a_receipt_shows_is_the_tpms_own(power: BorrowersTpm) -> 
 
 
 def test_receipt_boot_refuses_a_tpm_that_was_resumed(power: BorrowersTpm) -> None:
-    """After a resume, any system has the registers of a good boot, and the policy holds again."""
+    """After a resume, any system has the registers of a good boot, and the policy is satisfied
+    again.
+    """
     with power.on(end=tss.TPM2_SU.STATE) as tpm:
         key, _ = enrolled(tpm)
         receipts.verify(machine.receipt(tpm, METER, b"body"), key, METER)
     with power.on("startup-state") as tpm:
-        # Nothing booted, and the TPM signs.
+        # Nothing booted, and yet the TPM signs.
         forged = machine.receipt(tpm, METER, b"body")
         with pytest.raises(EvidenceError, match=r"^receipt\.boot: the TPM was resumed"):
             receipts.verify(forged, key, METER)
@@ -124,10 +128,10 @@ def test_ledger_meter_refuses_state_that_was_put_back(power: BorrowersTpm) -> No
     with power.on() as tpm:
         machine.boot(tpm)
         machine.increment(tpm, METER)
-        # The machine that runs from old state knows the old receipts,
+        # A machine that runs from old state only knows the old receipts.
         with pytest.raises(EvidenceError, match=r"^ledger\.successor"):
             taken(ledger, key, beat(tpm, before, "b", Usage()))
-        # and where the borrower gives it the later ones, its meter tells.
+        # If the borrower gives it the later receipts, its meter reveals the old state.
         with pytest.raises(EvidenceError, match=r"^ledger\.meter"):
             taken(ledger, key, beat(tpm, ledger, "b", Usage()))
 

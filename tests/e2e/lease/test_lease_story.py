@@ -1,7 +1,7 @@
 """A lease from certificate to kill receipt, on a real software TPM whose platform is simulated.
 
-The custodian types `aicert lease`; the machine is `lease_machine`, which has no image: nothing here
-measures a boot, and only a policy for simulated platforms says yes.
+The custodian types `aicert lease`. The machine is `lease_machine`, which has no image: nothing
+measures a boot here, so only a policy for simulated platforms accepts it.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from tests.e2e.lease.lease_tpm import BorrowersTpm
 from tests.unit.aicert.cli.test_main import AT, lay_out
 from tests.unit.signing_keys import Printed
 
-# Nothing measures a boot.
+# No boot is measured, so every register is zero.
 ZERO = dict.fromkeys(licence.LICENCE_PCRS, bytes(32))
 METER, EPOCH = machine.COUNTERS
 NONCE = hashlib.sha256(b"the custodian's challenge").digest()
@@ -75,7 +75,9 @@ def issue(folder: Path, *more: str) -> int:
 
 
 def half_of(tpm: Tpm, folder: Path) -> bytes:
-    """The half that the TPM gives to the machine with that licence."""
+    """Return the half of the content key that the TPM gives to the machine with the issued
+    licence.
+    """
     given = licence.parse((folder / "issued/licence").read_bytes())
     wrapped = blob.parse((folder / "issued/blob").read_bytes())
     custodian = keys.load_public((folder / "bot/custodian.der").read_bytes())
@@ -116,7 +118,7 @@ def test_a_lease_from_certificate_to_kill_receipt(
         assert issue(folder) == 0
         assert half_of(tpm, folder) == kept.tpm_half
         assert unpacked(folder, kept.tpm_half, kept.broker_half) == model(folder)
-        # Serving: paid first, then served.
+        # The machine pays before it serves.
         tpm.extend(licence.SERVING_PCR, b"serving\n")
         machine.refused(tpm, lambda: half_of(tpm, folder))
         machine.increment(tpm, METER)
@@ -142,7 +144,7 @@ def test_a_lease_from_certificate_to_kill_receipt(
         sent(tpm, EPOCH, signed.order)
         tpm.extend(licence.STOPPED_PCR, b"stopped revoked\n")
     with power.on() as tpm:
-        # What was issued opens no more, in whichever boot.
+        # The issued licence opens nothing any more, in whichever boot.
         machine.refused(tpm, lambda: half_of(tpm, folder))
     (folder / "receipts.jsonl").write_bytes(b"".join(lines))
     printed()

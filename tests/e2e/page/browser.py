@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to over its debugging pipe: no driver, no port, no network."""
+"""A headless Chromium, controlled through its debugging pipe: no driver, no port, no network."""
 
 import base64
 import contextlib
@@ -14,21 +14,21 @@ from typing import Any, Self
 from aicert.errors import ToolError
 
 PROGRAM = "chromium"
-# No more than a bound on what hangs.
+# This only bounds something that hangs.
 LIMIT_S = 600
-# How long it may take to end by itself.
+# How long the browser may take to end by itself.
 END_S = 60
 
 
 class Browser:
-    """One page, and what it asked for and complained about since it was opened."""
+    """One page, and what it has requested and reported since it was opened."""
 
     def __init__(self, folder: Path, limit_s: int = LIMIT_S) -> None:
         if shutil.which(PROGRAM) is None:
             raise ToolError(f"{PROGRAM} is not installed", hint=f"sudo apt-get install {PROGRAM}")
         command_read, self._write = os.pipe()
         self._read, answer_write = os.pipe()
-        # What the protocol wants: commands on descriptor 3, answers on 4 (NUL after each).
+        # The protocol expects commands on descriptor 3 and answers on 4, each followed by NUL.
         wrapper = f'exec 3<&{command_read} 4>&{answer_write}; exec "$@"'
         options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                    "--no-first-run", "--disable-background-networking", "--hide-scrollbars",
@@ -42,7 +42,7 @@ class Browser:
             pass_fds=(command_read, answer_write),
             start_new_session=True,
         )
-        # Of all of its processes.
+        # The group contains all of the browser's processes.
         self.group = self._process.pid
         os.close(command_read)
         os.close(answer_write)
@@ -68,8 +68,8 @@ class Browser:
         self.close()
 
     def close(self) -> None:
-        """End the browser. On a busy computer one was stopped by its own crash handler when it
-        was to end, and would have stayed so for ever.
+        """End the browser. On a busy computer, its own crash handler once stopped a browser that
+        was about to end, and it would have stayed so for ever.
         """
         os.close(self._write)
         os.close(self._read)
@@ -81,7 +81,7 @@ class Browser:
             self._process.wait()
 
     def ask(self, method: str, **parameters: object) -> dict[str, Any]:
-        """One command and its result; events that come in between are noted."""
+        """Send a command and return its result; record the events that arrive in between."""
         self._count += 1
         message: dict[str, object] = {"id": self._count, "method": method, "params": parameters}
         if self._session is not None:
@@ -101,7 +101,7 @@ class Browser:
             self._buffer += block
         text, _, self._buffer = self._buffer.partition(b"\0")
         answer: dict[str, Any] = json.loads(text)
-        # Its answers would never come.
+        # After a crash, answers would never come.
         assert answer.get("method") != "Inspector.targetCrashed", f"crashed\n{self.console()}"
         method, parameters = answer.get("method"), answer.get("params", {})
         if method == "Network.requestWillBeSent":
@@ -111,7 +111,7 @@ class Browser:
         return answer
 
     def console(self) -> str:
-        """What the page's console holds, for people."""
+        """Return the content of the page's console, for people."""
         return "\n".join(("console of the page:", *self.complaints))
 
     def open(self, page: Path) -> None:
@@ -121,15 +121,15 @@ class Browser:
             continue
 
     def look(self, width: int, height: int, **media: str) -> None:
-        """As a screen of that size shows it, or with `media` as paper or in the dark."""
+        """Show the page as on a screen of that size; `media` may select paper or a dark scheme."""
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height,
                  deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
         features = [{"name": "prefers-color-scheme", "value": media.get("scheme", "light")}]
         self.ask("Emulation.setEmulatedMedia", media=media.get("kind", "screen"), features=features)
 
     def looks(self, folder: Path, name: str) -> None:
-        """The page on a screen and on a phone, in the light and in the dark: it fits, and is drawn,
-        in the folder that AICERT_SCREENSHOTS names, or else in this one.
+        """Check that the page fits a screen and a phone, in light and in dark, and draw it each
+        time in the folder that AICERT_SCREENSHOTS names, otherwise in `folder`.
         """
         pictures = Path(os.environ.get("AICERT_SCREENSHOTS") or folder)
         for width, height in ((1280, 900), (360, 740)):
@@ -140,12 +140,12 @@ class Browser:
                 assert self.value("document.documentElement.scrollWidth") == width
 
     def value(self, expression: str) -> Any:
-        """What an expression of the page's world is."""
+        """Return the value of an expression in the page."""
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
         return answer["result"].get("value")
 
     def promised(self, expression: str) -> Any:
-        """What a promise of the page's world is kept with."""
+        """Return the value of a promise in the page, once it is fulfilled."""
         answer = self.ask(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
@@ -153,10 +153,10 @@ class Browser:
         return answer["result"].get("value")
 
     def most_memory(self) -> int:
-        """The most memory that a process of the page's own has held so far, in bytes."""
+        """Return the most memory that one of the page's own processes has used so far, in bytes."""
         peaks = [0]
         for status in Path("/proc").glob("[0-9]*/status"):
-            # Others' processes end while this looks at them.
+            # Processes of other programs may end while this looks at them.
             with contextlib.suppress(OSError):
                 words = status.with_name("cmdline").read_bytes()
                 if b"--type=renderer" in words and os.getsid(int(status.parent.name)) == self.group:
@@ -166,7 +166,7 @@ class Browser:
         return max(peaks) * 1024
 
     def picture(self, out: Path) -> bytes:
-        """The whole page as PNG."""
+        """Return the whole page as PNG."""
         shot = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         out.write_bytes(base64.b64decode(shot["data"]))
         return out.read_bytes()

@@ -1,7 +1,8 @@
-"""A headless Firefox, spoken to in Marionette, its own protocol for tests: no driver, no network.
+"""A headless Firefox, controlled with Marionette, its own protocol for tests: no driver, no
+network.
 
-The socket is of this computer alone, and Firefox is told that it is offline. What a page's own
-world holds is asked for with Firefox's debugger, which the page's policy does not bind.
+The socket is only reachable from this computer, and Firefox is set to work offline. Values in the
+page are read with Firefox's debugger, which the page's policy does not bind.
 """
 
 import base64
@@ -20,14 +21,14 @@ from tests.e2e.page.browser import END_S, LIMIT_S
 
 PROGRAM, PACKAGE = "firefox-esr", "firefox-esr"
 PREFERENCES = {
-    # Any port that is free.
+    # 0 means any free port.
     "marionette.port": 0,
-    # It asks whether a folder is meant, and takes no answer for a second, or while it has no focus.
+    # Firefox asks whether a folder is meant. It ignores answers for a second, and without focus.
     "security.dialog_enable_delay": 0,
 }
-# How often what is waited for is looked at.
+# How often to check for what a test waits for.
 STEP_S = 0.05
-# In the place of the window in which a person picks files, which a headless browser does not have.
+# Replaces the window in which a person picks files, which a headless browser does not have.
 PICKER = """
 const paths = arguments[0];
 const fileOf = (path) => {
@@ -72,7 +73,7 @@ const plain = (value) =>
 if (!got || "throw" in got) throw new Error(String(plain(got?.throw)));
 return plain(got.return);
 """
-# Of what is said in the whole browser, what concerns pages: the rest is its own business.
+# Messages about pages, out of those of the whole browser, which has other business too.
 COMPLAINTS = """
 const ofPages = (text) => /"(file|blob|moz-nullprincipal):/.test(text);
 return Services.console.getMessageArray().map(String).filter(ofPages);
@@ -80,13 +81,13 @@ return Services.console.getMessageArray().map(String).filter(ofPages);
 
 
 class Marionette:
-    """Commands and answers: a length in decimal digits, a colon, JSON."""
+    """The protocol's commands and answers: a length in decimal digits, a colon, JSON."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), LIMIT_S)
         self._answers = self._socket.makefile("rb")
         self._count = 0
-        # It says what it is.
+        # The browser introduces itself first.
         self._next()
 
     def close(self) -> None:
@@ -94,7 +95,7 @@ class Marionette:
         self._socket.close()
 
     def ask(self, command: str, **parameters: object) -> Any:
-        """One command's result; ToolError with the name of what went wrong as its message."""
+        """Return a command's result. Raises ToolError with the name of what went wrong."""
         self._count += 1
         text = json.dumps([0, self._count, command, parameters]).encode()
         self._socket.sendall(b"%d:%b" % (len(text), text))
@@ -113,7 +114,7 @@ class Marionette:
 
 
 class Firefox:
-    """One page in it."""
+    """One page in Firefox."""
 
     def __init__(self, folder: Path, limit_s: int = LIMIT_S) -> None:
         if shutil.which(PROGRAM) is None:
@@ -159,7 +160,7 @@ class Firefox:
             self._process.wait()
 
     def _port(self) -> int:
-        """Where it listens, once it does."""
+        """Return the port that Firefox listens on, once it does."""
         place = self._profile / "MarionetteActivePort"
         while not (place.is_file() and (text := place.read_text().strip())):
             assert self._process.poll() is None, "firefox ended, or did not start in its time"
@@ -170,7 +171,7 @@ class Firefox:
         return self._connection.ask(command, **parameters)
 
     def _of_browser(self, script: str, *arguments: object) -> Any:
-        """Run something with the browser's own rights, outside any page."""
+        """Run a script with the browser's own privileges, outside any page."""
         self.ask("Marionette:SetContext", value="chrome")
         try:
             return self.ask("WebDriver:ExecuteScript", script=script, args=arguments)["value"]
@@ -178,7 +179,7 @@ class Firefox:
             self.ask("Marionette:SetContext", value="content")
 
     def value(self, expression: str) -> Any:
-        """What an expression of the page's world is, or what that promises."""
+        """Return the value of an expression in the page; of a promise, once it is fulfilled."""
         words = {"script": EVALUATE, "args": [expression], "sandbox": "system"}
         return self.ask("WebDriver:ExecuteScript", **words)["value"]
 
@@ -189,27 +190,29 @@ class Firefox:
         self.ask("WebDriver:Navigate", url=page.as_uri())
 
     def complaints(self) -> list[str]:
-        """What was said of pages."""
+        """Return the messages about pages."""
         messages: list[str] = self._of_browser(COMPLAINTS)
         return messages
 
     def console(self) -> str:
-        """The same, for people."""
+        """Return the same messages as one text, for people."""
         return "\n".join(("console of the browser:", *self.complaints()))
 
     def picture(self, out: Path) -> bytes:
-        """The whole page as PNG."""
+        """Return the whole page as PNG."""
         shot = self.ask("WebDriver:TakeScreenshot", full=True, hash=False)["value"]
         out.write_bytes(base64.b64decode(shot))
         return out.read_bytes()
 
     def pick(self, control: str, *paths: Path) -> None:
-        """Choose files in a control of the page, as a person: by its label."""
+        """Choose files in a control of the page by its label, as a person does."""
         self._choose(control, *paths)
         self._wait(f"document.getElementById('{control}').files.length === {len(paths)}")
 
     def pick_folder(self, control: str, path: Path) -> str:
-        """Choose a folder; what Firefox asks before it gives it to the page, which is agreed to."""
+        """Choose a folder, and agree to what Firefox asks before it passes the folder to the page.
+        Returns that question.
+        """
         self._choose(control, path)
         while (text := self._alert()) is None:
             assert time.monotonic() < self._end, "firefox asked nothing"

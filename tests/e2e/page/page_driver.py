@@ -1,4 +1,4 @@
-"""What tests of `verify.html` do in any browser: build it so that it can be asked, wait, ask."""
+"""What tests of `verify.html` do in any browser: build it with a hook for tests, wait, ask."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ MODEL = {
     "sub/tokenizer.json": b"x" * 5_000_000,
     "model.safetensors": header(b'{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}', b"abc"),
 }
-# Beside the product's own: what lets a test ask the verifier in the page directly.
+# This script next to the product's own lets a test query the page's verifier directly.
 JUDGE = """
 const product = self.onmessage;
 self.onmessage = (event) => {
@@ -34,7 +34,7 @@ self.onmessage = (event) => {
   }
 };
 """
-# No more than bounds on what hangs: one wait, and all of them.
+# These only bound something that hangs: a single wait, and all of them together.
 LIMIT_S, BROWSER_LIMIT_S = 600, 3600
 READY = "document.getElementById('go')?.disabled === false"
 AXE = Path(__file__).with_name("axe.lock.toml")
@@ -44,17 +44,17 @@ class Page(Protocol):
     """A page in some browser."""
 
     def value(self, expression: str) -> Any:
-        """What an expression of the page's world is."""
+        """Return the value of an expression in the page."""
 
     def promised(self, expression: str) -> Any:
-        """What a promise of the page's world is kept with."""
+        """Return the value of a promise in the page, once it is fulfilled."""
 
     def console(self) -> str:
-        """What was said of it, for people."""
+        """Return what the browser reported about the page, for people."""
 
 
 def built(folder: Path) -> Path:
-    """The page, whose worker also takes cases."""
+    """Build the page with a worker that also accepts cases from tests. Returns its path."""
     lock = read_lock(ROOT / LOCK)
     worker = (ROOT / build.SOURCES / "worker.js").read_text()
     app = build.archive(ROOT, ["tests/browser/judging.py"])
@@ -64,7 +64,9 @@ def built(folder: Path) -> Path:
 
 
 def until(page: Page, condition: str, broken: bool = False) -> None:
-    """Until the page says so; or it complains, unless it is to, or is stuck."""
+    """Wait until the condition holds in the page. Fails if the page reports that it cannot verify
+    (unless `broken` is set), or is stuck.
+    """
     end = time.monotonic() + LIMIT_S
     while not page.value(condition):
         stuck = page.value("document.getElementById('result')?.textContent") or ""
@@ -76,14 +78,14 @@ def until(page: Page, condition: str, broken: bool = False) -> None:
 
 
 def answered(page: Page) -> int:
-    """Press the button; the exit code that the answer stands for."""
+    """Press the button. Returns the exit code that the answer stands for."""
     page.value("document.getElementById('go').click()")
     until(page, "document.body.dataset.exit !== undefined")
     return int(page.value("document.body.dataset.exit"))
 
 
 def judged(page: Page, asked: list[dict[str, object]]) -> list[Answer]:
-    """The answers of the verifier in the page."""
+    """Return the answers of the verifier in the page."""
     lines = json.dumps("".join(json.dumps(case) + "\n" for case in asked))
     got = page.promised(
         "new Promise((resolve) => { const { port1, port2 } = new MessageChannel();"
@@ -95,29 +97,31 @@ def judged(page: Page, asked: list[dict[str, object]]) -> list[Answer]:
 
 
 def certificates(ders: list[bytes]) -> list[dict[str, object]]:
-    """Cases of X.509 certificates."""
+    """Return cases of X.509 certificates."""
     return [{"der": base64.b64encode(der).decode()} for der in ders]
 
 
 def scene_in(folder: Path, kind: str = "local") -> dict[str, str | None]:
-    """The files of a certificate and its model."""
+    """Write a certificate and its model to `folder`. Returns the paths and settings to use."""
     scene = Scene(kind, 2).put("outputs", {"model": MODEL})
     written(folder / "model", MODEL)
     return shown(folder, scene)
 
 
 def policy_of(folder: Path) -> list[Path]:
-    """The policy file there and what it names."""
+    """Return the policy file in the folder, and the files that it names."""
     return [*folder.glob("policy.toml"), *folder.glob("*.pem")]
 
 
 def violations(page: Page) -> list[tuple[str, str]]:
-    """What Deque's checker of what is accessible, as npm packs it, finds; it ran if this ends."""
+    """Return what Deque's accessibility checker, as packed by npm, finds wrong. If this returns,
+    the checker has run.
+    """
     data = archive(read_lock(AXE, "axe-core"))
     with tarfile.open(fileobj=io.BytesIO(data)) as packed:
         script = packed.extractfile("package/axe.min.js")
         assert script is not None
-        # The debugger's scripts are not bound by the page's policy.
+        # The page's policy does not bind the debugger's scripts.
         page.value(script.read().decode() + "; 0")
     report = json.loads(page.promised("axe.run().then(JSON.stringify)"))
     assert len(report["passes"]) > 20

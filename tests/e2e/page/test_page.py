@@ -1,4 +1,5 @@
-"""The page in a real browser: complete without network or script, on a phone, on paper, by ear.
+"""The report page in a real browser: complete without network or script, on a phone, on paper, and
+for a screen reader.
 
 Screenshots go to the folder that AICERT_SCREENSHOTS names, for people to look at.
 """
@@ -66,7 +67,7 @@ def test_the_page_in_a_browser(tmp_path: Path, page: Path, browser: Browser) -> 
             assert len(drawn) > 20_000, name
     assert browser.value("document.querySelectorAll('svg').length") == 2
     assert browser.value("document.querySelector('.verdict strong').innerText") == "FAILED"
-    # Strings of the certificate are text, and nothing of them ran or was asked for.
+    # Strings from the certificate appear as text; none of them ran or caused a request.
     assert browser.value("document.title") == "FAILED: tiny"
     assert browser.value("document.querySelectorAll('script, img, link, iframe').length") == 0
     assert browser.value("document.body.innerText.includes('<script>document.title')") is True
@@ -76,7 +77,7 @@ def test_the_page_in_a_browser(tmp_path: Path, page: Path, browser: Browser) -> 
 
 def test_the_page_on_paper(tmp_path: Path, page: Path, browser: Browser) -> None:
     browser.open(page)
-    # A4 without its margins: no column, and so no digest, is cut off.
+    # This is A4 without its margins: no column, and so no digest, is cut off.
     browser.look(717, 1000, kind="print")
     assert browser.value(CUT_OFF) == []
     printed = browser.ask(

@@ -1,6 +1,6 @@
-"""`verify.html` in Firefox, from a file, offline: a part of the corpus, and a person's way.
+"""`verify.html` in Firefox, from a file, offline: a part of the corpus, and what a person does.
 
-All of it is asked in Chromium (`test_verify_page.py`); here is what another browser could change.
+`test_verify_page.py` runs everything in Chromium; this has what another browser could change.
 """
 
 import os
@@ -30,13 +30,13 @@ from tests.e2e.page.page_driver import (
 from tests.vectors import reading, test_differential
 
 pytestmark = pytest.mark.slow
-# One in so many, of every folder.
+# Take every tenth case of each folder.
 STEP = 10
 
 
 @pytest.fixture(scope="module")
 def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
-    """The page, opened and ready."""
+    """Return the page, opened and ready."""
     folder = tmp_path_factory.mktemp("firefox")
     with Firefox(folder, BROWSER_LIMIT_S) as opened:
         opened.open(built(folder))
@@ -51,7 +51,7 @@ def test_the_verifier_gives_the_same_answers(firefox: Firefox) -> None:
     asked += certificates(list(odd.certificates())[::STEP])
     asked += [{"paths": list(case)} for case in test_differential.some_paths(100)]
     for case, here, there in zip(asked, library(asked), judged(firefox, asked), strict=True):
-        # Of a year 0, each version of Python says with words of its own that there is none.
+        # Each version of Python has its own words for an error about the year 0.
         assert there == here or (there[0] == here[0] and "year 0" in here[1]), case
 
 
@@ -60,7 +60,7 @@ def test_a_person_verifies_a_model(firefox: Firefox, tmp_path: Path) -> None:
     certificate = Path(str(asked["certificate"]))
     firefox.pick("certificate", certificate)
     firefox.pick("policyFiles", *policy_of(tmp_path))
-    # It calls that an upload. The page says that it is none.
+    # Firefox calls that an upload. The page says that it is not one.
     assert "upload" in firefox.pick_folder("model", tmp_path / "model")
     assert "upload" in firefox.value("document.getElementById('model-help').textContent")
     until(firefox, "modelName !== ''")
@@ -75,12 +75,12 @@ def test_a_person_verifies_a_model(firefox: Firefox, tmp_path: Path) -> None:
     folder = Path(os.environ.get("AICERT_SCREENSHOTS") or tmp_path)
     assert firefox.picture(folder / "verify-firefox.png").startswith(b"\x89PNG")
     assert violations(firefox) == []
-    # A changed model is another answer, in the same page.
+    # A changed model gets another answer, in the same page.
     (tmp_path / "model/config.json").write_bytes(b"[]")
     firefox.value("setModel('', null); forget()")
     firefox.pick_folder("model", tmp_path / "model")
     until(firefox, "modelName !== ''")
-    # As of a large one: hashed by several workers.
+    # Force several workers to hash the files, as for a large model.
     firefox.value("helped = 0")
     assert answered(firefox) == 1
     assert firefox.value("helpers.length") >= min(2, len(os.sched_getaffinity(0))) - 1

@@ -1,4 +1,4 @@
-"""`verify.html` in Chromium, from a file, with the network off: the corpus, and a person's way.
+"""`verify.html` in Chromium, from a file, with the network off: the corpus, and what a person does.
 
 Screenshots go to the folder that AICERT_SCREENSHOTS names, for people to look at.
 """
@@ -56,7 +56,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """The page, opened and ready."""
+    """Return the page, opened and ready."""
     with Browser(tmp_path_factory.mktemp("browser"), BROWSER_LIMIT_S) as opened:
         opened.ask("Network.emulateNetworkConditions", offline=True, latency=0,
                    downloadThroughput=0, uploadThroughput=0)  # fmt: skip
@@ -65,7 +65,7 @@ def browser(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Br
 
 
 def load(browser: Browser, page: Path, fragment: str = "") -> None:
-    """The page anew, until Python has started."""
+    """Load the page again, and wait until Python has started."""
     browser.requests.clear()
     browser.complaints.clear()
     browser.ask("Page.navigate", url="about:blank")
@@ -74,7 +74,7 @@ def load(browser: Browser, page: Path, fragment: str = "") -> None:
 
 
 def fresh(browser: Browser) -> None:
-    """As it was when it was opened, without starting Python again."""
+    """Restore the state after opening, without starting Python again."""
     browser.complaints.clear()
     browser.value("location.hash = ''")
     until(browser, "document.getElementById('expected').hidden")
@@ -89,14 +89,14 @@ def pick(browser: Browser, name: str, *paths: object) -> None:
 
 
 def pick_model(browser: Browser, folder: Path) -> None:
-    """Choose a model's folder, whose files the browser takes its time to list."""
+    """Choose a model's folder, and wait until the browser has listed its files."""
     browser.value("document.getElementById('model').value = ''; setModel('', null)")
     pick(browser, "model", folder)
     until(browser, "document.getElementById('model-picked').textContent !== ''")
 
 
 def fill(browser: Browser, folder: Path) -> dict[str, str | None]:
-    """Lay a scene out in `folder`, and choose its certificate, policy, model and time."""
+    """Write a scene to `folder`, and choose its certificate, policy, model and time."""
     asked = scene_in(folder)
     pick(browser, "certificate", asked["certificate"])
     pick(browser, "policyFiles", *policy_of(folder))
@@ -106,7 +106,8 @@ def fill(browser: Browser, folder: Path) -> dict[str, str | None]:
 
 
 def test_every_scenario_of_the_corpus_gets_the_same_answer(browser: Browser) -> None:
-    # With another version of Python than this one's: each word of each check, all the same.
+    # The page runs another version of Python than this process; every word of every check must
+    # agree.
     for start in range(0, len(reading.paths()), 50):
         vectors = [reading.read(path) for path in reading.paths()[start : start + 50]]
         asked = [dict(cases.of_vector(vector)) for vector in vectors]
@@ -121,7 +122,7 @@ def test_odd_certificates_and_paths_get_the_same_answer(browser: Browser) -> Non
     asked += [dict(case) for case in cases.mutants(300, "in a browser")]
     asked += [dict(case) for case in cases.lists(100, "in a browser")]
     for here, there in zip(library(asked), judged(browser, asked), strict=True):
-        # Of a year 0, each version of Python says with words of its own that there is none.
+        # Each version of Python has its own words for an error about the year 0.
         assert there == here or (there[0] == here[0] and "year 0" in here[1])
     # Versions of Python have their own tables of Unicode.
     asked = [{"paths": list(case)} for case in test_differential.some_paths(1000)]
@@ -143,12 +144,13 @@ def test_a_person_verifies_a_model(browser: Browser, tmp_path: Path) -> None:
     assert browser.value("document.querySelector('.subject').innerText") == (
         f"About certificate.json, and model: 3 files, 5 MB. Certificate sha256:{digest}"
     )
-    # A changed model is another answer, in the same page.
+    # A changed model gets another answer, in the same page.
     (tmp_path / "model/config.json").write_bytes(b"[]")
     pick_model(browser, tmp_path / "model")
     assert answered(browser) == 1
     assert "changed config.json" in browser.value("document.querySelector('#result').innerText")
-    # It asked for nothing but itself and the worker that it made, and broke none of its own rules.
+    # The page requested only itself and the worker that it made, and violated none of its own
+    # rules.
     assert [url.partition(":")[0] for url in browser.requests if url != "about:blank"] == [
         "file", "blob"
     ]  # fmt: skip
@@ -158,7 +160,9 @@ def test_a_person_verifies_a_model(browser: Browser, tmp_path: Path) -> None:
 def test_a_model_that_was_really_trained(
     browser: Browser, checkout: Checkout, printed: Printed
 ) -> None:
-    """Its certificate, all its files and its lockfile: what the command line says of them."""
+    """The page says the same as the command line about a certificate, all its files and its
+    lockfile.
+    """
     certified = checkout.doit("certify", "tiny-alpaca")
     assert certified.returncode == 0, certified.stderr
     picked = {
@@ -190,7 +194,7 @@ def test_a_model_that_was_really_trained(
     assert answered(browser) == 1
 
 
-# What a person would take for a verdict: under the form, in the title, for a screen reader.
+# A person could take these for a verdict: under the form, in the title, for a screen reader.
 PLACES = "['result', 'status'].map((id) => document.getElementById(id).textContent)"
 SHOWN = f"[document.title, ...{PLACES}].join('|')"
 NOTHING = "Verify an aicert certificate||Ready."
@@ -201,7 +205,7 @@ def shown_result(browser: Browser) -> str:
 
 
 def test_a_result_goes_when_something_else_is_picked(browser: Browser, tmp_path: Path) -> None:
-    """What is shown is never about other files than those in the form."""
+    """A result that is shown is never about other files than those in the form."""
     fresh(browser)
     asked = scene_in(tmp_path)
     pick(browser, "policyFiles", *policy_of(tmp_path))
@@ -225,12 +229,12 @@ def test_a_result_goes_when_something_else_is_picked(browser: Browser, tmp_path:
         assert shown_result(browser) != NOTHING
         change()
         until(browser, f"!busy && {SHOWN} === {NOTHING!r}")
-    # Somebody's link into the page that is open, beside a verdict of another certificate.
+    # Somebody follows a link into the open page while it shows a verdict for another certificate.
     answered(browser)
     browser.value("location.hash = '#sha256:' + '0'.repeat(64)")
     until(browser, "document.getElementById('expected').hidden === false")
     assert shown_result(browser) == NOTHING
-    # An answer to what was asked before that comes when it is no longer asked.
+    # The answer to an earlier question arrives when nobody waits for it any more.
     browser.value("document.getElementById('go').click(); forget()")
     until(browser, "!busy")
     assert shown_result(browser) == NOTHING
@@ -257,7 +261,7 @@ def test_files_and_a_folder_that_are_dropped(browser: Browser, tmp_path: Path) -
     browser.value("document.getElementById('collateral').value = ''")
     browser.value(f"document.getElementById('at').value = {asked['at']!r}")
     assert answered(browser) == 0
-    # What is not clear is not guessed; the last model does not stay for another one.
+    # The page does not guess in unclear cases, and the last model does not stay for another one.
     (tmp_path / "other.json").write_bytes(b"{}")
     drop(browser, tmp_path / "certificate.json", tmp_path / "other.json")
     until(browser, "document.getElementById('result').textContent.includes('it is not clear')")
@@ -272,7 +276,9 @@ def test_files_and_a_folder_that_are_dropped(browser: Browser, tmp_path: Path) -
 
 
 def test_what_a_browser_shows_of_a_folder(browser: Browser, tmp_path: Path) -> None:
-    """What it hides is what the page says; what it changes is no model."""
+    """The page says which files the browser hides; a folder that the browser changes is not
+    accepted as a model.
+    """
     fresh(browser)
     asked = scene_in(tmp_path)
     model = tmp_path / "model"
@@ -284,7 +290,8 @@ def test_what_a_browser_shows_of_a_folder(browser: Browser, tmp_path: Path) -> N
     browser.value(f"document.getElementById('at').value = {asked['at']!r}")
     assert answered(browser) == 0
     assert UNSEEN in browser.value("document.querySelector('.notice').innerText")
-    # The tokenizer under a name that has a backslash, not in a folder, or there beside another one.
+    # The tokenizer is in a file whose name has a backslash, not in a folder, or is there in
+    # addition.
     good = (model / "sub/tokenizer.json").read_bytes()
     for name in (".hidden", "sub\\tokenizer.json", "model.safetensors/config.json"):
         folder = tmp_path / ascii(name[:3])
@@ -343,7 +350,9 @@ def test_what_contradicts_itself_is_not_asked(browser: Browser, tmp_path: Path) 
 
 
 def changed_later(path: Path) -> None:
-    """A browser looks at the time of the change, and at whole seconds of it."""
+    """Change a file, and its time by ten seconds: a browser compares times of change in whole
+    seconds.
+    """
     path.write_bytes(path.read_bytes() + b"\n")
     os.utime(path, (path.stat().st_mtime + 10,) * 2)
 
@@ -446,7 +455,7 @@ def test_by_ear_and_by_keyboard(browser: Browser) -> None:
             assert node.get("name", {}).get("value"), node
     assert any(node.get("role", {}).get("value") == "status" for node in nodes)
     assert browser.value("document.querySelectorAll('main').length") == 1
-    # Each control has a label of its own, and none is out of the keyboard's reach.
+    # Each control has a label of its own, and the keyboard reaches all of them.
     unlabelled = "[...document.querySelectorAll('input, select')].filter(e => !e.labels.length)"
     assert browser.value(f"{unlabelled}.length") == 0
     assert (
@@ -455,7 +464,7 @@ def test_by_ear_and_by_keyboard(browser: Browser) -> None:
 
 
 def press(browser: Browser, key: str, code: int, text: str = "") -> None:
-    """One key, down and up."""
+    """Press one key, and release it."""
     for kind in ("keyDown", "keyUp"):
         browser.ask("Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text,
                     windowsVirtualKeyCode=code)  # fmt: skip
@@ -481,16 +490,16 @@ def test_the_keyboard_reaches_all_and_asks(browser: Browser, tmp_path: Path) -> 
     ]  # fmt: skip
     press(browser, "Enter", 13, "\r")
     until(browser, "document.body.dataset.exit !== undefined")
-    # Whoever hears the page is told, and goes on from there.
+    # A person who hears the page is told, and continues from there.
     assert browser.value("document.activeElement.id") == "result"
 
 
 def test_on_paper(browser: Browser, tmp_path: Path) -> None:
-    """The verdict and what it is about, without the form; nothing is cut off."""
+    """The paper shows the verdict and what it is about, without the form; nothing is cut off."""
     fresh(browser)
     fill(browser, tmp_path)
     assert answered(browser) == 0
-    # A4 without its margins.
+    # This is A4 without its margins.
     browser.look(717, 1000, kind="print")
     names = "['form', 'header', 'footer', '.verdict', '.subject', '.notice', '#result table']"
     seen = f"{names}.map((name) => document.querySelector(name).checkVisibility())"
@@ -514,12 +523,12 @@ def test_a_link_names_its_certificate(browser: Browser, page: Path, tmp_path: Pa
     assert "not the certificate that the link named" in browser.value("document.body.innerText")
 
 
-# A line of `sha256sum`, which the notes of a release have of their page.
+# A line of `sha256sum`, which a release's notes contain for their page.
 DIGEST = re.compile(r"^[0-9a-f]{64}  verify\.html$", re.MULTILINE)
 
 
 def sections(changelog: str) -> dict[str, str]:
-    """What stands under each heading."""
+    """Return the text under each heading."""
     parts = re.split(r"^## (.+)$", changelog, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
@@ -540,12 +549,14 @@ def test_the_digest_is_printed_and_stands_in_the_notes_of_each_release(
     for version, text in released:
         assert len(DIGEST.findall(text)) == 1, version
     if not unreleased[1].strip():
-        # This is a release: its notes are of the page that it builds.
+        # This is a release, so its notes are for the page that it builds.
         assert line in released[0][1]
 
 
 def test_a_page_that_cannot_start_says_so(tmp_path: Path) -> None:
-    """In words of its own, and at once: nothing waits for a verdict that will not come."""
+    """A page that cannot start says so in its own words, and at once: nobody waits for a verdict
+    that never comes.
+    """
     lock = read_lock(ROOT / LOCK)
     python, app = archive(lock), build.archive(ROOT)
     worker = (ROOT / build.SOURCES / "worker.js").read_text()

@@ -29,8 +29,16 @@ same = "path:data"
 [machines.here]
 driver = "local"
 """
-CODE = (".dvc", ".gitattributes", "aicert", "dodo.py", "doit", "enclave_runner", "pyproject.toml",
-        "rules")  # fmt: skip
+CODE = (
+    ".dvc",
+    ".gitattributes",
+    "aicert",
+    "dodo.py",
+    "doit",
+    "enclave_runner",
+    "pyproject.toml",
+    "rules",
+)  # The fewest settings that Axolotl accepts.
 # What Axolotl wants at least.
 CONFIG = """\
 learning_rate: 0.1
@@ -38,7 +46,7 @@ micro_batch_size: 1
 gradient_accumulation_steps: 1
 bf16: false
 """
-# What DVC keeps in its folder for itself.
+# Folders and files that DVC keeps for itself.
 OWN = {".dvc": ("cache", "tmp", "config.local")}
 
 

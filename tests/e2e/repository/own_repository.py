@@ -57,7 +57,9 @@ class Person:
 
 @pytest.fixture
 def person(tmp_path: Path) -> Person:
-    """An empty virtual environment that sees the libraries of this environment."""
+    """Return a person with an empty virtual environment that sees the libraries of this
+    environment.
+    """
     venv = tmp_path / "venv"
     python = os.path.realpath(sys.executable)
     subprocess.run([python, "-I", "-m", "venv", venv], check=True)

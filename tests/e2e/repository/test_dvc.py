@@ -1,7 +1,7 @@
 """Inputs and outputs that git does not hold, moved by the real DVC through real remotes.
 
-The checkouts are git repositories; the run's certificate is forged from a small tree, since DVC
-does not look at it and no training is needed to have something to move.
+The checkouts are git repositories. The run's certificate is forged from a small tree, because DVC
+does not look at it and moving files needs no training.
 """
 
 import dataclasses
@@ -29,13 +29,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def untracked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The project, locked and committed, before DVC tracks anything."""
+    """Return the project, locked and committed, before DVC tracks anything."""
     environment.program()
     root = tmp_path_factory.mktemp("untracked") / "origin"
     lay_out(root)
     clone = Clone(root=root)
     clone.done("git", "init", "--quiet", "--initial-branch=main")
-    # What everybody but root has without asking.
+    # Everybody except root has this setting without asking for it.
     (root / ".dvc" / "config.local").write_text("[cache]\n    type = hardlink,copy\n")
     locked = clone.doit("lock")
     assert locked.returncode == 0, locked.stderr
@@ -45,7 +45,7 @@ def untracked(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 @pytest.fixture(scope="module")
 def tracked(untracked: Clone, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `origin`, tracked and pushed, and `remote`, which has everything."""
+    """Return a folder with `origin`, tracked and pushed, and `remote`, which has everything."""
     folder = tmp_path_factory.mktemp("tracked")
     clone = Clone(root=folder / "origin")
     shutil.copytree(untracked.root, clone.root, symlinks=True)
@@ -59,13 +59,13 @@ def tracked(untracked: Clone, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def remote(tracked: Path, tmp_path: Path) -> Path:
-    """A copy of the remote whose files may be tampered with."""
+    """Return a copy of the remote whose files may be tampered with."""
     return Path(shutil.copytree(tracked / "remote", tmp_path / "remote"))
 
 
 @pytest.fixture
 def origin(tracked: Path) -> Clone:
-    """The tracked project. Tests only read it."""
+    """Return the tracked project. Tests only read it."""
     return Clone(root=tracked / "origin")
 
 
@@ -92,7 +92,8 @@ def test_what_git_does_not_hold_is_tracked_beside_lockfile_and_certificate(
 ) -> None:
     dvc_files = origin.root.rglob("*.dvc")
     tracked = sorted(str(p.relative_to(origin.root)) for p in dvc_files if p.is_file())
-    # One file a path: the run `again` shares its input with `tiny`, which comes later by name.
+    # Each path has one file: the run `again` shares its input with `tiny`, which comes later by
+    # name.
     assert tracked == ["certificates/tiny/model.dvc", "lockfiles/again/same.dvc"]
     lockfile = (origin.root / "lockfiles/again.lock.toml").read_text()
     digest = lockfile.partition('name = "same"')[2].partition('digest = "')[2].partition('"')[0]
@@ -109,7 +110,7 @@ def test_nothing_is_stored_twice(origin: Clone, remote: Path) -> None:
     files = [*origin.root.glob("data/**/*.jsonl"), *origin.root.glob("outputs/**/*.json")]
     assert len(files) > 5
     for file in files:
-        # One inode under two names, or a copy-on-write clone.
+        # A file is either one inode with two names, or a copy-on-write clone.
         linked = file.stat().st_nlink == 2
         assert linked or "reflink" in origin.dvc("doctor").stdout.partition("Cache types:")[2]
 
@@ -175,7 +176,7 @@ def test_a_tampered_object_is_refused_and_removed(
     cached = list((clone.root / ".dvc/cache").rglob("*"))
     for file in (*files, *cached):
         assert not file.is_file() or text[::-1] not in file.read_bytes(), file
-    # With the right bytes back on the remote the same command repairs everything.
+    # Once the remote has the right bytes again, the same command repairs everything.
     data = right.read_bytes()
     right.write_bytes(data.replace(text[::-1], text))
     again = clone.doit("dvc", "pull")
@@ -193,7 +194,7 @@ def test_what_a_user_wrote_is_named_and_never_removed(
     assert clone.doit("dvc", "pull").returncode == 0
     data, model = clone.root / "data", clone.root / "outputs/tiny/model"
     for edited, text in ((data / "readme.txt", "edited\n"), (model / "config.json", "{}")):
-        # As an editor that writes a new file; DVC's own copy keeps the old bytes.
+        # An editor writes a new file like this; DVC's own copy keeps the old bytes.
         edited.unlink()
         edited.write_text(text)
     (data / "sub" / "mine.jsonl").write_text('{"row": 99}\n')
@@ -265,7 +266,7 @@ def test_nothing_is_linked_elsewhere_while_a_run_reads_it(untracked: Clone, tmp_
     assert not list(clone.root.glob("lockfiles/*/*.dvc"))
     after = (clone.root / "data" / "readme.txt").stat()
     assert (before.st_ino, before.st_ctime_ns) == (after.st_ino, after.st_ctime_ns)
-    # Bytes that are not the locked ones are not handed to anybody either.
+    # Bytes that differ from the locked ones are not handed to DVC either.
     (clone.root / "data" / "readme.txt").write_text("edited\n")
     assert clone.doit("dvc", "push").returncode == 0
     assert not list(clone.root.glob("lockfiles/*/*.dvc"))
@@ -275,7 +276,7 @@ def test_what_a_clone_made_itself_is_pushed_and_one_run_tracks_a_path(
     origin: Clone, tmp_path: Path
 ) -> None:
     clone = teammate(origin, tmp_path)
-    # As the shipped example's inputs: made there, not pulled.
+    # The inputs are generated in the clone, like those of the shipped example, and not pulled.
     shutil.copytree(origin.root / "data", clone.root / "data")
     toml = TOML.replace("runs.again", "runs.above")
     (clone.root / "aicert.toml").write_text(toml)
@@ -304,7 +305,8 @@ def test_what_was_changed_in_place_and_made_again_is_pushed_whole(
     assert origin.doit("dvc", "push", "-r", "team").returncode == 0
     origin.commit("tracked")
     shutil.rmtree(tmp_path / "remote")
-    # DVC's copy is a link to it: DVC drops it as corrupt, or believes it, being read-only.
+    # DVC's copy is a link to this file. DVC either drops it as corrupt, or trusts it because it is
+    # read-only.
     model = origin.root / "outputs" / "tiny" / "model"
     mode = (model / "model.safetensors").stat().st_mode
     (model / "model.safetensors").chmod(0o644)
@@ -317,7 +319,7 @@ def test_what_was_changed_in_place_and_made_again_is_pushed_whole(
     lost = origin.doit("dvc", "push")
     assert lost.returncode == 2, lost.stderr
     assert "certificates/tiny/model.dvc" in lost.stderr or "outputs/tiny/model" in lost.stderr
-    # As certify puts another execution's files in place.
+    # certify puts another execution's files in place like this.
     shutil.rmtree(model)
     model.mkdir()
     for name, data in FILES.items():
@@ -353,7 +355,7 @@ def test_git_that_refuses_another_owners_checkout_is_heard(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    # Root trusts SUDO_UID's owner, if it is set, and itself.
+    # Root trusts itself, and the owner that SUDO_UID names, if it is set.
     monkeypatch.delenv("SUDO_UID", raising=False)
     for path in (clone.root, clone.root / ".git"):
         os.chown(path, 65534, 65534)
@@ -382,7 +384,7 @@ def test_an_unpacked_archive_has_no_dvc(untracked: Clone, tmp_path: Path) -> Non
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """moto's server with an empty bucket."""
+    """Run moto's server with an empty bucket; yield its URL."""
     from moto.server import ThreadedMotoServer
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
@@ -453,7 +455,8 @@ def test_what_was_fetched_is_tracked_where_it_was_fetched_to(
     data = lockfile.emit(dataclasses.replace(locked, inputs=inputs))
     (clone.root / "lockfiles/again.lock.toml").write_bytes(data)
     (clone.root / "lockfiles/again/rows.sha256").write_bytes(listing)
-    # As `./doit fetch` lays it out; a store that AICERT_CACHE shares is no part of the checkout.
+    # `./doit fetch` lays files out like this; a store that AICERT_CACHE shares is not in the
+    # checkout.
     tree = clone.root / ".aicert" / "store" / "trees" / rows.digest.hex
     for path, content in files.items():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
@@ -482,7 +485,7 @@ def test_what_was_fetched_is_tracked_where_it_was_fetched_to(
 
 
 def without(root: Path, run: str) -> None:
-    """Take a run out of aicert.toml."""
+    """Remove a run from aicert.toml."""
     toml = (root / "aicert.toml").read_text()
     before, _, rest = toml.partition(f"[runs.{run}]")
     after = rest.partition("\n\n")[2]
@@ -495,7 +498,7 @@ def test_a_pull_never_fails_for_a_run_that_is_gone(
     clone = teammate(origin, tmp_path)
     without(clone.root, "tiny")
     for path in [path for path in remote.rglob("*") if path.is_file()]:
-        # Its model: all but the data and DVC's listing of that.
+        # The model consists of all objects except the data and DVC's listing of the data.
         if not any(text in path.read_bytes() for text in (b'{"row": ', b"rows\n", b"sub/0.jsonl")):
             path.unlink()
     assert clone.dvc("pull").returncode != 0

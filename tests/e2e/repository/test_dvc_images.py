@@ -25,7 +25,7 @@ PACKAGES = tuple(
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `origin`, whose packages were pushed, and `remote`, which has them."""
+    """Return a folder with `origin`, whose packages were pushed, and `remote`, which has them."""
     environment.program()
     folder = tmp_path_factory.mktemp("shared")
     origin = Clone(root=folder / "origin")
@@ -41,7 +41,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     origin.commit("locked")
     (folder / "remote").mkdir()
     assert origin.doit("dvc", "remote", "add", "-d", "team", "../remote").returncode == 0
-    # One of two: nothing of a lock that is not here whole is handed over.
+    # One of two packages is here. DVC gets nothing unless all of a lock's packages are here.
     packages = origin.root / share.FOLDER / "image"
     packages.mkdir(parents=True)
     (packages / PACKAGES[0].digest.hex).write_bytes(FILES["a"])
@@ -58,7 +58,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clone(shared: Path, tmp_path: Path) -> Clone:
-    """Another person's checkout, with its own remote that a test may damage."""
+    """Return another person's checkout, with its own remote that a test may damage."""
     cloned = Clone(root=tmp_path / "clone")
     origin = Clone(root=shared / "origin")
     origin.done("git", "clone", "--quiet", ".", str(cloned.root))
@@ -86,7 +86,7 @@ def test_a_build_takes_what_it_lacks_from_the_remote(clone: Clone, tmp_path: Pat
         path = where.store.find(package.digest)
         assert path is not None
         assert path.read_bytes() == FILES[package.name]
-    # Nothing was put into the checkout, and what is here is not asked for again.
+    # Nothing was put into the checkout, and packages that are here are not requested again.
     assert not (clone.root / share.FOLDER / "image").exists()
     shutil.rmtree(where.store.folder)
     assert share.bring(where, PACKAGES) == "DVC's cache"
@@ -106,7 +106,7 @@ def test_a_pull_brings_them_and_compares_them_by_sha_256(clone: Clone, tmp_path:
     pulled = clone.doit("dvc", "pull", "lockfiles/image.dvc")
     assert pulled.returncode == 0, pulled.stderr
     where = place(clone, tmp_path)
-    # Another lock than the one that they were pushed for needs one of them.
+    # A lock other than the one that the packages were pushed for needs one of them.
     assert share.bring(where, PACKAGES[:1]) == "DVC's cache"
     assert where.store.find(PACKAGES[0].digest) is not None
     wrong = clone.root / share.FOLDER / "image" / PACKAGES[0].digest.hex

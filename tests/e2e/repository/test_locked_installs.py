@@ -1,8 +1,9 @@
-"""Each lock is installed from an index that offers newer versions of every member as well.
+"""Each lock is installed from an index that also offers newer versions of every member.
 
-The index is made here: of each member a wheel of the locked version that requires what the real one
-requires (tests/locks), a source archive where that is what is published, and a newer version that
-must not be taken. The locks are the real ones with the digests of these files. No network.
+The index is made here. For each member it has a wheel of the locked version that requires what the
+real one requires (tests/locks), a source archive where the real one has only that, and a newer
+version that must not be taken. The locks are the real ones with the digests of these files. No
+network is used.
 """
 
 import os
@@ -20,7 +21,7 @@ LOCKS = {str(path.relative_to(index.ROOT)): path for path in index.every_lock()}
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`simple`, the index, and beside it every lock with the digests of what is in it."""
+    """Make the index `simple`, and next to it every lock with the digests of the index's files."""
     folder = tmp_path_factory.mktemp("shop")
     simple = folder / "simple"
     requires = {

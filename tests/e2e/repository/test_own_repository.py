@@ -1,4 +1,6 @@
-"""In one's own repository: from nothing to PASSED by the README's lines, and a second clone."""
+"""In a repository of one's own: from nothing to PASSED by the README's lines, and a second
+clone.
+"""
 
 import re
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 from tests.e2e.repository.own_repository import AUTHOR, Person, bring_inputs, person, readme_lines
 
 __all__ = ["person"]
-# Names of ours and of libraries that we load: a repository may have modules called like these.
+# Names of our modules and of libraries that we load. A repository may have modules of these names.
 THEIRS = ("rules/__init__.py", "aicert.py", "enclave_runner.py", "rich.py", "tomlkit.py")
 
 
@@ -27,7 +29,7 @@ def test_from_an_empty_repository_to_passed_and_a_second_clone(
     for line in setting_up:
         person.done(line)
         if line == "aicert init":
-            # Before there is a run.
+            # There is no run yet.
             assert "certify" in person.done("./doit list")
     assert "PASSED    (software: the operator could have forged this)" in person.done(verify)
     assert "nothing to do" in person.run("./doit certify").stderr

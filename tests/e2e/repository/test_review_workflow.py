@@ -1,4 +1,4 @@
-"""The workflow's own steps, run by bash on a real repository with a hostile change."""
+"""Run the workflow's own steps with bash, on a real repository with a hostile change."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.oracles.environment import workflow_checker
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 WORKFLOWS = REPOSITORY / ".github" / "workflows"
-# What `aicert init` writes.
+# The folder of the files that `aicert init` writes.
 STARTER = REPOSITORY / "rules" / "starter"
 CODE = ("aicert", "dodo.py", "doit", "enclave_runner", "pyproject.toml", "rules")
 TOML = """\
@@ -29,7 +29,7 @@ data = "path:data"
 [machines.here]
 driver = "local"
 """
-# What Axolotl wants at least.
+# The fewest settings that Axolotl accepts.
 CONFIG = """\
 datasets: [{path: input:data}]
 micro_batch_size: 1
@@ -110,7 +110,7 @@ def origin(tmp_path: Path) -> Repository:
 
 
 def reviewed(origin: Repository, head: str, tmp_path: Path) -> tuple[int, str]:
-    """The workflow's exit code and comment for the change `head`."""
+    """Run the workflow on the change `head`. Returns its exit code and its comment."""
     base = origin.git("rev-parse", "main")
     origin.git("update-ref", "refs/pull/7/head", head)
     work = tmp_path / "work"
@@ -197,7 +197,8 @@ def test_checkers_that_we_did_not_write_find_nothing(folder: Path) -> None:
     schema = ("--builtin-schema", "vendor.github-workflows")
     form = workflow_checker("check-jsonschema", *schema, *paths)
     assert form.returncode == 0, form.stdout
-    # Its strictest view; the two triggers are ignored where they stand, with the reason.
+    # zizmor checks with its strictest persona. Two triggers are ignored, each with a reason in
+    # place.
     audit = ("--offline", "--no-progress", "--persona=auditor")
     audited = workflow_checker("zizmor", *audit, *paths)
     assert audited.returncode == 0, audited.stdout
@@ -220,7 +221,7 @@ def test_only_the_base_revision_is_checked_out() -> None:
     checkout = steps("review.yml", "review")[0]
     assert checkout["with"]["ref"] == "${{ github.event.pull_request.base.sha }}"
     assert checkout["with"]["persist-credentials"] is False
-    # The job that may write has no code at all.
+    # The job that has write permission runs no code from the repository.
     assert all("uses" not in entry for entry in steps("review-comment.yml", "comment"))
 
 

@@ -1,7 +1,7 @@
-"""What an engine is, as a program of its own: `python sandboxed_engine.py MODEL PORT`.
+"""A stand-in for an engine, as a program of its own: `python sandboxed_engine.py MODEL PORT`.
 
-It says what it sees: the model's files, whether there is a TPM, a network, somebody else's files.
-Imports nothing of the project.
+It reports what it sees: the model's files, and whether there is a TPM, a network, or a file of
+somebody else. It imports nothing of the project.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A consumer of a serving machine, with pyOpenSSL: what `aicert connect` will do."""
+"""A client of a serving machine that uses pyOpenSSL, as `aicert connect` does."""
 
 import http.client
 import io
@@ -20,7 +20,7 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 
 
 class Answer(http.client.HTTPResponse):
-    """An answer as it was read, and its document."""
+    """An HTTP answer and the document in it."""
 
     @property
     def document(self) -> Any:
@@ -28,17 +28,17 @@ class Answer(http.client.HTTPResponse):
 
     @property
     def events(self) -> list[Any]:
-        """Of a stream, without the last mark."""
+        """Return the events of a stream, without the mark at its end."""
         lines = [line[6:] for line in self.read().split(b"\n") if line.startswith(b"data: ")]
         return [json.loads(line) for line in lines if line != b"[DONE]"]
 
 
 class Client:
-    """One connection."""
+    """One connection to a serving machine."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=600)
-        # pyOpenSSL works on sockets that wait.
+        # pyOpenSSL needs blocking sockets.
         self._socket.setblocking(True)
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_verify(SSL.VERIFY_NONE, lambda *_: True)
@@ -51,7 +51,7 @@ class Client:
             raise
 
     def channel(self, nonce: bytes) -> Channel:
-        """This end of the connection."""
+        """Return the channel as this end of the connection sees it."""
         certificate = self.tls.get_peer_certificate(as_cryptography=True)
         assert certificate is not None
         spki = certificate.public_key().public_bytes(
@@ -63,7 +63,7 @@ class Client:
         return Channel(nonce=nonce, spki=spki, exporter=exporter)
 
     def evidence(self) -> tuple[Channel, Evidence]:
-        """What the machine shows on this connection."""
+        """Ask for the machine's evidence. Returns it with the channel of this connection."""
         nonce = secrets.token_bytes(32)
         answer = self.ask(EVIDENCE, {"nonce": nonce.hex()})
         assert answer.status == 200
@@ -87,7 +87,9 @@ class Client:
         return self.ask(CHAT, {"messages": MESSAGES, "max_tokens": 3, **more})
 
     def is_closed(self) -> bool:
-        """Whether the machine ended the connection; waits until it says something."""
+        """Whether the machine ended the connection. Waits until the machine sends something or ends
+        it.
+        """
         try:
             return not self.tls.recv(1)
         except (SSL.ZeroReturnError, SSL.SysCallError):
@@ -101,7 +103,7 @@ class Client:
 
 
 class _Socket:
-    """What HTTPResponse needs of a socket."""
+    """The part of a socket that HTTPResponse needs."""
 
     def __init__(self, tls: Any) -> None:
         self._tls = tls

@@ -1,8 +1,9 @@
-"""What serving a leased model costs beside its engine, and a lease on a software TPM.
+"""Measure what serving a leased model costs in addition to its engine, and a lease on a software
+TPM.
 
-The engine is a stand-in that answers so many tokens a second: what is measured is the gateway, the
-count, TLS and the TPM, not a model. The same answers are also read from it without any of these.
-The client is a process of its own, so that its CPU is not the machine's.
+The engine is a stand-in with a fixed number of tokens a second. So this measures the gateway, the
+counting, TLS and the TPM, not a model. The same answers are also read from the engine directly. The
+client is a process of its own, so that its CPU time does not count as the machine's.
 
 `python -m tests.e2e.serving.serving_costs` prints numbers as JSON, for `./doit bench serving`.
 """
@@ -35,7 +36,7 @@ PROMPT: Final = {"messages": [{"role": "user", "content": "hello"}], "stream": T
 
 
 def median_ms(times: int, once: Callable[[], object]) -> float:
-    """Median wall milliseconds of a call."""
+    """Return the median wall time of a call, in milliseconds."""
     taken = []
     for _ in range(times):
         began = time.perf_counter()
@@ -45,7 +46,7 @@ def median_ms(times: int, once: Callable[[], object]) -> float:
 
 
 class _Paced:
-    """An engine in this process: lines that are ready, `pause` seconds apart."""
+    """An engine in this process, which sends prepared lines `pause` seconds apart."""
 
     def __init__(self, tokens: int, pause: float) -> None:
         from enclave_runner.serving.requests import CHAT
@@ -59,12 +60,12 @@ class _Paced:
 
     @contextmanager
     def ask(self, route: str, body: bytes) -> Iterator[Iterator[bytes]]:
-        """Its answer, whatever is asked."""
+        """Yield the same answer to every request."""
         del route, body
         yield self.lines()
 
     def lines(self) -> Iterator[bytes]:
-        """All of it."""
+        """Yield all lines of the answer."""
         for _ in range(self._tokens):
             if self._pause:
                 time.sleep(self._pause)
@@ -72,7 +73,7 @@ class _Paced:
         yield from self._last
 
 
-# The client's process: one answer, streamed, after one that is not counted.
+# The client's process: it streams one answer that counts, after one that does not.
 _CLIENT: Final = """
 import sys, time
 from tests.e2e.serving.serving_client import CHAT, Client
@@ -86,7 +87,9 @@ with Client(int(sys.argv[1])) as client:
 
 
 def _streamed(tokens: int, pause: float) -> tuple[float, float]:
-    """Tokens a second that a client gets, and milliseconds of CPU a token in this process."""
+    """Return the tokens a second that a client gets, and the milliseconds of CPU per token in this
+    process.
+    """
     from enclave_runner.serving import tls
     from enclave_runner.serving.gateway import Gateway
     from enclave_runner.serving.listener import Listener
@@ -128,8 +131,9 @@ def _streamed(tokens: int, pause: float) -> tuple[float, float]:
 
 
 def metering() -> dict[str, float]:
-    """Tokens a second of an engine that takes 10 ms for one, alone and behind the gateway, and the
-    gateway's CPU for a token. The best of several tries: what else runs here only takes away.
+    """Return the tokens a second of an engine that takes 10 ms for each, alone and behind the
+    gateway, and the gateway's CPU time per token. The best of several tries counts, because other
+    work on this computer only slows them.
     """
     bare, served, cpu = [], [], []
     for _ in range(TRIES):
@@ -147,7 +151,9 @@ def metering() -> dict[str, float]:
 
 
 def encrypted_load(folder: Path) -> float:
-    """GB a second of CPU: decrypted, hashed and written to a memory file system at `folder`."""
+    """Return how many GB a second of CPU time are decrypted, hashed and written to a memory file
+    system at `folder`.
+    """
     import hashlib
 
     from aicert.lease import bundle
@@ -176,7 +182,7 @@ def encrypted_load(folder: Path) -> float:
 
 
 def as_in_the_image() -> float:
-    """The same in a memory file system with the options that the image's init mounts it with."""
+    """Measure the same in a memory file system with the mount options of the image's init."""
     init = Path("image/machine/init.c").read_text(encoding="ascii")
     (options,) = re.findall(r'#define SCRATCH "(.*huge.*)"', init)
     with tempfile.TemporaryDirectory() as name:
@@ -190,8 +196,8 @@ def as_in_the_image() -> float:
 
 
 def lease(folder: Path) -> dict[str, float]:
-    """Milliseconds on a software TPM: a tick, a receipt, opening; a connection that is judged; and
-    from the order that revokes to the last byte of a stream, and to the end of the boot.
+    """Return milliseconds on a software TPM: for a tick, a receipt, opening, and a connection that
+    is judged; and from the order that revokes to a stream's last byte, and to the end of the boot.
     """
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -257,7 +263,7 @@ def _judged(folder: Path, port: int, lease_id: str) -> None:
 
 
 def _revoked(carried: Any, order: bytes) -> dict[str, float]:
-    """Milliseconds from the order until a stream's other end sees no more."""
+    """Return the milliseconds from the order until the client of a stream receives nothing more."""
     from aicert.lease import courier
     from tests.e2e.serving.serving_client import CHAT, Client
 
@@ -271,7 +277,7 @@ def _revoked(carried: Any, order: bytes) -> dict[str, float]:
                     last[0] = time.perf_counter()
                     begun.set()
             except (OSError, http.client.HTTPException):
-                # The machine ended it, and nothing is cut off politely.
+                # The machine has ended, and does not close its connections politely.
                 return
 
     thread = threading.Thread(target=read)
@@ -284,7 +290,7 @@ def _revoked(carried: Any, order: bytes) -> dict[str, float]:
 
 
 def measure() -> dict[str, float]:
-    """All of it."""
+    """Measure everything. Return the numbers by name."""
     measured = metering()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         measured["load"] = encrypted_load(Path(name))

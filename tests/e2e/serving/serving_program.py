@@ -1,4 +1,4 @@
-"""A serving machine with a stub engine as a process of its own, for tests that kill it.
+"""Run a serving machine with a stub engine as a process of its own, for tests that kill it.
 
 `python -m tests.e2e.serving.serving_program TCTI BUNDLE FOLDER`.
 """
@@ -15,7 +15,7 @@ from tests.e2e.serving import stub_engine
 
 
 def main(tcti: str, bundle: Path, folder: Path) -> None:
-    """Serve until the courier leaves."""
+    """Serve until the courier disconnects."""
     for name in ("memory", "copies"):
         (folder / name).mkdir()
     with stub_engine.running(folder) as stub, Tpm(tcti) as opened, LeaseTpm(opened) as tpm:

@@ -1,4 +1,4 @@
-"""An engine that says what a test wants: one word a token, and any `usage`."""
+"""An engine that answers what a test wants: one word per token, and any `usage`."""
 
 import json
 import socketserver
@@ -18,7 +18,7 @@ Say = Callable[[dict[str, Any]], Iterator[bytes]]
 
 
 def event(text: str = "", reason: str | None = None, usage: Any = None, route: str = "") -> bytes:
-    """One event of a stream, as `transformers serve` writes it."""
+    """Return one event of a stream, as `transformers serve` writes it."""
     choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
     if route.endswith("/chat/completions"):
         choice["delta"] = {"content": text} if text else {}
@@ -30,8 +30,8 @@ def event(text: str = "", reason: str | None = None, usage: Any = None, route: s
 
 @dataclass
 class StubEngine:
-    """`say` overrides what an answer is; `status`: of every answer; `asked`: bodies that came;
-    `loads`: until it is killed.
+    """An engine for tests. `say` replaces the usual answer, and `status` is that of every answer.
+    `asked` has the bodies of the requests. With `loads`, it loads until it is killed.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class StubEngine:
         return Engine(self.folder, wait_s=60)
 
     def started_with(self, files: Mapping[str, Path]) -> "StubEngine":
-        """What a machine calls to start an engine."""
+        """Record the model's files. A machine calls this to start the engine."""
         self.files = files
         return self
 
@@ -69,7 +69,7 @@ class StubEngine:
         self.held.set()
 
     def answer(self, route: str, body: dict[str, Any]) -> Iterator[bytes]:
-        """The usual one: as many words as fit, then what they were."""
+        """Yield the usual answer: as many words as fit, then the usage."""
         if self.say is not None:
             yield from self.say(body)
             return
@@ -88,7 +88,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 @contextmanager
 def running(folder: Path) -> Iterator[StubEngine]:
-    """A stub whose socket is in `folder`."""
+    """Run a stub whose socket is in `folder`."""
     stub = StubEngine(folder)
 
     class Handler(BaseHTTPRequestHandler):
@@ -114,7 +114,7 @@ def running(folder: Path) -> Iterator[StubEngine]:
         def address_string(self) -> str:
             return ""
 
-    # The path of a socket is short; a test's folder may not be.
+    # A socket's path must be short, and the path of a test's folder may be long.
     place = folder / SOCKET
     with _Server(str(place), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))

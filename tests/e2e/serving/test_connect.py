@@ -1,7 +1,7 @@
-"""A certified model, leased, served and asked through `aicert connect`: one chain.
+"""A certified model is leased, served and queried through `aicert connect`: one chain.
 
-The machine is real (a software TPM, the real gateway) with an engine's stub; tests that need the
-engine itself are in test_serving_process.py. Clients are `openai`'s own, at its locked version.
+The machine is real (a software TPM, the real gateway), with a stub engine; tests that need the
+engine itself are in test_serving_process.py. Clients are OpenAI's own, at the locked version.
 """
 
 import json
@@ -37,7 +37,7 @@ from tests.unit.aicert.serving.test_endpoint import Client
 from tests.unit.signing_keys import Printed
 
 ROOT = Path(__file__).resolve().parents[3]
-# What users write: nothing of it knows of leases.
+# A user's program, which knows nothing about leases.
 PROGRAM = """
 import json, openai
 client = openai.OpenAI()
@@ -72,7 +72,7 @@ except openai.InternalServerError as error:
 
 
 def client(program: str, base_url: str) -> str:
-    """What a program with OpenAI's client prints, given the line that was to be pasted."""
+    """Run a program with OpenAI's client, given the line to paste. Returns what it prints."""
     words = [str(oracles.python(oracles.SERVING, "serving")), "-I", "-c", program]
     environment = {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "none", "PATH": os.defpath}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
@@ -88,8 +88,8 @@ def folder(tmp_path: Path, ca: Ca) -> Path:
 
 @pytest.fixture
 def served(folder: Path, ca: Ca) -> Iterator[Courier]:
-    """A machine that serves the model of the folder's certificate. Its port stays its own after
-    its end.
+    """Yield a machine that serves the model of the folder's certificate. Its port stays reserved
+    after it has ended.
     """
     pack(folder, "--offline")
     with borrowers_tpm() as power, machines.kept_port() as port:
@@ -103,7 +103,7 @@ def served(folder: Path, ca: Ca) -> Iterator[Courier]:
 
 
 def words(served: Courier, **changes: str) -> list[str]:
-    """The command line of a consumer who wants what is served."""
+    """Return the command line of a consumer who wants the model that is served."""
     given = {
         "lease": served.terms.lease, "certificate": str(served.folder / "c.json"),
         "policy": "local", "root": str(served.folder / "root.pem"), "at": AT,
@@ -114,13 +114,15 @@ def words(served: Courier, **changes: str) -> list[str]:
 
 
 def connected(served: Courier, during: Callable[[str], None], **changes: str) -> tuple[int, str]:
-    """The command until Ctrl-C; `during` gets what it says once it listens."""
+    """Run the command until Ctrl-C. `during` gets the text that it prints once it listens. Returns
+    its exit code and all that it printed.
+    """
     shown: list[str] = []
 
     def say(text: str) -> None:
         shown.append(text)
         during(text)
-        # As a terminal sends it.
+        # A terminal sends the signal like this.
         signal.raise_signal(signal.SIGINT)
 
     options = main._options(words(served, **changes))
@@ -142,7 +144,7 @@ def test_openais_own_client_works_through_it_unchanged(served: Courier, printed:
     }  # fmt: skip
     assert json.loads(text)["tier"] == "software"
     assert printed()[1] == "\nclosed: the endpoint no longer listens\n"
-    # What was paid is what was served.
+    # The requests that were paid are those that were served.
     assert served.machine.usage.requests == 3
 
 
@@ -192,7 +194,9 @@ def test_who_is_not_shown_what_he_wants_gets_no_endpoint(
 
 
 def test_a_machine_that_ended_is_not_asked_any_more(served: Courier) -> None:
-    """What no longer serves is not asked; OpenAI's client gets the reason, also of his retries."""
+    """A machine that no longer serves gets no more requests. OpenAI's client receives the reason,
+    and its retries do too.
+    """
     with aicert.serving.connect(
         f"https://127.0.0.1:{served.port}", lease=served.terms.lease,
         certificate=served.folder / "c.json", policy="local", root=served.folder / "root.pem",

@@ -1,7 +1,8 @@
-"""docs/leasing.md, line by line: a custodian, a borrower, a consumer, each in a folder of theirs.
+"""Follow docs/leasing.md line by line: a custodian, a borrower and a consumer, each in a folder of
+their own.
 
-What they type is what the page says; ports are free ones, and the model's trainer is a stand-in.
-What the page says to start in a terminal of its own runs until the end.
+They type what the page says, with free ports and a stand-in for the model's trainer. A command that
+the page starts in a terminal of its own runs until the end.
 """
 
 import os
@@ -23,19 +24,31 @@ from tests.e2e.serving.test_serve import free_port
 from tests.oracles import environment as oracles
 
 person = own_repository.person
-# Whose each block of the page is, in its order.
+# Who types each block of the page, in its order.
 CUSTODIAN, BORROWER, CONSUMER = "custodian", "borrower", "consumer"
 BLOCKS = (
-    "everybody", CUSTODIAN, BORROWER, CUSTODIAN, CUSTODIAN, BORROWER, BORROWER, CONSUMER, CONSUMER,
-    CONSUMER, CUSTODIAN, BORROWER, BORROWER, CUSTODIAN,
-)  # fmt: skip
+    "everybody",
+    CUSTODIAN,
+    BORROWER,
+    CUSTODIAN,
+    CUSTODIAN,
+    BORROWER,
+    BORROWER,
+    CONSUMER,
+    CONSUMER,
+    CONSUMER,
+    CUSTODIAN,
+    BORROWER,
+    BORROWER,
+    CUSTODIAN,
+)  # What the page starts in a terminal of its own, and what that prints when it is ready.
 # What the page starts in a terminal of its own, and what it prints when it is ready.
 READY = {
     "aicert lease broker": "listening on",
     "./doit serve bot --token": "serving at",
     "aicert connect": "OPENAI_BASE_URL",
 }
-# The base model with one bit of a weight changed, in place of hours of training.
+# The trainer changes one bit of a weight of the base model, in place of hours of training.
 TRAINER = """
 import shutil
 for file in Path(config["base_model"]).iterdir():
@@ -49,7 +62,7 @@ tell(counters={"steps": 3, "tokens": 30, "losses": [[1, 2.0]]})
 
 
 def blocks(checkout: Path) -> Iterator[str]:
-    """What there is to paste, with the places of this computer."""
+    """Yield the blocks to paste, with the paths and ports of this computer."""
     text = (REPOSITORY / "docs" / "leasing.md").read_text()
     for port in ("8443", "8444", "8080"):
         text = text.replace(port, str(free_port()))
@@ -63,7 +76,7 @@ def blocks(checkout: Path) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Terminal:
-    """A command in a terminal of its own, and all that it has printed."""
+    """A command in a terminal of its own, and everything that it has printed."""
 
     process: "subprocess.Popen[str]"
 
@@ -105,7 +118,7 @@ def test_two_people_and_a_consumer_do_what_the_page_says(
 ) -> None:
     checkout = stand_in(TRAINER)
     packages = next(Path(person.environment["VIRTUAL_ENV"]).glob("lib/python3*/site-packages"))
-    # What the three of them install is here already.
+    # The packages that the three of them install are here already.
     serving = oracles.python(oracles.SERVING, "serving").parents[1]
     theirs = [broker_process.uvicorn_folder(), *serving.glob("lib/python3*/site-packages")]
     (packages / "more.pth").write_text("".join(f"{folder}\n" for folder in theirs))
@@ -137,7 +150,7 @@ def test_two_people_and_a_consumer_do_what_the_page_says(
                 running[name] = stack.enter_context(terminal(who, block))
                 running[name].until(READY[begin])
             elif block == "./doit serve bot\n":
-                # The receipt after the order is the last one; whoever starts again is refused.
+                # The receipt after the order is the last one; starting again is refused.
                 rest = running[BORROWER].rest()
                 assert (running[BORROWER].process.wait(), "ended: revoke" in rest) == (0, True)
                 again = who.run(block)

@@ -1,7 +1,7 @@
 """`./doit serve` on `local`: a broker, a courier, a machine with the real engine, and a consumer.
 
-The machine is what is booted elsewhere, as a process; the broker is a process, too. What is
-shortened: the next heartbeat comes when the test wants it.
+The machine is the one that is booted elsewhere, here as a process; the broker is a process too.
+Only the wait is shortened: the next heartbeat comes when the test wants it.
 """
 
 import io
@@ -56,7 +56,7 @@ def free_port() -> int:
 
 
 def leased(checkout: Checkout, port: int, lines: str) -> config.Project:
-    """The checkout's own project, with a lease of the bundle at leases/bot."""
+    """Return the checkout's own project, with a lease of the bundle at leases/bot."""
     path = checkout.root / config.FILE
     text = f"""
 [machines.desk]
@@ -74,7 +74,7 @@ machine = "desk"
 
 @pytest.fixture
 def desk_folder(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The custodian's folder; the bundle is the borrower's, too."""
+    """Return the custodian's folder; its bundle is also the borrower's."""
     monkeypatch.setenv("AICERT_CACHE", checkout.environment["AICERT_CACHE"])
     folder = checkout.root / "leases"
     folder.mkdir()
@@ -85,7 +85,7 @@ def desk_folder(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Watched(Screen):
-    """Nobody's screen: `during` happens in a thread of its own once the machine serves."""
+    """A screen that nobody sees. `during` runs in a thread of its own once the machine serves."""
 
     def __init__(self, during: Callable[[str], None], ticks: int = 1000) -> None:
         super().__init__("bot", ticks, stream=io.StringIO())
@@ -115,7 +115,7 @@ class Watched(Screen):
 
 @pytest.fixture
 def beat(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """The next heartbeat, now."""
+    """Return a function that makes the next heartbeat due now."""
     carriers: list[courier.Carrier] = []
 
     def never(carrier: courier.Carrier) -> None:
@@ -139,7 +139,7 @@ def run(project: config.Project, screen: Watched, token: Path | None = None) -> 
 
 
 def consumer(folder: Path, url: str, lease: str) -> Any:
-    """A judged endpoint, as `aicert connect` opens it."""
+    """Return a verified endpoint, opened as `aicert connect` opens it."""
     return aicert.serving.connect(
         url,
         lease=lease,
@@ -177,7 +177,7 @@ def test_a_lease_from_the_first_boot_to_the_one_that_is_refused(
         assert run(project, screen, token) == 0
         assert asked[0]["tokens"] == 3
         place = checkout.root / lease_state.SERVING / "bot"
-        # Heartbeats, a last receipt, and that the epoch was raised: the broker has all of them.
+        # The broker has everything: the heartbeats, a last receipt, and that the epoch was raised.
         assert not (place / lease_state.UNSENT).exists()
         assert not (place / "work").exists()
         words = [
@@ -192,7 +192,7 @@ def test_a_lease_from_the_first_boot_to_the_one_that_is_refused(
         text = printed()[0]
         assert ", 3 out, 0 refused, of 1 request\n" in text
         assert f"\nended     by order {orders.REVOKE}: the epoch is " in text
-        # The same machine asks again: the token is kept, and the answer is no.
+        # The same machine asks again: its token was kept, and the broker refuses.
         again = Watched(lambda _: None)
         with pytest.raises(RefusedHereError, match="revoked"):
             run(project, again)

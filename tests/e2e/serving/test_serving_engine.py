@@ -1,4 +1,4 @@
-"""An engine in its sandbox: who reaches it, what it sees, and how it ends."""
+"""An engine in its sandbox: who can reach it, what it sees, and how it ends."""
 
 import json
 import subprocess
@@ -81,7 +81,7 @@ def test_an_engine_that_never_serves_is_an_error(tmp_path: Path) -> None:
 
 @contextmanager
 def process(folder: Path, *command: str) -> Iterator["subprocess.Popen[str]"]:
-    """The process between a machine and a sandbox, as the machine starts it."""
+    """Start the process between a machine and a sandbox, as the machine starts it."""
     (folder / "scratch").mkdir()
     job = running._job(settings(folder, *command), {})
     words = ["-m", "enclave_runner.serving.engine_process", engine_process.emit(job)]
@@ -93,20 +93,20 @@ def process(folder: Path, *command: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 def left_of(folder: Path) -> list[str]:
-    """Processes whose command names a test's folder."""
+    """Return the commands of processes that name a test's folder."""
     commands = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
-            # It ended meanwhile.
+            # The process has ended in the meantime.
             continue
         commands += [command] if str(folder) in command else []
     return commands
 
 
 def test_an_engine_ends_with_whoever_started_it(tmp_path: Path) -> None:
-    """Also when that one is killed: the sandbox's end of a pipe outlives nobody."""
+    """The engine also ends if that process is killed, because then the sandbox's pipe closes."""
     with process(tmp_path, "-c", "import time; time.sleep(600)") as started:
         assert started.stdin is not None
         started.stdin.close()

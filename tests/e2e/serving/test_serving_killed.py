@@ -1,4 +1,4 @@
-"""However a machine dies, what was served was paid, and its receipts go on adding up."""
+"""However a machine dies, everything that it served was paid, and its receipts still add up."""
 
 import random
 import subprocess
@@ -32,13 +32,15 @@ folder = test_serving_machine.folder
 
 @dataclass
 class Process:
-    """One boot, until it is killed."""
+    """The process of one boot, until it is killed."""
 
     process: "subprocess.Popen[bytes]"
     receipts: list[bytes] = field(default_factory=list)
 
     def ask(self, kind: str, data: bytes, until: str, **numbers: int) -> Message:
-        """What it tells of that kind; other lines but receipts say nothing here."""
+        """Send a message. Returns the machine's next message of the kind `until`; other messages
+        are ignored, except that receipts are kept.
+        """
         self.send(kind, data, **numbers)
         return self.wait_for(until)
 
@@ -64,14 +66,14 @@ Command = Callable[[Path, Path, str], list[str]]
 
 
 def with_a_stub(folder: Path, room: Path, tcti: str) -> list[str]:
-    """A machine whose engine is a stub in the same process."""
+    """Return the command of a machine whose engine is a stub in the same process."""
     words = ["-m", "tests.e2e.serving.serving_program", tcti, str(folder / "bot"), str(room)]
     return [sys.executable, *words]
 
 
 @contextmanager
 def started(power: BorrowersTpm, folder: Path, command: Command = with_a_stub) -> Iterator[Process]:
-    # Names of sockets are short.
+    # Sockets need short names.
     with power.powered(), tempfile.TemporaryDirectory(prefix="aicert-", dir="/dev/shm") as room:
         words = command(folder, Path(room), power.tcti)
         with subprocess.Popen(
@@ -86,7 +88,7 @@ def started(power: BorrowersTpm, folder: Path, command: Command = with_a_stub) -
 
 
 def opened(machine: Process, folder: Path, lines: list[bytes]) -> int:
-    """Open the lease, and continue its receipts; the port."""
+    """Open the lease and continue its receipts. Returns the port."""
     if lines:
         last = receipts.parse(lines[-1])
         seq = receipts.parse_heartbeat(last.body).seq
@@ -99,7 +101,7 @@ def opened(machine: Process, folder: Path, lines: list[bytes]) -> int:
 
 
 def asked(client: Client) -> int:
-    """The tokens of a whole answer."""
+    """Ask for a whole answer. Returns its tokens."""
     answer = client.ask(CHAT, {"messages": MESSAGES, "max_tokens": 3})
     tokens: int = answer.document["usage"]["total_tokens"]
     return tokens
@@ -127,7 +129,7 @@ def test_what_was_served_was_paid_however_the_engine_itself_dies(
     pack(tmp_path, "--offline", "--tick-tokens", str(TICK))
     chance = random.Random(3)  # noqa: S311 - where it dies needs no secrecy
     killed(tmp_path, power, 3, chance, test_serving_process.command)
-    # An engine outlives nobody.
+    # No engine outlives its machine.
     assert test_serving_engine.left_of(tmp_path) == []
 
 
@@ -138,7 +140,9 @@ def killed(
     chance: random.Random,
     command: Command = with_a_stub,
 ) -> int:
-    """Kill a machine so often, and see that all that was served was paid; how many boots served."""
+    """Kill a machine `rounds` times, and check that everything it served was paid. Returns how many
+    boots served.
+    """
     agreed = terms.parse((folder / "bot/terms.toml").read_bytes())
     with power.on() as tpm, LeaseTpm(tpm) as lease:
         shown = lease.enrol(agreed, NONCE)
@@ -149,7 +153,7 @@ def killed(
     for _ in range(rounds):
         with started(power, folder, command) as machine:
             if not chance.randrange(4):
-                # While it opens the lease, or loads the model.
+                # Kill it while it opens the lease, or loads the model.
                 data = (folder / "issued/licence").read_bytes()
                 machine.send(courier.BLOB, (folder / "issued/blob").read_bytes())
                 machine.send(courier.LICENCE, data)
@@ -161,13 +165,14 @@ def killed(
             port = opened(machine, folder, lines)
             lines += machine.receipts
             with Client(port) as client:
-                # At least once: libtpms calls its clock safe that it has not written down yet, and
-                # a tick writes both. A boot that took seconds, and whose clock was lost, would be
-                # one whose clock went back.
+                # Serve at least once. libtpms calls a clock safe that it has not saved yet, and a
+                # tick saves both. If a boot took seconds and its clock was lost, it would look like
+                # a boot whose clock went back.
                 for _ in range(1 + chance.randrange(2)):
                     served += asked(client)
             with Client(port) as client:
-                # In the middle of an answer, or before it: the client has read so many bytes.
+                # Kill it before an answer or in the middle of one, after the client has read some
+                # of its bytes.
                 client.tls.sendall(streamed())
                 for _ in range(chance.randrange(4)):
                     client.tls.recv(64)

@@ -1,7 +1,7 @@
 """One boot of a serving machine, on a real software TPM: from enrolment to a kill receipt.
 
-The custodian types `aicert lease`; orders are signed here, where the broker is not built yet. The
-engine is a stub behind the real gateway.
+The custodian types `aicert lease`. This test signs the orders itself, without a broker. The engine
+is a stub behind the real gateway.
 """
 
 import http.client
@@ -54,7 +54,7 @@ def folder(tmp_path: Path, ca: Ca) -> Path:
 
 @pytest.fixture
 def stub(power: BorrowersTpm) -> Iterator[StubEngine]:
-    """Its socket lies where names are short."""
+    """Run a stub engine whose socket is where names are short."""
     with stub_engine.running(power.folder) as stub:
         yield stub
 
@@ -64,14 +64,14 @@ def scene() -> Scene:
 
 
 def certified(folder: Path) -> AttestationResult:
-    """The consumer's own appraisal of the certificate."""
+    """Return the consumer's own appraisal of the certificate."""
     given = scene()
     certificate = certificates.parse((folder / "c.json").read_bytes())
     return appraise(certificate, None, given.get("policy"), at=given.at)
 
 
 class Courier:
-    """Carries lines to a machine, and keeps what it tells."""
+    """A courier that hands lines to a machine, and keeps the machine's messages."""
 
     def __init__(
         self, folder: Path, tpm: LeaseTpm, stub: StubEngine, number: int = 0, port: int = 0,
@@ -99,7 +99,7 @@ class Courier:
             self.lines.append(courier.parse(courier.emit(message), courier.TELLS))
 
     def ask(self, kind: str, data: bytes = b"", **numbers: int) -> Message:
-        """What the machine tells at once, but for its state."""
+        """Send a message. Returns the machine's last immediate message, other than its state."""
         before = len(self.of())
         message = Message(kind=kind, data=data, numbers=tuple(numbers.items()))
         self.machine.handle(courier.emit(message))
@@ -124,7 +124,9 @@ class Courier:
         return licence.parse((self.folder / "issued/licence").read_bytes())
 
     def ordered(self, kind: str, **changes: Any) -> bytes:
-        """An order of the custodian that answers the last receipt, unless something differs."""
+        """Return an order of the custodian that answers the last receipt, unless `changes` say
+        otherwise.
+        """
         kept = custody.parse((self.folder / "bot.keys").read_bytes())
         last = receipts.parse(self.of(courier.RECEIPT)[-1].data)
         heartbeat = receipts.parse_heartbeat(last.body)
@@ -151,7 +153,9 @@ class Courier:
 
 
 def appraised(client: Client, folder: Path) -> Served:
-    """What a consumer makes of the machine at the other end, if he believes the test's CA."""
+    """Return the appraisal by a consumer who trusts the test's CA: of the machine at the
+    other end.
+    """
     channel, shown = client.evidence()
     policy = with_root(built_in("local"), (folder / "platform.pem").read_bytes(), "platform.pem")
     agreed = terms.parse((folder / "bot/terms.toml").read_bytes())
@@ -173,7 +177,7 @@ def test_a_machine_serves_until_it_is_revoked(
     with power.on() as opened, LeaseTpm(opened) as tpm:
         first = Courier(folder, tpm, stub)
         given = first.enrol_and_issue()
-        # Without the broker's half nothing opens, licence or not.
+        # Without the broker's half nothing can be opened, with or without a licence.
         refused = first.ask(courier.LICENCE, licence.emit(given))
         assert refused.data.startswith(b"order.answer: a licence of this lease comes with an order")
         assert first.grant(given.bounds.epoch).kind == courier.SERVING
@@ -196,7 +200,7 @@ def test_a_machine_serves_until_it_is_revoked(
         assert first.machine.over.is_set()
         first.keep_receipts()
     with power.on() as opened, LeaseTpm(opened) as tpm:
-        # What was granted opens no more, in whichever boot.
+        # Licences issued before open nothing any more, in whichever boot.
         second = Courier(folder, tpm, stub, 1)
         second.ask(courier.BLOB, (folder / "issued/blob").read_bytes())
         last = receipts.parse(first.of(courier.RECEIPT)[-2].data)
@@ -214,7 +218,7 @@ def test_a_machine_serves_until_it_is_revoked(
 def offline(
     folder: Path, tpm: LeaseTpm, stub: StubEngine, number: int = 0, port: int = 0
 ) -> Courier:
-    """A machine that serves without a broker."""
+    """Return a machine that serves without a broker."""
     carried = Courier(folder, tpm, stub, number, port)
     given = carried.enrol_and_issue("--offline")
     assert carried.ask(courier.LICENCE, licence.emit(given)).kind == courier.SERVING
@@ -224,7 +228,7 @@ def offline(
 def test_meter_usage_that_is_not_believed_ends_serving(
     folder: Path, power: BorrowersTpm, stub: StubEngine, printed: Printed
 ) -> None:
-    """And all that was reserved counts."""
+    """Serving ends, and everything that was reserved counts."""
     pack(folder, "--offline")
     wrong = stub_engine.event("word", reason="stop", usage={"prompt_tokens": 0}, route=CHAT)
     stub.say = lambda _: iter([wrong, b"data: [DONE]\n\n"])
@@ -262,7 +266,7 @@ def test_watch_clock_ends_what_nobody_renews(
 
 
 def pass_an_hour(folder: Path, tpm: LeaseTpm) -> None:
-    """A TPM's clock goes forward for whoever owns it."""
+    """Set the TPM's clock forward, as its owner can."""
     end = licence.parse((folder / "issued/licence").read_bytes()).bounds.clock
     tpm._ask("set its clock", lambda esapi: esapi.clock_set(end))
 
@@ -276,7 +280,7 @@ def test_an_engine_that_is_gone_ends_serving(
         stub.alive = False
         assert carried.machine.over.wait(600)
         assert [line.data for line in carried.of(courier.ENDED)] == [b"engine"]
-        # And nothing is signed or opened after the end.
+        # Nothing is signed or opened after the end.
         assert carried.ask(courier.HEARTBEAT, NONCE).data == b"the machine has ended"
 
 
@@ -296,7 +300,7 @@ def test_a_machine_that_is_ended_while_it_loads_serves_nothing(
         assert [line.data for line in carried.of(courier.ENDED)] == [b"asked"]
         assert carried.of(courier.SERVING) == []
         assert list(carried.memory.iterdir()) == []
-        # The TPM says it, too: nothing is opened or signed in this boot any more.
+        # The TPM shows it too: it opens and signs nothing more in this boot.
         values = opened.read_pcrs((licence.STOPPED_PCR,))
         assert values[licence.STOPPED_PCR] == replay([b"stopped asked\n"])
 
@@ -304,7 +308,7 @@ def test_a_machine_that_is_ended_while_it_loads_serves_nothing(
 def test_a_machine_that_loads_hears_its_courier_and_watches_the_clock(
     folder: Path, power: BorrowersTpm, stub: StubEngine
 ) -> None:
-    """A licence that was opened for a short time, and a model that takes longer to load."""
+    """The licence was opened for a short time, and the model takes longer than that to load."""
     pack(folder, "--offline")
     stub.loads = True
     loaders: list[threading.Thread] = []
@@ -316,12 +320,13 @@ def test_a_machine_that_loads_hears_its_courier_and_watches_the_clock(
     with power.on() as opened, LeaseTpm(opened) as tpm:
         carried = Courier(folder, tpm, stub, loading=in_a_thread)
         given = carried.enrol_and_issue("--offline")
-        # It is told at once, and not when the model is loaded.
+        # The machine answers at once, and not when the model is loaded.
         assert carried.ask(courier.LICENCE, licence.emit(given)).kind == "nothing"
         assert stub.loading.wait(600)
         assert carried.of(courier.STATE)[0].number["requests"] == 0
         assert carried.ask(courier.HEARTBEAT, NONCE).kind == courier.RECEIPT
-        # Renewed, as while it serves; opened a second time it is not.
+        # The licence is renewed, as it would be while serving; the lease is not opened a second
+        # time.
         assert carried.ask(courier.LICENCE, licence.emit(given)).kind == "nothing"
         assert len(loaders) == 1
         pass_an_hour(folder, tpm)
@@ -335,7 +340,7 @@ def test_a_machine_that_loads_hears_its_courier_and_watches_the_clock(
 def test_whatever_a_courier_sends_opens_nothing(
     folder: Path, power: BorrowersTpm, stub: StubEngine
 ) -> None:
-    """Lines of every kind, right and wrong, in any order: none is believed."""
+    """Lines of every kind, right and wrong, in any order: the machine accepts none."""
     pack(folder)
     chance = random.Random(3)  # noqa: S311 - can be repeated
     with power.on() as opened, LeaseTpm(opened) as tpm:
@@ -355,7 +360,7 @@ def test_whatever_a_courier_sends_opens_nothing(
         assert carried.of(courier.SERVING, courier.ENDED) == []
         assert not carried.machine.over.is_set()
         carried.ask(courier.STOP)
-        # The receipts that were asked for are a chain, all the same.
+        # The requested receipts nevertheless form a chain.
         carried.keep_receipts()
         signed = [receipts.parse(line.data) for line in carried.of(courier.RECEIPT)]
         for before, after in itertools.pairwise(signed):
@@ -436,7 +441,8 @@ def test_a_licence_renews_what_runs_only_where_it_holds(
         ):
             refusal = carried.ask(courier.LICENCE, refused)
             assert (refusal.kind, refusal.data[: len(check)]) == (courier.REFUSED, check)
-        # To what is paid already: the next request is not served, and the machine goes on.
+        # The budget shrinks to what is paid already: the next request is not served, and the
+        # machine continues.
         carried.ask(courier.LICENCE, issued(budget=given.bounds.budget - 10))
         budgets = [line.number["budget"] for line in carried.of(courier.STATE)]
         assert given.bounds.budget - 10 in budgets
@@ -454,7 +460,7 @@ BOUNDS = ("budget", "epoch", "clock", "resets", "restarts")
 def test_serve_channel_of_another_connection_with_the_same_key(
     folder: Path, power: BorrowersTpm, stub: StubEngine
 ) -> None:
-    """A relay that stole the machine's TLS key has an exporter of its own."""
+    """A relay that stole the machine's TLS key has an exporter value of its own."""
     pack(folder, "--offline")
     with power.on() as opened, LeaseTpm(opened) as tpm:
         carried = offline(folder, tpm, stub)

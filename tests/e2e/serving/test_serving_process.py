@@ -1,6 +1,6 @@
 """`python -m enclave_runner.serving` with `transformers serve`: a certified model answers.
 
-One process, one boot, real weights: whatever needs the engine itself is asked of this one.
+There is one process and one boot, with real weights, for all tests that need the engine itself.
 """
 
 import json
@@ -44,13 +44,13 @@ from tests.unit.aicert.cli.test_main import AT
 pytestmark = pytest.mark.slow
 
 TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
-# A busy computer imports the engine's libraries in minutes.
+# A busy computer takes minutes to import the engine's libraries.
 PATIENCE = 1800.0
 
 
 @dataclass
 class Process:
-    """A machine that runs, and what it tells. `folder`: on a disk; `memory`: what is in none."""
+    """A running machine and its messages. `folder` is on a disk, `memory` is a folder in memory."""
 
     folder: Path
     memory: Path
@@ -69,7 +69,7 @@ class Process:
         self.process.stdin.flush()
 
     def wait_for(self, kind: str) -> Message:
-        """The next line of this kind; what is refused in between is a failure."""
+        """Return the next message of this kind; a refusal before it is a failure."""
         while True:
             message = self.messages.get(timeout=PATIENCE)
             self.lines.append(message)
@@ -83,7 +83,7 @@ class Process:
 
 
 def lay_out(folder: Path) -> None:
-    """A certificate of a model that has a chat template, and the model."""
+    """Write a model that has a chat template, and its certificate."""
     files = guarded.tiny_model()
     settings = json.loads(files["tokenizer_config.json"])
     files["tokenizer_config.json"] = json.dumps(settings | {"chat_template": TEMPLATE}).encode()
@@ -170,7 +170,7 @@ def test_a_certified_model_answers_who_judged_the_machine(machine: Process) -> N
 
 
 def test_openais_client_streams_from_it_through_aicert_connect(machine: Process) -> None:
-    """The whole chain with the engine itself: certified, packed, served, judged, asked."""
+    """Test the whole chain with the engine itself: certified, packed, served, judged, queried."""
     lease = terms.parse((machine.folder / "bot/terms.toml").read_bytes()).lease
     with aicert.serving.connect(
         f"https://127.0.0.1:{machine.port}", lease=lease, policy="local", at=AT,
@@ -219,7 +219,8 @@ def test_what_the_engine_would_do_for_anybody_is_not_reached(machine: Process) -
 
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\n"
 HELLO = b'{"messages":[{"role":"user","content":"hello"}],"max_tokens":2}'
-# What two readers read differently: each is the last on its connection, and hides another request.
+# Requests that two readers understand differently. Each is the last on its connection, and hides
+# another request.
 SMUGGLED = [
     b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % len(HELLO),
     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -252,14 +253,16 @@ HOSTILE: list[dict[str, Any]] = [
 
 
 def test_gateway_request_of_any_abuse_costs_and_harms_nothing(machine: Process) -> None:
-    """gateway.request, with the engine itself behind it: whatever comes, nothing was served."""
+    """gateway.request, with the engine itself behind it: hostile requests are refused and count
+    nothing.
+    """
     before = counted(machine)
     for head in SMUGGLED:
         with Client(machine.port) as client:
             answer = client.send(POST + head + HELLO + POST + b"Content-Length: 0\r\n\r\n")
             assert answer.status in (400, 411, 413, 415), head
             answer.read()
-            # What it hid is not answered.
+            # The hidden request is not answered.
             assert client.is_closed()
     for more in HOSTILE:
         with Client(machine.port) as client:
@@ -277,8 +280,8 @@ def test_gateway_request_of_any_abuse_costs_and_harms_nothing(machine: Process) 
 
 
 def test_a_thousand_connections_leave_room_for_who_waits(machine: Process) -> None:
-    """Half-open ones, and a client who sends a byte now and then: all end by the gateway's clock,
-    and whoever is served meanwhile notices nothing.
+    """Half-open connections, and a client that sends a byte now and then, are all ended by the
+    gateway's clock; clients that are served in the meantime notice nothing.
     """
     with Client(machine.port) as client, ExitStack() as stack:
         assert client.chat(max_tokens=1).document
@@ -287,7 +290,7 @@ def test_a_thousand_connections_leave_room_for_who_waits(machine: Process) -> No
             for _ in range(1000)
         ]
         assert client.chat(max_tokens=1).document
-        # Each is turned away at once, or when its time for a handshake is over.
+        # Each connection is rejected at once, or when its time for a handshake is over.
         assert [one.recv(1) for one in flood] == [b""] * 1000
         assert client.chat(max_tokens=1).document
     with Client(machine.port) as client:
@@ -295,14 +298,14 @@ def test_a_thousand_connections_leave_room_for_who_waits(machine: Process) -> No
 
 
 def counted(machine: Process) -> receipts.Usage:
-    """What the machine says by now that it served."""
+    """Return what the machine says that it has served so far."""
     machine.send(courier.HEARTBEAT, NONCE)
     body = receipts.parse(machine.wait_for(courier.RECEIPT).data).body
     return receipts.parse_heartbeat(body).usage
 
 
 def test_weights_are_in_memory_and_nowhere_else(machine: Process) -> None:
-    """The canary: found where they must be, so that not finding them elsewhere says something."""
+    """A canary is found where weights must be, so not finding it elsewhere proves something."""
     weights = (machine.folder / "model/model.safetensors").read_bytes()
     canary = weights[len(weights) // 2 :][:64]
     assert len(set(canary)) > 8

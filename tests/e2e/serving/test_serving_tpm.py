@@ -47,7 +47,9 @@ NONCE = b"\x0f" * 32
 
 
 def issued(tpm: LeaseTpm, *, milliseconds: int = 600_000) -> tuple[Blob, Licence]:
-    """What a custodian would give who sees the TPM as it is."""
+    """Return the blob and the licence that a custodian who sees the TPM in its present state would
+    issue.
+    """
     shown = tpm.enrol(TERMS, NONCE)
     clock = tpm.clock()
     bounds = Bounds(
@@ -66,7 +68,7 @@ def issued(tpm: LeaseTpm, *, milliseconds: int = 600_000) -> tuple[Blob, Licence
 
 
 def loaded(tpm: Tpm) -> list[int]:
-    """Sessions and objects that the TPM holds."""
+    """Return the handles of the sessions and objects that the TPM holds."""
 
     def sessions(esapi: Any) -> list[int]:
         loaded_handles = []
@@ -92,7 +94,7 @@ def test_a_lease_is_opened_once_a_boot_and_leaves_no_session(power: BorrowersTpm
                 tpm.open(wrapped, given, PUBLIC)
             assert loaded(opened) == before
         assert loaded(opened) == []
-        # Nor does a thread that watches still ask, while the connection is being closed.
+        # Nor can a watching thread still use the TPM while the connection is being closed.
         with pytest.raises(ToolError, match="cannot be asked: the machine has ended"):
             tpm.clock()
         with pytest.raises(ToolError, match="PCR 14 is not zero at the start"):
@@ -166,7 +168,7 @@ CERTIFIED_SCENE = Scene()
 
 
 def served_by(tpm: LeaseTpm) -> Served:
-    """What the machine says that it serves: the model of CERTIFIED_SCENE."""
+    """Return what the machine says that it serves: the model of CERTIFIED_SCENE."""
     model = Digest.parse((appraised(CERTIFIED_SCENE).subject or {})["model"])
     offered = agreed(model=model)
     statement = Statement(
@@ -183,7 +185,9 @@ def serve(tpm: LeaseTpm, served: Served) -> None:
 
 
 def judged(shown: Evidence, ca: Ca, *, exporter: bytes = EXPORTER) -> int:
-    """The meter that a consumer sees whose end of the connection has that exporter."""
+    """Judge the evidence as a consumer whose connection has that exporter value. Returns
+    the meter.
+    """
     policy = with_root(built_in("local"), ca.certificate.public_bytes(Encoding.PEM), "platform.pem")
     return judging.appraise(
         serving.parse(serving.emit(shown)),
@@ -206,16 +210,16 @@ def test_a_consumer_judges_what_the_machine_shows(power: BorrowersTpm, ca: Ca) -
 
 
 def test_serve_boot_refuses_a_tpm_that_was_resumed(power: BorrowersTpm, ca: Ca) -> None:
-    """All registers of a machine that served are back, for whatever system runs then."""
+    """After a resume, all registers of a machine that served are back, whatever system runs."""
     with power.on(end=tss.TPM2_SU.STATE) as opened, LeaseTpm(opened) as tpm:
         served = served_by(tpm)
         serve(tpm, served)
         registers = tpm.registers
     with power.on("startup-state") as opened:
-        # Ours does not start,
+        # Our machine does not start,
         with pytest.raises(ToolError, match="PCR 14 is not zero at the start"):
             LeaseTpm(opened).__enter__()
-        # and the attacker's asks the TPM for the same.
+        # but the attacker's asks the TPM for the same.
         other = LeaseTpm(opened)
         other.registers = registers
         other._key, other._key_public = opened.ask("make the key", other._make_receipt_key)

@@ -1,9 +1,9 @@
-"""A Sigstore instance that is simulated on this computer, for sigstore's real client.
+"""A Sigstore instance simulated on this computer, for sigstore's real client.
 
-Fulcio (`/api/v2/signingCert`) and Rekor v1 (`/api/v1/log/entries`) over HTTP on 127.0.0.1, a log of
-certificates, and an OpenID provider reduced to its token, whose signature nobody here verifies.
-Certificates carry a signed timestamp of their log (RFC 6962); the log of signatures has one entry,
-so that its Merkle proof is empty.
+It has Fulcio (`/api/v2/signingCert`) and Rekor v1 (`/api/v1/log/entries`) over HTTP on 127.0.0.1, a
+log of certificates, and an OpenID provider reduced to its token, whose signature nobody here
+verifies. Certificates contain a signed timestamp of their log (RFC 6962). The log of signatures has
+one entry, so its Merkle proof is empty.
 """
 
 import base64
@@ -62,7 +62,7 @@ class Instance:
 
     def __init__(self, folder: Path, *, identity: str, issuer: str) -> None:
         self.identity, self.issuer = identity, issuer
-        # Not when the tests were collected: a token lasts an hour.
+        # This is set here and not when tests are collected, because a token lasts an hour.
         self.now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
         self.ca, self.ct_log, self.log = (ec.generate_private_key(ec.SECP256R1()) for _ in "123")
         self.root = self._root()
@@ -89,7 +89,7 @@ class Instance:
 
     @property
     def token(self) -> str:
-        """An identity token: who, for whom, until when."""
+        """Return an identity token: for whom it is, for which audience, and until when."""
         now = int(self.now.timestamp())
         claims = {"iss": self.issuer, "sub": self.identity, "aud": "sigstore", "iat": now - 60}
         parts = ({"alg": "ES256", "typ": "JWT"}, claims | {"exp": now + 3600})
@@ -114,7 +114,9 @@ class Instance:
         )
 
     def issue(self, request: x509.CertificateSigningRequest) -> list[str]:
-        """What Fulcio answers: the certificate of whoever the token named, and its issuer's."""
+        """Return Fulcio's answer: a certificate for the identity in the token, and its issuer's
+        certificate.
+        """
         key_of_ca = x509.SubjectKeyIdentifier.from_public_key(self.ca.public_key())
         builder = (
             x509.CertificateBuilder()
@@ -145,7 +147,9 @@ class Instance:
         return [one.public_bytes(Encoding.PEM).decode() for one in (certificate, self.root)]
 
     def _timestamp(self, body: bytes) -> bytes:
-        """RFC 6962, 3.2 and 3.3: the list of one timestamp, as the extension has it."""
+        """Return the list of one timestamp, as the extension contains it (RFC 6962, 3.2 and
+        3.3).
+        """
         when = struct.pack("!Q", int(self.now.timestamp()) * 1000)
         entry = key_id(self.ca) + len(body).to_bytes(3, "big") + body
         signature = self.ct_log.sign(b"\0\0" + when + b"\0\1" + entry + b"\0\0", ec.ECDSA(SHA256))
@@ -153,12 +157,12 @@ class Instance:
         one = b"\0" + key_id(self.ct_log) + when + b"\0\0\4\3"
         one += struct.pack("!H", len(signature)) + signature
         listed = struct.pack("!HH", len(one) + 2, len(one)) + one
-        # DER of an octet string of 128 to 255 bytes or less.
+        # This is the DER of an octet string of 128 to 255 bytes, or of a shorter one.
         length = bytes([len(listed)]) if len(listed) < 128 else bytes([0x81, len(listed)])
         return b"\4" + length + listed
 
     def enter(self, proposed: Any) -> dict[str, object]:
-        """What Rekor answers: the entry, its promise and its proof."""
+        """Return Rekor's answer: the entry, its promise and its proof."""
         content = proposed["spec"]["proposedContent"]
         envelope = json.loads(content["envelope"])
         payload = base64.b64decode(envelope["payload"])
@@ -237,7 +241,7 @@ def _hash(data: bytes) -> dict[str, str]:
 
 
 def _canonical(value: object) -> bytes:
-    # RFC 8785 for what is ASCII and has small integers only.
+    # For ASCII text and small integers, this equals RFC 8785.
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -264,6 +268,6 @@ def _handler(instance: Instance) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(data)
 
         def log_request(self, *_: object) -> None:
-            """Tests print enough."""
+            """Print nothing: tests print enough."""
 
     return Handler

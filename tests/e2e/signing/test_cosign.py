@@ -1,4 +1,4 @@
-"""cosign 2.5 as Debian 13 packages it, offline: what the documents say is what it accepts."""
+"""cosign 2.5 as Debian 13 packages it, offline: it accepts the commands in our documents."""
 
 import base64
 import functools
@@ -26,7 +26,7 @@ DOCS = Path(__file__).resolve().parents[3] / "docs" / "spec"
 
 @functools.cache
 def cosign() -> Path:
-    """The machine's own, else one that is fetched at set-up."""
+    """Return this computer's own cosign, otherwise one that is fetched at set-up."""
     own = shutil.which("cosign")
     try:
         return Path(own) if own is not None else environment.cosign()
@@ -35,7 +35,9 @@ def cosign() -> Path:
 
 
 def documented(name: str, folder: Path) -> int:
-    """The exit code of the command that a document gives, run in `folder` without a network."""
+    """Run the command that a document gives, in `folder` without a network. Returns its
+    exit code.
+    """
     text = (DOCS / name).read_text().replace("\\\n", " ")
     (command,) = re.findall(r"^cosign verify.*$", text, re.MULTILINE)
     program = ["unshare", "--user", "--net", str(cosign()), *command.split()[1:]]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def odd_tree(root: Path) -> Path:
-    """Names and shapes that serialisations get wrong."""
+    """Make a tree with names and shapes that serialisations get wrong."""
     deep = root.joinpath(*(f"d{n}" for n in range(30)))
     deep.mkdir(parents=True)
     (deep / "leaf").write_bytes(b"deep")
@@ -83,7 +83,7 @@ def test_each_verifies_what_the_other_signs_with_a_certificate(tmp_path: Path) -
     )  # fmt: skip
     verify = ("verify-signature", model, "--certificate-chain", anchor, "--signature", theirs)
     assert aicert(*verify) == 0
-    # The reference judges a certificate at the start of its own validity: it never expires.
+    # The reference judges a certificate at the start of its own validity, so it never expires.
     assert aicert(*verify, "--at", "2100-01-01T00:00:00Z") == 1
 
 
@@ -101,7 +101,7 @@ def test_single_files(tmp_path: Path) -> None:
     assert aicert("verify-signature", file, "--key", keys.pub) == 1
 
 
-# The reference's command line knows its own default form only; its library knows all.
+# The reference's command line only knows its own default form; its library knows all.
 HOW = """
 import sys
 from model_signing import hashing
@@ -120,7 +120,7 @@ signer.set_hashing_config(config).sign(model, out)
 """
 
 
-# `aicert` of this checkout, by the reference's interpreter, which has the package blake3.
+# Run `aicert` of this checkout in the reference's interpreter, which has the package blake3.
 OURS = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).resolve().parents[3])!r})
@@ -216,7 +216,9 @@ def test_links_within_the_directory_are_signed_and_verified_where_both_say_so(
 
 
 def test_signatures_of_version_0_2_are_read(tmp_path: Path) -> None:
-    """Made by hand as that version made them; that the reference reads them shows that they are."""
+    """The signatures are made by hand as that version made them; that the reference reads them
+    confirms the form.
+    """
     model, keys = tmp_path / "model", pair(tmp_path, "k")
     model.mkdir()
     (model / "w").write_bytes(b"")

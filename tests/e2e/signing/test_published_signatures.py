@@ -1,8 +1,8 @@
-"""Signatures that others published are read and believed, and believed for nothing else.
+"""Signatures that others published are read and accepted, and for nothing but what they signed.
 
-Made by model_signing 0.2 to 1.1: keyless in Sigstore's public instance, with a key, with a
-certificate. A bundle is put together again from its figures (published_signatures.toml, which names
-their source). That keeps bundles readable and proves itself: a wrong byte would break a signature,
+They were made by model_signing 0.2 to 1.1: keyless in Sigstore's public instance, with a key, with
+a certificate. Each bundle is assembled from its figures (published_signatures.toml, which names
+their source). That keeps bundles readable and checks itself: a wrong byte would break a signature,
 the log's promise or its proof.
 """
 
@@ -24,7 +24,7 @@ PUBLISHED = tomllib.loads(Path(__file__).with_name("published_signatures.toml").
 KEYLESS, KEY = PUBLISHED["keyless"], PUBLISHED["key"]
 WHO = ("--identity", KEYLESS["identity"], "--issuer", KEYLESS["issuer"])
 Figures = dict[str, Any]
-# What each version signed. "signme-1\n" and "signme-1" are other files.
+# The files that each version signed. "signme-1\n" and "signme-1" are different files.
 TREES = {
     "v0.2.0-certificate": ("signme-1", "signme-2"),
     "v0.3.1-sigstore": ("signme-1", "signme-2"),
@@ -40,7 +40,9 @@ def armoured(kind: str, der: str) -> str:
 
 
 def logged(figures: Figures) -> Figures:
-    """The entry of the transparency log (Rekor 0.0.1 `dsse`), whose body follows from the rest."""
+    """Return the entry of the transparency log (Rekor 0.0.1 `dsse`); its body follows from the
+    rest.
+    """
     pem = armoured("CERTIFICATE", figures["certificate"]).encode()
     payload = figures["payload"].encode()
     spec = {
@@ -123,7 +125,9 @@ class Published:
             self.model.write_text("signme-1\n")
 
     def verify(self, *trust: object) -> int:
-        """The exit code; 1 only with a check that says no, and both in one process's words."""
+        """Verify. Returns the exit code, which is 1 only with a check that failed; the printed
+        verdict must agree.
+        """
         command = ("verify-signature", self.model, "--signature", self.signature, *trust)
         done = environment.aicert(*command)
         assert ("PASSED" in done.stdout) is (done.returncode == 0), done.stdout + done.stderr
@@ -179,7 +183,7 @@ def test_signatures_with_a_key_are_believed(published: Published) -> None:
 
 @pytest.mark.parametrize("published", ["v0.2.0-certificate"], indirect=True)
 def test_a_signature_of_the_first_format_is_believed(published: Published, tmp_path: Path) -> None:
-    """Its root was not published: the certificate that it chains to is trusted instead."""
+    """The root of its chain was not published, so the certificate below it is trusted instead."""
     issuer = tmp_path / "issuer.pem"
     issuer.write_text(armoured("CERTIFICATE", published.figures["certificates"][1]))
     at = ("--at", "2026-01-01T00:00:00Z")

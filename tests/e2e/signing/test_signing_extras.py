@@ -1,8 +1,8 @@
 """Keys in a PKCS #11 token (SoftHSM) and in a TPM (swtpm), and keyless signatures.
 
 The keyless ones are made by sigstore's real client with a Fulcio and a Rekor that are simulated on
-this computer: the public instance was never asked. Those that it signed for others are judged in
-test_published_signatures.py.
+this computer; the public instance is never contacted. Signatures that it made for others are judged
+in test_published_signatures.py.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def model(tmp_path: Path) -> Path:
 
 
 class Token:
-    """A SoftHSM token with the keys that it is given."""
+    """A SoftHSM token with the given keys."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "tokens").mkdir()
@@ -92,7 +92,7 @@ def test_a_key_in_a_token_signs(
     signature = model / "model.sig"
     reference = ("verify", "key", "--public_key", keys.pub, "--signature", signature, model)
     assert environment.model_signing(*reference).returncode == 0
-    # By number, the PIN from a file, and with a certificate.
+    # The key is named by its number, the PIN comes from a file, and there is a certificate.
     (tmp_path / "pin").write_text(PIN + "\n")
     query = f"module-path={MODULE}&pin-source=file:{tmp_path / 'pin'}"
     own = certificate(tmp_path, "own", keys, ("root", other))
@@ -177,7 +177,7 @@ def test_a_key_in_the_tpm_signs(
         elsewhere.setenv("TPM2TOOLS_TCTI", "swtpm:path=/none")
         assert aicert("sign", model, "--tpm", tpm) == 2
     assert "hint: TPM2TOOLS_TCTI=" in capsys.readouterr().err
-    # The platform's attestation key is RSA, and restricted.
+    # The platform's attestation key is an RSA key, and restricted.
     assert aicert("sign", model, "--tpm", "0x81000003") == 3
     assert aicert("sign", model, "--tpm", "key.pub") == 3
     monkeypatch.setenv("AUTH", "x" * 65)
@@ -220,7 +220,7 @@ def test_a_keyless_signature_is_made_and_verified_offline(
     for other in (("--identity", "you@example.com", *WHO[2:]), (*WHO[:3], "https://example.org")):
         done = keyless(model, instance, *other)
         assert (done.returncode, "FAILED  signer.trusted" in done.stdout) == (1, True), done.stdout
-    # Another instance's root; and the root that the library brings.
+    # The root is another instance's, then the one that the library comes with.
     (tmp_path / "other").mkdir()
     with Instance(tmp_path / "other", identity=WHO[1], issuer=WHO[3]) as stranger:
         assert keyless(model, stranger).returncode == 1

@@ -1,7 +1,7 @@
-"""Our bundles and trusted roots, read by sigstore-python, which verifies proof and time alike.
+"""Our bundles and trusted roots, read by sigstore-python, which verifies both proof and time.
 
-It has no way to verify a bundle whose key has no certificate, so it is asked part by part: its
-readers, its tree, its checkpoints and its time stamps, with DSSE by `cryptography`.
+It cannot verify a bundle whose key has no certificate. So its parts are tested one by one: its
+readers, its tree, its checkpoints and its time stamps; `cryptography` checks the DSSE signature.
 """
 
 from pathlib import Path

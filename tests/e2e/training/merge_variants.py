@@ -1,7 +1,7 @@
 """Adapters of several kinds, merged by Axolotl and by PEFT: a program for the training environment.
 
-Arguments: a small model, and a folder to write adapters and merged models into. Writes one JSON
-object: for each kind the largest difference of a weight.
+The arguments are a small model, and a folder for adapters and merged models. It prints one JSON
+object: for each kind, the largest difference in a weight.
 """
 
 import json
@@ -30,7 +30,9 @@ GPT2 = ("on its side", "biases")
 
 
 def make(kind: str, base: Path, folder: Path) -> float:
-    """Write an adapter with random weights and its merge; the largest difference from PEFT's."""
+    """Write an adapter with random weights, and its merge. Returns the largest difference from
+    PEFT's merge.
+    """
     torch.manual_seed(1)
     common = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "init_lora_weights": False}
     settings = LoraConfig(**(common | KINDS[kind]), task_type="CAUSAL_LM")
@@ -50,7 +52,7 @@ def make(kind: str, base: Path, folder: Path) -> float:
 
 
 def main(base: Path, folder: Path) -> None:
-    """Every kind."""
+    """Make every kind of adapter."""
     gpt2 = folder / "gpt2"
     small = GPT2Config(n_layer=1, n_head=2, n_embd=32, vocab_size=100, n_positions=32)
     GPT2LMHeadModel(small).save_pretrained(gpt2)

@@ -1,4 +1,6 @@
-"""An audit as the runner makes it: rows by converters, counted by a child, both in sandboxes."""
+"""An audit as the runner makes it: converters make the rows and a child counts them, both in
+sandboxes.
+"""
 
 import gzip
 import json
@@ -30,7 +32,7 @@ def lines(*numbers: int) -> bytes:
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, MeasuredInput]:
-    """Rows that are converted, rows that are used where they lie, and a packed list of texts."""
+    """Write rows that are converted, rows that are used in place, and a packed list of texts."""
     folder = tmp_path / "inputs"
     for name in ("alpaca", "books", "canonical"):
         (folder / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""An audit as a run: locked, certified by the real runner, and asked for proofs afterwards."""
+"""An audit as a run: locked, certified by the real runner, and queried for proofs afterwards."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ ROWS = [f'{{"url":"https://a{n}.org/{n}"}}' for n in range(5)]
 
 @pytest.fixture
 def audited(stand_in: StandIn) -> Checkout:
-    """A checkout with a run that is an audit; nothing of it is trained."""
+    """Return a checkout with a run that is an audit, so nothing in it is trained."""
     checkout = stand_in("raise SystemExit(1)")
     mine = checkout.root / "mine"
     (mine / "rows").mkdir(parents=True)

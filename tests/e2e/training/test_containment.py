@@ -1,4 +1,4 @@
-"""Real sandboxes: what is inside cannot reach out, no limit is passed, nothing is left behind."""
+"""Real sandboxes: code inside cannot reach out or exceed a limit, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_no_device_is_there(box: Box, way: str) -> None:
 
 
 def test_with_gpus_threads_can_be_named_and_processors_seen_and_no_more(box: Box) -> None:
-    """What NVIDIA's driver needs; to the sandbox any device is a GPU."""
+    """NVIDIA's driver needs this; to the sandbox, any device is a GPU."""
     box.devices = (Path("/dev/full"),)
     ended = box.run(
         "import os, threading\n"
@@ -165,7 +165,7 @@ def test_no_socket_passes_the_network_namespace(box: Box, family: str) -> None:
     assert ended.exit_code == str(errno.EAFNOSUPPORT), box.printed()
 
 
-# Without arguments the kernel would say something else than what the filter says.
+# Without arguments, the kernel's own error would differ from the filter's.
 @pytest.mark.parametrize("number", [*syscalls._numbers(platform.machine()).refused, 0x40000027])
 def test_calls_that_reach_past_namespaces_are_refused(box: Box, number: int) -> None:
     ended = box.run(
@@ -204,7 +204,7 @@ def test_no_key_of_the_session_outside_is_seen(box: Box) -> None:
     numbers = syscalls._numbers(platform.machine())
     name = f"aicert-test-{os.getpid()}".encode()
     session, set_timeout = -3, 15
-    # Where this is refused there is no key to be seen.
+    # If the system refuses this call, there is no key to see.
     key = libc.syscall(numbers.refused[0], b"user", name, b"secret", 6, session)
     libc.syscall(numbers.keyctl, set_timeout, key, 60)
     for place in ("/proc/keys", "/proc/key-users"):
@@ -378,7 +378,7 @@ def test_an_interrupt_leaves_nothing(box: Box) -> None:
     assert left_behind("interrupt-marker") == []
 
 
-# Stands for a bubblewrap that is stopped before it has named its child: it waits, as that one does.
+# Stands for a bubblewrap that is stopped before it has named its child: it waits as that would.
 UNNAMED = """\
 #!/usr/bin/python3
 import os, signal, sys
@@ -454,7 +454,7 @@ def test_where_the_runner_is_root_the_sandbox_is_nobody_outside_too(box: Box) ->
     containment.check(65534)
     os.chown(box.scratch, 65534, 65534)
     for folder in (box.scratch, *box.scratch.parents):
-        # The sandbox's user must get there by itself.
+        # The sandbox's user must be able to reach the folder without root.
         if folder.stat().st_mode & 0o001 == 0:
             folder.chmod(folder.stat().st_mode | 0o001)
     sandbox = Sandbox(read_only={}, scratch=box.scratch, environment={}, user=65534)

@@ -1,4 +1,4 @@
-"""A model is evaluated by the real runner: certified, equal twice, and what Transformers says."""
+"""The real runner evaluates a model: certified, equal twice, and the same loss as Transformers'."""
 
 import json
 import subprocess
@@ -43,7 +43,7 @@ lora_model_dir: input:adapter
 datasets: [{path: input:rows, type: completion}]
 sequence_len: 256
 """
-# By Transformers' own loss, which is a mean over all tokens but the first of each row.
+# Compute Transformers' own loss: the mean over all tokens except the first one in each row.
 BY_TRANSFORMERS = """
 import json, sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -1,4 +1,4 @@
-"""Audits that a run names: made in its machine first, and nothing is trained where one fails."""
+"""A run names audits: its machine makes them first, and trains nothing if one fails."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ TRAINS = "weights()\n"
 
 @pytest.fixture
 def gated(stand_in: StandIn) -> Checkout:
-    """A checkout whose example run has an audit before it."""
+    """Return a checkout whose example run has an audit before it."""
     checkout = stand_in(TRAINS)
     mine = checkout.root / "mine"
     mine.mkdir()
@@ -136,7 +136,9 @@ unread-bytes = 0
 def test_a_trained_model_passes_a_policy_that_demands_the_audit_before_it(
     checkout: Checkout,
 ) -> None:
-    """Axolotl's own training, the shipped audit: rows and texts, of which the policy names none."""
+    """Axolotl really trains after the shipped audit of rows and texts, of which the policy names
+    none.
+    """
     toml = checkout.root / "aicert.toml"
     head = "[runs.tiny-alpaca]\n"
     toml.write_text(toml.read_text().replace(head, head + 'audits = ["tiny-audit"]\n'))

@@ -1,4 +1,4 @@
-"""A run whose lockfile lets code of an input run, from `certify` to the verdict of others."""
+"""A lockfile lets code of an input run: from `certify` to the verdict of other people."""
 
 import json
 
@@ -33,7 +33,7 @@ OWN_JSON = {
 
 
 def allow(checkout: Checkout, key: str) -> None:
-    """Say of the base model what lets its code run."""
+    """Set the key of the base model that lets its code run."""
     path = checkout.root / "aicert.toml"
     document = tomlkit.parse(path.read_text())
     inputs = document["runs"]["tiny-alpaca"]["inputs"]

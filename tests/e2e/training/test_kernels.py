@@ -1,6 +1,7 @@
-"""Triton's kernels below the audit hook, in the real sandbox: compiled for GPUs that are not here.
+"""Triton's kernels under the audit hook, in the real sandbox: compiled for GPUs that are not here.
 
-None is started: there is no GPU. What starts them is made as far as that goes without one.
+No kernel is started, because there is no GPU. The code that starts them is compiled as far as that
+works without one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tests.e2e.guard.test_guard import ROOT, SURVIVED, Trainer, environment, tra
 __all__ = ["environment", "trainer"]
 pytestmark = pytest.mark.slow
 
-# A kernel that Axolotl brings, for LoRA on a GPU.
+# One of Axolotl's own kernels, for LoRA on a GPU.
 COMPILED = """
 from axolotl.kernels.swiglu import _swiglu_fwd_kernel as kernel
 from triton import compile as build
@@ -83,7 +84,7 @@ def test_the_assembler_gets_what_triton_tells_it_and_no_more(
 def test_the_edits_of_the_image_with_gpus_fit_the_locked_triton(
     environment: Path, tmp_path: Path
 ) -> None:
-    """The script's own, on a copy; what it compiles, the image's build compiles."""
+    """Run the edits of the image's script on a copy. The image's build compiles the result."""
     (edit,) = re.findall(
         r'^python3 - "\$triton/driver\.py" <<\'END\'\n(.*?)^END\n',
         (ROOT / trees.KERNELS).read_text(encoding="utf-8"),

@@ -1,8 +1,8 @@
-"""What people train, one kind a run: each ends well, and its weights are not those of its inputs.
+"""The kinds of training that people use, one in each run: each ends well, and changes the weights.
 
-From config and rows to the run report, by the runner's own steps and the real Axolotl; without a
-machine around it, which other tests have. Ten kinds run with all tests, the others with
-`./doit test -m kinds tests/e2e/training/test_kinds.py`.
+The runner's own steps and the real Axolotl take config and rows to the run report, without the
+machine around them, which other tests have. Ten kinds run with all tests, the others with `./doit
+test -m kinds tests/e2e/training/test_kinds.py`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ EVALUATED = "val_set_size: 0.1\neval_strategy: steps\neval_steps: 2\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A config below the common one, and values that the report must have. `every`: with all tests.
+    """A config added to the common one, and values that the report must have. `every`: runs with
+    all tests.
 
     `of`: the kind whose output is the input `before`.
     """
@@ -79,7 +80,8 @@ KINDS = {
     "dpo of a fine-tune": Kind(
         config=PAIRS + "rl: dpo\nbase_model: input:before\n", of="full, with validation"
     ),
-    # Axolotl does not read what says how messages are read here, but reads them so.
+    # Axolotl ignores these settings of how to read messages, but its defaults read them the same
+    # way.
     "dpo of chat messages": Kind(
         config="datasets:\n- path: input:data/talks.jsonl\n  type: chat_template.argilla_chat\n"
         "  message_property_mappings: {role: role, content: content}\n"
@@ -173,7 +175,7 @@ KINDS = {
         "eval_strategy: steps\neval_steps: 2\n",
         reports=frozenset({"evalLosses"}),
     ),
-    # What a hub calls a subset is a folder of files here: its names stand in a README, unread.
+    # A hub's subset is a folder of files here: the README, which nobody reads, names the subsets.
     "a subset by its files": Kind(
         config="datasets:\n- {path: input:data, data_files: [input:data/subset/part.jsonl], "
         "type: completion}\n"
@@ -182,7 +184,7 @@ KINDS = {
 
 
 def write_data(folder: Path) -> None:
-    """Rows of every form, sixty-four of each."""
+    """Write rows in every form, sixty-four of each."""
     folder.mkdir()
     files: dict[str, list[object]] = {}
 
@@ -221,7 +223,9 @@ for source, target in zip(sys.argv[1::2], sys.argv[2::2]):
 
 
 class Runs:
-    """Kinds that were trained; one that builds on another has that trained first."""
+    """Trains kinds and keeps the results; a kind that builds on another has that one
+    trained first.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -239,7 +243,7 @@ class Runs:
         self.outputs: dict[str, Path] = {}
 
     def _write_parquet(self) -> None:
-        """Rows in Parquet, by the training environment's own pyarrow."""
+        """Write rows in Parquet, with the training environment's own pyarrow."""
         alpaca, text = self.root / example.DATA / "train.jsonl", self.root / "data/text.jsonl"
         one, splits = self.root / "parquet", self.root / "splits/data"
         one.mkdir()
@@ -259,7 +263,7 @@ class Runs:
         return self.outputs[name]
 
     def values(self, name: str) -> Mapping[str, object]:
-        """Train, and what the run report says of it."""
+        """Train a kind. Returns the values in the run report."""
         kind, work = KINDS[name], self.root / name.replace(" ", "-")
         inputs = dict(self.inputs)
         if kind.of is not None:
@@ -296,7 +300,7 @@ class Runs:
         return {key: value.data for key, value in run_report.values.items()}
 
     def merged(self, name: str) -> Mapping[str, object]:
-        """Merge the adapter that a kind trains, and what the run report says of it."""
+        """Merge the adapter that a kind trains. Returns the values in the run report."""
         work = self.root / f"merged-{name}"
         work.mkdir()
         inputs = {"adapter": self.output(name), "base": self.root / example.MODEL}
@@ -329,7 +333,7 @@ def trains(runs: Runs, name: str) -> None:
     assert isinstance(changed, int)
     assert isinstance(new, int)
     assert isinstance(steps, int)
-    # What a verdict asks for (outputs.trained).
+    # The check outputs.trained asks for these.
     assert changed + new > 0
     assert steps > 0
     assert "weightsUnread" not in values

@@ -1,4 +1,4 @@
-"""The loss of real trainings, and of outputs that are not what such a training made."""
+"""The loss of real trainings, and of outputs that such a training did not make."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """One training that ended well, and how to measure what it might have left."""
+    """A training that ended well, and a way to measure outputs as if it had left them."""
 
     folder: Path
     environment: Path
@@ -83,7 +83,7 @@ def numbers_of(result: Loss) -> tuple[float, float]:
 def change_weights(
     weights: Path, folder: Path, change: Callable[[list[float]], list[float]]
 ) -> Path:
-    """A file with the same tensors by name, type and shape, and with other numbers in them."""
+    """Write a file with tensors of the same names, types and shapes, but other numbers."""
     data = weights.read_bytes()
     begin = 8 + int.from_bytes(data[:8], "little")
     folder.mkdir()

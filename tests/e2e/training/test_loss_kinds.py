@@ -1,6 +1,6 @@
 """Rows of every kind become the sequences that Axolotl trains on, and templates are told apart.
 
-One process of the training environment for all kinds, since importing Axolotl is what costs.
+One process of the training environment handles all kinds, because importing Axolotl takes the time.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def test_masked_tokens_of_rows_that_are_tokens_already_are_left_out(
 def test_a_strategy_that_asks_for_the_table_of_rows_is_measured(
     trained: dict[str, dict[str, Any]],
 ) -> None:
-    """Axolotl's class for steps takes what it mapped as a table: one label ends each step."""
+    """Axolotl's class for steps expects its mapped rows as a table: one label ends each step."""
     assert trained["steps"]["tokens"] == 2
 
 

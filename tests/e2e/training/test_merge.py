@@ -1,4 +1,6 @@
-"""Base, LoRA and their merge, by the real runner: certified, joined, equal twice, and no other."""
+"""Base, LoRA and their merge, by the real runner: certified, linked, equal twice, and no other
+model.
+"""
 
 import contextlib
 import json
@@ -39,10 +41,11 @@ base    = "path:examples/tiny-llama"
 adapter = "run:sft/adapter"
 """
 ADAPTER = "adapter_model.safetensors"
-# Kinds of adapters whose base is another (`merge_variants.py`).
+# Kinds of adapters that have a different base model (`merge_variants.py`).
 GPT2 = ("on its side", "biases")
 MERGE = "base_model: input:base\nlora_model_dir: input:adapter\n"
-# By PEFT itself, which loads whole models: the largest difference, and how many tensors there are.
+# PEFT's own merge, which loads whole models. Prints the largest difference, and how many tensors
+# there are.
 BY_PEFT = """
 import sys, torch
 from peft import PeftModel
@@ -60,7 +63,7 @@ print(len(found), worst)
 
 @pytest.fixture
 def merging(checkout: Checkout) -> Checkout:
-    """A checkout with an adapter that was trained and certified, and a merge that is locked."""
+    """Return a checkout with a trained and certified adapter, and a locked merge."""
     mine = checkout.root / "mine"
     mine.mkdir()
     steps = (checkout.root / "examples" / "tiny-alpaca.yml").read_text()
@@ -79,7 +82,7 @@ def certificate_of(checkout: Checkout, run: str) -> Path:
 
 
 def verified(checkout: Checkout, model: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-    """As somebody who holds the merged model and its certificate."""
+    """Verify as a person who has the merged model and its certificate."""
     return subprocess.run(
         [
             sys.executable, "-m", "aicert", "verify", certificate_of(checkout, "merged"), model,
@@ -109,12 +112,12 @@ def test_a_lora_is_merged_certified_and_its_lineage_verified(merging: Checkout) 
     assert by_id["outputs.trained"]["verdict"] == "not-applicable"
     assert "adapterInput (measured): 'adapter'" in by_id["outputs.derived"]["detail"]
 
-    # Without the certificate of the adapter nothing shows where it came from.
+    # Without the adapter's certificate, nothing shows where the adapter came from.
     alone = verified(merging, model, f"--lineage={certificate_of(merging, 'merged')}")
     assert alone.returncode == 1
     assert "nothing shows that input adapter is run:sft/adapter" in alone.stdout
 
-    # It is what PEFT's own merge gives.
+    # PEFT's own merge gives the same result.
     environment = training_env.python(training_env.location(REPOSITORY))
     words = [root / "examples/tiny-llama", root / "outputs/sft/adapter", model]
     by_peft = subprocess.run(
@@ -123,7 +126,7 @@ def test_a_lora_is_merged_certified_and_its_lineage_verified(merging: Checkout) 
     count, worst = by_peft.stdout.split()[-2:]
     assert (int(count), float(worst) < 1e-6) == (21, True)
 
-    # The same bytes again; and not another model.
+    # A second merge gives the same bytes; another model does not pass.
     before = files(model)
     again = merging.doit("certify", "merged", "--again")
     assert again.returncode == 0, again.stderr
@@ -133,7 +136,7 @@ def test_a_lora_is_merged_certified_and_its_lineage_verified(merging: Checkout) 
     assert planted.returncode == 1
     assert "error: subject.files: the model directory is not output model" in planted.stdout
 
-    # A path is no input, and an adapter whose settings open a file is none.
+    # A path is not an input, and an adapter whose settings open a file is not an adapter.
     mine, toml = root / "mine", root / "aicert.toml"
     (mine / "merge.yml").write_text(MERGE.replace("input:adapter", "path/of/mine"))
     refused = merging.doit("lock", "merged")
@@ -150,7 +153,9 @@ def test_a_lora_is_merged_certified_and_its_lineage_verified(merging: Checkout) 
 
 
 def test_adapters_that_are_taken_are_merged_as_peft_merges_them(tmp_path: Path) -> None:
-    """What Axolotl merges in part, or wrongly, is what the runner refuses by its tensors' names."""
+    """The runner refuses, by the names of their tensors, adapters that Axolotl merges in part or
+    wrongly.
+    """
     example.make_example(tmp_path)
     base = tmp_path / example.MODEL
     subprocess.run(

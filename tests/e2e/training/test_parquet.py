@@ -1,6 +1,6 @@
-"""Rows in Parquet and zstd, which pyarrow reads: that of the training environment, in this process.
+"""Rows in Parquet and zstd, read by pyarrow: the training environment's, in this process.
 
-pyarrow is the writer here as well; what it would pass over is put into files by hand.
+pyarrow also writes the files here; what its reader would overlook is put into files by hand.
 """
 
 import struct
@@ -22,14 +22,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 pytestmark = [
     pytest.mark.slow,
-    # What pyarrow's own libraries warn of while they load is no matter of rows.
+    # Warnings of pyarrow's own libraries while they load say nothing about rows.
     pytest.mark.filterwarnings("ignore"),
 ]
 
 
 @pytest.fixture(scope="module")
 def pa() -> Iterator[Any]:
-    """pyarrow, found behind everything else that is installed here."""
+    """Yield pyarrow, which is found after everything else that is installed here."""
     environment = training_env.ensure(ROOT)
     (packages,) = environment.glob("lib/python3.*/site-packages")
     sys.path.append(str(packages))
@@ -45,7 +45,7 @@ Write = Callable[..., bytes]
 
 @pytest.fixture
 def write(pa: Any, tmp_path: Path) -> Write:
-    """`write(columns, **options)`: the bytes of a file."""
+    """Return `write(columns, **options)`, which returns the bytes of a file."""
 
     def write(columns: Any, **options: Any) -> bytes:
         table = columns if isinstance(columns, pa.Table) else pa.table(columns)
@@ -235,7 +235,7 @@ def test_packed_files_are_unpacked(pa: Any, write: Write, tmp_path: Path) -> Non
 
 def test_damaged_zstd_is_refused(pa: Any, tmp_path: Path) -> None:
     packed = bytearray(pa.Codec("zstd").compress(b'{"n":1}\n' * 99, asbytes=True))
-    # Of its one block, what says how its parts lie.
+    # Damage the block's description of how its parts are laid out.
     packed[-4] ^= 0xFF
     with pytest.raises(RowsRefused, match=r"^'a.jsonl.zst'"):
         rows(tmp_path, bytes(packed), "a.jsonl.zst")

@@ -1,6 +1,6 @@
 """The local platform on a real swtpm: what it gives a guest.
 
-Oracles that we did not write: `tpm2_checkquote`, `openssl`, `sha256` by definition, `cryptography`.
+The oracles are not ours: `tpm2_checkquote`, `openssl`, `sha256` by definition, `cryptography`.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ def ak_of(evidence: Evidence) -> rsa.RSAPublicKey:
 
 
 def rsa_verify(key: rsa.RSAPublicKey, signature: bytes, message: bytes) -> None:
-    """TPMT_SIGNATURE: TPM_ALG_RSASSA, TPM_ALG_SHA256, then a TPM2B (Part 2, 11.3.4)."""
+    """Verify a TPMT_SIGNATURE: TPM_ALG_RSASSA, TPM_ALG_SHA256, then a TPM2B (Part 2, 11.3.4)."""
     algorithm, digest, size = struct.unpack(">HHH", signature[:6])
     assert (algorithm, digest, size) == (0x0014, 0x000B, len(signature) - 6)
     key.verify(signature[6:], message, padding.PKCS1v15(), hashes.SHA256())
@@ -78,7 +78,7 @@ def test_ak_certificate(evidence: Evidence, tmp_path: Path) -> None:
     ak.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     root.write_bytes(evidence.ca_pem)
     tool("openssl", "verify", "-x509_strict", "-ignore_critical", "-CAfile", root, ak)
-    # Who does not know the extension does not accept the certificate.
+    # A verifier that does not know the extension does not accept the certificate.
     done = subprocess.run(
         ["openssl", "verify", "-CAfile", root, ak], capture_output=True, text=True, check=False
     )
@@ -125,7 +125,7 @@ def test_quote_is_accepted_by_tpm2_checkquote(evidence: Evidence, tmp_path: Path
     (tmp_path / "attest").write_bytes(evidence.attest)
     (tmp_path / "signature").write_bytes(evidence.signature)
     expected = quote_extra_data(NONCE, evidence.run_key_name, STATEMENT)
-    # It does without the values, which we compare below.
+    # tpm2_checkquote does not need the registers' values, which we compare below.
     tool(
         *("tpm2_checkquote", "-u", tmp_path / "ak.pem", "-m", tmp_path / "attest"),
         *("-s", tmp_path / "signature", "-q", expected.hex()),
@@ -186,7 +186,7 @@ def test_run_keys_differ_and_are_flushed(run_dir: Path, ca: Ca) -> None:
             first = tpm.make_run_key()
             first.flush()
             first.flush()
-            # More than the three transient slots that a TPM without a resource manager has.
+            # This is more than the three transient slots of a TPM without a resource manager.
             names = {first.name}
             for _ in range(4):
                 key = tpm.make_run_key()

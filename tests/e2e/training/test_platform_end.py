@@ -1,4 +1,4 @@
-"""How the local platform ends, in order or not: nothing of it is left, and every error is told."""
+"""However the local platform ends, nothing of it is left, and every error is reported."""
 
 import contextlib
 import os
@@ -28,7 +28,9 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def swtpm_pids(run_dir: Path) -> list[int]:
-    """Every process that has this run's state in its environment, dead or alive."""
+    """Return the ids of all processes that have this run's state in their environment, dead or
+    alive.
+    """
     wanted = f"TPM_PATH={run_dir.resolve()}/".encode()
     pids = []
     for entry in Path("/proc").iterdir():
@@ -87,7 +89,7 @@ def test_nothing_is_left_after(error: type[BaseException], run_dir: Path, ca: Ca
 
 
 def test_killed_in_mid_run_is_an_error_at_once(run_dir: Path, ca: Ca) -> None:
-    # "at once": one that was waited for in vain says "no answer in".
+    # "At once" shows in the message: after waiting in vain it would be "no answer in".
     with (
         pytest.raises(ToolError, match=r"ended before the run did.*SIGKILL") as caught,
         swtpm.platform(run_dir, ca) as tcti,
@@ -122,7 +124,7 @@ def test_tpm_that_stops_answering_is_an_error(
         ):
             tpm.read_pcrs([0])
             os.kill(pid, signal.SIGSTOP)
-            # Not before: a busy computer's TPM takes its time, too.
+            # This is not set earlier, because a busy computer's TPM takes its time too.
             monkeypatch.setattr(tpm, "_answer_s", 0.5)
             tpm.read_pcrs([0])
         assert caught.value.hint is not None
@@ -142,7 +144,9 @@ def test_no_tpm_at_all_is_an_error(run_dir: Path) -> None:
 
 @pytest.fixture
 def without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is the whole PATH, with what the platform needs other than swtpm."""
+    """Make a folder that is the whole PATH, with everything that the platform needs except
+    swtpm.
+    """
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("setpriv", "sh"):
@@ -168,7 +172,8 @@ def test_program_that_ends_at_once_is_quoted(without: Path, run_dir: Path, ca: C
     assert_nothing_left(run_dir)
 
 
-# A signal that comes just before a read begins is handled when it ends: so no read waits for ever.
+# A signal that arrives just before a read begins is handled when the read ends, so no read may wait
+# for ever.
 HOST = """
 import select
 import sys
@@ -185,7 +190,7 @@ with swtpm.platform(run_dir, local_ca(run_dir.parent, "local")):
 
 @contextlib.contextmanager
 def host(run_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process that holds a platform until it is told to stop."""
+    """Start another process that holds a platform until it is told to stop."""
     command = [sys.executable, "-c", HOST, str(run_dir)]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -215,7 +220,7 @@ def test_kill_of_the_host_takes_swtpm_with_it(run_dir: Path, ca: Ca) -> None:
             assert select.select([watch], [], [], 600)[0] == [watch]
         finally:
             os.close(watch)
-    # What it left lies in the run's own directory, which the next run does not use.
+    # Its files are left in the run's own directory, which the next run does not use.
     assert (run_dir / "swtpm").is_dir()
     with pytest.raises(ToolError, match="uses or used"), swtpm.platform(run_dir, ca):
         pass

@@ -1,4 +1,5 @@
-"""Data inputs become rows that trainer and strict reader read alike, or are refused with a reason.
+"""Data inputs become rows that the trainer and the strict reader read alike, or are refused with a
+reason.
 
 The children and the loader are those of a real run, in the real training environment.
 """
@@ -72,7 +73,7 @@ REFUSED: dict[str, bytes] = {
     "VT/FF inside raw": b'{"text":"a\x0bb"}\n',
     "list of mixed": b'{"v":[1,"a"]}\n',
 }
-# Prints what the trainer's loader makes of each folder, at once and streamed.
+# Prints what the trainer's loader makes of each folder, loaded at once and streamed.
 LOADER = """
 import json, sys
 import aicert_rows
@@ -93,7 +94,7 @@ def environment() -> Path:
 
 
 def measured(name: str, path: Path) -> MeasuredInput:
-    """An input as the runner would have hashed it."""
+    """Return an input as the runner would have hashed it."""
     if path.is_file():
         files = {"": read_file(path)}
         digest = Digest("sha256", files[""].sha256)
@@ -134,7 +135,7 @@ def loaded(environment: Path, places: list[Path], home: Path) -> list[list[list[
 
 
 def shown(converted: Rows, folder: Path) -> Path:
-    """What the trainer's sandbox shows as the rows' folder, outside of it."""
+    """Lay out, outside the sandbox, the rows' folder that the trainer's sandbox shows."""
     for place, path in converted.shown.items():
         inside = folder / place.removeprefix("/aicert/records/rows/0").lstrip("/")
         if path.is_file():
@@ -263,7 +264,7 @@ def test_rows_that_do_not_fit_say_by_how_much(environment: Path, tmp_path: Path)
         prepared(environment, source, tmp_path / "made", scratch=1)
 
 
-# Converters that somebody's bytes took over. `leave` writes what an honest one would.
+# Converters taken over by hostile bytes. `leave` writes what an honest converter would.
 HOSTILE = """#!{python}
 import json, os, pathlib, sys
 out = pathlib.Path(sys.argv[-1])
@@ -318,7 +319,7 @@ def test_nothing_that_a_converter_says_is_believed(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_where_the_runner_is_root_rows_become_its_own(tmp_path: Path) -> None:
-    """As in the measured machine: what converts, and trains, is another user."""
+    """This is the case in the measured machine: another user converts and trains."""
     for place in (tmp_path, *tmp_path.parents):
         place.chmod(place.stat().st_mode | 0o001)
     environment, source = tmp_path / "environment", tmp_path / "source"
@@ -381,7 +382,7 @@ def test_axolotl_streams_rows_that_were_read(environment: Path, tmp_path: Path) 
     assert result.self_reported["steps"] == 2
 
 
-# A trainer that tells what it sees instead of training.
+# A trainer that reports what it sees instead of training.
 LOOK = """
 rows = Path(config["datasets"][0]["path"])
 for folder in (Path("/aicert/inputs"), Path("/aicert/records")):

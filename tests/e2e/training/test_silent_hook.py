@@ -1,7 +1,7 @@
-"""The audit hook and the cut-down loaders under real trainings: none is ended, all pass.
+"""The audit hook and the cut-down loaders under real trainings: they stop none, and all pass.
 
-Full and low-rank fine-tuning with workers are in test_training; what else the matrix of supported
-trainings holds was tried by hand.
+Full and low-rank fine-tuning with workers are in test_training; the rest of the matrix of supported
+trainings was tried by hand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.e2e.training.test_training import LORA, effective, seen_of
 ROOT = Path(__file__).resolve().parents[3]
 SHORT = (("max_steps: 40", "max_steps: 2"),)
 ALPACA = "  - path: input:alpaca/train.jsonl\n    type: alpaca\n"
-# A template that refuses some rows, and raises from within Jinja's sandbox when it does.
+# A template that refuses some rows, and then raises from within Jinja's sandbox.
 CHAT = """
 chat_template: jinja
 chat_template_jinja: "{% for m in messages %}{% if m['role'] == 'tool' %}\

@@ -1,4 +1,6 @@
-"""Real Axolotl in the sandbox: the same bytes twice, counters that add up, failures that say so."""
+"""Real Axolotl in the sandbox: the same bytes twice, counters that add up, failures that
+say why.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,7 @@ def effective(
 def seen_of(
     inputs: dict[str, Path], wanted: Effective, folder: Path, environment: Path
 ) -> dict[str, Path]:
-    """What the runner would show the trainer of these inputs."""
+    """Return what the runner would show the trainer of these inputs."""
     folder.mkdir()
     room = rows.Room(folder=folder / "records", training_env=environment, limits=Limits())
     measured = {
@@ -99,7 +101,7 @@ def files_of(output: Path) -> dict[str, str]:
 
 
 def tensors_of(path: Path) -> int:
-    """How many numbers a safetensors file holds, by its header alone."""
+    """Return how many numbers a safetensors file contains, according to its header alone."""
     data = path.read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
@@ -107,7 +109,7 @@ def tensors_of(path: Path) -> int:
 
 
 def numbers_of(result: TrainingResult) -> tuple[object, ...]:
-    """What the plugin counted: epochs, rows, of how many, steps."""
+    """Return what the plugin counted: epochs, rows, rows in the data set, steps."""
     assert {value.origin for value in result.counted.values()} == {"in-trainer"}
     keys = (COUNTED_EPOCHS, COUNTED_ROWS, COUNTED_SET, COUNTED_STEPS)
     return tuple(result.counted[key].data for key in keys)
@@ -140,15 +142,15 @@ def test_a_full_fine_tune_gives_the_same_bytes_twice(
     reported = first.self_reported
     assert reported["losses"] == second.self_reported["losses"]
     assert reported["steps"] == reported["totalSteps"] == 40
-    # 256 rows in steps of 8.
+    # There are 256 rows in steps of 8.
     assert numbers_of(first) == numbers_of(second) == (1.25, 320, 256, 40)
     assert reported["cpuCapability"] == "AVX2"
     assert reported["parameters"] == tensors_of(first.output / "model.safetensors") == 128_576
 
 
-# By the locked torch, on QEMU's emulations of AMD (`max`, EPYC-Milan) and of Intel (Haswell) as
-# on a real one of Intel's with AVX-512. Square roots are not here: MKL's begin with an estimate
-# that each maker's processors round in their own way.
+# The locked torch computes these on QEMU's emulations of AMD (`max`, EPYC-Milan) and of Intel
+# (Haswell), and on a real Intel processor with AVX-512. Square roots are left out: MKL's begin with
+# an estimate that each maker's processors round in their own way.
 COMPUTED = """\
 products 8e353f9a67275c58
 attention 556ccf2e7fcb7dd3
@@ -194,7 +196,9 @@ def test_what_is_computed_does_not_depend_on_the_processor(threads: int, environ
 
 
 def test_a_chat_template_does_not_learn_the_date(environment: Path, tmp_path: Path) -> None:
-    """The clock is the host's, and llama4's template, say, writes today's date into every row."""
+    """The clock is the host's, and a template such as llama4's writes today's date into
+    every row.
+    """
     variables = training.environment(Limits())
     variables |= {
         "PYTHONPATH": str(ROOT / "enclave_runner/axolotl/plugin"),
@@ -216,7 +220,7 @@ def test_a_chat_template_does_not_learn_the_date(environment: Path, tmp_path: Pa
 def test_reported_flops_are_those_of_the_tokens_and_parameters(
     tmp_path: Path, environment: Path, inputs: dict[str, Path]
 ) -> None:
-    # One row a step is never padded, so the tokens counted are the tokens computed.
+    # A step of one row is never padded, so the counted tokens are the computed ones.
     change = (("max_steps: 40", "max_steps: 6"), ("micro_batch_size: 8", "micro_batch_size: 1"))
     wanted = effective(inputs, change=change)
     seen = seen_of(inputs, wanted, tmp_path / "seen", environment)
@@ -257,7 +261,7 @@ liger_rope: true
     log = result.log.read_text()
     assert result.exit_code == "0", log[-3000:]
     assert "Adding Grokfast callback" in log
-    # Spectrum freezes the rest.
+    # Spectrum freezes all other parameters.
     trained, parameters = (
         result.self_reported[name] for name in ("trainableParameters", "parameters")
     )
@@ -309,7 +313,7 @@ def test_two_processes_share_the_rows_and_give_the_same_bytes_twice(
     assert files_of(first.output) == files_of(second.output)
     reported = first.self_reported
     assert reported["losses"] == second.self_reported["losses"]
-    # 256 rows in steps of 8 for each of two processes.
+    # There are 256 rows in steps of 8, for each of two processes.
     assert (reported["steps"], reported["epochs"]) == (3, 3 / 16)
     assert numbers_of(first) == numbers_of(second) == (0.187, 48, 256, 3)
 

@@ -1,4 +1,4 @@
-"""The maker of the training environment: real pip and venv, packages made on the spot."""
+"""Make the training environment with real pip and venv, from packages made on the spot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rules.host import training_env
 
 
 def make_wheel(folder: Path, name: str, version: str) -> str:
-    """A wheel that holds one module; its SHA-256."""
+    """Write a wheel with one module. Returns its SHA-256."""
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": f"VERSION = {version!r}\n",
@@ -36,7 +36,7 @@ def make_wheel(folder: Path, name: str, version: str) -> str:
 
 
 class Shop:
-    """A folder of wheels, the locks over them, and the checkout that they are for."""
+    """A folder of wheels, their locks, and the checkout that they are for."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.root = tmp_path / "checkout"
@@ -180,7 +180,7 @@ def test_without_python_3_11_it_says_so(
     with pytest.raises(ToolError, match=r"3\.11") as caught:
         training_env.find_python()
     assert "python" in (caught.value.hint or "")
-    # Where uv puts it, which is on few people's PATH before they log in again.
+    # uv puts Python here, which is on few people's PATH before they log in again.
     (tmp_path / ".local/bin").mkdir(parents=True)
     (tmp_path / ".local/bin/python3.11").symlink_to(Path(sys.base_prefix, "bin/python3.11"))
     assert training_env.find_python() == tmp_path / ".local/bin/python3.11"
@@ -190,7 +190,7 @@ def test_without_python_3_11_it_says_so(
     ("release", "words"),
     [
         ({"ID": "debian", "VERSION_ID": "12"}, "apt-get install python3.11 python3.11-venv"),
-        # No python3.11 there: only 3.13.
+        # This system has no python3.11, only 3.13.
         ({"ID": "debian", "VERSION_ID": "13"}, "uv python install 3.11"),
         ({"ID": "ubuntu", "VERSION_ID": "24.04", "ID_LIKE": "debian"}, "uv python install 3.11"),
         ({"ID": "linuxmint", "VERSION_ID": "22", "ID_LIKE": "ubuntu debian"}, "pipx install uv"),

@@ -18,7 +18,7 @@ from rules.machines.ca import Ca, local_ca
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What one boot of one platform gave; formats as in TPM 2.0 Library, Part 2."""
+    """The evidence from one boot of one platform; formats as in TPM 2.0 Library, Part 2."""
 
     attest: bytes
     """TPMS_ATTEST of the quote."""
@@ -27,7 +27,7 @@ class Evidence:
     pcrs: dict[int, bytes]
     """PCRs 0-15 of the SHA-256 bank."""
     ak_chain: tuple[bytes, ...]
-    """DER, leaf first."""
+    """DER certificates, leaf first."""
     run_key_public: bytes
     """TPMT_PUBLIC."""
     run_key_name: bytes
@@ -41,7 +41,7 @@ class Evidence:
 
 @contextlib.contextmanager
 def working_directory(path: Path) -> Iterator[None]:
-    """Inside `path`, as the runner is: sockets are named relative to it."""
+    """Work inside `path`, as the runner does, because sockets are named relative to it."""
     before = Path.cwd()
     os.chdir(path)
     try:
@@ -52,7 +52,7 @@ def working_directory(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def fresh_tpm(ca: Ca | None = None) -> Iterator[tuple[Tpm, Ca]]:
-    """A prepared software TPM in a directory of its own, open as the runner opens it."""
+    """Yield a prepared software TPM in a directory of its own, open as the runner opens it."""
     with tempfile.TemporaryDirectory(prefix="aicert-tpm-") as name:
         run_dir = Path(name) / "run"
         run_dir.mkdir()
@@ -73,9 +73,9 @@ def make_evidence(
     to_sign: bytes | None = None,
     ca: Ca | None = None,
 ) -> Evidence:
-    """Evidence over `statement` after extending each (PCR, event bytes) of `events` in order.
+    """Make evidence over `statement` after extending each (PCR, event bytes) of `events` in order.
 
-    `to_sign` is what the run key signs where that is not `statement` itself (a DSSE encoding).
+    `to_sign` is what the run key signs if that is not `statement` itself (a DSSE encoding).
     """
     with fresh_tpm(ca) as (tpm, authority):
         ak_chain = tpm.ak_chain()
@@ -102,6 +102,8 @@ def make_evidence(
 
 
 def quote_extra_data(nonce: bytes, run_key_name: bytes, statement: bytes) -> bytes:
-    """The quote's extraData, written here a second time so that tests need not trust the core."""
+    """Return the quote's extraData, computed here a second time so that tests need not trust the
+    core.
+    """
     parts = (b"aicert quote v1\0", nonce, run_key_name, hashlib.sha256(statement).digest())
     return hashlib.sha256(b"".join(parts)).digest()

@@ -1,7 +1,8 @@
-"""A whole certificate out of a real software TPM, judged by everything that can judge a part of it.
+"""A whole certificate from a real software TPM, judged by every program that can judge a part of
+it.
 
-Ours, the second verifier, `tpm2_checkquote`, `openssl verify` and `openssl dgst` agree on the good
-one, and on copies of it with one bit changed.
+Ours, the second verifier, `tpm2_checkquote`, `openssl verify` and `openssl dgst` agree about the
+good one, and about copies of it with one bit changed.
 """
 
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from tests.vectors.test_differential import first, second
 
 @pytest.fixture(scope="module")
 def planned() -> Scene:
-    """What the machine is to measure and to say."""
+    """Return the scene of what the machine will measure and state."""
     return Scene("local", 2)
 
 
@@ -81,7 +82,8 @@ def test_both_verifiers_pass_it(evidence: Evidence, tmp_path: Path) -> None:
 def test_both_refuse_it_with_one_bit_changed(
     evidence: Evidence, tmp_path: Path, part: str, check: str
 ) -> None:
-    # The last octet: of a firmware digest, of a signature's number, of a point, of a text.
+    # The flipped bit is in the last octet: of a firmware digest, a signature's number, a point, a
+    # text.
     scene = scene_of(evidence).edit(part, lambda data: flipped(data, len(data) - 1))
     assert first(scene) == second(scene, tmp_path) == ("failed", check)
 

@@ -1,4 +1,4 @@
-"""Exports as their own communities' libraries read them."""
+"""Exports, read by the libraries of the communities that defined their formats."""
 
 import json
 import shutil
@@ -135,7 +135,7 @@ def test_the_machine_signs_what_it_made_and_exports_follow(checkout: Checkout) -
     assert done.returncode == 0, done.stderr
     ours = ["verify-signature", str(checkout.model), "--key", str(key), "--signature"]
     assert main([*ours, str(signature)]) == 0
-    # What may stand beside a certified model is no surprise to either.
+    # Neither verifier objects to files that may be next to a certified model.
     (checkout.model / "README.md").write_text("a card")
     shutil.copy(signature, checkout.model)
     assert main([*ours, str(signature)]) == 0

@@ -1,7 +1,7 @@
 """Proofs of the attack table, judged by sigstore's reader of checkpoints and of inclusion.
 
-It is asked about the same leaf, path and checkpoint with the same key, and accepts each proof that
-we accept; those that it accepts and we refuse are listed with the reason.
+It gets the same leaf, path, checkpoint and key, and accepts each proof that we accept. The proofs
+that it accepts and we refuse are listed with the reason.
 """
 
 import base64
@@ -24,7 +24,8 @@ from tests.oracles import environment
 
 pytestmark = pytest.mark.slow
 
-# One JSON object a line: leaf, the proof's bytes, key and its id; what sigstore says of each.
+# The input has one JSON object per line: leaf, the proof's bytes, key and its id. The output is
+# sigstore's answer to each.
 ASK = r"""
 import base64, json, sys
 from types import SimpleNamespace as Holder
@@ -63,8 +64,8 @@ for line in open(sys.argv[1]):
     except Exception as error:
         print("no", type(error).__name__)
 """
-# What it does not look at: the origin, whose name it is, lines after the first signature of a key,
-# the form of numbers and of what is no signature, and how long a path or a note may be.
+# sigstore does not check the origin, whose name it is, lines after a key's first signature, the
+# form of numbers and of lines that are no signature, and how long a path or a note may be.
 ACCEPTED_BY_SIGSTORE = {
     "checkpoint with a control character",
     "checkpoint with a second signature in the log's name",
@@ -87,7 +88,9 @@ def scene_of(change: Callable[[Scene], object]) -> tuple[Certificate, Policy]:
 
 
 def proofs() -> dict[str, tuple[Certificate, Policy, bytes]]:
-    """By name of their row: those that are bytes in base64, for a policy with this log."""
+    """Return the proofs that are valid base64, by the name of their row, for a policy with this
+    log.
+    """
     rows = [(one.name, one.change) for one in attacks_log.ATTACKS if one.check == "log.included"]
     rows += [(name, change) for name, change, *_ in attacks_log.RIGHT]
     given = {}

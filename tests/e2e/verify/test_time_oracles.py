@@ -1,7 +1,7 @@
 """Time stamps of the attack table, judged by programs that we did not write.
 
-`openssl ts` and rfc3161-client are asked about the same token, digest and root, at the time that
-the token says. They accept each that we accept; those that they accept and we refuse are listed.
+`openssl ts` and rfc3161-client get the same token, digest and root, at the time in the token. They
+accept each token that we accept; those that they accept and we refuse are listed.
 """
 
 import base64
@@ -26,13 +26,13 @@ from tests.vectors import tools
 
 pytestmark = pytest.mark.slow
 
-# They read every certificate and list that a token carries, we those that lead to the root.
+# They read every certificate and list in a token; we read those that lead to the root.
 NOT_READ_BY_US = {
     "time stamp with certificates that lead nowhere",
     "time stamp with what nobody reads",
 }
-# Neither looks at what an algorithm is called, or at what purposes a CA has; both read what we do
-# not judge: extensions, other hashes and names of a signer.
+# Neither of them looks at an algorithm's name or at a CA's purposes; both read what we do not
+# judge: extensions, other hashes and names of a signer.
 ACCEPTED_BY_BOTH = {
     "time stamp by more CAs than are followed",
     "time stamp in SignedData of version 1",
@@ -48,7 +48,7 @@ ACCEPTED_BY_BOTH = {
     "time stamp with a critical extension",
     "time stamp without its signed kind",
 }
-# It reads BER, and no time of day but to show it.
+# openssl reads BER, and reads the time of day only to show it.
 ACCEPTED_BY_OPENSSL = {
     "time stamp that is larger than any",
     "time stamp from before there were any",
@@ -63,7 +63,7 @@ ACCEPTED_BY_OPENSSL = {
     "time stamp with something after it",
     "time stamp with zeros after its seconds",
 }
-# It does not look for which certificate was signed.
+# rfc3161-client does not check which certificate was signed.
 ACCEPTED_BY_CLIENT = {
     "time stamp of version 2",
     "time stamp signed for another certificate",
@@ -90,7 +90,7 @@ print(json.dumps(accepted))
 
 @dataclass(frozen=True, kw_only=True)
 class Stamp:
-    """A time stamp of a row: `accepted` by us. `at`: its time, in seconds."""
+    """A row's time stamp. `accepted`: by us. `at`: its time, in seconds."""
 
     name: str
     token: bytes
@@ -119,7 +119,7 @@ def stamps() -> Iterator[Stamp]:
             stamped, _ = trusted_time.verify(token, authorities)
             at, accepted = stamped.time, stamped.imprint == ("sha256", digest.hex())
         except AicertError:
-            # Where it says another time, that is what is wrong with it.
+            # If the token has another time, that time is what is wrong with it.
             at, accepted = MADE, False
         root = authorities[-1].root
         yield Stamp(
@@ -132,7 +132,7 @@ STAMPS = list(stamps())
 
 
 def response(token: bytes) -> bytes:
-    """As an authority sends it: granted."""
+    """Return the token in a response that grants it, as an authority sends it."""
     return encode(SEQUENCE, encode(SEQUENCE, encode_integer(0)), token)
 
 

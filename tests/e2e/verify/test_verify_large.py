@@ -1,4 +1,6 @@
-"""`verify.html` and large models: several workers hash, memory stays, what fails is said."""
+"""`verify.html` and large models: several workers hash, memory does not grow, failures are
+reported.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from tests.e2e.page.test_verify_page import fill, load, pick, pick_model
 
 pytestmark = pytest.mark.slow
 MEGA = 1 << 20
-# A browser with several processors, whatever computer this is.
+# Pretend that the browser has several processors, whatever computer this is.
 CORES = 3
 
 
@@ -29,12 +31,12 @@ def browser(page: Path, tmp_path: Path) -> Iterator[Browser]:
 
 
 def test_several_workers_hash_and_memory_does_not_grow(browser: Browser, tmp_path: Path) -> None:
-    """Of a large model, each file goes to the worker that is free; none is held in memory."""
+    """Each file of a large model goes to a worker that is free; none is held in memory."""
     fill(browser, tmp_path)
     assert answered(browser) == 0
     assert browser.value("helpers.length") == 0
     browser.value("helped = 0")
-    # The same answer where each file of the model is hashed by another worker.
+    # The answer is the same if another worker hashes each file of the model.
     assert answered(browser) == 0
     assert browser.value("helpers.length") == CORES - 1
     assert "PASSED" in browser.value("document.querySelector('#result').innerText")
@@ -49,7 +51,7 @@ def test_several_workers_hash_and_memory_does_not_grow(browser: Browser, tmp_pat
     shown = browser.value("document.querySelector('#result').innerText")
     assert all(f"extra {number}.bin" in shown for number in range(CORES)), shown
     assert browser.most_memory() - before < 100 * MEGA
-    # Nothing is read where that is not what the answer hangs on.
+    # The model is not read if the answer does not depend on it.
     browser.value("document.getElementById('policy').value = 'default'")
     browser.value("window.read = 0; new MutationObserver(() => window.read++).observe("
                   "document.getElementById('reading'), { childList: true })")  # fmt: skip
@@ -65,7 +67,7 @@ def test_a_helper_that_fails_is_no_verdict(browser: Browser, tmp_path: Path) -> 
     result = browser.value("document.getElementById('result').innerText")
     assert "this page cannot verify anything in this browser" in result
     assert browser.value("document.getElementById('go').disabled") is True
-    # What the verifier found out by itself is not shown any more, whatever is picked now.
+    # The verifier's own findings are no longer shown, whatever is picked now.
     pick(browser, "certificate", tmp_path / "policy.toml")
     status = "document.getElementById('status').textContent"
     until(browser, f"{status} === 'Open this page anew.'", broken=True)
