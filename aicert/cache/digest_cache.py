@@ -1,14 +1,15 @@
-"""A cache of SHA-256 by file status, so that a command with nothing to do reads no file twice.
+"""Cache SHA-256 digests by file status, so that a command with nothing to do reads no file twice.
 
-Promises: a digest is given only for the very device, inode, size, mtime and ctime it was computed
-for, and is kept only when both times were older than GUARD when reading began: any later write gets
-another ctime, which users cannot set (the rule by which git treats its index as "racily clean").
-A directory's listing is kept too, under the names and statuses of all its files at once: one look
-at each, and one row. What was learned before an interruption is kept. Safe for several processes; a
-cache that is damaged or locked is a cache that knows nothing.
+Promises: a digest is returned only for the same device, inode, size, mtime and ctime for which it
+was computed, and is stored only if both times were older than GUARD when reading began. So any
+later write gives the file a different ctime, which users cannot set (git's rule for "racily clean"
+entries of its index). A directory's listing is cached too, under the names and statuses of all its
+files: it takes one stat per file and one row. What was computed before an interruption is kept.
+Several processes may use the cache; one that is damaged or locked counts as empty.
 
-Leaves out: writers through a shared mapping that was dirty before, and clocks set back. Hence
-verifiers and the runner never use it: what is verified or certified is always read.
+Not covered: writes through a shared mapping that was dirty before, and clocks that are set back.
+Therefore verifiers and the runner never use the cache: what is verified or certified is always
+read.
 """
 
 import contextlib
@@ -30,15 +31,15 @@ from aicert.formats.digest import FileFact, is_hex
 from aicert.formats.listing import listing
 from aicert.frozen import dataclass
 
-# Kernel ticks are 1 to 10 ms and some file systems count in 2 s.
+# Kernel ticks are 1 to 10 ms long, and some file systems count in steps of 2 s.
 GUARD = 2_500_000_000
-# Some 100 MB; beyond that, the oldest digests are worth less than the space.
+# About 100 MB; beyond that, the oldest digests are worth less than the space.
 MAX_ROWS = 1_000_000
 MAX_TREES = 100
-# The most that an interruption costs, in seconds of hashing.
+# The most work that an interruption loses, in seconds of hashing.
 SAVE_EVERY = 5.0
 
-# How each of SQLite's files begins (sqlite.org, Database File Format, 1.3).
+# The first bytes of an SQLite file (sqlite.org, Database File Format, 1.3).
 _MAGIC = b"SQLite format 3\0"
 
 Key = tuple[int, int, int, int, int]
@@ -61,8 +62,10 @@ _FIND = (
 
 
 def check_own(path: Path) -> None:
-    """Raise ConfigError if others could write to a cache at `path`, or if it would replace another
-    file. Whoever writes to it, or beside it (SQLite replays a journal that lies there), chooses
+    """Raise ConfigError if others could write to a cache at `path`, or it would replace another
+    file.
+
+    Whoever writes to the cache, or beside it (SQLite replays a journal that lies there), decides
     what the next signature says.
     """
     place = Path(os.path.realpath(path))
@@ -94,7 +97,7 @@ def cached_tree(
     on_bytes: Callable[[int], None] | None = None,
     skip: Callable[[str], bool] | None = None,
 ) -> dict[str, FileFact]:
-    """`aicert.files.tree.read_tree`, reading only files whose status is new."""
+    """Read a tree like `aicert.files.tree.read_tree`, but only files whose status is new."""
     with _open(cache) as digests:
         return read_tree(
             path,
@@ -121,7 +124,7 @@ class Listed:
 def cached_listing(
     path: Path, *, cache: Path, on_bytes: Callable[[int], None] | None = None
 ) -> Listed:
-    """A tree's listing, as `read_tree` gives it: only files whose status is new are read."""
+    """Return a tree's listing, as `read_tree` gives it; read only files whose status is new."""
     with _open(cache) as digests:
         before = look(path)
         known = None if before is None else digests.find_tree(path, before)
@@ -142,10 +145,11 @@ def cached_listing(
 def cached_file(
     path: Path, *, cache: Path, on_bytes: Callable[[int], None] | None = None
 ) -> FileFact:
-    """`aicert.files.tree.read_file`, reading only when the file's status is new."""
+    """Read a file as `aicert.files.tree.read_file` does, but only if its status is new."""
     with _open(cache) as digests:
         with contextlib.suppress(OSError):
-            # read_file follows no link and says what is wrong; here a link is only not cached.
+            # read_file follows no links and reports what is wrong; here a link is merely not
+            # cached.
             before = path.lstat()
             sha256 = digests.find(before)
             if sha256 is not None:
@@ -159,7 +163,7 @@ def cached_file(
 
 
 def _key(status: os.stat_result) -> Key:
-    # SQLite integers are signed; device and inode numbers need not fit.
+    # SQLite integers are signed, and device and inode numbers may not fit.
     return (
         _signed(status.st_dev),
         _signed(status.st_ino),
@@ -174,7 +178,7 @@ def _signed(number: int) -> int:
 
 
 class _Digests:
-    """The open cache. `keep` may be called from any thread; `find` from the one that opened it."""
+    """The open cache. Any thread may call `keep`; `find` only the thread that opened the cache."""
 
     def __init__(self, database: sqlite3.Connection | None) -> None:
         self._database = database
@@ -185,12 +189,12 @@ class _Digests:
         self._saved_at = time.monotonic()
 
     def find(self, status: os.stat_result) -> str | None:
-        """The digest of the file with exactly this status, if it is known."""
+        """Return the digest of the file with exactly this status, or None."""
         row = self._first(_FIND, _key(status))
         return row[0] if row and is_hex(row[0]) else None
 
     def find_tree(self, path: Path, seen: Seen) -> bytes | None:
-        """The listing of the directory that was seen exactly like this, if it is known."""
+        """Return the listing of the directory with exactly this status, or None."""
         row = self._first(_FIND_TREE, (str(path.absolute()), seen.stamp))
         tree = row[0] if row else None
         if not isinstance(tree, bytes) or hashlib.sha256(tree).hexdigest() != row[1]:
@@ -207,14 +211,14 @@ class _Digests:
             return None
 
     def keep(self, status: os.stat_result, sha256: str) -> None:
-        """Remember a digest, unless the file is so young that a change could go unseen."""
+        """Store a digest, unless the file is so recent that a change could go unnoticed."""
         if max(status.st_mtime_ns, status.st_ctime_ns) < self._oldest_racy:
             self._learned.append((*_key(status), sha256))
             if time.monotonic() - self._saved_at > SAVE_EVERY:
                 self.save()
 
     def keep_tree(self, path: Path, seen: Seen, tree: bytes) -> None:
-        """Remember a listing, unless a file in it is so young that a change could go unseen."""
+        """Store a listing, unless a file in it is so recent that a change could go unnoticed."""
         if self._database is None or seen.newest >= self._oldest_racy:
             return
         with contextlib.suppress(sqlite3.Error, UnicodeEncodeError), self._database:
@@ -224,7 +228,7 @@ class _Digests:
             self._database.execute("insert or replace into trees values (?, ?, ?, ?)", row)
 
     def save(self) -> None:
-        """Write the new digests; a failure here only costs time later."""
+        """Write the new digests to disk; a failure only costs time later."""
         if self._database is None or not self._learned:
             return
         with self._saving, contextlib.suppress(sqlite3.Error), self._database:
@@ -248,19 +252,19 @@ def _open(path: Path) -> Iterator[_Digests]:
     try:
         yield digests
     finally:
-        # Also after an interruption, so that nothing is read twice.
+        # Save after an interruption too, so that nothing is read twice.
         digests.save()
         if database is not None:
             database.close()
 
 
 def _connect(path: Path) -> sqlite3.Connection | None:
-    """The database, begun anew when the file is no cache of ours; None to do without."""
+    """Open the database, or create it anew if the file is not our cache; None to do without."""
     for _ in range(2):
         database = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Any thread that hashes may write, one at a time.
+            # Any of the threads that hash may write, one at a time.
             database = sqlite3.connect(path, timeout=5, check_same_thread=False)
             # Losing the newest entries in a power cut is harmless.
             database.execute("pragma synchronous = off")
@@ -270,7 +274,7 @@ def _connect(path: Path) -> sqlite3.Connection | None:
             database.execute(_FIND_TREE, ("", "")).fetchone()
             return database
         except (OSError, sqlite3.OperationalError):
-            # It has been locked for long, or the place is not writable: do not remove it.
+            # It was locked for too long, or the place is not writable: do not remove it.
             _close(database)
             return None
         except sqlite3.DatabaseError:

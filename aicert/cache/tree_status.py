@@ -1,8 +1,8 @@
-"""One look at a directory: the names and statuses of all its files, as one short text.
+"""Take the status of a directory: the names and statuses of all its files, as one short text.
 
-Promises: two looks give the same stamp only where no file was added, removed, renamed, replaced or
-written to in between, as far as device, inode, size, mtime and ctime tell (digest_cache says how
-far that is). Leaves out: what the files hold, and why a directory cannot be certified.
+Promises: two stamps are equal only if no file was added, removed, renamed, replaced or written to
+in between, as far as device, inode, size, mtime and ctime show (see digest_cache for the limits of
+that). Not covered: what the files contain, and why a directory cannot be certified.
 """
 
 import hashlib
@@ -26,13 +26,16 @@ class Seen:
 
 
 def look(root: Path) -> Seen | None:
-    """What is below `root`; None if that is not only regular files and non-empty directories."""
+    """Return the status of everything below `root`.
+
+    Returns None unless there are only regular files and non-empty directories.
+    """
     seen = _Look()
     try:
         seen.directory(os.open(root, _OPEN), "", 0)
     except OSError:
         return None
-    # No name holds a NUL.
+    # NUL separates the names, since no name contains one.
     text = "\0".join(seen.names) + "\0\0" + repr(seen.numbers)
     stamp = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
     return Seen(stamp=stamp, size=seen.size, newest=seen.newest)
@@ -46,12 +49,12 @@ class _Look:
         self.newest = 0
 
     def directory(self, fd: int, prefix: str, depth: int) -> None:
-        """Look into the directory at `fd`, and close it."""
+        """Record the contents of the directory at `fd`, and close it."""
         names, numbers, before = self.names, self.numbers, len(self.names)
         size = newest = 0
         try:
             with os.scandir(fd) as entries:
-                # Ten thousand files are usual, so every avoidable call per file is avoided.
+                # Ten thousand files are common, so every avoidable call per file is avoided.
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
                     if not stat.S_ISREG(status.st_mode):

@@ -1,4 +1,4 @@
-"""What other people's tools read: model signatures, bills of material, provenance, pages, cards.
+"""Export certificates for other people's tools: bills of materials, provenance, pages, cards.
 
 Nothing here decides PASSED: `aicert verify` imports none of it, and it may import the core only.
 """

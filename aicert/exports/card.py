@@ -1,9 +1,9 @@
-"""A marked block in a model card: what was certified and how to check it; nothing else changes.
+"""Write marked blocks into a model card: what was certified and how to check it.
 
-Two blocks, each between two marks: in the front matter (`base_model`, `datasets`, as Hugging Face
-reads them) and in the text. Keys that the author wrote stay the author's, and so does every mark
-that is text (in a line, in a code block). What comes from the certificate is restricted to names
-and digests before it becomes YAML or Markdown.
+There are two blocks, each between two marks: one in the front matter (`base_model` and `datasets`,
+which Hugging Face reads) and one in the text. Nothing else changes: keys that the author wrote stay
+the author's, and so does every mark that is part of the text (within a line, in a code block). What
+comes from the certificate is restricted to names and digests before it becomes YAML or Markdown.
 """
 
 import re
@@ -14,15 +14,17 @@ from aicert.exports.facts import Facts, hub_source, kind_of
 from aicert.exports.markdown import plain
 from aicert.verifier.facts import fact_items
 
-# A web address, or a file beside the card: nothing that Markdown could read otherwise.
+# A web address, or a file beside the card; it contains nothing that Markdown could interpret.
 _PAGE = re.compile(r"(?:https://)?[A-Za-z0-9][A-Za-z0-9._~/%-]{0,400}")
 _BADGE = "https://img.shields.io/badge/aicert-certificate-blue"
 
 
 def update(card: str, facts: Facts, output: str, page: str | None = None) -> tuple[str, list[str]]:
-    """The card with its blocks made or renewed, and what to tell; ConfigError if it cannot be.
+    """Return the card with new or updated blocks, and notes for the user; ConfigError if
+    impossible.
 
-    `output` is the output whose card this is; `page`: where the page that verifies lies, to link.
+    `output` is the output that the card describes; `page` is the address of the page that verifies,
+    for a link.
     """
     if page is not None and not _PAGE.fullmatch(page):
         raise ConfigError(
@@ -55,7 +57,7 @@ def _hub_names(facts: Facts, kind: str) -> list[str]:
 
 
 def _link(facts: Facts, page: str | None) -> str:
-    """Where to verify in a browser. What follows the `#` is sent to nobody."""
+    """Return a line on where to verify in a browser. Browsers send nobody what follows the `#`."""
     if page is None:
         return ""
     return f"""
@@ -65,8 +67,8 @@ Whoever publishes that page could lie, too: it says how to check it.
 
 
 def _block(facts: Facts, output: str, page: str | None) -> str:
-    # Run and trainer by the lockfile, which holds names: a statement that nobody verified may hold
-    # any text.
+    # Run and trainer come from the lockfile, which holds names; a statement that nobody verified
+    # may hold any text.
     digest = facts.statement.outputs[output].digest
     inputs = "\n".join(
         f"| {item.name} | `{plain(item.uri)}` | `{item.digest}` |" for item in facts.lockfile.inputs
@@ -98,7 +100,7 @@ the builder's too: get the lockfile from somewhere you trust, review it, and pas
 
 
 def _measured(facts: Facts) -> str:
-    """What the machine read and measured, of version 2: lines of a list, then an empty one."""
+    """List what the machine read and measured, for version 2; an empty line ends the list."""
     items = [
         f"- {word}: `{plain(line)}`\n"
         for word, line in fact_items(facts.report.facts)

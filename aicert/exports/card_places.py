@@ -1,7 +1,7 @@
-"""Where a model card's two blocks go: by YAML in its front matter, by CommonMark in its text.
+"""Where a model card's two blocks go: by YAML in the front matter, by CommonMark in the text.
 
-Both readers are maintained libraries, and only say where things are: every byte of the author's is
-copied from the card itself. Needs the extra `cards`.
+Both parsers are maintained libraries, and only tell positions: every byte of the author's is copied
+from the card itself. Needs the extra `cards`.
 """
 
 import re
@@ -15,19 +15,19 @@ from aicert.errors import ConfigError
 
 BEGIN, END = "<!-- aicert:begin -->", "<!-- aicert:end -->"
 YAML_BEGIN, YAML_END = "# aicert:begin", "# aicert:end"
-# As the hub finds front matter: after blank lines, too. An opening rule that nothing ends is text.
+# The hub also finds front matter after blank lines. If nothing closes it, its first rule is text.
 _FRONT = re.compile(
     r"(?P<begin>\s*---[ \t]*\r?\n)(?P<lines>(?:[^\n]*\n)*?)(?P<end>---[ \t]*(?:\r?\n|\Z))"
 )
 _RULE = re.compile(r"\s*---[ \t]*\r?\n")
-# What CommonMark (0.31, 2.1) calls the end of a line; Python's splitlines knows seven more.
+# The line ends of CommonMark (0.31, 2.1); Python's splitlines knows seven more.
 _LINE_END = re.compile(r"\r\n?|\n")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """A card's front matter; `begin` and `end` are its rules, and all are "" where it has none."""
+    """A card's front matter; `begin` and `end` are its rules. All are "" if the card has none."""
 
     begin: str
     lines: str
@@ -35,12 +35,12 @@ class Front:
 
 
 def line_end(card: str) -> str:
-    """The line end for added text: that of the card's first line. Every other byte stays."""
+    """Return the line end for added text: that of the card's first line. All other bytes stay."""
     return "\r\n" if card.find("\r") == card.find("\n") - 1 and "\r" in card else "\n"
 
 
 def split(card: str) -> tuple[Front, str]:
-    """The front matter and the text after it."""
+    """Split a card into its front matter and the text after it."""
     match = _FRONT.match(card)
     if match is None:
         return Front(begin="", lines="", end=""), card
@@ -50,7 +50,7 @@ def split(card: str) -> tuple[Front, str]:
 def with_keys(
     card: str, front: Front, wanted: dict[str, list[str]], line: str
 ) -> tuple[str, list[str]]:
-    """The front matter with `wanted` in its block, and notes on what was left to the author."""
+    """Return the front matter with `wanted` in its block, and notes on keys left to the author."""
     own = _without_block(front.lines)
     indent, keys = _keys(own)
     notes = [
@@ -109,9 +109,9 @@ def _without_block(text: str) -> str:
 
 
 def _keys(text: str) -> tuple[int, set[str]]:
-    """Column and names of the keys of a mapping in block style; none of anything else."""
+    """Return column and names of the keys of a block-style mapping; no names for anything else."""
     try:
-        # Nodes alone: nothing is constructed, and an alias is not followed.
+        # Only nodes are composed: no object is constructed, and no alias is followed.
         root = yaml.compose(text, Loader=_LOADER)
     except (yaml.YAMLError, ValueError, RecursionError):
         return 0, set()
@@ -122,19 +122,21 @@ def _keys(text: str) -> tuple[int, set[str]]:
 
 
 def under(front: str, body: str, block: str, line: str, *, above: int) -> str:
-    """The card: front matter as it is to be, and the text with `block`, given with line feeds.
+    """Return the card: the finished front matter, then the text with `block`.
 
-    `above` is how many lines of the author's card stand before the text, for errors.
+    `block` has line feeds. `above` is the number of lines before the text in the author's card, for
+    error messages.
     """
-    # A card may be front matter alone, and its last line need not end.
+    # A card may consist of front matter alone, whose last line may have no line end.
     gap = line if front and not front.endswith("\n") else ""
     return front + gap + with_block(body, block.replace("\n", line), line, above=above)
 
 
 def with_block(body: str, block: str, line: str, *, above: int) -> str:
-    """The text with `block` in the place of the old one, else where it reads as text.
+    """Return the text with `block` in place of the old one, or else where Markdown reads it as
+    text.
 
-    `above` is how many lines of the card stand before the text, for errors.
+    `above` is the number of lines before the text in the card, for error messages.
     """
     marks = _marks(body)
     if [mark for mark, _ in marks] == [BEGIN, END]:
@@ -158,8 +160,11 @@ def with_block(body: str, block: str, line: str, *, above: int) -> str:
 
 
 def _candidates(body: str, block: str, line: str) -> Iterator[str]:
-    """At the end; else before what nothing ends, a fence say; else at the start."""
-    # A line feed after an old Mac's line end would make one line end of two.
+    """Yield the text with `block` at its end, before its last top-level element, and at its start.
+
+    An element that nothing closes, such as a code fence, would swallow a block at the end.
+    """
+    # After an old Mac's line end (CR), a line feed would turn two line ends into one.
     gap = "\r" if body.endswith("\r") else line if body.endswith("\n") else line * 2
     yield f"{body}{gap if body else ''}{block}"
     offsets = _offsets(body)
@@ -170,20 +175,20 @@ def _candidates(body: str, block: str, line: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Block:
-    """A block at the card's own level: its first line from 0, and its text if it is HTML."""
+    """A top-level block of the card: its first line, counted from 0, and its text if it is HTML."""
 
     start: int
     html: str
 
 
 def _marks(text: str) -> list[tuple[str, int]]:
-    """The marks that stand alone in a line of text, in order, with their lines from 0."""
+    """Return the marks that stand alone on a line of text, in order, with line numbers from 0."""
     return [(each.html, each.start) for each in _tops(text) if each.html in (BEGIN, END)]
 
 
 def _tops(text: str) -> list[_Block]:
-    # To CommonMark, the end of the file ends a line; in the library, open HTML in a list in a
-    # quote is an IndexError without it.
+    # In CommonMark, the end of the file ends a line. Without a line end, the library raises
+    # IndexError for unclosed HTML in a list in a quote.
     if not text.endswith(("\n", "\r")):
         text += "\n"
     return [
@@ -194,5 +199,5 @@ def _tops(text: str) -> list[_Block]:
 
 
 def _offsets(text: str) -> list[int]:
-    """Where each line begins."""
+    """Return the offset at which each line begins."""
     return [0, *(match.end() for match in _LINE_END.finditer(text))]

@@ -1,9 +1,9 @@
-"""A certificate as CycloneDX, 1.7 or 1.6: the model, what it was made from, how, and the evidence.
+"""Export a certificate as CycloneDX 1.7 or 1.6: the model, its inputs, its making, the evidence.
 
-https://cyclonedx.org/docs/1.7/json/; nothing that 1.6 lacks is used. Canonical JSON: the same
-certificate gives the same bytes. A directory's dirHash is no hash that CycloneDX knows, so it
-stands in the property `aicert:digest`; a model's files are components of their own with SHA-256.
-Left out: energy, which no part of the system measures; licences, which the certificate does not
+https://cyclonedx.org/docs/1.7/json/; nothing is used that 1.6 lacks. The JSON is canonical: the
+same certificate gives the same bytes. CycloneDX has no kind of hash for a directory's dirHash, so
+that is in the property `aicert:digest`; a model's files are components of their own with SHA-256.
+Left out: energy, which no part of the system measures, and licences, which the certificate does not
 cover.
 """
 
@@ -35,7 +35,7 @@ Json = dict[str, object]
 
 
 def head(spec: Version) -> Json:
-    """What says that a document is CycloneDX, and which."""
+    """Return the fields that identify a CycloneDX document and its version."""
     return {
         "$schema": f"http://cyclonedx.org/schema/bom-{spec}.schema.json",
         "bomFormat": "CycloneDX",
@@ -45,8 +45,9 @@ def head(spec: Version) -> Json:
 
 
 def bom(facts: Facts, spec: Version = SPEC, verified: Verified | None = None) -> bytes:
-    """The bill of materials of everything that the run made; with what was `verified`, the
-    evaluations of its outputs, too.
+    """Return the bill of materials of all outputs of the run.
+
+    If `verified` is given, it also has the verified evaluations of the outputs.
     """
     statement = facts.statement
     names = sorted(statement.outputs)
@@ -83,8 +84,8 @@ def bom(facts: Facts, spec: Version = SPEC, verified: Verified | None = None) ->
 
 
 def package(kind: str, name: str, version: str, hashes: Iterable[str] = ()) -> Json:
-    """A software package by its package URL; `hashes` are SHA-256 of its distributions."""
-    # package-url/purl-spec: names of PyPI have no underscore, and what delimits is escaped.
+    """Describe a software package by its package URL; `hashes` are SHA-256 of its distributions."""
+    # package-url/purl-spec: PyPI names have no underscore, and delimiters are escaped.
     known_as = name.replace("_", "-") if kind == "pypi" else name
     purl = f"pkg:{kind}/{quote(known_as)}@{quote(version, safe=':')}"
     component: Json = {
@@ -184,7 +185,7 @@ def _plain(item: LockedInput) -> Json:
 
 
 def _from_hub(item: LockedInput) -> Json:
-    """Package URL, version and supplier, as far as the claimed source says them."""
+    """Return package URL, version and supplier, as far as the claimed source names them."""
     source = hub_source(item)
     if source is None:
         return {}

@@ -1,7 +1,7 @@
-"""What a certificate says, read once for the formats that repeat it. Nothing here is verified.
+"""Parse a certificate once for all export formats. Nothing here is verified.
 
 A certificate does not say which input is a base model and which is data; `kind_of` infers it from
-the source's own words or the input's name, and exports mark it as inferred.
+the source's form or the input's name, and exports mark it as inferred.
 """
 
 import re
@@ -22,9 +22,9 @@ from aicert.frozen import dataclass
 from aicert.model_signature import writer
 
 Kind = Literal["model", "data", "config"]
-# What the run report calls the versions of the packages that did the training.
+# The suffix of the run report's names for the versions of the training packages.
 VERSION_SUFFIX = "Version"
-# Report values that say how good or how large a model is; others describe the machine.
+# Report values that describe the quality or size of a model; others describe the machine.
 METRICS = (
     "steps", "tokens", "flops", "epochs", "countedEpochs",
     "weightParameters", "trainableParameters",
@@ -37,8 +37,9 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubSource:
-    """A repository of the Hugging Face hub, as the builder names it; `commit` is None if it is not
-    pinned.
+    """A repository on the Hugging Face hub, as the builder names it.
+
+    `commit` is None if it is not pinned.
     """
 
     folder: Literal["", "datasets/"]
@@ -55,7 +56,7 @@ class HubSource:
     def purl(self) -> str:
         """The package URL: https://github.com/package-url/purl-spec, type `huggingface`.
 
-        The type speaks of models; what it resolves to, the path on the hub, holds for data too.
+        The type is meant for models; its path on the hub works for data sets too.
         """
         version = "" if self.commit is None else f"@{self.commit}"
         return f"pkg:huggingface/{self.folder}{self.full_name}{version}"
@@ -67,7 +68,7 @@ class HubSource:
 
 
 def hub_source(item: LockedInput) -> HubSource | None:
-    """The repository of the hub that an input is from; None for other sources."""
+    """Return the hub repository that an input comes from; None for other sources."""
     match = _HUB.fullmatch(item.uri)
     if match is None:
         return None
@@ -82,7 +83,7 @@ def hub_source(item: LockedInput) -> HubSource | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """One certificate, parsed. `digest` is its core digest (docs/spec/certificate.md)."""
+    """A parsed certificate. `digest` is its core digest (docs/spec/certificate.md)."""
 
     certificate: Certificate
     digest: Digest
@@ -106,7 +107,7 @@ class Facts:
         return tpm.parse_public(self.certificate.evidence.run_key)
 
     def packages(self) -> dict[str, str]:
-        """Package → version, of those that the runner looked up."""
+        """Package → version, for the packages that the runner looked up."""
         return {
             key.removesuffix(VERSION_SUFFIX): str(value.data)
             for key, value in sorted(self.report.values.items())
@@ -114,14 +115,14 @@ class Facts:
         }
 
     def run_key_pem(self) -> bytes:
-        """The run key. Its signatures prove nothing without the quote in the certificate."""
+        """The run key in PEM. Its signatures prove nothing without the quote in the certificate."""
         return writer.public_pem(ec_key(self.run_key))
 
 
 def read(data: bytes, parse_lockfile: Callable[[bytes], Lockfile] = lockfiles.parse) -> Facts:
-    """Parse a certificate file; raises EvidenceError or LockError.
+    """Parse a certificate file. Raises EvidenceError or LockError.
 
-    `parse_lockfile`: for a caller that may have parsed the same bytes before.
+    `parse_lockfile`: for a caller that may have parsed the same bytes already.
     """
     certificate = certificates.parse(data)
     statement = statements.parse(certificate.envelope.payload)
@@ -135,7 +136,7 @@ def read(data: bytes, parse_lockfile: Callable[[bytes], Lockfile] = lockfiles.pa
 
 
 def kind_of(item: LockedInput) -> Kind:
-    """Whether an input is the config, a model or data, by its source and name."""
+    """Infer from source and name whether an input is the config, a model or data."""
     if item.name == CONFIG_INPUT:
         return "config"
     if item.uri.startswith("hf:"):

@@ -1,5 +1,6 @@
-"""The standard files that stand beside a certificate, each computed from it alone; and those that
-say what was verified, too.
+"""The standard export files beside a certificate.
+
+Most are computed from the certificate alone; some also say what was verified.
 """
 
 from aicert.exports import croissant, cyclonedx, packages, provenance, spdx, training_summary
@@ -12,7 +13,7 @@ IMAGE_BOM = "bom.image.cdx.json"
 def exports(
     facts: Facts, cyclonedx_version: cyclonedx.Version = cyclonedx.SPEC
 ) -> dict[str, bytes]:
-    """Every file, by name; that of the image where the certificate carries its lock (a claim).
+    """Return every file by name, also the image's if the certificate has its lock (a claim).
 
     The names are on the verifier's closed list (aicert.formats.uncovered_names).
     """

@@ -1,9 +1,9 @@
-"""The packages of a training environment and of a machine image as CycloneDX, from their locks.
+"""The packages of a training environment or a machine image as CycloneDX, from their locks.
 
-Of a training environment this reads what pip's hash-checking mode reads: `name==version`, then
-`--hash=sha256:HEX` for each of its distributions. A line of another form is an EvidenceError: a
-bill of materials with gaps is none. Of an image it reads the image lock: packages that are in it
-are `required`, those that only built it `excluded`.
+The lock of a training environment is read as in pip's hash-checking mode: `name==version`, then
+`--hash=sha256:HEX` for each distribution. A line of any other form is an EvidenceError, since a
+bill of materials with gaps is worthless. From an image lock, the packages in the image are
+`required`, and those that only built it are `excluded`.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ from aicert.exports.cyclonedx import NAMESPACE, SPEC, Json, Version, head, packa
 from aicert.formats import image_lock
 from aicert.formats.strict_json import dumps
 
-# Parts of an image lock: what comes from Python's registry, and what is in the image at all.
+# Parts of an image lock: those from Python's registry, and those whose packages are in the image.
 WHEELS = ("builder", "runner", "training")
 INSIDE = ("driver", "kernel", "machine", "runner", "training")
-# The one part that is of Ubuntu's archive (ADR 12); the others are of Debian's.
+# The only part from Ubuntu's archive (ADR 12); the others are from Debian's.
 UBUNTU = "driver"
 _PIN = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.+!_-]+)((?: --hash=sha256:[0-9a-f]{64})+)"
@@ -26,7 +26,7 @@ _PIN = re.compile(
 
 
 def bom(lock: bytes, name: str, spec: Version = SPEC) -> bytes:
-    """The bill of materials of the environment `name` that `lock` describes."""
+    """Return the bill of materials of the environment `name`, which `lock` describes."""
     digest = hashlib.sha256(lock).hexdigest()
     components = []
     for line in _logical_lines(lock):
@@ -45,7 +45,7 @@ def bom(lock: bytes, name: str, spec: Version = SPEC) -> bytes:
 
 
 def image_bom(data: bytes, spec: Version = SPEC) -> bytes:
-    """The bill of materials of the machine image that the image lock `data` describes."""
+    """Return the bill of materials of the machine image that the image lock `data` describes."""
     lock = image_lock.parse(data)
     known = {"aicert:image-lock": str(lock.digest)}
     known |= {f"aicert:verity:{name}": str(digest) for name, digest in lock.verity.items()}
@@ -66,7 +66,7 @@ def image_bom(data: bytes, spec: Version = SPEC) -> bytes:
 def _of_image(item: image_lock.Package) -> Json:
     kind = "deb/ubuntu" if item.part == UBUNTU else "deb/debian"
     kind = "pypi" if item.part in WHEELS else kind
-    # One package may be in several parts, and a document names it once in each.
+    # A package may be in several parts; a document has it once for each of them.
     return package(kind, item.name, item.version, (item.digest.hex,)) | {
         "bom-ref": f"{item.part}/{item.name}@{item.version}",
         "scope": "required" if item.part in INSIDE else "excluded",

@@ -1,10 +1,9 @@
-"""One self-contained page about a certificate: verdict first, then the chain, then every fact.
+"""A self-contained HTML page about a certificate: the verdict, then the chain, then every fact.
 
-No script, no outside resource (a policy in the page forbids both), readable on paper, on a phone
-and by ear. Every string that comes from a certificate passes `_text`: it can never become markup,
-nor a line of its own, and none stands before the verdict.
-What the page says of a verdict is what `aicert verify` said when it was made; the page itself
-proves nothing.
+It has no script and no outside resource (a policy in the page forbids both), and can be read on
+paper, on a phone and by ear. Every string that comes from a certificate passes `_text`: it can
+become neither markup nor a line of its own, and none stands before the verdict. The verdict on the
+page is what `aicert verify` said when the page was written; the page itself proves nothing.
 """
 
 import html
@@ -57,7 +56,7 @@ svg text{font-size:24px}}
 .verdict,li,tr,figure{break-inside:avoid}h2{break-after:avoid}
 .scroll{overflow:visible}}
 """
-# The checks without which everything in a certificate is only a claim.
+# If one of these checks fails, everything in a certificate is only a claim.
 _COVERING = (
     "platform.", "quote.", "runkey.", "statement.", "boot.", "inputs.pcr14", "outputs.pcr8"
 )  # fmt: skip
@@ -67,7 +66,7 @@ _ORIGINS = {
     "in-trainer": "Counted by the image's code, in the trainer's process",
     "self-reported": "By the trainer, which ran the builder's config and may say anything",
 }
-# What a verdict is about, if it is not a trained model.
+# What a verdict is about if it is not a trained model.
 _AS_WHAT = {
     "audit": "It is about the results of an audit, not about a model.",
     "evaluate": "It is about the results of an evaluation, not about a model.",
@@ -89,7 +88,7 @@ _TIERS = {
 
 
 def page(certificate: Digest, facts: Facts | None, result: AttestationResult) -> str:
-    """The whole page; `facts` are None if the certificate has none that can be read."""
+    """Return the whole page; `facts` is None if those of the certificate cannot be read."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
@@ -103,13 +102,13 @@ def page(certificate: Digest, facts: Facts | None, result: AttestationResult) ->
 
 
 def title(facts: Facts | None, result: AttestationResult) -> str:
-    """The verdict and the run, as markup."""
+    """Return the heading with the verdict and the run, as markup."""
     run = "" if facts is None else f": {_text(facts.lockfile.run)}"
     return f"{_WORDS[result.verdict]}{run}"
 
 
 def body(facts: Facts | None, result: AttestationResult) -> str:
-    """The sections, which `STYLE` is for."""
+    """Return the sections as markup, to be styled by `STYLE`."""
     parts = [_verdict(facts, result)]
     if facts is not None:
         parts.append(_chain(facts, result))
@@ -131,12 +130,12 @@ def body(facts: Facts | None, result: AttestationResult) -> str:
 
 
 def _text(text: str, limit: int = 400) -> str:
-    """Hostile text as one line of page text: printable, limited, no markup."""
+    """Return hostile text as one line for the page: printable, limited in length, no markup."""
     return html.escape(safe(text, limit))
 
 
 def _lines(text: str) -> str:
-    """The detail of a check, whose lines are this program's."""
+    """Return the detail of a check as markup; this program decided its line breaks."""
     return "\n".join(_text(line) for line in text.split("\n")[:MAX_LINES])
 
 
@@ -149,12 +148,12 @@ def _code(text: str) -> str:
 
 
 def _fixed(markup: str) -> str:
-    """Text that is not broken into lines, except in a table on a phone."""
+    """Mark text that must not be broken into lines, except in a table on a phone."""
     return f"<span class=fix>{markup}</span>"
 
 
 def _is_claim(result: AttestationResult) -> bool:
-    """Whether a check that covers what the certificate says is not ok."""
+    """Return whether a check that covers the certificate's content is not ok."""
     return any(
         check.verdict not in ("ok", "not-applicable")
         for check in result.checks
@@ -202,7 +201,7 @@ def _verdict(facts: Facts | None, result: AttestationResult) -> str:
 
 
 def _doubt(result: AttestationResult) -> str:
-    """Who could have made such evidence without the run, if anybody could."""
+    """Say who could have forged such evidence without the run, if anybody could."""
     if result.tier is not None and below_vtpm(result.tier):
         return ", but anyone with this computer could have made this"
     if result.lineage_tier is not None and below_vtpm(result.lineage_tier):
@@ -213,7 +212,7 @@ def _doubt(result: AttestationResult) -> str:
 
 
 def _hint(check: CheckResult, policy: str) -> str:
-    """What helps if the check failed, as markup; nothing if there is no hint."""
+    """Return the hint for a failed check as markup; empty if there is none."""
     hint = hint_of(check, policy) if check.verdict == "failed" else None
     return "" if hint is None else f"<p class=hint>What helps: {_code(hint)}</p>"
 
@@ -255,7 +254,7 @@ def _chain(facts: Facts, result: AttestationResult) -> str:
 
 
 def _first_of(result: AttestationResult, checks: tuple[str, ...]) -> str:
-    """One line: the first check that failed or was not made, otherwise the first."""
+    """Return one line: the first check that failed or was not made, otherwise the first check."""
     order = {"failed": 0, "not-checked": 1}
     covering = [check for check in result.checks if check.id.startswith(checks)]
     check = min(covering, key=lambda one: order.get(one.verdict, 2))
@@ -290,7 +289,7 @@ def _training(facts: Facts) -> str:
 
 
 def _losses(facts: Facts, key: str, steps_key: str, title: str) -> str:
-    """A plot of some of the trainer's losses, by their steps if there is one for each."""
+    """Plot a series of the trainer's losses, over its steps if there is one for each loss."""
     losses, steps = facts.log.get(key), facts.log.get(steps_key)
     if losses is None or not isinstance(losses.data, tuple) or len(losses.data) < 2:
         return ""
@@ -303,7 +302,7 @@ def _losses(facts: Facts, key: str, steps_key: str, title: str) -> str:
 
 
 def _pace(facts: Facts) -> str:
-    """Steps per second along the run, in at most PACE_PARTS parts of about equal length."""
+    """Return the steps per second over time, in at most PACE_PARTS parts of about equal length."""
     steps, seconds = facts.log.get("paceSteps"), facts.log.get("paceSeconds")
     if steps is None or seconds is None:
         return ""
@@ -339,7 +338,7 @@ def _throughput(facts: Facts) -> str:
 
 
 def _rows(result: AttestationResult) -> str:
-    """What training read; only from verified facts, as in `_learnt`."""
+    """Describe what training read, only from verified facts, as in `_learnt`."""
     if result.facts is None:
         return ""
     rows = [
@@ -404,7 +403,7 @@ def _files(facts: Facts) -> str:
 
 
 def _values(facts: Facts, result: AttestationResult) -> list[str]:
-    """One table for each origin: whose word a value is comes before the value."""
+    """Return one table for each origin: who vouches for a value stands before the value."""
     claimed = ", as the certificate claims" if _is_claim(result) else ""
     return [
         _table(
@@ -453,10 +452,10 @@ def _limits(result: AttestationResult) -> str:
 def _table(
     title: str, caption: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]
 ) -> str:
-    """A table of cells that are markup already: the callers escape."""
+    """Return a table whose cells are markup already: the callers escape."""
     if not rows:
         return ""
-    # A phone stacks a row's cells, and would no longer treat this as a table.
+    # On a phone the cells of a row are stacked, and without roles this would not count as a table.
     head = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in heads)
     shown = "".join(
         '<tr role="row">' + "".join(f'<td role="cell">{cell}</td>' for cell in row) + "</tr>"

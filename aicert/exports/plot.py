@@ -1,12 +1,12 @@
-"""A line plot as inline SVG: numbers in, markup out, no text from outside but a fixed title."""
+"""Draw a line plot as inline SVG from numbers; its only texts are this program's own words."""
 
 import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 720, 290
-# On a phone letters are twice as large, and still fit.
+# On a phone letters are twice as large, and these margins still suffice.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 12, 42, 40
-# More points than pixels only cost bytes.
+# More points than pixels would only cost bytes.
 MAX_POINTS = 1000
 
 
@@ -19,10 +19,10 @@ def line_plot(
     axis: str,
     from_zero: bool = False,
 ) -> str:
-    """`ys` over the steps `xs` (same length). `title`, `origin` and `axis`, which names the values
-    with their unit, are this program's own words.
+    """Plot `ys` over the steps `xs` (same length).
 
-    `from_zero`: for rates, of which small differences are no news.
+    `title`, `origin` and `axis`, which names the values and their unit, are this program's own
+    words. `from_zero`: start the axis at 0, for rates, whose small differences do not matter.
     """
     points = [(x, y) for x, y in zip(xs, ys, strict=True) if drawable(x) and drawable(y)]
     if len(points) < 2:
@@ -45,7 +45,7 @@ def line_plot(
             f'<text x="{_LEFT - 8}" y="{float(left[1]) + 4:.1f}" text-anchor="end">{y:.6g}</text>'
         )
     first, last = points[0], points[-1]
-    # Of one page with several plots.
+    # The key distinguishes the plots of one page.
     key = "".join(c for c in title.lower() if c.isalpha())
     ends = f"from {first[1]:.4g} at step {first[0]:g} to {last[1]:.4g} at step {last[0]:g}"
     bottom = HEIGHT - 12
@@ -65,7 +65,7 @@ def line_plot(
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers from `low` to `high`, three to eight."""
+    """Return three to eight round numbers from `low` to `high`."""
     span = high - low
     if span < 1e-300:
         return [low, high]
@@ -85,5 +85,5 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def drawable(value: float) -> bool:
-    """Whether differences of such values are numbers, too."""
+    """Return whether the value is finite, and small enough for differences to be finite too."""
     return math.isfinite(value) and abs(value) < 1e300

@@ -1,9 +1,9 @@
-"""Provenance for in-toto's and Sigstore's tools: the envelope as it is, and a SCAI report.
+"""Provenance for the tools of in-toto and Sigstore: the DSSE envelope itself, and a SCAI report.
 
 `provenance.intoto.jsonl` is the certificate's DSSE envelope on one line: SLSA Provenance v1, signed
-by the run key. The SCAI attribute report (in-toto predicate v0.3) names what the hardware evidence
-shows and where it is; it is not signed, since all it says is checked with the certificate that it
-names.
+by the run key. The SCAI attribute report (in-toto predicate v0.3) says what the hardware evidence
+shows and where that evidence is. It is not signed, since everything in it can be checked with the
+certificate that it names.
 """
 
 from aicert.exports.facts import Facts
@@ -15,12 +15,12 @@ CERTIFICATE = "certificate.json"
 
 
 def provenance(facts: Facts) -> bytes:
-    """The signed statement, as one line of JSON."""
+    """Return the signed statement as one line of JSON."""
     return dumps(facts.certificate.envelope.to_json()) + b"\n"
 
 
 def scai(facts: Facts) -> bytes:
-    """The attribute report: an in-toto statement about every output."""
+    """Return the attribute report, an in-toto statement about every output."""
     evidence = {
         "name": CERTIFICATE,
         "digest": {"sha256": facts.digest.hex},
@@ -43,7 +43,7 @@ def scai(facts: Facts) -> bytes:
             {"bank": "sha256", "pcrs": "0-15", "nonce": statement.nonce.hex()},
         ),
         _attribute(
-            # Not the envelope's keyid, which no signature covers.
+            # The envelope's keyid is not used, since no signature covers it.
             "SIGNED_BY_KEY_OF_THE_SAME_BOOT",
             {"runKeyName": facts.run_key.name.hex()},
         ),

@@ -1,10 +1,11 @@
-"""A certificate as SPDX 3.0.1 (JSON-LD): profiles core, software, build; elements of ai, dataset.
+"""Export a certificate as SPDX 3.0.1 (JSON-LD): profiles core, software, build; ai, dataset
+elements.
 
-https://spdx.github.io/spdx-spec/v3.0.1/. Element ids are URNs under the certificate's digest, so
-the same certificate gives the same bytes. SPDX has no dirHash: a directory's digest is an external
-identifier of type `other`, and a model's files are elements with SHA-256. Conformance to the
-profiles ai and dataset is not claimed: they want to know who supplied each model and data set, when
-it was released and from where, which no certificate says.
+https://spdx.github.io/spdx-spec/v3.0.1/. Element ids are URNs derived from the certificate's
+digest, so the same certificate gives the same bytes. SPDX has no dirHash: a directory's digest is
+an external identifier of type `other`, and a model's files are elements with SHA-256. Conformance
+to the profiles ai and dataset is not claimed: they require the supplier, release date and origin of
+each model and data set, which no certificate has.
 """
 
 from aicert.exports.facts import METRICS, Facts, hub_source, kind_of
@@ -23,12 +24,12 @@ Json = dict[str, object]
 
 
 def document(facts: Facts) -> bytes:
-    """The SPDX document of everything that the run made."""
+    """Return the SPDX document of all outputs of the run."""
     return dumps({"@context": CONTEXT, "@graph": _Graph(facts).elements()})
 
 
 class _Graph:
-    """The elements and their relationships, in a fixed order."""
+    """Collects the elements and their relationships, in a fixed order."""
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
@@ -37,7 +38,7 @@ class _Graph:
         self.count = 0
 
     def elements(self) -> list[Json]:
-        """All elements, the document last."""
+        """Return all elements, the document last."""
         facts, statement = self.facts, self.facts.statement
         tool = self._add("SoftwareAgent", "aicert", name="aicert")
         inputs = [self._input(item) for item in facts.lockfile.inputs]
@@ -54,7 +55,7 @@ class _Graph:
                 elif kind_of(item) == "model":
                     self._relate("descendantOf", model, [element])
         self._relate("hasOutput", build, outputs)
-        # Tools that look for a bill of materials look for this element.
+        # Tools that want a bill of materials look for this element.
         sbom = self._add(
             "software_Sbom",
             "sbom",
@@ -112,13 +113,13 @@ class _Graph:
         fields["software_primaryPurpose"] = kind
         if kind == "model":
             return self._add("ai_AIPackage", f"input:{item.name}", **fields)
-        # Nobody looked into it.
+        # Nobody has looked at what kind of data it is.
         fields["dataset_datasetType"] = ["noAssertion"]
         fields["dataset_datasetSize"] = item.size
         return self._add("dataset_DatasetPackage", f"input:{item.name}", **fields)
 
     def _from_hub(self, item: LockedInput) -> Json:
-        """Package URL, version and supplier, as far as the claimed source says them."""
+        """Return package URL, version and supplier, as far as the claimed source names them."""
         source = hub_source(item)
         if source is None:
             return {}

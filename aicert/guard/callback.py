@@ -1,4 +1,4 @@
-"""For a Trainer without a guard: a callback that signs each checkpoint.
+"""A callback that signs each checkpoint, for a Trainer that runs without a guard.
 
     trainer = Trainer(..., callbacks=[SigningCallback(key="key.pem")])
 
@@ -14,12 +14,12 @@ from aicert.guard.saving import load_key, sign_folder
 
 
 class SigningCallback(TrainerCallback):  # type: ignore[misc]
-    """Signs `checkpoint-STEP` when all of it is written."""
+    """Signs `checkpoint-STEP` once it is completely written."""
 
     def __init__(self, key: str, password_env: str = "") -> None:
         self._signer = load_key(Signing(key=key, password_env=password_env))
 
     def on_save(self, args: Any, state: Any, control: Any, **named: Any) -> None:
-        """Sign the checkpoint of this step, in the one process that writes it."""
+        """Sign this step's checkpoint, in the one process that writes it."""
         if args.should_save:
             sign_folder(f"{args.output_dir}/checkpoint-{state.global_step}", self._signer)

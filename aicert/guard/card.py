@@ -1,7 +1,8 @@
-"""The block of the card that goes to the hub: who signed the files beside it, and how to check.
+"""Write a block into the model card that goes to the hub: who signed the files, and how to check
+it.
 
-Between the marks of `aicert card`, and by its rules: every other byte stays. Where a certificate
-lies beside the card, the block is `aicert card`'s own, and this writes none.
+The block stands between the marks of `aicert card` and follows its rules: every other byte stays.
+If a certificate lies beside the card, the block belongs to `aicert card`, and this writes none.
 """
 
 import importlib
@@ -19,14 +20,15 @@ from aicert.signing.keys import KeySigner
 from aicert.text import error_lines, safe
 
 CARD = "README.md"
-# As `aicert card` has it: a card is text that somebody wrote.
+# The same limit as in `aicert card`: a card is text that somebody wrote.
 _MAX_CARD = 1 << 22
 
 
 def write_block(folder: Path, signer: KeySigner) -> None:
-    """Make or update the block in the folder's card, if it has one; otherwise say on stderr why
-    not. What is pushed is signed either way: a card that cannot take a block does not stop an
-    upload.
+    """Create or update the block in the folder's card, if there is a card.
+
+    If the card cannot take a block, say why on stderr. What is pushed is signed either way: a card
+    does not stop an upload.
     """
     place = folder / CARD
     if not place.is_file() or os.path.lexists(folder / CERTIFICATE):
@@ -51,7 +53,7 @@ def _say(place: Path, error: AicertError) -> None:
 
 
 def _with_block(before: str, signer: KeySigner) -> str:
-    # An extra of its own, loaded by name as the command line does.
+    # The module needs an extra, so it is loaded by name, as on the command line.
     places: Any = importlib.import_module("aicert.exports.card_places")
     mark = "\ufeff" if before.startswith("\ufeff") else ""
     text = before.removeprefix(mark)

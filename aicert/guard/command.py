@@ -1,7 +1,8 @@
-"""`aicert guard`: become a command whose Python is guarded, or install what guards a Python.
+"""`aicert guard`: replace this process by a command whose Python is guarded; install the guard's
+`.pth`.
 
-Loaded by name from the command line. It starts one program of its own, the interpreter of the
-command, to ask whether it is guarded: a variable that nothing reads would guard nothing.
+The command line loads this by name. It runs only one child process, the command's interpreter, to
+ask whether it is guarded: setting a variable that nothing reads would guard nothing.
 """
 
 import os
@@ -23,20 +24,23 @@ from aicert.guard.policy import load_policy
 NAME = "aicert-guard.pth"
 _ASK = "import sys; sys.exit(0 if 'aicert.guard.startup' in sys.modules else 97)"
 _PYTHON = re.compile(r"(?:python|pypy)[0-9.]*")
-# What pip and uv write where the path of the interpreter is too long for a first line.
+# The first lines that pip and uv write if the path of the interpreter is too long for a `#!` line.
 _LONG = re.compile(rb"""'''exec' "?([^"\n]+?)"? "\$0\"""")
 _FIRST_LINES = 4096
 
 
 def install() -> Path:
-    """Put the `.pth` beside this interpreter's packages."""
+    """Write the `.pth` beside this interpreter's packages, and return its path."""
     place = Path(sysconfig.get_path("purelib")) / NAME
     write_atomically(place, LINE.encode())
     return place
 
 
 def run(policy: str, words: Sequence[str], *, copy: bool = False) -> None:
-    """Become the command, guarded by the policy; ConfigError where its Python would not be."""
+    """Replace this process by the command, guarded by the policy.
+
+    Raises ConfigError if the command's Python would not be guarded.
+    """
     if not words:
         raise ConfigError("no command", hint="aicert guard --policy guard.toml -- python serve.py")
     place = load_policy(policy).path
@@ -72,7 +76,9 @@ def _exit_code(interpreter: str, environment: dict[str, str]) -> int:
 
 
 def _interpreter(program: str) -> str:
-    """The Python that a command is run by: itself, or the one that its first lines name."""
+    """Return the Python that runs a command: the program itself, or the one named in its first
+    lines.
+    """
     if _PYTHON.fullmatch(os.path.basename(program)):
         return program
     try:
@@ -98,7 +104,7 @@ def _interpreter(program: str) -> str:
 
 
 def _skips_site(words: Sequence[str]) -> bool:
-    """Whether Python's options, before a script, -c or -m, contain -S."""
+    """Return whether Python's options, which stand before a script, -c or -m, contain -S."""
     takes_next = False
     for word in words:
         if takes_next:
@@ -106,7 +112,7 @@ def _skips_site(words: Sequence[str]) -> bool:
             continue
         if not word.startswith("-") or word.startswith("--") or word == "-":
             return False
-        # One word may hold several options; these take the rest of it, or the next word.
+        # One word may hold several options. These four take the rest of the word, or the next word.
         options = re.split("[cmXW]", word[1:], maxsplit=1)
         if "S" in options[0]:
             return True

@@ -1,9 +1,9 @@
-"""`--copy`: what is verified and loaded is a copy in memory that no process can write to.
+"""`--copy`: verify and load from a copy in memory that no process can write to.
 
-One file system in memory for each thing that is loaded (`file_system.py`): filled, made read-only,
-then verified, and reached by this process alone, through its descriptor. To other processes of the
-same user this one is closed, and with it the descriptor. Where the kernel lets nobody make such a
-file system, the guard does not start.
+Each thing that is loaded gets its own file system in memory (`file_system.py`), which is filled,
+made read-only, and then verified. Only this process reaches it, through a file descriptor. The
+process is closed to other processes of the same user, and so is the descriptor. If the kernel does
+not let users create such a file system, the guard does not start.
 """
 
 import os
@@ -25,9 +25,9 @@ from aicert.guard.judge import UNSEEN, RefusedError, Subject
 from aicert.signing.sign import default_signature, located
 from aicert.text import safe
 
-# If it is set to anything: `--copy` for the process and its Python children.
+# If this is set to any value, `--copy` holds for the process and its Python children.
 VARIABLE = "AICERT_GUARD_COPY"
-# Names that exist in this process and its forks only.
+# Paths below this exist only in this process and its forks.
 _DESCRIPTORS = "/proc/self/fd/"
 _PIECE = 1 << 30
 
@@ -37,8 +37,8 @@ class Copies:
 
     def __init__(self) -> None:
         self._places: dict[Subject, str] = {}
-        # All copies, including older ones of the same subject, because a file in them may be read
-        # late.
+        # All copies, with older ones of the same subject, because a file in them may still be read
+        # later.
         self._all: set[str] = set()
         try:
             file_system.close_to_others()
@@ -53,11 +53,12 @@ class Copies:
             ) from None
 
     def make(self, subject: Subject, verify: Callable[[Subject], None]) -> None:
-        """Copy what lies there now, and verify the copy; raises what `verify` raises."""
+        """Copy the subject as it is now, and verify the copy; raises what `verify` raises."""
         root = Path(subject.root)
         try:
             with _memory() as descriptor:
-                # Ends as the path does: the revision of a snapshot is read from that.
+                # The place ends as the path does, since a snapshot's revision is read from its
+                # path.
                 place = f"{_DESCRIPTORS}{descriptor}/{root.parent.name or 'root'}/{root.name}"
                 os.makedirs(os.path.dirname(place))
                 if root.is_dir():
@@ -79,7 +80,9 @@ class Copies:
         self._all.add(place)
 
     def holds(self, path: StrPath) -> bool:
-        """Whether a path is in a copy. Copies were verified before anybody got their names."""
+        """Return whether a path is in a copy. Copies were verified before their paths were given
+        out.
+        """
         text = os.path.normpath(path)
         own = f"/proc/{os.getpid()}/fd/"
         if text.startswith(own):
@@ -87,7 +90,7 @@ class Copies:
         return any(text == place or text.startswith(f"{place}/") for place in self._all)
 
     def at(self, subject: Subject, path: StrPath) -> str:
-        """Where a path of the subject is in its copy."""
+        """Return where in the copy of the subject a path is."""
         place = located(path)
         if place.is_dir():
             place = Path(os.path.realpath(place))
@@ -97,9 +100,9 @@ class Copies:
 
 @contextmanager
 def _memory() -> Iterator[int]:
-    """A descriptor of an empty folder in a file system that is read-only at the end."""
-    # The descriptor's number comes first, because the folder has the name by which it is reached:
-    # `os.path.realpath` of that name leads back to it.
+    """Yield a descriptor of an empty folder in a new file system, which is read-only at the end."""
+    # The descriptor gets its number first, because the folder is named after the path by which it
+    # is reached: `os.path.realpath` of that path leads back to it.
     descriptor = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     ours, theirs = socket.socketpair()
     folder = f"{_DESCRIPTORS}{descriptor}".lstrip("/")
@@ -108,7 +111,7 @@ def _memory() -> Iterator[int]:
         with ours:
             with theirs:
                 helper = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-            # Closed first, so that the program ends whatever happens here.
+            # The socket is closed first, so that the program ends whatever happens here.
             with helper, ours:
                 _receive(ours, descriptor, folder)
                 yield descriptor
@@ -133,7 +136,9 @@ def _receive(ours: socket.socket, descriptor: int, folder: str) -> None:
 
 
 def _copy_folder(root: Path, prefix: str, target: str) -> None:
-    """All that could be loaded. Links are copied as links, except those of a hub's snapshot."""
+    """Copy everything that could be loaded. Links stay links, except in a snapshot of the hub's
+    cache.
+    """
     os.mkdir(target)
     with os.scandir(root / prefix) as listing:
         entries = list(listing)
@@ -142,7 +147,8 @@ def _copy_folder(root: Path, prefix: str, target: str) -> None:
         copied = f"{target}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
             if f"{path}/" in UNSEEN or is_lost_and_found(root, f"{path}/"):
-                # What is above it may hold nothing else, and would be refused as empty.
+                # The rest of the folder may hold nothing else, and an empty folder would be
+                # refused.
                 os.mkdir(copied)
                 continue
             _copy_folder(root, f"{path}/", copied)

@@ -1,11 +1,13 @@
-"""A file system in memory that has no place in any tree: made here, for the process that asks.
+"""Create a file system in memory that is mounted nowhere, for the process that asks.
 
-Run as a program of its own, by its path, with a socket's number and a folder's name: only a process
-with one thread may enter a namespace, and the guarded one stays in its own. Sends the descriptor of
-the file system, waits for a byte, and makes the file system read-only for good: no process is left
-that could undo it. Standard library alone, since it runs without site-packages.
+This runs as a separate program, started by its path with a socket's number and a folder's name:
+only a process with one thread may enter a namespace, and the guarded process stays in its own. It
+sends the descriptor of the file system, waits for a byte, and then makes the file system read-only
+for good: no process is left that could undo it. It uses the standard library alone, since it runs
+without site-packages.
 
-Calls and numbers: Linux, `fsopen(2)`, `fsconfig(2)`, `fsmount(2)`, the same on all machines.
+System calls and their numbers: Linux, `fsopen(2)`, `fsconfig(2)`, `fsmount(2)`, the same on all
+architectures.
 """
 
 import ctypes
@@ -22,7 +24,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def close_to_others() -> None:
-    """No process without privilege may inspect this one, not even one of the same user."""
+    """Keep unprivileged processes from inspecting this one, even those of the same user."""
     _done(_LIBC.prctl(_SET_DUMPABLE, 0, 0, 0, 0))
 
 
@@ -51,10 +53,10 @@ def _enter_namespaces() -> None:
 
 
 def serve(asking: socket.socket, folder: str) -> None:
-    """Send a file system with this folder in it; once a byte comes, let nobody write to it."""
+    """Send a file system that has this folder; make it read-only once a byte has come."""
     _enter_namespaces()
     system = _call(_FSOPEN, b"tmpfs", 1)
-    # Whole models: the kernel's own limit is half of the memory.
+    # It has to hold whole models; the kernel's default limit is half of the memory.
     for name, value in ((b"size", b"100%"), (b"mode", b"0700")):
         _call(_FSCONFIG, system, _STRING, name, value, 0)
     _call(_FSCONFIG, system, _CREATE, None, None, 0)
@@ -69,7 +71,7 @@ def serve(asking: socket.socket, folder: str) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Serve the process that started this one."""
+    """Serve the process that started this program."""
     with socket.socket(fileno=int(words[1])) as asking:
         try:
             serve(asking, words[2])

@@ -1,4 +1,4 @@
-"""Where the guard takes hold: a finder that wraps the libraries' functions when their modules are
+"""Install the guard: an import finder wraps the libraries' functions when their modules are
 imported.
 
 docs/adr/0023-guard.md says which functions, and why. If a library no longer has one of them,
@@ -29,19 +29,20 @@ from aicert.model_signature.signed_by import SIGNATURE
 
 VARIABLE = "AICERT_GUARD"
 FRAMEWORKS = ("transformers", "peft", "huggingface_hub", "safetensors", "datasets", "axolotl")
-# Names that `from_pretrained` of one class or another gives what it loads.
+# Parameters by which the `from_pretrained` of some class takes a path to load from.
 _PATHS = (
     "pretrained_model_name_or_path", "pretrained_model_or_path", "model_id", "peft_model_id",
     "path",
 )  # fmt: skip
 Function = Callable[..., Any]
 Wrapper = Callable[[Guard, Function], Function]
-# One per process. A second `enable` is refused because of this, or because of loaded libraries.
+# The guard of this process. A second `enable` is refused because of it, or because libraries are
+# loaded.
 _STATE: dict[str, Guard] = {}
 
 
 def enable(policy: StrPath, *, copy: bool = False) -> Guard:
-    """Guard this process; its Python children too, where the `.pth` is installed."""
+    """Guard this process, and its Python children if the `.pth` is installed."""
     if _STATE:
         raise ConfigError("the guard is already enabled")
     loaded = [name for name in FRAMEWORKS if name in sys.modules]
@@ -61,7 +62,7 @@ def enable(policy: StrPath, *, copy: bool = False) -> Guard:
 
 
 class Finder(MetaPathFinder):
-    """Finds nothing itself: has the modules of the frameworks wrapped once they have run."""
+    """A finder that finds nothing itself, but wraps what the frameworks' modules define."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
@@ -72,7 +73,9 @@ class Finder(MetaPathFinder):
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """The spec that the other finders give, its loader wrapping what the module defines."""
+        """Return the spec that the other finders give, with a loader that wraps the module's
+        functions.
+        """
         if fullname.partition(".")[0] not in FRAMEWORKS:
             return None
         for finder in sys.meta_path:
@@ -94,7 +97,8 @@ class Finder(MetaPathFinder):
             run(module)
             install(self._guard, module)
 
-        # The loader itself stays, so callers that ask it for sources and resources still get them.
+        # The loader object stays the same, so that callers can still ask it for sources and
+        # resources.
         try:
             loader.exec_module = exec_module
         except AttributeError:
@@ -103,9 +107,9 @@ class Finder(MetaPathFinder):
 
 
 def install(guard: Guard, module: ModuleType) -> None:
-    """Wrap what the table names of this module, and each class's own `from_pretrained`."""
+    """Wrap the module's functions that the table names, and each class's `from_pretrained`."""
     if module.__name__ == "datasets.fingerprint":
-        # What `Dataset.map` wrote earlier would be read again, and nobody has verified that.
+        # datasets would read again what `Dataset.map` wrote earlier, and nobody has verified that.
         module.disable_caching()
     for name, wrapper in TABLE.get(module.__name__, {}).items():
         owner: Any = module
@@ -130,7 +134,7 @@ def install(guard: Guard, module: ModuleType) -> None:
 
 
 def _like(original: Any, wrap: Callable[[Function], Function]) -> Any:
-    """The wrapped function, in the kind of method that it was."""
+    """Return the wrapped function as the kind of method that the original was."""
     for kind in (classmethod, staticmethod):
         if isinstance(original, kind):
             return kind(wrap(original.__func__))
@@ -138,7 +142,7 @@ def _like(original: Any, wrap: Callable[[Function], Function]) -> Any:
 
 
 def _library(name: str) -> Any:
-    """A module of a framework, by name: aicert depends on none of them."""
+    """Return a framework's module by name, since aicert depends on none of them."""
     return importlib.import_module(name)
 
 
@@ -151,7 +155,8 @@ def _from_pretrained(guard: Guard, original: Function) -> Function:
     def guarded(*arguments: Any, **named: Any) -> Any:
         with guard.loading():
             words = list(arguments)
-            # The first is the class, the next the path or a model that an adapter is put on.
+            # The first argument is the class; the second, or for an adapter the third, may be a
+            # path.
             for index, value in enumerate(words[1:3], 1):
                 if _is_local(value):
                     words[index] = guard.check(value)
@@ -164,7 +169,7 @@ def _from_pretrained(guard: Guard, original: Function) -> Function:
 
 
 def _cached(guard: Guard, original: Function) -> Function:
-    """`transformers.utils.hub.cached_file(s)`: a path, paths or None."""
+    """Guard `transformers.utils.hub.cached_file(s)`, which returns a path, paths or None."""
 
     @functools.wraps(original)
     def guarded(path_or_repo_id: Any, *arguments: Any, **named: Any) -> Any:
@@ -179,7 +184,7 @@ def _cached(guard: Guard, original: Function) -> Function:
     return guarded
 
 
-# The arguments that choose a snapshot; `hf_hub_download` has more.
+# The parameters that choose a snapshot; `hf_hub_download` has further ones.
 _SNAPSHOT = (
     "repo_type", "revision", "cache_dir", "local_dir", "library_name", "library_version",
     "user_agent", "etag_timeout", "token", "local_files_only", "headers", "endpoint",
@@ -192,7 +197,7 @@ def _hub_file(guard: Guard, original: Function) -> Function:
         path = original(repo_id, filename, **named)
         if named.get("dry_run"):
             return path
-        # It says no if the other signed files cannot be fetched.
+        # The guard refuses if the other signed files cannot be fetched.
         chosen = {name: named[name] for name in _SNAPSHOT if name in named}
         _library("huggingface_hub").snapshot_download(repo_id, **chosen)
         return guard.check(path, is_rows=named.get("repo_type") == "dataset")
@@ -201,7 +206,7 @@ def _hub_file(guard: Guard, original: Function) -> Function:
 
 
 def _own_downloads(_: Guard, original: Function) -> Function:
-    """What `snapshot_download` fetches file by file is verified as a whole, when all is there."""
+    """Unwrap the download of single files: `snapshot_download` is verified as a whole."""
     inner: Function = original.__wrapped__  # type: ignore[attr-defined]
     return inner
 
@@ -253,7 +258,7 @@ def _hub_get(guard: Guard, original: Function) -> Function:
 
 
 class _Opened:
-    """A safetensors file that is open: compared once more when it is closed."""
+    """An open safetensors file, which is compared once more when it is closed."""
 
     def __init__(self, guard: Guard, opened: Any, path: StrPath) -> None:
         self._guard, self._opened, self._path = guard, opened, path
@@ -273,7 +278,7 @@ class _Opened:
         closed = self._opened.__exit__(*error)
         load, self._load = self._load, None
         if load is None:
-            # transformers closes what it never entered: the load around it compares.
+            # transformers closes files that it never entered; the load around them compares.
             self._guard.check(self._path)
         else:
             load.__exit__(None, None, None)
@@ -290,7 +295,7 @@ def _safe_open(guard: Guard, original: Function) -> Function:
 
 
 def _each(value: object) -> list[Any]:
-    """The names in what `data_files` may be: one, many, or many by split."""
+    """Return the names in `data_files`, which may hold one, many, or many for each split."""
     if isinstance(value, Mapping):
         return [name for part in value.values() for name in _each(part)]
     if isinstance(value, list | tuple | set):
@@ -306,7 +311,7 @@ def _check_rows(guard: Guard, names: object, folder: str = "") -> None:
             guard.refuse_unverifiable(text)
             continue
         place = place.removeprefix("file://")
-        # Of a pattern, the folder that it begins in.
+        # For a pattern, take the folder that it begins in.
         while not os.path.lexists(place):
             above = os.path.dirname(place)
             if above == place:
@@ -327,11 +332,11 @@ def _load_dataset(guard: Guard, original: Function) -> Function:
             elif not _is_packaged(text):
                 text = _fetched(text, given)
                 guard.check(text, is_rows=True)
-                # The snapshot is one revision; the hub is not asked what it is now.
+                # The snapshot has one revision already; the hub is not asked what it is now.
                 named.pop("revision", None)
             folder = text if os.path.isdir(text) else ""
             _check_rows(guard, given.get("data_dir"), folder)
-            # As datasets does, relative to both.
+            # A relative path is relative to both, as in datasets.
             inner = os.path.join(folder, given.get("data_dir") or "")
             _check_rows(guard, given.get("data_files"), inner)
             return original(text, *arguments, **named)
@@ -340,18 +345,20 @@ def _load_dataset(guard: Guard, original: Function) -> Function:
 
 
 def _is_packaged(name: str) -> bool:
-    """Whether `load_dataset(name)` is a reader of formats, like `json`, and no data set."""
+    """Return whether `load_dataset(name)` means a reader of a format, like `json`, and not a data
+    set.
+    """
     return name in vars(_library("datasets.packaged_modules"))["_PACKAGED_DATASETS_MODULES"]
 
 
 def _fetched(name: str, given: Mapping[str, Any]) -> str:
-    """The folder of a whole snapshot of a data set on the hub."""
+    """Fetch a complete snapshot of a data set from the hub, and return its folder."""
     chosen = {key: given[key] for key in ("revision", "token") if given.get(key) is not None}
     return str(_library("huggingface_hub").snapshot_download(name, repo_type="dataset", **chosen))
 
 
 def _rows_first(guard: Guard, original: Function) -> Function:
-    """The first argument names what is loaded."""
+    """Guard a function whose first argument names what is loaded."""
 
     @functools.wraps(original)
     def guarded(*arguments: Any, **named: Any) -> Any:
@@ -364,7 +371,7 @@ def _rows_first(guard: Guard, original: Function) -> Function:
 
 
 def _rows_second(guard: Guard, original: Function) -> Function:
-    """A method or class method: the argument after the first names what is loaded."""
+    """Guard a method or class method whose argument after the first names what is loaded."""
 
     @functools.wraps(original)
     def guarded(owner: Any, *arguments: Any, **named: Any) -> Any:
@@ -377,12 +384,12 @@ def _rows_second(guard: Guard, original: Function) -> Function:
 
 
 def _own_rows(guard: Guard, original: Function) -> Function:
-    """`Dataset.from_file`, with which a `Dataset` also reads what it wrote itself."""
+    """Guard `Dataset.from_file`, with which a `Dataset` also reads what it wrote itself."""
     judged = _rows_second(guard, original)
 
     @functools.wraps(original)
     def guarded(owner: Any, filename: StrPath, *arguments: Any, **named: Any) -> Any:
-        # Made by this process or the one that it was forked from, and closed to others.
+        # Created by this process, or by the one that it was forked from, and closed to others.
         own = _library("datasets.fingerprint").get_temporary_cache_files_directory()
         is_own = os.path.dirname(os.path.realpath(filename)) == os.path.realpath(own)
         return (original if is_own else judged)(owner, filename, *arguments, **named)
@@ -391,7 +398,7 @@ def _own_rows(guard: Guard, original: Function) -> Function:
 
 
 def _checkpoint_saved(guard: Guard, original: Function) -> Function:
-    """`CallbackHandler.on_save`: all of the checkpoint is written."""
+    """Sign after `CallbackHandler.on_save`, when the whole checkpoint is written."""
 
     @functools.wraps(original)
     def guarded(handler: Any, args: Any, state: Any, control: Any) -> Any:
@@ -404,7 +411,9 @@ def _checkpoint_saved(guard: Guard, original: Function) -> Function:
 
 
 def _model_saved(guard: Guard, original: Function) -> Function:
-    """`Trainer.save_model`, by a person: within other methods, files follow."""
+    """Sign after `Trainer.save_model` if a person called it: inside other methods, more files
+    follow.
+    """
 
     @functools.wraps(original)
     def guarded(trainer: Any, output_dir: Any = None, _internal_call: bool = False) -> Any:
@@ -417,12 +426,12 @@ def _model_saved(guard: Guard, original: Function) -> Function:
 
 
 def _trained(guard: Guard, original: Function) -> Function:
-    """`axolotl.train.train`: it saves by several ways, and is done when it returns."""
+    """Sign after `axolotl.train.train`, which saves in several ways and is done when it returns."""
 
     @functools.wraps(original)
     def guarded(cfg: Any, *arguments: Any, **named: Any) -> Any:
         given_back = original(cfg, *arguments, **named)
-        # torchrun's name for it: one process of many has written.
+        # torchrun's variable for the number of a process: only one of many writes.
         if guard.signer is not None and os.environ.get("RANK", "0") == "0":
             sign_folder(cfg.output_dir, guard.signer, ignore=BESIDE)
         return given_back
@@ -431,11 +440,13 @@ def _trained(guard: Guard, original: Function) -> Function:
 
 
 def _upload(guard: Guard, original: Function) -> Function:
-    """`upload_folder`, which `Trainer.push_to_hub` ends in: the card is written by then."""
+    """Sign before `upload_folder`, in which `Trainer.push_to_hub` ends: the card is written by
+    then.
+    """
 
     @functools.wraps(original)
     def guarded(*arguments: Any, folder_path: StrPath, **named: Any) -> Any:
-        # In a repository's subfolder, a signature would cover only a part.
+        # For a subfolder of a repository, a signature would cover only a part.
         if guard.signer is not None and not named.get("path_in_repo"):
             ignore, allow = named.get("ignore_patterns"), named.get("allow_patterns")
             write_block(Path(folder_path), guard.signer)

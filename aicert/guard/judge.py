@@ -1,7 +1,7 @@
-"""One verdict on what is about to be loaded: find its evidence, verify it, or raise.
+"""Judge what is about to be loaded: find its evidence, verify it, and raise if it does not pass.
 
-Built on the functions behind `aicert verify-signature` and `aicert verify`. Adds the rule that
-every file of a data set counts, and what happens if nobody has signed.
+This uses the functions behind `aicert verify-signature` and `aicert verify`. It adds the rule that
+every file of a data set counts, and decides what happens if nobody has signed.
 """
 
 import importlib
@@ -23,26 +23,27 @@ from aicert.text import safe
 from aicert.verifier import verify as api
 
 CERTIFICATE = "certificate.json"
-# Nothing is loaded from these, and the hub's client writes into the second at any time.
+# Nothing is loaded from these folders, and the hub's client may write to the second at any time.
 UNSEEN = (GIT, ".cache/huggingface/")
 
 
 class RefusedError(AicertError):
-    """The guard lets nothing be loaded from there."""
+    """The guard refuses to load from this path."""
 
     exit_code = 1
 
 
 class UnsignedError(RefusedError):
-    """There is no evidence that the policy mentions: `unsigned` decides."""
+    """There is no evidence of a kind that the policy accepts; its `unsigned` says what follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is verified as one: a folder, or one file with its own signature.
+    """What is verified as a unit: a folder, or one file with its own signature.
 
-    `is_rows`: a data set, in which every file decides what is loaded. `has_evidence`: there is
-    something to judge. `read_from`: where its copy is, if it is read from one.
+    `is_rows`: it is a data set, in which every file affects what is loaded. `has_evidence`: there
+    is a signature or certificate to judge. `read_from`: the path of its copy, if it is loaded from
+    one.
     """
 
     root: str
@@ -52,10 +53,11 @@ class Subject:
 
 
 def find(path: StrPath, *, is_rows: bool) -> Subject:
-    """The subject of a path that exists: the nearest folder upwards that holds evidence."""
+    """Return the subject of an existing path: the nearest folder at or above it with evidence."""
     place = located(path)
     if place.is_dir():
-        # The links of a hub's snapshot are files; one to a folder is where it leads.
+        # In a snapshot of the hub's cache, links to files count as files; a link to a folder is
+        # followed.
         place = Path(os.path.realpath(place))
         above = (place, *place.parents)
     else:
@@ -74,7 +76,7 @@ def find(path: StrPath, *, is_rows: bool) -> Subject:
 
 
 def judge(subject: Subject, policy: GuardPolicy) -> None:
-    """Return if the evidence passes; RefusedError if it says no or cannot be judged."""
+    """Return if the evidence passes; raise RefusedError if it fails or cannot be judged."""
     root = Path(subject.read_from or subject.root)
     signature, certificate = default_signature(root), root / CERTIFICATE
     judged = False
@@ -82,7 +84,7 @@ def judge(subject: Subject, policy: GuardPolicy) -> None:
         if policy.signers and os.path.lexists(signature):
             _judge_signature(subject, root, signature, policy.signers)
             judged = True
-        # A certificate is for a model: rows beside it are nobody's claim.
+        # A certificate is for a model, and claims nothing about rows beside it.
         if policy.certificates and not subject.is_rows and os.path.lexists(certificate):
             _judge_certificate(root, certificate, policy.certificates)
             judged = True
@@ -102,8 +104,9 @@ def judge(subject: Subject, policy: GuardPolicy) -> None:
 def _judge_signature(
     subject: Subject, root: Path, place: Path, signers: tuple[Signer, ...]
 ) -> None:
-    """One of the signers must have signed it. For a wrong signer, checks end before any file is
-    read.
+    """Raise RefusedError unless one of the signers has signed the subject.
+
+    For a wrong signer, the checks end before any file is read.
     """
     refusals: list[AicertError] = []
     for signer in signers:
@@ -122,21 +125,23 @@ def _judge_signature(
         refusals.append(
             RefusedError(f"{safe(subject.root)}: {first.id}: {first.detail}", hint=first.hint)
         )
-    # An error for the right signer says more than one for a wrong signer.
+    # Prefer the error for the right signer, which says more than one for a wrong signer.
     raise max(refusals, key=lambda error: "signer.trusted" not in error.message)
 
 
 def _keyless(signer: Signer) -> signatures.Keyless | None:
     if not signer.identity:
         return None
-    # An extra of its own, loaded by name as the command line does.
+    # The module needs an extra, so it is loaded by name, as on the command line.
     extra: Any = importlib.import_module("aicert.signing.sigstore_signer")
     root = signer.trusted_root or None
     return lambda data: extra.trust(data, signer.identity, signer.issuer, root)
 
 
 def _check_rows(root: Path, place: Path) -> None:
-    """Everything in a data set must be signed, except the signature and what no reader opens."""
+    """Raise unless everything in a data set is signed, except the signature and what no reader
+    opens.
+    """
     bundle = bundles.parse(read_bounded(place, bundles.MAX_BYTES, "signature"))
     signed = bundles.read_manifest(bundle.payload).files
     for folder, folders, files in os.walk(root):

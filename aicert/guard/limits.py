@@ -1,4 +1,4 @@
-"""What the guard does not protect against: printed by `aicert guard --limits`."""
+"""What the guard does not protect against, as `aicert guard --limits` prints it."""
 
 LIMITS = (
     (
@@ -30,5 +30,5 @@ LIMITS = (
 
 
 def text() -> str:
-    """The list, for a terminal."""
+    """Return the list, formatted for a terminal."""
     return "The guard does not protect against:\n" + "".join(f"  - {line}\n" for line in LIMITS)

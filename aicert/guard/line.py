@@ -1,6 +1,6 @@
-"""The one line of `aicert-guard.pth`, as `site` demands it.
+"""The line of `aicert-guard.pth`: only one line, because `site` requires that.
 
-It does nothing unless the variable is set, and ends the process where aicert cannot be imported.
+It does nothing unless the variable is set, and ends the process if aicert cannot be imported.
 """
 
 from aicert.guard.hooks import VARIABLE

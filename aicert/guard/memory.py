@@ -1,9 +1,9 @@
-"""What the guard of one process has verified, and whether it still lies there as it was.
+"""Remember what this process has verified, and check that it has not changed since.
 
-The key of a subject is the status of all that is in it: device, inode, size, mode, mtime, ctime; of
-a link, its own and that of what it leads to. Before, between and after, keys are compared; only a
-pass is remembered. Left out: what stands above the subject's folder. Where copies are made, the key
-only says whether the copy of before will do: nothing can change what is loaded.
+The key of a subject is the status of everything in it: device, inode, size, mode, mtime and ctime;
+for a link, its own status and that of its target. Keys are compared before, between and after
+loads; only a pass is remembered. Changes above the subject's folder are not noticed. If copies are
+made, the key only decides whether an earlier copy can be used: nothing can change what is loaded.
 """
 
 import os
@@ -22,7 +22,7 @@ from aicert.text import error_lines, safe
 
 Status = tuple[int, ...]
 Key = dict[str, Status]
-# Two writes within one tick of the kernel's clock (10 ms at most) have one ctime.
+# Two writes within one tick of the kernel's clock (10 ms at most) have the same ctime.
 GRAIN_NS = 50_000_000
 
 
@@ -34,7 +34,7 @@ def _status(status: os.stat_result) -> Status:
 
 
 def _of(path: str) -> Status:
-    """The status of a path: of a link, and then of what it leads to."""
+    """Return the status of a path; for a link, also that of its target."""
     own = os.lstat(path)
     if not os.path.islink(path):
         return _status(own)
@@ -45,7 +45,7 @@ def _of(path: str) -> Status:
 
 
 def key_of(root: str) -> Key:
-    """The status of all that is in a folder, or of one file and its signature."""
+    """Return the status of everything in a folder, or of one file and its signature."""
     try:
         key = {".": _of(root)}
         if os.path.isdir(root):
@@ -84,8 +84,9 @@ def _moved(root: str, before: Key, after: Key) -> RefusedError:
 
 
 class Load:
-    """One load: what was verified within it, and the first refusal in its thread. For each subject,
-    its key and whether that key shows every later write.
+    """One load: what was verified during it, and the first refusal in its thread.
+
+    `keys` has for each subject its key, and whether every later write would change that key.
     """
 
     def __init__(self) -> None:
@@ -95,7 +96,7 @@ class Load:
 
 
 class Guard:
-    """The guard of this process: `check` before a load, `loading` around one."""
+    """The guard of this process. Use `check` before a load, and `loading` around a load."""
 
     def __init__(
         self,
@@ -106,11 +107,11 @@ class Guard:
     ) -> None:
         self._policy = policy
         self._copies = copies
-        # Read now, so that a missing key does not only show at the end of a training.
+        # Read the key now, so that a missing key does not show only at the end of a training.
         self.signer = None if policy.signing is None else load_key(policy.signing)
         self._now = now
         self._lock = threading.RLock()
-        # Otherwise a child that is forked while another thread hashes would wait for ever.
+        # Without this, a child that is forked while another thread hashes would wait for ever.
         os.register_at_fork(after_in_child=self._renew_lock)
         self._passed: dict[Subject, Key] = {}
         self._warned: set[str] = set()
@@ -120,9 +121,9 @@ class Guard:
         self._lock = threading.RLock()
 
     def check(self, path: StrPath, *, is_rows: bool = False) -> StrPath:
-        """Verify the subject of a path, or remember that it was; raises RefusedError.
+        """Verify the subject of a path, unless it is known to have passed; raises RefusedError.
 
-        Gives back the path to load from, which is in a copy where copies are made.
+        Returns the path to load from, which is in a copy if copies are made.
         """
         with self._lock, self._refusals():
             if self._copies is not None and self._copies.holds(path):
@@ -141,12 +142,14 @@ class Guard:
             return path
 
     def _copies_for(self, subject: Subject) -> Copies | None:
-        """None for rows: datasets writes what it read to a cache that others may write to."""
+        """Return None for rows: datasets caches what it read in files that others may write to."""
         return self._copies if subject.has_evidence and not subject.is_rows else None
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
-        """Libraries catch exceptions and carry on, but this thread's loads fail all the same."""
+        """Record a refusal, so that this thread's loads fail even if a library catches the
+        exception.
+        """
         try:
             yield
         except RefusedError as error:
@@ -178,7 +181,7 @@ class Guard:
         return key, is_settled
 
     def _settled(self, root: str) -> tuple[Key, bool]:
-        """The key, and whether each write from now on changes it."""
+        """Return the key, and whether every write from now on would change it."""
         key = key_of(root)
         young = GRAIN_NS - (self._now() - _newest(key))
         # Waiting does not help for a file from the future, so `loading` hashes it again.
@@ -189,7 +192,7 @@ class Guard:
         return key, before - _newest(key) > GRAIN_NS
 
     def refuse_unverifiable(self, what: str) -> None:
-        """Treat bytes that come from no verifiable place like unsigned files."""
+        """Treat bytes whose origin cannot be verified like unsigned files."""
         with self._lock, self._refusals():
             self._unsigned(
                 UnsignedError(
@@ -208,8 +211,9 @@ class Guard:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Around a load: at its end, what was verified within it must be unchanged. A refusal
-        within it is raised at the end, whatever the library did with it.
+        """Guard one load: at its end, everything that was verified during it must be unchanged.
+
+        A refusal during the load is raised at the end, whatever the library did with the exception.
         """
         load = Load()
         with self._lock:

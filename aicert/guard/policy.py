@@ -22,7 +22,9 @@ _FORBIDDEN = ("ignore", "ignore-unsigned")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """Somebody who may sign: named by a public key, by who certifies them, or by an identity."""
+    """Someone who may sign, identified by a public key, by the CAs of a certificate, or by an
+    identity.
+    """
 
     key: str = ""
     roots: tuple[str, ...] = ()
@@ -33,7 +35,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificates:
-    """What `aicert verify` is asked with."""
+    """The options for `aicert verify` of certificates."""
 
     policy: str
     root: str = ""
@@ -43,7 +45,7 @@ class Certificates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signing:
-    """The key that signs what a training saves; `password_env` names a variable, if it has one."""
+    """The key that signs what a training saves; `password_env` names the password's variable."""
 
     key: str
     password_env: str = ""
@@ -51,8 +53,9 @@ class Signing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardPolicy:
-    """What may be loaded, and who signs what is saved. `certificates` None: certificates do not
-    count; `signing` None: nothing is signed.
+    """What may be loaded, and who signs what is saved.
+
+    `certificates` is None if certificates do not count, and `signing` if nothing is to be signed.
     """
 
     path: str
@@ -72,7 +75,7 @@ class _Table(Table):
         self._folder = folder
 
     def place(self, key: str) -> str:
-        """A path, absolute; empty where it is absent."""
+        """Take a path as an absolute path; empty if the key is absent."""
         text = self.take(key, str, "")
         return os.path.join(self._folder, text) if text else ""
 
@@ -130,7 +133,7 @@ def _signer(item: object, where: str, folder: str) -> Signer:
     table.done()
     if sum((bool(signer.key), bool(signer.roots), bool(signer.identity))) != 1:
         raise ConfigError(f"{where}: name one: key, certificate-chain or identity")
-    # To Sigstore's policy, no issuer is any.
+    # In Sigstore's policy, an empty issuer means any issuer.
     if bool(signer.identity) != bool(signer.issuer):
         raise ConfigError(f"{where}: identity and issuer go together")
     if signer.trusted_root and not signer.identity:
@@ -164,7 +167,7 @@ def _certificates(item: object, where: str, folder: str) -> Certificates:
         lockfile = os.path.join(folder, lockfile)
     if evidence and not os.path.isdir(evidence):
         raise ConfigError(f"{where}: certificate: there is no folder {evidence!a}")
-    # Errors in it show now, not at the first load.
+    # So that errors in the policy show now, and not at the first load.
     choose_policy(policy, root=root or None)
     expected_lockfile(lockfile or None)
     return Certificates(policy=policy, root=root, lockfile=lockfile, evidence=evidence)

@@ -1,7 +1,7 @@
 """Sign what a training saves: checkpoints, the model, and the folder that goes to the hub.
 
-A signature covers a folder as it is then; what the caller will not upload is left out of it, and
-the signature names it.
+A signature covers a folder as it is at that time. It leaves out the files that the caller will not
+upload, and names them.
 """
 
 import os
@@ -16,14 +16,15 @@ from aicert.model_signature.signed_by import SIGNATURE
 from aicert.signing import sign as signing
 from aicert.signing.keys import KeySigner, load_signer
 
-# What a Trainer keeps beside the model and goes on writing to.
+# What a Trainer keeps beside the model, and continues to write to.
 BESIDE = ("checkpoint-*", "runs", "logs")
 Patterns = str | Sequence[str] | None
 
 
 def load_key(how: Signing) -> KeySigner:
-    """The signer that a policy names. Read at the start, so that it is not missing at a training's
-    end.
+    """Load the signer that a policy names.
+
+    This happens at the start, so that a missing key does not show only at a training's end.
     """
     password = None
     if how.password_env:
@@ -36,7 +37,7 @@ def load_key(how: Signing) -> KeySigner:
 def sign_folder(
     folder: StrPath, signer: KeySigner, *, ignore: Patterns = (), allow: Patterns = None
 ) -> None:
-    """Write the folder's `model.sig`; `ignore` and `allow` as huggingface_hub has them."""
+    """Write the folder's `model.sig`; `ignore` and `allow` are patterns as in huggingface_hub."""
     root = Path(folder)
     left_out = list(_left_out(root, "", _each(ignore), None if allow is None else _each(allow)))
     signing.sign(root, signer, ignored=left_out)
@@ -44,7 +45,7 @@ def sign_folder(
 
 def _each(patterns: Patterns) -> tuple[str, ...]:
     names = (patterns,) if isinstance(patterns, str) else tuple(patterns or ())
-    # To the hub's client, a pattern with a slash at its end is a folder's.
+    # In the hub's client, a pattern with a slash at its end stands for everything in that folder.
     return tuple(f"{name}*" if name.endswith("/") else name for name in names)
 
 
@@ -55,7 +56,7 @@ def _left_out(
         entries = sorted(listing, key=lambda entry: entry.name)
     for entry in entries:
         path = f"{prefix}{entry.name}"
-        # A star stands for slashes too: `checkpoint-*` for all in such a folder.
+        # A star also matches slashes: `checkpoint-*` matches everything in such a folder.
         if any(fnmatchcase(path, pattern) for pattern in ignore):
             yield path
         elif entry.is_dir(follow_symlinks=False):

@@ -1,7 +1,8 @@
-"""Imported by `aicert-guard.pth` at each start of a Python that has it, if `AICERT_GUARD` is set.
+"""Run by `aicert-guard.pth` at each start of a Python that has it, if `AICERT_GUARD` is set.
 
-Python goes on after an error in a `.pth`: whatever goes wrong here ends the process. An error that
-the guarded program does not catch is shown in the words and with the exit code of `aicert`.
+Python continues after an error in a `.pth`, so whatever goes wrong here ends the process. If the
+guarded program does not catch an error of the guard, that error is shown as `aicert` shows errors,
+with its exit code.
 """
 
 import os
@@ -29,7 +30,7 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 
 def start() -> None:
-    """Guard this process by the policy that the variable names."""
+    """Guard this process with the policy that the variable names."""
     try:
         enable(os.environ[VARIABLE], copy=bool(os.environ.get(COPY_VARIABLE)))
     except AicertError as error:

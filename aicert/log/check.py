@@ -1,8 +1,9 @@
-"""Check that a folder holds a whole log, and the same one that somebody saw before.
+"""Check that a folder holds a complete log, and that it extends a log that was seen earlier.
 
-Checking reads everything: entries give the tree, the tree gives every tile and the root, and the
-log's key signed that root. Against an older checkpoint, the same tree must begin with it: a fork or
-a rollback shows only in what others have kept.
+Checking reads everything: the tree is computed from the entries, the tiles are compared with the
+tree, and its root must be the one that the log's key signed. If an older checkpoint is given, the
+same tree must begin with the older one: a fork or a rollback shows only in comparison with a
+checkpoint that somebody kept.
 """
 
 from pathlib import Path
@@ -20,7 +21,7 @@ from aicert.tlog.tree import check_consistency
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A checkpoint as it was signed, and what it says."""
+    """A signed checkpoint: `note` has its bytes, `checkpoint` its content."""
 
     note: bytes
     checkpoint: Checkpoint
@@ -34,8 +35,10 @@ def check(
     compare: bool = True,
     visit: Visit | None = None,
 ) -> Seen:
-    """Compute the whole log; BrokenLogError unless it is intact and continues `against`. `compare`:
-    check its tiles too, and not only its entries. `visit`: see `walk`.
+    """Recompute a log from its entries, and return its checkpoint.
+
+    Raises BrokenLogError unless the log is intact and extends the checkpoint at `against`, if one
+    is given. `compare`: check the tiles too, and not only the entries. `visit`: see `walk`.
     """
     note, checkpoint = read_checkpoint(folder / CHECKPOINT, key)
     tiles = Tiles(folder, checkpoint.size)
@@ -47,9 +50,9 @@ def check(
 
 
 def continues(tiles: Tiles, checkpoint: Checkpoint, older: Checkpoint) -> None:
-    """Raise BrokenLogError unless the log with these tiles begins as the older checkpoint says.
+    """Raise BrokenLogError unless the log with these tiles extends the older checkpoint.
 
-    By the path between the two alone, as somebody computes it who has no tile.
+    Uses only the consistency proof between the two, as somebody who has no tiles would.
     """
     if older.size > checkpoint.size:
         raise BrokenLogError(
@@ -68,9 +71,9 @@ def continues(tiles: Tiles, checkpoint: Checkpoint, older: Checkpoint) -> None:
 def prove(
     folder: Path, key: VerifierKey, entry: bytes, *, hint: str = "aicert log append FOLDER CERT"
 ) -> tuple[int, bytes]:
-    """Which entry of the log it is, and the proof of it under the log's checkpoint as it is now.
+    """Return an entry's index and its inclusion proof under the log's current checkpoint.
 
-    BrokenLogError where the log does not have it, or its tiles do not lead to its root.
+    Raises BrokenLogError if the log does not have the entry, or its tiles do not give its root.
     """
     note, checkpoint = read_checkpoint(folder / CHECKPOINT, key)
     tiles = Tiles(folder, checkpoint.size)

@@ -1,7 +1,7 @@
-"""Files that are there for good once they are written, and a folder that one program writes to.
+"""Durable writes of files, and a lock that lets only one program at a time write to a folder.
 
-A power cut after `write` returned loses nothing that it wrote; a kill while it writes leaves the
-old file, and one beside it with a name that the next writer uses again.
+Once `write` has returned, a power cut loses none of the data. If the program is killed during a
+write, the old file stays, and beside it a temporary file whose name the next writer uses again.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from aicert.files.bounded import why
 
 
 def write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write `data` to `path`, make missing folders, and wait until the disk has it."""
+    """Write `data` to `path`, create missing folders, and wait until everything is on the disk."""
     beside = path.with_name(f".{path.name}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -31,7 +31,7 @@ def write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def create(path: Path, data: bytes, *, mode: int) -> None:
-    """Do the same for a file that must not exist yet."""
+    """Write `data` durably to a new file; `path` must not exist yet."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         with open(os.open(path, flags, mode), "wb") as file:
@@ -45,7 +45,7 @@ def create(path: Path, data: bytes, *, mode: int) -> None:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other program writes to the folder, and keep others waiting."""
+    """Wait until no other program writes to the folder, and hold its lock against others."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -58,7 +58,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def make(folder: Path) -> None:
-    """Make a folder and those above it, unless they exist."""
+    """Create a folder and its parents, unless they exist."""
     try:
         _make(folder)
     except OSError as error:
@@ -75,7 +75,7 @@ def _make(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Wait until the disk has the folder's names."""
+    """Wait until the folder's own entries (the names in it) are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

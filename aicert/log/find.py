@@ -1,8 +1,8 @@
-"""Search a log: every entry is read, so that the tree is checked with the search.
+"""Search a log. The search reads every entry, so it checks the tree as well.
 
-What an entry says is a claim of whoever logged it. It counts as verified only where a certificate
-is at hand that passes the caller's policy and whose entry it is, byte for byte. And a log has what
-was logged: that nothing was found shows nothing.
+What an entry says is a claim of whoever logged it. It counts as verified only if the caller has a
+certificate that passes the caller's policy and has exactly this entry, byte for byte. A log holds
+only what was logged: an empty result proves nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,11 @@ from aicert.tlog.notes import VerifierKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What an entry must have; None asks for nothing. Digests as `KIND:HEX`.
+    """The criteria of a search; a criterion that is None matches everything.
 
-    `builder`: the machine's kind, or the digest of its image or another part of its code. `named`:
-    a part of the name that the builder gives an input's source.
+    Digests are written as `KIND:HEX`. `builder`: the machine's kind, or the digest of its image or
+    of another part of its code. `named`: a part of the name that the builder gives an input's
+    source.
     """
 
     certificate: str | None = None
@@ -33,7 +34,7 @@ class Wanted:
     named: str | None = None
 
     def texts(self) -> list[bytes]:
-        """Texts that every matching entry contains."""
+        """Return texts that every matching entry contains."""
         wanted = (
             self.certificate, self.lockfile, self.input, self.output, self.base, self.builder,
             self.named,
@@ -41,7 +42,7 @@ class Wanted:
         return [dumps(text)[1:-1] for text in wanted if text is not None]
 
     def fits(self, entry: Entry) -> bool:
-        """Whether the entry has all of it, in the right places."""
+        """Return whether the entry meets every criterion, each in the right field."""
         inputs = {str(item.digest) for item in entry.inputs}
         base = {str(item.digest) for item in entry.inputs if item.name == entry.base}
         outputs = {str(item.digest) for item in entry.outputs}
@@ -60,7 +61,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """An entry that matches. `verified`: the policy that its certificate passed; None: a claim."""
+    """A matching entry. `verified` is the policy that its certificate passed; None for a mere
+    claim.
+    """
 
     index: int
     entry: Entry
@@ -69,7 +72,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """`unreadable`: how many with the wanted texts are not entries of this kind."""
+    """The result of a search.
+
+    `unreadable` counts the entries that contain the wanted texts but cannot be parsed as
+    certificate entries.
+    """
 
     hits: tuple[Hit, ...]
     unreadable: int
@@ -77,8 +84,9 @@ class Found:
 
 
 def find(folder: Path, key: VerifierKey, wanted: Wanted, verified: Mapping[bytes, str]) -> Found:
-    """Search the whole log, which must be intact. `verified`: entries of certificates that passed,
-    each with the policy's name.
+    """Search the whole log, which must be intact.
+
+    `verified` maps the entries of certificates that passed to the name of the policy.
     """
     search = _Search(wanted, verified)
     seen = check(folder, key, compare=False, visit=search.visit)
@@ -92,8 +100,11 @@ class _Search:
         self.unreadable = 0
 
     def visit(self, first: int, entries: Sequence[bytes]) -> None:
-        """Look at the entries from index `first`; only those that contain the texts are read."""
-        # The whole bundle first, since nearly every bundle contains none of them.
+        """Search entries, the first of which has index `first`; parse only those with the wanted
+        texts.
+        """
+        # Search the whole bundle at once first, since nearly every bundle contains none of the
+        # texts.
         together = b"\n".join(entries)
         if not all(text in together for text in self._texts):
             return

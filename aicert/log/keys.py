@@ -1,7 +1,8 @@
 """Private keys of logs and witnesses, in the text form that Go's signed notes use.
 
-`PRIVATE+KEY+NAME+ID+BASE64`: the kind of signature and the seed, as a verifier key has the public
-key. The file is the owner's alone (0600). It is never in the log's folder, which is published.
+The form is `PRIVATE+KEY+NAME+ID+BASE64`, where BASE64 has the algorithm and the seed, as in a
+verifier key it has the algorithm and the public key. Only the owner may read the file (mode 0600).
+It never lies in the log's folder, which is published.
 """
 
 import base64
@@ -26,7 +27,7 @@ _PREFIX: Final = "PRIVATE+KEY+"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateKey:
-    """A key that signs under a name: checkpoints or cosignatures, as `algorithm` says."""
+    """A named signing key; `algorithm` says whether it signs checkpoints or cosignatures."""
 
     name: str
     algorithm: int
@@ -34,12 +35,12 @@ class PrivateKey:
 
     @property
     def public(self) -> VerifierKey:
-        """What others verify with."""
+        """The public key, with which others verify the signatures."""
         public = notes.public_of(self.seed)
         return VerifierKey(name=self.name, algorithm=self.algorithm, public=public)
 
     def sign(self, data: bytes) -> bytes:
-        """Its signature."""
+        """Return this key's signature of `data`."""
         return notes.sign(self.seed, data)
 
 
@@ -56,7 +57,7 @@ def check_apart(path: Path, folder: Path) -> None:
 
 
 def create(path: Path, name: str, algorithm: int) -> PrivateKey:
-    """Make a key and write its file, which must not be there yet."""
+    """Generate a key and write it to a new file at `path`."""
     try:
         notes.check_key_name(name)
     except EvidenceError as error:
@@ -69,7 +70,10 @@ def create(path: Path, name: str, algorithm: int) -> PrivateKey:
 
 
 def read(path: Path, algorithm: int) -> PrivateKey:
-    """The key in a file; ConfigError for one of another kind, or that others may read."""
+    """Read the key in a file.
+
+    Raises ConfigError if its algorithm is a different one, or if others may read the file.
+    """
     data = read_bounded(path, MAX_BYTES, "key")
     if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""What was made from what, by digests that entries share, as a drawing.
+"""Draw which runs used the outputs of other runs, as the digests in their entries show.
 
-An edge leads from the run that wrote an output to each that read those very bytes. Entries are
-claims: they may form circles, name thousands of runs, or say that a run made what it read. So the
+An edge leads from the run that wrote an output to each run that read the same bytes. Entries are
+claims: they may form cycles, name thousands of runs, or say that a run wrote what it read. So the
 drawing is bounded, and an edge shows only that two entries name the same digest.
 """
 
@@ -23,7 +23,10 @@ _LABEL: Final = 20
 
 
 def edges(hits: Sequence[Hit]) -> list[tuple[int, int]]:
-    """Which entries read what others wrote, by their places in `hits`, at most MAX_EDGES."""
+    """Return pairs of a writer and a reader of the same bytes, as indices into `hits`.
+
+    Returns at most MAX_EDGES pairs.
+    """
     writers: dict[str, list[int]] = defaultdict(list)
     for place, hit in enumerate(hits):
         for item in hit.entry.outputs:
@@ -40,8 +43,10 @@ def edges(hits: Sequence[Hit]) -> list[tuple[int, int]]:
 
 
 def columns(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """The entries that have an edge, in columns: each right of all that it was made from, but in a
-    circle, whose entries stand in the first one.
+    """Arrange the entries that have an edge in columns.
+
+    Each entry stands to the right of all those that it was made from. The entries of a cycle stand
+    in the first column.
     """
     nodes = list(dict.fromkeys(node for pair in pairs for node in pair))[:MAX_NODES]
     kept = set(nodes)
@@ -71,7 +76,7 @@ def columns(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def drawing(hits: Sequence[Hit]) -> str:
-    """The figure, as markup; empty if no entry was made from another."""
+    """Return the drawing as markup; empty if no entry was made from another."""
     pairs = edges(hits)
     across = columns(pairs)
     if not across:
@@ -90,7 +95,8 @@ def drawing(hits: Sequence[Hit]) -> str:
     for (writer, reader), between in zip(drawn, lanes, strict=True):
         points = [(places[writer][0] + _WIDE, places[writer][1] + _HIGH // 2)]
         for at in between:
-            # A lane of its own below the boxes: a line behind one would seem to end there.
+            # Lead the line through a lane of its own below the boxes: behind a box, it would seem
+            # to end there.
             y = heights[at] + _GAP_Y // 2
             heights[at] += _GAP_Y
             points += [(at * _STEP + 2, y), (at * _STEP + 2 + _WIDE, y)]
@@ -109,7 +115,7 @@ def drawing(hits: Sequence[Hit]) -> str:
 
 
 def _lanes(pairs: Sequence[tuple[int, int]], depth: Mapping[int, int]) -> list[range]:
-    """The columns that each line passes, for as many lines as there is room for."""
+    """Return the columns that each line passes, for as many lines as there is room for."""
     lanes: list[range] = []
     room = MAX_LANES
     for writer, reader in pairs:
@@ -122,7 +128,7 @@ def _lanes(pairs: Sequence[tuple[int, int]], depth: Mapping[int, int]) -> list[r
 
 
 def _line(points: Sequence[tuple[int, int]]) -> str:
-    """From one box to another: bent in the gaps, straight past the columns between."""
+    """Draw a line between two boxes: bent in the gaps, straight past the columns between them."""
     path = f"M{points[0][0]} {points[0][1]}"
     bend = _GAP_X // 2
     for (x, y), (to_x, to_y) in pairwise(points):

@@ -1,8 +1,8 @@
-"""A copy of a log that was checked while it was copied, and goes on where it ended.
+"""Mirror a log: check it while copying, and continue an existing copy where it ends.
 
-Tiles are not copied: they are computed from the entries. The copy's checkpoint is written last,
-once the tree has its root; a source that is not what the copy began with leaves the copy as it was.
-What a copy that was interrupted left is used again where it is what the source has.
+Tiles are not copied but computed from the entries. The copy's checkpoint is written last, once the
+computed tree has the right root. If the source does not extend the copy, the copy stays as it was.
+What an interrupted copy left is used again if it equals what the source has.
 """
 
 from pathlib import Path
@@ -20,15 +20,21 @@ from aicert.tlog.notes import MAX_NOTE, VerifierKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirrored:
-    """`copied`: entries that were read from the source; the copy has those of the checkpoint."""
+    """The result of a copy.
+
+    `copied` counts the entries that were read from the source; the copy has all entries of
+    `checkpoint`.
+    """
 
     copied: int
     checkpoint: Checkpoint
 
 
 def mirror(source: Path, folder: Path, key: VerifierKey, *, read: Read | None = None) -> Mirrored:
-    """Make or update the copy; BrokenLogError if the source is not a complete log, or has forked.
-    `read`: reads the source if it is not a folder.
+    """Create or update the copy in `folder`.
+
+    Raises BrokenLogError if the source is not a complete log, or has forked. `read` reads the
+    source's files if the source is not a folder.
     """
     durable.make(folder)
     with durable.alone(folder):
@@ -50,7 +56,7 @@ def mirror(source: Path, folder: Path, key: VerifierKey, *, read: Read | None = 
                     "the copy is broken: its tiles do not give the root that was signed",
                     hint="aicert log mirror SOURCE ANOTHER_FOLDER",
                 )
-        # Not earlier, because the folder may be the copy of another log.
+        # Only now, because the folder might have been the copy of another log.
         durable.write(folder / PUBLIC_KEY, f"{key}\n".encode())
         copied, full = _copy(theirs, folder, edge)
         if edge.root() != checkpoint.root:
@@ -65,19 +71,21 @@ def mirror(source: Path, folder: Path, key: VerifierKey, *, read: Read | None = 
 
 
 def _copy(theirs: Tiles, folder: Path, edge: Edge) -> tuple[int, list[Place]]:
-    """Bring the copy's entries up to the source's, and its tiles that are full: how many came
-    from the source, and what became full.
+    """Add the source's new entries to the copy, with the tiles that they fill.
+
+    Returns how many entries were read from the source, and the places of the tiles and bundles that
+    became full.
     """
     copied, full = 0, list[Place]()
     first, begun = divmod(edge.size, WIDTH)
-    # Of the partial bundle; nothing is known about the following ones yet.
+    # The leaf hashes of the copy's partial bundle. About later bundles nothing is known yet.
     known = bytes(edge.levels[0]) if begun else b""
     left = Tiles(folder, theirs.size)
     for number in range(first, -(-theirs.size // WIDTH)):
         kept = _left(left, theirs, number)
         entries = theirs.bundle(number) if kept is None else kept
         hashes = leaves(entries)
-        # The root does not show it, because the tree continues from what the copy has.
+        # The root would not show the difference, because the tree continues from the copy's hashes.
         if not hashes.startswith(known):
             raise BrokenLogError(
                 f"the source is broken: among entries {number * WIDTH} to {edge.size - 1} one is "
@@ -96,7 +104,7 @@ def _copy(theirs: Tiles, folder: Path, edge: Edge) -> tuple[int, list[Place]]:
 
 
 def _left(left: Tiles, theirs: Tiles, number: int) -> list[bytes] | None:
-    """The bundle of a copy that was interrupted, if it is what the source's tile says."""
+    """Return the bundle that an interrupted copy left; None unless it matches the source's tile."""
     try:
         entries = left.bundle(number)
         return entries if leaves(entries) == theirs.tile(0, number) else None

@@ -1,9 +1,9 @@
-"""A log as one self-contained page, to be searched: every entry, and what was made from what.
+"""Show a log as one self-contained page with a search: its entries, and what was made from what.
 
-What entries say is somebody else's words: each passes `_text`, and can become neither markup nor a
-line of its own. One script, which hides what does not have the words that were typed; the page's
-policy names its digest, and forbids every other and everything from outside. Without it all
-entries are shown.
+Entries are other people's words: each string passes `_text`, and can become neither markup nor a
+line of its own. The page has one script, which hides the entries that do not contain the words that
+the reader types. The page's policy names the script's digest, and forbids every other script and
+everything from outside. Without the script, all entries are shown.
 """
 
 import base64
@@ -17,7 +17,7 @@ from aicert.text import counted, safe
 from aicert.tlog.entry import Item
 from aicert.tlog.notes import Note
 
-# A page of so many is read to its end by nobody; `aicert log find` searches all.
+# Nobody reads a longer page to its end; `aicert log find` searches all entries.
 MAX_ENTRIES: Final = 2000
 MAX_ITEMS: Final = 50
 _SCRIPT: Final = """\
@@ -65,7 +65,10 @@ text.small{fill:var(--dim);font:12px system-ui,sans-serif}
 
 
 def page(result: Found, *, has_key: bool) -> str:
-    """The page. `has_key`: the caller knew the log's key and did not use the folder's."""
+    """Return the page as markup.
+
+    `has_key`: whether the caller knew the log's key and did not use the one in the folder.
+    """
     hits = result.hits[::-1][:MAX_ENTRIES]
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = (

@@ -1,4 +1,4 @@
-"""Where a log's writer and its mirrors put tiles and bundles, and what they take away."""
+"""Write a log's tiles and bundles to a folder, and remove partial tiles that are complete now."""
 
 import contextlib
 from pathlib import Path

@@ -1,9 +1,10 @@
-"""A certificate's signature for Sigstore's tools: an entry of Rekor v2's form, a bundle, a root.
+"""Convert a certificate's signature for Sigstore's tools: log entry, bundle and trusted root.
 
-A bundle has the certificate's DSSE envelope, the proof that a log has the entry of its signature,
-and a time authority's token over that signature: what cosign verifies against a trusted root that
-names the log and the authority. That the run key is a machine's, only the certificate's quote
-shows, which no tool of Sigstore's reads. Nothing is verified here (docs/spec/sigstore.md).
+A bundle has the certificate's DSSE envelope, the proof that a log has the entry for its signature
+(in Rekor v2's form), and a time authority's token over that signature. cosign verifies these with a
+trusted root that names the log and the authority. That the run key belongs to a machine, only the
+certificate's quote shows, which no tool of Sigstore's reads. Nothing is verified here
+(docs/spec/sigstore.md).
 """
 
 import hashlib
@@ -26,17 +27,17 @@ TRUSTED_ROOT: Final = "application/vnd.dev.sigstore.trustedroot+json;version=0.1
 # cosign 3.1 reads this kind of Rekor v2 entry, but not `dsse`.
 KIND: Final = "hashedrekord"
 VERSION: Final = "0.0.2"
-# SubjectPublicKeyInfo up to the key (RFC 5480, 2; RFC 8410, 4).
+# SubjectPublicKeyInfo up to the key itself (RFC 5480, 2; RFC 8410, 4).
 _P256: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200") + b"\4"
 _ED25519: Final = bytes.fromhex("302a300506032b6570032100")
 _KEY_DETAILS: Final = "PKIX_ECDSA_P256_SHA_256"
 _HOST: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
-# A policy does not say since when a key counts.
+# A policy does not say from when on a key is valid.
 _ALWAYS: Final = {"start": "1970-01-01T00:00:00Z"}
 
 
 def run_key(certificate: Certificate) -> bytes:
-    """The run key's SubjectPublicKeyInfo; EvidenceError where it is no P-256 key."""
+    """Return the run key as SubjectPublicKeyInfo; EvidenceError unless it is a P-256 key."""
     public = tpm.parse_public(certificate.evidence.run_key)
     if public.type != tpm.ALG_ECC or public.curve != tpm.CURVE_P256:
         raise EvidenceError("the run key is not a P-256 key")
@@ -44,7 +45,7 @@ def run_key(certificate: Certificate) -> bytes:
 
 
 def leaf_of(certificate: Certificate) -> bytes:
-    """The entry of the certificate's signature, as Rekor v2 writes one."""
+    """Return the log entry for the certificate's signature, as Rekor v2 writes it."""
     envelope = certificate.envelope
     key = {"rawBytes": b64encode(run_key(certificate))}
     digest = hashlib.sha256(pae(envelope.payload)).digest()
@@ -59,7 +60,7 @@ def leaf_of(certificate: Certificate) -> bytes:
 
 
 def check_origin(key: VerifierKey) -> None:
-    """ConfigError for a log that Sigstore's tools cannot name: they know one by a host's name."""
+    """Raise ConfigError unless the log's name is a host name, as Sigstore's tools require."""
     if not _HOST.fullmatch(key.name):
         raise ConfigError(
             f"cosign knows logs by host name, but this one is {key.name[:80]!a}",
@@ -68,14 +69,16 @@ def check_origin(key: VerifierKey) -> None:
 
 
 def log_id(key: VerifierKey) -> bytes:
-    """Sigstore's id for a log: the digest that begins with the key's id."""
+    """Return Sigstore's id for a log: the digest whose first bytes are the key's id."""
     encoded = bytes((key.algorithm,)) + key.public
     return hashlib.sha256(key.name.encode() + b"\n" + encoded).digest()
 
 
 def bundle(certificate: Certificate, key: VerifierKey, proof: Proof, token: bytes) -> bytes:
-    """The bundle. `proof`: of `leaf_of` in the log with `key`; `token`: over the SHA-256 of the
-    envelope's signature.
+    """Return the bundle as JSON.
+
+    `proof` shows that the log with `key` has the entry `leaf_of`; `token` is over the SHA-256 of
+    the envelope's signature.
     """
     check_origin(key)
     envelope = certificate.envelope
@@ -109,7 +112,8 @@ def bundle(certificate: Certificate, key: VerifierKey, proof: Proof, token: byte
                     "rfc3161Timestamps": [{"signedTimestamp": b64encode(response)}]
                 },
             },
-            # A hint, which is not signed: cosign skips a signature whose key is called otherwise.
+            # The key id is only a hint, and not signed, but cosign skips a signature with a
+            # different one.
             "dsseEnvelope": replace(envelope, keyid="").to_json(),
         }
     )
@@ -124,13 +128,13 @@ class Authority:
 
 
 def trusted_root(logs: Sequence[VerifierKey], authorities: Sequence[Authority]) -> bytes:
-    """What Sigstore's tools should trust: these logs and authorities, and nothing else."""
+    """Return a trusted root as JSON: it trusts these logs and authorities, and nothing else."""
     for key in logs:
         check_origin(key)
     return dumps(
         {
             "mediaType": TRUSTED_ROOT,
-            # sigstore-python wants these lists.
+            # sigstore-python requires these lists to be there.
             "certificateAuthorities": [],
             "ctlogs": [],
             "tlogs": [

@@ -1,7 +1,8 @@
-"""A log's folder as it is read: tiles, bundles of entries, and the proofs that tiles give.
+"""Read a log's folder: tiles, bundles of entries, and the proofs that tiles give.
 
-Everything is bounded and hostile: a file has the size that its place says, or the log is broken.
-What is read proves nothing before a root that the log's key signed is computed from it.
+Everything that is read is hostile and bounded: a file must have the size that its place implies, or
+the log is broken. What is read proves nothing until a root that the log's key signed has been
+computed from it.
 """
 
 import os
@@ -21,8 +22,8 @@ from aicert.tlog.notes import ED25519, MAX_NOTE, VerifierKey
 from aicert.tlog.tree import EMPTY_ROOT, node
 
 CHECKPOINT: Final = "checkpoint"
-# The log's public key, for whoever has it from nowhere else: a folder that names its own key shows
-# that it is whole, and not whose it is.
+# The log's public key, for those who have it from nowhere else. Checked with the key in its own
+# folder, a log proves to be complete, but not whose it is.
 PUBLIC_KEY: Final = "log.vkey"
 MAX_KEY: Final = 512
 ENTRIES: Final = "entries"
@@ -30,12 +31,15 @@ _LENGTH: Final = 2
 MAX_BUNDLE: Final = WIDTH * (_LENGTH + MAX_BYTES)
 
 
-# The bytes of a log's file at a place, up to a limit; None if there is no such file.
+# Reads the file at a place in the log, up to a limit in bytes; None if there is no such file.
 Read = Callable[[str, int], bytes | None]
 
 
 def tile_path(level: int | str, index: int, width: int = WIDTH) -> str:
-    """Where a tile or a bundle of entries lies; `width`: of a partial tile."""
+    """Return the path of a tile or a bundle of entries.
+
+    `width` is the number of hashes or entries; fewer than WIDTH make it a partial tile or bundle.
+    """
     parts = [f"{index % 1000:03}"]
     while index := index // 1000:
         parts.insert(0, f"x{index % 1000:03}")
@@ -44,13 +48,14 @@ def tile_path(level: int | str, index: int, width: int = WIDTH) -> str:
 
 
 def pack(entries: list[bytes]) -> bytes:
-    """A bundle: each entry with its length before it."""
+    """Encode a bundle: each entry is preceded by its length."""
     return b"".join(len(entry).to_bytes(_LENGTH) + entry for entry in entries)
 
 
 def unpack(data: bytes, width: int) -> tuple[list[bytes], int]:
-    """The first `width` entries of a bundle, and where they end: past the data's end, where it is
-    cut short.
+    """Return the first `width` entries of a bundle, and the offset where they end.
+
+    If the bundle is cut short, the offset is past the end of the data.
     """
     entries, at = [], 0
     for _ in range(width):
@@ -61,7 +66,7 @@ def unpack(data: bytes, width: int) -> tuple[list[bytes], int]:
 
 
 def read_key(folder: Path, given: str | None) -> VerifierKey:
-    """The log's public key: the given one, or else the one in the folder."""
+    """Return the log's public key: the given one, or else the one in the folder."""
     if given is not None:
         return _given_key(given)
     data = read_bounded(folder / PUBLIC_KEY, MAX_KEY, "log key", hint="--log-key NAME+ID+BASE64")
@@ -69,7 +74,7 @@ def read_key(folder: Path, given: str | None) -> VerifierKey:
 
 
 def _given_key(text: str) -> VerifierKey:
-    """The key; ConfigError if it is not a log's key. The log itself is not read here."""
+    """Parse a given key; ConfigError if it is not a log's key. The log itself is not read here."""
     try:
         return VerifierKey.parse(text, ED25519)
     except EvidenceError as error:
@@ -78,15 +83,16 @@ def _given_key(text: str) -> VerifierKey:
 
 
 def read_checkpoint(path: Path, key: VerifierKey) -> tuple[bytes, Checkpoint]:
-    """A signed checkpoint as it lies at `path`, and what it says; BrokenLogError unless `key`
-    signed it.
+    """Read the signed checkpoint at `path`, and return its bytes and its content.
+
+    Raises BrokenLogError unless `key` signed it.
     """
     data = read_bounded(path, MAX_NOTE, CHECKPOINT)
     return data, opened(data, key)
 
 
 def opened(data: bytes, key: VerifierKey) -> Checkpoint:
-    """What a signed checkpoint says; BrokenLogError unless `key` signed it."""
+    """Return the content of a signed checkpoint; BrokenLogError unless `key` signed it."""
     try:
         return open_checkpoint(data, key)
     except EvidenceError as error:
@@ -94,8 +100,9 @@ def opened(data: bytes, key: VerifierKey) -> Checkpoint:
 
 
 class Tiles:
-    """A log of `size` entries in a folder, or wherever `read` reads. Tiles that were read last are
-    kept.
+    """The tiles and bundles of a log with `size` entries, in a folder or wherever `read` reads.
+
+    Recently read tiles are cached.
     """
 
     def __init__(self, folder: Path, size: int, read: Read | None = None) -> None:
@@ -105,11 +112,11 @@ class Tiles:
         self._kept: dict[tuple[int, int], bytes] = {}
 
     def width(self, level: int, index: int) -> int:
-        """How many hashes a tile of this log has; 0 for one that it does not have."""
+        """Return how many hashes a tile has in this log; 0 if the log has no such tile."""
         return max(0, min(WIDTH, (self.size >> HEIGHT * level) - index * WIDTH))
 
     def tile(self, level: int, index: int) -> bytes:
-        """The hashes of a tile."""
+        """Return the hashes of a tile, concatenated."""
         kept = self._kept.get((level, index))
         if kept is None:
             # A path crosses one tile per level, and callers that read many start with neighbours.
@@ -126,8 +133,9 @@ class Tiles:
         return data[:end]
 
     def _file(self, level: int | str, index: int, width: int, limit: int) -> tuple[bytes, bool]:
-        """The data there, and whether it is exactly that: if a partial tile is gone, the full one
-        begins with it.
+        """Return a file's data, and whether it has exactly this width.
+
+        If a partial tile is gone, this reads the full one, which begins with the same hashes.
         """
         places = dict.fromkeys((tile_path(level, index, width), tile_path(level, index)))
         for number, place in enumerate(places):
@@ -137,7 +145,7 @@ class Tiles:
         raise BrokenLogError(f"the log is broken: {next(iter(places))} is missing")
 
     def bundle(self, index: int) -> list[bytes]:
-        """The entries from `index` times 256."""
+        """Return the entries of a bundle; the first has the number `256 * index`."""
         width = self.width(0, index)
         data, is_whole = self._file(ENTRIES, index, width, MAX_BUNDLE)
         entries, end = unpack(data, width)
@@ -145,7 +153,7 @@ class Tiles:
         return entries
 
     def edge(self) -> Edge:
-        """The tree's right edge, from its tiles alone."""
+        """Return the tree's right edge, computed from the tiles alone."""
         levels: list[bytes] = []
         while self.size >> HEIGHT * len(levels):
             count = self.size >> HEIGHT * len(levels)
@@ -154,11 +162,14 @@ class Tiles:
         return Edge(self.size, levels)
 
     def root(self, size: int) -> bytes:
-        """The root of the first `size` leaves, by the tiles alone."""
+        """Return the root of the first `size` leaves, computed from the tiles alone."""
         return self._subtree(0, size) if size else EMPTY_ROOT
 
     def _subtree(self, low: int, high: int) -> bytes:
-        """The hash over leaves `low` to `high`: half open, `low` a multiple of what fits below."""
+        """Return the hash over the leaves from `low` up to, but not including, `high`.
+
+        `low` must be a multiple of the smallest power of two that is at least `high - low`.
+        """
         count = high - low
         if count & (count - 1) == 0:
             return self._node(count.bit_length() - 1, low // count)
@@ -166,7 +177,7 @@ class Tiles:
         return node(self._subtree(low, middle), self._subtree(middle, high))
 
     def _node(self, height: int, index: int) -> bytes:
-        """The hash over a whole subtree."""
+        """Return the hash over a complete subtree."""
         level, above = divmod(height, HEIGHT)
         first = index << above
         tile = self.tile(level, first // WIDTH)
@@ -177,7 +188,7 @@ class Tiles:
         return fold(hashes)
 
     def inclusion(self, index: int) -> tuple[bytes, ...]:
-        """The path from a leaf to the root (RFC 6962, 2.1.1), lowest sibling first."""
+        """Return the path from a leaf to the root (RFC 6962, 2.1.1), lowest sibling first."""
         path: list[bytes] = []
         low, high = 0, self.size
         while high - low > 1:
@@ -191,7 +202,7 @@ class Tiles:
         return tuple(reversed(path))
 
     def consistency(self, old: int) -> tuple[bytes, ...]:
-        """The path from the tree of the first `old` leaves to this one (RFC 6962, 2.1.2)."""
+        """Return the path from the tree of the first `old` leaves to this one (RFC 6962, 2.1.2)."""
         path: list[bytes] = []
         low, high, is_whole = 0, self.size, True
         if not 0 < old < high:
@@ -209,8 +220,9 @@ class Tiles:
         return tuple(reversed(path))
 
     def indices(self, wanted: Collection[bytes]) -> dict[bytes, int]:
-        """The first index of each of these leaf hashes that the log has. Reads the tiles alone,
-        once.
+        """Return the first index of each wanted leaf hash that the log has.
+
+        Reads only the tiles, and each of them once.
         """
         left, indices = set(wanted), dict[bytes, int]()
         for number in range(-(-self.size // WIDTH)):
@@ -231,10 +243,11 @@ Visit = Callable[[int, list[bytes]], None]
 def walk(
     tiles: Tiles, checkpoint: Checkpoint, visit: Visit | None = None, *, compare: bool = False
 ) -> None:
-    """Read every entry and compute the tree; BrokenLogError unless it is the checkpoint's.
+    """Read every entry and compute the tree; BrokenLogError unless it has the checkpoint's root.
 
-    `visit` gets the index of the first entry of each bundle, and the entries, before the root is
-    known: what it keeps counts when this returns. `compare`: tiles must be those of the tree, too.
+    `visit` is called with the index of the first entry of each bundle, and with the entries, before
+    the root is known: what it collects may be used only after this function has returned.
+    `compare`: the tiles must also be those of the computed tree.
     """
     edge = Edge()
     for number in range(-(-tiles.size // WIDTH)):
@@ -258,10 +271,11 @@ def _in(folder: Path) -> Read:
 
 
 def _content(path: Path, limit: int) -> bytes | None:
-    """A file's bytes, None where there is no file; BrokenLogError where it cannot be read.
+    """Return a file's bytes, or None if there is no file; BrokenLogError if it cannot be read.
 
-    Its size is looked at first: room for the largest bundle, at each of a million, costs more than
-    to read it. Whoever sent the folder may have put a FIFO there, which is not opened.
+    The size is checked first: making room for the largest possible bundle a million times would
+    cost more than reading the files. Whoever sent the folder may have put a FIFO there, so only
+    regular files are opened.
     """
     try:
         facts = os.stat(path)

@@ -1,8 +1,9 @@
-"""The right edge of a log's tree as leaves are added: its root, and the tiles that they fill.
+"""The right edge of a log's tree: add leaves, and get the root and the tiles that they fill.
 
-The tree is RFC 6962's. A tile (C2SP tlog-tiles) holds 256 hashes that lie side by side at a height
-that is a multiple of 8, and the root of a full one is a hash of a tile 8 higher. So in a tree of
-any size, one tile per level is partial. These tiles are the edge, and give the root.
+The tree is that of RFC 6962. A tile (C2SP tlog-tiles) holds 256 hashes that lie side by side at a
+height that is a multiple of 8. The root of a full tile is one hash in a tile 8 levels higher. So a
+tree of any size has one partial tile per level. These tiles are the edge, and the root is computed
+from them.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ TILE_BYTES: Final = WIDTH * HASH_BYTES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """`width` hashes at a level, from `index` times 256."""
+    """A tile: the hashes at a level, of which the first has the number `256 * index`."""
 
     level: int
     index: int
@@ -28,12 +29,12 @@ class Tile:
 
     @property
     def width(self) -> int:
-        """How many hashes it holds."""
+        """The number of hashes."""
         return len(self.hashes) // HASH_BYTES
 
 
 def fold(hashes: bytes) -> bytes:
-    """The root over adjacent hashes; the last may be the root of a smaller subtree."""
+    """Return the root over adjacent hashes; the last may be the root of a smaller subtree."""
     pair, sha256 = 2 * HASH_BYTES, hashlib.sha256
     while len(hashes) > HASH_BYTES:
         whole = len(hashes) - len(hashes) % pair
@@ -44,19 +45,21 @@ def fold(hashes: bytes) -> bytes:
 
 
 def leaves(entries: Sequence[bytes]) -> bytes:
-    """The leaf hashes of entries, concatenated."""
+    """Return the leaf hashes of entries, concatenated."""
     return b"".join(map(leaf_hash, entries))
 
 
 class Edge:
-    """A growing tree; `levels` has the content of the last tile at each level."""
+    """A growing tree; `levels` has the hashes of the last tile at each level."""
 
     def __init__(self, size: int = 0, levels: Sequence[bytes] = ()) -> None:
         self.size = size
         self.levels = [bytearray(level) for level in levels]
 
     def extend(self, hashes: bytes) -> Iterator[Tile]:
-        """Add leaves by their hashes; yields each tile that they fill. Exhaust it."""
+        """Add leaves by their hashes, and yield each tile that they fill. The caller must exhaust
+        it.
+        """
         at = 0
         while at < len(hashes):
             if not self.levels:
@@ -82,7 +85,7 @@ class Edge:
             self.levels[level] += fold(hashes)
 
     def partial(self) -> list[Tile]:
-        """The partial tiles that are not empty."""
+        """Return the partial tiles that are not empty."""
         return [
             Tile(level=level, index=self.size >> HEIGHT * (level + 1), hashes=bytes(hashes))
             for level, hashes in enumerate(self.levels)
@@ -90,7 +93,7 @@ class Edge:
         ]
 
     def root(self) -> bytes:
-        """The root of the tree so far."""
+        """Return the root of the tree so far."""
         root = b""
         for hashes in self.levels:
             root = fold(bytes(hashes) + root)

@@ -1,8 +1,8 @@
 """A witness: it signs a log's checkpoint once it has seen that the log only grew.
 
-Its state, beside its key, has the last checkpoint of each log that it cosigned, and is on the disk
-before the cosignature leaves. A log that forks, or shows an older tree, is refused for as long as
-the state is kept. That is all that a witness does: it says nothing about what entries say.
+Its state, a file beside its key, has the last checkpoint of each log that it cosigned, and is on
+the disk before the cosignature is given out. A log that forks, or shows an older tree, is refused
+for as long as the state is kept. A witness vouches for nothing else: not for what the entries say.
 """
 
 import time
@@ -25,7 +25,7 @@ from aicert.tlog.notes import MAX_NOTE, Note, Signature, VerifierKey, signature_
 
 KIND: Final = "aicert-log-witness"
 VERSION: Final = 1
-# A witness for more logs needs another program.
+# To witness more logs than this, use another program.
 MAX_LOGS: Final = 1000
 MAX_STATE: Final = 1 << 20
 _STATE: Final = ".seen"
@@ -33,7 +33,7 @@ _STATE: Final = ".seen"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """What a witness keeps about a log: the key that it was first given, and the last tree."""
+    """What a witness knows about a log: the key that it was first given, and the last tree."""
 
     key: VerifierKey
     size: int
@@ -42,7 +42,10 @@ class Log:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cosigned:
-    """The checkpoint with the cosignature below it. `before`: the log's size last time."""
+    """A checkpoint with the cosignature below it.
+
+    `before` is the log's size when it was cosigned the last time; None if it never was.
+    """
 
     note: bytes
     checkpoint: Checkpoint
@@ -51,14 +54,15 @@ class Cosigned:
 
 
 def state_path(key_file: Path) -> Path:
-    """Where the witness keeps what it has seen."""
+    """Return the path of the file with the witness's state."""
     return key_file.with_name(key_file.name + _STATE)
 
 
 def expected_key(folder: Path, key_file: Path, given: str | None) -> VerifierKey:
-    """The log's key: the given one, or else that of the log that was cosigned before. A key in the
-    folder is no reason to trust it. ConfigError if there is no other, since a witness that accepts
-    anybody's key would vouch for anybody's log.
+    """Return the log's key: the given one, or else that of the log that was cosigned before.
+
+    Raises ConfigError if there is neither. The key in the folder is not used: a witness that
+    accepts anybody's key would vouch for anybody's log.
     """
     key = read_key(folder, given)
     if given is not None:
@@ -80,8 +84,9 @@ def cosign(
     *,
     now: Callable[[], float] = time.time,
 ) -> Cosigned:
-    """Cosign the folder's checkpoint; the folder is not changed. BrokenLogError unless the log has
-    only grown since it was last cosigned.
+    """Cosign the folder's checkpoint, without changing the folder.
+
+    Raises BrokenLogError unless the log has only grown since it was last cosigned.
     """
     with durable.alone(key_file.parent):
         logs = _read(state_path(key_file))
@@ -107,10 +112,11 @@ def cosign(
 
 
 def publish(folder: Path, cosigned: bytes, log_key: VerifierKey) -> None:
-    """Put a cosigned checkpoint into the log's folder, unless the log has grown since, because
-    `prove` could then no longer use it. Lines that others added meanwhile stay. Each witness keeps
-    its first and its last line, since a note has room for few, and nobody needs the times in
-    between.
+    """Put a cosigned checkpoint into the log's folder, unless the log has grown since.
+
+    If it has grown, `prove` could no longer use the cosignature. Lines that others added meanwhile
+    stay. Of each witness, the first and the last line are kept, since a note has room for few, and
+    nobody needs the times between them.
     """
     given = Note.parse(cosigned)
     with durable.alone(folder):
@@ -131,7 +137,7 @@ def publish(folder: Path, cosigned: bytes, log_key: VerifierKey) -> None:
 
 
 def _ends(lines: list[Signature]) -> list[Signature]:
-    """Of each key's lines the first and the last."""
+    """Return the first and the last line of each key."""
     places: dict[tuple[str, bytes], list[int]] = {}
     for place, line in enumerate(lines):
         places.setdefault((line.name, line.id), []).append(place)
@@ -148,7 +154,9 @@ def _emit(logs: dict[str, Log]) -> bytes:
 
 
 def _read(path: Path) -> dict[str, Log]:
-    """What was seen. An unreadable state is an error: starting afresh would forgive a fork."""
+    """Read the witness's state. An unreadable one is an error: starting afresh would forgive a
+    fork.
+    """
     if not path.exists():
         return {}
     what = "what the witness has seen"

@@ -1,8 +1,9 @@
-"""Asking a witness for its cosignature (C2SP tlog-witness, `add-checkpoint`): the log's side.
+"""Ask a witness for its cosignature (C2SP tlog-witness, `add-checkpoint`), on the log's side.
 
-The witness gets the checkpoint and the path from the tree that it saw last; how many leaves that
-had, it says itself when it is asked with another number. What it answers counts where the key that
-the operator knows signed this very checkpoint. How the request travels is not decided here.
+The request has the checkpoint, and the path from the tree that the witness saw last. If the request
+is wrong about that tree's size, the answer names the right size. A cosignature counts only if the
+key that the operator knows made it for this very checkpoint. How the request travels is not decided
+here.
 """
 
 from collections.abc import Callable
@@ -18,25 +19,26 @@ from aicert.tlog.checkpoints import TIME_BYTES, TIMES, Checkpoint, cosigned_at
 from aicert.tlog.encoding import number, to_base64
 from aicert.tlog.notes import MAX_NOTE, Note, VerifierKey, signature_line
 
-# The first answer says what it saw; somebody else may ask it between two requests.
+# The first answer may only name the size, and that may change between two requests.
 MAX_TRIES: Final = 4
-# The status and the body that a request with this body gets.
+# Sends a request with this body; returns the status and the body of the answer.
 Post = Callable[[bytes], tuple[int, bytes]]
 _OK, _FORBIDDEN, _UNKNOWN, _CONFLICT, _FORKED = 200, 403, 404, 409, 422
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the witness cosigned, and when by its clock."""
+    """The checkpoint that the witness cosigned, and the time by the witness's clock."""
 
     checkpoint: Checkpoint
     time: int
 
 
 def ask(folder: Path, log_key: VerifierKey, witness: VerifierKey, post: Post) -> Asked:
-    """Have a witness cosign the log's checkpoint, and put the cosignature into the folder. Raises
-    BrokenLogError if it saw a different log, ToolError if it does not answer as a witness does, and
-    EvidenceError if the cosignature is not by its key.
+    """Have a witness cosign the log's checkpoint, and put the cosignature into the folder.
+
+    Raises BrokenLogError if the witness saw a different log, ToolError if it does not answer as a
+    witness does, and EvidenceError if the cosignature is not by its key.
     """
     note, checkpoint = read_checkpoint(folder / CHECKPOINT, log_key)
     here = Note.parse(note)
@@ -52,7 +54,7 @@ def ask(folder: Path, log_key: VerifierKey, witness: VerifierKey, post: Post) ->
 def _cosigned(
     tiles: Tiles, checkpoint: Checkpoint, signed: bytes, witness: VerifierKey, post: Post
 ) -> bytes:
-    """The lines that the witness answers with."""
+    """Request the cosignature, and return the lines that the witness answers with."""
     old = 0
     for _ in range(MAX_TRIES):
         path = "".join(f"{to_base64(one)}\n" for one in tiles.consistency(old))
@@ -68,7 +70,7 @@ def _cosigned(
                 f"only {checkpoint.size}: the log was rolled back, or this is an old copy"
             )
         if seen == old:
-            # It got the right number, and says that this tree is not the one that it saw.
+            # The size was right, so the witness says that it saw a different tree.
             raise _refusal(_FORKED, checkpoint, witness)
         old = seen
     raise ToolError(
@@ -93,7 +95,7 @@ def _refusal(status: int, checkpoint: Checkpoint, witness: VerifierKey) -> Excep
 
 
 def seen_size(body: bytes, witness: VerifierKey) -> int:
-    """How many entries the witness says that it saw; ToolError for no number."""
+    """Return the size that the witness says it saw; ToolError if the answer is not a number."""
     what = f"the size that {witness.name} saw"
     try:
         return number(body[:32].decode("ascii", "replace").removesuffix("\n"), what)
@@ -102,7 +104,10 @@ def seen_size(body: bytes, witness: VerifierKey) -> int:
 
 
 def cosigned_line(here: Note, answer: bytes, witness: VerifierKey) -> tuple[int, bytes]:
-    """The latest time in the answer, and its line; lines of other keys are left out."""
+    """Return the witness's latest cosignature in the answer: its time, and its line.
+
+    Lines of other keys are left out.
+    """
     if len(answer) > MAX_NOTE:
         raise ToolError(f"the answer of {witness.name} is larger than a note")
     try:
@@ -111,7 +116,7 @@ def cosigned_line(here: Note, answer: bytes, witness: VerifierKey) -> tuple[int,
         raise ToolError(f"{witness.name} does not cosign: {error.message}") from None
     times = cosigned_at(given, witness)
     if not TIMES[0] <= times[0] <= times[-1] <= TIMES[1]:
-        # No verifier takes it, and beside a good line of the same key it would spoil that.
+        # No verifier accepts such a line, and it would spoil a good line of the same key beside it.
         raise ToolError(f"the cosignature of {witness.name} has no real time")
     lines = {int.from_bytes(data[:TIME_BYTES]): data for data in given.by(witness)}
     return times[-1], signature_line(witness, lines[times[-1]])

@@ -1,11 +1,11 @@
-"""Appends to a log. Wherever it is killed, its folder holds a complete log, and the next run
+"""Append to a log. If the writer is killed, the folder still holds a complete log, and the next run
 continues.
 
-The order is what keeps the promise that a log makes by signing: tiles and bundles are on the disk
-first; then the new checkpoint beside the key, `KEY.last`; then the folder's. A folder that is older
-than what the key signed last (a restored backup) is never appended to: that would be a fork, which
-no witness forgives. What a killed append left lies past the checkpoint, where nobody looks, and is
-written again.
+A log promises by its signature that it only grows, and the order of writes keeps that promise:
+tiles and bundles are on the disk first; then the new checkpoint beside the key, `KEY.last`; then
+the folder's checkpoint. Nothing is ever appended to a folder that is older than what the key signed
+last (a restored backup): that would be a fork, which no witness forgives. What a killed append left
+lies past the checkpoint, where nobody looks, and is written again.
 """
 
 import os
@@ -30,7 +30,11 @@ _LAST: Final = ".last"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appended:
-    """`indices`: of the entries that were given, in their order. `added`: how many are new."""
+    """The result of appending.
+
+    `indices` has the index of each given entry, in the given order; `added` is the number of
+    entries that are new.
+    """
 
     indices: tuple[int, ...]
     added: int
@@ -38,7 +42,7 @@ class Appended:
 
 
 def key_path(folder: Path) -> Path:
-    """The default place for the key of the log in `folder`: beside it."""
+    """Return the default path of the key for the log in `folder`, which is beside the folder."""
     if folder.name in ("", ".."):
         folder = Path(os.path.abspath(folder))
     if not folder.name:
@@ -47,7 +51,10 @@ def key_path(folder: Path) -> Path:
 
 
 def start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
-    """Make an empty log. Continues if it was killed earlier; refuses anything else there."""
+    """Create an empty log and its key.
+
+    Finishes a creation that was interrupted, and refuses anything else that is there.
+    """
     keys.check_apart(key_file, folder)
     with durable.alone(key_file.parent):
         return _start(folder, origin, key_file)
@@ -60,7 +67,7 @@ def _start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
         key = keys.read(key_file, ED25519)
         if key.name != origin:
             raise ConfigError(f"{os.fspath(key_file)!a} is the key of {key.name!a}")
-        # Only of an empty log whose folder did not exist yet when it was signed.
+        # The key may have signed an empty log whose folder was never made, but no other log.
         if _last(key_file).exists() and read_checkpoint(_last(key_file), key.public)[1].size:
             raise ConfigError(f"the key {os.fspath(key_file)!a} has already signed a log")
     else:
@@ -71,7 +78,7 @@ def _start(folder: Path, origin: str, key_file: Path) -> keys.PrivateKey:
 
 
 def append(folder: Path, key_file: Path, entries: Sequence[bytes]) -> Appended:
-    """Append the `entries` that the log does not have yet, and sign the new checkpoint."""
+    """Append those `entries` that the log does not have yet, and sign the new checkpoint."""
     keys.check_apart(key_file, folder)
     key = keys.read(key_file, ED25519)
     # This lock first: two writers with the same key and a copy of the folder would sign a fork.
@@ -94,8 +101,9 @@ def append(folder: Path, key_file: Path, entries: Sequence[bytes]) -> Appended:
 
 
 def _continued(folder: Path, key_file: Path, key: keys.PrivateKey) -> Checkpoint:
-    """What the key signed last, which must be this folder's log. If a kill came between the two
-    writes, the folder's checkpoint is updated.
+    """Return the checkpoint that the key signed last, which must belong to this folder's log.
+
+    If the writer was killed between writing the two checkpoints, update the folder's one.
     """
     try:
         data, last = read_checkpoint(_last(key_file), key.public)
@@ -127,7 +135,7 @@ def _continued(folder: Path, key_file: Path, key: keys.PrivateKey) -> Checkpoint
 
 
 def _edge(tiles: Tiles, checkpoint: Checkpoint) -> Edge:
-    """The tree's right edge, which must give the root that was signed."""
+    """Return the tree's right edge, which must give the root that was signed."""
     edge = tiles.edge()
     if edge.root() != checkpoint.root:
         raise BrokenLogError(
@@ -138,7 +146,10 @@ def _edge(tiles: Tiles, checkpoint: Checkpoint) -> Edge:
 
 
 def _write(tiles: Tiles, edge: Edge, new: list[bytes]) -> list[Place]:
-    """Bundles and tiles of a log with these entries more; gives those that became full."""
+    """Write the bundles and tiles of the log with the new entries.
+
+    Returns the places of the tiles and bundles that became full.
+    """
     first, rest = divmod(tiles.size, WIDTH)
     begun = tiles.bundle(first) if rest else []
     if leaves(begun) != bytes(edge.levels[0] if rest else b""):

@@ -1,4 +1,4 @@
-"""Signs and verifies model directories: keys, certificates, tokens, Sigstore.
+"""Sign and verify model directories: with keys, certificates, tokens, or Sigstore.
 
-Needs extras for some of them; nothing that decides a verdict imports this room.
+Some of these need an extra. Nothing that decides a verdict imports this room.
 """

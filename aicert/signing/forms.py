@@ -1,7 +1,8 @@
-"""How a signature describes files: their hash, whole or in parts, and whether links were followed.
+"""How a signature describes files: by which hash, whole or in parts, with links followed or not.
 
-The usual form, SHA-256 of whole regular files, is `aicert.model_signature.writer`'s, as the machine
-writes it; here are those that only a person asks for (docs/spec/model-signature.md).
+The usual form, SHA-256 of whole regular files, is in `aicert.model_signature.writer`, since the
+machine writes it too; here are the forms that only a person asks for
+(docs/spec/model-signature.md).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,8 +22,10 @@ HASHES = ("sha256", "blake3")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """`part`: bytes of each part of a file, None for whole files. `links`: those to files of the
-    same directory are signed as what they lead to.
+    """The form of a signature's file list.
+
+    `part`: the size of the parts of a file in bytes; None to hash whole files. `links`: sign a link
+    to a file of the same directory as that file.
     """
 
     hash: str = "sha256"
@@ -44,8 +47,9 @@ USUAL = Form()
 def statement(
     root: Path, form: Form, names: Collection[str], on_bytes: OnBytes | None
 ) -> tuple[bytes, tuple[str, ...], tuple[str, ...]]:
-    """The statement over what lies at `root`, the paths in it, and those of empty files, which
-    have no parts.
+    """Build the statement over the files at `root`.
+
+    Returns the statement, the paths in it, and the paths of empty files, which have no parts.
     """
     pieces = hashing.pieces_of(root, names, form.hash, form.part, on_bytes, links=form.links)
     signed = sorted(path for path in pieces if pieces[path])

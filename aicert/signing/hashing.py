@@ -1,7 +1,8 @@
 """Hash a model as a signature describes it: whole files or parts, SHA-256 or another hash.
 
-SHA-256 of whole files is `aicert.files.tree`'s work; this adds other hashes and parts of files. No
-link is followed, but where the caller asks for it those to files of the same tree. Memory is flat.
+SHA-256 of whole files is the work of `aicert.files.tree`; this adds other hashes and parts of
+files. Links are not followed, except, if the caller asks for it, links to files of the same tree.
+Memory use does not grow with the size of files.
 """
 
 import hashlib
@@ -25,24 +26,25 @@ Skip = Callable[[str], bool]
 
 
 class Hasher(Protocol):
-    """What hashlib gives."""
+    """The interface of a hash object, as in hashlib."""
 
     def update(self, data: memoryview, /) -> None:
         """Add bytes."""
 
     def hexdigest(self) -> str:
-        """The digest so far."""
+        """Return the digest so far."""
 
 
 def ignore(names: Iterable[str]) -> Skip:
-    """A `skip` for read_tree: leaves out these paths and what lies below them."""
+    """Return a `skip` for read_tree that leaves out these paths and everything below them."""
     exact = frozenset(names)
     return lambda path: path.rstrip("/") in exact
 
 
 def plain_paths(paths: Iterable[str], *, hint: str | None = None) -> list[str]:
-    """What `--ignore` names, sorted; a ConfigError, with `hint`, where one is no plain relative
-    path. A slash at the end says a folder, and changes nothing.
+    """Return the paths that `--ignore` names, sorted and without a slash at the end.
+
+    Raises ConfigError, with `hint`, if one is not a plain relative path.
     """
     plain = sorted({path.rstrip("/") for path in paths})
     for path in plain:
@@ -54,7 +56,7 @@ def plain_paths(paths: Iterable[str], *, hint: str | None = None) -> list[str]:
 
 
 def left_out(root: Path, names: Iterable[str]) -> list[str]:
-    """Which of the ignored paths are really there."""
+    """Return those of the ignored paths that exist."""
     return sorted(name for name in set(names) if os.path.lexists(root / name))
 
 
@@ -66,11 +68,11 @@ def whole_files(
     *,
     links: bool = False,
 ) -> dict[str, FileFact]:
-    """SHA-256 of a directory's files, or of the one file as `.`.
+    """Hash a directory's files with SHA-256; a single file has the path `.`.
 
-    `refused` hears of what is no file or has no clear name, and of a snapshot of the hub's cache is
-    read what its links stand for; without it, the first of those is an error. `links`: those to
-    files of the same directory are read where they lead.
+    `refused` is called for whatever is not a file or has no unambiguous name, and the links in a
+    snapshot of the hub's cache are read as the files that they stand for. Without `refused`, the
+    first such thing is an error. `links`: read links to files of the same directory as those files.
     """
     if not target.is_dir():
         return {SINGLE: read_file(target, on_bytes=on_bytes)}
@@ -91,7 +93,10 @@ def names(
     *,
     links: bool = False,
 ) -> dict[str, int]:
-    """Path → size of a directory's files, unread: for signatures of other kinds than SHA-256."""
+    """Return path → size of a directory's files without reading them.
+
+    For signatures that do not use SHA-256 of whole files.
+    """
     if not target.is_dir():
         return {SINGLE: target.lstat().st_size}
     unread = "0" * 64
@@ -109,7 +114,7 @@ def _skip(target: Path, ignored: Collection[str]) -> Skip:
 
 
 def inside(target: Path, path: str) -> Path | None:
-    """The regular file of the same directory that the link at `path` leads to, if it is one."""
+    """Return the regular file that the link at `path` leads to, if it is in the same directory."""
     place = target / path
     real, root = Path(os.path.realpath(place)), Path(os.path.realpath(target))
     if not place.is_symlink() or not real.is_relative_to(root):
@@ -118,8 +123,10 @@ def inside(target: Path, path: str) -> Path | None:
 
 
 def _behind(target: Path, path: str, *, links: bool, cached: bool = True) -> Path | None:
-    """The file that is read for the link at `path`, if any: a blob where a snapshot of the hub's
-    cache may have them (`cached`), a file of the same directory where the caller asked (`links`).
+    """Return the file to read for the link at `path`, or None.
+
+    `cached`: it may be a blob, as in a snapshot of the hub's cache. `links`: it may be a file of
+    the same directory.
     """
     blob = blob_of(target, path) if cached else None
     return inside(target, path) if blob is None and links else blob
@@ -151,7 +158,7 @@ def compare(
     *,
     links: bool = False,
 ) -> dict[str, bool]:
-    """For each path: whether the file's bytes have the digests that the manifest gives."""
+    """Return, for each path, whether the file has the digests that the manifest gives."""
     if manifest.algorithm == "sha256" and manifest.parts is None and not manifest.is_single:
         behind = {path: _behind(target, path, links=links) for path in paths}
         plain = [path for path, real in behind.items() if real is None]
@@ -173,7 +180,7 @@ def pieces_of(
     *,
     links: bool = False,
 ) -> dict[str, tuple[Piece, ...]]:
-    """Path → digests of a directory's files, in parts of `size` bytes, or whole.
+    """Return path → digests of a directory's files, in parts of `size` bytes or whole.
 
     An empty file has no parts.
     """
@@ -194,7 +201,7 @@ def pieces_of(
 
 
 def hasher(algorithm: str) -> Callable[[], Hasher]:
-    """The hash that a signature names; ToolError where its package is not installed."""
+    """Return the constructor of a hash; ToolError if its package is not installed."""
     if algorithm == "sha256":
         return hashlib.sha256
     if algorithm == "blake2b":
@@ -212,7 +219,7 @@ def hasher(algorithm: str) -> Callable[[], Hasher]:
 
 @contextmanager
 def _opened(target: Path, path: str, links: bool) -> Iterator[int]:
-    """A regular file, open; an error of reading it names the path."""
+    """Open a regular file for reading; errors while it is read name the path."""
     real = inside(target, path) if links and path != SINGLE else None
     if path == SINGLE:
         fd = open_file(target.parent, target.name)

@@ -1,8 +1,8 @@
-"""Keys that sign models, and how a verifier comes to trust one.
+"""Keys that sign models, and how a verifier comes to trust a key.
 
-ECDSA over P-256, P-384 or P-521 with SHA-256, SHA-384 or SHA-512, as OMS has it. Certificates, keys
-in tokens and TPMs, and keyless signatures have modules of their own, so that a bare key need not
-wait for X.509 to load; each of the others needs an extra.
+ECDSA over P-256, P-384 or P-521 with SHA-256, SHA-384 or SHA-512, as in OpenSSF Model Signing.
+Certificates, keys in tokens and TPMs, and keyless signatures have modules of their own: so a bare
+key does not wait for X.509 to load, and only the others need extras.
 """
 
 import hashlib
@@ -25,27 +25,28 @@ from aicert.model_signature.reader import Bundle
 from aicert.model_signature.signed_by import CURVES, key_text
 
 MAX_PEM = 1 << 20
-# A hundred thousand files. The old encoding costs ten times its payload in memory, and is tried for
-# whoever's bundle.
+# Enough for a hundred thousand files. The old encoding takes ten times the payload in memory, and
+# is tried for anybody's bundle.
 _MAX_OLD = 1 << 24
-# Hints to paste write to unused names, so that nobody loses a key by pasting one.
+# Hints to copy and paste write to unused names, so that nobody loses a key by pasting one.
 MAKE_KEY = "openssl ecparam -name prime256v1 -genkey -noout -out {}"
 MAKE_PUBLIC = "openssl pkey -in key.pem -pubout -out {}"
 _HASHES = {curve.name: algorithm for curve, algorithm in CURVES.values()}
 
 
 class Signer(Protocol):
-    """Whatever signs a statement."""
+    """Whatever can sign a statement."""
 
     def bundle(self, payload: bytes) -> bytes:
-        """The signature file over `payload`."""
+        """Return the content of the signature file for `payload`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySigner:
-    """A key, wherever its private half is; `certificates` to send along (DER, its own first).
+    """A signer with a key, wherever the private half is.
 
-    `sign` gives the DER signature of some bytes, with the curve's hash.
+    `sign` returns the DER signature of some bytes, with the curve's hash. `certificates` go into
+    the signature file (DER, the key's own first).
     """
 
     public: ec.EllipticCurvePublicKey
@@ -53,7 +54,9 @@ class KeySigner:
     certificates: tuple[bytes, ...] = ()
 
     def bundle(self, payload: bytes) -> bytes:
-        """The signature file over `payload`; what a token gave is verified first."""
+        """Return the content of the signature file for `payload`, after verifying the new
+        signature.
+        """
         data = pae(payload)
         signature = self.sign(data)
         try:
@@ -70,8 +73,10 @@ class KeySigner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trusted:
-    """Whom a verifier decided to trust for one bundle, with the reason in words. `verify` raises
-    EvidenceError unless they signed its payload, and returns in words what it verified.
+    """Whom a verifier trusts for one bundle, and why, in words.
+
+    `verify` raises EvidenceError unless they signed the bundle's payload, and returns in words what
+    it verified.
     """
 
     why: str
@@ -79,14 +84,14 @@ class Trusted:
 
 
 def key_signer(private: ec.EllipticCurvePrivateKey) -> KeySigner:
-    """A signer with the private key itself."""
+    """Return a signer that uses this private key."""
     public = private.public_key()
     algorithm = ec.ECDSA(_hash_of(public))
     return KeySigner(public=public, sign=lambda data: private.sign(data, algorithm))
 
 
 def load_signer(key: StrPath, *, password: str | None = None) -> KeySigner:
-    """A signer from a PEM file; ConfigError where it cannot sign."""
+    """Load a signer from a PEM file; ConfigError if the key cannot sign models."""
     data = read_pem(key, "private key", MAKE_KEY)
     try:
         secret = None if password is None else password.encode()
@@ -104,7 +109,7 @@ def load_signer(key: StrPath, *, password: str | None = None) -> KeySigner:
 def _no_private_key(
     key: StrPath, data: bytes, password: str | None, error: Exception
 ) -> ConfigError:
-    """What is wrong with a file that should hold a private key, and what to do."""
+    """Return the error for a file that should hold a private key: what is wrong, and what to do."""
     name = os.fspath(key)
     if data.lstrip().startswith(b"-----BEGIN PUBLIC KEY"):
         return ConfigError(
@@ -136,7 +141,7 @@ def _no_key(name: str, data: bytes, what: str, error: Exception, *, convert: str
     return ConfigError(f"{name!a} is not a {what}: {reason}")
 
 
-# The library's own words about a key → our words.
+# The library's messages about a key → ours.
 _REASONS = {
     "ncorrect password": "the password is wrong",
     "not encrypted": "a password was given, but it is not encrypted",
@@ -145,8 +150,9 @@ _DAMAGED = "it is cut short, damaged or of an unsupported kind"
 
 
 def free(name: str) -> str:
-    """`name`, or the first similar name that is not taken, quoted for a shell: openssl empties its
-    output file before it reads its input.
+    """Return `name`, or the first similar name that is not taken, quoted for a shell.
+
+    Hints use it, because openssl empties its output file before it reads its input.
     """
     stem, suffix = os.path.splitext(name)
     more = (f"{stem}-{number}{suffix}" for number in count(2))
@@ -154,24 +160,24 @@ def free(name: str) -> str:
 
 
 def is_signing_key(key: object) -> TypeGuard[ec.EllipticCurvePublicKey]:
-    """Whether a public key is one that signs models."""
+    """Return whether a public key is of a kind that signs models."""
     return isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _HASHES
 
 
 def signing_key(key: object, what: str) -> ec.EllipticCurvePublicKey:
-    """`key`, if it is one that signs models; else ConfigError."""
+    """Return `key` if it is of a kind that signs models; otherwise raise ConfigError."""
     if not is_signing_key(key):
         raise ConfigError(f"{what} is not a key on P-256, P-384 or P-521")
     return key
 
 
 def digest_of(key: ec.EllipticCurvePublicKey, data: bytes) -> bytes:
-    """What a token is given to sign: the digest by the curve's hash."""
+    """Return the digest of `data` by the curve's hash, which is what a token signs."""
     return hashlib.new(_hash_of(key).name, data).digest()
 
 
 def trust_key(bundle: Bundle, public: StrPath) -> Trusted:
-    """The caller's own public key; EvidenceError where the bundle names another one."""
+    """Trust the caller's own public key; EvidenceError if the bundle names a different one."""
     data = read_pem(public, "public key", MAKE_PUBLIC)
     try:
         key = serialization.load_pem_public_key(data)
@@ -201,16 +207,16 @@ def trust_key(bundle: Bundle, public: StrPath) -> Trusted:
 
 
 def trusted(key: ec.EllipticCurvePublicKey, why: str) -> Trusted:
-    """Trust in one key."""
+    """Trust one key, for the reason `why`."""
     return Trusted(why=why, verify=lambda bundle: verify(bundle, key))
 
 
 def verify(bundle: Bundle, key: ec.EllipticCurvePublicKey) -> str:
-    """Raise EvidenceError unless `key` signed the payload; says in words what was verified."""
+    """Raise EvidenceError unless `key` signed the payload; return in words what was verified."""
     hash_ = _hash_of(key)
     if _signed(bundle, key, pae(bundle.payload), hash_):
         return f"ECDSA with {hash_.name.upper()} over the statement"
-    # model_signing 0.2 signed the text that Python shows for the payload; an injective encoding.
+    # model_signing 0.2 signed the text that Python shows for the payload, an injective encoding.
     length, kind = len(bundle.payload), PAYLOAD_TYPE
     if length > _MAX_OLD:
         raise EvidenceError("the statement is not signed by this key")
@@ -236,9 +242,9 @@ def _hash_of(key: ec.EllipticCurvePublicKey) -> hashes.HashAlgorithm:
 
 
 def read_pem(path: StrPath, what: str, make: str | None = None) -> bytes:
-    """A file that the caller named; ConfigError where it cannot be read.
+    """Read a file that the caller named; ConfigError if it cannot be read.
 
-    `make`: how to make one, for who has none.
+    `make`: a command that creates such a file, as a hint for those who have none.
     """
     hint = None
     if make is not None and not os.path.lexists(path):

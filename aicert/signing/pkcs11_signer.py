@@ -33,7 +33,7 @@ _MAX_PIN = 1024
 
 
 def load(uri: str, pin: str | None) -> KeySigner:
-    """The signer that `uri` names; `pin` comes before what the URI says of one."""
+    """Return the signer that `uri` names; `pin` takes precedence over a PIN in the URI."""
     wanted = parse(uri)
     secret = pin if pin is not None else _pin(wanted)
     with _session(wanted, secret) as session:
@@ -57,7 +57,7 @@ def load(uri: str, pin: str | None) -> KeySigner:
 
 
 def parse(uri: str) -> dict[str, str]:
-    """The attributes of a URI, still percent-encoded; ConfigError for what is not understood."""
+    """Return the attributes of a URI, still percent-encoded; ConfigError if one is unsupported."""
     scheme, colon, rest = uri.partition(":")
     path, _, query = rest.partition("?")
     attributes: dict[str, str] = {}
@@ -78,7 +78,7 @@ def parse(uri: str) -> dict[str, str]:
 
 
 def _which(wanted: dict[str, str]) -> dict[str, object]:
-    """How the key is looked for in the token."""
+    """Return the attributes by which to look for the key in the token."""
     which: dict[str, object] = {}
     if "object" in wanted:
         which["label"] = unquote(wanted["object"])
@@ -117,7 +117,7 @@ def _session(wanted: dict[str, str], pin: str | None) -> Iterator["pkcs11.Sessio
         if not os.path.exists(module):
             hint = "module-path needs the library of your token, like libsofthsm2.so"
         if pin is None and name in ("NoSuchKey", "UserNotLoggedIn"):
-            # Without one, a token shows no private keys.
+            # Without a PIN, a token shows no private keys.
             hint = "--password-env NAME: the environment variable that holds the PIN"
         raise ToolError(
             f"the PKCS #11 token refused: {name}{f': {error}' if str(error) else ''}", hint=hint

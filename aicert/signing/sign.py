@@ -1,7 +1,7 @@
 """Sign a model or data directory, or one file, as OpenSSF Model Signing.
 
-What is left out of a signature is written into it and printed: git's files and the signature
-itself, as the reference implementation leaves them out, and what the caller names. Notes say what
+What a signature leaves out is written into it and printed: git's files and the signature itself,
+which the reference implementation leaves out too, and what the caller names. Notes point out what
 the caller may not have meant. Digests may come from a cache by file status or from a listing;
 verifiers read every byte.
 """
@@ -34,8 +34,9 @@ HUB_NAMES = (".cache/huggingface", ".eval_results")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
-    """What was signed: the file that was written, the number of files in it, and what it does not
-    cover. `notes` are for people.
+    """The result of signing: the signature file, how many files it covers, and what it leaves out.
+
+    `notes` are for people.
     """
 
     signature: Path
@@ -45,10 +46,10 @@ class Signed:
 
 
 def located(path: StrPath) -> Path:
-    """Where `path` is: absolute, and no folder in it is a link; the file itself may be one.
+    """Return `path` as an absolute path in which no folder is a link; the file itself may be one.
 
-    `..` after a link is the folder above what the link leads to, as for the system: whoever only
-    shortens the text names another folder.
+    `..` after a link is the folder above the one that the link leads to, as for the operating
+    system: merely shortening the text would name a different folder.
     """
     if not os.fspath(path):
         raise ConfigError("a path is empty", hint="name the directory, or the file")
@@ -62,7 +63,7 @@ def located(path: StrPath) -> Path:
 
 
 def default_signature(target: Path) -> Path:
-    """The default place of a signature: in the directory, or beside the file."""
+    """Return the default path of a signature: in the directory, or beside the file."""
     if target.is_dir():
         return target / SIGNATURE
     return target.with_name(target.name + ".sig")
@@ -145,7 +146,7 @@ def _digest_of_path(
 
 
 def _place(root: Path, signature: StrPath | None) -> Path:
-    """Where the signature of `root` goes; an error if it may not or cannot be written there."""
+    """Return where the signature of `root` goes; raise if it may not or cannot be written there."""
     place = default_signature(root) if signature is None else located(signature)
     if place == root:
         raise ConfigError("the signature would replace what it signs", hint="--signature FILE")
@@ -169,7 +170,7 @@ def _check_ignored(root: Path, ignored: Sequence[str], digests: Mapping[str, str
 def _check_key(
     root: Path, key: StrPath | None, names: Sequence[str], digests: Mapping[str, str] | None
 ) -> None:
-    """Raise ConfigError where the private key is one of the files that are signed."""
+    """Raise ConfigError if the private key is one of the files to be signed."""
     if key is None:
         return
     path, home = Path(os.path.realpath(key)), Path(os.path.realpath(root))
@@ -217,7 +218,7 @@ def _check_replaceable(place: Path) -> None:
 def _remembered(
     root: Path, cache: Path, names: Sequence[str], on_bytes: OnBytes | None
 ) -> dict[str, str]:
-    # sqlite3 is a tenth of a start, for those who keep a cache.
+    # Loading sqlite3 is a tenth of the start-up time: only with a cache.
     from aicert.cache.digest_cache import cached_file, cached_tree, check_own
 
     if cache.is_relative_to(root):
@@ -237,5 +238,5 @@ def _ignored(root: Path, place: Path, more: Sequence[str]) -> list[str]:
 
 
 def _covered(path: str, names: Sequence[str]) -> list[str]:
-    """Which of the ignored names leave this path out."""
+    """Return those of the ignored names that leave this path out."""
     return [name for name in names if f"{path}/".startswith(f"{name}/")]

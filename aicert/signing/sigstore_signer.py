@@ -1,9 +1,10 @@
-"""Keyless signatures of Sigstore, through sigstore's own library. Extra: `sigstore`.
+"""Keyless Sigstore signatures, through Sigstore's own library. Extra: `sigstore`.
 
-Signing asks an OpenID provider who signs, Fulcio for a certificate that lives ten minutes, and
-Rekor for an entry in its log: it needs the network, and publishes identity and signature there.
-Verifying is offline: the certificate and that it is logged, the time, and the entry are verified
-with a trusted root: the caller's, or the newest one that the library has here.
+Signing asks an OpenID provider who the signer is, Fulcio for a certificate that is valid for ten
+minutes, and Rekor for an entry in its log: it needs the network, and publishes identity and
+signature there. Verifying is offline: it checks the certificate, the proof that it was logged, the
+time, and the log entry, with a trusted root that is the caller's or the newest one that the library
+has stored.
 """
 
 import os
@@ -27,19 +28,19 @@ from aicert.model_signature.reader import Bundle
 from aicert.signing.keys import Trusted
 
 _MAX_CONFIG = 1 << 20
-# What the library raises beside its own base class when a service refuses.
+# What the library raises, besides its own base class, when a service refuses.
 _SERVICES = (FulcioClientError, RekorClientError, oidc.ExpiredIdentity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeylessSigner:
-    """Whoever `token` says, by the services of `config`."""
+    """Signs as the identity in `token`, through the services of `config`."""
 
     config: ClientTrustConfig
     token: oidc.IdentityToken
 
     def bundle(self, payload: bytes) -> bytes:
-        """The signature file over `payload`, with its entry in the log."""
+        """Return the content of the signature file for `payload`, with its entry in the log."""
         try:
             context = SigningContext.from_trust_config(self.config)
             with context.signer(self.token) as signer:
@@ -50,9 +51,10 @@ class KeylessSigner:
 
 
 def load(token: str | None, config: StrPath | None) -> KeylessSigner:
-    """The signer that an identity token names; without one, the computer's or a person's.
+    """Return the signer for an identity token.
 
-    `config`: the client trust config of another instance than the public one.
+    Without a token, use the identity that the environment provides, or ask a person to log in.
+    `config`: the client trust config of a Sigstore instance other than the public one.
     """
     try:
         trust = ClientTrustConfig.production() if config is None else _config(config)
@@ -82,7 +84,7 @@ def _config(path: StrPath) -> ClientTrustConfig:
 
 
 def trust(data: bytes, identity: str, issuer: str, root: StrPath | None) -> Trusted:
-    """Raise EvidenceError unless `identity`, as `issuer` knows it, signed the bundle `data`."""
+    """Raise EvidenceError unless `identity`, as asserted by `issuer`, signed the bundle `data`."""
     verifier = _verifier(root)
     try:
         bundle = SigstoreBundle.from_json(data)

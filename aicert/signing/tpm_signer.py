@@ -31,7 +31,7 @@ _HASHES = {"secp256r1": TPM2_ALG.SHA256, "secp384r1": TPM2_ALG.SHA384}
 
 
 def load(handle: str, password: str | None) -> KeySigner:
-    """The signer with that handle; `password` is the key's authorisation value."""
+    """Return the signer with that handle; `password` is the key's authorisation value."""
     if not _HANDLE.fullmatch(handle):
         raise ConfigError(
             f"expected a persistent handle like 0x81010002, not {handle[:40]!a}",

@@ -1,10 +1,10 @@
 """Verify a model signature against a model on disk: four checks, each with a verdict.
 
-`signer.trusted`, `signature.valid`, `manifest.form`, `files.match`, in this order; one whose
-prerequisite failed is not checked. Every byte that is covered is read now, whatever a cache may
-know. What lies there uncovered fails, unless the signer named it as left out, it is on the closed
-list of what hubs and this program put beside a model, or the verifier asked to ignore it: what is
-there is printed each time.
+The checks are `signer.trusted`, `signature.valid`, `manifest.form` and `files.match`, in this
+order; a check whose prerequisite failed is not made. Every covered byte is read now, whatever a
+cache may know. A file that the signature does not cover fails, unless the signer named it as left
+out, it is on the closed list of what hubs and this program put beside a model, or the verifier
+asked to ignore it. Such files are printed each time.
 """
 
 import os
@@ -35,23 +35,26 @@ CHECKS = ("signer.trusted", "signature.valid", "manifest.form", "files.match")
 T = TypeVar("T")
 Keyless = Callable[[bytes], Trusted]
 SHOWN = 8
-# How the reader's note on links begins: it speaks of a verifier that follows none.
+# The start of the reader's note on links, which holds for a verifier that follows no links.
 _FOLLOWED = "the signer followed symbolic links"
-# A data set's README.md says what is loaded as which rows, from the network too: never unsigned.
+# A data set's README.md says what is loaded as which rows, even from the network, so it must always
+# be signed.
 MAY_BE_UNSIGNED = frozenset(ignored_paths()) - {"README.md"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ignoring:
-    """What the verifier ignores: anything at or below `paths`, signed or not; with `unsigned`,
-    files that nobody signed may be there.
+    """What the verifier chose to ignore.
+
+    `paths`: everything at or below them, signed or not. `unsigned`: files that nobody signed may be
+    there.
     """
 
     paths: tuple[str, ...] = ()
     unsigned: bool = False
 
     def covers(self, path: str) -> bool:
-        """Whether `path` is one that is not looked at."""
+        """Return whether `path` is one to ignore."""
         return any(f"{path}/".startswith(f"{each}/") for each in self.paths)
 
 
@@ -60,7 +63,7 @@ NOTHING = Ignoring()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignatureCheck:
-    """One check; `hint` is a command that helps, if there is one."""
+    """One check and its verdict; `hint` is a command that helps, if there is one."""
 
     id: str
     verdict: Verdict
@@ -70,9 +73,11 @@ class SignatureCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignatureResult:
-    """What was found. `covered` is (files verified, files signed); `notes` are for people.
+    """The result of verifying a signature.
 
-    `ignoring` is what the verifier asked for, and `unsigned` the files that it let pass.
+    `covered` is (files verified, files signed); `notes` are for people. `ignoring` is what the
+    verifier asked to ignore, and `unsigned` lists the files that passed although nobody signed
+    them.
     """
 
     checks: tuple[SignatureCheck, ...]
@@ -84,12 +89,12 @@ class SignatureResult:
 
     @property
     def verdict(self) -> Literal["passed", "failed"]:
-        """`passed` where every check is ok."""
+        """`passed` if every check is ok."""
         return "passed" if all(check.verdict == "ok" for check in self.checks) else "failed"
 
     @property
     def exit_code(self) -> int:
-        """0 passed, 1 the signature or the files say no."""
+        """0 if the verdict is passed, 1 if the signature or the files say no."""
         return 0 if self.verdict == "passed" else 1
 
     def __bool__(self) -> NoReturn:
@@ -177,7 +182,7 @@ def _check_options(trusted: tuple[bool, ...], only: Sequence[str]) -> None:
 
 
 def _checked(ignoring: Ignoring, only: Sequence[str]) -> Ignoring:
-    """The paths of --ignore, each a plain relative one."""
+    """Return `ignoring`, after checking that each path of --ignore is a plain relative path."""
     if only and ignoring != NOTHING:
         raise ConfigError("--only looks at no other files, so there is nothing to ignore")
     paths = hashing.plain_paths(ignoring.paths, hint="paths are relative to the directory")
@@ -185,15 +190,17 @@ def _checked(ignoring: Ignoring, only: Sequence[str]) -> Ignoring:
 
 
 def _read(place: Path, root: Path, *, is_named: bool) -> bytes:
-    """The signature file. What lies in the directory is whoever's it is: no link is followed, and a
-    FIFO, which would be waited for without end, is not opened.
+    """Read the signature file.
+
+    A file in the directory may be anybody's: there no link is followed, and a FIFO, which would
+    block for ever, is not opened.
     """
     if not os.path.lexists(root):
         raise EvidenceError(f"nothing to verify at {os.fspath(root)!a}")
     hint = None if os.path.lexists(place) else "--signature FILE"
     own = located(place)
     if hint is None and own.is_relative_to(root):
-        # In a snapshot of the hub's cache, the signature is a link as every file is.
+        # In a snapshot of the hub's cache, the signature is a link, as every file is.
         place = blob_of(root, own.relative_to(root).as_posix()) or place
     if hint is None and (own.is_relative_to(root) or not is_named):
         if not stat.S_ISREG(place.lstat().st_mode):
@@ -205,7 +212,7 @@ def _read(place: Path, root: Path, *, is_named: bool) -> bytes:
 
 
 def _trust_chain(read: Bundle, roots: Sequence[StrPath], at: datetime) -> Trusted:
-    # X.509 is a third of a start: only for who has certificates.
+    # Loading X.509 is a third of the start-up time: only for those who have certificates.
     from aicert.signing.x509_signers import trust_chain
 
     return trust_chain(read, roots, at)
@@ -216,7 +223,7 @@ class _MismatchError(EvidenceError):
 
 
 class _Steps:
-    """One result per check; the first that is not ok leaves the rest unchecked."""
+    """Run checks and keep their results; after the first that is not ok, the rest are not made."""
 
     def __init__(self) -> None:
         self.results: list[SignatureCheck] = []
@@ -230,7 +237,7 @@ class _Steps:
         *,
         no: type[EvidenceError] = EvidenceError,
     ) -> T | None:
-        """What `work` verified; None if it or an earlier check says no."""
+        """Run `work` as this check and return its value; None if it or an earlier check says no."""
         if self._cause is not None:
             self._put(check, "not-checked", f"not checked: {self._cause} failed")
             return None
@@ -377,7 +384,7 @@ def _match_all(
 
 
 def _left_out(root: Path, manifest: Manifest, own: Path) -> set[str]:
-    """Paths that nobody signed and that may be there: the signer's list, ours, the signature."""
+    """Return the paths that may be there unsigned: the signer's list, ours, and the signature."""
     left_out = set(manifest.ignored)
     if own != root and own.is_relative_to(root):
         left_out.add(own.relative_to(root).as_posix())
@@ -388,7 +395,7 @@ def _left_out(root: Path, manifest: Manifest, own: Path) -> set[str]:
 
 
 def _is_loose(root: Path, name: str, manifest: Manifest) -> bool:
-    """Whether what is at a name of the closed list is what the list means, and nobody signed it."""
+    """Return whether a name of the closed list is of the listed kind, and nobody signed it."""
     if name in manifest.files or any(path.startswith(f"{name}/") for path in manifest.files):
         return False
     try:
@@ -426,7 +433,7 @@ def to_json(result: SignatureResult) -> dict[str, object]:
 
 
 def _ignored_lines(result: SignatureResult) -> list[str]:
-    """What the verdict leaves out because the verifier asked for that."""
+    """List what the verdict leaves out because the verifier asked for that."""
     names = [f"{path}, as asked" for path in result.ignoring.paths]
     if result.ignoring.unsigned:
         names.append(f"{counted(len(result.unsigned), 'unsigned file')}, as asked")
@@ -436,7 +443,7 @@ def _ignored_lines(result: SignatureResult) -> list[str]:
 
 
 def text(result: SignatureResult) -> str:
-    """The result for people: the verdict column first, then what it rests on."""
+    """Format the result for people: the verdict column first, then what it rests on."""
     lines = []
     for check in result.checks:
         word = {"ok": "ok", "failed": "FAILED"}.get(check.verdict, "-")

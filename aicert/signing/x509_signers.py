@@ -1,9 +1,9 @@
-"""Certificates that sign models, and how a verifier comes to trust one.
+"""Certificates that sign models, and how a verifier comes to trust a certificate.
 
-Chains are built and judged by cryptography's X.509 verifier (RFC 5280): validity of every
-certificate at the stated time, CA flags, path lengths, key usage, nothing critical left unread, no
-limits on names but those that it compares.
-Left out: revocation.
+Chains are built and judged by cryptography's X.509 verifier (RFC 5280): it checks every
+certificate's validity at the given time, CA flags, path lengths and key usage, and rejects critical
+extensions that it does not know, and constraints on names other than those that it compares.
+Revocation is not checked.
 """
 
 import contextlib
@@ -42,7 +42,10 @@ _MAKE_CERTIFICATE = (
 
 
 def certified(signer: KeySigner, certificate: StrPath, chain: Sequence[StrPath]) -> KeySigner:
-    """The signer with its certificates; ConfigError where they are not its own, or do not sign."""
+    """Return the signer with its certificates.
+
+    Raises ConfigError if they are not for its key, or may not sign.
+    """
     certificates = [
         *_load_certificates(certificate),
         *(c for p in chain for c in _load_certificates(p)),
@@ -63,10 +66,10 @@ def certified(signer: KeySigner, certificate: StrPath, chain: Sequence[StrPath])
 
 
 def trust_chain(bundle: Bundle, roots: Sequence[StrPath], at: datetime) -> Trusted:
-    """The key of the bundle's certificate, where it chains to one of `roots` at time `at`.
+    """Trust the key of the bundle's certificate if it chains to one of `roots` at time `at`.
 
-    Of several that certify each other, as an internal CA hands them out, the chain ends at the last
-    and all are judged; one whose issuer is not among them is trusted as it is.
+    If some roots certify each other, as an internal CA hands them out, the chain ends at the last
+    one, and all are judged. A root whose issuer is not among them is trusted as it is.
     """
     named = [certificate for path in roots for certificate in _load_certificates(path)]
     between = [c for c in named if c.subject != c.issuer and _issuer(c, named) is not None]
@@ -118,8 +121,9 @@ def _may_certify(
 
 
 def _check_names(chain: Sequence[x509.Certificate]) -> None:
-    """Refuse issuers that may only name some subjects, where nobody checked that they kept to it:
-    cryptography compares alternative names, and no subject's (RFC 5280, 4.2.1.10).
+    """Refuse issuers whose name constraints nobody compared with the subject.
+
+    cryptography compares alternative names, but not subjects (RFC 5280, 4.2.1.10).
     """
     addressed = any(c.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS) for c in chain)
     for issuer in chain[1:]:
@@ -137,7 +141,7 @@ def _check_names(chain: Sequence[x509.Certificate]) -> None:
 
 
 def _check_purpose(leaf: x509.Certificate) -> None:
-    """A certificate signs models only where its extensions say that it may sign data."""
+    """Raise EvidenceError unless the certificate's extensions say that its key may sign data."""
     usage, purposes = key_usage(leaf), extended_key_usage(leaf)
     if usage is None and purposes is None:
         raise EvidenceError("the certificate does not say that its key may sign (no key usage)")
@@ -189,7 +193,7 @@ def _validity(certificate: x509.Certificate, at: datetime) -> str:
 def _issuer(
     certificate: x509.Certificate, issuers: Sequence[x509.Certificate]
 ) -> x509.Certificate | None:
-    """Of several of the name that issued it, one that did; None where none is known."""
+    """Return the certificate among `issuers` whose key signed this one; None if there is none."""
     for issuer in issuers:
         if issuer.subject == certificate.issuer and issuer != certificate:
             with contextlib.suppress(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):

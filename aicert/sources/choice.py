@@ -1,7 +1,8 @@
-"""Which files of a source an input has: `only`, `except`, and no pickles unless a run says so.
+"""Which files of a source become an input: `only`, `except`, and no pickles unless a run allows
+them.
 
-Names decide here, before a byte is fetched; the machine looks at the content as well and decides
-(docs/spec/lockfile.md, "Files").
+Only names decide here, before a byte is fetched; the machine looks at the content as well, and
+decides (docs/spec/lockfile.md, "Files").
 """
 
 from collections.abc import Iterable
@@ -15,14 +16,14 @@ from aicert.formats.paths import check_paths
 PICKLES = frozenset(
     (".bin", ".ckpt", ".joblib", ".mar", ".pickle", ".pkl", ".pt", ".pt2", ".pth", ".t7")
 )
-# The same weights once more, for loaders that no trainer here uses.
+# Further copies of the same weights, for loaders that no trainer here uses.
 OTHER_WEIGHTS = frozenset((".gguf", ".h5", ".msgpack", ".onnx", ".onnx_data", ".ot", ".tflite"))
 SAFE = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What a run asks of a source. In patterns `*` matches any text, `/` included."""
+    """Which files a run wants from a source. In patterns, `*` matches any text, `/` included."""
 
     only: tuple[str, ...] = ()
     except_: tuple[str, ...] = ()
@@ -30,15 +31,16 @@ class Choice:
 
     @property
     def is_everything(self) -> bool:
-        """Whether no pattern was given."""
+        """Whether the run gave no pattern."""
         return not self.only and not self.except_
 
 
 def choose(paths: Iterable[str], choice: Choice, *, weights: bool = False) -> list[str]:
-    """The chosen paths, sorted. `weights`: the source is a model, of which one format is enough.
+    """Return the chosen paths, sorted. `weights`: the source is a model, so one format is enough.
 
-    Raises LockError for a pickle that was not allowed, a pattern that matches nothing, no files,
-    and paths that a directory cannot hold safely (traversal, case twins, control characters).
+    Raises LockError for a pickle that was not allowed, a pattern that matches nothing, an empty
+    choice, and paths that a directory cannot hold safely (traversal, case twins, control
+    characters).
     """
     everything = sorted(paths)
     chosen = everything
@@ -65,7 +67,7 @@ def choose(paths: Iterable[str], choice: Choice, *, weights: bool = False) -> li
 
 
 def refuse_pickles(paths: Iterable[str]) -> None:
-    """Raise LockError that names the first pickle."""
+    """Raise LockError for the first pickle among the paths, and name it."""
     for path in paths:
         if suffix(path) in PICKLES:
             raise LockError(
@@ -76,7 +78,7 @@ def refuse_pickles(paths: Iterable[str]) -> None:
 
 
 def suffix(path: str) -> str:
-    """The file name's ending, in lower case: as pathlib's, at a tenth of its cost."""
+    """Return a file name's suffix in lower case, as pathlib does, but ten times as fast."""
     name = path[path.rfind("/") + 1 :]
     dot = name.rfind(".")
     return name[dot:].lower() if 0 < dot < len(name) - 1 else ""

@@ -1,8 +1,8 @@
-"""Compare what a lockfile names with its source: behind `./doit lock --check` and `aicert sources`.
+"""Compare what a lockfile names with its source, for `./doit lock --check` and `aicert sources`.
 
-Metadata where the source gives digests; small files and git commits are fetched and hashed. A
-mismatch is not the same as a source that could not be asked: only the first says anything about the
-lockfile.
+If the source gives digests, only metadata is compared; small files and git commits are fetched and
+hashed. A mismatch is not the same as a source that could not be asked: only a mismatch says
+anything about the lockfile.
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ class Comparison:
 class Asker:
     """Asks each source once, however many inputs name it.
 
-    `pinned`: ask the uri, and not what `from` names by now.
+    `pinned`: ask the pinned uri, and not whatever `from` leads to by now.
     """
 
     transfer: Transfer
@@ -97,8 +97,8 @@ class Asker:
 
 
 def compare_all(lockfile: Lockfile) -> list[Comparison]:
-    """Every input of a lockfile against its pinned source, keeping nothing of what is read."""
-    # A thread that a silent server holds may still put something there.
+    """Compare every input of a lockfile with its pinned source; keep nothing of what is read."""
+    # A thread that still waits for a silent server may yet write to this folder.
     with TemporaryDirectory(prefix="aicert-sources-", ignore_cleanup_errors=True) as folder:
         with Transfer(Store(Path(folder))) as transfer:
             asker = Asker(transfer=transfer, pinned=True)
@@ -106,6 +106,6 @@ def compare_all(lockfile: Lockfile) -> list[Comparison]:
 
 
 def exit_code(comparisons: Iterable[Comparison]) -> int:
-    """1 if a source says no, else 2 if one could not be asked, else 0."""
+    """Return 1 if a source differs, else 2 if one could not be asked, else 0."""
     verdicts = {item.verdict for item in comparisons}
     return 1 if "failed" in verdicts else 2 if "not-checked" in verdicts else 0

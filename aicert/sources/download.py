@@ -1,12 +1,14 @@
-"""One file over HTTP: resumed after a cut, hashed while it is written, refused by name when wrong.
+"""Download one file over HTTP: resume after an interruption, hash while writing, refuse wrong
+bytes.
 
 RFC 9110: ranges (14), If-Range (13.1.5), Retry-After (10.2.3). Servers may redirect, as the hub
-does to a CDN for LFS and Xet-stored files; httpx2 drops credentials when the origin changes. An
-address that a server gave is never shown: it may carry a signature. A file of known digest is
-resumed by any later process; of one that is not yet pinned, only what was written under the same
-strong ETag. A content coding (8.4), which some servers apply although none was asked for, is
-undone: the file is what it decodes to. But where the name says that the file itself is compressed
-(`x.jsonl.gz`), or only the bytes as sent have the wanted digest, those are the file.
+redirects to a CDN for LFS and Xet files; httpx2 drops credentials when the origin changes. An
+address that a server gave is never shown, since it may contain a signature. A file whose digest is
+known can be resumed by any later process; one that is not pinned yet, only if what was written came
+under the same strong ETag. Some servers apply a content coding (8.4) although none was asked for;
+it is undone, since the file is the decoded content. But if the name says that the file itself is
+compressed (`x.jsonl.gz`), or only the bytes as sent have the wanted digest, those bytes are the
+file.
 """
 
 import datetime
@@ -23,22 +25,22 @@ from aicert.formats.digest import FileFact
 from aicert.sources.store import Partial, room
 from aicert.sources.wanted import Batch, OnBytes, Wanted
 
-# In a row and without one new byte: then it is not a hiccup.
+# So many failures in a row without one new byte are more than a hiccup.
 ATTEMPTS = 5
 FIRST_WAIT_S = 0.5
-# A server that asks for more patience than this is asked again by the user.
+# If a server asks for a longer wait, the user has to run the command again.
 MAX_WAIT_S = 120.0
 _AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
-# Names of files that are compressed themselves: servers say so as a content coding.
+# Suffixes of files that are themselves compressed, which servers report as a content coding.
 _COMPRESSED = (".gz", ".tgz", ".zst", ".br", ".bz2", ".xz")
 _CODINGS = frozenset(("gzip", "x-gzip", "deflate"))
-# Of zlib: 32 tells gzip from zlib by the header, 15 is the largest window.
+# For zlib: 32 detects gzip or zlib by the header; 15 is the largest window.
 _GZIP_OR_ZLIB = 32 + 15
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
 
 
 class _Cut(Exception):  # noqa: N818 - an event, not an error: the next attempt goes on from here
-    """The transfer ended early; `after` is how long the server asks to wait."""
+    """The transfer ended early; `after` is how many seconds the server asks to wait, if it does."""
 
     def __init__(self, why: str, after: float | None = None, *, attempts: int = ATTEMPTS) -> None:
         super().__init__(why)
@@ -48,7 +50,7 @@ class _Cut(Exception):  # noqa: N818 - an event, not an error: the next attempt 
 
 
 class Download:
-    """The fetch of one file into a partial file that is held."""
+    """Fetches one file into a partial file whose lock the caller holds."""
 
     def __init__(
         self,
@@ -68,27 +70,27 @@ class Download:
         self._batch = batch
         self._etag: str | None = None
         self._host = httpx2.URL(wanted.url).host
-        # Content codings are undone until that turns out to be wrong for this file.
+        # Undo content codings until that turns out to be wrong for this file.
         self._decodes = not wanted.url.partition("?")[0].lower().endswith(_COMPRESSED)
         self._is_decoded = False
-        # Only what this process saw arrive is worth blaming a server for.
+        # Whether this process received all the bytes: only then can the server be blamed for them.
         self._trusted = True
 
     def run(self) -> FileFact:
-        """Fetch until the file is whole; its digest is the wanted one when this returns."""
+        """Fetch until the file is complete and has the wanted digest; else raise LockError."""
         with room(self._root):
             self._take_up()
             self._until_whole()
             if self._is_right():
                 return self._partial.keep()
             if self._is_decoded:
-                # Compressed by whoever made the file, and served under that coding.
+                # The file itself is compressed, and was served with its compression as the coding.
                 self._take_as_sent()
                 self._until_whole()
                 if self._is_right():
                     return self._partial.keep()
             if not self._trusted:
-                # What an earlier attempt left may be what is wrong.
+                # The wrong bytes may be those that an earlier attempt left.
                 self._restart()
                 self._until_whole()
                 if self._is_right():
@@ -155,7 +157,7 @@ class Download:
         if self._partial.size and self._wanted.sha256 == self._partial.sha256:
             return
         if self._is_decoded:
-            # A range would be one of the bytes as sent.
+            # A range would count bytes as sent, not decoded ones.
             self._restart()
         client = self._client()
         headers = {**self._wanted.headers, "Accept-Encoding": "identity"}
@@ -170,10 +172,10 @@ class Download:
         except httpx2.TooManyRedirects:
             raise LockError(f"{self._host} redirects {self._wanted.name} too many times") from None
         except httpx2.ConnectError as error:
-            # Where nobody answers there is no network: long patience would only hide that.
+            # If nobody answers there is no network, and long patience would only hide that.
             raise _Cut(f"{type(error).__name__} ({_plain(error)})", attempts=2) from None
         except (httpx2.TransportError, httpx2.DecodingError) as error:
-            # Its text may hold an address with a signature: the kind of error must do.
+            # Show only the kind of error: its text may contain an address with a signature.
             raise _Cut(f"{type(error).__name__} ({_plain(error)})") from None
 
     def _check_status(self, response: httpx2.Response) -> None:
@@ -222,7 +224,7 @@ class Download:
         if self._wanted.size is not None and declared not in ("", str(self._wanted.size)):
             raise self._wrong(f"{declared[:20]} bytes")
         if self._partial.size:
-            # No ranges, or the file is another one by now.
+            # The server supports no ranges, or the file has changed.
             self._restart()
 
     def _receive(self, response: httpx2.Response) -> None:
@@ -252,7 +254,7 @@ class Download:
             return None
 
     def _keep_etag(self, etag: str | None) -> None:
-        # A weak one does not promise the same bytes.
+        # A weak ETag does not promise the same bytes.
         self._etag = etag if etag and etag.isascii() and etag.startswith('"') else None
         if self._etag is None:
             self._etag_file.unlink(missing_ok=True)
@@ -261,14 +263,17 @@ class Download:
 
 
 def _decoded(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """What gzip or deflate (RFC 9110, 8.4.1) stands for, whole: a stream that ends early is cut."""
+    """Yield what the gzip or deflate blocks decode to (RFC 9110, 8.4.1).
+
+    A stream that ends early counts as an interrupted transfer.
+    """
     decoder = zlib.decompressobj(wbits=_GZIP_OR_ZLIB)
     try:
         for block in blocks:
             rest = block
             while rest:
                 if decoder.eof:
-                    # RFC 1952, 2.2: members follow one another.
+                    # Gzip members may follow one another (RFC 1952, 2.2).
                     decoder = zlib.decompressobj(wbits=_GZIP_OR_ZLIB)
                 if data := decoder.decompress(rest):
                     yield data
@@ -280,7 +285,7 @@ def _decoded(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def retry_after(text: str | None) -> float | None:
-    """Seconds that a server asks to wait, from either form of Retry-After; None if it does not."""
+    """Return the seconds that a server asks to wait, from either form of Retry-After, or None."""
     if not text:
         return None
     if text.strip().isdigit() and len(text) < 12:

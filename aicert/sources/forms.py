@@ -1,8 +1,8 @@
-"""The text forms of sources (docs/spec/lockfile.md, "Sources"): parsed strictly, touching nothing.
+"""Parse the text forms of sources (docs/spec/lockfile.md, "Sources"), strictly and without I/O.
 
-A scheme is one entry of `SCHEMES`. No form has room for a secret: a user, a password, or a query
-parameter that carries one is refused, since sources stand in lockfiles and certificates for
-everybody.
+A scheme is one entry of `SCHEMES`. No form has room for a secret: a user, a password, and a query
+parameter that may be a secret are refused, since everybody can read the sources in lockfiles and
+certificates.
 """
 
 import os
@@ -16,9 +16,9 @@ from aicert.errors import ConfigError
 from aicert.formats.lockfile import NAME, RUN_SCHEME
 
 _SHOWN = 120
-# The hub's own rule for names (letters, digits, - _ ., up to 96), with an organisation in front.
+# The hub's rule for names (letters, digits, - _ ., up to 96), after an organisation's name.
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-# What git (git-check-ref-format) and the hub both accept in a branch, a tag or a commit.
+# What both git (git-check-ref-format) and the hub accept as a branch, a tag or a commit.
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SECRETS = re.compile(
@@ -36,7 +36,7 @@ class PathSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSource:
-    """`run:OTHER/OUTPUT`: what another run made."""
+    """`run:OTHER/OUTPUT`: an output of another run."""
 
     run: str
     output: str
@@ -51,7 +51,7 @@ class HubSource:
     revision: str
 
     def at(self, commit: str) -> str:
-        """The uri of this source at one commit."""
+        """Return the uri of this source at one commit."""
         prefix = "datasets/" if self.kind == "dataset" else ""
         return f"hf:{prefix}{self.repository}@{commit}"
 
@@ -70,7 +70,7 @@ class GitSource:
     subdir: str
 
     def at(self, commit: str) -> str:
-        """The uri of this source at one commit."""
+        """Return the uri of this source at one commit."""
         return f"git+{self.url}@{commit}" + (f"#{self.subdir}" if self.subdir else "")
 
     @property
@@ -87,7 +87,7 @@ class WebSource:
 
     @property
     def place(self) -> str:
-        """The source itself: there are no revisions."""
+        """The source itself, since it has no revisions."""
         return self.url
 
 
@@ -96,7 +96,7 @@ Source = PathSource | RunSource | Remote
 
 
 def parse(text: str) -> Source:
-    """Read a source. Raises ConfigError with the form that was meant."""
+    """Parse a source. Raises ConfigError, which shows the expected form."""
     for scheme, form in SCHEMES.items():
         if text.startswith(scheme):
             if not (text.isascii() and text.isprintable()) or set(text) & set('"\\ '):
@@ -111,7 +111,10 @@ def parse(text: str) -> Source:
 
 
 def is_commit(text: str) -> bool:
-    """Whether a revision is a full commit: 40 (SHA-1) or 64 (SHA-256) lowercase hex digits."""
+    """Return whether a revision is a full commit: 40 (SHA-1) or 64 (SHA-256) lowercase hex digits.
+
+    Names of branches and abbreviated commits are not.
+    """
     return _COMMIT.fullmatch(text) is not None
 
 
@@ -188,7 +191,7 @@ def _url(text: str, url: str) -> SplitResult:
     except ValueError:
         raise _bad(text, "is not a URL") from None
     if "@" in parts.netloc:
-        # Not shown: what stands before the @ is a user's name or worse.
+        # Do not show the text: what stands before the @ is a user's name or worse.
         raise ConfigError(
             f"a source at {(parts.hostname or '')[:_SHOWN]!a} has a login in its address",
             hint="credentials belong in git's credential helper or ~/.netrc, not in files here",

@@ -1,10 +1,10 @@
 """`git+https:`: a file or a directory of a git repository at a commit, through the program `git`.
 
-One commit is fetched without history into a repository of its own that is removed afterwards;
-nothing is checked out, so that no path, hook, filter or attribute of a stranger's repository
-acts here. Login is git's own (credential helpers); it is never asked for. Submodules and links
-among the chosen files are refused by name: their bytes are not in the repository. A pointer of
-git LFS stands for its file (aicert.sources.lfs).
+One commit is fetched without history into a temporary repository. Nothing is checked out, so that
+no path, hook, filter or attribute of a stranger's repository takes effect here. Credentials come
+from git's own helpers; git never asks the user for any. Submodules and links among the chosen files
+are refused by name, since their bytes are not in the repository. A git LFS pointer stands for its
+file (aicert.sources.lfs).
 """
 
 import base64
@@ -31,10 +31,10 @@ from aicert.sources.web import netrc_login
 
 _LOGIN = re.compile(r"//[^/@\s]+@")
 _NO_LOGIN = ("could not read Username", "Authentication failed", "error: 401", "error: 403")
-# How often progress of a fetch is looked for.
+# Interval at which the progress of a fetch is read.
 LOOK_EVERY_S = 0.5
 _KINDS = {"120000": "a symbolic link", "160000": "a submodule"}
-# No protocol but https, also not by a redirect or by the user's url.*.insteadOf; no questions.
+# Allow https only, even after a redirect or the user's url.*.insteadOf; never ask questions.
 _OPTIONS = (
     "-c", "protocol.allow=never", "-c", "protocol.https.allow=always", "-c", "gc.auto=0",
     "-c", "core.hooksPath=/dev/null", "-c", "core.askPass=true",
@@ -48,7 +48,7 @@ class _Entry:
 
 
 def resolve(source: GitSource, choice: Choice, transfer: Transfer) -> Found:
-    """The commit that the revision names, and the chosen files in it, hashed."""
+    """Return the commit that the revision names, with the hashed files of the choice."""
     with _repository(transfer) as repository:
         commit = _commit(repository, source)
         _fetch(repository, source, commit, transfer)
@@ -108,7 +108,7 @@ def _commit(repository: Path, source: GitSource) -> str:
     for line in lines:
         oid, _, ref = line.partition("\t")
         name = ref.removesuffix("^{}")
-        # The line of an annotated tag's commit (`^{}`) follows that of the tag itself.
+        # The line for an annotated tag's commit (`^{}`) follows the line for the tag itself.
         if name in names and is_commit(oid):
             commits[name] = oid
     if not commits:
@@ -129,7 +129,7 @@ def _fetch(repository: Path, source: GitSource, commit: str, transfer: Transfer)
 
     def show() -> None:
         nonlocal shown
-        # A pack gets its name in the end.
+        # While it is received, a pack has a temporary name; it gets its final name at the end.
         with contextlib.suppress(FileNotFoundError):
             received = sum(path.stat().st_size for path in repository.glob("objects/pack/*"))
             transfer.on_bytes(received - shown)
@@ -139,12 +139,12 @@ def _fetch(repository: Path, source: GitSource, commit: str, transfer: Transfer)
         repository, "fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules",
         "--no-write-fetch-head", "--", source.url, commit, while_it_runs=show,
     )  # fmt: skip
-    # What counts in the end are the files, which are taken out of the pack now.
+    # In the end only the files count, and they are now taken out of the pack.
     transfer.on_bytes(-shown)
 
 
 def _entries(repository: Path, source: GitSource, commit: str) -> dict[str, _Entry]:
-    """The files of the source by path, or FILE alone."""
+    """Return the source's files by path, or by FILE if the source is one file."""
     tree = f"{commit}:{source.subdir}"
     if source.subdir:
         line = _git(repository, "ls-tree", "-z", commit, "--", source.subdir).rstrip("\0")
@@ -164,7 +164,7 @@ def _entries(repository: Path, source: GitSource, commit: str) -> dict[str, _Ent
 def _take(
     repository: Path, entries: Mapping[str, _Entry], transfer: Transfer
 ) -> dict[str, FileFact]:
-    """Copy blobs into the store, hashing them on the way."""
+    """Copy blobs into the store, and hash them on the way."""
     for path, entry in entries.items():
         if entry.mode in _KINDS:
             raise LockError(
@@ -192,7 +192,7 @@ def _take(
 
 
 def _file_of(transfer: Transfer, path: str, blob: FileFact) -> FileFact:
-    """The file that a blob is, or points to."""
+    """Return the file that a blob is, or that it points to as a git LFS pointer."""
     if blob.size < lfs.MAX_POINTER:
         file = lfs.pointed(path, transfer.store.file(blob.sha256).read_bytes())
         if file is not None:
@@ -203,7 +203,9 @@ def _file_of(transfer: Transfer, path: str, blob: FileFact) -> FileFact:
 
 
 def _login(repository: Path, url: str) -> dict[str, str]:
-    """What git's credential helpers or ~/.netrc know for that address, as a header; else none."""
+    """Return an Authorization header from git's credential helpers or ~/.netrc; empty if neither
+    knows.
+    """
     done = subprocess.run(
         ["git", *_OPTIONS, "credential", "fill"],
         cwd=repository,
@@ -266,7 +268,7 @@ def _outputs(
 
 
 def _failed(text: str) -> LockError | ToolError:
-    # A user's url.*.insteadOf may put a token into the address that git prints.
+    # The address that git prints may contain a token from a user's url.*.insteadOf.
     text = _LOGIN.sub("//", text)
     lines = [line for line in text.strip().splitlines() if line.strip()]
     reason = "; ".join(line[:300] for line in lines[-2:]) or "no details"

@@ -1,9 +1,9 @@
-"""`hf:` and `hf:datasets/`: the Hugging Face hub, asked with its own client.
+"""`hf:` and `hf:datasets/`: the Hugging Face hub, through its own client.
 
-Large files (LFS, Xet) have their size and SHA-256 in the tree's metadata, so that a model is
-locked without its weights. Small ones have a git blob id only: they are fetched, checked against
-that id and hashed. HF_ENDPOINT, HF_TOKEN and the token of `hf auth login` are honoured by the
-client; a token is sent to the hub's own origin only, which is that of HF_ENDPOINT where it is set.
+The tree's metadata has size and SHA-256 of large files (LFS, Xet), so a model can be locked without
+fetching its weights. Small files have only a git blob id: they are fetched, checked against that id
+and hashed. The client honours HF_ENDPOINT, HF_TOKEN and the token of `hf auth login`. A token is
+sent only to the hub's own origin, which is that of HF_ENDPOINT if it is set.
 """
 
 import contextlib
@@ -25,19 +25,20 @@ from aicert.sources.remote import Found
 from aicert.sources.transfer import Transfer
 from aicert.sources.wanted import Wanted
 
-# The hub wants LFS from 10 MB on; far above it the metadata is wrong, and reading would never end.
+# The hub requires LFS from 10 MB on; far above that the metadata is wrong, and reading would never
+# end.
 MAX_PLAIN = 64 << 20
 _AGAIN = frozenset((429, 500, 502, 503, 504))
 
-# The client would also tell the hub what else is installed and what started it, and ask it for the
-# names of such programs: it is asked for models and data here, and for nothing else.
+# Otherwise the client would tell the hub which packages are installed and what started it, and ask
+# it for a list of such programs. Here it should ask for models and data, and for nothing else.
 constants.HF_HUB_DISABLE_TELEMETRY = True
 
 T = TypeVar("T")
 
 
 def resolve(source: HubSource, choice: Choice, transfer: Transfer) -> Found:
-    """The commit that the revision names, and the chosen files at it."""
+    """Return the commit that the revision names, and the chosen files at that commit."""
     with _client(transfer, source) as api:
         info = _patiently(
             transfer,
@@ -99,7 +100,7 @@ def _small(entry: RepoFile) -> int:
 
 
 def _check_blob(entry: RepoFile, transfer: Transfer, fact: FileFact) -> None:
-    # git's name of a file: SHA-1 over a header and the content (gitformat-pack, "blob").
+    # git's id of a blob: SHA-1 over a header and the content (gitformat-pack, "blob").
     digest = hashlib.sha1(b"blob %d\0" % fact.size, usedforsecurity=False)
     with transfer.store.file(fact.sha256).open("rb") as file:
         while block := file.read(1 << 20):
@@ -115,8 +116,8 @@ def _check_blob(entry: RepoFile, transfer: Transfer, fact: FileFact) -> None:
 
 @contextlib.contextmanager
 def _client(transfer: Transfer, source: HubSource) -> Iterator[HfApi]:
-    """The hub's client, its errors in our words."""
-    # Its own has no time limit.
+    """Open the hub's client; raise its errors as ours."""
+    # The client's own HTTP client has no time limit.
     set_client_factory(lambda: httpx2.Client(timeout=60.0, follow_redirects=True))
     host = httpx2.URL(constants.ENDPOINT).host
     try:
@@ -155,7 +156,7 @@ def _client(transfer: Transfer, source: HubSource) -> Iterator[HfApi]:
 
 
 def _patiently(transfer: Transfer, ask: Callable[[], T]) -> T:
-    """Ask again when the hub is busy or the connection is cut, as long as it asks to wait."""
+    """Call `ask`, and again if the hub is busy or the connection was cut; wait as the hub asks."""
     for attempt in range(ATTEMPTS):
         wait: float | None = None
         try:
@@ -166,7 +167,7 @@ def _patiently(transfer: Transfer, ask: Callable[[], T]) -> T:
             if not busy or attempt + 1 == ATTEMPTS:
                 raise
         except httpx2.TransportError as error:
-            # Where nobody answers twice there is no network: more patience would only hide that.
+            # If nobody answers twice there is no network, and more patience would only hide that.
             if attempt + 1 == ATTEMPTS or (attempt and isinstance(error, httpx2.ConnectError)):
                 raise
         transfer.wait(FIRST_WAIT_S * 2**attempt if wait is None else wait)

@@ -1,8 +1,8 @@
-"""git LFS: files that a commit has only a pointer of (git-lfs: docs/spec.md, docs/api/batch.md).
+"""git LFS: files of which a commit has only a pointer (git-lfs: docs/spec.md, docs/api/batch.md).
 
-A pointer has the SHA-256 and the size of its file: what is locked is the file, and locking needs
-none of its bytes. They are fetched from the repository's own LFS server by the `basic` transfer,
-with the login that git has for it. Leaves out: `.lfsconfig` (another server), other transfers, and
+A pointer has the SHA-256 and the size of its file: the file is locked, and locking needs none of
+its bytes. They are fetched from the repository's own LFS server with the `basic` transfer and the
+credentials that git has for it. Not supported: `.lfsconfig` (another server), other transfers, and
 pointers with extensions, which are refused by name.
 """
 
@@ -22,18 +22,19 @@ from aicert.sources.wanted import Wanted
 Login = Callable[[], Mapping[str, str]]
 
 _MEDIA = "application/vnd.git-lfs+json"
-# As git-lfs reads them (lfs/pointer.go): also under its older names, after a conversion of line
-# ends, and without the last one.
+# Pointers are read as git-lfs reads them (lfs/pointer.go): also with its older names, with
+# converted line ends, and without the last line end.
 _POINTER = re.compile(
     rb"version (?:https://(?:git-lfs|hawser)\.github\.com/spec/v1|http://git-media\.io/v/2)\r?\n"
     rb"oid sha256:([0-9a-f]{64})\r?\nsize (\d{1,18})(?:\r?\n)?"
 )
-# A pointer has less than 1024 bytes (docs/spec.md); servers may refuse more objects than these.
+# A pointer has less than 1024 bytes (docs/spec.md). Servers may refuse requests for more objects
+# than this.
 MAX_POINTER, MAX_OBJECTS = 1024, 100
 
 
 def pointed(path: str, data: bytes) -> FileFact | None:
-    """The file that a pointer stands for; None if `data` is no pointer. Raises LockError."""
+    """Return the file that a pointer stands for; None if `data` is no pointer. Raises LockError."""
     if not is_pointer(data):
         return None
     match = _POINTER.fullmatch(data)
@@ -46,14 +47,15 @@ def pointed(path: str, data: bytes) -> FileFact | None:
 
 
 def fetch(url: str, files: Mapping[str, FileFact], transfer: Transfer, login: Login) -> None:
-    """Put `{path: file}` of the repository at `url` into the store. Raises LockError, ToolError.
+    """Fetch the files `{path: file}` of the repository at `url` into the store.
 
-    `login` gives the headers of whom git knows there; it is asked when the server wants them.
+    `login` returns headers with git's credentials; it is called if the server asks for a login.
+    Raises LockError or ToolError.
     """
     paths = sorted(files)
     for start in range(0, len(paths), MAX_OBJECTS):
         part = {path: files[path] for path in paths[start : start + MAX_OBJECTS]}
-        # Asked for as they are needed: addresses may be good for minutes.
+        # Ask for addresses just before they are used: they may be valid for minutes only.
         transfer.files(_locate(url, part, transfer, login))
 
 

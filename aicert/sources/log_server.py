@@ -1,7 +1,7 @@
-"""Logs and witnesses that are reached over HTTP: a file of a log, and a witness's cosignature.
+"""Reach logs and witnesses over HTTP: read a file of a log, and request a witness's cosignature.
 
-Nothing is judged here, and nothing follows a redirect: a log and a witness are named by whoever
-asks, and another server's answer is not theirs.
+Nothing is judged here, and no redirect is followed: the caller names a log and a witness, and
+another server's answer is not theirs.
 """
 
 from typing import Self
@@ -12,12 +12,16 @@ import httpx2
 from aicert.errors import ConfigError, ToolError
 from aicert.sources.transfer import new_client, small_answer
 
-# A note has at most 64 KiB (aicert.tlog.notes), and the size that a witness saw is a number.
+# A note has at most 64 KiB (aicert.tlog.notes). The size that a witness saw is only a number.
 MAX_ANSWER = 1 << 16
 
 
 def check_url(url: str) -> str:
-    """The URL without a slash at its end; ConfigError for one with a password, a query, or none."""
+    """Return the URL without a slash at its end.
+
+    Raises ConfigError for a URL with a user, a query or a fragment, and for other text than a URL
+    of http or https.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -33,7 +37,10 @@ def check_url(url: str) -> str:
 
 
 def add_checkpoint(url: str, body: bytes) -> tuple[int, bytes]:
-    """What the witness at `url` answers (C2SP tlog-witness): status and body. Raises ToolError."""
+    """Send a checkpoint to the witness at `url` (C2SP tlog-witness); return status and body.
+
+    Raises ToolError.
+    """
     where = f"{check_url(url)}/add-checkpoint"
     with new_client(follow_redirects=False) as client:
         return _answer(client, "POST", where, MAX_ANSWER, body)
@@ -53,7 +60,7 @@ class LogSite:
         self._client.close()
 
     def read(self, place: str, limit: int) -> bytes | None:
-        """A file of the log; None where the server has none. Raises ToolError."""
+        """Return a file of the log; None if the server does not have it. Raises ToolError."""
         where = f"{self._url}/{place}"
         status, data = _answer(self._client, "GET", where, limit)
         if status in (404, 410):

@@ -1,14 +1,14 @@
-"""What servers and checkouts give in place of a file: a pointer of git LFS, or a page for people.
+"""Recognise what servers and checkouts give in place of a file: a git LFS pointer, or a web page.
 
-By their first bytes. A page is one that begins as HTML does under a name that no page has. Left
-out: pages under the names of texts, which somebody may want to train on.
+The first bytes decide. A file counts as a page if it begins as HTML does but its name is not that
+of a page. Pages under the names of text files pass, since somebody may want to train on them.
 """
 
 from aicert.errors import LockError
 from aicert.formats.lfs import is_pointer
 from aicert.sources.choice import suffix
 
-# As much of a file as `refuse` looks at: a pointer is shorter (git-lfs: docs/spec.md).
+# How much of a file `refuse` looks at: a pointer is shorter (git-lfs: docs/spec.md).
 HEAD = 1024
 _TEXTS = frozenset((".htm", ".html", ".md", ".mdx", ".rst", ".svg", ".txt", ".xhtml", ".xml"))
 _PAGES = (b"<!doctype html", b"<html")
@@ -16,7 +16,7 @@ _MARK = b"\xef\xbb\xbf"
 
 
 def refuse(name: str, head: bytes) -> None:
-    """Raise LockError where the file `name`, which begins with `head`, only stands for a file."""
+    """Raise LockError if the file `name`, which begins with `head`, is only a placeholder."""
     if is_pointer(head):
         raise LockError(
             f"{name!a} is a git LFS pointer, not the file that it stands for",

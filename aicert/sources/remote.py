@@ -1,7 +1,7 @@
-"""The verbs that every remote scheme has: resolve a source to files with digests, and fetch them.
+"""The operations that every remote scheme has: resolve a source to files with digests; fetch them.
 
 A scheme is one module with `resolve(source, choice, transfer)` and `fetch(source, wanted,
-transfer)`, imported when it is used.
+transfer)`, which is imported when it is used.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ MODULES: Mapping[type[Remote], str] = {
     GitSource: "aicert.sources.git",
     WebSource: "aicert.sources.web",
 }
-# How an input that is one file appears in `Found.files` and in what `fetch` is asked for.
+# The key of an input that is one file, in `Found.files` and in what `fetch` is asked for.
 FILE = ""
 
 
@@ -36,39 +36,39 @@ class Found:
 
     @property
     def is_file(self) -> bool:
-        """Whether the input is one file and no directory."""
+        """Whether the input is one file, not a directory."""
         return FILE in self.files
 
     @property
     def size(self) -> int:
-        """The bytes of all files."""
+        """The total size of all files in bytes."""
         return sum(fact.size for fact in self.files.values())
 
     @property
     def digest(self) -> Digest:
-        """What a lockfile says of it."""
+        """The input's digest, as a lockfile has it."""
         if self.is_file:
             return Digest("sha256", self.files[FILE].sha256)
         return dir_digest(self.files)
 
     @property
     def listing(self) -> bytes | None:
-        """The listing of a directory; None for a file."""
+        """The listing of a directory; None for one file."""
         return None if self.is_file else listing(self.files)
 
 
 class Scheme(Protocol):
-    """What the module of a scheme has."""
+    """The interface of a scheme's module."""
 
     def resolve(self, source: Remote, choice: Choice, transfer: Transfer) -> Found:
-        """Ask the source; small files without a SHA-256 in the metadata are fetched and hashed."""
+        """Resolve the source; small files whose metadata has no SHA-256 are fetched and hashed."""
 
     def fetch(self, source: Remote, wanted: Mapping[str, str], transfer: Transfer) -> None:
-        """Put the files `{path: sha256}` of a pinned source into the store."""
+        """Fetch the files `{path: sha256}` of a pinned source into the store."""
 
 
 def scheme_of(source: Remote) -> Scheme:
-    """The module that speaks to this kind of source."""
+    """Return the module for this kind of source."""
     try:
         return cast(Scheme, import_module(MODULES[type(source)]))
     except ImportError as error:
@@ -79,7 +79,7 @@ def scheme_of(source: Remote) -> Scheme:
 
 
 def resolve(text: str, choice: Choice, transfer: Transfer) -> Found:
-    """Resolve a remote source. Raises LockError or ToolError that begins with the source."""
+    """Resolve a remote source. Raises LockError or ToolError with the source in front."""
     source = remote(text)
     try:
         resolved = scheme_of(source).resolve(source, choice, transfer)
@@ -90,7 +90,7 @@ def resolve(text: str, choice: Choice, transfer: Transfer) -> Found:
 
 
 def fetch(uri: str, wanted: Mapping[str, str], transfer: Transfer) -> None:
-    """Fetch files `{path: sha256}` of a pinned source. Raises as `resolve` does."""
+    """Fetch the files `{path: sha256}` of a pinned source. Raises as `resolve` does."""
     source = remote(uri)
     try:
         scheme_of(source).fetch(source, wanted, transfer)
@@ -100,7 +100,10 @@ def fetch(uri: str, wanted: Mapping[str, str], transfer: Transfer) -> None:
 
 
 def _refuse_placeholders(source: str, files: Mapping[str, str], transfer: Transfer) -> None:
-    """Of the files `{path: sha256}`, those that are here; what is refused does not stay."""
+    """Raise LockError if a fetched file is a placeholder, and remove it from the store.
+
+    Checks those of the files `{path: sha256}` that are in the store.
+    """
     for path, sha256 in files.items():
         try:
             with transfer.store.file(sha256).open("rb") as file:
@@ -115,7 +118,7 @@ def _refuse_placeholders(source: str, files: Mapping[str, str], transfer: Transf
 
 
 def remote(text: str) -> Remote:
-    """A remote source by its text. Raises LockError for one that is here in the repository."""
+    """Parse a remote source. Raises LockError for a source inside the repository."""
     source = parse(text)
     if not isinstance(source, Remote):
         raise LockError(f"{text} is not a source that can be asked")
@@ -123,5 +126,5 @@ def remote(text: str) -> Remote:
 
 
 def choice_of(item: LockedInput) -> Choice:
-    """The choice that a lockfile repeats."""
+    """Return the choice of files that a lockfile repeats."""
     return Choice(only=item.only, except_=item.except_, allow_pickle=item.allow_pickle)

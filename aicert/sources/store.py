@@ -1,12 +1,12 @@
-"""Fetched bytes by their SHA-256 (docs/adr/0004-store.md): `files/`, `partial/`, `trees/`.
+"""Store fetched files by their SHA-256 (docs/adr/0004-store.md): `files/`, `partial/`, `trees/`.
 
 Promises: a file under `files/` was hashed while it was written and appears by a rename, so it is
-whole or absent; one process at a time writes a given partial file; a partial file survives
-whatever stops its writer and is never taken for whole; what else a killed process left, in
-`scratch/`, the next one to lock or fetch sweeps. Trees are hard links (reflinks or copies
-where links cannot be had), so nothing lies on the disk twice.
+complete or absent; only one process at a time writes a given partial file; a partial file survives
+whatever stops its writer and is never taken for complete; whatever else a killed process left, in
+`scratch/`, is removed by the next process that locks or fetches. Trees are hard links (or reflinks
+or copies, if hard links are impossible), so nothing takes space on the disk twice.
 
-Leaves out: what somebody writes into these files later. They are read-only, and whoever uses a
+Not promised: what somebody writes into these files later. They are read-only, and whoever uses a
 tree compares its digest again (rules.project.fetch, and the machine).
 """
 
@@ -33,35 +33,35 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Store:
-    """The store in folder `root`, which is made when it is first written to."""
+    """The store in folder `root`, which is created by the first write."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def file(self, sha256: str) -> Path:
-        """Where the file with that digest lies, if it is here."""
+        """Return the path of the file with this digest, whether or not it exists."""
         return self.root / "files" / sha256[:2] / sha256
 
     def has(self, sha256: str) -> bool:
-        """Whether the complete file with that digest is here."""
+        """Return whether the complete file with this digest is here."""
         return self.file(sha256).is_file()
 
     def remove(self, sha256: str) -> None:
-        """Forget a file whose bytes are no longer those of its name."""
+        """Remove a file whose bytes no longer have its digest."""
         self.file(sha256).unlink(missing_ok=True)
 
     def begun(self, sha256: str) -> int:
-        """How many bytes of the file with that digest an earlier fetch left behind."""
+        """Return how many bytes of the file with this digest an earlier fetch left."""
         path = self.root / "partial" / sha256
         return path.stat().st_size if path.is_file() else 0
 
     def tree(self, hexdigest: str) -> Path:
-        """Where the directory with that dirHash lies, if it is here."""
+        """Return the path of the directory with this dirHash, whether or not it exists."""
         return self.root / "trees" / hexdigest
 
     @contextlib.contextmanager
     def partial(self, key: str) -> Iterator["Partial"]:
-        """The partial file of that name, locked: another process that wants it waits."""
+        """Open the partial file with this name and lock it; wait while another process has it."""
         path = self.root / "partial" / key
         with room(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ class Store:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder for incomplete work that nobody resumes; it is removed afterwards."""
+        """Create a folder for temporary work; it is removed afterwards."""
         with room(self.root):
             folder, lock = self._new_scratch()
         try:
@@ -88,12 +88,12 @@ class Store:
         home.mkdir(parents=True, exist_ok=True)
         while True:
             folder = Path(tempfile.mkdtemp(dir=home))
-            # Another process's `sweep` may be quicker.
+            # The `sweep` of another process may have removed it first.
             with contextlib.suppress(FileNotFoundError):
                 return folder, _locked(folder / "lock")
 
     def sweep(self) -> None:
-        """Remove what killed processes left in `scratch/`; running ones hold a lock."""
+        """Remove what killed processes left in `scratch/`; running ones lock theirs."""
         home = self.root / "scratch"
         for folder in list(home.iterdir()) if home.is_dir() else ():
             with contextlib.suppress(OSError), (folder / "lock").open("a+b") as lock:
@@ -101,7 +101,7 @@ class Store:
                 shutil.rmtree(folder)
 
     def add(self, source: BinaryIO, name: str, size: int, scratch: Path) -> FileFact:
-        """Copy `size` bytes into the store by way of `scratch`, hashing them.
+        """Copy `size` bytes into the store by way of `scratch`, and hash them.
 
         Raises ToolError if there are fewer.
         """
@@ -119,7 +119,7 @@ class Store:
                 partial.file.close()
 
     def assemble(self, hexdigest: str, files: Mapping[str, Path]) -> Path:
-        """Make the tree of that name from `{path: file}`; it appears complete, by a rename."""
+        """Create the tree of this dirHash from `{path: file}`; it appears complete, by a rename."""
         tree = self.tree(hexdigest)
         with self.scratch() as folder, room(self.root):
             tree.parent.mkdir(parents=True, exist_ok=True)
@@ -132,14 +132,14 @@ class Store:
             try:
                 beside.rename(tree)
             except OSError as error:
-                # Another process made the same tree meanwhile.
+                # Another process has made the same tree meanwhile.
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not tree.is_dir():
                     raise
         return tree
 
 
 class Partial:
-    """A file on its way into the store: what it holds is hashed as it is written."""
+    """A file on its way into the store; its content is hashed as it is written."""
 
     def __init__(self, store: Store, path: Path, file: BinaryIO) -> None:
         self._store = store
@@ -149,7 +149,7 @@ class Partial:
         self.size = 0
 
     def resume(self, on_bytes: Callable[[int], None]) -> None:
-        """Hash what an earlier attempt left, so that writing continues after it."""
+        """Hash what an earlier attempt left, so that writing can continue after it."""
         self.file.seek(0)
         while block := self.file.read(BLOCK):
             self._digest.update(block)
@@ -157,29 +157,29 @@ class Partial:
             on_bytes(len(block))
 
     def restart(self) -> None:
-        """Forget what was written."""
+        """Truncate the file, and begin again."""
         self.file.seek(0)
         self.file.truncate()
         self._digest = hashlib.sha256()
         self.size = 0
 
     def write(self, block: bytes) -> None:
-        """Append."""
+        """Append a block, and hash it."""
         self.file.write(block)
         self._digest.update(block)
         self.size += len(block)
 
     @property
     def sha256(self) -> str:
-        """The digest of what was written so far."""
+        """The digest of everything written so far."""
         return self._digest.hexdigest()
 
     def discard(self) -> None:
-        """Remove the file: what it holds is wrong."""
+        """Remove the file, because its content is wrong."""
         self.path.unlink(missing_ok=True)
 
     def keep(self) -> FileFact:
-        """Move the file to its place in the store."""
+        """Move the file to its place in the store, and return its facts."""
         target = self._store.file(self.sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
         self.file.flush()
@@ -191,7 +191,7 @@ class Partial:
 
 @contextlib.contextmanager
 def room(folder: Path) -> Iterator[None]:
-    """Report in plain words that the disk is full or cannot be written to."""
+    """Raise a plain ToolError if the disk is full or cannot be written to."""
     try:
         yield
     except OSError as error:
@@ -206,7 +206,7 @@ def room(folder: Path) -> Iterator[None]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give `target` the bytes of `source` without storing them twice where that is possible."""
+    """Create `target` with the bytes of `source`, without storing them twice if possible."""
     try:
         os.link(source, target)
         return
@@ -221,7 +221,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def _drop_empty(path: Path, file: BinaryIO) -> None:
-    """Remove an empty partial file, while it is locked: there is nothing to resume."""
+    """Remove a partial file if it is empty, while it is locked: there is nothing to resume."""
     with contextlib.suppress(OSError):
         file.flush()
         status = os.fstat(file.fileno())
@@ -238,5 +238,5 @@ def _locked(path: Path) -> BinaryIO:
                 return file
         except FileNotFoundError:
             pass
-        # Whoever held it before moved it to its place or removed it: begin with a new one.
+        # The process that held the lock has moved or removed the file: begin with a new one.
         file.close()

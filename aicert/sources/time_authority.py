@@ -1,7 +1,7 @@
-"""Ask a time authority for a time stamp of a digest (RFC 3161, 2.4 and 3.4: over HTTP).
+"""Ask a time authority for a time stamp of a digest (RFC 3161, 2.4, and 3.4: over HTTP).
 
-The answer is only parsed here. The caller checks whether its token covers that digest, and who made
-it.
+The answer is only parsed here. The caller checks whether the token covers that digest, and who
+signed it.
 """
 
 import httpx2
@@ -11,7 +11,7 @@ from aicert.formats import der
 from aicert.formats.der import Der
 from aicert.sources.transfer import new_client, small_answer
 
-# A token has at most 16 KiB, and a refusal a few words.
+# A token has at most 16 KiB; a refusal is a few words.
 MAX_ANSWER = 1 << 16
 _SHA256 = bytes.fromhex("608648016503040201")
 _TRUE = der.encode(der.BOOLEAN, b"\xff")
@@ -19,7 +19,7 @@ _UTF8 = 0x0C
 
 
 def ask(url: str, digest: bytes, nonce: int) -> bytes:
-    """The token that the authority at `url` makes over a SHA-256. Raises ToolError."""
+    """Return the token over a SHA-256 digest from the authority at `url`. Raises ToolError."""
     if not url.startswith(("https://", "http://")):
         raise ConfigError(f"not a URL of a time authority: {url[:80]!a}", hint="--tsa https://…")
     where = url[:200]
@@ -43,7 +43,7 @@ def ask(url: str, digest: bytes, nonce: int) -> bytes:
 
 
 def request(digest: bytes, nonce: int) -> bytes:
-    """A TimeStampReq: a SHA-256, a nonce, and the wish for the authority's certificates."""
+    """Encode a TimeStampReq: the digest, the nonce, and a request for certificates."""
     algorithm = der.encode(der.SEQUENCE, der.encode(der.OBJECT_ID, _SHA256))
     imprint = der.encode(der.SEQUENCE, algorithm, der.encode(der.OCTET_STRING, digest))
     return der.encode(
@@ -52,7 +52,7 @@ def request(digest: bytes, nonce: int) -> bytes:
 
 
 def token_of(answer: bytes) -> bytes:
-    """The token of a TimeStampResp, if it was granted; ToolError with the authority's reason."""
+    """Return the token in a TimeStampResp; ToolError with the reason if it was refused."""
     response = der.one(answer, der.SEQUENCE, "answer of the time authority")
     information = response.inside(der.SEQUENCE)
     status = information.integer()

@@ -1,10 +1,10 @@
-"""What fetching shares: the store, connections, progress, several files at once, a stop.
+"""What all fetching shares: the store, connections, progress, parallel downloads, cancellation.
 
-Proxies and CA certificates come from the usual environment (HTTPS_PROXY, SSL_CERT_FILE),
-credentials for `https:` from ~/.netrc. One file's way is in `aicert.sources.download`.
+Proxies and CA certificates come from the usual environment variables (HTTPS_PROXY, SSL_CERT_FILE),
+credentials for `https:` from ~/.netrc. The download of one file is in `aicert.sources.download`.
 
-Ctrl-C and an error are told at once: a thread that a silent server holds is not waited for. It is a
-daemon, and what it has fetched is kept.
+Ctrl-C and errors are reported at once, without waiting for a thread that a silent server holds up.
+Such a thread is a daemon, and what it has fetched is kept.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ from aicert.sources.wanted import Batch, OnBytes, Wanted
 if TYPE_CHECKING:
     import httpx2
 
-# With more than about eight streams, servers throttle, and disks and links are busy already.
+# With more than about eight streams, servers throttle; disks and links are busy already.
 THREADS = 8
 CONNECT_S, READ_S = 15.0, 60.0
-# Bytes a second, of an answer that is read whole.
+# The slowest acceptable rate for an answer that is read whole, in bytes per second.
 SLOWEST = 16 << 10
 MAX_REDIRECTS = 10
 
@@ -37,7 +37,7 @@ def _ignore(count: int) -> None:
 
 
 class Transfer:
-    """One piece of work with sources; a context manager that closes its connections."""
+    """A context for work with sources, which closes its connections at the end."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Transfer:
         self._pause = pause
         self._lock = threading.Lock()
         self._client: httpx2.Client | None = None
-        # Threads at work, and 1 for the block that this is the context manager of.
+        # The number of threads at work, plus 1 while the `with` block runs.
         self._users = 0
 
     def __enter__(self) -> Self:
@@ -71,7 +71,7 @@ class Transfer:
             self._users += 1
 
     def _leave(self) -> None:
-        """The last thread closes the connections, because nobody reads from them any more."""
+        """Leave the context; the last thread to leave closes the connections."""
         with self._lock:
             self._users -= 1
             if self._users or self._client is None:
@@ -81,18 +81,18 @@ class Transfer:
 
     @property
     def client(self) -> "httpx2.Client":
-        """The HTTP client of this work."""
+        """The HTTP client, created when it is first used."""
         with self._lock:
             if self._client is None:
                 self._client = new_client()
             return self._client
 
     def wait(self, seconds: float) -> None:
-        """Wait before asking again."""
+        """Wait before asking a server again."""
         (self._pause or time.sleep)(seconds)
 
     def files(self, wanted: list[Wanted]) -> list[FileFact]:
-        """Fetch several at once, the largest first. The first error stops the others."""
+        """Fetch several files in parallel, the largest first. The first error stops the others."""
         batch = Batch(self._pause)
         todo = deque(sorted(range(len(wanted)), key=lambda i: -(wanted[i].size or 0)))
         done: SimpleQueue[tuple[int, FileFact | BaseException]] = SimpleQueue()
@@ -130,13 +130,14 @@ class Transfer:
             return error
 
     def _file(self, wanted: Wanted, batch: Batch) -> FileFact:
-        """Fetch one file into the store. Raises LockError for other bytes than were locked."""
-        # It imports the HTTP library, which costs a tenth of a second.
+        """Fetch one file into the store. Raises LockError if its bytes are not the locked ones."""
+        # This imports the HTTP library, which takes a tenth of a second.
         from aicert.sources.download import Download
 
         key = wanted.sha256 or f"url-{hashlib.sha256(wanted.url.encode()).hexdigest()}"
         with self.store.partial(key) as partial:
-            # Asked with the partial file held: another process may just have finished it.
+            # Look only now that the partial file is locked: another process may just have finished
+            # it.
             if wanted.sha256 is not None and self.store.has(wanted.sha256):
                 partial.discard()
                 return FileFact(self.store.file(wanted.sha256).stat().st_size, wanted.sha256)
@@ -153,10 +154,10 @@ class Transfer:
 def small_answer(
     answer: "httpx2.Response", limit: int, *, clock: Callable[[], float] = time.monotonic
 ) -> bytes | None:
-    """The body as it was sent; None where it is larger than `limit`.
+    """Return the body as sent, without decoding; None if it is larger than `limit`.
 
-    Raises ToolError where it comes so slowly that a server seems to hold on to whoever asks: each
-    byte alone would come in time.
+    Raises ToolError if it arrives so slowly that the server seems to stall deliberately: each
+    single byte would come in time.
     """
     until = clock() + READ_S + limit / SLOWEST
     data = bytearray()
@@ -172,7 +173,7 @@ def small_answer(
 
 
 def new_client(*, follow_redirects: bool = True) -> "httpx2.Client":
-    """A client that gives up on a silent server."""
+    """Create an HTTP client that gives up on a silent server."""
     import httpx2
 
     return httpx2.Client(

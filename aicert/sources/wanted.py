@@ -1,4 +1,4 @@
-"""What is fetched: one file, and the files that are fetched together."""
+"""What to fetch: one file, or a batch of files that are fetched together."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ OnBytes = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One file to fetch. `name` is for people; `sha256` and `size` where they are known."""
+    """One file to fetch. `name` is for people; `sha256` and `size` are None if not known."""
 
     url: str
     name: str
@@ -21,24 +21,26 @@ class Wanted:
 
 
 class Stopped(ToolError):  # noqa: N818 - nothing is wrong with the file
-    """This file's fetch was stopped because of another, which reports the error. Its bytes are
-    kept.
+    """The fetch of this file was stopped because another one failed, and that one reports the
+    error.
+
+    The bytes fetched so far are kept.
     """
 
 
 class Batch:
-    """Files that are fetched together: the first error, or Ctrl-C, ends all of them."""
+    """Files that are fetched together: the first error, or Ctrl-C, stops all of them."""
 
     def __init__(self, pause: Callable[[float], object] | None) -> None:
         self.stop = threading.Event()
         self._pause = pause or self.stop.wait
 
     def check_running(self) -> None:
-        """Raise if the others have ended: partial files are kept."""
+        """Raise Stopped if the batch has ended; partial files are kept."""
         if self.stop.is_set():
             raise Stopped("stopped, because the fetch of another file ended")
 
     def wait(self, seconds: float) -> None:
-        """Wait, but not after this batch has ended."""
+        """Wait; raise Stopped if the batch has ended by then."""
         self._pause(seconds)
         self.check_running()

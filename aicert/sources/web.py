@@ -1,8 +1,8 @@
 """`https:`: one file, whose digest is pinned when it is first locked.
 
-A server gives no SHA-256 beforehand, so locking fetches the file into the store, where it is needed
-anyway. A later check without a fetch compares the size, and the digest if the server gives one
-(`Repr-Digest`, RFC 9530); a small file is fetched and hashed.
+A server does not tell the SHA-256 beforehand, so locking fetches the file into the store, where it
+is needed anyway. A later check without fetching compares the size, and the digest if the server
+gives one (`Repr-Digest`, RFC 9530); a small file is fetched and hashed.
 """
 
 import base64
@@ -23,7 +23,7 @@ from aicert.sources.remote import FILE, Found
 from aicert.sources.transfer import Transfer
 from aicert.sources.wanted import Wanted
 
-# What is fetched without asking, to compare a file that is small.
+# The largest file that is fetched just to compare it.
 SMALL = 4 << 20
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
@@ -41,14 +41,15 @@ def resolve(source: WebSource, choice: Choice, transfer: Transfer) -> Found:
 
 
 def fetch(source: WebSource, wanted: Mapping[str, str], transfer: Transfer) -> None:
-    """Fetch the file of that digest."""
+    """Fetch the pinned file into the store."""
     for sha256 in wanted.values():
         transfer.files([_wanted(source, sha256=sha256)])
 
 
 def compare(source: WebSource, locked: FileFact, transfer: Transfer) -> str:
-    """Compare the server's file with the locked facts; returns what was compared. Raises if it
-    differs.
+    """Compare the server's file with the locked facts, and return what was compared.
+
+    Raises if they differ.
     """
     headers = {
         **netrc_login(source.url),
@@ -67,7 +68,8 @@ def compare(source: WebSource, locked: FileFact, transfer: Transfer) -> str:
     if response.status_code in (404, 410):
         raise LockError(f"the file is gone: status {response.status_code}")
     coded = response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity")
-    # If the file is coded, both refer to the bytes as sent (RFC 9110, 8.6; RFC 9530, 3).
+    # If a content coding was applied, both headers refer to the bytes as sent (RFC 9110, 8.6; RFC
+    # 9530, 3).
     size = "" if coded else response.headers.get("Content-Length", "")
     if response.status_code == 200 and size.isdigit() and int(size) != locked.size:
         raise LockError(f"a different size\n  locked  {locked.size} bytes\n  found   {size} bytes")
@@ -109,9 +111,9 @@ def _name(source: WebSource) -> str:
 
 
 def netrc_login(url: str) -> dict[str, str]:
-    """Basic authentication from ~/.netrc (or $NETRC) for that very host, if it has an entry.
+    """Return a Basic authentication header from ~/.netrc (or $NETRC) for exactly this host, if any.
 
-    `default` is none: a lockfile or a certificate of somebody else names what host it likes.
+    The `default` entry is ignored: somebody else's lockfile or certificate may name any host.
     """
     path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
