@@ -1,8 +1,8 @@
-"""`aicert audit`, `prove-record`, `prove-absence` and `verify-proof`: what data can answer.
+"""`aicert audit`, `prove-record`, `prove-absence` and `verify-proof`: questions about data.
 
-An audit that is run here says what it finds in the files here and certifies nothing. A proof is
-about results whose digest the caller has from elsewhere: from the audit's certificate. Results and
-proofs are for programs, so their lines are not wrapped for terminals.
+An audit that is run here reports on the files here and certifies nothing. A proof is about results
+whose digest the caller knows from elsewhere: from the audit's certificate. Results and proofs are
+for programs, so their lines are not wrapped for terminals.
 """
 
 import argparse
@@ -56,7 +56,7 @@ A row that was in the data need not have changed what a model learned.
 """
 _MADE = "exit codes: 0 done, 1 the data says no, 2 it cannot be read, 3 bad command line or config"
 _JUDGED = "exit codes: 0 the proof holds, 1 it does not, 2 no verdict, 3 bad command line"
-# The longest text or row that can be asked about: the longest row, and its line end.
+# The longest text or row that can be asked about: the longest row, with its line feed.
 MAX_SUBJECT: Final = MAX_LINE + 1
 DEFAULT_SPLIT: Final = "train"
 
@@ -149,7 +149,7 @@ def _audit(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def _files(name: str, path: Path) -> list[tuple[str, Path]]:
-    """The files of an input of texts, each with the name that results have for it."""
+    """Return the files of an input of texts, each with the name that results give it."""
     from aicert.files.tree import read_tree
 
     if not path.is_dir():
@@ -188,7 +188,7 @@ def _lists(config: "AuditConfig", inputs: dict[str, Path]) -> dict[str, "GivenLi
 
 
 def _digest(path: Path) -> Digest:
-    """The digest by which a lockfile would name this input."""
+    """Return the digest that a lockfile would have for this input."""
     from aicert.files.tree import read_file, read_tree
     from aicert.formats.listing import dir_digest
 
@@ -198,7 +198,7 @@ def _digest(path: Path) -> Digest:
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """The text of each row of a path, in all splits."""
+    """Yield the text of each row of a path, in all splits."""
     import json
 
     from aicert.audits.run import text_of
@@ -209,7 +209,7 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def _rows(path: Path, files: list[str]) -> Iterator[bytes]:
-    """Canonical rows that the strict reader has checked, each without its line feed."""
+    """Yield the canonical rows, which the strict reader has checked, without line feeds."""
     selection = learned(path, files)
     checker = Checker(selection.schema)
     rest = b""
@@ -321,7 +321,9 @@ def _verify_proof(options: argparse.Namespace, say: Callable[[str], None]) -> in
 
 
 def _certified(options: argparse.Namespace, data: bytes) -> tuple["Results", list[str]]:
-    """The results, if a certificate that passes names them, and a description of it."""
+    """Return the results if a passing certificate names them, and a description of that
+    certificate.
+    """
     from aicert.appraisal.evidence.audits import check_joined
     from aicert.audits import results as forms
     from aicert.cli.verify import audit_certificate

@@ -32,7 +32,7 @@ Then, in another terminal, start any OpenAI client with the OPENAI_BASE_URL that
 ends it, and so does the first evidence that is refused.
 """
 _EXITS = "exit codes: 0 ended by Ctrl-C, 1 the evidence says no, 2 no verdict, 3 bad command line"
-# What each check of the machine means if it is ok, in order.
+# What it means that a check of the machine is ok, in the order of the checks.
 MEANINGS = {
     "serve.fresh": "the evidence answers this connection's nonce",
     "serve.chain": "the attestation key chains to root {root}",
@@ -76,7 +76,7 @@ def add_command(commands: "Subparsers") -> None:
     add("--machine-root", metavar="PEM", help="--root for the machine, if it differs")
     add("--machine-image-lock", metavar="L", help="the lock of a serving image that you accept")
     add_format(parser)
-    # The machine has the model's files.
+    # No local model is given: the machine has the model's files.
     parser.set_defaults(run=_connect, model=None)
 
 
@@ -87,7 +87,8 @@ def _connect(options: argparse.Namespace, say: "Write") -> int:
 
     certified = appraised(options, api.read_certificate(options.certificate))
     if certified.certificate_consistent != "yes":
-        # A certificate alone never passes; for this one, more is undecided than its model's files.
+        # A certificate alone never passes, but for this one more than its model's files is
+        # undecided.
         return show_result(certified, options.format)
     policy = connections.machine_policy(
         options.machine_policy,
@@ -106,7 +107,7 @@ def _connect(options: argparse.Namespace, say: "Write") -> int:
             say(_json(endpoint) if as_json else _text(options, endpoint, certified))
             endpoint.wait()
     except KeyboardInterrupt:
-        # Printed once it is true.
+        # This is printed only now that it is true.
         complain("\nclosed: the endpoint no longer listens\n")
     return 0
 
@@ -129,7 +130,7 @@ def _json(endpoint: "Endpoint") -> str:
 
 
 def _text(options: argparse.Namespace, endpoint: "Endpoint", certified: "AttestationResult") -> str:
-    """What was verified, printed once: every later connection is to the same boot."""
+    """Describe what was verified, once: every later connection is to the same boot."""
     from aicert.appraisal.result import below_vtpm
 
     served = endpoint.served

@@ -45,7 +45,7 @@ def add_command(commands: "Subparsers") -> None:
 
 
 def _refuse(path: str, error: EvidenceError) -> None:
-    """Only regular files have a digest, and the links in a snapshot of the hub's cache."""
+    """Raise: only regular files have a digest, and the links in a snapshot of the hub's cache."""
     del path
     raise error
 

@@ -1,4 +1,4 @@
-"""`aicert export`, `aicert card` and `aicert report`: a certificate in other people's forms.
+"""`aicert export`, `aicert card` and `aicert report`: a certificate in other formats.
 
 The first two repeat what a certificate claims, verify nothing, and say so; `report`, and `export`
 with a model, appraise like `aicert verify`, with the same options and exit codes.
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 # A model card is text that somebody wrote.
 MAX_CARD = 1 << 22
-# As aicert.exports.cyclonedx has them, which a help text must not load.
+# The versions in aicert.exports.cyclonedx, which a help text must not load.
 _VERSIONS = ("1.7", "1.6")
-# Options of `add_policy_options` and of evidence, which say nothing if nothing is judged.
+# Options of `add_policy_options` and of evidence, which have no meaning if nothing is judged.
 _JUDGING = (
     "evidence", "root", "lockfile", "image_lock", "nonce", "at", "collateral", "gpu_collateral",
     "lineage",
@@ -151,7 +151,8 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 def _folder(name: str) -> Path:
     folder = Path(name)
     if not name:
-        # To pathlib it is the current directory, which nobody named: a variable was not set.
+        # To pathlib, an empty name is the current directory, but here probably a variable was not
+        # set.
         raise ConfigError("DIR is empty", hint="name the directory; . is the current one")
     if not folder.is_dir():
         make = f"mkdir -p {shlex.quote(name[:200])}"
@@ -164,15 +165,16 @@ def _folder(name: str) -> Path:
 
 
 def _needs_model(options: argparse.Namespace) -> str | None:
-    """An option of judging that was given."""
+    """Return an option that is only for judging and was given, if any."""
     given = [f"--{name.replace('_', '-')}" for name in _JUDGING if getattr(options, name)]
     return next(iter(given), "--policy" if options.policy != "default" else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
-    """The result for the certificate whose bytes `data` are; the evidence that counts beside it,
-    and why other evidence does not.
+    """The result for the certificate with the bytes `data`, and its evidence.
+
+    `refused` says, for each piece of evidence that does not count, why not.
     """
 
     data: bytes
@@ -217,7 +219,7 @@ def _is_inside(path: str, folder: str) -> bool:
 
 
 def _contents(options: argparse.Namespace, judged: _Judged | None) -> dict[str, bytes]:
-    """What to write, by name. Raises EvidenceError."""
+    """Return the contents to write, by file name. Raises EvidenceError."""
     from aicert.exports import facts, verified
     from aicert.exports.files import exports, verified_exports
 
@@ -290,7 +292,7 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
 
 
 def _write_json(document: dict[str, object], write: Callable[[str], None]) -> None:
-    """One JSON document with a line end."""
+    """Write one JSON document and a line feed."""
     write(json.dumps(document) + "\n")
 
 
@@ -316,11 +318,11 @@ def _report(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     try:
         facts_read = facts.read(data)
     except AicertError:
-        # Then a check has failed, and the page has only the verdict and the checks.
+        # A check must have failed, so the page has only the verdict and the checks.
         facts_read = None
     write_atomically(out, page(certificate.core_digest(parsed), facts_read, result).encode())
     code = show_result(result, options.format)
-    # JSON is one document.
+    # With JSON, stdout has exactly one document.
     say = write if options.format == "text" else complain
     say(f"\nwritten  {safe(options.out)}\n")
     return code

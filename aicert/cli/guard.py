@@ -1,7 +1,7 @@
 """`aicert guard`: run a command whose model frameworks load only what was verified.
 
-Exit codes: those of the command; 1 if a load was refused and the command did not catch it; 3 if the
-command would not be guarded.
+Exit codes: those of the command; 1 if a load was refused and the command did not catch the error; 3
+if the command would not be guarded.
 """
 
 import argparse
@@ -56,11 +56,11 @@ def _run(options: argparse.Namespace, write: "Write") -> int:
         return 0
     if options.policy is None:
         raise ConfigError("a guard needs a policy", hint="aicert guard --policy guard.toml -- CMD")
-    # It returns only by raising: the command replaces this process.
+    # On success this does not return, because the command replaces this process.
     _guard("command").run(options.policy, options.words, copy=options.copy)
     return 0
 
 
 def _guard(module: str) -> Any:
-    """A module of aicert.guard, which nothing imports: it is loaded by name."""
+    """Import a module of aicert.guard by name, since no module may import that room."""
     return importlib.import_module(f"aicert.guard.{module}")

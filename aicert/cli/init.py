@@ -1,8 +1,9 @@
-"""`aicert init`: what a git repository needs for `./doit`, from the package's `aicert_build/`.
+"""`aicert init`: write what a git repository needs for `./doit`, from the package's
+`aicert_build/`.
 
-Nothing that is there is changed: the owner's files stay, and missing lines are added at the end of
+Existing files are not changed: the owner's files stay, and missing lines are added at the end of
 `.gitignore` and `.gitattributes`. Only `--upgrade` replaces files, and only ours: the wrapper, the
-recorded version, the locks of the machine's images. It decides nothing.
+recorded version, and the locks of the machine's images. Nothing is decided here.
 """
 
 import os
@@ -21,14 +22,13 @@ if TYPE_CHECKING:
     from aicert.cli.terminal import Write
 
 HOME = Path(__file__).resolve().parents[2] / "aicert_build"
-# Which aicert this is: its version, and the digest of the files beside it. A repository keeps a
-# copy.
+# The version of aicert, and the digest of its files beside this one. A repository has a copy.
 TOOL = "tool.toml"
 RECORD = "lockfiles/tool.toml"
 WRAPPER = "doit"
 _MARK = b"aicert in this repository (written by `aicert init`)"
 _STARTER = "rules/starter"
-# By their places in the repository: ours, and replaced by an upgrade.
+# Files that are ours, and that an upgrade replaces, by their paths in the repository.
 OURS = {
     WRAPPER: f"{_STARTER}/doit",
     RECORD: TOOL,
@@ -36,7 +36,7 @@ OURS = {
     "lockfiles/image-gpu.lock.toml": "lockfiles/image-gpu.lock.toml",
     "lockfiles/image-serve.lock.toml": "lockfiles/image-serve.lock.toml",
 }
-# These belong to the repository's owner from the start.
+# Files that belong to the repository's owner from the start.
 THEIRS = {
     "aicert.toml": f"{_STARTER}/aicert.toml",
     "dodo.py": f"{_STARTER}/dodo.txt",
@@ -56,7 +56,7 @@ next      ./doit add RUN config path:CONFIG.yml
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """One file: its new content, None if it stays, and the word to print."""
+    """A change to one file: the new content, None if it stays, and the word to print."""
 
     path: str
     data: bytes | None
@@ -64,15 +64,13 @@ class _Change:
 
 
 def digest_of(home: Path) -> Digest:
-    """The dirHash of `aicert_build/`, without the file that names it and what Python leaves
-    there.
-    """
+    """Return the dirHash of `aicert_build/` without `tool.toml` and Python's caches."""
     facts = read_tree(home, skip=lambda path: path.endswith("__pycache__/"))
     return dir_digest({path: fact for path, fact in facts.items() if path != TOOL})
 
 
 def tool(version: str, digest: Digest) -> str:
-    """The text of `tool.toml`."""
+    """Return the text of `tool.toml`."""
     return (
         "# The aicert that this repository was set up with: `./doit` runs no other.\n"
         "# `aicert init --upgrade` writes the one that is installed.\n"
@@ -82,7 +80,7 @@ def tool(version: str, digest: Digest) -> str:
 
 
 def run(upgrade: bool, say: "Write") -> int:
-    """Set up the repository of the current directory; exit code 0."""
+    """Set up the repository in the current directory, and return exit code 0."""
     _require_whole(HOME)
     root = _repository(Path.cwd())
     changes = [*_ours(root, HOME, upgrade), *_theirs(root, HOME), *_lines(root, HOME)]
@@ -148,7 +146,7 @@ def _theirs(root: Path, home: Path) -> Iterable[_Change]:
 
 
 def _lines(root: Path, home: Path) -> Iterable[_Change]:
-    """The present lines stay first; missing lines follow."""
+    """Add missing lines after those that are there."""
     for path, source in LINES.items():
         there = _read(root / path) or b""
         has = there.splitlines()

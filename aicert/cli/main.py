@@ -22,7 +22,7 @@ from aicert.text import error_lines
 if TYPE_CHECKING:
     from aicert.cli.terminal import Subparsers, Write
 
-# Commands whose options are added without loading those of the others.
+# Commands whose options can be added without loading those of other commands.
 _OWN = ("verify", "show", "init")
 _SIGNATURES = ("sign", "verify-signature")
 _LEASES = ("lease",)
@@ -40,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Looks up the version only on request, since that imports a lot."""
+    """Shows the version, which is looked up only on request, since that imports a lot."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, **more)
@@ -57,22 +57,23 @@ class _Version(argparse.Action):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; nothing that a user can cause is a traceback."""
+    """Run a command and return its exit code; no error that a user can cause shows a traceback."""
     words = sys.argv[1:] if argv is None else argv
     if argv is None and not sys.warnoptions:
-        # A library's warnings are for its callers; users see only our own messages.
+        # Warnings of libraries are for the developers who call them; users see only our own
+        # messages.
         warnings.simplefilter("ignore")
-    # Everything created while modules load is kept, and looking for garbage there takes a tenth of
-    # the time. So collection waits until the verdict is out.
+    # Everything that is created while modules load is kept, and searching it for garbage takes a
+    # tenth of the time. So garbage collection waits until the verdict is out.
     collected = gc.isenabled()
     gc.disable()
     try:
-        # A command must not load what only the others need for their help.
+        # A command must not load what only the help of other commands needs.
         return _run(_options(words))
     finally:
         if argv is None:
-            # The process ends, and even with collection disabled the interpreter would look once
-            # more at everything that it is about to free: another tenth of the time.
+            # The process ends now. Even with collection disabled, the interpreter would search
+            # everything once more before freeing it: another tenth of the time.
             gc.freeze()
         elif collected:
             gc.enable()
@@ -82,7 +83,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser, commands = _parser(words[0] if words else None)
     options, unknown = parser.parse_known_args(words)
     if unknown:
-        # argparse would show the usage of the whole program.
+        # Otherwise argparse would show the usage of the whole program.
         commands[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     return options
 
@@ -114,7 +115,7 @@ def _run(options: argparse.Namespace) -> int:
 def _parser(
     word: str | None,
 ) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
-    """The program's parser, and those of its commands."""
+    """Return the program's parser, and the parsers of its commands by name."""
     parser = _Parser(
         prog="aicert",
         description="Verify certificates and signatures of AI models.",
@@ -219,7 +220,7 @@ def _init(options: argparse.Namespace, say: "Write") -> int:
 
 
 def _sources(options: argparse.Namespace, say: "Write") -> int:
-    # Outside the trust core, with its own libraries: the extra `sources`.
+    # This is outside the trust core, and has libraries of its own: the extra `sources`.
     from aicert.cli import sources as command
     from aicert.verifier.verify import read_certificate
 

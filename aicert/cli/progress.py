@@ -1,7 +1,7 @@
-"""Progress while a large model is read, on standard error, once it has taken a while:
+"""Show progress while a large model is read, on standard error, once it has taken a while.
 
-a bar on a terminal, one line elsewhere. Nothing is counted before that, since a small model is read
-faster than its files can be counted.
+It is a bar on a terminal, and one line elsewhere. Files are not counted before that, since a small
+model is read faster than its files can be counted.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from typing import Self
 
 # Seconds of reading before anything is printed.
 BAR_AFTER = 1.0
-# No model has more files; the directory is not trusted yet.
+# No model has more files than this, and the directory is not trusted yet.
 MAX_COUNTED = 100_000
 
 
@@ -40,7 +40,8 @@ class Progress:
     def on_bytes(self, count: int) -> None:
         """Count bytes that were read."""
         if time.monotonic() < self._due:
-            # Called for each of many small files: without a lock, though a count may be lost.
+            # This is called for each of many small files, so it takes no lock, although a count may
+            # be lost.
             self._read += count
             return
         with self._lock:
@@ -68,16 +69,16 @@ class Progress:
 
 
 def _nothing(*_: object) -> None:
-    """No bar was started."""
+    """Do nothing; used while there is no progress bar."""
 
 
 def _tree_size(root: str) -> int:
-    """Roughly how much there is to read; the reader will report what cannot be looked at."""
+    """Return roughly how many bytes there are to read; errors are left for the reader to report."""
     with contextlib.suppress(OSError):
         if os.path.isfile(root):
             return os.path.getsize(root)
     total = seen = 0
-    # Not os.walk, which recurses: there may be thousands of nested folders.
+    # os.walk recurses, and there may be thousands of nested folders.
     waiting = [root]
     while waiting:
         try:

@@ -1,7 +1,7 @@
-"""`aicert records`: which rows a directory or file holds, in the numbers of run reports.
+"""`aicert records`: count the rows in a directory or file, in the terms of run reports.
 
-Nothing is verified: the numbers are those of the files here, to compare with a certificate (`aicert
-show`).
+Nothing is verified: the numbers are those of the files here, to be compared with a certificate's
+(`aicert show`).
 """
 
 import argparse
@@ -41,7 +41,7 @@ copy.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """One split of one path. `files` is empty if the path is itself the file."""
+    """The count of one split of a path. `files` is empty if the path is itself the only file."""
 
     name: str
     split: str
@@ -51,7 +51,7 @@ class Counted:
     files: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
-        """The facts of a run report, and whether the files are canonical as they are."""
+        """Return the facts as in a run report, and whether the files are canonical already."""
         return {
             "bytes": self.fact.bytes,
             "canonical": self.in_place,
@@ -113,7 +113,10 @@ def _text(counted: Counted) -> str:
 
 
 def chosen_files(path: Path, data_files: list[str] | None = None) -> dict[str, list[str]]:
-    """The files of each split of a path, in the order of their rows; of a file, itself."""
+    """Return the files of each split of a path, in the order of their rows.
+
+    A path that is a file stands for itself.
+    """
     if path.is_dir():
         return choose(list_files(path), data_files, where=path.name)
     if data_files is not None:
@@ -122,7 +125,7 @@ def chosen_files(path: Path, data_files: list[str] | None = None) -> dict[str, l
 
 
 def list_files(root: Path) -> Iterator[str]:
-    """Every file below `root`; links and what else is no file are refused."""
+    """Yield every file below `root`; refuse links and whatever else is not a regular file."""
 
     def refuse(error: OSError) -> None:
         raise ToolError(f"cannot read {error.filename!a}: {why(error)}")
@@ -160,7 +163,7 @@ def _written(path: Path, split: str, files: list[str], canonical: Path) -> Count
 
 
 def _counted(path: Path, split: str, files: list[str], also: Callable[[bytes], object]) -> Counted:
-    """Convert and count; each block of canonical rows is also passed to `also`."""
+    """Convert the rows to canonical form and count them; also pass each block of rows to `also`."""
     selection = learned(path, files)
     checker = Checker(selection.schema)
     for block in canonical_blocks(selection):
@@ -177,12 +180,14 @@ def _counted(path: Path, split: str, files: list[str], also: Callable[[bytes], o
 
 
 def learned(path: Path, files: list[str]) -> Selection:
-    """The selections of a path (`chosen_files`), read once."""
+    """Read the chosen files of a path (see `chosen_files`) once, and return them as a selection."""
     return learn(path.parent, [path.name]) if files == [""] else learn(path, files)
 
 
 def canonical_blocks(selection: Selection) -> Iterator[bytes]:
-    """The canonical rows of a selection; the strict reader has not checked them yet."""
+    """Yield the canonical rows of a selection, in blocks that the strict reader has not checked
+    yet.
+    """
     for source in selection.sources:
         if selection.in_place:
             with source.path.open("rb") as stream:

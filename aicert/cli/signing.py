@@ -49,9 +49,9 @@ a changed one; --ignore and --ignore-unsigned make exceptions, which the verdict
 _EXITS = (
     "exit codes: 0 passed, 1 the signature or the files say no, 2 no verdict, 3 bad command line"
 )
-# Modules of aicert.signing that need other packages, and the extra that installs those.
+# Modules of aicert.signing that need further packages, and the extras that install them.
 EXTRAS = {"sigstore_signer": "sigstore", "pkcs11_signer": "pkcs11", "tpm_signer": "tpm"}
-# What `--digests` reads: every file, sorted by the bytes of its path.
+# A command whose output `--digests` reads: every file, sorted by the bytes of its path.
 _LISTING = "find . -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -0 sha256sum"
 
 
@@ -188,14 +188,14 @@ def _signer(options: argparse.Namespace) -> "Signer":
         signer = keys.load_signer(options.key, password=secret)
     if options.certificate is None:
         return signer
-    # Importing X.509 is a third of the start-up time: only with certificates.
+    # Importing X.509 takes a third of the start-up time: only with certificates.
     from aicert.signing.x509_signers import certified
 
     return certified(signer, options.certificate, options.certificate_chain)
 
 
 def _extra(module: str) -> Any:
-    """A signer in this package that needs more libraries than the package."""
+    """Import a signer's module that needs further packages; ToolError if they are not installed."""
     try:
         return importlib.import_module(f"aicert.signing.{module}")
     except ModuleNotFoundError as error:
@@ -212,7 +212,7 @@ def _keyless(options: argparse.Namespace) -> "Callable[[bytes], Trusted] | None"
             hint="--identity me@example.com --issuer https://accounts.google.com",
         )
     if "" in (options.identity, options.issuer):
-        # To sigstore's policy, an empty issuer means any.
+        # In sigstore's policy, an empty issuer means any issuer.
         raise ConfigError("--identity and --issuer must not be empty")
     if options.identity is None:
         if options.trusted_root is not None:
@@ -227,7 +227,7 @@ def _verify(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.signing import verify as verifying
 
     if options.at is not None and not options.certificate_chain:
-        # A key has no validity period, and a keyless signature has its log's time.
+        # A key has no validity period, and a keyless signature has the time of its log entry.
         raise ConfigError("--at goes with --certificate-chain")
     with Progress(options.target, complain) as progress:
         result = verifying.verify(
@@ -256,7 +256,7 @@ def _time(at: str | None) -> "datetime":
 
     if at is None:
         return datetime.now(UTC)
-    # The appraisal's modules are a third of the start-up time: only if a time is given.
+    # Loading the appraisal's modules takes a third of the start-up time: only if a time is given.
     from aicert.verifier.verify import time_of_appraisal
 
     return time_of_appraisal(at)

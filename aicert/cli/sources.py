@@ -1,7 +1,7 @@
-"""`aicert sources CERT`: do the sources that a certificate names have the bytes that it names?
+"""`aicert sources CERT`: do the sources that a certificate names still have the same bytes?
 
-This says nothing about the certificate itself: `aicert verify` says whether a machine measured
-those bytes. Names are the builder's claims; this asks the claimed uri, with your own login.
+This says nothing about the certificate itself: `aicert verify` tells whether a machine measured
+those bytes. Source names are the builder's claims; this asks the claimed uri, with your own login.
 """
 
 import json
@@ -16,7 +16,7 @@ _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": 
 
 
 def run(certificate: Certificate, form: str) -> tuple[str, int]:
-    """The output, as `text` or `json`, and the exit code."""
+    """Return the output, as `text` or `json`, and the exit code."""
     comparisons = compare_all(lockfile.parse(certificate.lockfile))
     return (to_json(comparisons) if form == "json" else to_text(comparisons)), exit_code(
         comparisons
@@ -24,7 +24,7 @@ def run(certificate: Certificate, form: str) -> tuple[str, int]:
 
 
 def to_text(comparisons: Sequence[Comparison]) -> str:
-    """One line or more for each input; the text comes from a certificate or a server."""
+    """Format one line or more for each input; the texts come from a certificate or a server."""
     lines = ["a certificate's sources; `aicert verify` says whether the certificate is true", ""]
     for one in comparisons:
         first, *more = one.detail.split("\n")
@@ -40,7 +40,7 @@ def to_text(comparisons: Sequence[Comparison]) -> str:
 
 
 def to_json(comparisons: Sequence[Comparison]) -> str:
-    """The same for programs."""
+    """Format the comparisons as JSON."""
     inputs = [
         {"name": one.name, "verdict": one.verdict, "detail": one.detail} for one in comparisons
     ]

@@ -1,9 +1,9 @@
-"""Show an AttestationResult, as text for people and as JSON for programs.
+"""Show an AttestationResult as text for people and as JSON for programs.
 
-Output rules: the verdict column comes first; a pass ends with what it rests on and what it does not
-say; below tier `vtpm` the verdict line says who could have forged it. Text from a machine or a
-certificate is hostile: characters that do not print are escaped, lines are limited in length and
-number, nothing is markup. Three styles (green, red, dim), if allowed.
+Rules for the text: the verdict column comes first; a pass ends with what it rests on and what it
+does not say; below tier `vtpm` the verdict line says who could have forged it. Text from a machine
+or a certificate is hostile: characters that do not print are escaped, lines are limited in length
+and number, and nothing is markup. There are three styles (green, red, dim), if allowed.
 """
 
 import json
@@ -25,7 +25,7 @@ from aicert.verifier.hints import hint_of
 GREEN, RED, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 _WORDS = {"ok": "ok", "failed": "FAILED", "not-checked": "-", "not-applicable": "n/a"}
 _STYLES = {"ok": GREEN, "failed": RED, "not-checked": DIM, "not-applicable": DIM}
-# What a verdict is about, if it is not a trained model.
+# What a verdict is about if it is not a trained model.
 _AS_WHAT = {
     "audit": "results of an audit, not a model ",
     "evaluate": "results of an evaluation, not a model ",
@@ -35,7 +35,10 @@ _ID_WIDTH = 20
 
 
 def text(result: AttestationResult, *, colour: bool = False, columns: int | None = None) -> str:
-    """The whole table, with a newline at its end; `columns` of a terminal wrap under the indent."""
+    """Return the whole table, with a newline at its end.
+
+    `columns` is the width of a terminal: longer lines continue below the detail's first column.
+    """
     lines = [line for item in _head(result) for line in _wrapped("", item, 10, columns)]
     lines.append("")
     for check in result.checks:
@@ -50,7 +53,7 @@ def text(result: AttestationResult, *, colour: bool = False, columns: int | None
 
 
 def to_json(result: AttestationResult) -> dict[str, object]:
-    """The result as JSON-ready values."""
+    """Return the result as JSON-ready values."""
     return {
         "verdict": result.verdict,
         "tier": result.tier,
@@ -78,14 +81,14 @@ def to_json(result: AttestationResult) -> dict[str, object]:
 
 
 def _facts_json(facts: Facts | None) -> dict[str, object]:
-    """Null if they are not verified, and in version 1."""
+    """Return the facts; null if they are not verified, and in version 1."""
     if facts is None:
         return dict.fromkeys(("records", "loss", "texts", "removed"))
     return run_report_facts.plain(facts)
 
 
 def _lineage_json(ancestors: Sequence[Ancestor], seen: set[int]) -> list[object]:
-    """The ancestors, each with its own ancestors the first time that it occurs."""
+    """Return the ancestors, each with its own ancestors the first time that it occurs."""
     items: list[object] = []
     for ancestor in ancestors:
         result = ancestor.result
@@ -107,7 +110,7 @@ def _lineage_json(ancestors: Sequence[Ancestor], seen: set[int]) -> list[object]
 
 
 def _tree(ancestors: Sequence[Ancestor], colour: bool) -> list[str]:
-    """The lineage, one line for each ancestor, indented by how far back it is."""
+    """Return the lineage, one line for each ancestor, indented by its distance."""
     lines: list[str] = []
     seen: set[int] = set()
     pending = [(ancestor, 0) for ancestor in reversed(ancestors)]
@@ -133,7 +136,7 @@ def _tree(ancestors: Sequence[Ancestor], colour: bool) -> list[str]:
 
 
 def json_text(result: AttestationResult, **more: object) -> str:
-    """`to_json` and `more` as ASCII text, so that nothing in it reaches a terminal raw."""
+    """Return `to_json` and `more` as ASCII text, so that nothing in it reaches a terminal raw."""
     return json.dumps(to_json(result) | more, indent=2) + "\n"
 
 
@@ -196,14 +199,15 @@ def _tier_words(result: AttestationResult) -> str:
 
 
 def _wrapped(start: str, line: str, indent: int, columns: int | None) -> list[str]:
-    """`start` and `line`, in lines of a terminal: those after the first begin below the detail."""
+    """Wrap `start` and `line` for a terminal: later lines begin below the detail's first column."""
     room = MAX_LINE if columns is None else max(columns - indent, LEAST_ROOM)
     first = room if start else room + indent
     if columns is None or len(line) <= first:
         return [start + line]
     import textwrap
 
-    # Long words are digests: on two lines, one below the other, they can still be compared.
+    # Long words are digests. Broken into lines of which one is below the other, they can still be
+    # compared.
     one, *more = textwrap.wrap(line, first, break_on_hyphens=False) or [""]
     rest = textwrap.wrap(line[len(one) :].lstrip(), room, break_on_hyphens=False) if more else []
     return [start + one, *(" " * indent + each for each in rest)]
@@ -218,7 +222,7 @@ def _list(word: str, items: Sequence[str], columns: int | None) -> list[str]:
 
 
 def _why(result: AttestationResult) -> list[str]:
-    """The first reason, as an error with its hint: the end of the output says what to do."""
+    """Return the first reason as an error with its hint: the end of the output says what to do."""
     if result.verdict == "failed":
         reason = result.failed[0]
     elif result.verdict == "none" and result.undecided and result.certificate_consistent == "no":

@@ -1,4 +1,4 @@
-"""What all commands share: writing to the terminal, its width, and the format of the help."""
+"""What all commands share: writing to the terminal, its width, and the layout of the help."""
 
 import argparse
 import os
@@ -20,15 +20,17 @@ EXITS = "exit codes: 0 passed, 1 the evidence says no, 2 no verdict, 3 bad comma
 
 
 def help_formatter(prog: str) -> argparse.HelpFormatter:
-    """Format the help of the program `prog`, keeping the lines of its description."""
-    # A fixed width: finding the terminal's would import shutil, for every option that is added.
+    """Return a formatter for the help of `prog` that keeps the line breaks of its description."""
+    # The width is fixed: asking the terminal would import shutil, for every option that is added.
     return argparse.RawDescriptionHelpFormatter(prog, width=HELP_WIDTH)
 
 
 def add_part(
     parts: "Subparsers", name: str, help_: str, text: str, codes: str = EXITS
 ) -> argparse.ArgumentParser:
-    """Add a command: its line in the list, and its own help, which ends with its exit codes."""
+    """Add a command: its line in the list of commands, and its own help, which ends with exit
+    codes.
+    """
     parser: argparse.ArgumentParser = parts.add_parser(
         name, help=help_, description=text, epilog=codes, formatter_class=help_formatter
     )
@@ -43,12 +45,12 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 
 
 def write(text: str) -> None:
-    """Write to stdout; if the reader has gone, the exit code stays the same."""
+    """Write to stdout. If the reader has closed the pipe, the exit code stays the same."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Otherwise the interpreter complains when it flushes at exit.
+        # Otherwise the interpreter would print an error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -61,7 +63,7 @@ def write_lines(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Write to stderr; if it is closed or full, only the exit code is left."""
+    """Write to stderr. If it is closed or full, only the exit code is left to report the error."""
     if sys.stderr is None:
         return
     try:
@@ -72,14 +74,15 @@ def complain(text: str) -> None:
 
 
 def use_colour() -> bool:
-    """Whether stdout is a terminal that wants styles (no-color.org)."""
+    """Return whether stdout is a terminal that wants colours (no-color.org)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and not plain
 
 
 def terminal_columns(stream: TextIO | None = None) -> int | None:
-    """The width of the terminal that `stream` (by default stdout) is connected to; None if it is
-    not a terminal, or its width is unknown.
+    """Return the width of the terminal that `stream` (by default stdout) is connected to.
+
+    Returns None if it is not a terminal, or its width is unknown.
     """
     try:
         return os.get_terminal_size((stream or sys.stdout).fileno()).columns or None

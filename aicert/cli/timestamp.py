@@ -1,6 +1,6 @@
 """`aicert timestamp CERT --tsa URL`: ask a time authority for a time stamp of a certificate.
 
-This verifies only that the authority answered this request: a verifier's policy says whose time
+This verifies only that the authority answered this request: a verifier's policy decides whose time
 stamps count (docs/spec/time.md).
 """
 
@@ -68,18 +68,18 @@ def _run(options: argparse.Namespace, write: "Write") -> int:
 
 
 def stamped_certificate(certificate: "Certificate", url: str) -> "tuple[Certificate, Token]":
-    """The certificate with one more time stamp, and the time that it says."""
+    """Return the certificate with one more time stamp, and that stamp's parsed token."""
     from aicert.appraisal.evidence.trusted_time import encode
     from aicert.formats.certificate import core_digest
 
-    # Check this before asking anybody.
+    # Check this before the authority is asked.
     require_room(certificate)
     der, token = asked(url, bytes.fromhex(core_digest(certificate).hex))
     return with_stamp(certificate, encode(der)), token
 
 
 def require_room(certificate: "Certificate") -> None:
-    """EvidenceError if the certificate already has the maximum number of time stamps."""
+    """Raise EvidenceError if the certificate already has the maximum number of time stamps."""
     from aicert.formats.certificate import MAX_TIMESTAMPS
 
     if len(certificate.evidence.timestamps) >= MAX_TIMESTAMPS:
@@ -87,7 +87,7 @@ def require_room(certificate: "Certificate") -> None:
 
 
 def with_stamp(certificate: "Certificate", stamp: str) -> "Certificate":
-    """The certificate with one more entry in `timestamps`: a token, or a log's proof."""
+    """Return the certificate with one more entry in `timestamps`: a token, or a log's proof."""
     from aicert.frozen import replace
 
     require_room(certificate)
@@ -97,8 +97,10 @@ def with_stamp(certificate: "Certificate", stamp: str) -> "Certificate":
 
 
 def asked(url: str, digest: bytes) -> "tuple[bytes, Token]":
-    """A token over a SHA-256, and what it says. It answers this request, and its signature is by
-    the certificate that it carries. Raises ToolError or EvidenceError.
+    """Request a token over a SHA-256 digest, and return it and its parsed form.
+
+    The token answers this request, and is signed by the certificate that it carries. Raises
+    ToolError or EvidenceError.
     """
     from aicert.appraisal.evidence.trusted_time import read_signed
 

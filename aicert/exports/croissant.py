@@ -1,9 +1,9 @@
-"""The data that a certified run read, as Croissant 1.0 (JSON-LD): one document for each input.
+"""The data that a certified run read, as Croissant 1.0 (JSON-LD), one document for each input.
 
-https://docs.mlcommons.org/croissant/docs/croissant-spec.html. Its files are the canonical rows,
-whose SHA-256 the machine measured (docs/spec/records.md): `aicert records` writes them again from
-the input. Roots of record trees are those of audits that pass. Licence, creator, version and date
-are left out, and so are record sets: no certificate says them.
+https://docs.mlcommons.org/croissant/docs/croissant-spec.html. The files of a document are the
+canonical rows, whose SHA-256 the machine measured (docs/spec/records.md); `aicert records` writes
+them again from the input. The roots of record trees come from audits that pass. Left out are
+licence, creator, version, date and record sets, which no certificate contains.
 """
 
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from aicert.formats.run_report_facts import Records
 from aicert.formats.strict_json import dumps
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
-# Which of the words are Croissant's own: the context that its version 1.0 recommends.
+# The terms that are Croissant's own, from the context that its version 1.0 recommends.
 _OWN = (
     "citeAs", "column", "equivalentProperty", "extract", "field", "fileObject", "fileProperty",
     "fileSet", "format", "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField",
@@ -40,7 +40,7 @@ Json = dict[str, object]
 
 
 def documents(verified: Verified) -> dict[str, bytes]:
-    """A document for each input of which the run read rows, by its file's name."""
+    """Return a document for each input from which the run read rows, by file name."""
     items = {item.name: item for item in verified.facts.lockfile.inputs}
     names = sorted({rows.name for rows in verified.records} & items.keys())
     return {f"{name}.croissant.json": dumps(_dataset(verified, items[name])) for name in names}
@@ -72,7 +72,7 @@ def _dataset(verified: Verified, item: LockedInput) -> Json:
 
 
 def _url(item: LockedInput) -> str:
-    """The page of the claimed source; of a source that has none, a name by the measured digest."""
+    """Return the page of the claimed source; if it has none, a URN made of the measured digest."""
     source = hub_source(item)
     if source is None:
         return f"urn:aicert:input:{item.digest}"
@@ -80,7 +80,7 @@ def _url(item: LockedInput) -> str:
 
 
 def _file(verified: Verified, rows: Records, number: int) -> Json:
-    # A split may have any visible ASCII in it.
+    # The name of a split may contain any visible ASCII character.
     name = f"{rows.name}-{quote(rows.split, safe='')}.jsonl"
     return {
         "@type": "cr:FileObject",

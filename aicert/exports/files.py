@@ -33,9 +33,11 @@ def exports(
 def verified_exports(
     verified: Verified, cyclonedx_version: cyclonedx.Version = cyclonedx.SPEC
 ) -> dict[str, bytes]:
-    """The same with evaluations in the bill of materials, and what only a pass bears out: the
-    summary of training content and the data. These names are on no list: they may not lie among a
-    model's files.
+    """Return the files of `exports`, and those that only a pass supports, by name.
+
+    The bill of materials also has the evaluations, and the further files are the summary of
+    training content and the descriptions of the data. Their names are on no list: they may not lie
+    among a model's files.
     """
     return exports(verified.facts, cyclonedx_version) | {
         "bom.cdx.json": cyclonedx.bom(verified.facts, cyclonedx_version, verified),

@@ -1,4 +1,4 @@
-"""Text that came from a certificate, on its way into Markdown."""
+"""Escape text from a certificate for Markdown."""
 
 from aicert.text import safe
 
@@ -6,10 +6,10 @@ MOST = 200
 
 
 def plain(text: str) -> str:
-    """Text that stays inside a code span of a table cell."""
+    """Return text that stays inside a code span of a table cell."""
     return "".join(c if c not in "`|<>" else "?" for c in safe(text, MOST))
 
 
 def code(text: object) -> str:
-    """A code span, which nothing in `text` can end."""
+    """Return a code span that nothing in `text` can end."""
     return f"`{plain(str(text))}`"

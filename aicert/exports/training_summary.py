@@ -1,9 +1,9 @@
-"""The public summary of training content that the EU's AI Act asks of providers (Regulation (EU)
-2024/1689, Article 53(1)(d)), in the sections of the European Commission's template of July 2025,
-filled in as far as what passed bears it out.
+"""The public summary of training content that the EU's AI Act requires (Article 53(1)(d)).
 
-Each statement has its origin: measured in the machine (or counted by an audit that passes), or the
-builder's claim. All else is the provider's to write, and is left empty.
+Providers publish it under Regulation (EU) 2024/1689. It has the sections of the European
+Commission's template of July 2025, filled in as far as verified evidence supports it. Each
+statement names its origin: measured in the machine (or counted by an audit that passes), or claimed
+by the builder. The rest is for the provider to write, and is left empty.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ Statement = tuple[str, str]
 
 
 def document(verified: Verified) -> bytes:
-    """The summary as canonical JSON."""
+    """Return the summary as canonical JSON."""
     statements = _statements(verified)
     result = verified.result
     return dumps(
@@ -76,7 +76,7 @@ def document(verified: Verified) -> bytes:
 
 
 def markdown(verified: Verified) -> bytes:
-    """The summary as Markdown, to be completed by the provider."""
+    """Return the summary as Markdown, to be completed by the provider."""
     return "".join(f"{line}\n" for line in _lines(verified)).encode()
 
 
@@ -135,8 +135,9 @@ def _unknown(verified: Verified) -> list[str]:
 
 
 def _selections(verified: Verified) -> list[tuple[str, Records, LockedInput | None]]:
-    """Rows by run, this one first, and the input that they came from: known of this run alone, as
-    the others have lockfiles of their own.
+    """Return the rows of each run, this run first, with the input that they came from.
+
+    The input is known only for this run, since the others have lockfiles of their own.
     """
     items = {item.name: item for item in verified.facts.lockfile.inputs}
     return [
@@ -147,7 +148,7 @@ def _selections(verified: Verified) -> list[tuple[str, Records, LockedInput | No
 
 
 def _statements(verified: Verified) -> dict[tuple[str, str], list[Statement]]:
-    """What can be stated, by section and field."""
+    """Return everything that can be stated, by section and field."""
     filled = {
         MODEL_NAMES: _model_names(verified),
         DEPENDENCIES: _dependencies(verified),
@@ -169,7 +170,7 @@ def _model_names(verified: Verified) -> list[Statement]:
 
 
 def _dependencies(verified: Verified) -> list[Statement]:
-    """Inputs that are models. That they are is inferred from names."""
+    """List the inputs that are models, as inferred from names."""
     return [
         each
         for item in verified.facts.lockfile.inputs
@@ -201,7 +202,7 @@ def _size(verified: Verified) -> list[Statement]:
 
 
 def _words(verified: Verified) -> str:
-    """How many words, where audits folded them into words; "" where none did."""
+    """Say how many words the rows have, if audits counted words; otherwise return ""."""
     number, of = 0, 0
     for rows in distinct(verified):
         texts = [fact.text for _, fact in verified.about_rows(rows) if fact.text is not None]

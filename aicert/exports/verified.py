@@ -1,8 +1,8 @@
-"""What passed, for the exports that say more than a certificate claims: no pass, no such export.
+"""What passed, for exports that say more than a certificate claims: without a pass, no such export.
 
-A certificate with the files that it is for, and audits and evaluations whose own certificates pass
-under the same policy. Whoever calls judges them (`aicert verify --evidence`); rows join audits by
-their digest, models join evaluations by theirs.
+This holds a certificate with the files that it is for, and audits and evaluations whose own
+certificates pass under the same policy. The caller judges them (`aicert verify --evidence`). Audits
+are joined to rows by the rows' digest, evaluations to models by the model's digest.
 """
 
 from aicert.appraisal.result import AttestationResult
@@ -18,7 +18,7 @@ from aicert.frozen import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """An audit whose certificate passes; `digest` is of its results."""
+    """An audit whose certificate passes; `digest` is that of its results."""
 
     run: str
     tier: str
@@ -28,7 +28,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """An evaluation whose certificate passes; `digest` is of its results."""
+    """An evaluation whose certificate passes; `digest` is that of its results."""
 
     run: str
     tier: str
@@ -38,9 +38,11 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """A certificate that passes. `runs`: what it and the runs before it read, the certificate's own
-    first, None where that is not verified; `is_lineage_known`: no inputs are another run's outputs,
-    or that was verified. Raises EvidenceError for what did not pass.
+    """A certificate that passes, with its evidence; EvidenceError for a certificate that does not.
+
+    `runs` has what this run and the runs before it read, this run first; None if that is not
+    verified. `is_lineage_known`: no input is another run's output, or the origin of such inputs was
+    verified.
     """
 
     facts: Facts
@@ -60,11 +62,11 @@ class Verified:
 
     @property
     def records(self) -> tuple[Records, ...]:
-        """The rows that the run itself read."""
+        """The rows that this run itself read."""
         return () if self.result.facts is None else self.result.facts.records
 
     def about_rows(self, rows: Records) -> list[tuple[Audit, DataFact]]:
-        """The audits that read exactly these rows."""
+        """Return the audits that read exactly these rows."""
         return [
             (audit, fact)
             for audit in self.audits
@@ -73,7 +75,7 @@ class Verified:
         ]
 
     def about_output(self, digest: Digest) -> list[Evaluation]:
-        """The evaluations of a whole output."""
+        """Return the evaluations of a whole output."""
         return [
             each
             for each in self.evaluations

@@ -1,6 +1,6 @@
-"""`aicert lease grant`, `broker`, `revoke`, `resume`, `status`: the custodian's broker and ledger.
+"""`aicert lease grant`, `broker`, `revoke`, `resume`, `status`: a custodian's broker and ledger.
 
-The broker's own room is imported by name, when one of these commands runs.
+The room `aicert.broker` is imported by name, only when one of these commands runs.
 """
 
 import argparse
@@ -136,7 +136,7 @@ def _add_status(parts: "Subparsers") -> None:
 
 
 def _room(module: str) -> Any:
-    """A module of aicert.broker, which nothing imports: it is loaded by name."""
+    """Import a module of aicert.broker by name, since no module may import that room."""
     try:
         return importlib.import_module(f"aicert.broker.{module}")
     except ModuleNotFoundError as error:
@@ -147,9 +147,9 @@ def _room(module: str) -> Any:
 
 
 def _keys(options: argparse.Namespace) -> "Callable[[Path], Secrets]":
-    """Reads the secrets of the lease whose bundle is in a folder."""
+    """Return a function that reads a lease's secrets, given the folder with its bundle."""
     secret = keys.password(options)
-    # Not a partial, whose representation would show its arguments.
+    # Not functools.partial, whose repr would show its arguments.
     return lambda folder: keys.read(folder, secret)
 
 
@@ -225,12 +225,12 @@ def _broker(options: argparse.Namespace, say: "Write") -> int:
         del end
         complain(f"listening on https://{host}:{bound}, policy {safe(policy.name)}\n")
 
-    # Garbage collection is off while a command starts; this one runs for months.
+    # Garbage collection is off while a command starts, but a broker runs for months.
     gc.enable()
     try:
         server.serve(app, place, on_ready)
     except KeyboardInterrupt:
-        # This is how a broker is ended at a terminal; what it was doing is finished.
+        # Ctrl-C is the way to end a broker at a terminal; work in progress is finished first.
         complain("ended\n")
     finally:
         app.close()
@@ -278,7 +278,7 @@ def _revoke(options: argparse.Namespace, say: "Write") -> int:
 
 
 def _resume(options: argparse.Namespace, say: "Write") -> int:
-    # Never create one: after a mistyped name, the real ledger would fall behind.
+    # The ledger must exist: if a mistyped name created one, the real ledger would fall behind.
     ledger = _room("store").Store(Path(options.ledger))
     try:
         count = _room("custodian").resume(ledger, Path(options.lease), now=_now())

@@ -65,7 +65,7 @@ and a TPM whose state was restored, are refused. --format csv has a line for eac
 
   aicert lease receipts receipts.jsonl --lease leases/bot --enrolment enrolment.json --policy P
 """
-# What can be promised about a lease whose whole key the TPM holds.
+# What can be promised for a lease whose whole key is in the TPM.
 OFFLINE = (
     "offline: whoever can restore the TPM's state can use the budget again; the count and the end "
     "hold only if nobody can"
@@ -251,7 +251,7 @@ def _terms(folder: Path) -> "Terms":
 
 
 def _machine(options: argparse.Namespace, terms: "Terms") -> "Enrolled":
-    """The machine of the enrolment, if the policy accepts it."""
+    """Return the machine in the enrolment, if the policy accepts it."""
     from aicert.files.bounded import read_bounded
     from aicert.lease import enrolment
     from aicert.leasing import enrolments
@@ -330,7 +330,7 @@ def _issued_text(
 
 
 def _write_new(folder: Path, files: dict[str, bytes]) -> None:
-    """Write files to a directory, which may exist; the files may not."""
+    """Write files to a directory, which may exist; none of the files may."""
     for path in (folder / name for name in files):
         if os.path.lexists(path):
             hint = f"mkdir -p {shlex.quote(str(folder))}-new"
@@ -375,7 +375,7 @@ def _receipts(options: argparse.Namespace, say: "Write") -> int:
     ]
     checked = client_receipts.answered(account, held) if options.answers else None
     if options.format == "csv":
-        # For programs: lines are not wrapped for a terminal.
+        # The output is for programs, so its lines are not wrapped for a terminal.
         write(_account_csv(account))
     else:
         as_json = options.format == "json"
@@ -385,8 +385,9 @@ def _receipts(options: argparse.Namespace, say: "Write") -> int:
 
 
 def _account_csv(account: "Account") -> str:
-    """A line for each receipt, with what was served since the previous one, so that columns add
-    up.
+    """Return a line for each receipt, with what was served since the one before it.
+
+    The columns therefore add up to the totals.
     """
     head = "receipt,boot,clock-ms,resets,meter,tokens-in,tokens-out,tokens-refused,requests,ticks"
     lines = [head]

@@ -1,4 +1,4 @@
-"""Where the lease commands get a lease's keys: from its file, a token or a TPM."""
+"""Get a lease's keys from its file, from a token or from a TPM, for the lease commands."""
 
 import importlib
 import os
@@ -18,7 +18,9 @@ _MODULES = {PKCS11: ("pkcs11_signer", "pkcs11"), TPM: ("tpm_signer", "tpm")}
 
 
 def add_password(parser: "argparse.ArgumentParser") -> None:
-    """Add the option that names what opens a key in a token or TPM."""
+    """Add the option that names the environment variable with the password of a token's or TPM's
+    key.
+    """
     parser.add_argument(
         "--password-env",
         metavar="NAME",
@@ -27,7 +29,7 @@ def add_password(parser: "argparse.ArgumentParser") -> None:
 
 
 def password(options: "argparse.Namespace") -> str | None:
-    """The value of that variable."""
+    """Return the value of that variable, or None."""
     name: str | None = options.password_env
     if name is not None and name not in os.environ:
         raise ConfigError(f"there is no environment variable {name[:80]!a}")
@@ -35,7 +37,7 @@ def password(options: "argparse.Namespace") -> str | None:
 
 
 def read(folder: Path, secret: str | None) -> "Secrets":
-    """The secrets of the lease whose bundle is at `folder`."""
+    """Read the secrets of the lease whose bundle is at `folder`."""
     from aicert.files.bounded import read_bounded
     from aicert.lease import custody
     from aicert.leasing import hardware_keys, packing
@@ -45,7 +47,7 @@ def read(folder: Path, secret: str | None) -> "Secrets":
 
 
 def held_key(place: str, secret: str | None) -> "HeldKey":
-    """The key at a place, for packing a lease."""
+    """Return the key at a place, with which to pack a lease."""
     from aicert.leasing import hardware_keys
 
     opened = signer(place, secret)
@@ -59,7 +61,7 @@ def held_key(place: str, secret: str | None) -> "HeldKey":
 
 
 def signer(place: str, secret: str | None) -> Any:
-    """The signer for the key at `pkcs11:…` (RFC 7512) or `tpm:HANDLE`."""
+    """Return the signer for the key at `pkcs11:…` (RFC 7512) or `tpm:HANDLE`."""
     scheme = place[: place.find(":") + 1]
     if scheme not in _MODULES:
         raise ConfigError(

@@ -1,8 +1,8 @@
 """`aicert log …`: keep a transparency log in a folder, check it, mirror it, search it.
 
-A log's operator runs `init` and `append`; anybody runs `prove`, `check`, `mirror`, `find` and
+A log's operator runs `init` and `append`; anybody can run `prove`, `check`, `mirror`, `find` and
 `page` on the folder or a copy; a witness runs `witness`. Only `mirror` of a URL, `ask` and `bundle`
-use the network: any server of files can serve the folder.
+use the network. Any web server for static files can serve the folder.
 """
 
 import argparse
@@ -139,7 +139,7 @@ def _key_file(options: argparse.Namespace) -> Path:
 def _append(options: argparse.Namespace, write: "Write") -> int:
     from aicert.log import writer
 
-    # Read all before logging any: nothing can be removed from a log.
+    # Read all certificates before logging any: nothing can be removed from a log.
     entries = [
         entry
         for path in options.certificates
@@ -164,7 +164,10 @@ def _append(options: argparse.Namespace, write: "Write") -> int:
 
 
 def _entries(path: str, *, sigstore: bool) -> list[bytes]:
-    """A certificate file's entry, and that of its signature; with many files, errors name one."""
+    """Return the log entry of a certificate file, and with `sigstore` that of its signature.
+
+    Errors name the file, since a command may have many.
+    """
     from aicert.formats import certificate as certificates
     from aicert.log.sigstore import leaf_of
     from aicert.tlog.entry import entry_of
@@ -209,7 +212,8 @@ def _prove(options: argparse.Namespace, write: "Write") -> int:
     write_atomically(place, data)
     note = Note.parse(proofs.parse(proof).checkpoint)
     others = [line.name for line in note.signatures if line.name != key.name]
-    # Their keys are not known here: anybody who can write to the folder can add a line.
+    # The keys of these witnesses are not known here: anybody who can write to the folder can add a
+    # line.
     names = f"in the names of {', '.join(others)}; verifiers check their keys"
     return show(
         options,
@@ -249,7 +253,7 @@ def _mirror(options: argparse.Namespace, write: "Write") -> int:
     from aicert.log import mirror, tiles
 
     source, folder = Path(options.source), Path(options.folder)
-    # A copy always belongs to the log that it began with.
+    # A copy always belongs to the log with which it began.
     has_copy = (folder / tiles.CHECKPOINT).exists()
     is_served = options.source.startswith(("http://", "https://"))
     if is_served and not has_copy and options.log_key is None:

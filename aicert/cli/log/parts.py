@@ -22,7 +22,7 @@ EXITS = (
 
 
 def with_folder(parts: "Subparsers", name: str, help_: str, text: str) -> argparse.ArgumentParser:
-    """Add a command of `aicert log` that takes the log's folder."""
+    """Add a command of `aicert log` whose argument is the log's folder."""
     parser = add_part(parts, name, help_, text, EXITS)
     parser.add_argument("folder", metavar="FOLDER", help="the log's folder")
     add_format(parser)
@@ -30,7 +30,7 @@ def with_folder(parts: "Subparsers", name: str, help_: str, text: str) -> argpar
 
 
 def add_log_key(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says whose log it is."""
+    """Add the option for the log's public key."""
     parser.add_argument(
         "--log-key",
         metavar="KEY",
@@ -45,7 +45,7 @@ def show(
     document: "dict[str, object]",
     lines: "Sequence[tuple[str, object]]",
 ) -> int:
-    """Write the result in the requested format."""
+    """Write the result to stdout in the requested format."""
     if options.format == "json":
         write(json.dumps(document, indent=2) + "\n")
     else:
@@ -54,18 +54,18 @@ def show(
 
 
 def facts(checkpoint: "Checkpoint") -> "dict[str, object]":
-    """What a checkpoint says, for programs."""
+    """Return the content of a checkpoint as JSON-ready values."""
     return {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}
 
 
 def length(checkpoint: "Checkpoint") -> tuple[str, str]:
-    """Which log it is, and how many entries it has."""
+    """Return a line with the log's name and its number of entries."""
     entries = "1 entry" if checkpoint.size == 1 else f"{checkpoint.size} entries"
     return "log", f"{checkpoint.origin}, {entries}"
 
 
 def log_server() -> Any:
-    """The module that reaches logs and witnesses over HTTP: aicert.sources.log_server."""
+    """Import aicert.sources.log_server, which reaches logs and witnesses over HTTP."""
     try:
         return import_module("aicert.sources.log_server")
     except ImportError as error:

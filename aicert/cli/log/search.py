@@ -1,7 +1,7 @@
 """`aicert log find` and `aicert log page`: what is in a log, and which entries are verified.
 
 An entry counts as verified if a certificate in --certificates passes the policy and has exactly
-that entry. The others are claims of whoever logged them.
+that entry. The other entries are claims of whoever logged them.
 """
 
 import argparse
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aicert.formats.certificate import Certificate
     from aicert.log.find import Hit
 
-# The most in a folder: each is appraised.
+# The maximum number of certificates in a folder, since each of them is appraised.
 MAX_CERTIFICATES = 1000
 MAX_CERTIFICATE_BYTES = 1 << 28
 MAX_SHOWN = 100
@@ -82,8 +82,9 @@ def _add_certificates(parser: argparse.ArgumentParser) -> None:
 
 
 def _verified(options: argparse.Namespace) -> dict[bytes, str]:
-    """The entries of the certificates that pass, each with the policy that it passed; the others
-    are named.
+    """Return the entries of the certificates that pass, each with a description of the policy.
+
+    Certificates that do not pass are named on stderr.
     """
     from aicert.tlog.entry import entry_of
     from aicert.verifier import verify as api
@@ -114,8 +115,9 @@ def _verified(options: argparse.Namespace) -> dict[bytes, str]:
 def _appraised(
     certificate: "Certificate", given: "list[Certificate]", policy: "Policy", time: "datetime"
 ) -> "AttestationResult":
-    """Its verdict; if it was made from another run's output, that run's certificate is among the
-    given ones.
+    """Appraise a certificate.
+
+    If an input was another run's output, the given certificates are searched for that run's.
     """
     from aicert.appraisal.appraise import appraise
     from aicert.formats import lockfile
@@ -131,7 +133,7 @@ def _refuse(file: str, reason: str) -> None:
 
 
 def _read(folder: str) -> "dict[str, Certificate]":
-    """The certificates in a folder; other files are named."""
+    """Read the certificates in a folder; other files are named on stderr."""
     from aicert.formats import certificate as certificates
     from aicert.verifier.verify import read_certificate_file
 
@@ -159,7 +161,7 @@ def _files(folder: str) -> list[str]:
         raise EvidenceError(f"cannot read {folder!a}: {why(error)}") from None
     places = [os.path.join(folder, name, "certificate.json") for name in names]
     places += [os.path.join(folder, name) for name in names if name.endswith(".json")]
-    # Whoever sent the folder may have put a FIFO there, from which a read would never return.
+    # Whoever sent the folder may have put a FIFO there, and reading it would never end.
     files = [place for place in places if os.path.isfile(place)]
     if len(files) > MAX_CERTIFICATES:
         raise EvidenceError(f"{folder!a} holds more than {MAX_CERTIFICATES} certificates")

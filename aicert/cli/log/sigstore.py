@@ -1,7 +1,7 @@
 """`aicert log bundle` and `trusted-root`: a certificate's signature for Sigstore's tools.
 
-They check only that the log has the entry and that the authority answered the question: their
-output is for cosign, which cannot read a quote (docs/spec/sigstore.md).
+These commands check only that the log has the entry and that the time authority answered this
+request: their output is for cosign, which cannot read a quote (docs/spec/sigstore.md).
 """
 
 import argparse
@@ -63,7 +63,7 @@ def _bundle(options: argparse.Namespace, write: "Write") -> int:
     check_place(place)
     certificate = read_certificate(options.certificate)
     key = tiles.read_key(folder, options.log_key)
-    # Before anybody is asked for the time.
+    # Check this before the time authority is asked.
     sigstore.check_origin(key)
     hint = "aicert log append FOLDER CERT --sigstore"
     index, proof = check.prove(folder, key, sigstore.leaf_of(certificate), hint=hint)
@@ -94,7 +94,8 @@ def _trusted_root(options: argparse.Namespace, write: "Write") -> int:
 
     place = Path(options.output)
     check_place(place)
-    # Not the verifier's whole policy: cosign knows nothing about machines and their roots.
+    # This does not take the verifier's whole policy: cosign knows nothing of machines and their
+    # roots.
     policy = load_policy(options.policy)
     if not policy.logs or not policy.time_authorities:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """`aicert log witness`, `cosigned` and `ask`: make, add and request cosignatures.
 
-A witness cosigns the log in a folder; the operator gets the cosignature as a file, or asks a
-witness over HTTP (C2SP tlog-witness).
+A witness cosigns the log in a folder; the operator gets the cosignature as a file, or requests it
+over HTTP (C2SP tlog-witness).
 """
 
 import argparse
@@ -137,7 +137,7 @@ def _ask(options: argparse.Namespace, write: "Write") -> int:
 
 
 def witness_key(text: str, where: str) -> "VerifierKey":
-    """A witness's key; ConfigError if it is not one."""
+    """Parse a witness's public key; ConfigError if it is not one."""
     from aicert.tlog.notes import COSIGNATURE, VerifierKey
 
     try:
@@ -147,8 +147,9 @@ def witness_key(text: str, where: str) -> "VerifierKey":
 
 
 def poster(url: str) -> "Post":
-    """A function that sends a request to the witness at `url`. Raises ConfigError, or ToolError if
-    the package for it is missing.
+    """Return a function that sends a request to the witness at `url`.
+
+    Raises ConfigError, or ToolError if the package for HTTP is missing.
     """
     server = log_server()
     server.check_url(url)

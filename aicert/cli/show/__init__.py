@@ -1,1 +1,1 @@
-"""`aicert show`: what a certificate claims, without a verdict. It may import what verifying may."""
+"""`aicert show`: what a certificate claims, without a verdict. It may import what `verify` may."""

@@ -1,4 +1,4 @@
-"""What a certificate claims, for `aicert show`: read, bounded, escaped, and not verified."""
+"""What a certificate claims, for `aicert show`: parsed, bounded and escaped, but not verified."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -19,7 +19,7 @@ BANNER = "a certificate's claims; nothing here was verified (aicert verify does 
 
 
 def claims(certificate: Certificate) -> dict[str, object]:
-    """The claims as JSON-ready values; EvidenceError if the statement cannot be read."""
+    """Return the claims as JSON-ready values; EvidenceError if the statement cannot be read."""
     statement = statements.parse(certificate.envelope.payload)
     report = run_report.parse(statement.report)
     return {
@@ -64,9 +64,10 @@ def claims(certificate: Certificate) -> dict[str, object]:
 
 
 def _seconds(certificate: Certificate) -> float | None:
-    """Derived as by the verifier: the quote's clock minus that of the run key's certification.
+    """Return the run's duration in seconds, derived as the verifier derives it.
 
-    None in version 1, and if the evidence is not such a pair.
+    It is the quote's clock minus the clock of the run key's certification. None in version 1, and
+    if the evidence is not such a pair.
     """
     from aicert.formats import tpm
 
@@ -80,7 +81,7 @@ def _seconds(certificate: Certificate) -> float | None:
 
 
 def _facts(report: RunReport) -> dict[str, object]:
-    """Null in version 1, which says nothing of them."""
+    """Return the run report's facts; null in version 1, which has none."""
     if report.facts is None:
         return dict.fromkeys(("records", "loss", "texts", "removed"))
     return run_report_facts.plain(report.facts)
@@ -99,13 +100,13 @@ def _lockfile_state(certificate: Certificate) -> str:
 
 
 def _timestamps(certificate: Certificate) -> list[str]:
-    """What is claimed about the time, by kind; nothing is verified."""
+    """List the kinds of time stamps; nothing is verified."""
     kinds = [entry.partition(":")[0] for entry in certificate.evidence.timestamps]
     return [f"stamped   {safe(', '.join(kinds))}"] if kinds else []
 
 
 def claims_text(certificate: Certificate) -> str:
-    """The claims for people."""
+    """Return the claims as text for people."""
     statement = statements.parse(certificate.envelope.payload)
     report = run_report.parse(statement.report)
     seconds = _seconds(certificate)
@@ -152,11 +153,10 @@ def claims_text(certificate: Certificate) -> str:
 
 
 def boot(certificate: Certificate) -> dict[str, object] | None:
-    """What the boot log says about registers that it replays to the certificate's values, and
-    nothing else.
+    """Return what the boot log says about registers whose claimed values it replays to.
 
-    `secureBoot` (None: it cannot say) and `events`; `error` where the log cannot be read.
-    None if the certificate carries no log.
+    The keys are `secureBoot` (None: the log cannot say) and `events`, or `error` if the log cannot
+    be read. None if the certificate has no log.
     """
     data = certificate.evidence.event_log
     if data is None:
@@ -179,9 +179,9 @@ def boot(certificate: Certificate) -> dict[str, object] | None:
 def _registers(
     certificate: Certificate, banks: tuple[str, ...]
 ) -> tuple[str, str, int, Mapping[int, bytes]]:
-    """The log's registers: its name, bank and first number, and the claimed values.
+    """Return the log's registers: their name, bank, first number, and claimed values.
 
-    A trust domain's log (CCEL) is about the four registers in its quote, and has no PCR bank.
+    The log of a trust domain (CCEL) is about the four registers in its quote, and has no PCR bank.
     """
     evidence = certificate.evidence
     if evidence.platform is None or evidence.platform.kind != TDX or _BANK in banks:

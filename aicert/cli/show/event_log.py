@@ -1,16 +1,16 @@
-"""The boot event log of a UEFI machine: parse it, replay it, say only what its digests cover.
+"""Parse and replay a UEFI machine's boot event log, and explain only what its digests cover.
 
 TCG PC Client Platform Firmware Profile, "Event Logging": a first event in the SHA-1 form
-(TCG_PCClientPCREvent) that holds TCG_EfiSpecIDEvent ("Spec ID Event03"), then TCG_PCR_EVENT2 with
-one digest per algorithm (Windows writes SHA-256 alone, whatever was declared); or, as older
-firmware writes, the SHA-1 form throughout.
+(TCG_PCClientPCREvent) contains TCG_EfiSpecIDEvent ("Spec ID Event03"). Then TCG_PCR_EVENT2 follow,
+with one digest for each algorithm (Windows writes only SHA-256, whatever was declared). Older
+firmware writes the SHA-1 form throughout.
 
-The log is hostile until its replay equals quoted registers, and then only its digests are true:
-neither types nor data are extended. So `explain` speaks only of registers that replay to their
-quoted value, shows no type, and shows data only where the hash of the data is the digest.
+The log is hostile until its replay equals quoted registers, and then only its digests are true,
+since neither types nor data are extended. So `explain` covers only registers that replay to their
+quoted value, shows no type, and shows data only if the data's hash is the digest.
 
-Left out: registers above 15 (they can be reset, or start at another value), and what data would
-mean that no digest covers.
+Not covered: registers above 15 (they can be reset, or start at another value), and the meaning of
+data that no digest covers.
 """
 
 import hashlib
@@ -22,19 +22,20 @@ from aicert.formats.binary import Reader
 from aicert.frozen import dataclass
 from aicert.text import safe
 
-# Eight logs of real machines have 15 to 60 kB; the certificate's own limit on the log is the same.
+# Eight logs of real machines have 15 to 60 kB; the certificate's limit on the log is the same.
 _WHAT = "event log"
 MAX_BYTES = 1 << 20
-# Real logs have some 150 events; an entry takes 32 bytes or more, so this bites before MAX_BYTES.
+# Real logs have about 150 events. An entry takes 32 bytes or more, so this limit is reached before
+# MAX_BYTES.
 MAX_EVENTS = 10_000
-# Part 2 of the TPM library names eight hash algorithms; a TPM with more banks does not exist.
+# Part 2 of the TPM library names eight hash algorithms, and no TPM has more banks.
 MAX_ALGORITHMS = 8
-# SHA-512's; a larger digest has no algorithm identifier.
+# The size of SHA-512; a larger digest has no algorithm identifier.
 MAX_DIGEST = 64
-# Firmware Profile: a PC has 24 registers. Of these 0 to 15 start at zero and cannot be reset.
+# Firmware Profile: a PC has 24 registers, of which 0 to 15 start at zero and cannot be reset.
 PCRS = 24
 STATIC_PCRS = 16
-# What one line of the report can show.
+# The longest text in one line of the report.
 MAX_TEXT = 200
 
 # TCG Algorithm Registry: number, name in hashlib, digest size.
@@ -53,20 +54,21 @@ EV_NO_ACTION = 0x00000003
 _SPEC_ID = b"Spec ID Event03\0"
 _LOCALITY = b"StartupLocality\0"
 _SHA1_ONLY: Mapping[int, int] = {0x0004: 20}
-# Beside digests and data: register, type, a digest of SHA-1 and a size; or two numbers instead.
+# The size of an entry without digests and data: register, type, a SHA-1 digest and a size; in the
+# newer form, register, type, number of digests and size of the data.
 _LEGACY_BYTES, _AGILE_BYTES = 32, 16
-# Where the log of a trust domain (CCEL) begins, whose numbers are 0 for MRTD and 1 to 4 for its
-# registers.
+# The log of a trust domain (CCEL) begins with register 1. Its numbers are 0 for MRTD and 1 to 4 for
+# the run-time registers.
 _CCEL_PCR = 1
-# An informative event may name no register at all.
+# The register number of an informative event that belongs to no register.
 _NO_PCR = 0xFFFFFFFF
-# EFI_GLOBAL_VARIABLE, 8be4df61-93ca-11d2-aa0d-00e098032b8c, as it lies in memory.
+# EFI_GLOBAL_VARIABLE, 8be4df61-93ca-11d2-aa0d-00e098032b8c, in its byte order in memory.
 _GLOBAL_VARIABLE = bytes.fromhex("61dfe48bca93d211aa0d00e098032b8c")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One entry: its register, its type's number, `{algorithm name: digest}`, and its data."""
+    """One entry: its register, the number of its type, `{algorithm name: digest}`, and its data."""
 
     pcr: int
     type: int
@@ -74,14 +76,15 @@ class Event:
     data: bytes
 
     def covered_by(self, bank: str) -> bool:
-        """Whether `data` is what was hashed: the digest in `bank` is recomputed from it."""
+        """Return whether the hash of `data` is the digest in `bank`."""
         return self.digests[bank] == _hash(bank, self.data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventLog:
-    """`banks`: the declared algorithms of which every entry has a digest; `events`: in order,
-    without the Spec ID event.
+    """A parsed log, with its events in order and without the Spec ID event.
+
+    `banks` are the declared algorithms of which every entry has a digest.
     """
 
     banks: tuple[str, ...]
@@ -99,14 +102,14 @@ class Fact:
 
 
 def parse(data: bytes) -> EventLog:
-    """Read a log; whatever is malformed, too large or left over is an EvidenceError."""
+    """Parse a log. Raises EvidenceError if anything is malformed, too large or left over."""
     reader = Reader(data, _WHAT, limit=MAX_BYTES, order="little")
     first = _legacy_event(reader)
     agile = first.type == EV_NO_ACTION and first.data.startswith(_SPEC_ID)
     algorithms = _declared(first) if agile else _SHA1_ONLY
     events = [] if agile else [first]
-    # A trust domain's firmware hands its log over in a larger buffer, whose rest it fills so. No
-    # event begins like that.
+    # The firmware of a trust domain returns its log in a larger buffer, padded with 0xff bytes. No
+    # event begins with these.
     padded = agile and first.pcr == _CCEL_PCR
     end = len(data.rstrip(b"\xff")) if padded else len(data)
     place = _LEGACY_BYTES + len(first.data)
@@ -129,7 +132,7 @@ def parse(data: bytes) -> EventLog:
 
 
 def replay(log: EventLog, bank: str) -> dict[int, bytes]:
-    """The value of every static register that `log` extends, in `bank` (as `sha256`)."""
+    """Return the value of every static register that `log` extends, in `bank` (like `sha256`)."""
     if bank not in log.banks:
         raise EvidenceError(f"event log has no {bank} bank, it has {', '.join(log.banks)}")
     size = len(_hash(bank, b""))
@@ -143,7 +146,7 @@ def replay(log: EventLog, bank: str) -> dict[int, bytes]:
 
 
 def explain(log: EventLog, bank: str, quoted: Mapping[int, bytes]) -> tuple[Fact, ...]:
-    """Every event of the registers whose replay is the quoted value, in the log's order."""
+    """Return the events, in order, of the registers whose replay equals the quoted value."""
     values = replay(log, bank)
     true = {pcr for pcr, value in values.items() if quoted.get(pcr) == value}
     return tuple(
@@ -158,10 +161,10 @@ def explain(log: EventLog, bank: str, quoted: Mapping[int, bytes]) -> tuple[Fact
 
 
 def secure_boot(log: EventLog, bank: str, quoted: Mapping[int, bytes]) -> bool | None:
-    """What the firmware measured of its `SecureBoot` variable; None if the log cannot say.
+    """Return what the firmware measured as its `SecureBoot` variable; None if the log cannot say.
 
-    Only the first event of PCR 7 counts: the firmware extends it before it runs anybody's code, and
-    software that ran later could extend the same bytes (Firmware Profile, "PCR[7]").
+    Only the first event of PCR 7 counts: the firmware extends it before it runs anybody else's
+    code, and software that ran later could extend the same bytes (Firmware Profile, "PCR[7]").
     """
     if replay(log, bank).get(7, b"") != quoted.get(7):
         return None
@@ -173,7 +176,7 @@ def secure_boot(log: EventLog, bank: str, quoted: Mapping[int, bytes]) -> bool |
 
 
 def _declared(first: Event) -> dict[int, int]:
-    """The algorithms of TCG_EfiSpecIDEvent: `{number: digest size}`."""
+    """Return the algorithms in TCG_EfiSpecIDEvent as `{number: digest size}`."""
     if first.pcr not in (0, _CCEL_PCR) or first.digests["sha1"] != bytes(20):
         raise EvidenceError("event log: Spec ID Event03 is not in PCR 0 or 1, or has a digest")
     body = Reader(first.data, _WHAT, limit=MAX_BYTES, order="little")
@@ -199,7 +202,7 @@ def _declared(first: Event) -> dict[int, int]:
 
 
 def _event(reader: Reader, algorithms: Mapping[int, int]) -> Event:
-    """TCG_PCR_EVENT2: one digest for each declared algorithm, or for some of them, in any order."""
+    """Read a TCG_PCR_EVENT2: digests for some or all declared algorithms, in any order."""
     pcr, kind = _pcr_and_type(reader)
     count = reader.u32()
     if not 1 <= count <= len(algorithms):
@@ -214,7 +217,7 @@ def _event(reader: Reader, algorithms: Mapping[int, int]) -> Event:
 
 
 def _legacy_event(reader: Reader) -> Event:
-    """TCG_PCClientPCREvent: one SHA-1 digest."""
+    """Read a TCG_PCClientPCREvent, which has one SHA-1 digest."""
     pcr, kind = _pcr_and_type(reader)
     digest = reader.take(20)
     return Event(pcr=pcr, type=kind, digests={"sha1": digest}, data=reader.take(reader.u32()))
@@ -228,9 +231,10 @@ def _pcr_and_type(reader: Reader) -> tuple[int, int]:
 
 
 def _startup_locality(events: list[Event]) -> int:
-    """Where TPM2_Startup was called from: PCR 0's first value; 4 after an H-CRTM sequence.
+    """Return the locality from which TPM2_Startup was called, which is PCR 0's first value.
 
-    A second StartupLocality, or one after PCR 0 was extended, would have two readings.
+    It is 4 after an H-CRTM sequence. A second StartupLocality event, or one after PCR 0 was
+    extended, would be ambiguous.
     """
     locality: int | None = None
     extended = False
@@ -258,7 +262,7 @@ def _hash(bank: str, data: bytes) -> bytes:
 
 
 def _text(data: bytes) -> str:
-    """Covered data, as people can read it: an EFI variable, ASCII or UTF-16 text, else its size."""
+    """Describe covered data for people: an EFI variable, ASCII or UTF-16 text, or else its size."""
     if data == bytes(4):
         return "separator"
     variable = _variable(data)
@@ -275,7 +279,7 @@ def _text(data: bytes) -> str:
 
 
 def _variable(data: bytes) -> tuple[bytes, str, bytes] | None:
-    """UEFI_VARIABLE_DATA: GUID, name, content; None if `data` is not exactly one."""
+    """Parse UEFI_VARIABLE_DATA: GUID, name, content; None if `data` is not exactly one."""
     if len(data) < 32:
         return None
     name_length, size = struct.unpack_from("<QQ", data, 16)

@@ -18,8 +18,9 @@ def judge(
     image: str | None = None,
     kind: Kind = "audit",
 ) -> AttestationResult:
-    """The verdict on a certificate that names exactly these results. AicertError if it does not
-    name them, or does not pass.
+    """Return the verdict on a certificate that names exactly these results.
+
+    Raises AicertError if it does not name them, or does not pass.
     """
     result = appraised(certificate, policy=policy, root=root, at=at, image=image)
     check_named(result, data, policy, kind)
@@ -29,11 +30,11 @@ def judge(
 def appraised(
     certificate: Certificate, *, policy: str, root: str | None, at: str | None, image: str | None
 ) -> AttestationResult:
-    """The verdict on a certificate, whatever it names."""
+    """Return the verdict on a certificate, whatever results it names."""
     chosen = for_audits(choose_policy(policy, root=root, image=image))
     return check_files(certificate, None, policy=chosen, at=at)
 
 
 def check_named(result: AttestationResult, data: bytes, policy: str, kind: Kind = "audit") -> None:
-    """AicertError unless the certificate with this verdict passes and names these results."""
+    """Raise AicertError unless the certificate with this verdict passes and names these results."""
     check_verdict(result, data, kind=kind, hint=f"aicert verify certificate.json --policy {policy}")

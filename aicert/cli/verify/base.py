@@ -1,7 +1,8 @@
-"""`aicert verify --base`: whether a folder is the base model that the run was trained on.
+"""`aicert verify --base`: check that a folder is the base model that the run was trained on.
 
-An adapter's name for its base is a claim; the input's digest is not. What the input's patterns
-leave out is left out here too. It decides nothing about the certificate, whose verdict comes first.
+An adapter's name for its base is only a claim, but the digest of the input is not. Files that the
+input's patterns leave out are left out here too. This decides nothing about the certificate, whose
+verdict comes first.
 """
 
 from fnmatch import fnmatchcase
@@ -21,7 +22,7 @@ BASE_INPUT = "baseInput"
 
 
 def check_copy(certificate: Certificate, folder: str) -> tuple[bool, str]:
-    """Whether `folder` is the certificate's base model, and the lines to print.
+    """Return whether `folder` is the certificate's base model, and the lines to print.
 
     Raises EvidenceError if the certificate names no base.
     """

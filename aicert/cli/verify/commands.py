@@ -88,7 +88,7 @@ def add_command(commands: "Subparsers") -> None:
 
 
 def add_policy_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of whoever appraises (`appraised`)."""
+    """Add the options for appraising (see `appraised`)."""
     add = parser.add_argument
     add(
         "--policy",
@@ -169,7 +169,7 @@ def _with_evidence(options: argparse.Namespace) -> int:
 def _of_model(
     options: argparse.Namespace, model: str, given: "Sequence[Given]", audits: "Audits"
 ) -> "tuple[Certificate, AttestationResult]":
-    """For a model whose certificate is among the given ones."""
+    """Find the model's certificate among those in the evidence, and appraise the model with it."""
     from aicert.cli.progress import Progress
     from aicert.cli.verify import evidence
     from aicert.verifier import verify as api
@@ -185,9 +185,9 @@ def _of_model(
 def appraised(
     options: argparse.Namespace, certificate: "str | Certificate", audits: "Audits | None" = None
 ) -> "AttestationResult":
-    """The result for `certificate` and the model, under the options."""
+    """Appraise `certificate` and the model under the options, and return the result."""
     if options.model is None:
-        # Nothing to read, so no progress to show.
+        # There is nothing to read, so there is no progress to show.
         return _appraised(options, certificate, None, None, audits)
     from aicert.cli.progress import Progress
 
@@ -224,8 +224,8 @@ def _appraised(
 def show_result(
     result: "AttestationResult", form: str = "text", *, certificate_only: bool = False
 ) -> int:
-    """Write the result to stdout as `text` or `json`; returns the exit code that it stands for."""
-    # Imported only when there is a result, since other commands share these options.
+    """Write the result to stdout as `text` or `json`, and return its exit code."""
+    # This is imported only when there is a result, since other commands share these options.
     from aicert.cli import table
 
     if form == "json":
@@ -236,7 +236,7 @@ def show_result(
 
 
 def exit_code(result: "AttestationResult", *, certificate_only: bool = False) -> int:
-    """The exit code that a result stands for."""
+    """Return the exit code for a result."""
     if certificate_only and result.verdict == "none" and result.certificate_consistent == "yes":
         return 0
     return result.exit_code

@@ -1,8 +1,9 @@
 """`aicert verify --evidence DIR`: what evaluations in DIR say about a model.
 
-An evaluation is about the model whose digest its results name: the subject of the verdict. Its
-certificate is judged under the same policy, root and time, without claims and audits, before the
-results are read; nothing here changes the verdict. If one does not count, this says why.
+An evaluation is about the model whose digest its results name, which must be the subject of the
+verdict. Before the results are read, the evaluation's certificate is judged under the same policy,
+root and time, without claims and audits. Nothing here changes the verdict. If an evaluation does
+not count, this says why.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from aicert.verifier.evidence import Given
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """An evaluation whose certificate passes; `digest` is of its results."""
+    """An evaluation whose certificate passes; `digest` is that of its results."""
 
     run: str
     tier: str
@@ -32,7 +33,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluations:
-    """Those that count and, for the others, why not, by folder."""
+    """The evaluations that count and, for the others by folder, why not."""
 
     counted: tuple[Evaluation, ...]
     refused: tuple[tuple[str, str], ...]
@@ -71,13 +72,13 @@ def _judged(one: Given, data: bytes, options: argparse.Namespace) -> Evaluation:
 
 
 def _is_about(results: Results, result: AttestationResult) -> bool:
-    """Whether the results are of the whole model that the verdict is about."""
+    """Return whether the results are about the whole model of the verdict."""
     weights = results.subject
     return not weights.inside and str(weights.digest) in (result.subject or {}).values()
 
 
 def _trained_on(read: Read, result: AttestationResult) -> list[str]:
-    """The runs behind the model that read the same rows."""
+    """Return the runs behind the model that read the same rows."""
     return [
         run
         for run, facts in runs_of(result)
@@ -87,7 +88,7 @@ def _trained_on(read: Read, result: AttestationResult) -> list[str]:
 
 
 def lines(evaluations: Evaluations, result: AttestationResult) -> Iterator[str]:
-    """What people are shown; nothing where there are no evaluations."""
+    """Yield the lines for people; none if there are no evaluations."""
     for one in evaluations.counted:
         run, results = safe(one.run), one.results
         if not _is_about(results, result):
@@ -114,7 +115,7 @@ def lines(evaluations: Evaluations, result: AttestationResult) -> Iterator[str]:
 
 
 def to_json(evaluations: Evaluations, result: AttestationResult) -> dict[str, object]:
-    """The same for programs."""
+    """Return the evaluations as JSON-ready values."""
     return {
         "evaluations": [_json(one, result) for one in evaluations.counted],
         "evaluationsNotCounted": [

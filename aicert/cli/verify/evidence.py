@@ -1,10 +1,9 @@
-"""`aicert verify --evidence DIR`: what audits in DIR say about the rows that a model was trained
-on.
+"""`aicert verify --evidence DIR`: what audits in DIR say about a model's training rows.
 
-The digest of rows, which both name, joins an audit's certificate to a training's, whatever the
-inputs are called. The audits are judged under the same policy, root and time as the training.
-Nothing here changes the verdict, for which audits count if the policy demands some
-(`appraisal/evidence/audits.py`). If an audit does not count, this says why.
+An audit's certificate is joined to a training's by the digest of rows, which both name, whatever
+the inputs are called. The audits are judged under the same policy, root and time as the training.
+Nothing here changes the verdict; if the policy demands audits, `appraisal/evidence/audits.py` lets
+them count. If an audit does not count, this says why.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from aicert.verifier.evidence import Given
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """An audit whose certificate passes; `digest` is of its results."""
+    """An audit whose certificate passes; `digest` is that of its results."""
 
     run: str
     tier: str
@@ -39,16 +38,17 @@ class Audit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """The audits that count and, for the others, why not, by folder."""
+    """The audits that count and, for the others by folder, why not."""
 
     audits: tuple[Audit, ...]
     refused: tuple[tuple[str, str], ...]
 
 
 def find(path: str, given: Sequence[Given], files: Mapping[str, FileFact | Defect]) -> Certificate:
-    """The certificate that names exactly these files; it is judged after that.
+    """Return the certificate that names exactly these files, to be judged later.
 
-    If there are several, the first: they differ in other things, and a verdict is on one of them.
+    If there are several, return the first: they differ in other things, and a verdict is on one
+    certificate.
     """
     for one in given:
         if any(_is_of(output, files) for output in one.stated.outputs.values()):
@@ -77,7 +77,7 @@ def gather(
     for one in given:
         if not one.results:
             continue
-        # Once, however many results it names.
+        # Appraise the certificate once, however many results it names.
         verdict = audit_certificate.appraised(
             one.certificate,
             policy=options.policy,
@@ -103,9 +103,10 @@ def _judged(one: Given, data: bytes, verdict: AttestationResult, policy: str) ->
 
 
 def runs_of(result: AttestationResult) -> list[tuple[str, Facts | None]]:
-    """What this run and those that it builds on read, each once; None for a run if that is not
-    verified, or if nothing shows that it is the right run. Two runs may have one name, as whoever
-    trains chooses it.
+    """Return what this run and the runs that it builds on read, each once.
+
+    The facts are None for a run if they are not verified, or if nothing shows that it is the right
+    run. Two runs may have the same name, since whoever trains chooses it.
     """
     runs = [(result.run or "", result.facts)]
     for ancestor in result.ancestors:
@@ -119,7 +120,9 @@ def runs_of(result: AttestationResult) -> list[tuple[str, Facts | None]]:
 
 
 def was_lineage_asked(result: AttestationResult) -> bool:
-    """False if inputs are claimed to be from other runs, whose certificates were not given."""
+    """Return False if inputs are claimed to be other runs' outputs and their certificates were not
+    given.
+    """
     (check,) = (check for check in result.checks if check.id == "lineage.ancestors")
     return check.verdict != "not-checked"
 
@@ -134,7 +137,7 @@ def _about(rows: Records, audits: Sequence[Audit]) -> list[tuple[Audit, DataFact
 
 
 def lines(evidence: Evidence, result: AttestationResult) -> Iterator[str]:
-    """What people are shown."""
+    """Yield the lines for people."""
     yield "evidence"
     for run, facts in runs_of(result):
         if facts is None:
@@ -152,7 +155,7 @@ def lines(evidence: Evidence, result: AttestationResult) -> Iterator[str]:
 
 
 def _text_lines(run: str, facts: Facts, evidence: Evidence) -> Iterator[str]:
-    """Which texts beside the rows checks of all text read, and which of them match."""
+    """Yield which texts the checks of all text read besides the rows, and which of them match."""
     read: dict[Digest, set[str]] = {}
     for audit in evidence.audits:
         for check in audit.results.checks:
@@ -199,7 +202,7 @@ def _check_line(check: CheckFact, counts: Counts, rows: int) -> str:
 
 
 def to_json(evidence: Evidence, result: AttestationResult) -> dict[str, object]:
-    """The same for programs: each selection of rows with the audits that read it."""
+    """Return each selection of rows with the audits that read it, as JSON-ready values."""
     return {
         "rows": [
             {

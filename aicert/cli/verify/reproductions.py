@@ -1,8 +1,8 @@
-"""`aicert verify --evidence DIR`: who else ran the lockfile of a model, with equal bytes.
+"""`aicert verify --evidence DIR`: who else ran the lockfile of a model and got the same bytes.
 
-Each certificate there of the same lockfile is judged by the same policy, and compared
-(`appraisal/evidence/reproduced.py`). Nothing here changes a verdict: without the second certificate
-the first says what it says. `--re-executed` asks for one.
+Each certificate in DIR for the same lockfile is judged under the same policy, and compared
+(`appraisal/evidence/reproduced.py`). Nothing here changes a verdict: the first certificate says the
+same without the second. `--re-executed` requires a second one.
 """
 
 import argparse
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproductions:
-    """By folder: the second runs that count, and of other certificates of the lockfile why not."""
+    """The second runs that count, by folder; for the lockfile's other certificates, why not."""
 
     shown: tuple[tuple[str, Reproduction], ...]
     refused: tuple[tuple[str, str], ...]
 
     @property
     def has_re_execution(self) -> bool:
-        """Whether another machine ran it, which nobody could have forged with the first."""
+        """Whether another machine ran the lockfile: nobody could forge that run along with the
+        first.
+        """
         return any(one.grade == "re-executed" for _, one in self.shown)
 
 
@@ -40,7 +42,7 @@ def gather(
     given: Sequence[Given],
     options: argparse.Namespace,
 ) -> Reproductions:
-    """Judge every certificate of the same lockfile by the options of whoever asks."""
+    """Judge every certificate for the same lockfile, under the caller's options."""
     first = Side(certificate=certificate, verdict=verdict)
     policy = api.choose_policy(options.policy, root=options.root, image=options.image_lock)
     audits = audits_of(given)
@@ -68,7 +70,7 @@ def gather(
 
 
 def lines(second: Reproductions) -> Iterator[str]:
-    """What people are shown."""
+    """Yield the lines for people."""
     for name, one in second.shown:
         image = "" if one.image is None else f", image {safe(one.image)}"
         by = f"{safe(name)}: run {safe(one.run)}, tier {one.tier}, root {safe(one.roots[1])}{image}"
@@ -83,7 +85,7 @@ def lines(second: Reproductions) -> Iterator[str]:
 
 
 def to_json(second: Reproductions) -> dict[str, object]:
-    """The same for programs."""
+    """Return the reproductions as JSON-ready values."""
     return {
         "reproductions": [
             {
