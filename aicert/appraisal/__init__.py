@@ -1,5 +1,5 @@
-"""Decides PASSED: evidence, lockfile and model against a policy.
+"""Decide whether a certificate passes: appraise evidence, lockfile and model under a policy.
 
-`appraise.py` runs the checks in order. Imports errors, text, formats and crypto; reads no file and
-knows no command.
+`appraise.py` runs the checks in order. This package imports errors, text, formats and crypto; it
+reads no file and knows no command.
 """

@@ -1,13 +1,14 @@
-"""From an attestation key's certificate to a root that the policy pins, at a stated time.
+"""Verify an attestation key's certificate chain up to a root that the policy pins.
 
 Follows RFC 5280 clause 6, for the short, ordered chains of TPM platforms, and the TCG EK and AK
-certificate profiles. `verify_chain` answers which key is certified and *which root of the policy*
-says so; tier and further checks follow from that root, never from a field of the evidence.
+certificate profiles. `verify_chain` returns the certified key and *the root of the policy* that
+vouches for it; the tier and further checks follow from that root, never from a field of the
+evidence.
 
-Promises: leaf first, each certificate issued by the next, nothing reordered, repeated or left over.
-A chain that stops early is completed from intermediates that the policy pins; if one is missing
-there is no verdict, since no check failed. `crypto/x509.py` says what a sound certificate is, and
-what is left out of X.509.
+The chain starts with the leaf, and each certificate is issued by the next; nothing is reordered,
+repeated or left over. A chain that stops early is completed from intermediates that the policy
+pins; if one is missing, there is no verdict, since no check failed. `crypto/x509.py` defines what a
+valid certificate is, and lists the parts of X.509 that are not supported.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
     from cryptography.x509 import Certificate
 
-# Leaf, two intermediates, and a root that is sent along: the longest chain of any platform.
+# The longest chain of any platform: leaf, two intermediates, and a root that is sent along.
 MAX_CHAIN = 4
-# Between leaf and root, including those of the policy.
+# Intermediates between leaf and root, including those that the policy pins.
 MAX_INTERMEDIATES = 4
 
 # TCG EK Credential Profile, 3.5.15: tcg-kp-AIKCertificate.
@@ -47,11 +48,11 @@ EKU_AK = "2.23.133.8.3"
 class Root:
     """A platform root that a policy pins, and what a chain to it means.
 
-    `simulated` is the driver whose simulated platforms it certifies, None for a real one;
-    `eku` is the key purpose of its AK certificates, and `needs_eku` whether they must carry it (the
-    root's hierarchy also certifies other keys); `subjects` are the suffixes, one of which the AK
-    certificate's common name must have (empty: any name); `intermediates` complete a chain that
-    lacks them. `instance`: AK certificates say which machine of Google's cloud they are of.
+    `simulated`: the driver whose simulated platforms the root certifies, None for a real root.
+    `eku`: the key purpose of its AK certificates. `needs_eku`: whether they must carry it (the
+    root's hierarchy also certifies other keys). `subjects`: allowed suffixes of the AK
+    certificate's common name (empty: any name). `intermediates`: certificates that complete a chain
+    which lacks them. `instance`: whether its AK certificates name a machine in Google's cloud.
     """
 
     name: str
@@ -76,7 +77,10 @@ class CertifiedKey:
 
 
 def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) -> CertifiedKey:
-    """The key of `chain[0]`, certified up to one of `roots` at time `at`; else EvidenceError."""
+    """Return the key of `chain[0]` if one of `roots` certifies it at time `at`.
+
+    Raises EvidenceError otherwise, UndecidedError if an intermediate certificate is missing.
+    """
     if not 1 <= len(chain) <= MAX_CHAIN:
         raise EvidenceError(f"the AK chain has {len(chain)} certificates, not 1 to {MAX_CHAIN}")
     path = [load(der, f"ak_cert[{i}]") for i, der in enumerate(chain)]
@@ -96,8 +100,10 @@ def verify_chain(chain: Sequence[bytes], roots: Sequence[Root], at: datetime) ->
 def _completed(
     path: "list[Certificate]", last: bytes, roots: Sequence[Root], at: datetime
 ) -> "tuple[Root, list[Certificate]]":
-    """The root that the chain ends in, and the path to it: `last` is that root itself, or leads to
-    it by intermediates that the root pins.
+    """Return the root in which the chain ends, and the complete path to it.
+
+    `last` is the chain's last certificate (DER): that root itself, or one that leads to it through
+    intermediates that the root pins.
     """
     for root in roots:
         if last == root.der:
@@ -106,7 +112,8 @@ def _completed(
             whole = _to_root(path[:-1], root, at)
             if whole is None and path[-2].issuer != path[-1].subject:
                 raise _no_root(path[:-1], [root])
-            # Even if the root did not sign what names it: the caller decides which check says so.
+            # Return it even if the root did not sign the certificate that names it: the caller
+            # decides which check reports that.
             return root, whole or path
     for root in roots:
         whole = _to_root(path, root, at)
@@ -116,9 +123,10 @@ def _completed(
 
 
 def _to_root(path: "Sequence[Certificate]", root: Root, at: datetime) -> "list[Certificate] | None":
-    """The path, with pinned intermediates of the root and the root itself; None if there is none.
+    """Return the path extended by pinned intermediates and the root; None if none leads there.
 
-    If several intermediates issued the same certificate (one was renewed), a valid one comes first.
+    If several intermediates issued the same certificate (one was renewed), a valid one is tried
+    first.
     """
     anchor = load(root.der, f"root {root.name}")
     pinned = [load(der, f"intermediate of {root.name}") for der in root.intermediates]
@@ -150,7 +158,10 @@ def _signed_by(child: "Certificate", issuer: "Certificate") -> bool:
 
 
 def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> EvidenceError:
-    """Why no root fits. Here the chain's own claims only explain; they decide nothing."""
+    """Return the error that explains why no root fits.
+
+    Here the chain's own claims only explain; they decide nothing.
+    """
     from aicert.crypto.simulated import simulated_driver
 
     names = ", ".join(f"{root.name} ({root.tier})" for root in roots)
@@ -164,7 +175,7 @@ def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> EvidenceEr
     issuer = last.issuer
     named = [one for one in known if one.subject == issuer]
     fits = partial(_holds, check_key_identifier, last)
-    # An intermediate's key may differ from that of the pinned one with its name: Google's do.
+    # The issuer may have the name of a pinned intermediate, but another key: Google's do.
     wrong = any(one.issuer == one.subject or fits(one) for one in named)
     if not roots or issuer == last.subject or wrong:
         return EvidenceError(f"the AK certificate chains to no root of this policy: {names}")
@@ -178,7 +189,10 @@ def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> EvidenceEr
 
 
 def simulated_reason(driver: str) -> str:
-    """The first line of why no root fits a simulated platform; a verifier's hint goes by it."""
+    """Return the first line of the error for a simulated platform to which no root fits.
+
+    A verifier's hint is chosen by this line.
+    """
     tier = SIMULATED_TIERS.get(driver, "unknown")
     return f"the AK certificate is for a simulated platform (simulated:{driver}, tier {tier})"
 
@@ -187,8 +201,10 @@ SIMULATED_TIERS = {"local": "software", "qemu": "measured-vm"}
 
 
 def _check_leaf(leaf: "Certificate", root: Root) -> None:
-    """TCG AK certificate profile: an end entity for signing, marked as an AK where its CA also
-    certifies other keys, and simulated exactly where the policy's root is.
+    """Check the AK certificate against the TCG AK certificate profile.
+
+    It must be an end-entity certificate for signing, marked as an AK if its CA also certifies other
+    keys, and simulated exactly if the policy's root is.
     """
     from aicert.crypto.simulated import simulated_driver
 
@@ -222,7 +238,10 @@ def _platform(driver: str | None) -> str:
 
 
 def _check_issued(child: "Certificate", issuer: "Certificate", depth: int, eku: str) -> None:
-    """`issuer` may have `depth` CAs below it, and issued `child`: RFC 5280, 6.1.4 (k)–(n)."""
+    """Check that `issuer` issued `child` and may have `depth` CAs below it.
+
+    RFC 5280, 6.1.4 (k)–(n).
+    """
     from aicert.crypto.simulated import simulated_driver
 
     name = common_name(issuer)[:80]

@@ -1,6 +1,6 @@
 """Appraise a certificate under a policy: this decides PASSED (docs/spec/policy.md).
 
-Pure: the certificate is already parsed, a reader measures the model, time is an argument. Which
+Pure: the certificate is already parsed, a reader measures the model, and time is an argument. Which
 checks apply follows from the policy and from the root to which the attestation key chains, never
 from a field of the certificate. Every check of `result.CHECKS` is decided exactly once.
 """
@@ -47,7 +47,7 @@ from aicert.tlog.proofs import TLOG_PROOF
 if TYPE_CHECKING:
     from aicert.appraisal.evidence.audited import Audit
 
-# For inputs and outputs; they are compared for every certificate.
+# The registers for inputs and outputs, which are compared for every certificate.
 RUN_PCRS = (OUTPUT_PCR, INPUT_PCR)
 
 
@@ -62,15 +62,15 @@ def appraise(
     ancestors: Sequence[Certificate] | None = None,
     audits: Sequence[tuple[Certificate, bytes]] | None = None,
 ) -> AttestationResult:
-    """Decide every check.
+    """Decide every check of a certificate and return the result.
 
-    `model`: what its reader found in the model directory, by path, or the reader itself, which is
+    `model`: the files in the model directory, by path, or the function that reads them, which is
     called only for a verified run; None if there is no model. `at`: the time at which X.509
     validity is judged, with a time zone. `lockfile`: the lockfile that the caller expects, its
     bytes or their digest. `nonce`: the caller's own challenge, 32 bytes. `ancestors`: certificates
-    among which to look for the runs whose outputs this run took, and for their ancestors; None if
-    the caller does not ask. `audits`: certificates of audits with their results, for a policy that
-    demands some.
+    among which to look for the runs whose outputs this run used as inputs, and for the ancestors of
+    those runs; None if the caller does not ask for lineage. `audits`: certificates of audits with
+    their results, for a policy that demands audits.
     """
     if at.tzinfo is None:
         raise ConfigError("the time of appraisal needs a time zone")
@@ -79,7 +79,7 @@ def appraise(
     if audits is not None:
         asked = replace(seen, policy=for_audits(policy))
         given = {id(one): one for one, _ in audits}
-        # One verdict, however many results a certificate names.
+        # Each certificate is appraised once, however many results it names.
         verdict = cache(lambda key: _appraise_alone(replace(asked, certificate=given[key])))
         each = tuple(cache(partial(_audit, one, data, verdict)) for one, data in audits)
         seen = replace(seen, audits=each)
@@ -100,7 +100,9 @@ def appraise(
 
 
 def for_audits(policy: Policy) -> Policy:
-    """The policy for audits, without what it demands only of models."""
+    """Return the policy under which audits are appraised: without demands that apply only to
+    models.
+    """
     return replace(policy, claims=(), audits=())
 
 
@@ -206,7 +208,7 @@ def _result(
 
 
 def _unrevoked(checklist: Checklist, certificate: Certificate) -> list[str]:
-    """Of whose certificates a check that is ok has read that none is revoked."""
+    """Return whose certificates an ok check showed not to be revoked."""
     shown = ["its GPUs"] if checklist.is_ok(GPU_CHECK) else []
     platform = certificate.evidence.platform
     if platform is not None and checklist.is_ok(CHIP_CHECKS[0]):

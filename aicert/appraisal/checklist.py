@@ -1,8 +1,8 @@
-"""The record of one appraisal: each check decided once, and only from what was verified before.
+"""The record of one appraisal: each check is decided once, using only what was verified before.
 
 `step` gives a check the verified values that it needs; if one is missing, the check is
-`not-checked` and names the first cause. A check fails by raising an AicertError; if it cannot judge
-(UndecidedError: neither yes nor no), it has not failed.
+`not-checked` and names the first cause. A check fails by raising an AicertError; a check that
+cannot judge raises UndecidedError, and has not failed.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ B = TypeVar("B")
 
 
 class NotApplicableError(Exception):
-    """A check that the verifier's policy does not ask for here; its text says why."""
+    """Raised by a check that the verifier's policy does not ask for; its text says why."""
 
 
 class Checklist:
@@ -26,7 +26,7 @@ class Checklist:
 
     def __init__(self) -> None:
         self._results: dict[str, CheckResult] = {}
-        # A check that is not ok → the check to blame, itself or one before it.
+        # Maps a check that is not ok to the check to blame: itself or one before it.
         self._causes: dict[str, str] = {}
 
     def step(
@@ -34,8 +34,8 @@ class Checklist:
     ) -> T | None:
         """Decide `check` by `work(given)`, which returns a detail and what it verified.
 
-        `work` is not called if one of `needs`, all decided before, is not ok. Returns None unless
-        the check is ok.
+        `work` is not called if one of `needs` is not ok; all of them must have been decided before.
+        Returns what `work` verified, or None if the check is not ok.
         """
         if any(need not in self._results for need in needs):
             raise ValueError(f"check {check} is decided before one of {needs}")
@@ -66,14 +66,14 @@ class Checklist:
         self._results[check] = CheckResult(id=check, verdict=verdict, detail=detail, hint=hint)
 
     def is_ok(self, check: str) -> bool:
-        """Whether `check` was decided and is ok."""
+        """Return whether `check` was decided and is ok."""
         return check in self._results and self._results[check].verdict == "ok"
 
     def results(self) -> tuple[CheckResult, ...]:
-        """All results, in the order of CHECKS; KeyError if a check was forgotten."""
+        """Return all results, in the order of CHECKS; raises KeyError if a check was forgotten."""
         return tuple(self._results[check] for check in CHECKS)
 
 
 def both(first: A | None, second: B | None) -> tuple[A, B] | None:
-    """The pair, or None if one is missing."""
+    """Return the pair, or None if one of the two is missing."""
     return None if first is None or second is None else (first, second)

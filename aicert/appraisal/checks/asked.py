@@ -1,7 +1,7 @@
-"""Appraise what a policy may ask for beside the standard checks: one row of a table for each.
+"""Appraise what a policy may ask for beyond the standard checks: each check is a row of a table.
 
-A check is `not-applicable` if the policy does not ask for it. Its kind of evidence is imported only
-if the policy asks for it.
+A check is `not-applicable` if the policy does not ask for it. The module that judges its kind of
+evidence is imported only if the policy asks for it.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,8 +16,11 @@ from aicert.frozen import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """`asks`: whether a policy asks for the check; `lacks`: the words if it does not; `needs`: the
-    checks that must be ok before `judge` is called, whose answer is that of `Checklist.step`.
+    """One check that a policy may ask for.
+
+    `asks`: whether a policy asks for the check. `lacks`: the words for a policy that does not.
+    `needs`: the checks that must be ok before `judge` is called. `judge`: decides the check; it
+    returns the same as `work` of `Checklist.step`.
     """
 
     asks: Callable[[Policy], object]
@@ -112,7 +115,7 @@ ROWS: Mapping[str, Row] = {
 
 
 def appraise_asked(checklist: Checklist, check: str, seen: Seen) -> Any:
-    """Decide a check of `result.ASKED_CHECKS`; returns what it verified, None unless it is ok."""
+    """Decide a check of `result.ASKED_CHECKS`; return what it verified, None unless it is ok."""
     row = ROWS[check]
     if row.asks(seen.policy):
         return checklist.step(check, row.judge, seen, *row.needs)

@@ -1,9 +1,9 @@
 """Appraise which system booted: boot.* against an image that the policy accepts.
 
 An image is accepted by the digest of its lock. The lock that a certificate carries is a claim: it
-is read only if the policy accepts its digest, so that it is the one that the policy names.
-`not-applicable` only if both the policy and the root that vouches for the AK are `software`. Left
-out: the boot event log, which explains PCR values and decides nothing.
+is read only if the policy accepts its digest, so that it is the lock that the policy names. The
+checks are `not-applicable` only if both the policy and the root that vouches for the AK are
+`software`. Not used: the boot event log, which explains PCR values and decides nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,14 +23,15 @@ from aicert.frozen import dataclass
 if TYPE_CHECKING:
     from aicert.formats.image_lock import ImageLock
 
-# The registers whose values are in an image's lock, by the check that compares them.
+# For each check, the registers that it compares with the image's lock.
 IMAGE_PCRS = {"boot.pcr4": (4,), "boot.pcr11": (11,), "boot.pcr12-13": (12, 13)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
-    """What is known about a boot. `image`: the lock of an accepted image; `compared`: the registers
-    that hold the expected values.
+    """What is known about a boot.
+
+    `image`: the lock of an accepted image. `compared`: the registers that hold the expected values.
     """
 
     image: "ImageLock | None"
@@ -45,7 +46,7 @@ def appraise_boot(
     quote: VerifiedQuote | None,
     run: VerifiedRun | None,
 ) -> Boot:
-    """boot.*; after platform.*, quote.* and statement.*."""
+    """Decide boot.*; called after platform.*, quote.* and statement.*."""
     if policy.tier == "software" and key is not None and key.root.tier == "software":
         for check in BOOT_CHECKS:
             checklist.step(check, _nothing_measured, key, "platform.tier")
@@ -87,8 +88,9 @@ def _nothing_measured(_: CertifiedKey) -> tuple[str, None]:
 
 
 def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
-    """The lock of the machine's image, by digest from the policy; the bytes are the verifier's own
-    or the certificate's.
+    """Return the lock of the machine's image, which the policy accepts by its digest.
+
+    The lock's bytes are the verifier's own or come from the certificate.
     """
     if not policy.accepted:
         raise UndecidedError(f"policy {policy.name} accepts no machine image yet")
@@ -115,9 +117,9 @@ def _accepted(certificate: Certificate, policy: Policy) -> "ImageLock":
 
 def _refuse_revoked(lock: "ImageLock") -> None:
     """Refuse an image that is known to certify what it must not, whatever the policy and the time.
-    It is named by PCR 11, which `boot.pcr11` compares with the quote:
 
-    a lock of the same image with another name, and so another digest, has the same value.
+    The image is identified by PCR 11, which `boot.pcr11` compares with the quote: a lock of the
+    same image with another name, and so another digest, has the same value.
     """
     from aicert.appraisal.revoked_images import why_revoked
 
@@ -129,7 +131,7 @@ def _refuse_revoked(lock: "ImageLock") -> None:
 def _matches(
     pcrs: tuple[int, ...],
 ) -> "Callable[[tuple[ImageLock, VerifiedQuote]], tuple[str, None]]":
-    """The check that these registers are those of an image."""
+    """Return the check that these registers hold the values of an image."""
 
     def compare(pair: "tuple[ImageLock, VerifiedQuote]") -> tuple[str, None]:
         lock, quote = pair
@@ -144,7 +146,10 @@ def _matches(
 def _matching(
     accepted: Firmware, all_: Sequence[Firmware], quoted: Mapping[int, bytes]
 ) -> list[str] | None:
-    """The sets that hold the quoted values, one for each register; None if a value is in no set."""
+    """Return the names of the firmware sets that hold the quoted values, one for each register.
+
+    None if a value is in no set.
+    """
     sets = [accepted, *(one for one in all_ if one.family and one.family == accepted.family)]
     matching: dict[str, None] = {}
     for index in accepted.pcrs:
@@ -156,7 +161,11 @@ def _matching(
 
 
 def check_firmware(policy: Policy, quoted: Mapping[int, bytes]) -> tuple[str, frozenset[int]]:
-    """Which firmware of the policy matches these registers, in words, and which were compared."""
+    """Return, in words, which firmware of the policy matches these registers, and the registers
+    compared.
+
+    Raises EvidenceError if no firmware matches.
+    """
     if not policy.firmware:
         raise UndecidedError(f"policy {policy.name} names no firmware values")
     for accepted in policy.firmware:

@@ -12,7 +12,7 @@ from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.lockfile import CODE_WORDS
 from aicert.formats.lockfile import input_code as code_of
 
-# More days than between any two times.
+# More days than there are between any two dates.
 MAX_DAYS = 4_000_000
 _RAN = "code that came with {} ran in the trainer"
 _CAN_RUN = "pickles in {} can run code in the trainer"
@@ -22,8 +22,9 @@ _CODE = dict(zip(CODE_WORDS, (_RAN, _CAN_RUN), strict=True))
 def input_code(
     run: VerifiedRun | None, ancestors: Sequence[Ancestor] = ()
 ) -> tuple[tuple[str, str], ...]:
-    """The code of inputs that may have run in this trainer and in those of ancestors: word and
-    text.
+    """Return the code from inputs that may have run in the trainer of this run or of an ancestor.
+
+    Each entry is a word of CODE_WORDS and a text that describes the code.
     """
     own = []
     if run is not None:
@@ -44,11 +45,12 @@ def appraise_policy(
     began: datetime | None,
     code: Sequence[tuple[str, str]],
 ) -> None:
-    """policy.claims and policy.age.
+    """Decide policy.claims and policy.age.
 
-    `is_fresh`: it answers the caller's own nonce. `code`: whose code may have run in the trainer
-    (`input_code`). A time after which it `began` shows its age too; a token does not, since anybody
-    can add one to an old certificate today.
+    `is_fresh`: whether the certificate answers the caller's own nonce. `began`: a trusted time
+    after which the machine answered; it shows the age too. (A time stamp on the certificate does
+    not, since anybody can add one to an old certificate today.) `code`: the code that may have run
+    in the trainer (`input_code`).
     """
 
     def claims(given: VerifiedRun) -> tuple[str, None]:
@@ -108,7 +110,7 @@ def _unread_bytes(run: VerifiedRun) -> float | None:
     return sum(r.unread_bytes for r in run.report.records) if run.report.version > 1 else None
 
 
-# Numbers that this verifier derives; a report's value of the same name is ignored.
+# Numbers that this verifier derives; a value of the same name in a report is ignored.
 DERIVED: Mapping[str, Callable[[VerifiedRun], float | None]] = {
     "attestedSeconds": lambda run: run.seconds,
     "templateTokenShare": _template_share,
@@ -117,7 +119,10 @@ DERIVED: Mapping[str, Callable[[VerifiedRun], float | None]] = {
 
 
 def _check_age(finished: datetime, at: datetime, days: int) -> None:
-    """The machine's clock is the builder's claim, believed only against him."""
+    """Check the run's age by the machine's clock.
+
+    That clock is the builder's claim, so it can only count against the builder.
+    """
     ended = f"by its machine's clock the run ended at {stamp(finished)}"
     # Subtract times: adding days to the year 9999 would overflow.
     if at - finished > timedelta(days=min(days, MAX_DAYS)):

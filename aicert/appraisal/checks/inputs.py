@@ -1,6 +1,6 @@
 """Appraise what the run was given: inputs.lockfile and inputs.pcr14.
 
-PCR 14 is computed from the lockfile alone and compared with the quote; no event log takes part.
+PCR 14 is computed from the lockfile alone and compared with the quote; no event log is used.
 """
 
 from aicert.appraisal.checklist import Checklist, both
@@ -14,16 +14,16 @@ from aicert.formats.measurement import INPUT_PCR
 
 
 def lockfile_needs(lockfile: Lockfile | None) -> tuple[str, ...]:
-    """Added to the needs of a check that reads the lockfile."""
+    """Return what to add to the needs of a check that reads the lockfile."""
     return () if lockfile is not None else ("inputs.lockfile",)
 
 
 def appraise_lockfile(
     checklist: Checklist, certificate: Certificate, expected: Digest | None
 ) -> Lockfile | None:
-    """inputs.lockfile: canonical, and the one that the caller expects if it named one.
+    """Decide inputs.lockfile: it is canonical, and the one that the caller expects if it named one.
 
-    The parsed lockfile, whatever the caller expects; None if it cannot be read.
+    Returns the parsed lockfile, whatever the caller expects; None if it cannot be read.
     """
     locked: Lockfile | None = None
 
@@ -52,7 +52,7 @@ def appraise_inputs(
     quote: VerifiedQuote | None,
     lockfile: Lockfile | None,
 ) -> None:
-    """inputs.pcr14, computed from the lockfile alone."""
+    """Decide inputs.pcr14, which is computed from the lockfile alone."""
 
     def pcr14(given: tuple[VerifiedQuote, Lockfile]) -> tuple[str, None]:
         expected = lockfiles.pcr14_of(given[1], certificate.lockfile)

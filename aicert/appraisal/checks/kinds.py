@@ -1,5 +1,4 @@
-"""Which trainers are known, and of what kind their runs are; and outputs.results, for an audit and
-an evaluation.
+"""Know each trainer's kind of run, and decide outputs.results for an audit or an evaluation.
 
 For an unknown trainer, none of outputs.trained, outputs.derived and outputs.results can be decided,
 since nobody knows what its runs show. For a known one, exactly one of them applies.
@@ -19,24 +18,27 @@ Kind = Literal["train", "merge", "audit", "evaluate"]
 KINDS: Final[Mapping[str, Kind]] = {
     "audit": "audit", "axolotl": "train", "axolotl-evaluate": "evaluate", "axolotl-merge": "merge",
 }  # fmt: skip
-# Kinds of runs that make no model, as a verdict calls them.
+# The kinds of runs that make no model, and the words for them in a verdict.
 OF_RESULTS: Final[Mapping[Kind | None, str]] = {"audit": "audit", "evaluate": "evaluation"}
-# The one file that they make (docs/spec/audit.md, docs/spec/evaluation.md).
+# The one file that these runs make (docs/spec/audit.md, docs/spec/evaluation.md).
 RESULTS: Final = "results.json"
 
 
-# The input that is the base model; and for a merge the input that is merged into it, for an
-# evaluation the adapter that was loaded on top of it.
+# Keys of the run report: the input that is the base model; and the input that a merge merges into
+# it, or the adapter that an evaluation loads on top of it.
 BASE_INPUT, ADAPTER_INPUT = "baseInput", "adapterInput"
 
 
 def kind_of(run: VerifiedRun | None) -> Kind | None:
-    """The kind of a run; None if it is not verified or not known."""
+    """Return the kind of a run; None if the run is not verified or its trainer is not known."""
     return None if run is None else KINDS.get(run.statement.trainer)
 
 
 def check_kind(run: VerifiedRun, *expected: Kind) -> None:
-    """Raise unless a check for one of these kinds of run applies."""
+    """Check that the run is of one of these kinds.
+
+    Raises NotApplicableError for another kind, UndecidedError if the trainer is not known.
+    """
     kind = kind_of(run)
     if kind is None:
         raise UndecidedError(f"this verifier does not know trainer {run.statement.trainer}")
@@ -45,8 +47,9 @@ def check_kind(run: VerifiedRun, *expected: Kind) -> None:
 
 
 def named_input(run: VerifiedRun, key: str) -> tuple[str, Digest]:
-    """What the report says of `key`, measured: an input other than the config, maybe with a folder
-    in it; and the input's digest. EvidenceError if it names none.
+    """Return the input that the report names as `key`, maybe with a folder in it, and its digest.
+
+    The value must be measured, and the input must not be the config; otherwise EvidenceError.
     """
     value = run.report.values.get(key)
     text = "" if value is None or value.origin != "measured" else str(value.data)
@@ -57,7 +60,9 @@ def named_input(run: VerifiedRun, key: str) -> tuple[str, Digest]:
 
 
 def appraise_results(checklist: Checklist, run: VerifiedRun | None) -> None:
-    """outputs.results: what an audit or an evaluation read, and that it made only results."""
+    """Decide outputs.results: what an audit or an evaluation read, and that it made only
+    results.
+    """
     checklist.step("outputs.results", _results, run, "statement.form")
 
 

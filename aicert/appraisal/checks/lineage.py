@@ -1,10 +1,10 @@
-"""Lineage: an input that is another run's output needs a certificate for that run.
+"""Appraise lineage: an input that is another run's output needs a certificate for that run.
 
 An ancestor is identified by what it made: its run, its output's name and that output's dirHash,
 which is the input's digest (certificates of one model differ in nonce and time). Every ancestor is
-appraised under the same policy, with its own ancestors, and only once however many runs took its
-outputs. If an ancestor is missing or fails, everything fails. Left out: looking for certificates;
-the caller gives them.
+appraised under the same policy, with its own ancestors, and only once, however many runs used its
+outputs. If an ancestor is missing or fails, the whole lineage fails. Left out: looking for
+certificates; the caller gives them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,9 @@ MAX_ANCESTORS = 32
 
 
 class Lineage:
-    """The certificates among which ancestors are looked for, each appraised when first needed."""
+    """The certificates among which ancestors are looked for; each is appraised when first
+    needed.
+    """
 
     def __init__(
         self,
@@ -35,18 +37,18 @@ class Lineage:
         for certificate in certificates:
             self._claimed.setdefault(_claimed_run(certificate), []).append(certificate)
         self._used: set[int] = set()
-        # None while its appraisal is under way, since no run is its own ancestor.
+        # None while a certificate's appraisal is under way, since no run is its own ancestor.
         self._results: dict[int, AttestationResult | None] = {}
 
     def ancestors(self, run: VerifiedRun) -> tuple[Ancestor, ...]:
-        """Each input of `run` that is claimed to be another run's output, with what was found."""
+        """Return an Ancestor for each input of `run` that is claimed to be another run's output."""
         return tuple(self._ancestor(item) for item in run_inputs(run))
 
     def unused(self, judged: Certificate) -> list[str]:
-        """The runs that certificates without any ancestor in them claim, unverified.
+        """Return the runs claimed, unverified, by given certificates that are no ancestor's.
 
-        If all certificates of a repository are given, the one being judged is among them, perhaps
-        without its time stamps.
+        The certificate being judged, `judged`, is left out: if all certificates of a repository are
+        given, it is among them, perhaps without its time stamps.
         """
         core = core_digest(judged)
         return [
@@ -66,7 +68,8 @@ class Lineage:
                 reason = refused
                 continue
             problem = _problem(result, run, output, item)
-            # Among several certificates of that run, the one for this very output says most.
+            # Among several certificates of that run, the one for this very output is the best
+            # answer.
             if verdict is None or problem is None or not result.is_shown:
                 verdict, reason = result, problem
             if problem is None:
@@ -92,14 +95,14 @@ class Lineage:
 
 
 def run_inputs(run: VerifiedRun) -> list[LockedInput]:
-    """The inputs that the lockfile says are outputs of other runs."""
+    """Return the inputs that the lockfile says are outputs of other runs."""
     return [item for item in run.lockfile.inputs if item.source.startswith(RUN_SCHEME)]
 
 
 def appraise_lineage(
     checklist: Checklist, run: VerifiedRun | None, lineage: Lineage | None
 ) -> tuple[Ancestor, ...]:
-    """lineage.ancestors; returns what was found, even if the check failed."""
+    """Decide lineage.ancestors; return the ancestors, even if the check failed."""
     seen: list[Ancestor] = []
 
     def ancestors(given: VerifiedRun) -> tuple[str, None]:
@@ -124,8 +127,10 @@ def appraise_lineage(
 
 
 def _claimed_run(certificate: Certificate) -> str | None:
-    """The run that a certificate claims to be for: only to choose which ones to appraise, and to
-    name the others. A lockfile cannot ask for anything that is not a valid name.
+    """Return the run that a certificate claims to be for; None if it names no valid run.
+
+    The claim only chooses which certificates to appraise, and names the others. A lockfile cannot
+    ask for a run whose name is not valid.
     """
     try:
         run = statements.parse(certificate.envelope.payload).run
@@ -135,7 +140,7 @@ def _claimed_run(certificate: Certificate) -> str | None:
 
 
 def _problem(result: AttestationResult, run: str, output: str, item: LockedInput) -> str | None:
-    """Why this result does not show that `item` is an output of `run`; None if it does."""
+    """Return why this result does not show that `item` is an output of `run`; None if it does."""
     if not result.is_shown:
         first = (result.failed or result.undecided)[0]
         return f"that run's certificate: {first.id}: {first.detail}"

@@ -1,8 +1,8 @@
 """Appraise the model on disk against the certified files (subject.files).
 
-The model directory must be one certified output, file for file, and hold nothing that its reader
-refused (`verifier/model_directory.py`). Only files with names from a closed list
-(`formats/uncovered_names.py`) may be there besides: they are reported as present, not covered.
+The model directory must be one certified output, file for file, and contain nothing that its reader
+refused (`verifier/model_directory.py`). Other files are allowed only if their names are in a closed
+list (`formats/uncovered_names.py`): they are reported as present, not covered.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,15 +16,15 @@ from aicert.formats.statement import Output
 from aicert.formats.uncovered_names import FOLDERS, GIT, may_be_uncovered
 
 Model = Mapping[str, FileFact | Defect]
-# The content of the directory, or a function that reads it.
+# The content of the model directory, or a function that reads it.
 GivenModel = Model | Callable[[], Model]
 SHOWN = 5
 
 
 def appraise_model(checklist: Checklist, run: VerifiedRun | None, given: GivenModel | None) -> None:
-    """subject.files: the model on disk is exactly one of the certified outputs.
+    """Decide subject.files: the model on disk is exactly one of the certified outputs.
 
-    Its sender chooses the directory's size: it is read only for a verified run.
+    The model's sender chooses the size of the directory, so it is read only for a verified run.
     """
     verified = run is not None and checklist.is_ok("outputs.pcr8")
     model = (given() if verified else {}) if callable(given) else given
@@ -60,7 +60,8 @@ def _differences(output: Output, model: Model) -> list[str]:
         if fact is None:
             lines.append(f"missing   {path}")
         elif fold(path).startswith(FOLDERS):
-            # Where case does not matter, an unread file in one folder takes the place of the other.
+            # On a file system that ignores case, an unread file in one folder replaces one in the
+            # other.
             refused.append(f"refused   {path}: some systems put it in a folder that is not read")
         elif isinstance(fact, FileFact) and fact.sha256 != digest:
             lines.append(f"changed   {path}")

@@ -16,7 +16,9 @@ from aicert.text import counted
 def appraise_outputs(
     checklist: Checklist, run: VerifiedRun | None, quote: VerifiedQuote | None
 ) -> None:
-    """outputs.exit, outputs.pcr8 and outputs.nonempty: how the run ended, and what it produced."""
+    """Decide outputs.exit, outputs.pcr8 and outputs.nonempty: how the run ended, and what it
+    produced.
+    """
 
     def ended(given: VerifiedRun) -> tuple[str, None]:
         if given.report.exit_code != "0":
@@ -32,7 +34,7 @@ def _pcr8(given: tuple[VerifiedRun, VerifiedQuote]) -> tuple[str, None]:
     run, quote = given
     digests = {}
     for name, output in run.statement.outputs.items():
-        # Computed from the listed files, so that no digest can stand for others.
+        # Computed from the listed files, so that no digest can stand for other files.
         digests[name] = dir_digest(output.files)
         if digests[name] != output.digest:
             raise EvidenceError(

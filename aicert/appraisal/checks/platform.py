@@ -27,7 +27,8 @@ from aicert.formats.certificate import Certificate
 def appraise_platform(
     checklist: Checklist, certificate: Certificate, policy: Policy, at: datetime, then: datetime
 ) -> CertifiedKey | None:
-    """platform.chain and what the processor says; the key that the policy's root vouches for.
+    """Decide platform.chain and the checks of the processor; return the key that the root vouches
+    for.
 
     `then`: when the certificate is known to have existed, otherwise `at`. What was signed while the
     AK's chain was valid stays good.
@@ -63,7 +64,7 @@ def appraise_tier(
     run: VerifiedRun | None,
     at: datetime,
 ) -> None:
-    """platform.gpu and platform.tier."""
+    """Decide platform.gpu and platform.tier."""
 
     def gpus(given: VerifiedRun) -> tuple[str, None]:
         from aicert.appraisal.evidence import nvidia

@@ -18,7 +18,10 @@ from aicert.frozen import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedQuote:
-    """PCR values that the certified AK signed, with the challenge; `clock` is that of the quote."""
+    """PCR values that the certified AK signed together with the challenge.
+
+    `clock`: the TPM's clock in the quote.
+    """
 
     pcrs: Mapping[int, bytes]
     clock: tpm.Clock
@@ -27,7 +30,7 @@ class VerifiedQuote:
     def check_register(
         self, index: int, expected: bytes, refusal: str, *, hint: str | None = None
     ) -> None:
-        """EvidenceError with both values, unless that PCR holds the expected one."""
+        """Raise EvidenceError with both values unless PCR `index` holds the expected one."""
         if self.pcrs[index] != expected:
             raise EvidenceError(
                 f"{refusal}\nquoted    PCR {index} sha256:{self.pcrs[index].hex()}\n"
@@ -39,7 +42,7 @@ class VerifiedQuote:
 def appraise_quote(
     checklist: Checklist, certificate: Certificate, key: CertifiedKey | None, nonce: bytes | None
 ) -> VerifiedQuote | None:
-    """quote.*; `nonce` is the caller's own challenge, if it made one."""
+    """Decide quote.*; `nonce` is the caller's own challenge, None if it has none."""
     evidence = certificate.evidence
 
     def signature(by: CertifiedKey) -> tuple[str, tpm.Signature]:
@@ -83,15 +86,19 @@ def appraise_quote(
 
 
 def run_key_name(certificate: Certificate) -> bytes:
-    """The SHA-256 Name of the run key's public area, recomputed; never one from the evidence.
+    """Return the SHA-256 Name of the run key's public area: recomputed, never taken from the
+    evidence.
 
-    runkey.certified decides whether these bytes are a public area at all, and this is their Name.
+    runkey.certified decides whether these bytes are a public area at all, and whether this is their
+    Name.
     """
     return tpm.sha256_name(certificate.evidence.run_key)
 
 
 def answers(certificate: Certificate, challenge: bytes) -> bool:
-    """Whether the nonce is the caller's challenge, or was made from it and an earlier token."""
+    """Return whether the nonce is the caller's challenge, or was made from it and an
+    earlier token.
+    """
     if challenge == certificate.evidence.nonce:
         return True
     from aicert.appraisal.evidence.trusted_time import answers_later

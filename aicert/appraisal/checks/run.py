@@ -1,7 +1,8 @@
 """Appraise what the machine says about the run: statement.signature and statement.form.
 
-The statement is parsed after its signature was verified. What it repeats is compared with what was
-verified elsewhere. Only `appraise_statement` makes a VerifiedRun, which all later checks are about.
+The statement is parsed only after its signature was verified. Whatever it repeats is compared with
+what was verified elsewhere. Only `appraise_statement` makes a VerifiedRun, which all later checks
+are about.
 """
 
 from datetime import datetime
@@ -43,9 +44,9 @@ def appraise_statement(
     lockfile: Lockfile | None,
     seconds: float | None,
 ) -> VerifiedRun | None:
-    """statement.signature and statement.form; after `appraise_lockfile`.
+    """Decide statement.signature and statement.form; called after `appraise_lockfile`.
 
-    `seconds`: what `appraise_run_time` found.
+    `seconds`: what `appraise_run_time` returned.
     """
 
     def signature(given: VerifiedRunKey) -> tuple[str, bytes]:
@@ -72,7 +73,7 @@ def appraise_statement(
 def _check_repeated(
     statement: Statement, report: RunReport, certificate: Certificate, lockfile: Lockfile
 ) -> None:
-    """Check that every field that repeats something verified equals it."""
+    """Check that each field that repeats something verified is equal to it."""
     dependencies = tuple((d.name, d.uri, d.digest) for d in statement.dependencies)
     pairs: tuple[tuple[str, object, object], ...] = (
         ("nonce", statement.nonce.hex(), certificate.evidence.nonce.hex()),
@@ -83,9 +84,10 @@ def _check_repeated(
         ("inputs", dependencies, tuple((i.name, i.uri, i.digest) for i in lockfile.inputs)),
         # A runner that does not know `signed-by` has not looked at any signature.
         ("signers", report.signers, lockfiles.signers(lockfile)),
-        # As little has it made the audits that have to hold before it trains.
+        # Nor has an older runner made the audits that must hold before it trains.
         ("audits", report.audited, lockfile.audits),
-        # The machine signs the one; the other, which nobody signs, decides what is attested.
+        # The machine signs the report's version; nobody signs the certificate's, which decides what
+        # is attested.
         ("report version", report.version, certificate.version),
     )
     for what, stated, expected in pairs:
@@ -103,7 +105,7 @@ def _check_repeated(
 
 
 def parse_time(text: str) -> datetime:
-    """A time in a statement; EvidenceError if it is not in the calendar."""
+    """Parse a time from a statement; raises EvidenceError if the calendar has no such date."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Appraise the run key: made inside the quoted boot, certified by the attestation key (runkey.*).
+"""Appraise the run key: made in the quoted boot and certified by the attestation key (runkey.*).
 
 Only `appraise_run_key` makes a VerifiedRunKey, after the quote was verified.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class VerifiedRunKey:
     """A run key made in the quoted boot; no other boot and no other TPM can have it.
 
-    `clock`: the TPM's clock at its certification, in milliseconds.
+    `clock`: the TPM's clock when it certified the key, in milliseconds.
     """
 
     key: "EllipticCurvePublicKey"
@@ -36,7 +36,7 @@ def appraise_run_key(
     key: CertifiedKey | None,
     quote: VerifiedQuote | None,
 ) -> VerifiedRunKey | None:
-    """runkey.certified: the AK certified this key, in the boot that it quoted."""
+    """Decide runkey.certified: the AK certified this key, in the boot that it quoted."""
     evidence = certificate.evidence
 
     def certified(given: tuple[CertifiedKey, VerifiedQuote]) -> tuple[str, VerifiedRunKey]:
@@ -62,10 +62,10 @@ def appraise_run_time(
     run_key: VerifiedRunKey | None,
     quote: VerifiedQuote | None,
 ) -> float | None:
-    """runkey.time: the seconds from the run key's certification to the quote, by the TPM's clock.
+    """Decide runkey.time: return the seconds from the run key's certification to the quote.
 
-    Within one boot the clock only goes forward (Part 1, clause 36.3), so `safe`, which is about the
-    time before the last reset, does not matter.
+    The time is the TPM's. Within one boot its clock only goes forward (Part 1, clause 36.3), so the
+    flag `safe`, which is about the time before the last reset, does not matter.
     """
 
     def seconds(given: tuple[VerifiedRunKey, VerifiedQuote]) -> tuple[str, float]:
@@ -86,8 +86,10 @@ def appraise_run_time(
 
 
 def _check_same_object(certified: tpm.Certification, public: tpm.Public) -> None:
-    """Check that the certified Name is that of the public area, and of a primary key under
-    TPM_RH_NULL, which gets a new seed at every TPM reset (Part 1, clause 14.3).
+    """Check that the certified Name is the public area's, and that the key is a primary key of
+    TPM_RH_NULL.
+
+    That hierarchy gets a new seed at every TPM reset (Part 1, clause 14.3).
     """
     if certified.name != public.name:
         raise EvidenceError(
@@ -114,8 +116,10 @@ def _check_run_key(public: tpm.Public) -> None:
 
 
 def _check_same_boot(certified: tpm.Certification, quote: VerifiedQuote) -> None:
-    """The counters are obfuscated per signing key (Part 1, clause 36.7), so two attestations by one
-    AK have equal ones exactly if they are from one boot.
+    """Check that the run key was certified in the boot of the quote, and by the same AK.
+
+    The counters are obfuscated per signing key (Part 1, clause 36.7), so two attestations by one AK
+    have equal counters exactly if they are from one boot.
     """
     boots = [
         (clock.reset_count, clock.restart_count, clock.firmware_version)

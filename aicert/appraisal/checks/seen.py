@@ -1,4 +1,4 @@
-"""The arguments of a check that a policy may ask for beside the standard ones
+"""The argument of the checks that a policy may ask for beyond the standard ones
 (`checks/asked.py`).
 """
 
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What was given, and what of it is verified so far: until then `run` and `quote` are None, and
-    `ancestors` is empty. So a row of `asked.ROWS` needs the checks that verify what its judge
-    reads. `audits`: those that the caller gave, each judged when it is called; None if it gave
-    none. `then`: the latest time at which the run can have ended, `at` unless others say when it
-    existed.
+    """What the caller gave, and what has been verified so far.
+
+    `run` and `quote` are None until they are verified, and `ancestors` is empty. So a row of
+    `asked.ROWS` needs the checks that verify what its judge reads. `audits`: the audits that the
+    caller gave, each judged when it is called; None if it gave none. `then`: the latest time at
+    which the run can have ended: `at`, unless a trusted time shows that the certificate existed
+    earlier.
     """
 
     certificate: Certificate

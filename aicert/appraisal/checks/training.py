@@ -1,8 +1,8 @@
 """Appraise what training read and what it did, from the machine's own report.
 
-A merge trains nothing: outputs.derived is about what it did. Certificates of version 1 say nothing
-about rows and loss: for them inputs.records is not applicable, and outputs.trained uses what
-version 1 has (docs/spec/run-report.md).
+A merge trains nothing: outputs.derived is the check for it. Certificates of version 1 say nothing
+about rows and loss: for them inputs.records is not applicable, and outputs.trained uses the fields
+that version 1 has (docs/spec/run-report.md).
 """
 
 from collections.abc import Mapping
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 # Keys of the run report that show that training happened (docs/spec/run-report.md).
 STEPS, TOKENS, LOSSES = "steps", "tokens", "losses"
-# How many tensors of the outputs are in no input, under an input's name or a new one; and how many
-# are.
+# Keys that count the outputs' tensors which are in no input, under an input's name or a new one;
+# and those which are in an input.
 CHANGED, NEW, UNCHANGED = "tensorsChanged", "tensorsNew", "tensorsUnchanged"
 UNREAD = "weightsUnread"
-# The name that an adapter's config gives the base.
+# Key of the base model's name in an adapter's config.
 ADAPTER_BASE = "adapterBase"
 WEIGHTS_SUFFIX = ".safetensors"
 SHOWN = 5
-# `{}` and the end of the line.
+# The bytes of the shortest row: `{}` and the end of the line.
 LEAST_ROW = 3
-# How many of the trainer's last losses count, each from one batch or a few: one alone says little
-# (run-report.md).
+# How many of the trainer's last losses are used. Each comes from one batch or a few, and one alone
+# says little (run-report.md).
 LAST_LOSSES = 8
-# How much better than the base, in nats per token and as a share of the base's loss, training must
-# say that it got before it can be contradicted; and the share of that which must be measured: a
-# little, since its last batches may be of one easy data set among several.
+# How much better than the base, in nats per token and as a share of the base's loss, the trainer
+# must claim to be before it can be contradicted; and which share of that must be measured. The
+# share is small, since the last batches may be from one easy data set among several.
 LEAST_CLAIM, LEAST_CLAIM_SHARE, LEAST_MEASURED_SHARE = 1.0, 0.25, 0.1
 # Only diverged weights give the output such a loss: a token chosen at random from a million costs
-# 14 nats, and one whose loss is not a number counts 100. Trainers report 0 for such steps.
+# 14 nats, and a token whose loss is not a number counts as 100. Trainers report 0 for such steps.
 DIVERGED = 50.0
 # By how much the output may fit the sample better than any of the trainer's last losses.
 MOST_BETTER, MOST_BETTER_SHARE = 1.0, 0.5
@@ -51,7 +51,10 @@ MOST_BETTER, MOST_BETTER_SHARE = 1.0, 0.5
 def appraise_training(
     checklist: Checklist, run: VerifiedRun | None, policy: Policy, then: datetime
 ) -> None:
-    """inputs.records, outputs.trained and outputs.derived. `then`: when it ended at the latest."""
+    """Decide inputs.records, outputs.trained and outputs.derived.
+
+    `then`: the latest time at which the run can have ended.
+    """
 
     def trained(given: VerifiedRun) -> tuple[str, None]:
         lines, compute = _trained(given), compute_of(given, policy)
@@ -63,7 +66,7 @@ def appraise_training(
 
 
 def compute_of(run: VerifiedRun, policy: Policy) -> "Compute | None":
-    """What is known about a run's compute; None if its machine counted nothing."""
+    """Return what is known about a run's compute; None if its machine counted no processors."""
     if run.report.compute.processors is None:
         return None
     from aicert.appraisal.evidence.compute import of_run
@@ -111,11 +114,11 @@ def _check_records(item: Records, locked: Mapping[str, Digest]) -> None:
 
 
 def _trained(run: VerifiedRun) -> list[str]:
-    """An exit code of 0 is not enough: steps must have been made, and weights must come out that
-    did not go in.
+    """Check that a training took steps and changed weights; return the lines that describe it.
 
-    A new header alone makes a different file with the same weights, so tensors count. Tokens do
-    not: Transformers counts none for rows that hold several texts.
+    An exit code of 0 is not enough: the outputs must contain weights that were in no input. A new
+    header alone makes a different file with the same weights, so tensors are compared. Tokens do
+    not count: Transformers counts none for rows that hold several texts.
     """
     check_kind(run, "train")
     steps = run.report.number(STEPS)
@@ -130,7 +133,7 @@ def _trained(run: VerifiedRun) -> list[str]:
         if output.digest in locked:
             raise EvidenceError(f"output {name} is one of the inputs, unchanged")
         for path, digest in output.files.items():
-            # Other files may be an input's: a chat template, or a tokenizer.
+            # Files that are not weights may be an input's: a chat template, or a tokenizer.
             if not path.endswith(WEIGHTS_SUFFIX):
                 continue
             if Digest("sha256", digest) in locked:
@@ -149,8 +152,8 @@ def _trained(run: VerifiedRun) -> list[str]:
 
 
 def _derived(run: VerifiedRun) -> tuple[str, None]:
-    """A merge: weights that differ from the base's, made from those of two inputs and nothing
-    else.
+    """Check a merge: its weights differ from the base's and come from two inputs and
+    nothing else.
     """
     check_kind(run, "merge")
     if run.report.records or run.report.loss is not None:
@@ -165,7 +168,10 @@ def _derived(run: VerifiedRun) -> tuple[str, None]:
 
 
 def _tokens(run: VerifiedRun) -> str:
-    """What the trainer counted; for some kinds of training (ORPO) it counts no tokens."""
+    """Return, in words, the tokens that the trainer counted.
+
+    For some kinds of training (ORPO) it counts none.
+    """
     tokens = run.report.number(TOKENS)
     if tokens is None or not tokens > 0:
         return f"no {TOKENS} counted"
@@ -193,7 +199,9 @@ def _compared(run: VerifiedRun) -> str:
 
 
 def _base(run: VerifiedRun) -> list[str]:
-    """For an adapter: the name that loaders will use, and what it was trained on."""
+    """Return, for an adapter, the base that it names for loaders, and the base it was
+    trained on.
+    """
     named, base = (run.report.values.get(key) for key in (ADAPTER_BASE, BASE_INPUT))
     if named is None or base is None:
         return []
@@ -204,7 +212,10 @@ def _base(run: VerifiedRun) -> list[str]:
 
 
 def _fit(run: VerifiedRun) -> list[str]:
-    """What was measured on base and output, and what the trainer itself reports."""
+    """Return the losses measured on base and output, and those that the trainer itself reports.
+
+    Raises EvidenceError if they contradict each other, UndecidedError if they were not measured.
+    """
     loss = run.report.loss
     if loss is None or loss.state == "incomplete":
         reason = "the run report has none" if loss is None else f"{loss.reason!a}"
@@ -233,10 +244,10 @@ def _own_losses(run: VerifiedRun) -> tuple[float, ...]:
 
 
 def _check_contradiction(before: float, after: float, own: tuple[float, ...], text: str) -> None:
-    """Refuse what divergence, an early end or noise between batches cannot explain.
+    """Refuse losses that divergence, an early end or noise between batches cannot explain.
 
-    One batch's loss may be low or high by chance: among the last few, the one that claims least
-    counts.
+    One batch's loss may be low or high by chance: of the last few, the one that claims least is
+    used.
     """
     last = own[-LAST_LOSSES:]
     claimed = before - max(last)
