@@ -2,8 +2,8 @@
 
 A policy is the verifier's own and never comes with the evidence. Nothing in it skips a check: it
 says which roots, processors, images, firmware and report values are accepted. Built-in policies are
-in `trust/built_in.py`, and `trust/policy_file.py` reads policy files: this room knows no platform's
-values.
+in `trust/built_in.py`, and `trust/policy_file.py` reads policy files: this module contains no
+platform's values.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ CLOCK_SKEW = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firmware:
-    """The values, among PCRs 0, 1, 2, 3 and 7, that one accepted platform firmware gives.
+    """The values of PCRs 0, 1, 2, 3 and 7, or some of them, under one accepted platform firmware.
 
     Sets of one `family` may be mixed: each register must match one of them. A set without a family
     stands alone.
@@ -43,7 +43,7 @@ class Firmware:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A bound on a number of the run report, and which origins the verifier believes."""
+    """A bound on a number in the run report, and the origins that the verifier believes for it."""
 
     name: str
     at_least: float | None = None
@@ -53,12 +53,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What is accepted. `accepted` and `revoked` are digests of image locks, `reasons` says why
-    some are revoked; `images` are the locks that the verifier holds itself, by digest;
-    `max_age_days` None sets no maximum; `allow` are words for code of inputs that may have run in
-    the trainer (`lockfile.CODE_WORDS`). `chips` and `id_key_signers`, or for TDX `td_roots` and
-    `tds`, are used if a root's tier is `confidential`, and `gpus` too if it is `confidential-gpu`.
-    `quorum`: how many of `witnesses` must cosign, 0 for all of them.
+    """What a verifier accepts.
+
+    `accepted` and `revoked`: digests of image locks; `reasons`: why some are revoked. `images`: the
+    locks that the verifier holds itself, by digest. `max_age_days`: None if there is no maximum.
+    `allow`: words for code of inputs that may have run in the trainer (`lockfile.CODE_WORDS`).
+    `chips` and `id_key_signers`, or for TDX `td_roots` and `tds`, are used if a root's tier is
+    `confidential`, and `gpus` too if it is `confidential-gpu`. `quorum`: how many of `witnesses`
+    must cosign, 0 for all of them.
     """
 
     name: str

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CheckVerdict = Literal["ok", "failed", "not-checked", "not-applicable"]
 Verdict = Literal["passed", "failed", "none"]
 
-# In the order in which they are listed; the first that fails is the reason.
+# The checks in the order in which they are listed; the first that fails is the reason.
 CHECKS = (
     "time.token", "log.included", "log.witnessed",
     "platform.chain", "platform.chip", "platform.guest", "platform.binding", "platform.gpu",
@@ -35,12 +35,12 @@ CHECKS = (
 )  # fmt: skip
 CHIP_CHECKS = ("platform.chip", "platform.guest", "platform.binding")
 GPU_CHECK = "platform.gpu"
-# What a policy may ask for beside the standard checks (`checks/asked.py`).
+# The checks that a policy may ask for beyond the standard ones (`checks/asked.py`).
 ASKED_CHECKS = (
     "time.token", "log.included", "log.witnessed", "time.not-before", "policy.compute",
     "audit.present", "audit.list", "audit.result",
 )  # fmt: skip
-# What a run shows, by its kind: exactly one of them applies to each run.
+# The checks of what a run shows, one for each kind of run: exactly one applies to each run.
 KIND_CHECKS = ("outputs.trained", "outputs.derived", "outputs.results")
 # The kinds of run that make models.
 MODELS = frozenset(("train", "merge"))
@@ -56,8 +56,10 @@ EXIT_CODES: Mapping[Verdict, int] = {"passed": 0, "failed": 1, "none": 2}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """One check: `detail` is text from this program and from the evidence, to be escaped when
-    shown; further lines hold what was found and expected. `hint` is a command to paste.
+    """The result of one check.
+
+    `detail`: text from this program and from the evidence, which must be escaped when shown;
+    further lines hold what was found and expected. `hint`: a command to paste.
     """
 
     id: str
@@ -68,10 +70,10 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ancestor:
-    """An input that is claimed to be another run's output. `reason`: why that is not shown, or
-    None.
+    """An input that is claimed to be another run's output.
 
-    `result` is the appraisal of that run's certificate, None if none is given.
+    `reason`: why that is not shown, or None. `result`: the appraisal of that run's certificate,
+    None if no certificate was given.
     """
 
     input: str
@@ -85,19 +87,22 @@ class Ancestor:
 class AttestationResult:
     """The appraisal of one certificate under one policy.
 
-    `tier` is that of the policy's root that the attestation key chained to, None if it chained
-    to none, or where the root stands for confidential machines and this is not shown to be one.
+    `tier`: that of the policy's root to which the attestation key chains. None if it chains to
+    none, or if the root stands for confidential machines and this one is not shown to be one.
     `subject` maps each certified output to its dirHash, `lockfile` is the certified lockfile's
     digest; both are None until the checks that cover them are ok. `run` and `quoted` (PCRs that
-    were quoted, not compared) are for display; `ancestors` is the lineage, where asked, and
-    `lineage_tier` the lowest tier among them, and `audits_tier` among the audits that the policy
-    demanded: it may accept several. `input_code`: code of
-    inputs that may have run in this run's trainer or in an ancestor's, each with the word by which
-    a policy allows it and whose it is. `attested_seconds`: from the run key's certification to the
-    quote, by the TPM's clock; `kind`: `train`, `merge` or `audit`, None where it is not verified or
-    not known; `facts`: what the report says of rows, loss, texts and what was removed. Both None
-    until verified, and of version 1. `compute`:
-    how much it can have computed at most, None where its machine counted nothing.
+    were quoted, but not compared) are for display.
+
+    `ancestors`: the lineage, if the caller asked for it; `lineage_tier`: the lowest tier in it.
+    `audits_tier`: the lowest tier of the audits that the policy demanded, which may accept several
+    tiers. `input_code`: code of inputs that may have run in this run's trainer or in an ancestor's;
+    each entry has the word by which a policy allows it, and whose code it is.
+
+    `attested_seconds`: from the run key's certification to the quote, by the TPM's clock. `kind`:
+    `train`, `merge`, `audit` or `evaluate`, None if it is not verified or not known. `facts`: what
+    the report says about rows, loss, texts and removed things. `attested_seconds` and `facts` are
+    None until verified, and for version 1. `compute`: how much the run can have computed at most,
+    None if its machine counted nothing.
     """
 
     checks: tuple[CheckResult, ...]
@@ -122,19 +127,21 @@ class AttestationResult:
 
     @property
     def verdict(self) -> Verdict:
-        """`failed` if any check failed, `none` if one is undecided, otherwise `passed`."""
+        """Return `failed` if any check failed, `none` if one is undecided, otherwise `passed`."""
         return _verdict(self.checks, OPTIONAL)
 
     @property
     def certificate_consistent(self) -> Literal["yes", "no"]:
-        """`yes` if no check failed and at most the model on disk was not checked."""
+        """Return `yes` if no check failed and at most the model on disk was not checked."""
         open_ = OPTIONAL | {"subject.files"}
         return "yes" if _verdict(self.checks, open_) == "passed" else "no"
 
     @property
     def is_shown(self) -> bool:
-        """The same, for use by a descendant, which is asked itself whether inputs' code is allowed
-        and how much was computed.
+        """Return whether the certificate shows its run well enough for a descendant's lineage.
+
+        Like `certificate_consistent`, but without the checks that the descendant makes itself:
+        whether code of inputs is allowed, and how much was computed.
         """
         open_ = OPTIONAL | {"subject.files", "policy.compute"}
         open_ |= {"policy.claims"} if self.input_code else set()
@@ -142,22 +149,22 @@ class AttestationResult:
 
     @property
     def exit_code(self) -> int:
-        """0 passed, 1 the evidence says no, 2 no verdict."""
+        """Return 0 if passed, 1 if the evidence says no, 2 if there is no verdict."""
         return EXIT_CODES[self.verdict]
 
     @property
     def failed(self) -> tuple[CheckResult, ...]:
-        """The failed checks, in order; the first one is the reason."""
+        """Return the failed checks, in order; the first one is the reason."""
         return tuple(check for check in self.checks if check.verdict == "failed")
 
     @property
     def undecided(self) -> tuple[CheckResult, ...]:
-        """The checks that could not be made and prevent PASSED."""
+        """Return the checks that could not be made and prevent PASSED."""
         open_ = (check for check in self.checks if check.verdict == "not-checked")
         return tuple(check for check in open_ if check.id not in OPTIONAL)
 
     def check(self, check_id: str) -> CheckResult:
-        """The result of one check, by id."""
+        """Return the result of the check with this id."""
         return self.checks[CHECKS.index(check_id)]
 
     def __bool__(self) -> NoReturn:
@@ -172,8 +179,9 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
     for check in checks:
         if check.verdict == "not-checked" and check.id not in optional:
             return "none"
-        # Because the machine is not confidential, nothing was measured at boot, no input is from
-        # another run, the policy does not ask, or the certificate has version 1.
+        # A check may not apply because the machine is not confidential, nothing was measured at
+        # boot, no input is from another run, the policy does not ask, or the certificate has
+        # version 1.
         if check.verdict == "not-applicable" and check.id not in _MAY_NOT_APPLY:
             return "none"
     if not any(check.id in KIND_CHECKS and check.verdict == "ok" for check in checks):
@@ -181,7 +189,7 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
     return "passed"
 
 
-# Checks that a certificate of version 1 has no data for.
+# Checks for which a certificate of version 1 has no data.
 VERSION_2_CHECKS = ("runkey.time", "inputs.records")
 _NOT_ASKED = ("policy.claims", "policy.age", "lineage.ancestors", *ASKED_CHECKS)
 _OF_MACHINES = (*CHIP_CHECKS, GPU_CHECK, *BOOT_CHECKS)
@@ -189,29 +197,32 @@ _MAY_NOT_APPLY = frozenset((*_NOT_ASKED, *_OF_MACHINES, *KIND_CHECKS, *VERSION_2
 
 
 def below_vtpm(tier: str) -> bool:
-    """Whether the platform's operator owns its TPM, and could have forged the evidence."""
+    """Return whether the platform's operator owns its TPM, and could have forged the evidence."""
     return tier_rank(tier) < TIERS.index("vtpm")
 
 
 def is_confidential(tier: str) -> bool:
-    """Whether machines of that tier are protected by their processor, whose report is then
-    required.
+    """Return whether machines of that tier are protected by their processor.
+
+    The processor's report is then required.
     """
     return tier_rank(tier) >= TIERS.index("confidential")
 
 
 def has_gpus(tier: str) -> bool:
-    """Whether machines of that tier also have protected GPUs, whose reports are then required."""
+    """Return whether machines of that tier also have protected GPUs, whose reports are then
+    required.
+    """
     return tier == TIERS[-1]
 
 
 def shown_by(tier: str) -> tuple[str, ...]:
-    """The checks that, beside the chain, show that a machine is of that tier."""
+    """Return the checks that, besides the chain, show that a machine is of that tier."""
     if not is_confidential(tier):
         return ()
     return (*CHIP_CHECKS, GPU_CHECK) if has_gpus(tier) else CHIP_CHECKS
 
 
 def tier_rank(tier: str) -> int:
-    """The place of a tier in the order software < measured-vm < vtpm < confidential < …-gpu."""
+    """Return a tier's place in the order software < measured-vm < vtpm < confidential < …-gpu."""
     return TIERS.index(tier)

@@ -18,7 +18,7 @@ _PLANTED: Final = (
     "its trainer opened paths and ran templates that rows of a data set named, so it passes "
     "weights that existed before the run"
 )
-# From before the runner read the rows itself: image.lock.toml, then image-gpu.lock.toml.
+# Images from before the runner read the rows itself: image.lock.toml, then image-gpu.lock.toml.
 _BEFORE_THE_READER_OF_ROWS: Final = """
 01227b1d7e60ec61 0d09387c79e533b0 23958b0fa385ad6e 2dd84c267f29583a 34a73125198002b1
 3cbcec4dc5139114 450f71bd8269af66 48f0437b4830d9fb 4c22a5ee1cdf67e5 52b4950770e79bbb
@@ -31,7 +31,7 @@ _UNNAMED: Final = (
     "its trainer took a chat template from a path, and texts from a tokenizer that no report "
     "names, so it passes weights trained on text from no input"
 )
-# From before the runner wrote templates to its own files and named every key of a tokenizer.
+# Images from before the runner wrote templates to its own files and named every key of a tokenizer.
 _BEFORE_ALL_TEXTS_HAD_NAMES: Final = """
 27d5dd589b0e23fc 4d0680f9d54ecbe7 518ea8a2df3c6dbc 51ff56f97050f82c 74b31a7851f3b9b2
 7eab4de0278d25db 9f1aa9eeee2baaf3 a3892067d52cc874 cbb927d9b2ef747f d41128b615b09a5a
@@ -43,7 +43,7 @@ _UNCHECKED: Final = (
     "its trainer opened files of a model's folder that nobody checked, so it passes an adapter "
     "that existed before the run"
 )
-# From before every file in a model's folder had a single use.
+# Images from before every file in a model's folder had a single use.
 _BEFORE_FILES_HAD_ONE_USE: Final = """
 254654ad2c91adbe 60900a4f3009d897 86deb354601f5977 ae358cc781019f10 e00a3560a863aefe
 """
@@ -59,5 +59,5 @@ REVOKED: Final = {
 
 
 def why_revoked(pcr11: bytes) -> str | None:
-    """Why no policy accepts the image with this PCR 11; None if it may be accepted."""
+    """Return why no policy accepts the image with this PCR 11; None if it may be accepted."""
     return REVOKED.get(pcr11[:8])

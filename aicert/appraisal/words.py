@@ -1,4 +1,4 @@
-"""What a pass rests on (`trusts`) and what it does not say (`omits`), in words.
+"""Say in words what a pass rests on (`trusts`) and what it does not say (`omits`).
 
 Nothing here decides: it turns names and numbers that were judged elsewhere into sentences that only
 people read. So its lines do not count as part of the trust core.
@@ -12,10 +12,11 @@ SHOWN = 5
 
 
 def trusts(root: str, tier: str, image: str | None, code: Sequence[str]) -> tuple[str, ...]:
-    """What a pass rests on.
+    """Return what a pass rests on, one sentence each.
 
-    `root`, `tier`: the policy's root that the attestation key chained to. `image`: what booted,
-    None if nothing was measured at boot. `code`: which code of inputs the trainer may have run.
+    `root`, `tier`: the policy's root to which the attestation key chains. `image`: the image that
+    booted, None if nothing was measured at boot. `code`: the code of inputs that the trainer may
+    have run.
     """
     owner = f"whoever ran the machine: they own the TPM, since it chains to root {root}"
     cloud = f"the cloud behind root {root}: its TPM says what booted"
@@ -31,8 +32,10 @@ def trusts(root: str, tier: str, image: str | None, code: Sequence[str]) -> tupl
 
 
 def inherit(what: str, own: tuple[str, ...], before: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """What a pass rests on, and what the results of its `what` (lineage, audits) rest on: they may
-    have had other platforms and images.
+    """Add to what a pass rests on (`own`) what the results of its lineage or audits rest on
+    (`before`).
+
+    They may have had other platforms and images. `what`: `lineage` or `audits`.
     """
     of = f"for its {what}: "
     inherited = dict.fromkeys(of + item.removeprefix(of) for items in before for item in items)
@@ -42,11 +45,11 @@ def inherit(what: str, own: tuple[str, ...], before: Sequence[tuple[str, ...]]) 
 def omits(
     names_lockfile: bool, quoted: Sequence[int], is_dated: bool, unrevoked: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """What a pass does not say.
+    """Return what a pass does not say, one sentence each.
 
-    `names_lockfile`: the caller named the lockfile that it expects. `quoted`: PCRs that were
-    quoted, not compared. `is_dated`: the run says when it ended. `unrevoked`: of whose
-    certificates its maker says that none is revoked.
+    `names_lockfile`: whether the caller named the lockfile that it expects. `quoted`: PCRs that
+    were quoted, but not compared. `is_dated`: whether the run says when it ended. `unrevoked`:
+    those whose certificates their maker says are not revoked.
     """
     but = f", but for those of {' and '.join(unrevoked)}" if unrevoked else ""
     omitted = [
@@ -71,10 +74,10 @@ def omits(
 
 
 def unread(timestamps: int, certificates: Sequence[str]) -> tuple[str, ...]:
-    """What was given but not used, so that nobody believes that a pass covers it.
+    """Return what was given but not used, so that nobody believes that a pass covers it.
 
-    `timestamps`: how many are not read by any check under this policy. `certificates`: runs of the
-    lineage certificates that this run does not build on.
+    `timestamps`: how many time stamps no check under this policy reads. `certificates`: runs of the
+    lineage certificates on which this run does not build.
     """
     omitted = []
     if timestamps:

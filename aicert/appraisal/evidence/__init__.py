@@ -1,1 +1,1 @@
-"""One file for each kind of evidence that not every policy asks for: how it is read and judged."""
+"""One module for each kind of evidence that not every policy asks for: it reads and judges it."""

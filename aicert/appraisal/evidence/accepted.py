@@ -1,6 +1,6 @@
 """What a policy accepts of each kind of evidence (docs/spec/policy.md): records that judge nothing.
 
-A policy holds them; the module of each kind, beside this one, judges by them.
+A policy contains these records; the module for each kind of evidence in this folder judges by them.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChipRoot:
-    """A family of processors whose reports count: the maker's root for it and the certificate under
-    that root that issues chips' certificates (DER), or those of a cloud's own keys on them
-    (`vlek`); and the minimum firmware versions, by component. `known`: known attacks on the family,
-    to be shown.
+    """A family of AMD processors whose reports are accepted.
+
+    `root`: the maker's root for the family (DER). `issuer`: the certificate under that root that
+    issues the chips' certificates, or (`vlek`) those of a cloud's own keys on the chips. `minimum`:
+    the minimum firmware version of each component. `known`: known attacks on the family, to be
+    shown.
     """
 
     name: str
@@ -32,11 +34,12 @@ class ChipRoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdKeySigner:
-    """Who signs what confidential guests are started with: the SHA-384 of the signer's key, as
-    processors report it (ID_KEY_DIGEST), and the minimum security version number (GUEST_SVN).
+    """An accepted signer of what confidential guests are started with.
 
-    `chip`: the ChipRoot to whose processors this applies, empty for all: one key's version numbers
-    are separate on each. `until`: the last day on which it is accepted, None if it is not retired.
+    `id_key`: the SHA-384 of the signer's key, as processors report it (ID_KEY_DIGEST).
+    `minimum_svn`: the minimum security version number (GUEST_SVN). `chip`: the ChipRoot to whose
+    processors this applies, empty for all: one key's version numbers are separate on each. `until`:
+    the last day on which the signer is accepted, None if it is not retired.
     """
 
     name: str
@@ -48,8 +51,10 @@ class IdKeySigner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TdRoot:
-    """A maker's root (DER) for processors whose trust domains (TDX) count: the accepted `statuses`
-    of firmware, in the maker's words, and the minimum number of the maker's evaluation.
+    """A maker's root (DER) for processors whose trust domains (TDX) are accepted.
+
+    `statuses`: the accepted statuses of firmware, in the maker's words. `minimum_evaluation`: the
+    minimum number of the maker's evaluation.
     """
 
     name: str
@@ -60,8 +65,10 @@ class TdRoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Td:
-    """An accepted trust domain: how it was built (MRTD), its four registers, zero if nothing
-    extends them, and the last day on which it is accepted, None if it is not retired.
+    """An accepted trust domain.
+
+    `mrtd`: the measurement of how it was built. `rtmrs`: its four registers, zero if nothing
+    extends them. `until`: the last day on which it is accepted, None if it is not retired.
     """
 
     name: str
@@ -72,8 +79,10 @@ class Td:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeAuthority:
-    """A time authority whose stamps count: the root of its certificates (DER), and others that
-    complete the chain for tokens that lack them.
+    """A time authority whose stamps are accepted.
+
+    `root`: the root of its certificates (DER). `intermediates`: certificates that complete the
+    chain for tokens that lack them.
     """
 
     name: str
@@ -83,8 +92,8 @@ class TimeAuthority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteSigner:
-    """A transparency log that counts, whose origin is its key's name; or a witness, whose time
-    counts.
+    """An accepted transparency log, whose origin is its key's name; or a witness whose time is
+    accepted.
     """
 
     name: str
@@ -93,8 +102,9 @@ class NoteSigner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuRoot:
-    """A maker's roots (DER) for GPUs and the switches between them, and for what it publishes about
-    them; and which versions of driver and VBIOS are accepted, empty for any published one.
+    """A maker's roots (DER) for its GPUs and switches, and for what it publishes about them.
+
+    `drivers`, `vbios`: the accepted versions, empty for any published one.
     """
 
     name: str
@@ -106,10 +116,11 @@ class GpuRoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditDemand:
-    """Demands that audits of one kind read all rows, of one column or (None) of all text, with the
-    list of this digest if the kind has one, and bounds what they may have counted. Without a bound
-    (None), any count but 0 gives no verdict. `texts`: texts beside the rows that the verifier
-    knows.
+    """A demand for audits of one kind that read all rows, and bounds on what they may have counted.
+
+    `column`: the column that they read, None for all text. `list`: the digest of the list that they
+    must use, if the kind has one. Without a bound (None), any count but 0 gives no verdict.
+    `texts`: texts besides the rows that the verifier knows.
     """
 
     kind: str
@@ -125,8 +136,9 @@ class AuditDemand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
-    """FLOP/s that no virtual processor and no accelerator exceeds, whatever the precision, as of
-    the day on which somebody last `reviewed` these limits.
+    """FLOP/s that no virtual processor and no accelerator exceeds, whatever the precision.
+
+    `reviewed`: the day on which somebody last reviewed these limits.
     """
 
     processor: float
@@ -134,14 +146,15 @@ class Caps:
     reviewed: date
 
 
-# A processor: 2,048 bfloat16 operations in a cycle (Intel's AMX) at 4 GHz are 8e12. An accelerator:
-# the fastest that the GPU image's driver knows (NVIDIA's B300) has 1.5e16 of four bits.
+# For a processor: 2,048 bfloat16 operations in a cycle (Intel's AMX) at 4 GHz are 8e12. For an
+# accelerator: the fastest that the GPU image's driver knows (NVIDIA's B300) has 1.5e16 with four
+# bits.
 CAPS = Caps(processor=1e13, accelerator=2e16, reviewed=date(2026, 11, 28))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeDemand:
-    """How much may have been computed, in FLOP: by the run alone, or with `lineage` also by all
+    """How much may have been computed, in FLOP: by the run alone or, with `lineage`, also by all
     runs that made its weights.
     """
 

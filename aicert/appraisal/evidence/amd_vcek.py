@@ -1,15 +1,15 @@
-"""Whose processor signed a report, and at which firmware versions: AMD's chip certificates.
+"""Verify AMD's chip certificates: whose processor signed a report, and at which firmware versions.
 
-AMD 57230 (VCEK Certificate and KDS Interface Specification): a chip's key (VCEK) follows from the
-chip and from its firmware versions (TCB), and is certified by its family's signing key (ASK), which
-the family's root (ARK) certifies. `certify_chip` says which of the policy's roots vouches for which
-key, chip and TCB at a stated time.
+AMD 57230 (VCEK Certificate and KDS Interface Specification): a chip's key (VCEK) is derived from
+the chip and from its firmware versions (TCB), and is certified by its family's signing key (ASK),
+which the family's root (ARK) certifies. `certify_chip` returns which of the policy's roots vouches
+for which key, chip and TCB at a stated time.
 
-AMD gives every VCEK the serial number 0, which RFC 5280 forbids and versions of cryptography warn
-of or refuse. The signature is verified over the certificate's own bytes; it is read from a copy in
-which the serial number is 1. A cloud may have its own key on a chip (VLEK), certified by another of
-AMD's keys (ASVK) under the same root: it names the cloud and no chip. Left out: families with
-another TCB layout than Milan's and Genoa's (Turin), revocation lists.
+AMD gives every VCEK the serial number 0, which RFC 5280 forbids and which versions of cryptography
+warn about or refuse. The signature is verified over the certificate's own bytes; the certificate is
+read from a copy in which the serial number is 1. A cloud may have its own key on a chip (VLEK),
+certified by another of AMD's keys (ASVK) under the same root: it names the cloud and no chip. Left
+out: families with another TCB layout than Milan's and Genoa's (Turin), revocation lists.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,23 +38,25 @@ if TYPE_CHECKING:
 
 WHAT = "the chip certificate"
 CHIP_ID_BYTES = 64
-# 57230, 3.1: extensions with the firmware versions, in the order of TCB_VERSION's eight octets
-# (AMD 56860, SEV-SNP Firmware ABI, "TCB_VERSION" of Milan and Genoa).
+# 57230, 3.1: the extensions that hold the firmware versions, in the order of TCB_VERSION's eight
+# octets (AMD 56860, SEV-SNP Firmware ABI, "TCB_VERSION" of Milan and Genoa).
 _SPL = "1.3.6.1.4.1.3704.1.3."
 _TCB_EXTENSIONS = tuple(_SPL + last for last in ("1", "2", "4", "5", "6", "7", "3", "8"))
 _HARDWARE_ID = "1.3.6.1.4.1.3704.1.4"
 _CSP_ID = "1.3.6.1.4.1.3704.1.5"
 _RSASSA_PSS = "1.2.840.113549.1.1.10"
-# Processor lines that can be judged, by the name of who certifies their chips.
+# Processor lines that can be judged, by the name of the issuer of their chips' certificates.
 LINES: Mapping[str, str] = {"SEV-Genoa": "Genoa", "SEV-Milan": "Milan"}
-# The place of each component in a TCB.
+# The place of each component's version in a TCB.
 COMPONENTS: Mapping[str, int] = {"bootloader": 0, "tee": 1, "snp": 6, "microcode": 7}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertifiedChip:
-    """A processor's key, the processor (or None: any of one cloud), the firmware versions that the
-    key stands for, and the root of the policy that vouches for it.
+    """A processor's key, and what its certificate says about it.
+
+    `chip_id`: the processor, None for any processor of one cloud. `tcb`: the firmware versions for
+    which the key stands. `root`: the root of the policy that vouches for it.
     """
 
     key: "EllipticCurvePublicKey"
@@ -66,8 +68,10 @@ class CertifiedChip:
 def certify_chip(
     der: bytes, roots: Sequence[ChipRoot], at: datetime, *, vlek: bool = False
 ) -> CertifiedChip:
-    """The chip of this VCEK (or the cloud of this VLEK), certified by one of `roots` at time `at`;
-    otherwise EvidenceError.
+    """Return the chip of this VCEK (or the cloud of this VLEK), if one of `roots` certifies it at
+    `at`.
+
+    Raises EvidenceError otherwise, UndecidedError for an unknown line, cloud or algorithm.
     """
     certificate, signed = _read(der)
     root, path = _root_of(certificate, signed, roots)
@@ -93,12 +97,12 @@ def certify_chip(
 
 
 def tcb_text(tcb: bytes) -> str:
-    """`bootloader 10, tee 0, snp 23, microcode 84`."""
+    """Return firmware versions as text, such as `bootloader 10, tee 0, snp 23, microcode 84`."""
     return ", ".join(f"{name} {tcb[place]}" for name, place in COMPONENTS.items())
 
 
 def _read(der: bytes) -> "tuple[Certificate, bytes]":
-    """The certificate, and the bytes that its signature covers."""
+    """Return the certificate, and the bytes that its signature covers."""
     der = trim_padding(der)
     place = serial_number(der, WHAT)
     serial = int.from_bytes(der[place], signed=True)
@@ -112,7 +116,9 @@ def _read(der: bytes) -> "tuple[Certificate, bytes]":
 
 
 def issuers(root: ChipRoot) -> "tuple[Certificate, Certificate]":
-    """The ASK and the ARK of a policy's root; EvidenceError unless this one issued that one."""
+    """Return the ASK and the ARK of a policy's root; EvidenceError unless the ARK issued
+    the ASK.
+    """
     ask = load(root.issuer, f"{root.name}: ASK")
     ark = load(root.root, f"{root.name}: ARK")
     if not issued_with_pss(ask, ask.tbs_certificate_bytes, ark):
@@ -147,7 +153,7 @@ def _root_of(
 
 
 def _version(value: bytes) -> int:
-    """A DER INTEGER of 0 to 255."""
+    """Read a DER INTEGER from 0 to 255."""
     number = int.from_bytes(value[2:], signed=True)
     if len(value) not in (3, 4) or value[:2] != bytes((2, len(value) - 2)) or not 0 <= number < 256:
         raise EvidenceError(f"{WHAT} does not name firmware versions")
@@ -155,7 +161,7 @@ def _version(value: bytes) -> int:
 
 
 def _hardware_id(value: bytes) -> bytes:
-    """The chip's id. AMD writes the bare octets; 57230 says OCTET STRING."""
+    """Return the chip's id. AMD writes the bare octets; 57230 specifies an OCTET STRING."""
     if len(value) == CHIP_ID_BYTES + 2 and value.startswith(b"\x04\x40"):
         value = value[2:]
     if len(value) != CHIP_ID_BYTES:

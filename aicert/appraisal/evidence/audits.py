@@ -1,11 +1,11 @@
-"""What audits counted in the rows that a run read: audit.present, audit.list and audit.result.
+"""Judge what audits counted in the rows that a run read: audit.present, audit.list, audit.result.
 
 An audit counts if its certificate passes under the caller's policy (except for claims and demanded
-audits, which are about models), is of kind audit, or of a training before which the audit was made,
-names exactly the given results, and agrees with them about rows and lists. The rows tie it to a
-run: digest, count and bytes (docs/spec/audit.md, "Demanded by a policy"). Texts beside the rows are
-tied by their digests; those that no audit covers are a gap unless the policy names them. Ancestors
-are judged under the same policy, so each has these checks too.
+audits, which apply only to models), if it is of kind audit, or of a training before which the audit
+was made, names exactly the given results, and agrees with them about rows and lists. The rows link
+it to a run: by digest, count and bytes (docs/spec/audit.md, "Demanded by a policy"). Texts besides
+the rows are linked by their digests; a text that no audit covers is a gap unless the policy names
+it. Ancestors are judged under the same policy, so each has these checks too.
 """
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
@@ -53,8 +53,10 @@ class _Hit:
 def check_verdict(
     verdict: AttestationResult, data: bytes, *, kind: Kind = "audit", hint: str | None = None
 ) -> None:
-    """AicertError unless the verdict is for an audit, or another kind of run that makes results,
-    that passes and names exactly these.
+    """Check that a run which makes results passes, and that its certificate names exactly these.
+
+    `kind`: the kind of run, an audit by default; a training that was preceded by that audit counts
+    too. Raises RejectedError, or UndecidedError if there is no verdict.
     """
     what = OF_RESULTS[kind]
     if verdict.failed:
@@ -80,15 +82,19 @@ def check_verdict(
 
 
 def before(verdict: AttestationResult, digest: Digest) -> str | None:
-    """The audit before a training that has results of this digest, by the training's verdict."""
+    """Return the name of the audit before a training whose results have this digest.
+
+    `verdict`: the training's. None if it had no such audit.
+    """
     audits = () if verdict.facts is None else verdict.facts.audits
     named = audits if verdict.kind == "train" else ()
     return next((name for name, one in named if one == digest), None)
 
 
 def check_joined(results: Results, certificate: Certificate, verdict: AttestationResult) -> None:
-    """RejectedError unless the results are about the rows and lists of the certificate that names
-    them.
+    """Raise RejectedError unless the results agree with the certificate that names them.
+
+    They must be about its rows and lists.
     """
     locked = lockfile.parse(certificate.lockfile)
     audit = before(verdict, of_bytes(forms.emit(results)))
@@ -104,7 +110,9 @@ def check_joined(results: Results, certificate: Certificate, verdict: Attestatio
 
 
 def judged(certificate: Certificate, data: bytes, verdict: AttestationResult) -> Audit:
-    """Whether these results count, given the verdict on the certificate that should name them."""
+    """Return whether these results count, given the verdict on the certificate that should name
+    them.
+    """
     try:
         check_verdict(verdict, data)
         results = forms.parse(data)
@@ -115,8 +123,9 @@ def judged(certificate: Certificate, data: bytes, verdict: AttestationResult) ->
 
 
 def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
-    """All rows were read by audits of the demanded kinds, and no text was left out; returns the
-    verdicts on these audits.
+    """Decide audit.present: audits of the demanded kinds read all rows, and left out no text.
+
+    Returns the verdicts on these audits.
     """
     run, audits = _asked(seen)
     ancestors = {ancestor.input for ancestor in seen.ancestors}
@@ -138,7 +147,7 @@ def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
 
 
 def lists(seen: Seen) -> tuple[str, None]:
-    """The audits used exactly the demanded lists."""
+    """Decide audit.list: the audits used exactly the demanded lists."""
     run, audits = _asked(seen)
     wanted = [demand for demand in seen.policy.audits if demand.list is not None]
     if not wanted:
@@ -161,7 +170,7 @@ def lists(seen: Seen) -> tuple[str, None]:
 
 
 def result(seen: Seen) -> tuple[str, None]:
-    """The counts are within the policy's bounds."""
+    """Decide audit.result: the counts are within the policy's bounds."""
     run, audits = _asked(seen)
     lines, unbounded = [], []
     for demand in seen.policy.audits:
@@ -184,7 +193,7 @@ def result(seen: Seen) -> tuple[str, None]:
 
 
 def _asked(seen: Seen) -> tuple[VerifiedRun, list[Audit]]:
-    """The run, and the audits that were given."""
+    """Return the run, and the audits that were given."""
     if seen.run is None:
         raise ValueError("audits are judged before their run is verified")
     if kind_of(seen.run) in OF_RESULTS:
@@ -197,7 +206,9 @@ def _asked(seen: Seen) -> tuple[VerifiedRun, list[Audit]]:
 
 
 def _check_unread(run: VerifiedRun, ancestors: Container[str]) -> None:
-    """Without rows of its own, only a merge can be audited: through the training of its adapter."""
+    """Check a run that read no rows of its own: it must be a merge, whose adapter's training is
+    audited.
+    """
     if kind_of(run) != "merge":
         raise EvidenceError("it was trained on data that are not rows, so no audit read them")
     adapter = _input_named(run, ADAPTER_INPUT)
@@ -206,9 +217,10 @@ def _check_unread(run: VerifiedRun, ancestors: Container[str]) -> None:
 
 
 def _check_weights(run: VerifiedRun, ancestors: Container[str]) -> None:
-    """If training continues from an adapter, that adapter came from rows too: otherwise one more
-    step on harmless rows would be all that is audited. The base is exempt, or no training could
-    pass.
+    """Check that an adapter from which training continues came from audited rows too.
+
+    Otherwise one more step on harmless rows would be all that is audited. The base is exempt, or no
+    training could pass.
     """
     names = run.report.compute.weight_inputs
     if names is None:
@@ -228,7 +240,9 @@ def _input_named(run: VerifiedRun, key: str) -> str:
 
 
 def _unnamed(run: VerifiedRun, demand: AuditDemand) -> list[tuple[str, Digest]]:
-    """The texts beside the rows that the policy does not name, which an audit has to read."""
+    """Return the texts besides the rows that the policy does not name, so that an audit must read
+    them.
+    """
     return [(name, text) for name, text in run.report.texts if text not in demand.texts]
 
 
@@ -248,7 +262,7 @@ def _check_texts(run: VerifiedRun, demand: AuditDemand, audits: Sequence[Audit])
 
 
 def _hits(demand: AuditDemand, rows: Records, audits: Iterable[Audit]) -> list[_Hit]:
-    """The checks of the demanded kind, with its column, that read exactly these rows."""
+    """Return the checks of the demanded kind and column that read exactly these rows."""
     return [
         _Hit(audit=audit, check=check, counts=counts)
         for audit in audits
@@ -262,8 +276,9 @@ def _hits(demand: AuditDemand, rows: Records, audits: Iterable[Audit]) -> list[_
 def _of_texts(
     demand: AuditDemand, text: Digest, audits: Iterable[Audit], lists: Collection[object] = ()
 ) -> list[int]:
-    """What checks of the demanded kind, of all text, made of it: 1 where it matches. `lists`: those
-    that count, if not all.
+    """Return what checks of the demanded kind, of all text, found in this text: 1 where it matches.
+
+    `lists`: the lists whose checks are used; empty for all.
     """
     return [
         number
@@ -285,8 +300,9 @@ def _with_list(demand: AuditDemand, hits: Iterable[_Hit]) -> list[_Hit]:
 
 
 def _total(demand: AuditDemand, run: VerifiedRun, audits: Sequence[Audit]) -> dict[str, int]:
-    """The counts over all rows; if several audits read the same rows, the highest of each. A text
-    beside the rows counts like a row.
+    """Return the counts over all rows; if several audits read the same rows, the highest of each.
+
+    A text besides the rows counts like a row.
     """
     records = run.report.records
     matches = missing = unparsable = unusable = 0
@@ -315,7 +331,7 @@ def _bounds(demand: AuditDemand) -> dict[str, int | None]:
 
 
 def _gap(demand: AuditDemand, run: str, rows: Records, audits: Sequence[Audit]) -> str:
-    """What was not audited, and which of the given audits do not count, in words."""
+    """Return, in words, what was not audited, and which of the given audits do not count."""
     what = f"{rows.name} {rows.split} of run {run}"
     gap = f"{what} was not audited for {_what(demand)}\nrows      {rows.digest}"
     refused = [f"{_name(one)} does not count: {one.refused}" for one in audits if one.refused]
@@ -336,7 +352,7 @@ def _some(lines: list[str]) -> list[str]:
     return [*lines[:SHOWN], *more]
 
 
-# The judge of each check, called with what was verified before.
+# The judge of each check; it is called with what was verified before.
 JUDGES: Final[Mapping[str, Callable[[Seen], tuple[str, Any]]]] = {
     "audit.present": present,
     "audit.list": lists,

@@ -28,12 +28,12 @@ HEADER = 32
 RUNTIME_HEADER = 20
 SNP, TDX = 2, 4
 SHA256 = 1
-# A genuine one has 1.2 kB; NV indices of virtual TPMs hold some kilobytes.
+# Genuine runtime data has 1.2 kB; NV indices of virtual TPMs hold some kilobytes.
 MAX_RUNTIME = 4096
 AK_NAME = "HCLAkPub"
-# A machine has an AK and an EK there.
+# The runtime data names two keys of a machine: an AK and an EK.
 MAX_KEYS = 8
-# Base64 of an RSA modulus of 4096 bits has 683.
+# The base64 text of an RSA modulus of 4096 bits has 683 characters.
 MAX_NUMBER = 1024
 _REPORT_END = HEADER + sev_snp.SIZE
 _START = _REPORT_END + RUNTIME_HEADER
@@ -41,7 +41,9 @@ _START = _REPORT_END + RUNTIME_HEADER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HclReport:
-    """`hardware`: the processor's report, of SEV-SNP or TDX by `kind`; `runtime`: the text that it
+    """The parts of Azure's report.
+
+    `hardware`: the processor's report, of SEV-SNP or TDX by `kind`. `runtime`: the text that it
     covers.
     """
 
@@ -51,7 +53,9 @@ class HclReport:
 
 
 def parse(data: bytes) -> HclReport:
-    """Read the index's content; EvidenceError for another kind of report, or extra bytes."""
+    """Parse the content of the NV index; EvidenceError if it is another kind of report or has extra
+    bytes.
+    """
     if len(data) < _START:
         raise EvidenceError(f"the platform's report has {len(data)} bytes, not {_START} or more")
     size, version, kind, hash_, length = (u32_little(data, _REPORT_END + 4 * i) for i in range(5))
@@ -75,12 +79,12 @@ def parse(data: bytes) -> HclReport:
 
 
 def report_data(runtime: bytes) -> bytes:
-    """What the processor's report must contain: the runtime data's SHA-256, then zeros."""
+    """Return what the processor's report must contain: the runtime data's SHA-256, then zeros."""
     return hashlib.sha256(runtime).digest() + bytes(32)
 
 
 def attestation_key(runtime: bytes) -> tuple[int, int]:
-    """Modulus and exponent of the TPM's attestation key, from the runtime data."""
+    """Return modulus and exponent of the TPM's attestation key, from the runtime data."""
     document = loads(runtime, what="the runtime data", max_bytes=MAX_RUNTIME)
     keys = Fields(document, "runtime data").items("keys", Fields, max_items=MAX_KEYS)
     matching = [key for key in keys if key.optional_text("kid") == AK_NAME]
@@ -93,7 +97,9 @@ def attestation_key(runtime: bytes) -> tuple[int, int]:
 
 
 def check_binding(covered: bytes, runtime: bytes, key: "PublicKeyTypes") -> str:
-    """The processor's report covers the runtime data, which names the attestation key `key`."""
+    """Check that the processor's report covers the runtime data, which names the attestation key
+    `key`.
+    """
     expected = report_data(runtime)
     if covered != expected:
         raise EvidenceError(
@@ -108,7 +114,7 @@ def check_binding(covered: bytes, runtime: bytes, key: "PublicKeyTypes") -> str:
 
 
 def _number(key: Fields, name: str) -> int:
-    """Base64urlUInt (RFC 7518, clause 2), in its one encoding: without padding."""
+    """Decode a Base64urlUInt (RFC 7518, clause 2) in its only encoding: without padding."""
     text = key.text(name, max_length=MAX_NUMBER)
     try:
         data = base64.urlsafe_b64decode(text + "==")

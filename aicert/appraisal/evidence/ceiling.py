@@ -1,6 +1,6 @@
-"""How much one run can have computed at most (docs/spec/compute.md). Promises:
+"""Compute the most that one run can have computed (docs/spec/compute.md).
 
-a ceiling is the time that the TPM attests, with a margin for the slowest clock, times the
+A ceiling is the time that the TPM attests, with a margin for the slowest clock, times the
 processors and accelerators that the machine counted, times the policy's limit for each. Nothing
 that a trainer says makes it smaller. Left out: how much was really computed, and tables of what
 each model of hardware can do.
@@ -17,14 +17,15 @@ from aicert.text import counted
 # TPM2_ClockRateAdjust makes a clock slower by a sixth at most in the reference code of the TPM's
 # specification (CLOCK_NOMINAL 30000, CLOCK_ADJUST_LIMIT 5000).
 SLACK = 1.2
-# How long after a review nobody sells faster hardware.
+# For how many days after a review nobody sells faster hardware.
 REVIEW_DAYS = 365
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
-    """What is known about a run's compute. `ceiling`: in FLOP, None if one of its factors is not
-    attested; `unknown` then says which.
+    """What is known about a run's compute.
+
+    `ceiling`: in FLOP, None if one of its factors is not attested; `unknown` then says which.
     """
 
     run: str
@@ -36,14 +37,14 @@ class Compute:
 
     @property
     def known(self) -> float:
-        """The ceiling; raises UndecidedError if there is none."""
+        """Return the ceiling; raises UndecidedError if there is none."""
         if self.ceiling is None:
             raise UndecidedError(f"the compute of run {self.run} is unknown: {self.unknown}")
         return self.ceiling
 
     @property
     def derivation(self) -> str:
-        """The factors of the ceiling."""
+        """Return the factors of the ceiling, as text."""
         processors = counted(self.facts.processors or 0, "processor")
         accelerators = counted(self.facts.accelerators or 0, "accelerator")
         return (
@@ -53,15 +54,16 @@ class Compute:
 
     @property
     def own_count(self) -> str:
-        """The trainer's own count, in words."""
+        """Return the trainer's own count, in words."""
         if self.facts.flops is None:
             return "the trainer itself counts no FLOP"
         return f"the trainer itself counts {self.facts.flops:.4g} FLOP (self-reported)"
 
     def compared(self, then: datetime) -> list[str]:
-        """Refuse a trainer that counts more than its machine can have computed by `then`.
+        """Return lines that compare the trainer's count with the ceiling; empty if one is missing.
 
-        No line if nothing can be compared.
+        `then`: the latest time at which the run can have ended. Raises EvidenceError if the trainer
+        counts more than its machine can have computed.
         """
         if self.ceiling is None or self.facts.flops is None:
             return []
@@ -79,7 +81,7 @@ class Compute:
 
 
 def check_review(caps: Caps, then: datetime) -> None:
-    """Raise UndecidedError if faster hardware may exist by `then` than at the last review."""
+    """Raise UndecidedError if faster hardware than at the last review may exist by `then`."""
     days = (then.date() - caps.reviewed).days
     if days > REVIEW_DAYS:
         raise UndecidedError(

@@ -1,7 +1,7 @@
-"""How much compute a policy allows, and what is known about it (docs/spec/compute.md).
+"""Judge how much compute a policy allows, and what is known about it (docs/spec/compute.md).
 
-Promises: if no certificate shows how weights were made, their compute is unknown, never zero. Left
-out: what made inputs that hold no weights.
+If no certificate shows how weights were made, their compute is unknown, never zero. Left out: what
+made inputs that hold no weights.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from aicert.appraisal.policy import Policy
     from aicert.appraisal.result import Ancestor, AttestationResult
 
-# The value of a merge's report that names its adapter; `checks.training`, which asks this module,
+# The key in a merge's report that names its adapter; `checks.training`, which calls this module,
 # refuses a merge without it.
 _ADAPTER = "adapterInput"
 
 
 def of_run(run: "VerifiedRun", policy: "Policy") -> Compute:
-    """What a verified run shows about its compute, under the policy's caps or the built-in ones."""
+    """Return what a verified run shows about its compute, under the policy's caps or the built-in
+    ones.
+    """
     caps = CAPS if policy.compute is None else policy.compute.caps
     facts, seconds = run.report.compute, run.seconds
     processors, accelerators = facts.processors, facts.accelerators
@@ -47,7 +49,7 @@ def of_run(run: "VerifiedRun", policy: "Policy") -> Compute:
 
 
 def bounded(seen: "Seen") -> tuple[str, None]:
-    """policy.compute: the run cannot have computed more than the policy allows."""
+    """Decide policy.compute: the run cannot have computed more than the policy allows."""
     run, demand = seen.run, seen.policy.compute
     if run is None or demand is None:
         raise ValueError("policy.compute needs a verified run and a policy that asks")
@@ -74,7 +76,7 @@ def bounded(seen: "Seen") -> tuple[str, None]:
 
 
 def _before(own: Compute, ancestors: "Sequence[Ancestor]") -> "Iterator[Compute]":
-    """The runs that made the weights which went into this one, and their ancestors, each once."""
+    """Yield the runs that made the weights which this run used, and their ancestors, each once."""
     pending = [(own, ancestors)]
     met: set[int] = set()
     while pending:
@@ -91,8 +93,9 @@ def _before(own: Compute, ancestors: "Sequence[Ancestor]") -> "Iterator[Compute]
 
 
 def _of_adapter(run: "VerifiedRun", ancestors: "Sequence[Ancestor]") -> Compute:
-    """The compute of the run that made a merge's adapter: a merge itself trains nothing, and
-    whoever bounds one run's compute asks about training.
+    """Return the compute of the run that made a merge's adapter.
+
+    A merge itself trains nothing, and whoever bounds one run's compute asks about training.
     """
     value = run.report.values.get(_ADAPTER)
     name = "" if value is None else str(value.data).partition("/")[0]
@@ -106,7 +109,9 @@ def _shown(ancestors: "Sequence[Ancestor]") -> "Mapping[str, AttestationResult |
 def _maker(
     name: str, run: str, shown: "Mapping[str, AttestationResult | None]", otherwise: str = ""
 ) -> "tuple[AttestationResult, Compute]":
-    """The run that made the weights in an input; UndecidedError if nothing shows its compute."""
+    """Return the run that made the weights in an input; UndecidedError if nothing shows its
+    compute.
+    """
     result = shown.get(name)
     if result is None:
         raise UndecidedError(

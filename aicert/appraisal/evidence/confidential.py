@@ -1,10 +1,10 @@
 """Appraise a confidential machine: platform.chip, platform.guest, platform.binding (ADR 10).
 
 The processor's report is believed only once its signature chains to a root of the policy. Then it
-says which guest it is for and in which state; and that guest's paravisor says which attestation key
-its virtual TPM has. So the quote's key is in a guest that its host cannot look into. Imported only
-if the policy's root stands for such machines. `snp_guest.py` and `tdx.py` judge each kind of
-processor.
+says which guest it is for and in which state, and that guest's paravisor says which attestation key
+its virtual TPM has. So the key that signed the quote is in a guest that its host cannot look into.
+Imported only if the policy's root stands for such machines. `snp_guest.py` and `tdx.py` judge each
+kind of processor.
 """
 
 from datetime import datetime
@@ -22,24 +22,22 @@ if TYPE_CHECKING:
 
 
 class Verified(Protocol):
-    """A report signed by a processor of one of the policy's makers; each method may fail the
-    check.
-    """
+    """A report signed by a processor of one of the policy's makers; each method decides a check."""
 
     def described(self) -> str:
-        """Which processor it is, in words."""
+        """Return, in words, which processor signed the report."""
 
     def check_guest(self, policy: Policy, at: datetime, /) -> str:
-        """The guest's memory is private, and the policy accepts the guest."""
+        """Check that the guest's memory is private, and that the policy accepts the guest."""
 
     def check_binding(self, nonce: bytes, key: "PublicKeyTypes", /) -> str:
-        """The attestation key belongs to that guest."""
+        """Check that the attestation key belongs to that guest."""
 
 
 def appraise_chip(
     checklist: Checklist, certificate: Certificate, policy: Policy, key: CertifiedKey, at: datetime
 ) -> None:
-    """The three checks, after platform.chain."""
+    """Decide platform.chip, platform.guest and platform.binding; called after platform.chain."""
     evidence = certificate.evidence
 
     def chip(_: CertifiedKey) -> tuple[str, Verified]:
@@ -60,12 +58,14 @@ def appraise_chip(
 
 
 def is_td(given: PlatformReport) -> bool:
-    """Whether a verified report is of a TD, of whose certificates Intel's lists are read."""
+    """Return whether a verified report is from a TD; Intel's lists say whether its certificates are
+    revoked.
+    """
     return given.kind != AZURE_HCL or azure_hcl.parse(given.report).kind != azure_hcl.SNP
 
 
 def _verified(given: PlatformReport, policy: Policy, at: datetime) -> Verified:
-    """The report of an AMD guest or of a TD, which is Azure's with a paravisor, or a bare one."""
+    """Verify the report of an AMD guest, or of a TD: in Azure under a paravisor, or a bare one."""
     hcl = azure_hcl.parse(given.report) if given.kind == AZURE_HCL else None
     if hcl is not None and hcl.kind == azure_hcl.SNP:
         return snp_guest.verify(given, hcl, policy, at)

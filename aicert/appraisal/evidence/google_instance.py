@@ -1,10 +1,10 @@
-"""Which machine in Google's cloud an attestation key belongs to, according to its certificate.
+"""Read from an attestation key's certificate which machine in Google's cloud it belongs to.
 
 Google writes zone, project and machine into a private extension of the certificates of its virtual
 TPMs (1.3.6.1.4.1.11129.2.1.21; cloud.google.com/compute, "Verifying the identity of instances" and
 google/go-tpm-tools, `GCEInstanceInfo`): a DER SEQUENCE of zone, project number, project id, machine
-number, machine name, and security properties, which are not read. No check rests on it: it is shown
-as Google's claim if the chain is ok.
+number, machine name, and security properties, which are not read. No check relies on it: it is
+shown as Google's claim if the chain is ok.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +22,9 @@ _FIELDS = (_UTF8, _INTEGER, _UTF8, _INTEGER, _UTF8)
 
 
 def instance_text(certificate: "Certificate") -> str:
-    """`instance NAME (NUMBER) of project ID (NUMBER), zone ZONE`, or why there is no such text."""
+    """Return `instance NAME (NUMBER) of project ID (NUMBER), zone ZONE`, or why it cannot
+    be named.
+    """
     for extension in certificate.extensions:
         if extension.oid.dotted_string == OID:
             try:
@@ -49,7 +51,10 @@ def _fields(value: bytes) -> list[str]:
 
 
 def _element(data: bytes) -> tuple[int, bytes, bytes]:
-    """Tag, content and what follows; lengths of one octet, or of one or two more."""
+    """Return the tag and content of the first DER element, and the bytes that follow it.
+
+    Lengths have one octet, or one or two more.
+    """
     octets = data[1] - 0x80 if len(data) > 1 and data[1] > 0x80 else 0
     start = 2 + octets
     if len(data) < start or octets > 2:

@@ -1,13 +1,14 @@
-"""What Intel says about its processors: certificates, revocations, TCB info, QE identity.
+"""Verify what Intel says about its processors: certificates, revocations, TCB info, QE identity.
 
 Intel's Provisioning Certification Service, API version 4: a processor's certificate (PCK) with
-Intel's extension (1.2.840.113741.1.13.1: FMSPC, PCE-ID and the firmware versions it is for), the
-revocation lists of root and PCK CA, "TCB info" (which versions are up to date, per FMSPC) and the
-"QE identity" (which quoting enclave is Intel's). The last two are JSON whose bytes Intel signs. All
-but the first travel together in one JSON file, the collateral, in the form that `dcap-qvl` writes.
+Intel's extension (1.2.840.113741.1.13.1: FMSPC, PCE-ID and the firmware versions for which it is
+valid), the revocation lists of root and PCK CA, "TCB info" (which versions are up to date, per
+FMSPC) and the "QE identity" (which quoting enclave is Intel's). The last two are JSON whose bytes
+Intel signs. All but the first travel together in one JSON file, the collateral, in the form that
+`dcap-qvl` writes.
 
-Promises: what `verify` returns was signed under the policy's root and is valid at the stated time.
-If something is expired or missing, the check is undecided, since newer collateral would answer.
+What `verify` returns was signed under the policy's root and is valid at the stated time. If
+something is expired or missing, the check is undecided, since newer collateral would answer it.
 Left out: fetching.
 """
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.x509 import Certificate, CertificateRevocationList
 
-# Genuine collateral has 18 kB, of which the list of revoked processors has 3 to 7.
+# Genuine collateral has 18 kB, of which the list of revoked processors takes 3 to 7.
 MAX_COLLATERAL = 1 << 18
 MAX_TEXT = 1 << 17
 _EXTENSION = "1.2.840.113741.1.13.1"
@@ -49,8 +50,10 @@ MAX_MODULES = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """One processor, from its certificate: its kind (FMSPC, PCE-ID), the versions that its key is
-    for, and the certificates up to the root.
+    """One processor, from its certificate.
+
+    `fmspc`, `pce_id`: its kind. `components`, `pce_svn`: the versions for which its key is valid.
+    `path`: the certificates up to the root.
     """
 
     key: "EllipticCurvePublicKey"
@@ -64,7 +67,7 @@ class Platform:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """Versions from which on `status` holds, if no higher level does."""
+    """The minimum versions for `status`, which holds unless a higher level applies."""
 
     components: tuple[int, ...]
     td_components: tuple[int, ...]
@@ -74,7 +77,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """A TDX module that Intel signed: whose, with which attributes (under a mask), its levels."""
+    """A TDX module that Intel signed: its signer, its attributes (under a mask) and its levels."""
 
     signer: bytes
     attributes: bytes
@@ -84,7 +87,7 @@ class Module:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enclave:
-    """Intel's quoting enclave for TDs; `misc` and `attributes` with their masks."""
+    """Intel's quoting enclave for TDs; `misc` and `attributes` are pairs of value and mask."""
 
     misc: tuple[bytes, bytes]
     attributes: tuple[bytes, bytes]
@@ -95,8 +98,9 @@ class Enclave:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collateral:
-    """What Intel signed, all valid at the stated time. `modules`: by id, empty for the oldest;
-    `issued`: when the older of the two parts was issued.
+    """What Intel signed, all valid at the stated time.
+
+    `modules`: by id, empty for the oldest. `issued`: when the older of the two parts was issued.
     """
 
     issued: str
@@ -110,7 +114,9 @@ _Versions = tuple[tuple[int, ...], tuple[int, ...], int]
 
 
 def certify(chain: Sequence[bytes], roots: Sequence[TdRoot], at: datetime) -> Platform:
-    """The processor of a quote's certificates, by one of `roots` at time `at`."""
+    """Return the processor of a quote's certificates, if one of `roots` certifies it at
+    time `at`.
+    """
     if len(chain) != 3:
         raise EvidenceError(f"the processor's chain has {len(chain)} certificates, not 3")
     root = next((one for one in roots if one.root == chain[-1]), None)
@@ -135,8 +141,10 @@ def certify(chain: Sequence[bytes], roots: Sequence[TdRoot], at: datetime) -> Pl
 
 
 def verify(data: bytes, platform: Platform, at: datetime) -> Collateral:
-    """What the collateral says, if Intel signed it under the root of `platform`, and it is about
-    that processor and does not revoke it.
+    """Return what the collateral says.
+
+    Checks that Intel signed it under the root of `platform`, and that it is about that processor
+    and does not revoke it.
     """
     fields = Fields(loads(data, what="the collateral", max_bytes=MAX_COLLATERAL), "collateral")
     texts = {name: fields.text(name, max_length=MAX_TEXT) for name in _NAMES}
@@ -197,7 +205,7 @@ def _chain(texts: dict[str, str], name: str) -> tuple[bytes, ...]:
 
 
 def _revocations(text: str, what: str, at: datetime) -> "CertificateRevocationList":
-    """A list, not yet verified, that is valid at that time."""
+    """Read a revocation list that is valid at that time; its signature is not verified yet."""
     revoked = load_list(_hex(text, len(text) // 2, what), what)
     _check_between(revoked.last_update_utc, revoked.next_update_utc, what, at)
     return revoked
@@ -227,7 +235,7 @@ def _hex(text: str, size: int, what: str) -> bytes:
         value = bytes.fromhex(text)
     except ValueError:
         value = b""
-    # The reader ignores spaces.
+    # `bytes.fromhex` ignores spaces.
     if len(value) != size or len(text) != 2 * size:
         raise EvidenceError(f"{what} is not {2 * size} hexadecimal digits")
     return value
@@ -238,7 +246,9 @@ def _hex_field(fields: Fields, key: str, size: int) -> bytes:
 
 
 def _read(tcb: Fields, enclave: Fields, platform: Platform, issued: datetime) -> Collateral:
-    """TCB info of version 3 for TDX and a QE identity of version 2, of this kind of processor."""
+    """Read TCB info of version 3 for TDX and a QE identity of version 2, for this kind of
+    processor.
+    """
     kinds = tcb.text("id"), tcb.integer("version"), enclave.text("id"), enclave.integer("version")
     if kinds != ("TDX", 3, "TD_QE", 2) or tcb.integer("tcbType") != 0:
         raise UndecidedError(f"collateral of kinds and versions {kinds} is not known")
@@ -312,7 +322,9 @@ def _tcb_level(tcb: Fields) -> _Versions:
 
 
 def _extension(certificate: "Certificate") -> tuple[tuple[int, ...], dict[bytes, bytes]]:
-    """Versions of the 16 components and of the PCE, and the other values by object identifier."""
+    """Return versions of the 16 components and of the PCE, and the other values by object
+    identifier.
+    """
     value = private_extensions(certificate).get(_EXTENSION)
     values = {} if value is None else _pairs(_content(value))
     if not {_TCB, _PCE_ID, _FMSPC} <= values.keys():
@@ -326,7 +338,7 @@ def _extension(certificate: "Certificate") -> tuple[tuple[int, ...], dict[bytes,
 
 
 def _pairs(data: bytes) -> dict[bytes, bytes]:
-    """SEQUENCEs of an object identifier and a value, without duplicates."""
+    """Read SEQUENCEs of an object identifier and a value, without duplicates."""
     pairs: dict[bytes, bytes] = {}
     for tag, pair in _elements(data):
         parts = _elements(pair)
@@ -344,7 +356,7 @@ def _content(data: bytes) -> bytes:
 
 
 def _elements(data: bytes) -> list[tuple[int, bytes]]:
-    """DER: tag and content of each element; lengths of one octet, or of one or two more."""
+    """Return tag and content of each DER element; lengths have one octet, or one or two more."""
     elements, place = [], 0
     while place < len(data):
         size = int.from_bytes(data[place + 1 : place + 2])

@@ -1,7 +1,7 @@
-"""The certificate chains of a maker's devices, up to a root that the policy pins. Each certificate
-is issued by the next one, and all are valid at the stated time (RFC 5280, clause 6).
+"""Verify the certificate chains of a maker's devices, up to a root that the policy pins.
 
-Callers check what the first one is for, and whether the root is one of the policy's.
+Each certificate is issued by the next one, and all are valid at the stated time (RFC 5280, clause
+6). Callers check what the first one is for, and whether the root is one of the policy's.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def certified_path(chain: Sequence[bytes], what: str, at: datetime) -> "tuple[Certificate, ...]":
-    """The certificates of a chain to a pinned root: each issued by the next one, and valid."""
+    """Return the certificates of a chain; raise EvidenceError unless each is valid and issued by
+    the next.
+    """
     certificates = tuple(load(der, what) for der in chain)
     for place, child in enumerate(certificates[:-1]):
         issuer = certificates[place + 1]

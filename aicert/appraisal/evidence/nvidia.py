@@ -1,14 +1,14 @@
-"""Judge NVIDIA's GPUs and switches: for platform.gpu (docs/spec/gpu.md).
+"""Judge NVIDIA's GPUs and switches for platform.gpu (docs/spec/gpu.md).
 
 The machine's statement names the answers of the devices that its runner asked, so they are in this
 machine if its measured software can be trusted. Each device answers the run's nonce with a key that
 chains to the policy's root; its measurements are those that NVIDIA published for its driver and
-VBIOS; none of the certificates was revoked. If GPUs talk in the clear, the switches between them
+VBIOS; none of the certificates was revoked. If GPUs talk unencrypted, the switches between them
 must have answered too. Reference measurements and OCSP responses are collateral: they are signed,
 so anybody may provide them.
 
-A report does not say whether the GPU is in developer mode: the runner asks the driver, and then
-names no GPUs (`enclave_runner`).
+A report does not say whether the GPU is in developer mode: the runner asks the driver, and in that
+mode names no GPUs (`enclave_runner`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,9 @@ from aicert.frozen import dataclass
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-# One for the driver, and one for each VBIOS.
+# Reference measurements: one set for the driver, and one for each VBIOS.
 MAX_RIMS = 8
-# One for each device, and those for the CAs above.
+# OCSP responses: one for each device, and those for the CAs above.
 MAX_ANSWERS = 64
 
 
@@ -46,8 +46,10 @@ class Collateral:
 
 
 def judge(evidence: Evidence, policy: Policy, builder: Mapping[str, Digest], at: datetime) -> str:
-    """One line for people. `builder`: what the machine knows about itself, from its verified
-    statement, including the digest of its devices' answers.
+    """Check the machine's GPUs and return one line that describes them.
+
+    `builder`: what the machine knows about itself, from its verified statement, including the
+    digest of its devices' answers.
     """
     given = evidence.gpus
     if given is None:
@@ -84,7 +86,7 @@ def _check_named(devices: Sequence[gpu.DeviceReport], named: Digest | None) -> N
 def _verified(
     reports: Sequence[gpu.DeviceReport], policy: Policy, nonce: bytes, at: datetime
 ) -> tuple[GpuRoot, list[Device]]:
-    """The devices, and the root of all of them."""
+    """Return the verified devices, and the root that certifies all of them."""
     roots = {one.root: one for one in policy.gpus}
     # Which of the policy's roots comes first decides only which error is shown.
     root = roots.get(reports[0].chain[-1], policy.gpus[0])
@@ -102,7 +104,7 @@ def _verified(
 
 
 def read_collateral(data: bytes | None, root: GpuRoot, at: datetime) -> Collateral:
-    """The collateral: reference measurements are verified, OCSP responses not yet."""
+    """Read the collateral; reference measurements are verified, OCSP responses not yet."""
     if data is None:
         raise UndecidedError(
             "the certificate lacks NVIDIA's collateral for these devices, which anybody can "
@@ -125,13 +127,16 @@ def read_collateral(data: bytes | None, root: GpuRoot, at: datetime) -> Collater
 def _check_revocation(
     path: "Sequence[Certificate]", answers: Sequence[nvidia_ocsp.Answer], at: datetime
 ) -> None:
-    """All except the root. (A device's first certificate is its own, which nobody could revoke.)"""
+    """Check that no certificate in the path but the root was revoked.
+
+    `path` begins with the issuer of a device's own certificate, which nobody could revoke.
+    """
     for certificate, issuer in pairwise(path):
         nvidia_ocsp.check(certificate, issuer, answers, at)
 
 
 def _check_version(device: Device, root: GpuRoot, policy: Policy) -> None:
-    """Check that it runs versions that the policy accepts, if it names any."""
+    """Check that the device runs versions that the policy accepts, if the policy names any."""
     for what, version, accepted in (
         ("driver", device.driver, root.drivers),
         ("VBIOS", device.vbios, root.vbios),
@@ -144,7 +149,7 @@ def _check_version(device: Device, root: GpuRoot, policy: Policy) -> None:
 
 
 def _check_measured(device: Device, collateral: Collateral, at: datetime) -> None:
-    """Check that its measurements were published: for its driver, and for one board with its
+    """Check that the device's measurements were published: for its driver, and for a board with its
     VBIOS.
     """
     rims, mine = collateral.rims, (device.model, device.driver)
@@ -170,7 +175,7 @@ def _check_measured(device: Device, collateral: Collateral, at: datetime) -> Non
 
 
 def _check_links(devices: Sequence[Device]) -> None:
-    """Check that what GPUs send each other is encrypted, or passes only through switches that
+    """Check that GPUs encrypt what they send each other, or send it only through switches that
     answered.
     """
     modes = {one.mode for one in devices if not one.is_switch}

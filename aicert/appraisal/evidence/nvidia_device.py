@@ -1,4 +1,4 @@
-"""Which device signed a report, in which state, and for which nonce: NVIDIA's GPUs and switches.
+"""Verify which NVIDIA GPU or switch signed a report, in which state, and for which nonce.
 
 A device's key is derived from its identity and the firmware that started (DICE), and chains to
 NVIDIA's root in five steps. The leaf names the model and, in DICE's extension (`2.23.133.5.4.1`),
@@ -34,8 +34,8 @@ _MODEL = re.compile(rb"\x0c.NVIDIA:([A-Z0-9_]{2,16}):[0-9A-F]{16}", re.DOTALL)
 # Hopper and its switch; and Blackwell, of which this project has seen no report. No others are
 # known.
 GPUS, SWITCHES = ("GH100", "GB100"), ("LS_10",)
-# Numbers of fields; 22: for a GPU, the identities of the switches that it is connected to, with
-# their octets reversed; for a switch, its own.
+# Numbers of fields. Field 22 has, for a GPU, the identities of the switches to which it is
+# connected, with their octets reversed; for a switch, its own identity.
 DRIVER, VBIOS, NVDEC, FWID, PROTECTED_PCIE, IDENTITY, FEATURES = 3, 6, 11, 20, 21, 22, 36
 ENABLED, DISABLED = b"\xaa", b"\x55"
 _IDENTITY_BYTES = 8
@@ -46,8 +46,9 @@ ALONE, LINKED, SWITCHED = 0, 1, 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A device whose report was verified. `driver` is empty for a switch; `path`: its key's
-    certificates, the device's own first.
+    """A device whose report was verified.
+
+    `driver`: empty for a switch. `path`: its key's certificates, the device's own first.
     """
 
     model: str
@@ -58,13 +59,14 @@ class Device:
 
     @property
     def is_switch(self) -> bool:
-        """Whether it is a switch between GPUs."""
+        """Return whether the device is a switch between GPUs."""
         return self.model in SWITCHES
 
     @property
     def mode(self) -> int:
-        """How a GPU protects what it sends. Reports before 2025 say only whether it uses
-        switches.
+        """Return how a GPU protects what it sends: ALONE, LINKED or SWITCHED.
+
+        Reports before 2025 say only whether it uses switches.
         """
         fields = self.report.fields
         flag = fields.get(FEATURES)
@@ -77,7 +79,7 @@ class Device:
 
     @property
     def switches(self) -> frozenset[bytes]:
-        """For a GPU, the switches that it is connected to; for a switch, itself."""
+        """Return, for a GPU, the switches to which it is connected; for a switch, itself."""
         value = self.report.fields.get(IDENTITY, b"")
         if not value or len(value) % _IDENTITY_BYTES:
             raise EvidenceError("the device's report does not name its switches")
@@ -91,7 +93,7 @@ class Device:
 def verify(
     data: bytes, chain: tuple[bytes, ...], root: bytes, nonce: bytes, at: datetime
 ) -> Device:
-    """The device that answered `nonce`, if `root` certifies its key at time `at`."""
+    """Return the device that answered `nonce`, if `root` certifies its key at time `at`."""
     report = spdm_report.parse(data)
     path = _certify(chain, root, at)
     leaf = path[0]
@@ -147,7 +149,7 @@ def _firmware(leaf: "Certificate") -> bytes:
 
 
 def _text(report: spdm_report.Report, field: int) -> str:
-    """ASCII, with or without a zero octet at its end."""
+    """Return a field of ASCII text, which may end with a zero octet."""
     value = report.fields.get(field, b"").removesuffix(b"\0")
     if not re.fullmatch(rb"[A-Za-z0-9.]{1,32}", value):
         raise EvidenceError(f"the device's report has no readable field {field}")
@@ -155,7 +157,9 @@ def _text(report: spdm_report.Report, field: int) -> str:
 
 
 def _vbios(report: spdm_report.Report) -> str:
-    """`96.00.5E.00.01`: four octets in reverse order, then the next one."""
+    """Return the VBIOS version, such as `96.00.5E.00.01`: four octets in reverse order, then the
+    next.
+    """
     value = report.fields.get(VBIOS, b"")
     if len(value) != 8 or any(value[5:]):
         raise EvidenceError("the device's report does not name its VBIOS")

@@ -1,10 +1,12 @@
-"""Whether a certificate was revoked, from OCSP responses that its issuer signed earlier (RFC 6960).
+"""Check from OCSP responses whether a certificate was revoked (RFC 6960).
 
-Responses are given, never fetched, and have no nonce: each is valid from `thisUpdate` to
-`nextUpdate`. It is signed by the issuer, or by a key that the issuer certified for this. Promises:
-`check` returns only if a response for the stated time says "good"; raises EvidenceError if one says
-"revoked" ("on hold" counts as revoked), UndecidedError if none is about the certificate at that
-time. Left out: responses about several certificates, keys other than elliptic curves.
+Its issuer signed the responses earlier. They are given, never fetched, and have no nonce: each is
+valid from `thisUpdate` to `nextUpdate`. A response is signed by the issuer, or by a key that the
+issuer certified for this.
+
+`check` returns only if a response for the stated time says "good". It raises EvidenceError if one
+says "revoked" ("on hold" counts as revoked), UndecidedError if none is about the certificate at
+that time. Left out: responses about several certificates, keys other than elliptic curves.
 """
 
 import hashlib
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.x509 import Certificate
 
-# Genuine ones have some 2 kB with the signer's certificate.
+# Genuine responses have some 2 kB with the signer's certificate.
 MAX_ANSWER = 8192
 MAX_CERTIFICATES = 4
 # RFC 6960, 4.2.2.2: id-kp-OCSPSigning.
@@ -44,8 +46,8 @@ _WHAT = "an OCSP response"
 _BASIC = bytes.fromhex("2b0601050507300101")
 _ENUMERATED = 0x0A
 GOOD, REVOKED, UNKNOWN = 0x80, 0xA1, 0x82
-# Hashes for naming the issuer (SHA-1 only names, it protects nothing), and for signatures: ECDSA
-# with each.
+# The hashes that may name the issuer (SHA-1 only names here, it protects nothing), and those for
+# signatures: ECDSA with each.
 _NAMING = {
     bytes.fromhex("2b0e03021a"): "sha1",
     bytes.fromhex("608648016503040201"): "sha256",
@@ -62,8 +64,10 @@ _ON_HOLD = b"\x06"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One response, not yet verified. `issuer`: hash, digest of the issuer's name and of the key's
-    bits; `revoked`: since when, and whether only on hold.
+    """One OCSP response, not yet verified.
+
+    `issuer`: the hash, and the digests of the issuer's name and of its key's bits. `revoked`: since
+    when, and whether only on hold.
     """
 
     issuer: tuple[str, bytes, bytes]
@@ -79,8 +83,9 @@ class Answer:
 
 
 def read(data: bytes) -> Answer:
-    """A response about one certificate; UndecidedError for another kind, or a critical
-    extension.
+    """Read a response about one certificate.
+
+    Raises UndecidedError for another kind of response, or an unknown critical extension.
     """
     if len(data) > MAX_ANSWER:
         raise EvidenceError(f"{_WHAT} has {len(data)} bytes, more than {MAX_ANSWER}")
@@ -131,8 +136,8 @@ def read(data: bytes) -> Answer:
 
 
 def _single(data: Der) -> Der:
-    """The only answer in the signed data (RFC 6960, 4.2.1: ResponseData)."""
-    # The responder, by name or by key; its certificate identifies it.
+    """Return the only answer in the signed data (RFC 6960, 4.2.1: ResponseData)."""
+    # Skip the responder, given by name or by key; its certificate identifies it.
     data.take(0xA1 if data.follows(0xA1) else 0xA2)
     _time(data)
     answers = data.inside(der.SEQUENCE).rest(der.SEQUENCE, MAX_ANSWER)
@@ -144,7 +149,7 @@ def _single(data: Der) -> Der:
 
 
 def _status(single: Der) -> tuple[int, str]:
-    """Good, revoked or unknown, and when, in words."""
+    """Return whether the certificate is good, revoked or unknown; and since when, in words."""
     if single.follows(REVOKED):
         info = single.inside(REVOKED)
         words = f"at {stamp(_time(info))}"
@@ -173,7 +178,7 @@ def _time(structure: Der) -> datetime:
         time = datetime.strptime(text, "%Y%m%d%H%M%S%z")
     except ValueError:
         time = None
-    # With fourteen digits, every part is complete. (`strftime` differs between systems.)
+    # With fourteen digits, no part of the time is missing. (`strftime` differs between systems.)
     if time is None or not re.fullmatch("[0-9]{14}Z", text):
         raise EvidenceError(f"{_WHAT} has no time such as 20261120000000Z")
     return time
@@ -182,8 +187,8 @@ def _time(structure: Der) -> datetime:
 def check(
     certificate: "Certificate", issuer: "Certificate", answers: Sequence[Answer], at: datetime
 ) -> None:
-    """Check that one response says at time `at` that the certificate is good, and none says that it
-    is not.
+    """Check that a response says that the certificate is good at time `at`, and none says
+    otherwise.
     """
     name, good = f"{common_name(certificate)[:80]!a}", False
     for answer in answers:
@@ -206,7 +211,9 @@ def check(
 
 
 def _is_of(answer: Answer, issuer: "Certificate") -> bool:
-    """RFC 6960, 4.1.1: the hash of the issuer's name, and of its key's bits without tag, length and
+    """Return whether a response names this issuer.
+
+    RFC 6960, 4.1.1: by the hash of the issuer's name, and of its key's bits without tag, length and
     unused bits.
     """
     hash_, name, key = answer.issuer
@@ -218,7 +225,7 @@ def _is_of(answer: Answer, issuer: "Certificate") -> bool:
 
 
 def _key_size(certificate: "Certificate") -> int:
-    """A point has one octet and two coordinates."""
+    """Return the size of a public key in bytes: a point has one octet and two coordinates."""
     return 1 + 2 * (_key(certificate).key_size // 8)
 
 
@@ -232,7 +239,9 @@ def _key(certificate: "Certificate") -> "EllipticCurvePublicKey":
 
 
 def _signer(answer: Answer, issuer: "Certificate", at: datetime) -> "Certificate":
-    """The issuer, or a responder that it certified."""
+    """Return the certificate that must verify the response: a responder's that the issuer
+    certified, or the issuer's.
+    """
     for given in answer.certificates:
         one = load(given, f"who signed {_WHAT}")
         if EKU_OCSP in (extended_key_usage(one) or ()) and one.issuer == issuer.subject:

@@ -1,15 +1,14 @@
-"""What NVIDIA published about a driver or VBIOS: signed reference measurements (RIM).
+"""Verify what NVIDIA published about a driver or VBIOS: signed reference measurements (RIM).
 
 TCG's RIM as a SWID tag: XML whose root holds `Meta` (product and version), `Payload` (measurements,
 each with its index, whether it counts, and the digests that are allowed) and one XML signature
 (W3C, XML-DSig): enveloped, Canonical XML 1.1, SHA-384, ECDSA, with the certificates up to NVIDIA's
 root. Only the form that NVIDIA writes is read. Everything that makes XML hard to sign is refused
 before parsing: document types, entities, references to characters, comments, processing
-instructions, CDATA, carriage returns, and attributes of the prefix `xml`.
+instructions, CDATA, carriage returns, and attributes with the prefix `xml`.
 
-Promises: what `load` returns was signed under the given root, valid at the stated time. `compare`
-raises unless each measurement that counts is one of those allowed. Left out: revocation
-(`nvidia_ocsp`).
+What `load` returns was signed under the given root, valid at the stated time. `compare` raises
+unless each measurement that counts is one of those allowed. Left out: revocation (`nvidia_ocsp`).
 """
 
 import binascii
@@ -31,7 +30,7 @@ from aicert.frozen import dataclass
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-# Genuine ones have 21 kB.
+# Genuine RIMs have 21 kB.
 MAX_RIM = 1 << 18
 MAX_ELEMENTS = 1024
 MAX_DEPTH = 16
@@ -62,8 +61,10 @@ _SIGNED_INFO = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rim:
-    """Reference measurements for one version: the allowed digests, by index from 0; `path`: the
-    certificates of whoever signed them.
+    """Reference measurements for one version of a product.
+
+    `allowed`: the allowed digests of each measurement, by index from 0. `path`: the certificates of
+    the signer.
     """
 
     product: str
@@ -73,7 +74,7 @@ class Rim:
 
 
 class Element:
-    """One element: its name and attributes as they are written, and its content in order."""
+    """An XML element: its name and attributes as they are written, and its content in order."""
 
     __slots__ = ("attributes", "children", "name", "scope")
 
@@ -86,22 +87,22 @@ class Element:
         self.children: list[Element | str] = []
 
     def resolved(self) -> tuple[str, str]:
-        """Namespace and local name."""
+        """Return the element's namespace and local name."""
         prefix, colon, local = self.name.rpartition(":")
         return self.scope.get(f"{_XMLNS}{colon}{prefix}", ""), local
 
     def value(self, namespace: str, local: str) -> str | None:
-        """An attribute's value, by namespace (empty if it has no prefix) and local name."""
+        """Return an attribute's value, by namespace (empty if it has no prefix) and local name."""
         wanted = (namespace, local)
         return next((v for key, v in self.attributes.items() if self.place(key) == wanted), None)
 
     def place(self, key: str) -> tuple[str, str]:
-        """Namespace and local name of an attribute, by which attributes are sorted."""
+        """Return an attribute's namespace and local name, by which attributes are sorted."""
         prefix, colon, local = key.rpartition(":")
         return self.scope.get(f"{_XMLNS}:{prefix}", "") if colon else "", local
 
     def elements(self, namespace: str, local: str) -> "list[Element]":
-        """The children of that name."""
+        """Return the children of that name."""
         return [
             one
             for one in self.children
@@ -109,21 +110,21 @@ class Element:
         ]
 
     def one(self, namespace: str, local: str) -> "Element":
-        """The only child of that name."""
+        """Return the only child of that name; EvidenceError if there is not exactly one."""
         matching = self.elements(namespace, local)
         if len(matching) != 1:
             raise EvidenceError(f"the RIM has {len(matching)} elements {local}, not one")
         return matching[0]
 
     def text(self) -> str:
-        """The element's content, which must be only text."""
+        """Return the element's content, which must be only text."""
         if any(isinstance(one, Element) for one in self.children):
             raise EvidenceError("the RIM has an element where text should be")
         return "".join(str(one) for one in self.children)
 
 
 def load(data: bytes, root: bytes, at: datetime) -> Rim:
-    """The RIM, if somebody whom `root` certifies signed it."""
+    """Return the RIM, if a signer that `root` certifies signed it."""
     document = parse(data)
     if document.resolved() != (_SWID, "SoftwareIdentity"):
         raise UndecidedError("the RIM is not a SWID tag")
@@ -138,7 +139,10 @@ def load(data: bytes, root: bytes, at: datetime) -> Rim:
 
 
 def compare(device: Device, driver: Rim | None, vbios: Rim) -> int:
-    """The number of measurements that were compared; EvidenceError if one is not allowed."""
+    """Compare a device's measurements with the allowed ones; return how many were compared.
+
+    Raises EvidenceError if a measurement is not allowed.
+    """
     allowed: dict[int, frozenset[str]] = {}
     for rim, version, what in ((driver, device.driver, "driver"), (vbios, device.vbios, "VBIOS")):
         if rim is None:
@@ -165,7 +169,7 @@ def compare(device: Device, driver: Rim | None, vbios: Rim) -> int:
 
 
 def parse(data: bytes) -> Element:
-    """The root of a document; nothing is verified."""
+    """Parse a document and return its root element; nothing is verified."""
     if len(data) > MAX_RIM:
         raise EvidenceError(f"the RIM has {len(data)} bytes, more than {MAX_RIM}")
     odd = _ODD.search(data)
@@ -202,7 +206,7 @@ def parse(data: bytes) -> Element:
 def _check_signature(
     document: Element, signature: Element, root: bytes, at: datetime
 ) -> "tuple[Certificate, ...]":
-    """The certificates of whoever signed it."""
+    """Check the RIM's signature and return the signer's certificates."""
     info = signature.one(_DSIG, "SignedInfo")
     document.children.remove(signature)
     digest = hashlib.sha384("".join(canonical(document, {})).encode()).digest()
@@ -229,9 +233,10 @@ def _check_signature(
 
 
 def canonical(element: Element, rendered: Mapping[str, str]) -> Iterator[str]:
-    """Canonical XML 1.1 of what `parse` accepts; `rendered`: declarations already written above.
+    """Yield Canonical XML 1.1 of what `parse` accepts.
 
-    For the element that canonicalization begins with, all declarations in its scope are written.
+    `rendered`: declarations already written above. For the element with which canonicalization
+    begins, all declarations in its scope are written.
     """
     declared = {key: value for key, value in element.scope.items() if rendered.get(key) != value}
     named = sorted(element.attributes.keys() - element.scope.keys(), key=element.place)
@@ -246,7 +251,10 @@ def canonical(element: Element, rendered: Mapping[str, str]) -> Iterator[str]:
 
 
 def _quoted(value: str) -> str:
-    """It contains no line ends, tabs or markup: `parse` refused references to them."""
+    """Return an attribute's value in quotes.
+
+    It contains no line ends or tabs: `parse` refused references to them.
+    """
     return '"' + value.replace('"', "&quot;").replace("<", "&lt;") + '"'
 
 

@@ -1,12 +1,14 @@
-"""What a second certificate of equal bytes shows of a first one (docs/spec/compute.md, "Epochs").
+"""Judge what a second certificate with equal bytes shows about a first (docs/spec/compute.md,
+"Epochs").
 
 Two runs of one lockfile gave the same outputs. If one party could have made both certificates, that
-shows a training that is deterministic, and no more. It shows that the inputs give these outputs, by
-that config, whatever the first machine did, only where another machine ran it: another attestation
-key; of platforms whose owner could forge, another owner; under another accepted image.
+shows only that the training is deterministic. It shows that the inputs give these outputs with that
+config, whatever the first machine did, only if another machine ran it: with another attestation
+key; on platforms whose owner could forge evidence, under another owner; and under another accepted
+image.
 
-Promises: both certificates pass under one policy, but for the model on disk; nothing of either
-counts before that. Left out: who rented a cloud's machine, which no certificate says.
+Both certificates must pass under one policy, except for the model on disk; before that, nothing in
+either counts. Left out: who rented a cloud's machine, which no certificate says.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,14 +24,14 @@ from aicert.formats.certificate import Certificate, core_digest
 from aicert.formats.digest import Digest
 from aicert.frozen import dataclass
 
-# The register that holds what the image's kernel and command line are, and by them all of it.
+# The register that measures the image's kernel and command line, and through them the whole image.
 _IMAGE_PCR = 11
 Grade = Literal["re-executed", "repeated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """A certificate, and the verdict on it."""
+    """One of the two certificates, and the verdict on it."""
 
     certificate: Certificate
     verdict: AttestationResult
@@ -39,10 +41,11 @@ class Side:
 class Reproduction:
     """A second run of the same lockfile that gave the same bytes.
 
-    `grade`: `re-executed`, or `repeated` where it shows that the training is deterministic and no
-    more; `lacks` then says why. `roots`: the platforms' of both; `may_be_one_operator`: unless each
-    root is its operator's own, and they differ; `image`: of the second, if one was measured.
-    `certificate`: its digest.
+    `grade`: `re-executed`, or `repeated` if it shows only that the training is deterministic;
+    `lacks` then says why. `roots`: the platform roots of the first and of the second run.
+    `may_be_one_operator`: False only if each root is its operator's own and the roots differ.
+    `image`: the second run's, if one was measured. `certificate`: the digest of the second
+    certificate.
     """
 
     run: str
@@ -56,15 +59,19 @@ class Reproduction:
 
 
 def is_about(first: Side, again: Certificate, outputs: Iterable[Digest]) -> bool:
-    """Whether it says that it is of the first one's lockfile, or of its outputs; and is not it."""
+    """Return whether `again` claims to be for the first one's lockfile or outputs, and is not the
+    first.
+    """
     ours = {*(first.verdict.subject or {}).values()}
     same = again.lockfile == first.certificate.lockfile or ours & {*map(str, outputs)}
     return bool(same) and core_digest(again) != core_digest(first.certificate)
 
 
 def compared(first: Side, again: Side, roots: Sequence[Root]) -> Reproduction:
-    """What `again` shows of `first`. EvidenceError where it is no second run with equal bytes, and
-    UndecidedError where one of both does not pass. `roots` are those of the policy of both.
+    """Return what `again` shows about `first`.
+
+    `roots`: those of the policy under which both were judged. Raises EvidenceError if it is not a
+    second run with equal bytes, UndecidedError if one of the two does not pass.
     """
     _check_passes(first.verdict, "the certificate")
     _check_passes(again.verdict, "it")
@@ -95,16 +102,16 @@ def compared(first: Side, again: Side, roots: Sequence[Root]) -> Reproduction:
 def _check_passes(verdict: AttestationResult, what: str) -> None:
     if verdict.certificate_consistent == "yes":
         return
-    # That no model was given is open, too, and is no reason.
+    # That no model was given is undecided too, but it is no reason.
     others = [one for one in verdict.undecided if one.id != "subject.files"]
     (check, *_) = (*verdict.failed, *others, *verdict.undecided)
     raise UndecidedError(f"{what} does not pass: {check.id}: {check.detail.partition(chr(10))[0]}")
 
 
 def _key(certificate: Certificate, roots: Sequence[Root]) -> CertifiedKey:
-    """The attestation key, and the root that vouches for it: `platform.chain` is ok.
+    """Return the attestation key and the root that vouches for it; `platform.chain` was ok.
 
-    At the time at which the last of the chain began to be valid, all of it was.
+    At the time when the last certificate of the chain began to be valid, all of them were.
     """
     chain = certificate.evidence.ak_chain
     began: list[datetime] = [load(der, "ak_cert").not_valid_before_utc for der in chain]
@@ -128,7 +135,7 @@ def _one_image(first: Side, again: Side) -> list[str]:
 
 
 def _image(side: Side) -> str | None:
-    """The accepted image's name; None where nothing was measured at boot."""
+    """Return the accepted image's name; None if nothing was measured at boot."""
     lock = side.certificate.image_lock
     if lock is None or side.verdict.check("boot.pcr11").verdict != "ok":
         return None
@@ -136,6 +143,8 @@ def _image(side: Side) -> str | None:
 
 
 def _own_code(certificate: Certificate) -> list[str]:
-    """Code of inputs may give the bytes that it holds, on every machine."""
+    """Return a reason if code of inputs may have run: it may write bytes that it holds, on every
+    machine.
+    """
     code = lockfile.input_code(lockfile.parse(certificate.lockfile))
     return ["code of its inputs may have run in both trainers"] if code else []

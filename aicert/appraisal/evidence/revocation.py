@@ -1,8 +1,8 @@
-"""Revocation lists for X.509 certificates (RFC 5280, clause 5): read them, and check a certificate.
+"""Read revocation lists for X.509 certificates (RFC 5280, clause 5), and check a certificate.
 
-Promises: `load_list` gives a list whose times and entries were read and that has no critical
-extension, so that it is complete; `check_not_revoked` uses it only if the certificate's issuer
-signed it. Left out: delta lists, indirect ones, OCSP; and when a list is too old.
+`load_list` returns a list whose times and entries were read and that has no critical extension, so
+that it is complete; `check_not_revoked` uses it only if the certificate's issuer signed it. Left
+out: delta lists, indirect ones, OCSP; and when a list is too old.
 """
 
 from typing import TYPE_CHECKING
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def load_list(der: bytes, what: str) -> "CertificateRevocationList":
-    """A list, not yet verified; an unknown version or algorithm is an UndecidedError."""
+    """Read a list, not yet verified; UndecidedError for an unknown version or algorithm."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
         with quiet():
             revoked = x509.load_der_x509_crl(der)
-            # They are parsed on first use, which is here.
+            # Extensions, times and entries are parsed on first use, which is here.
             critical = any(extension.critical for extension in revoked.extensions)
             revoked.last_update_utc, revoked.next_update_utc  # noqa: B018 - asked for
             revoked.issuer, revoked.signature_hash_algorithm  # noqa: B018 - asked for
@@ -38,8 +38,8 @@ def load_list(der: bytes, what: str) -> "CertificateRevocationList":
 def check_not_revoked(
     certificate: "Certificate", issuer: "Certificate", revoked: "CertificateRevocationList"
 ) -> None:
-    """EvidenceError if `issuer` did not sign the list, or the certificate is on it."""
-    # A sound certificate (`x509.load`) has a kind of key that can sign lists.
+    """Raise EvidenceError if `issuer` did not sign the list, or if the certificate is on it."""
+    # A certificate that `x509.load` accepts has a kind of key that can sign lists.
     key = issuer.public_key()
     # cryptography warns about names each time they are used.
     with quiet():

@@ -1,4 +1,4 @@
-"""What an AMD processor says about a guest: the SEV-SNP attestation report.
+"""Read what an AMD processor says about a guest: the SEV-SNP attestation report.
 
 AMD 56860 (SEV-SNP Firmware ABI Specification), "ATTESTATION_REPORT" and "POLICY"; integers are
 little-endian. This reads the fields that decide whether a policy accepts the guest, its state and
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 SIZE = 1184
-# All have these fields in the same places; versions 3 to 5 define octets that were reserved.
+# All these versions have these fields in the same places; versions 3 to 5 define octets that were
+# reserved.
 VERSIONS = (2, 3, 4, 5)
 ECDSA_P384_SHA384 = 1
 _SIGNED = 0x2A0
@@ -37,8 +38,11 @@ VCEK, VLEK, _NO_KEY = 0, 1, 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One report. `id_key`: SHA-384 of the key that signed what the guest was started with; `tcb`:
-    the firmware versions that the signing key stands for; `signed`: the bytes that `r`, `s` cover.
+    """One attestation report.
+
+    `id_key`: SHA-384 of the key that signed what the guest was started with. `tcb`: the firmware
+    versions for which the signing key stands. `signed`: the bytes that the signature (`r`, `s`)
+    covers.
     """
 
     guest_svn: int
@@ -55,7 +59,7 @@ class Report:
 
 
 def parse(data: bytes) -> Report:
-    """Read a report; an unknown version, algorithm or signing key is an UndecidedError."""
+    """Parse a report; UndecidedError for an unknown version, algorithm or signing key."""
     if len(data) != SIZE:
         raise EvidenceError(f"an SEV-SNP report has {SIZE} bytes, not {len(data)}")
     version, algorithm, flags = u32_little(data, 0), u32_little(data, 0x34), u32_little(data, 0x48)
@@ -90,8 +94,9 @@ def verify(report: Report, key: "EllipticCurvePublicKey") -> None:
 
 
 def check_guest(report: Report) -> None:
-    """Check that the guest's memory is private: EvidenceError if its policy lets somebody else
-    in.
+    """Check that the guest's memory is private.
+
+    Raises EvidenceError if its policy lets somebody else in.
     """
     if report.policy & DEBUG:
         raise EvidenceError("the guest may be debugged: its host can read and write its memory")
@@ -99,7 +104,7 @@ def check_guest(report: Report) -> None:
         raise EvidenceError("the guest may be moved by a migration agent, which reads its memory")
     if not report.policy & _POLICY_ONE:
         raise EvidenceError(f"the guest's policy {report.policy:#x} lacks its constant bit")
-    # A host's own request has 0xFFFFFFFF here; software under a paravisor has 1 to 3.
+    # A report that the host asked for has 0xFFFFFFFF here; software under a paravisor has 1 to 3.
     if report.vmpl != 0:
         raise EvidenceError(
             f"the report was asked for at privilege level {report.vmpl:#x}, not at the guest's "

@@ -1,7 +1,7 @@
-"""Judge the report of an AMD guest (SEV-SNP): for platform.chip and platform.guest.
+"""Judge the report of an AMD guest (SEV-SNP) for platform.chip and platform.guest.
 
-`amd_vcek` says whose processor signed, `sev_snp` what the report says, `azure_hcl` which TPM the
-guest holds; this compares them with each other and with the policy.
+`amd_vcek` says whose processor signed it, `sev_snp` what the report says, `azure_hcl` which TPM the
+guest holds; this module compares them with each other and with the policy.
 """
 
 from datetime import UTC, datetime
@@ -26,26 +26,30 @@ class VerifiedReport:
     runtime: bytes
 
     def described(self) -> str:
-        """One line for people."""
+        """Return one line that says which processor signed the report."""
         root, tcb = self.chip.root, amd_vcek.tcb_text(self.chip.tcb)
         known = f"; {root.known}" if root.known else ""
         return f"signed by a processor of {root.name} ({tcb}){known}"
 
     def check_guest(self, policy: Policy, at: datetime) -> str:
-        """The guest's memory is private, and the policy accepts its firmware and its launch."""
+        """Check that the guest's memory is private, and that the policy accepts firmware and
+        signer.
+        """
         sev_snp.check_guest(self.report)
         _check_firmware(self.chip, policy)
         return f"started by {_started_by(self, policy, at)}, without debugging or migration"
 
     def check_binding(self, _nonce: bytes, key: "PublicKeyTypes") -> str:
-        """The attestation key belongs to that guest's TPM, according to its paravisor."""
+        """Check that the attestation key belongs to that guest's TPM, according to its
+        paravisor.
+        """
         return azure_hcl.check_binding(self.report.report_data, self.runtime, key)
 
 
 def verify(
     given: PlatformReport, hcl: azure_hcl.HclReport, policy: Policy, at: datetime
 ) -> VerifiedReport:
-    """The report in `hcl`, signed by a processor that a root of the policy certifies."""
+    """Return the report in `hcl`, if a processor that a root of the policy certifies signed it."""
     if not policy.chips:
         raise UndecidedError(f"policy {policy.name} names no maker of processors")
     report = sev_snp.parse(hcl.hardware)
@@ -91,8 +95,9 @@ def _check_firmware(chip: amd_vcek.CertifiedChip, policy: Policy) -> None:
 
 
 def _started_by(given: VerifiedReport, policy: Policy, at: datetime) -> str:
-    """Who signed what the guest was started with: a different paravisor could say anything in its
-    runtime data.
+    """Return the accepted signer of what the guest was started with.
+
+    A different paravisor could say anything in its runtime data.
     """
     if not policy.id_key_signers:
         raise UndecidedError(f"policy {policy.name} names nobody who may start guests")

@@ -1,10 +1,10 @@
-"""What an NVIDIA device says about itself: one SPDM request for measurements, and its answer.
+"""Read what an NVIDIA device says about itself: an SPDM request for measurements, and its answer.
 
 DMTF DSP0274 version 1.1, GET_MEASUREMENTS and MEASUREMENTS: the verifier's nonce, one block for
-each measurement (48 octets of SHA-384), the device's nonce, fields of NVIDIA's own ("opaque data":
-type and size of two octets, then the value), and the signature (r, s, 48 octets each) over all
-before it, by the device's key. Integers are little-endian. Left out: fields that no check uses
-(board, serial numbers of switches, counts).
+each measurement (48 octets of SHA-384), the device's nonce, NVIDIA's own fields ("opaque data":
+type and size of two octets, then the value), and the device key's signature (r, s, 48 octets each)
+over everything before it. Integers are little-endian. Left out: fields that no check uses (board,
+serial numbers of switches, counts).
 """
 
 from collections.abc import Mapping
@@ -32,8 +32,10 @@ _DMTF, _DIGEST = 1, 48
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One report. `measurements`: from index 1 on; `fields`: by NVIDIA's number; `signed`: what
-    `signature` covers.
+    """One report of a device.
+
+    `measurements`: from index 1 on. `fields`: by NVIDIA's number. `signed`: what `signature`
+    covers.
     """
 
     nonce: bytes
@@ -44,7 +46,7 @@ class Report:
 
 
 def parse(data: bytes) -> Report:
-    """Read a report; another version or kind of measurements is an UndecidedError."""
+    """Parse a report; UndecidedError for another version or kind of measurements."""
     reader = Reader(data, "the device's report", limit=MAX_REPORT, order="little")
     request = reader.take(len(_REQUEST))
     if request[0] != VERSION:

@@ -1,10 +1,10 @@
-"""What an Intel processor says about a trust domain (TD): the TDX quote, version 4 or 5.
+"""Read what an Intel processor says about a trust domain (TD): the TDX quote, version 4 or 5.
 
 Intel 348551 (TDX DCAP Quoting Library API), appendix A.3 and A.4; the body is TDREPORT's, Intel
 344425 (TDX module); integers are little-endian. A quoting enclave (QE) of the processor signs the
 body with a key of its own, and the processor's certified key (PCK) signs the enclave's report,
 which names that key. Nothing is believed before `tdx.verify`. Bytes after the quote are refused,
-except the zeros of the buffer that it came in. Left out: quotes of SGX enclaves, P-384 keys,
+except the zeros of the buffer in which it came. Left out: quotes of SGX enclaves, P-384 keys,
 certification data other than a chain of PEM certificates.
 """
 
@@ -21,18 +21,18 @@ from aicert.frozen import dataclass
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-# Genuine ones have 4.9 to 5 kB; a guest's kernel returns them in a buffer of 8000 bytes.
+# Genuine quotes have 4.9 to 5 kB; a guest's kernel returns them in a buffer of 8000 bytes.
 MAX_QUOTE = 8192
 TDX = 0x81
 ECDSA_P256 = 2
 _INTEL_QE = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 _HEADER = 48
-# By the body's type in version 5; version 4 has only the first form.
+# Sizes of the body, by its type in version 5; version 4 has only the first.
 _BODIES = {2: 584, 3: 648}
 _QE_REPORT = 384
 _KEY = _SIGNATURE = 64
-# Kinds of certification data: a QE's report and its certification data; and that data, PEM with the
-# leaf first.
+# Kinds of certification data: a QE's report with certification data of its own; and a PEM chain,
+# the leaf first.
 _OF_QE, _PEM_CHAIN = 6, 5
 # Intel's QE has 32 octets here.
 _MAX_AUTH_DATA = 256
@@ -44,7 +44,10 @@ _PEM = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QeReport:
-    """The quoting enclave, by the processor (SGX's REPORTBODY). `signed`: what the PCK signs."""
+    """What the processor reports about the quoting enclave (SGX's REPORTBODY).
+
+    `signed`: the bytes that the PCK signs.
+    """
 
     misc_select: bytes
     attributes: bytes
@@ -57,9 +60,11 @@ class QeReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """One quote. `tcb_svn`: the versions of the TDX module and of what it runs on; `mrtd`: the
-    measurement of the TD as built; `rtmrs`: its four registers; `signed`: what `signature` covers,
-    made by the key `attestation_key`; `certificates`: DER, the processor's first.
+    """One quote.
+
+    `tcb_svn`: the versions of the TDX module and of what it runs on. `mrtd`: the measurement of the
+    TD as built. `rtmrs`: its four registers. `signed`: what `signature` covers, which the key
+    `attestation_key` made. `certificates`: DER, the processor's first.
     """
 
     version: int
@@ -81,7 +86,7 @@ class Quote:
 
 
 def parse(data: bytes) -> Quote:
-    """Read a quote; an unknown version, kind or algorithm is an UndecidedError."""
+    """Parse a quote; UndecidedError for an unknown version, kind or algorithm."""
     if len(data) > MAX_QUOTE:
         raise EvidenceError(f"a TD quote of {len(data)} bytes, more than {MAX_QUOTE}")
     if len(data) < _HEADER:
@@ -116,7 +121,8 @@ def parse(data: bytes) -> Quote:
         mrtd=body[136:184],
         rtmrs=(body[328:376], body[376:424], body[424:472], body[472:520]),
         report_data=body[520:584],
-        # Only the longer form has this; the octets before it are for the module that runs now.
+        # Only the longer form has this field; the octets before it are about the module that runs
+        # now.
         service_td=body[600:648],
         signed=data[:end],
         signature=signature,
@@ -129,17 +135,16 @@ def parse(data: bytes) -> Quote:
 
 
 def verify_raw(key: "EllipticCurvePublicKey", signature: bytes, data: bytes, refusal: str) -> None:
-    """EvidenceError(refusal) unless `key` made the signature: r and s, 32 octets each, with
-    SHA-256.
+    """Raise EvidenceError(refusal) unless `key` made the signature, with SHA-256.
 
-    Quotes and Intel's collateral are signed like this.
+    The signature is r and s, 32 octets each, as in quotes and in Intel's collateral.
     """
     der = ecdsa_der(int.from_bytes(signature[:32]), int.from_bytes(signature[32:]))
     verify_ecdsa(key, der, data, "sha256", refusal)
 
 
 def pem_chain(data: bytes, what: str, most: int = _MAX_CERTIFICATES) -> tuple[bytes, ...]:
-    """The DER of one to `most` PEM certificates, with only line ends between them."""
+    """Return the DER of one to `most` PEM certificates, with only line ends between them."""
     bodies = _PEM.findall(data)
     if not 1 <= len(bodies) <= most or _PEM.sub(b"", data):
         raise EvidenceError(f"{what}: expected one to {most} PEM certificates")
@@ -177,7 +182,7 @@ def _body_size(data: bytes) -> int:
 
 
 def _certification(reader: Reader, wanted: int) -> bytes:
-    """The content of certification data of that kind."""
+    """Return the content of certification data of that kind."""
     kind, size = reader.u16(), reader.u32()
     if kind != wanted:
         raise UndecidedError(f"the TD quote has certification data of unknown kind {kind}")

@@ -1,4 +1,5 @@
-"""Judge the quote of an Intel trust domain (TD): for platform.chip, .guest and .binding.
+"""Judge the quote of an Intel trust domain (TD) for platform.chip, platform.guest,
+platform.binding.
 
 A root of the policy certifies the processor's key; this key signed the quoting enclave's report,
 and the collateral says that the enclave is Intel's; the report names the key that signed the quote.
@@ -22,8 +23,8 @@ from aicert.frozen import dataclass
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-# TD_ATTRIBUTES (Intel 344425, 3.4.1): debugging and profiling; a TD with any of these bits is under
-# debug. Then the bit for migration TDs, and other known, harmless bits.
+# TD_ATTRIBUTES (Intel 344425, 3.4.1): the bits for debugging and profiling, any of which puts a TD
+# under debug; then the bit for migration TDs, and other known, harmless bits.
 _UNDER_DEBUG = 0xFF
 _MIGRATABLE = 1 << 29
 _KNOWN = _UNDER_DEBUG | _MIGRATABLE | 1 << 27 | 1 << 28 | 1 << 30 | 1 << 31 | 1 << 62 | 1 << 63
@@ -32,8 +33,9 @@ BINDING = b"aicert td v1\0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedTd:
-    """A quote whose signatures were verified, and what Intel says about its processor. `runtime`:
-    the text of Azure's paravisor that it must cover, None for a bare TD.
+    """A quote whose signatures were verified, and what Intel says about its processor.
+
+    `runtime`: the text of Azure's paravisor that the quote must cover, None for a bare TD.
     """
 
     quote: td_quote.Quote
@@ -42,21 +44,24 @@ class VerifiedTd:
     runtime: bytes | None
 
     def described(self) -> str:
-        """One line for people."""
+        """Return one line that says which processor signed the quote."""
         return (
             f"signed by a processor of {self.platform.root.name} (FMSPC {self.platform.fmspc}), "
             f"by collateral of {self.collateral.issued}"
         )
 
     def check_guest(self, policy: Policy, at: datetime) -> str:
-        """The TD's memory is private, and the policy accepts its firmware and its build."""
+        """Check that the TD's memory is private, and that the policy accepts its firmware and its
+        build.
+        """
         _check_attributes(self.quote)
         status = _check_versions(self, policy)
         return f"{_built_by(self.quote, policy, at)}, without debugging or migration; {status}"
 
     def check_binding(self, nonce: bytes, key: "PublicKeyTypes") -> str:
-        """The attestation key belongs to the TD: to its paravisor's TPM, or in a bare TD to
-        itself.
+        """Check that the attestation key belongs to the TD.
+
+        It belongs to the TPM of the TD's paravisor, or in a bare TD to the TD itself.
         """
         given = self.quote.report_data
         if self.runtime is not None:
@@ -77,7 +82,7 @@ def verify(
     at: datetime,
     runtime: bytes | None = None,
 ) -> VerifiedTd:
-    """The quote, if a root of the policy and Intel's collateral vouch for who signed it."""
+    """Return the quote, if a root of the policy and Intel's collateral vouch for its signer."""
     quote = td_quote.parse(data)
     platform = intel_collateral.certify(quote.certificates, policy.td_roots, at)
     td_quote.verify_raw(
@@ -105,12 +110,12 @@ def verify(
 
 
 def bound(nonce: bytes, key: "PublicKeyTypes") -> bytes:
-    """The report data of a bare TD, from the nonce and the attestation key."""
+    """Return the report data of a bare TD, from the nonce and the attestation key."""
     return hashlib.sha512(BINDING + nonce + public_key_info(key)).digest()
 
 
 def _check_attributes(quote: td_quote.Quote) -> None:
-    """Check that nobody else can read the TD's memory, given its attributes."""
+    """Check that nobody else can read the TD's memory, by its attributes."""
     if quote.attributes & _UNDER_DEBUG:
         raise EvidenceError(
             f"the TD may be debugged: its host can read its memory (attributes "
@@ -141,8 +146,9 @@ def _masked(data: bytes, mask: bytes) -> bytes:
 
 
 def _check_versions(td: VerifiedTd, policy: Policy) -> str:
-    """Check that processor, TDX module and quoting enclave each have a status that the policy
-    accepts.
+    """Check that the policy accepts the status of processor, TDX module and quoting enclave.
+
+    Returns the statuses, as text.
     """
     root, signed = td.platform.root, td.collateral
     if signed.evaluation < root.minimum_evaluation:
@@ -171,7 +177,7 @@ def _check_versions(td: VerifiedTd, policy: Policy) -> str:
 
 
 def _first(levels: tuple[Level, ...], holds: Callable[[Level], bool]) -> Level | None:
-    """Intel sorts levels from the newest: the first that is reached counts."""
+    """Return the first level that is reached; Intel sorts levels from the newest."""
     return next(filter(holds, levels), None)
 
 
@@ -190,9 +196,7 @@ def _processor(td: VerifiedTd) -> Level | None:
 
 
 def _module(td: VerifiedTd) -> Level | None:
-    """Check that Intel signed the TDX module; returns its status, by its major and minor
-    version.
-    """
+    """Check that Intel signed the TDX module; return the level of its major and minor version."""
     quote = td.quote
     minor, major = quote.tcb_svn[0], quote.tcb_svn[1]
     name = f"TDX_{major:02X}" if major else ""
@@ -209,7 +213,9 @@ def _module(td: VerifiedTd) -> Level | None:
 
 
 def _built_by(quote: td_quote.Quote, policy: Policy, at: datetime) -> str:
-    """Which accepted TD this is: any other TD could say anything about its attestation key."""
+    """Return which accepted TD this is: any other TD could say anything about its
+    attestation key.
+    """
     if not policy.tds:
         raise UndecidedError(f"policy {policy.name} names no TD that it accepts")
     today = at.astimezone(UTC).date()

@@ -1,10 +1,10 @@
-"""Transparency logs and witnesses that a policy names (docs/spec/log.md).
+"""Judge proofs from transparency logs, and witnesses, that a policy names (docs/spec/log.md).
 
-Promises: a proof counts if the log's key signed the checkpoint and the path leads to its root from
-the entry computed from this very certificate; a time counts if as many of the policy's witnesses
-cosigned that checkpoint as the policy demands. As long as fewer than that lie, at least one honest
-witness stands for the time. A log's own claim about time never counts. Left out: fetching the log,
-and whether it shows everybody the same tree, which is what witnesses are for.
+A proof counts if the log's key signed the checkpoint and the path leads to its root from the entry
+computed from this very certificate; a time counts if as many of the policy's witnesses cosigned
+that checkpoint as the policy demands. As long as fewer than that lie, at least one honest witness
+vouches for the time. A log's own claim about time never counts. Left out: fetching the log, and
+whether it shows everybody the same tree, which is what witnesses are for.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from aicert.tlog.entry import entry_of
 from aicert.tlog.notes import Note
 from aicert.tlog.proofs import TLOG_PROOF, Proof, decode, parse
 
-# A time, or None if a log vouches for none, and what one trusts by believing it.
+# A time, None if a log vouches for none; and what one trusts by believing it.
 Trusted = tuple[datetime | None, str]
 _HINT = "aicert log prove LOG CERT --into"
 
@@ -39,7 +39,7 @@ class _Found:
 
 
 def included(certificate: Certificate, policy: Policy) -> tuple[str, Trusted]:
-    """log.included: the entry of this certificate is in a log of the policy."""
+    """Decide log.included: the entry of this certificate is in a log of the policy."""
     proofs = _proofs(certificate, policy)
     entry = entry_of(certificate)
     for one in proofs:
@@ -56,7 +56,9 @@ def included(certificate: Certificate, policy: Policy) -> tuple[str, Trusted]:
 
 
 def witnessed(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str, Trusted]:
-    """log.witnessed: the policy's witnesses saw that tree, and the certificate existed by then."""
+    """Decide log.witnessed: the policy's witnesses saw that tree, and the certificate existed by
+    then.
+    """
     if not policy.witnesses:
         raise NotApplicableError(_no_witness(policy))
     times, reason = [], ""
@@ -75,10 +77,10 @@ def witnessed(certificate: Certificate, policy: Policy, at: datetime) -> tuple[s
 
 
 def began(checkpoint: bytes, policy: Policy, at: datetime) -> tuple[datetime, str, str]:
-    """The time before which nobody could know a checkpoint's bytes, whose time it is, and what one
-    trusts by believing it. The checkpoint may be any log's:
+    """Return the time before which nobody could know a checkpoint's bytes.
 
-    its cosignatures are what nobody could know.
+    Also returns whose time it is, and what one trusts by believing it. The checkpoint may be any
+    log's: its cosignatures are what nobody could know.
     """
     note = Note.parse(checkpoint)
     Checkpoint.parse(note.text)
@@ -97,7 +99,7 @@ def _trusts(names: str) -> str:
 
 
 def _proofs(certificate: Certificate, policy: Policy) -> list[_Found]:
-    """Those proofs in the certificate whose checkpoints were signed by logs of the policy."""
+    """Return the proofs in the certificate whose checkpoints were signed by logs of the policy."""
     given = [one for one in certificate.evidence.timestamps if one.startswith(TLOG_PROOF)]
     reason = "the certificate carries no proof from a log"
     proofs = []
@@ -120,11 +122,10 @@ def _proofs(certificate: Certificate, policy: Policy) -> list[_Found]:
 
 
 def _quorum(note: Note, policy: Policy, at: datetime, *, earliest: bool) -> tuple[datetime, str]:
-    """The time that holds if fewer witnesses than the quorum lie, and the witnesses whose time it
-    is.
+    """Return the time that holds if fewer witnesses than the quorum lie, and whose time it is.
 
     At least one of a quorum does not lie: so the certificate existed when the last of the earliest
-    quorum cosigned, and not before the first of the latest quorum did.
+    quorum cosigned, and did not exist before the first of the latest quorum did.
     """
     pick: Callable[[Sequence[int]], int] = min if earliest else max
     times = []

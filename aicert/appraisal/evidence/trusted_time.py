@@ -1,7 +1,7 @@
-"""Time stamps of authorities that a policy names (docs/spec/time.md): RFC 3161 on CMS (RFC 5652).
+"""Verify time stamps of authorities that a policy names (docs/spec/time.md): RFC 3161 on CMS.
 
-Promises: `verify` returns what a token says only if one SignerInfo, with a certificate for nothing
-but time stamping, signed exactly these TSTInfo octets, and that certificate chained to the
+CMS is RFC 5652. `verify` returns what a token says only if one SignerInfo, with a certificate for
+nothing but time stamping, signed exactly these TSTInfo octets, and that certificate chained to the
 authority's root at the token's time. A certificate that expired later does not matter; one that had
 expired, or was not valid yet, is refused. DER only: a token has one form. Left out: revocation, a
 token's `tsa` and policy (the authority's certificate says who signed, the verifier's policy who may
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
 TrustedTime = tuple[datetime, str]
 
 CONTEXT = b"aicert not-before v1\0"
-# No question was asked: this shows only that the run began after the token.
+# The challenge if there is none: the nonce then shows only that the run began after the token.
 NO_CHALLENGE = bytes(32)
 # Public authorities' tokens have 2 to 7 KiB, including certificates.
 MAX_TOKEN = 16384
-# The signer's certificate, and others that lead to an old root too.
+# A token carries the signer's certificate, and others that lead to an old root too.
 MAX_CERTIFICATES = 8
-# Between the signer and the root.
+# Intermediates between the signer and the root.
 MAX_INTERMEDIATES = 4
-# No serious authority is off by a day, as its own token says.
+# No serious authority is off by a day, by its own token.
 MAX_ACCURACY = 86_400
 # RFC 3161 was published in 2001.
 YEARS = (2001, 9998)
@@ -63,21 +63,21 @@ TIME_STAMPING = "1.3.6.1.5.5.7.3.8"
 _LACKS = "the certificate carries no"
 _PURPOSES = "2.5.29.37"
 MAX_ATTRIBUTES = 32
-# CMS and RFC 3161, as DER has their object identifiers.
+# The DER of object identifiers of CMS and RFC 3161.
 _SIGNED_DATA = bytes.fromhex("2a864886f70d010702")
 _TST_INFO = bytes.fromhex("2a864886f70d0109100104")
 _CONTENT_TYPE = bytes.fromhex("2a864886f70d010903")
 _MESSAGE_DIGEST = bytes.fromhex("2a864886f70d010904")
 _CERTIFICATE_V1 = bytes.fromhex("2a864886f70d010910020c")
 _CERTIFICATE_V2 = bytes.fromhex("2a864886f70d010910022f")
-# By their numbers in TPM 2.0, as `crypto.signatures` knows them.
+# Hashes by their numbers in TPM 2.0, as `crypto.signatures` knows them.
 _HASHES = {
     bytes.fromhex("608648016503040201"): tpm.ALG_SHA256,
     bytes.fromhex("608648016503040202"): 0x000C,
     bytes.fromhex("608648016503040203"): 0x000D,
 }
 _WEAK_HASHES = (bytes.fromhex("2b0e03021a"), bytes.fromhex("2a864886f70d0205"))
-# None: the algorithm uses the SignerInfo's hash. An algorithm that names a hash must name the same
+# `_RSA` names no hash: the SignerInfo's is used. An algorithm that names a hash must name the same
 # one.
 _RSA = bytes.fromhex("2a864886f70d010101")
 _SIGNATURES = {
@@ -94,8 +94,9 @@ _NULL = 0x05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """What a token says: the digest that it covers, the time and its accuracy, and the question's
-    nonce.
+    """What a token says.
+
+    `imprint`: the kind and value of the digest that it covers. `nonce`: the request's nonce.
     """
 
     imprint: tuple[str, str]
@@ -120,7 +121,7 @@ class _Signed:
 
 
 def decode(entry: str) -> bytes:
-    """The token of `rfc3161:BASE64`, in the one encoding of its bytes."""
+    """Return the token of `rfc3161:BASE64`; its bytes have only one encoding."""
     text = entry.removeprefix(RFC3161)
     try:
         data = base64.b64decode(text, validate=True) if len(text) <= 2 * MAX_TOKEN else b""
@@ -132,18 +133,19 @@ def decode(entry: str) -> bytes:
 
 
 def encode(token: bytes) -> str:
-    """The entry of `timestamps` that carries a token of the certificate itself."""
+    """Return the entry of `timestamps` for a token about the certificate itself."""
     return RFC3161 + base64.b64encode(token).decode()
 
 
 def encode_not_before(challenge: bytes, token: bytes) -> str:
-    """The entry of `timestamps` that says what the nonce was made of."""
+    """Return the entry of `timestamps` that says what the nonce was made from."""
     return f"{NOT_BEFORE}{challenge.hex()}:{encode(token)}"
 
 
 def decode_not_before(entry: str) -> tuple[bytes, str, bytes]:
-    """The challenge of `not-before:HEX:KIND:BASE64`, the kind and the token, or the checkpoint with
-    cosignatures that stands for one.
+    """Return challenge, kind and token of `not-before:HEX:KIND:BASE64`.
+
+    Instead of a token it may have a checkpoint with cosignatures.
     """
     challenge, colon, token = entry.removeprefix(NOT_BEFORE).partition(":")
     if not entry.startswith(NOT_BEFORE) or not colon or not is_hex(challenge):
@@ -154,17 +156,21 @@ def decode_not_before(entry: str) -> tuple[bytes, str, bytes]:
 
 
 def nonce_after(challenge: bytes, token: bytes) -> bytes:
-    """The nonce that nobody could know before `token` was made: its hash covers the signature."""
+    """Return the nonce that nobody could know before `token` was made: its hash covers the
+    signature.
+    """
     return hashlib.sha256(CONTEXT + challenge + hashlib.sha256(token).digest()).digest()
 
 
 def read_signed(token: bytes) -> Token:
-    """What a token says, signed by the certificate that it carries, whoever owns that."""
+    """Return what a token says, verified by the certificate that it carries, whoever owns that."""
     return _signed_token(token)[0]
 
 
 def verify(token: bytes, authorities: Sequence[TimeAuthority]) -> tuple[Token, TimeAuthority]:
-    """What a token says, and which of `authorities` made it; UndecidedError if none of them did."""
+    """Return what a token says, and which of `authorities` made it; UndecidedError if none of them
+    did.
+    """
     stamped, signed, signer = _signed_token(token)
     authority, path = _path(signer, signed, authorities, stamped.time)
     _check_signer(signer)
@@ -186,7 +192,9 @@ def _signed_token(token: bytes) -> "tuple[Token, _Signed, X509Certificate]":
 
 
 def existed(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str, TrustedTime]:
-    """The earliest time at which the certificate existed, by its own tokens."""
+    """Decide time.token: return the earliest time at which the certificate existed, by its own
+    tokens.
+    """
     core, times, reason = core_digest(certificate), [], f"{_LACKS} {RFC3161[:-1]} time stamp"
     for entry in _entries(certificate, RFC3161):
         try:
@@ -209,7 +217,9 @@ def existed(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str
 
 
 def began(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str, TrustedTime]:
-    """The time before which nobody knew the nonce that the machine answered."""
+    """Decide time.not-before: return the time before which nobody knew the nonce that the machine
+    answered.
+    """
     entries = _entries(certificate, NOT_BEFORE)
     if not entries:
         raise NotApplicableError(f"{_LACKS} {NOT_BEFORE[:-1]} time stamp")
@@ -238,8 +248,10 @@ def _trusts(authority: str) -> str:
 
 
 def answers_later(certificate: Certificate, challenge: bytes) -> bool:
-    """Whether the nonce was made from the caller's challenge and an earlier token of any authority:
-    then nobody knew before the challenge what the machine answered.
+    """Return whether the nonce was made from the caller's challenge and an earlier token.
+
+    The token may be any authority's. Nobody knew before the challenge what the machine would
+    answer.
     """
     given = map(decode_not_before, _entries(certificate, NOT_BEFORE))
     nonce = certificate.evidence.nonce
@@ -256,11 +268,11 @@ def _usable(time: datetime, by: TimeAuthority, at: datetime) -> TrustedTime:
     return time, by.name
 
 
-# Reading.
+# Reading a token.
 
 
 def _read(token: bytes) -> _Signed:
-    """RFC 5652, 3 and 5.1: ContentInfo, SignedData, one SignerInfo."""
+    """Read ContentInfo, SignedData and its one SignerInfo (RFC 5652, 3 and 5.1)."""
     if len(token) > MAX_TOKEN:
         raise EvidenceError(f"a time stamp token is larger than {MAX_TOKEN} bytes")
     outer = der.one(token, der.SEQUENCE, "time stamp token")
@@ -293,7 +305,7 @@ def _read(token: bytes) -> _Signed:
 
 
 def _read_signer(signer: Der, content: bytes, certificates: tuple[bytes, ...]) -> _Signed:
-    """RFC 5652, 5.3: SignerInfo of version 1, which names issuer and serial number."""
+    """Read a SignerInfo of version 1, which names issuer and serial number (RFC 5652, 5.3)."""
     if signer.integer() != 1:
         raise UndecidedError("time stamp token: the signer is not named by issuer and number")
     named = signer.inside(der.SEQUENCE)
@@ -313,7 +325,8 @@ def _read_signer(signer: Der, content: bytes, certificates: tuple[bytes, ...]) -
         serial=serial,
         hash=hash_,
         attributes=Der(attributes.content, "signed attributes"),
-        # 5.4: signed with the tag of a SET, not with the tag in the token.
+        # 5.4: the signature covers the attributes with the tag of a SET, not with the tag in the
+        # token.
         signed=bytes((der.SET,)) + attributes.encoded[1:],
         scheme=scheme,
         signature=signature,
@@ -326,7 +339,7 @@ def _expect(structure: Der, wanted: bytes, name: str) -> None:
 
 
 def _hash(algorithm: Der) -> int:
-    """The hash of an AlgorithmIdentifier, whose parameters are absent or NULL."""
+    """Return the hash of an AlgorithmIdentifier, whose parameters are absent or NULL."""
     identifier = _identifier(algorithm)
     if identifier in _HASHES:
         return _HASHES[identifier]
@@ -357,7 +370,7 @@ def _identifier(algorithm: Der) -> bytes:
 
 
 def _read_content(content: bytes) -> Token:
-    """RFC 3161, 2.4.2: TSTInfo."""
+    """Read a TSTInfo (RFC 3161, 2.4.2)."""
     info = der.one(content, der.SEQUENCE, "TSTInfo")
     if info.integer() != 1:
         raise EvidenceError("TSTInfo is not version 1")
@@ -371,7 +384,7 @@ def _read_content(content: bytes) -> Token:
     info.integer()
     time = _time(info.take(der.GENERALIZED_TIME).content)
     accuracy = _accuracy(info.inside(der.SEQUENCE)) if info.follows(der.SEQUENCE) else timedelta()
-    # `ordering`, whose default DER leaves out; and `tsa`.
+    # Skip `ordering`, whose default DER leaves out; and `tsa`.
     if info.follows(der.BOOLEAN):
         info.take(der.BOOLEAN)
     nonce = info.integer() if info.follows(der.INTEGER) else None
@@ -384,7 +397,11 @@ def _read_content(content: bytes) -> Token:
 
 
 def _check_extensions(extensions: Der) -> None:
-    """Authorities under eIDAS declare themselves here (ETSI EN 319 422); nothing depends on it."""
+    """Refuse unknown critical extensions.
+
+    Authorities under eIDAS declare themselves in an extension (ETSI EN 319 422); nothing depends on
+    it.
+    """
     for element in extensions.rest(der.SEQUENCE, MAX_ATTRIBUTES):
         extension = Der(element.content, "extension of TSTInfo")
         extension.take(der.OBJECT_ID)
@@ -396,7 +413,7 @@ def _check_extensions(extensions: Der) -> None:
 
 
 def _time(text: bytes) -> datetime:
-    """RFC 3161, 2.4.2: seconds, and a fraction without trailing zeros; always UTC."""
+    """Read a time (RFC 3161, 2.4.2): seconds, and a fraction without trailing zeros; always UTC."""
     match = _TIME.fullmatch(text)
     try:
         if match is None:
@@ -412,7 +429,10 @@ def _time(text: bytes) -> datetime:
 
 
 def _accuracy(parts: Der) -> timedelta:
-    """RFC 3161, 2.4.2: seconds, and from 1 to 999 milliseconds and microseconds, if any."""
+    """Read an accuracy (RFC 3161, 2.4.2).
+
+    It has seconds, and from 1 to 999 milliseconds and microseconds, if any.
+    """
     seconds = parts.integer() if parts.follows(der.INTEGER) else 0
     milliseconds, microseconds = (
         int.from_bytes(parts.take(tag).content[:3], signed=True) if parts.follows(tag) else None
@@ -429,11 +449,11 @@ def _accuracy(parts: Der) -> timedelta:
     )
 
 
-# Who signed.
+# Finding and checking the signer.
 
 
 def _signer(signed: _Signed) -> bytes:
-    """The certificate that the SignerInfo names, which the token must carry."""
+    """Return the certificate that the SignerInfo names; the token must carry it."""
     for data in signed.certificates:
         if _names(data, signed.issuer, signed.serial):
             return data
@@ -441,8 +461,9 @@ def _signer(signed: _Signed) -> bytes:
 
 
 def _names(data: bytes, issuer: bytes, serial: int) -> bool:
-    """Whether a certificate (RFC 5280, 4.1) has this issuer and serial number; False if it cannot
-    be read.
+    """Return whether a certificate (RFC 5280, 4.1) has this issuer and serial number.
+
+    False if it cannot be read.
     """
     try:
         body = Der(data, "a certificate").inside(der.SEQUENCE).inside(der.SEQUENCE)
@@ -467,8 +488,10 @@ def _signature(signed: _Signed) -> tpm.Signature:
 
 
 def _check_attributes(signed: _Signed, signer: bytes) -> None:
-    """RFC 5652, 11, and RFC 5816: the signed attributes name the content's kind and digest, and the
-    signer's certificate: another certificate with the same key is refused.
+    """Check that the signed attributes name the content's kind and digest, and the signer's
+    certificate.
+
+    RFC 5652, 11, and RFC 5816. Another certificate with the same key is refused.
     """
     values: dict[bytes, Der] = {}
     for element in signed.attributes.rest(der.SEQUENCE, MAX_ATTRIBUTES):
@@ -494,10 +517,10 @@ def _check_attributes(signed: _Signed, signer: bytes) -> None:
 
 
 def _check_certificate(value: Der, signer: bytes, *, first: bool) -> None:
-    """SigningCertificate (RFC 2634, 5.4) or V2 (RFC 5035, 4): the first one is the signer's.
+    """Check that the attribute's first certificate is the signer's.
 
-    The first version uses SHA-1: but two certificates with one digest would still have to be from
-    one authority and for one key.
+    SigningCertificate (RFC 2634, 5.4) or V2 (RFC 5035, 4). The first version uses SHA-1, but two
+    certificates with one digest would still have to be from one authority and for one key.
     """
     certificates = value.inside(der.SEQUENCE).inside(der.SEQUENCE)
     value.done()
@@ -521,7 +544,7 @@ def _path(
     authorities: Sequence[TimeAuthority],
     at: datetime,
 ) -> "tuple[TimeAuthority, list[X509Certificate]]":
-    """The first authority to whose root the signatures chain, and the shortest chain."""
+    """Return the first authority to whose root the signatures chain, and the shortest chain."""
     for authority in authorities:
         path = _way(signer, signed.certificates, authority, at)
         if path is not None:
@@ -536,8 +559,10 @@ def _path(
 def _way(
     signer: "X509Certificate", given: Sequence[bytes], authority: TimeAuthority, at: datetime
 ) -> "list[X509Certificate] | None":
-    """Among certificates that issued the same one, those valid at that time come first; each is
-    tried once, so that no token costs more than a dozen signatures or so.
+    """Return the shortest chain from the signer to an authority's root; None if there is none.
+
+    Of several certificates that could have issued the same one, those valid at that time come
+    first. Each is tried once, so that no token costs more than about a dozen signatures.
     """
     root = load(authority.root, f"root of {authority.name}")
     left = [one for one in map(_loaded, (*authority.intermediates, *given)) if one is not None]
@@ -554,7 +579,9 @@ def _way(
 
 
 def _loaded(data: bytes) -> "X509Certificate | None":
-    """None for one that cannot be judged: tokens carry old roots that no chain needs."""
+    """Load a certificate; None if it cannot be judged: tokens carry old roots that no
+    chain needs.
+    """
     try:
         return load(data, "a certificate of the time stamp")
     except AicertError:
@@ -572,8 +599,9 @@ def _issued(child: "X509Certificate", issuer: "X509Certificate") -> bool:
 
 
 def _check_signer(signer: "X509Certificate") -> None:
-    """RFC 3161, 2.3: a key only for time stamping, as a critical extension of its certificate
-    says.
+    """Check that the key is only for time stamping, by a critical extension of its certificate.
+
+    RFC 3161, 2.3.
     """
     purposes = [one for one in signer.extensions if one.oid.dotted_string == _PURPOSES]
     if extended_key_usage(signer) != frozenset((TIME_STAMPING,)) or not purposes[0].critical:
@@ -587,8 +615,9 @@ def _check_signer(signer: "X509Certificate") -> None:
 
 
 def _check_issued(child: "X509Certificate", issuer: "X509Certificate", depth: int) -> None:
-    """Check that `issuer` may have `depth` CAs below it, and certify keys for time stamping (RFC
-    5280, 6.1.4); its signature on `child` is already verified.
+    """Check that `issuer` may have `depth` CAs below it, and may certify keys for time stamping.
+
+    RFC 5280, 6.1.4. Its signature on `child` is already verified.
     """
     constraints, usage = basic_constraints(issuer), key_usage(issuer)
     if constraints is None or (usage is not None and not usage.key_cert_sign):
