@@ -1,5 +1,6 @@
-"""The broker over HTTP, as an ASGI application: six routes, and nothing that two readers could
-take for different requests.
+"""The broker over HTTP, as an ASGI application with six routes.
+
+No request is accepted that two readers could take for different ones.
 
     POST /v1/challenge            the nonce for an enrolment
     POST /v1/enrol     enrolment  the blob
@@ -8,10 +9,10 @@ take for different requests.
     POST /v1/end                  the next order ends the boot
     GET  /v1/state                what was granted and used
 
-Every request carries its token (`Authorization: Bearer …`), which is looked at before its body is
+Every request carries its token (`Authorization: Bearer …`), which is checked before its body is
 read. Bodies are bounded, have a time limit, and go to strict readers; an error says which check
-refused and why, and nothing about the custodian's files. No secret is in any answer but the half
-that is sealed to a boot, nor in what is logged.
+refused and why, and nothing about the custodian's files. No answer contains a secret, except the
+key half that is sealed to a boot, and nothing that is logged does.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_S: Final = 30.0
-# This many machines' couriers at once; each asks briefly, a few times per heartbeat.
+# Couriers of this many machines may connect at once; each asks briefly, a few times per heartbeat.
 MAX_CONNECTIONS: Final = 128
 MAX_HEAD: Final = 16 << 10
 MAX_BOOT: Final = 128
@@ -48,7 +49,10 @@ JSON: Final = b"application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A complete answer. `wait`: after how many seconds it makes sense to ask again."""
+    """A complete answer to a request.
+
+    `wait`: after how many seconds it makes sense to ask again.
+    """
 
     status: int
     body: bytes = b""
@@ -57,7 +61,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Route:
-    """What a path accepts, its maximum size in bytes, and what it does with it."""
+    """A route: the method and the maximum size in bytes that it accepts, and what it runs."""
 
     method: str
     most: int
@@ -65,7 +69,7 @@ class _Route:
 
 
 class App:
-    """Answer HTTP requests. `tell` gets a line for each refusal and enrolment, for a log."""
+    """The ASGI application. `tell` gets a line for each refusal and each defect, for a log."""
 
     def __init__(
         self, broker: Broker, tell: Callable[[str], None], *, body_s: float = BODY_S
@@ -73,11 +77,11 @@ class App:
         self._broker = broker
         self._tell = tell
         self._body_s = body_s
-        # Work on the ledger runs one piece after the other, and never in the event loop.
+        # Requests use the ledger one after the other, and never in the event loop.
         self._worker = ThreadPoolExecutor(1, "ledger")
 
     def close(self) -> None:
-        """Finish what was begun."""
+        """Wait until the requests that have begun are finished."""
         self._worker.shutdown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,7 +129,7 @@ class App:
         return await loop.run_in_executor(self._worker, self._judge, route, token, body)
 
     def _judge(self, route: _Route, token: str, body: bytes) -> Answer:
-        """The broker's answer; every error becomes an answer too."""
+        """Run a route and return the broker's answer; every error becomes an answer too."""
         try:
             return route.run(self._broker, token, body)
         except WaitError as error:
@@ -133,7 +137,7 @@ class App:
         except TokenError as error:
             return _problem(401, error.message)
         except (StaleLedgerError, ConfigError, ToolError) as error:
-            # It is about the custodian's own files, so only the custodian may read it.
+            # The error is about the custodian's own files, so only the custodian may read it.
             self._tell(f"cannot answer: {refusal_of(error)}")
             return _problem(503, "the broker cannot answer; its custodian's log says why")
         except AicertError as error:
@@ -159,7 +163,7 @@ def _token(headers: list[tuple[bytes, bytes]]) -> str | None:
 
 
 async def _body(receive: Receive, most: int) -> bytes | None:
-    """The body; None where it is larger than that, or its sender left."""
+    """Return the request's body; None if it is larger than `most`, or its sender left."""
     parts, length = [], 0
     while True:
         message = await receive()

@@ -1,17 +1,17 @@
-"""What the broker gives to a machine, and when it gives nothing.
+"""Decide what the broker gives to a machine, and when it gives nothing.
 
     token ── challenge, enrolment ── nonce, receipt, order ── … ── kill receipt
 
 A token enrols one machine, once; from then on it only lets a courier ask for nonces and hand in
 what that machine signed. A grant answers a receipt that this machine's TPM signed, that continues
-the last one, and whose nonce is the broker's latest. The half of the key is sealed to the key that
-such a receipt names, and to no other. A licence runs three heartbeats ahead.
+the last receipt, and whose nonce is the broker's latest. The broker's half of the content key is
+sealed to the key that such a receipt names, and to no other. A licence runs three heartbeats ahead.
 
-A boot is granted only when the one before it surely serves no more: its kill receipt is here, or
-its last licence has run out by the broker's clock. In the second case what that licence let it
-serve without a receipt is charged: whoever runs a copy of a machine's state pays for both.
+A boot is granted only when the boot before it surely no longer serves: its kill receipt is here, or
+its last licence has run out by the broker's clock. In the second case, what that licence allowed
+without a receipt is charged: whoever runs a copy of a machine's state pays for both.
 
-What was answered is answered again, letter for letter, to the same receipt: an answer may be lost.
+The same receipt gets the same answer again, byte for byte, since an answer may be lost.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ TOKEN_DIGITS: Final = 64
 NONCE_BYTES: Final = 32
 # A licence ends this many heartbeats after the receipt that it answers.
 HEARTBEATS_AHEAD: Final = 3
-# A clock that is corrected in steps goes back by less.
+# A clock that is corrected in steps goes back by less than this.
 CLOCK_SLACK_S: Final = 5
 
 Keys = Callable[[Path], Secrets]
@@ -54,7 +54,9 @@ Keys = Callable[[Path], Secrets]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a machine needs for its next receipt: a nonce, and the last receipt before it."""
+    """What a machine needs for its next receipt: a nonce, and number and digest of its last
+    receipt.
+    """
 
     nonce: bytes
     seq: int
@@ -81,18 +83,20 @@ class _Case:
         try:
             return form.parse(self.grant.seen, self.lease.terms)
         except EvidenceError as error:
-            # The custodian's file, not the borrower's message.
+            # The row is from the custodian's file, not from the borrower's message.
             raise ToolError(f"the ledger is damaged: {error.message}") from None
 
 
 def digest_of(token: str) -> bytes:
-    """What the ledger knows of a token."""
+    """Return the digest by which the ledger knows a token."""
     return hashlib.sha256(b"aicert token v1\0" + token.encode("utf-8", "replace")).digest()
 
 
 class Broker:
-    """Answers couriers from a ledger. `keys`: reads the secrets of the lease whose bundle lies at a
-    folder; `policy`: says which machines may enrol, and is asked again whenever a broker starts.
+    """Answers couriers from a ledger.
+
+    `keys`: reads the secrets of the lease whose bundle is at a folder. `policy`: says which
+    machines may enrol; a broker that starts judges enrolled machines by it again.
     """
 
     def __init__(
@@ -112,7 +116,7 @@ class Broker:
     # --- Enrolment.
 
     def challenge(self, token: str) -> bytes:
-        """A new nonce for the machine's enrolment to answer; earlier ones become void."""
+        """Return a new nonce for the machine's enrolment to answer; earlier ones become void."""
         with self._case(token) as case:
             self._require_grantable(case)
             if case.grant.enrolment is not None:
@@ -122,7 +126,7 @@ class Broker:
             return nonce
 
     def enrol(self, token: str, data: bytes) -> bytes:
-        """The blob for the machine of this enrolment, if the policy accepts it."""
+        """Return the blob for the machine of this enrolment, if the policy accepts it."""
         with self._case(token, gives=True) as case:
             grant, terms = case.grant, case.lease.terms
             if grant.enrolment is not None and grant.blob is not None:
@@ -146,10 +150,10 @@ class Broker:
     # --- Serving.
 
     def nonce(self, token: str, boot: str) -> Asked:
-        """The nonce for the next receipt of the boot with this TLS key (SHA-256, hex).
+        """Return the nonce for the next receipt of the boot with this TLS key (SHA-256, hex).
 
-        WaitError while the boot before it may still serve: a receipt that is refused for that would
-        break the machine's chain.
+        Raises WaitError while the boot before it may still serve: a receipt that is refused for
+        that reason would break the machine's chain.
         """
         with self._case(token) as case:
             seen = case.seen
@@ -162,8 +166,10 @@ class Broker:
             return Asked(nonce=nonce, seq=seen.ledger.seq, head=seen.ledger.head)
 
     def receipt(self, token: str, data: bytes) -> bytes:
-        """The order that answers a receipt, signed; empty for one that nothing answers: what a
-        machine says after its end, and of it.
+        """Take a receipt, and return the signed order that answers it.
+
+        The answer is empty if nothing answers the receipt: one that a machine signs after its end,
+        or a kill receipt.
         """
         given = receipts.parse(data)
         with self._case(token, gives=True) as case:
@@ -187,14 +193,15 @@ class Broker:
             return later.order
 
     def end(self, token: str) -> None:
-        """The borrower ends this boot: an order to stop will answer the next receipt. Then the next
-        boot need not wait, or pay for what this one did not serve.
+        """End this boot, as the borrower asks: an order to stop will answer the next receipt.
+
+        Then the next boot need not wait, or pay for what this one did not serve.
         """
         with self._case(token) as case:
             case.rows.put_seen(case.grant.number, replace(case.seen, wants_end=True))
 
     def state(self, token: str) -> dict[str, object]:
-        """What a borrower may know about their own grant."""
+        """Return what a borrower may know about their own grant."""
         with self._case(token) as case:
             grant, terms = case.grant, case.lease.terms
             document: dict[str, object] = {
@@ -217,13 +224,15 @@ class Broker:
             return document
 
     def require_known(self, token: str) -> None:
-        """Raise TokenError unless the token was given to somebody."""
+        """Raise TokenError unless there is a grant with this token."""
         with self._store.transaction(reads=True) as stored:
             if not is_hex(token, TOKEN_DIGITS) or stored.grant_of(digest_of(token)) is None:
                 raise TokenError("there is no grant with this token")
 
     def note_refusal(self, token: str, words: str) -> None:
-        """Keep the last reason for which a machine was refused, for the custodian to see."""
+        """Record why a machine was refused, for the custodian to see; only the last
+        reason is kept.
+        """
         with self._store.transaction() as stored:
             grant = stored.grant_of(digest_of(token))
             if grant is not None:
@@ -233,8 +242,10 @@ class Broker:
 
     @contextmanager
     def _case(self, token: str, *, gives: bool = False) -> Iterator[_Case]:
-        """A transaction about a token's grant. If it `gives` anything, that is counted beside the
-        keys before anybody gets an answer.
+        """Open a transaction about a token's grant.
+
+        If the transaction `gives` anything, the lease's generation is raised, in the ledger and
+        beside the keys, before anybody gets an answer.
         """
         if not is_hex(token, TOKEN_DIGITS):
             raise TokenError("there is no grant with this token")
@@ -251,8 +262,9 @@ class Broker:
             held.record(number)
 
     def _time(self, stored: Rows) -> int:
-        """The time, but never earlier than the ledger's newest entry: a clock that was set back
-        would admit a boot while another serves, and lengthen grants.
+        """Return the time, but never one earlier than the ledger's newest entry.
+
+        A clock that was set back would admit a boot while another serves, and lengthen grants.
         """
         now, newest = self._now(), stored.newest()
         if now < newest - CLOCK_SLACK_S:
@@ -279,7 +291,7 @@ class Broker:
         )
 
     def _machine(self, case: _Case) -> Enrolled:
-        """The enrolled machine, appraised under today's policy."""
+        """Return the enrolled machine, appraised under today's policy."""
         grant = case.grant
         if grant.enrolment is None or grant.enrolled_at is None:
             raise TokenError("the token has enrolled no machine yet")
@@ -305,7 +317,7 @@ class Broker:
         heartbeat: Heartbeat,
         reading: CounterReading,
     ) -> Seen:
-        """The machine's state after this receipt, with the order that answers it."""
+        """Return the machine's state after this receipt, with the order that answers it."""
         if not seen.nonce:
             raise RefusedError("receipt.fresh", "it answers no nonce of this broker")
         new = ledger.after(seen.ledger, given, heartbeat, reading, seen.nonce)
@@ -335,7 +347,7 @@ class Broker:
                 budget=min(limit, reading.value + case.grant.advance),
                 epoch=later.epoch,
                 clock=min(reading.clock.clock + 1000 * seconds, MAX_COUNT),
-                # This boot and no other.
+                # The licence is for this boot and no other.
                 resets=reading.clock.reset_count,
                 restarts=0,
             )
@@ -351,7 +363,7 @@ class Broker:
             epoch=later.epoch,
             seq=heartbeat.seq,
             answers=later.ledger.head,
-            # What this transaction raises it to.
+            # The number to which this transaction raises the lease's generation.
             generation=case.lease.generation + 1,
             licence=given,
             half=half,
@@ -361,7 +373,10 @@ class Broker:
         return replace(later, order=orders.emit(signed), ending=ending)
 
     def _killed(self, case: _Case, given: Receipt, machine: Enrolled, data: bytes) -> bytes:
-        """Take a kill receipt: the machine says that it ended, and the epoch proves it."""
+        """Take a kill receipt: the machine says that it ended, and the epoch proves it.
+
+        Nothing answers it.
+        """
         reading = receipts.verify(given, machine.receipt_key, licence.EPOCH_INDEX)
         seen = case.seen
         if given.body != seen.ending:
@@ -389,8 +404,9 @@ class Broker:
 
 
 def _require_no_copy(heartbeat: Heartbeat, seen: Seen) -> None:
-    """Raise RefusedError if this boot signed another receipt with this number. One machine never
-    does that, but two copies of its memory and TPM each sign their own.
+    """Raise RefusedError if this boot signed another receipt with this number.
+
+    One machine never does that, but two copies of its memory and TPM each sign their own.
     """
     if (heartbeat.boot, heartbeat.seq) == (seen.ledger.boot, seen.ledger.seq):
         raise RefusedError(
@@ -401,8 +417,10 @@ def _require_no_copy(heartbeat: Heartbeat, seen: Seen) -> None:
 
 
 def _is_after_the_end(heartbeat: Heartbeat, seen: Seen) -> bool:
-    """Whether a machine repeats the nonce of its last receipt, because it has no newer one when it
-    ends. Such a receipt counts, but gets nothing.
+    """Return whether a receipt repeats the nonce of the last receipt.
+
+    A machine does this when it ends, since it has no newer nonce. Such a receipt counts, but
+    nothing answers it.
     """
     return (heartbeat.nonce, heartbeat.boot) == (seen.answered, seen.ledger.boot)
 
@@ -419,8 +437,10 @@ def _require_ended(seen: Seen, now: int) -> None:
 
 
 def _started(later: Seen, seen: Seen, reading: CounterReading, now: int) -> Seen:
-    """A boot begins. The previous one no longer serves. Unless its end is proved, it is charged for
-    all that its licence still allowed, because a copy of its state could have served that.
+    """Return the machine's state at the start of a boot; the previous boot no longer serves.
+
+    Unless its end is proved, the previous boot is charged for all that its licence still allowed,
+    because a copy of its state could have served that.
     """
     try:
         _require_ended(seen, now)
@@ -434,5 +454,5 @@ def _started(later: Seen, seen: Seen, reading: CounterReading, now: int) -> Seen
 
 
 def refusal_of(error: AicertError) -> str:
-    """A refusal in one line, for the custodian."""
+    """Return a refusal in one line, for the custodian."""
     return error.message.partition("\n")[0]

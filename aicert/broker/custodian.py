@@ -1,4 +1,4 @@
-"""What the custodian does with a ledger: grant, revoke, continue after a backup was restored."""
+"""The custodian's work on a ledger: grant, revoke, and continue after a backup was restored."""
 
 import secrets
 from contextlib import ExitStack
@@ -18,15 +18,18 @@ from aicert.lease.terms import TPM_ALONE, Terms
 from aicert.leasing import granting
 
 MAX_BORROWER: Final = 200
-# How much a licence lets a machine serve beyond its last receipt. A machine that ends without a
-# kill receipt is charged for it.
+# The smallest default for how many tokens a licence lets a machine serve beyond its last receipt. A
+# machine that ends without a kill receipt is charged for them.
 LEAST_ADVANCE: Final = 1_000_000
 _PART: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a borrower may be given: tokens, and seconds from now on."""
+    """What a borrower may be given: tokens (`budget`), and seconds from now on (`duration`).
+
+    `advance`: how many tokens a licence may run ahead of the last receipt, None for the default.
+    """
 
     borrower: str
     budget: int
@@ -51,7 +54,7 @@ class Granted:
 
 
 def terms_of(folder: Path) -> Terms:
-    """The terms of the bundle at `folder`."""
+    """Read the terms of the bundle at `folder`."""
     return lease_terms.parse(
         read_bounded(folder / bundle.TERMS, lease_terms.MAX_BYTES, "lease terms")
     )
@@ -76,7 +79,7 @@ def grant(store: Store, folder: Path, keys: Keys, wanted: Wanted, *, now: int) -
         with store.transaction() as rows:
             lease = _lease(rows, terms, place)
             # A lease that was never granted has no file yet. For any other lease, a missing file
-            # was lost, with what it recorded.
+            # was lost, along with what it recorded.
             held = after.enter_context(generation.held(place, create=not lease.generation))
             held.check(lease.generation)
             if lease.revoked_at is not None:
@@ -102,7 +105,9 @@ def _ticks(terms: Terms, wanted: Wanted) -> tuple[int, int]:
 
 
 def _lease(rows: Rows, terms: Terms, folder: Path) -> Lease:
-    """The lease's row, made if it is new; what was already given stays recorded."""
+    """Return the lease's row, which is added if it is new; what was already given stays
+    recorded.
+    """
     lease = rows.lease(terms.lease)
     if lease is None:
         rows.add_lease(terms, folder)
@@ -114,8 +119,9 @@ def _lease(rows: Rows, terms: Terms, folder: Path) -> Lease:
 
 
 def revoke(store: Store, folder: Path, *, now: int, borrower: str | None = None) -> int:
-    """End the lease, or one borrower's grants of it. Returns how many grants that ended, not
-    counting those that had ended before.
+    """End the lease, or one borrower's grants of it.
+
+    Returns how many grants that ended, not counting those that had ended before.
     """
     place = folder.resolve()
     terms = terms_of(place)
@@ -145,8 +151,9 @@ def revoke(store: Store, folder: Path, *, now: int, borrower: str | None = None)
 
 
 def _unless_behind(lease: Lease, after: ExitStack) -> generation.Held | None:
-    """The lease's file. None if the ledger is behind it, and then it must not be raised: the ledger
-    would look current.
+    """Return the lease's generation file; None if the ledger is behind it.
+
+    Then the number must not be raised: the ledger would look current.
     """
     try:
         held = after.enter_context(generation.held(lease.folder))
@@ -157,8 +164,9 @@ def _unless_behind(lease: Lease, after: ExitStack) -> generation.Held | None:
 
 
 def resume(store: Store, folder: Path, *, now: int) -> int:
-    """Continue with a ledger that has forgotten what it gave. Every grant that it knows is ended,
-    because it may know too little. Returns how many there were.
+    """Continue with a ledger that has forgotten what it gave.
+
+    Every grant that it knows is ended, because it may know too little. Returns how many there were.
     """
     place = folder.resolve()
     terms = terms_of(place)

@@ -1,4 +1,4 @@
-"""A broker's refusals, beside the checks of leases."""
+"""The errors with which a broker refuses, in addition to the checks of leases."""
 
 from aicert.errors import AicertError
 
@@ -10,7 +10,7 @@ class TokenError(AicertError):
 
 
 class WaitError(AicertError):
-    """The request can be granted in `seconds`, and not before."""
+    """The request can be granted in `seconds`, and not earlier."""
 
     exit_code = 1
 
@@ -20,7 +20,7 @@ class WaitError(AicertError):
 
 
 class StaleLedgerError(AicertError):
-    """The ledger has forgotten what it gave: only its custodian can say how to go on."""
+    """The ledger has forgotten what it gave: only its custodian can say how to continue."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, hint="aicert lease resume LEASE --ledger FILE")

@@ -1,12 +1,14 @@
-"""How much a lease's ledger had given away, kept beside the lease's keys and outside of backups.
+"""Count how much a lease's ledger has given, in a file beside the lease's keys, outside of backups.
 
 A ledger that was restored from a backup has forgotten enrolments and boots, and would give their
 budget again. So whatever the ledger gives raises a number in it, and the same number in a file that
-no backup has. A ledger that is behind the file gives nothing until its custodian says what to do.
+no backup contains. A ledger that is behind the file gives nothing until its custodian says what to
+do.
 
-The ledger is written first and the file before anything is answered: a broker that dies in between
-leaves a ledger that is ahead, and has told nobody. The file is locked from the look at it until the
-number is written: of two ledgers that are copies of each other one is behind before it has given.
+The ledger is written first, and the file before anything is answered: a broker that dies in between
+leaves a ledger that is ahead, and has given nobody an answer. The file is locked from when it is
+read until the number is written: of two ledgers that are copies of each other, one is behind before
+it has given anything.
 """
 
 import contextlib
@@ -22,17 +24,17 @@ from aicert.errors import ToolError
 from aicert.files.bounded import why
 
 SUFFIX: Final = ".generation"
-# A number of a fixed width is written in its place, in one step.
+# A number of a fixed width is overwritten in place, in one step.
 _DIGITS: Final = 20
 
 
 def path_of(folder: Path) -> Path:
-    """The file of the lease whose bundle lies at `folder`."""
+    """Return the generation file of the lease whose bundle is at `folder`."""
     return folder.parent / (folder.name + SUFFIX)
 
 
 class Held:
-    """The file, while nobody else reads or writes it."""
+    """A lease's generation file, while nobody else reads or writes it."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -40,7 +42,7 @@ class Held:
 
     @property
     def number(self) -> int:
-        """The number of the last thing given."""
+        """Return the number of the last thing given."""
         try:
             data = os.pread(self._descriptor, _DIGITS + 2, 0)
         except OSError as error:
@@ -57,7 +59,7 @@ class Held:
             )
 
     def record(self, number: int) -> None:
-        """Raise the number to at least this one; it is on the disk when this returns."""
+        """Raise the file's number to at least this one; it is on the disk when this returns."""
         if self.number >= number:
             return
         try:
@@ -69,9 +71,9 @@ class Held:
 
 @contextlib.contextmanager
 def held(folder: Path, *, create: bool = False) -> Iterator[Held]:
-    """The lease's file, locked: to be entered within a transaction, and left after it.
+    """Lock the lease's file; to be entered within a transaction, and left after it.
 
-    StaleLedgerError where it is missing, unless it is to be created: then it begins at 0.
+    Raises StaleLedgerError if the file is missing, unless `create` is True: then it begins at 0.
     """
     path = path_of(folder)
     try:
@@ -97,7 +99,7 @@ def _lock(path: Path, descriptor: int) -> None:
 
 
 def _create(path: Path) -> None:
-    """The file exists with its number or not at all: an empty one would count as damaged."""
+    """Create the file with its number, or not at all: an empty file would count as damaged."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".generation-") as new:
         new.write(_form(0))
         new.flush()

@@ -1,6 +1,7 @@
 """What the broker has seen of one machine since it enrolled, and its form in the ledger file.
 
-Canonical JSON, read by the strict reader: a row that was edited by hand is refused, not guessed at.
+The form is canonical JSON, read by the strict reader: a row that was edited by hand is refused, not
+guessed at.
 """
 
 from typing import Final
@@ -22,16 +23,18 @@ _COUNTS: Final = ("tokens_in", "tokens_out", "tokens_refused", "requests", "tick
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """`ledger`: the receipts so far. `epoch`: what the TPM's counter shows.
+    """What the broker has seen of one machine.
 
-    `nonce`: the one that the next receipt answers, in hex, empty where none was given since;
-    `answered`: that of the last receipt. `order`: the answer to it, signed, empty where it got
+    `ledger`: the receipts so far. `epoch`: the value of the TPM's epoch counter. `nonce`: the nonce
+    that the next receipt must answer, in hex, empty if none was given since the last; `answered`:
+    the nonce of the last receipt. `order`: the signed answer to the last receipt, empty if it got
     none; `ending`: the bytes of the last order that ends the boot.
 
-    `licensed`: up to where the last licence lets the meter go, 0 where none was given in this
-    boot or it is over; `licensed_until`: when that licence has run out, by the broker's clock.
-    `charged`: ticks of earlier boots that may have been served without a receipt. `wants_end`: the
-    borrower asks for an order to stop. `is_over`: this boot's kill receipt is here.
+    `licensed`: the meter value up to which the last licence is valid, 0 if none was given in this
+    boot or the boot is over; `licensed_until`: when that licence has run out, by the broker's
+    clock. `charged`: ticks of earlier boots that may have been served without a receipt.
+    `wants_end`: whether the borrower asks for an order to stop. `is_over`: whether this boot's kill
+    receipt is here.
     """
 
     ledger: Ledger
@@ -48,7 +51,7 @@ class Seen:
 
 
 def emit(seen: Seen) -> bytes:
-    """The row's bytes."""
+    """Return the bytes of the row."""
     ledger = seen.ledger
     return strict_json.dumps(
         {
@@ -77,7 +80,7 @@ def emit(seen: Seen) -> bytes:
 
 
 def parse(data: bytes, terms: Terms) -> Seen:
-    """Read it back; EvidenceError for anything that `emit` does not write."""
+    """Parse a row; EvidenceError for anything that `emit` does not write."""
     what = "the ledger's row"
     fields = Fields(strict_json.loads(data, what=what, max_bytes=MAX_BYTES), what)
     ledger = Ledger(

@@ -1,7 +1,7 @@
-"""What `status` says, as one self-contained page: no script, nothing from outside.
+"""Write what `status` says as one self-contained HTML page: no script, nothing from outside.
 
-Names of borrowers and reasons of machines are somebody else's words: each passes `_text`, and can
-become neither markup nor a line of its own.
+Names of borrowers and refusals of machines are somebody else's words: each passes through `_text`,
+and can become neither markup nor a line of its own.
 """
 
 import html
@@ -40,7 +40,7 @@ _STEP: Final = 10
 
 
 def page(uses: list[Use], now: int) -> str:
-    """The page."""
+    """Return the HTML page about these grants, as of `now` (seconds since 1970)."""
     sections = "".join(_section(use, now) for use in uses) or "<p>Nothing was granted yet.</p>\n"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -78,7 +78,7 @@ def _section(use: Use, now: int) -> str:
 
 
 def _budget(use: Use) -> str:
-    """How much of the budget is used, as a bar."""
+    """Draw how much of the budget is used, as a bar."""
     part = min(1.0, (use.used + use.charged) / use.budget)
     return (
         f'<svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" role="img" '
@@ -89,7 +89,7 @@ def _budget(use: Use) -> str:
 
 
 def _days(use: Use) -> str:
-    """Use over time: a bar a day."""
+    """Draw the use over time, one bar per day."""
     if not use.days:
         return ""
     most = max(1, *(tokens for _, tokens in use.days))
@@ -99,7 +99,7 @@ def _days(use: Use) -> str:
         f"<title>{_text(day)}: {tokens:,} tokens</title></rect>"
         for place, (day, tokens) in enumerate(use.days)
     )
-    # A single day is no wall of colour.
+    # With room for 20 days, so that the bar of a single day does not fill the figure.
     width = _STEP * max(len(use.days), 20)
     return (
         f'<figure>\n<svg viewBox="0 0 {width} {_HEIGHT}" preserveAspectRatio="none" role="img" '

@@ -1,7 +1,8 @@
-"""Serve the broker's application: uvicorn, with TLS 1.3 and nothing else. Extra: `broker`.
+"""Serve the broker's application with uvicorn, over TLS 1.3 and nothing else. Extra: `broker`.
 
-uvicorn writes no log: what goes wrong in a request is the application's to say, without values.
-It would wait for ever for the head of a request; here whoever connects and asks nothing is left.
+uvicorn writes no log: the application reports what goes wrong in a request, without values. uvicorn
+would wait for ever for the head of a request; here, a connection on which no request arrives is
+closed.
 """
 
 import ssl
@@ -17,8 +18,8 @@ from aicert.errors import ConfigError, ToolError
 from aicert.frozen import dataclass
 from aicert.text import safe
 
-# Until the head of a request is whole, of a connection's first one and of every later one; before
-# that, a connection on which nothing comes ends in good order.
+# How long the head of a request may take, the first of a connection and every later one; before
+# that, a connection on which nothing comes is closed in good order.
 HEAD_S: Final = 20.0
 _IDLE_S: Final = 10
 _ENDS_S: Final = 10
@@ -28,7 +29,7 @@ _SILENT: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where to listen, and the certificate (PEM, chain included) and key that couriers see."""
+    """Where to listen, and the certificate (PEM, chain included) and key for TLS."""
 
     host: str
     port: int
@@ -37,39 +38,43 @@ class Place:
 
 
 class _Connection(H11Protocol):  # type: ignore[misc]
-    """A protocol that ends if a request does not arrive in time. Otherwise a few connections that
-    ask nothing would keep everybody out.
+    """A connection that ends if a request does not arrive in time.
+
+    Otherwise a few connections that ask nothing would keep everybody out.
     """
 
     def connection_made(self, transport: Any) -> None:
-        """It is open, TLS included."""
+        """Start waiting for a request: the connection is open, TLS included."""
         super().connection_made(transport)
         self._expect()
 
     def handle_events(self) -> None:
-        """Data came: check whether a request is complete."""
+        """Handle new data, and stop the timer if a request is complete."""
         super().handle_events()
         if self.cycle is not None and not self.cycle.response_complete:
             self._late.cancel()
 
     def on_response_complete(self) -> None:
-        """The next request may come, or be there already."""
+        """Start waiting for the next request, which may have arrived already."""
         self._late.cancel()
         self._expect()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
+        """Stop the timer: the connection is over."""
         self._late.cancel()
         super().connection_lost(exc)
 
     def _expect(self) -> None:
-        # At once, because a close would wait for the other end to close too.
+        # Abort, because a close would wait for the other end to close too.
         self._late = self.loop.call_later(HEAD_S, self.transport.abort)
 
 
 def serve(app: Any, place: Place, on_ready: Callable[[int, Callable[[], None]], None]) -> None:
-    """Serve until stopped. `on_ready` then gets the port and a function that stops the server."""
+    """Serve until stopped.
+
+    Once it listens, `on_ready` gets the port and a function that stops the server.
+    """
     config = uvicorn.Config(
         app,
         host=place.host,
@@ -99,7 +104,7 @@ def serve(app: Any, place: Place, on_ready: Callable[[int, Callable[[], None]], 
             hint="openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
             "-keyout tls.key -out tls.pem -subj /CN=custodian.example -days 90",
         ) from None
-    # Python's own default takes TLS 1.2, too.
+    # Python's default also accepts TLS 1.2.
     config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
     server = uvicorn.Server(config)
     started = server.startup

@@ -1,7 +1,7 @@
-"""What was granted of each lease and used of it, for its custodian: as text, as JSON, as files.
+"""Report what was granted and used of each lease, for its custodian: as text, as JSON, as files.
 
-Counts are those of receipts that were verified when they came. Nothing here decides anything, and
-no secret is among it.
+The counts are from receipts that were verified when they came. Nothing here decides anything, and
+the reports contain no secret.
 """
 
 import json
@@ -23,9 +23,10 @@ _DAY: Final = 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """One grant. Counts are of tokens; `days`: what each day's receipts added, oldest first, by
-    the day's name (UTC), none left out; `last_at`: when the last receipt came; `state`: in a word
-    or two.
+    """What was used of one grant.
+
+    Counts are of tokens. `days`: for each day, by its name (UTC), how much its receipts added;
+    oldest first, none left out. `last_at`: when the last receipt came. `state`: in a word or two.
     """
 
     lease: str
@@ -45,17 +46,17 @@ class Use:
 
     @property
     def used(self) -> int:
-        """Tokens that receipts show."""
+        """Return the tokens that receipts show."""
         return self.tokens_in + self.tokens_out
 
     @property
     def left(self) -> int:
-        """Tokens that receipts leave at most."""
+        """Return the most tokens that can be left, by the receipts."""
         return max(0, self.budget - self.used - self.charged)
 
 
 def uses(store: Store, *, now: int) -> list[Use]:
-    """Every grant of every lease."""
+    """Return every grant of every lease."""
     with store.transaction(reads=True) as stored:
         return [
             _use(stored, lease, grant, now)
@@ -94,7 +95,7 @@ def _use(stored: Rows, lease: Lease, grant: Grant, now: int) -> Use:
 
 
 def _by_name(days: dict[int, int]) -> tuple[tuple[str, int], ...]:
-    """The latest days, those without receipts between them included."""
+    """Return the latest days, including days without receipts between them."""
     if not days:
         return ()
     last = max(days)
@@ -123,7 +124,7 @@ def _state(lease: Lease, grant: Grant, seen: form.Seen | None, now: int) -> str:
 
 
 def to_json(given: list[Use]) -> str:
-    """A list of objects."""
+    """Return the grants as a JSON list of objects."""
     document = [
         {
             "lease": use.lease,
@@ -146,12 +147,12 @@ def to_json(given: list[Use]) -> str:
 
 
 def moment(seconds: int) -> str:
-    """A time as people read it."""
+    """Return a time as people read it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def text(given: list[Use], now: int) -> str:
-    """For a terminal: one paragraph a grant."""
+    """Return the grants as text for a terminal: one paragraph each."""
     if not given:
         return "nothing was granted yet\n"
     return "\n".join(_paragraph(use, now) for use in given)
@@ -183,12 +184,12 @@ def _last(use: Use, now: int) -> str:
 
 
 def requests(use: Use) -> str:
-    """How many there were."""
+    """Return the number of requests, in words."""
     return f"{use.requests:,} request{'' if use.requests == 1 else 's'}"
 
 
 def _span(seconds: int) -> str:
-    """In the largest unit of which it has two or more."""
+    """Return a duration in the largest unit of which it has two or more."""
     for unit, name in ((_DAY, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * unit:
             return f"{seconds // unit} {name}"
@@ -196,8 +197,9 @@ def _span(seconds: int) -> str:
 
 
 def write_receipts(store: Store, folder: Path) -> None:
-    """For each grant whose machine enrolled: `N/enrolment.json` and `N/receipts.jsonl`, as
-    `aicert lease receipts` reads them.
+    """Write `N/enrolment.json` and `N/receipts.jsonl` for each grant whose machine enrolled.
+
+    `aicert lease receipts` reads these files.
     """
     with store.transaction(reads=True) as stored:
         try:

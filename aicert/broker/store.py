@@ -1,8 +1,8 @@
 """The broker's one file: leases, what may be granted of them, and every receipt, in SQLite.
 
-Whatever changes is one transaction, written through to the disk (WAL, synchronous FULL) before
-anything is answered: a broker that is killed anywhere leaves what was before it or what is after.
-No secret is in the file: of tokens it has their SHA-256, and of keys where they lie.
+Every change is one transaction, written through to the disk (WAL, synchronous FULL) before anything
+is answered: a broker that is killed at any point leaves either the state before it or the state
+after it. No secret is in the file: of tokens it holds the SHA-256, and of keys only where they are.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from aicert.frozen import dataclass
 from aicert.lease import terms as lease_terms
 from aicert.lease.terms import Terms
 
-# `file` names such a file by it ("AICB").
+# By this number ("AICB"), the command `file` recognises such a file.
 APPLICATION: Final = 0x41494342
 VERSION: Final = 1
 _BUSY_S: Final = 30
@@ -49,7 +49,7 @@ PRAGMA user_version = {VERSION};
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A lease that may be granted. `folder`: where its bundle lies, with the keys beside it."""
+    """A lease that may be granted. `folder`: where its bundle is, with the keys beside it."""
 
     terms: Terms
     folder: Path
@@ -59,9 +59,11 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What one borrower's one machine may be given. `ticks`: of the meter, in all; `advance`: how
-    far a licence runs ahead of the last receipt; `until`: seconds since 1970. `closed_at`: when
-    the custodian ended it. `challenge` to `seen`: None until there is one.
+    """What one borrower's one machine may be given.
+
+    `ticks`: of the meter, in total. `advance`: how many ticks a licence runs ahead of the last
+    receipt. `until`: seconds since 1970. `closed_at`: when the custodian ended the grant.
+    `challenge` to `seen`: None until there is one.
     """
 
     number: int
@@ -83,7 +85,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A receipt's bytes, when it came, and what had been served by then, in all."""
+    """A receipt's bytes, when it came, and the totals served by then."""
 
     place: int
     at: int
@@ -101,7 +103,7 @@ _CHANGES: Final = frozenset(_GRANT[7:])
 
 
 class Store:
-    """An open ledger file. One thread at a time works with it, and others wait."""
+    """An open ledger file. One thread at a time works with it; others wait."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         if not create and not path.is_file():
@@ -110,7 +112,7 @@ class Store:
         self._path = path
         self._lock = threading.Lock()
         try:
-            # SQLite gives the files beside it the mode of this one.
+            # SQLite gives the files beside the ledger the mode of this one.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise ToolError(f"cannot open ledger {str(path)!a}: {why(error)}") from None
@@ -125,13 +127,15 @@ class Store:
                 raise
 
     def close(self) -> None:
-        """The file is complete without this too."""
+        """Close the file, which is complete even without this."""
         self._db.close()
 
     @contextlib.contextmanager
     def transaction(self, *, reads: bool = False) -> Iterator["Rows"]:
-        """Everything inside happens, or none of it. A transaction that only `reads` sees the ledger
-        as it was when it began, and does not make a broker wait.
+        """Open a transaction: all that happens inside takes effect, or nothing does.
+
+        A transaction that only `reads` sees the ledger as it was when it began, and does not make a
+        broker wait.
         """
         with self._lock, self._failing():
             self._db.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
@@ -139,14 +143,14 @@ class Store:
                 yield Rows(self._db)
                 self._db.execute("COMMIT")
             finally:
-                # Whatever went wrong, a full disk at the end included.
+                # Roll back whatever went wrong, even a full disk at the end.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
 
     def _set_up(self) -> None:
         one = self._db.execute
         one("PRAGMA trusted_schema = OFF")
-        # Before anything is written, so that a file that is not a ledger stays as it is.
+        # Check before anything is written, so that a file that is not a ledger stays as it is.
         one("BEGIN")
         self._is_empty()
         one("COMMIT")
@@ -160,7 +164,10 @@ class Store:
         one("COMMIT")
 
     def _is_empty(self) -> bool:
-        """Whether it is still to be set up; ConfigError for what is neither that nor a ledger."""
+        """Return whether the file must still be set up.
+
+        Raises ConfigError if it is neither empty nor a ledger.
+        """
         one = self._db.execute
         kind = (*one("PRAGMA application_id").fetchone(), *one("PRAGMA user_version").fetchone())
         if kind == (APPLICATION, VERSION):
@@ -174,18 +181,18 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            # Its message names tables and files, but never a value.
+            # SQLite's message names tables and files, but never a value.
             raise ToolError(f"the ledger {str(self._path)!a} fails: {error}") from None
 
 
 class Rows:
-    """The rows, inside a transaction."""
+    """The rows of the ledger, inside a transaction."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
     def lease(self, lease: str) -> Lease | None:
-        """The lease of this id."""
+        """Return the lease with this id, None if there is none."""
         row = self._db.execute(
             "SELECT terms, folder, generation, revoked_at FROM leases WHERE lease = ?", (lease,)
         ).fetchone()
@@ -204,7 +211,7 @@ class Rows:
         )
 
     def leases(self) -> list[Lease]:
-        """Every lease."""
+        """Return every lease."""
         names = self._db.execute("SELECT lease FROM leases ORDER BY lease").fetchall()
         every = (self.lease(name) for (name,) in names)
         return [lease for lease in every if lease is not None]
@@ -217,17 +224,17 @@ class Rows:
         )
 
     def move_lease(self, lease: str, folder: Path) -> None:
-        """Its bundle lies elsewhere now."""
+        """Record that the lease's bundle is now at `folder`."""
         self._db.execute("UPDATE leases SET folder = ? WHERE lease = ?", (os.fspath(folder), lease))
 
     def revoke(self, lease: str, at: int) -> None:
-        """The lease is over for everybody, for good."""
+        """Record that the lease is over for everybody, for good."""
         self._db.execute(
             "UPDATE leases SET revoked_at = coalesce(revoked_at, ?) WHERE lease = ?", (at, lease)
         )
 
     def raise_generation(self, lease: str, least: int = 0) -> int:
-        """The next number of the lease, above `least`."""
+        """Raise the lease's generation to the next number above `least`, and return it."""
         self._db.execute(
             "UPDATE leases SET generation = max(generation, ?) + 1 WHERE lease = ?", (least, lease)
         )
@@ -237,7 +244,10 @@ class Rows:
         return int(number)
 
     def add_grant(self, token: bytes, **values: Any) -> int:
-        """A grant; `token`: the SHA-256 of what was given to the borrower."""
+        """Add a grant and return its number.
+
+        `token`: the SHA-256 of the token that the borrower got.
+        """
         names = ", ".join(("token", *values))
         marks = ", ".join("?" * (len(values) + 1))
         done = self._db.execute(
@@ -247,11 +257,11 @@ class Rows:
         return int(done.lastrowid or 0)
 
     def grant_of(self, token: bytes) -> Grant | None:
-        """The grant of a token, by its SHA-256."""
+        """Return the grant of a token, by its SHA-256; None if there is none."""
         return next(iter(self._grants("token = ?", token)), None)
 
     def grants(self, lease: str) -> list[Grant]:
-        """Every grant of a lease, in the order that they were made."""
+        """Return every grant of a lease, in the order in which they were made."""
         return self._grants("lease = ?", lease)
 
     def _grants(self, which: str, value: object) -> list[Grant]:
@@ -262,7 +272,7 @@ class Rows:
         return [Grant(**dict(zip(_GRANT, row, strict=True))) for row in listed]
 
     def change(self, number: int, **values: Any) -> None:
-        """Some columns of a grant."""
+        """Change some columns of a grant."""
         if unknown := values.keys() - _CHANGES:
             raise ValueError(f"no column of a grant that changes: {unknown}")
         names = ", ".join(f"{name} = ?" for name in values)
@@ -272,11 +282,13 @@ class Rows:
         )
 
     def put_seen(self, number: int, seen: Seen) -> None:
-        """What was seen of the machine of a grant."""
+        """Record what was seen of the machine of a grant."""
         self.change(number, seen=form.emit(seen))
 
     def newest(self) -> int:
-        """The time of the ledger's newest entry, by the clock at that time; 0 if there is none."""
+        """Return the time of the ledger's newest entry, by the clock at that time; 0 if it has
+        none.
+        """
         (at,) = self._db.execute(
             "SELECT max(max(granted_at, coalesce(enrolled_at, 0), coalesce((SELECT at FROM receipts"
             " WHERE grant_number = number ORDER BY place DESC LIMIT 1), 0))) FROM grants"
@@ -284,7 +296,7 @@ class Rows:
         return at or 0
 
     def keep(self, number: int, at: int, data: bytes, seen: Seen) -> None:
-        """One more receipt of the grant's machine."""
+        """Add a receipt from the grant's machine."""
         total = seen.ledger.total
         self._db.execute(
             "INSERT INTO receipts SELECT ?, coalesce(max(place), 0) + 1, ?, ?, ?, ?, ?"
@@ -293,7 +305,7 @@ class Rows:
         )
 
     def receipts(self, number: int) -> Iterator[Kept]:
-        """The receipts of a grant's machine, as they came."""
+        """Yield the receipts of a grant's machine, in the order in which they came."""
         listed = self._db.execute(
             "SELECT place, at, tokens_in, tokens_out, requests, data FROM receipts"
             " WHERE grant_number = ? ORDER BY place",

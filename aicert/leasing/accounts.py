@@ -1,9 +1,10 @@
-"""Add up the receipts of one lease, in order, each verified. Whoever keeps receipts may have lost
-some, may have two files with the same ones, or may have receipts of a machine that ran twice.
+"""Add up the receipts of one lease, in order, each verified.
 
-Each receipt names the one before it, which gives the order; equal ones count once. A receipt that
-follows none of those here, and two that continue the same one, are refused (`ledger.successor`). A
-kill receipt, about the epoch, ends the account.
+Whoever keeps receipts may have lost some, may have two files with the same ones, or may have
+receipts of a machine that ran twice. Each receipt names the one before it, which gives the order;
+equal ones count once. Refused (`ledger.successor`) are a receipt that follows none of those given,
+and two receipts that continue the same one. A kill receipt, which is about the epoch, ends the
+account.
 """
 
 from collections.abc import Iterable
@@ -21,14 +22,14 @@ from aicert.lease.terms import Terms
 from aicert.leasing import lines
 from aicert.leasing.enrolments import Enrolled
 
-# A heartbeat a minute for a year.
+# One heartbeat per minute for a year.
 MAX_RECEIPTS: Final = 600_000
 MAX_LINE: Final = receipts.MAX_RECEIPT + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """What a kill receipt proves: the order that the machine obeyed, and the epoch since."""
+    """What a kill receipt proves: the order that the machine obeyed, and the epoch since then."""
 
     order: Order
     epoch: int
@@ -37,8 +38,10 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One receipt of an account. `usage`: what was served since the one before it; `boot`: SHA-256
-    of the TLS key of its boot, in hex; `clock`: of the TPM, in milliseconds.
+    """One receipt of an account.
+
+    `usage`: what was served since the receipt before it. `boot`: SHA-256 of the TLS key of its
+    boot, in hex. `clock`: the TPM's, in milliseconds.
     """
 
     seq: int
@@ -51,7 +54,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Receipts that add up. `entries`: one each, in order; `first`: the enrolment."""
+    """Receipts that add up.
+
+    `entries`: one for each receipt, in order. `first`: the meter's reading at the enrolment.
+    """
 
     ledger: Ledger
     first: CounterReading
@@ -60,17 +66,17 @@ class Account:
 
     @property
     def count(self) -> int:
-        """How many receipts there are."""
+        """Return how many receipts there are."""
         return len(self.entries)
 
     @property
     def boots(self) -> int:
-        """How many boots they are of."""
+        """Return from how many boots the receipts are."""
         return len({entry.boot for entry in self.entries})
 
     @property
     def total(self) -> Usage:
-        """Everything that was served."""
+        """Return everything that was served."""
         return self.ledger.total
 
 
@@ -82,12 +88,15 @@ class _Beat:
 
 
 def parse_lines(data: bytes) -> list[Receipt]:
-    """The receipts in a file, one a line; EvidenceError names a line that is not a receipt."""
+    """Parse a file of receipts, one per line; EvidenceError names a line that is not a receipt."""
     return lines.parse_lines(data, receipts.parse, "receipts", MAX_RECEIPTS)
 
 
 def account(terms: Terms, machine: Enrolled, given: Iterable[Receipt]) -> Account:
-    """All receipts of the enrolled machine, verified and in order; RefusedError names the check."""
+    """Verify all receipts of the enrolled machine and put them in order.
+
+    Raises RefusedError, which names the check.
+    """
     beats: dict[str, _Beat] = {}
     endings: dict[bytes, tuple[Receipt, CounterReading]] = {}
     for receipt in given:
@@ -149,7 +158,7 @@ def _put(beats: dict[str, _Beat], receipt: Receipt, machine: Enrolled) -> None:
 
 
 def _is_about_the_epoch(receipt: Receipt) -> bool:
-    # Decides only what the receipt is verified as, which it then is.
+    # This decides only how the receipt is verified, and then it is.
     return tpm_policy.counter_name(licence.EPOCH_INDEX) in receipt.attest
 
 
@@ -166,7 +175,7 @@ def _ending(
         raise RefusedError("ledger.state", "the kill receipt is for a different lease")
     if order.kind == orders.GRANT:
         raise RefusedError("ledger.state", "the kill receipt is for an order that ends nothing")
-    # Before anything is told of an end, the machine raises the epoch: no old licence opens again.
+    # Before a machine reports its end, it raises the epoch: no old licence is valid again.
     if reading.value <= max(order.epoch, machine.epoch.value):
         raise RefusedError("ledger.state", "the epoch was not raised for the kill receipt")
     return Ending(order=order, epoch=reading.value, clock=reading.clock.clock)

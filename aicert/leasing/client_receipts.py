@@ -1,10 +1,11 @@
-"""Compare clients' receipts of answers with the receipts of their lease. Each is signed by the TLS
-key of a boot, which receipts of the lease name under a TPM's signature; so whoever holds both knows
-that the leased image gave that answer.
+"""Compare clients' receipts for answers with the receipts of their lease.
 
-Two different ones with the same number were signed by copies of one machine. Clients together
-cannot hold more tokens than the machine counted: if they do, receipts of the lease are missing, or
-its count is wrong.
+Each receipt for an answer is signed by the TLS key of a boot, which receipts of the lease name
+under a TPM's signature; so whoever holds both knows that the leased image gave that answer.
+
+Two different receipts with the same number were signed by copies of one machine. Clients together
+cannot hold receipts for more tokens than the machine counted: if they do, receipts of the lease are
+missing, or its count is wrong.
 """
 
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ MAX_ANSWERS: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """Receipts of answers that match the lease's. `count`: each once."""
+    """Totals of the receipts for answers that match the lease's. `count`: each receipt once."""
 
     count: int
     tokens_in: int
@@ -31,7 +32,7 @@ class Answered:
 
 
 def parse_lines(data: bytes) -> list[bytes]:
-    """The tokens in a file, one a line; EvidenceError names a line that is not one."""
+    """Parse a file of receipts, one token per line; EvidenceError names a line that is not one."""
     return lines.parse_lines(
         data,
         lambda line: answer_receipts.from_text(line.decode("ascii", "replace")),
@@ -41,7 +42,10 @@ def parse_lines(data: bytes) -> list[bytes]:
 
 
 def answered(account: Account, tokens: Iterable[bytes]) -> Answered:
-    """All of them, verified; RefusedError names the check, UndecidedError says what is missing."""
+    """Verify all tokens against the account, and return their totals.
+
+    RefusedError names the check that failed, UndecidedError says what is missing.
+    """
     counted = {entry.boot: 0 for entry in account.entries}
     for entry in account.entries:
         counted[entry.boot] += entry.usage.tokens_in + entry.usage.tokens_out

@@ -1,9 +1,9 @@
-"""Appraise an enrolment (enrol.*): a machine that a custodian may lease to, under the custodian's
-policy.
+"""Appraise an enrolment (enrol.*): may a custodian lease to this machine, under the custodian's
+policy?
 
-`appraise` returns an Enrolled only if every check is ok, otherwise raises: RefusedError names the
-failed check; an UndecidedError is no verdict. Left out: confidential machines, whose processor's
-report an enrolment does not carry yet.
+`appraise` returns an Enrolled only if every check is ok, and otherwise raises: RefusedError names
+the failed check; an UndecidedError is no verdict. Left out: confidential machines, whose
+processor's report an enrolment does not carry yet.
 """
 
 from datetime import datetime
@@ -28,9 +28,10 @@ RH_OWNER: Final = 0x4000_0001  # Part 2, 7.4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolled:
-    """A machine that may get a lease. `image` is None if nothing measures a boot; `firmware` has
-    PCRs 0, 1, 2, 3 and 7; `storage_public` is a TPMT_PUBLIC; `meter` and `epoch`: what their
-    counters showed, with the clock.
+    """A machine that may get a lease.
+
+    `image`: None if nothing measures a boot. `firmware`: PCRs 0, 1, 2, 3 and 7. `storage_public`: a
+    TPMT_PUBLIC. `meter`, `epoch`: the readings of these counters, with the clock.
     """
 
     tier: str
@@ -46,7 +47,9 @@ class Enrolled:
 def appraise(
     given: Enrolment, terms: Terms, policy: Policy, *, at: datetime, nonce: bytes | None = None
 ) -> Enrolled:
-    """The machine, if every check of the enrolment is ok. `nonce`: the custodian's challenge."""
+    """Return the machine, if every check of the enrolment is ok. `nonce`: the custodian's
+    challenge.
+    """
     _check_subject(given, terms, nonce)
     ak = machines.platform(given.ak_chain, policy, at, machines.ENROL)
     quote = _quote(given, ak)
@@ -92,7 +95,10 @@ def _quote(given: Enrolment, ak: CertifiedKey) -> tpm.Quote:
 
 
 def _counters(given: Enrolment, key: ReceiptKey) -> tuple[tpm.CounterReading, tpm.CounterReading]:
-    """What meter and epoch show. The nonce, signed with each, says that it was read for this."""
+    """Return the readings of meter and epoch.
+
+    The nonce, signed with each, shows that it was read for this enrolment.
+    """
 
     def read(signed: Signed, index: int) -> tpm.CounterReading:
         receipt = Receipt(body=given.nonce, attest=signed.attest, signature=signed.signature)

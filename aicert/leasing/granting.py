@@ -1,7 +1,8 @@
-"""Issue a licence to an enrolled machine, and the blob that it opens.
+"""Issue a licence to an enrolled machine, and the blob that the licence opens.
 
-A licence bounds the meter that the enrolment showed, in ticks, and the TPM's clock, which only runs
-while the machine has power. It names the registers of the image and firmware that were enrolled.
+A licence bounds the meter from its reading at the enrolment on, in ticks, and the TPM's clock,
+which only runs while the machine has power. It names the registers of the image and firmware that
+were enrolled.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ _UNITS: Final[Mapping[str, int]] = MappingProxyType(
     {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 )
 _SECONDS: Final[Mapping[str, int]] = MappingProxyType({"m": 60, "h": 3600, "d": 86_400})
-# More of either is a typing mistake.
+# More tokens or seconds than this are a typing mistake.
 MAX_TOKENS: Final = 10**15
 MAX_SECONDS: Final = 10 * 366 * 86_400
 MAX_MORE_BOOTS: Final = 10_000
@@ -30,7 +31,7 @@ MAX_MORE_BOOTS: Final = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """What the borrower gets. `ticks`: how many the meter may still go."""
+    """What the borrower gets. `ticks`: by how much the meter may still rise."""
 
     licence: Licence
     blob: Blob
@@ -38,7 +39,7 @@ class Issued:
 
 
 def tokens(text: str) -> int:
-    """`5M`, `500k`, `2G` or a plain number of tokens."""
+    """Parse a number of tokens: `5M`, `500k`, `2G` or a plain number."""
     unit = text[-1:] if text[-1:] in _UNITS else ""
     number = text.removesuffix(unit) if unit else text
     if not number.isascii() or not number.isdigit() or len(number) > 15:
@@ -50,7 +51,7 @@ def tokens(text: str) -> int:
 
 
 def seconds(text: str) -> int:
-    """`30d`, `12h` or `90m`."""
+    """Parse a duration, such as `30d`, `12h` or `90m`, and return it in seconds."""
     number, unit = text[:-1], text[-1:]
     if not number.isascii() or not number.isdigit() or len(number) > 9 or unit not in _SECONDS:
         raise ConfigError(f"not a duration: {text[:40]!a}", hint="--until 30d")
@@ -70,8 +71,9 @@ def issue(
     boots: int,
     is_offline: bool,
 ) -> Issued:
-    """A licence for `budget` tokens and `duration` seconds from the enrolment on, in the boot that
-    was enrolled and `boots` more; and the blob, wrapped anew.
+    """Issue a licence for `budget` tokens and `duration` seconds from the enrolment on.
+
+    It is valid in the boot that was enrolled and `boots` more. The blob is wrapped anew.
     """
     require_own(kept, terms)
     if terms.key == TPM_ALONE and not is_offline:
@@ -90,7 +92,7 @@ def issue(
         epoch=machine.epoch.value,
         clock=_bounded(clock.clock + 1000 * duration, MAX_COUNT),
         resets=_bounded(clock.reset_count + boots, MAX_BOOTS),
-        # Registers that a resumed TPM shows are not those of a boot.
+        # The registers of a resumed TPM are not those of a boot.
         restarts=0,
     )
     issued = licensed(kept, terms, machine, bounds)
@@ -99,7 +101,7 @@ def issue(
 
 
 def licensed(kept: Secrets, terms: Terms, machine: Enrolled, bounds: Bounds) -> Licence:
-    """A licence with these bounds, for the image and firmware that were enrolled."""
+    """Issue a licence with these bounds, for the image and firmware that were enrolled."""
     return licence.issue(
         kept.key,
         lease=terms.lease,
@@ -112,14 +114,14 @@ def licensed(kept: Secrets, terms: Terms, machine: Enrolled, bounds: Bounds) -> 
 
 
 def wrap(kept: Secrets, terms: Terms, machine: Enrolled) -> Blob:
-    """The TPM's half of the key, for this machine's TPM alone."""
+    """Wrap the TPM's half of the key for this machine's TPM alone."""
     name = sha256_name(machine.storage_public)
     policy = licence.sealed_policy(kept.key.public_key(), terms.lease, terms.digest, name)
     return blob.wrap(kept.tpm_half, policy, machine.storage_public)
 
 
 def require_own(kept: Secrets, terms: Terms) -> None:
-    """ConfigError if keys and terms belong to different leases."""
+    """Raise ConfigError if keys and terms belong to different leases."""
     if (kept.lease, keys.spki_digest(kept.key.public_key())) != (terms.lease, terms.custodian):
         raise ConfigError("the keys and the terms are for different leases")
 

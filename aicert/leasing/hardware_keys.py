@@ -1,11 +1,11 @@
-"""A lease's keys if the signing key stays in a token or a TPM.
+"""The file of a lease's keys if the signing key stays in a token or a TPM.
 
     {"brokerHalf":"…","keyAt":"pkcs11:token=leases;object=bot?module-path=…","lease":"…",
      "public":"…","tpmHalf":"…","version":2}
 
-`DIR.keys` then has both halves of the content key, and where the lease key is: it signs licences
-and orders, and cannot be copied with the file. Both halves are what opens the model: whoever has
-the file has that, wherever the key is.
+`DIR.keys` then holds both halves of the content key, and says where the lease key is, which signs
+licences and orders and cannot be copied with the file. Both halves together open the model: whoever
+has the file can open it, wherever the lease key is.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ MAX_PLACE: Final = 2048
 _MAX_PUBLIC: Final = 256
 _WHAT: Final = "the custodian's keys"
 
-# Signs bytes with the key at a place, ECDSA with SHA-256; gives the DER signature.
+# Signs bytes with the key at a place (ECDSA with SHA-256) and returns the DER signature.
 Sign = Callable[[str, bytes], bytes]
 
 
@@ -47,11 +47,13 @@ class HeldKey:
         return "HeldKey()"
 
     def public_key(self) -> "EllipticCurvePublicKey":
-        """The public half, as the file has it."""
+        """Return the public half, as the file has it."""
         return self._public
 
     def sign(self, data: bytes, _: object) -> bytes:
-        """The signature over the SHA-256 of `data`, verified before anybody gets it."""
+        """Return the signature over the SHA-256 of `data`; it is verified before anybody
+        gets it.
+        """
         signature = self._sign(self.place, data)
         try:
             keys.signature_numbers(signature)
@@ -62,13 +64,13 @@ class HeldKey:
 
 
 def drawn(key: HeldKey, *, offline: bool) -> Secrets:
-    """Fresh secrets of a new lease whose key lies elsewhere."""
+    """Return fresh secrets for a new lease whose signing key is in a token or a TPM."""
     fresh = custody.drawn(offline=offline)
     return _secrets(fresh.lease, key, fresh.tpm_half, fresh.broker_half)
 
 
 def emit(kept: Secrets) -> bytes:
-    """The file's bytes, in whichever form."""
+    """Return the bytes of the keys file, in the form for this kind of key."""
     key: Any = kept.key
     if not isinstance(key, HeldKey):
         return custody.emit(kept)
@@ -85,7 +87,7 @@ def emit(kept: Secrets) -> bytes:
 
 
 def parse(data: bytes, sign: Sign) -> Secrets:
-    """Read the file; EvidenceError for anything that was not written by `emit`."""
+    """Parse a keys file; EvidenceError for anything that was not written by `emit`."""
     fields = Fields(strict_json.loads(data, what=_WHAT, max_bytes=custody.MAX_BYTES), _WHAT)
     if not fields.has("keyAt"):
         return custody.parse(data)
@@ -105,5 +107,5 @@ def parse(data: bytes, sign: Sign) -> Secrets:
 
 
 def _secrets(lease: str, key: HeldKey, tpm_half: bytes, broker_half: bytes) -> Secrets:
-    # Licences and orders ask a key for its public half and for signatures, and for nothing else.
+    # Licences and orders use only a key's public half and its signatures.
     return Secrets(lease=lease, key=cast("Any", key), tpm_half=tpm_half, broker_half=broker_half)

@@ -1,7 +1,7 @@
 """The checks for every machine, whoever judges it: whose TPM it is, what it quoted, what booted.
 
-Custodian and consumer ask the same of a machine that enrols and of one that serves; `Ids` says
-under which names. The image is identified by comparing the quoted registers with the locks that the
+Custodian and consumer make the same checks for a machine that enrols and for one that serves; `Ids`
+holds their names. The image is identified by comparing the quoted registers with the locks that the
 policy holds and accepts, not by anything that the machine says about itself.
 """
 
@@ -26,7 +26,7 @@ from aicert.lease.enrolment import CertifiedPublic
 
 
 class Ids(NamedTuple):
-    """The checks' names."""
+    """The names of the checks."""
 
     chain: str
     tier: str
@@ -40,7 +40,9 @@ SERVE: Final = Ids("serve.chain", "serve.tier", "serve.quote", "serve.image", "s
 
 
 def platform(chain: Sequence[bytes], policy: Policy, at: datetime, ids: Ids) -> CertifiedKey:
-    """The attestation key, of a tier that the policy accepts."""
+    """Return the attestation key, if its chain leads to a root of a tier that the policy
+    accepts.
+    """
     with checking(ids.chain):
         ak = verify_chain(chain, policy.roots, at)
     tier = ak.root.tier
@@ -59,7 +61,7 @@ def platform(chain: Sequence[bytes], policy: Policy, at: datetime, ids: Ids) -> 
 
 
 def quoted(given: Signed, pcrs: Mapping[int, bytes], ak: CertifiedKey, ids: Ids) -> tpm.Quote:
-    """The quote over PCRs 0 to 15, by that key, whose values are these."""
+    """Return the quote over PCRs 0 to 15, if `ak` signed it and it covers these values."""
     with checking(ids.quote):
         signature = tpm.parse_signature(given.signature)
         verify_signature(ak.key, signature, given.attest)
@@ -74,9 +76,9 @@ def quoted(given: Signed, pcrs: Mapping[int, bytes], ak: CertifiedKey, ids: Ids)
 def booted(
     pcrs: Mapping[int, bytes], ak: CertifiedKey, policy: Policy, ids: Ids
 ) -> ImageLock | None:
-    """The accepted image that gives these registers; None if nothing measures a boot."""
+    """Return the accepted image that gives these registers; None if nothing measures a boot."""
     if ak.root.tier == "software":
-        # That the policy accepts this tier was checked before.
+        # It was checked before that the policy accepts this tier.
         for index in (*FIRMWARE_PCRS, *licence.IMAGE_PCRS):
             if pcrs[index] != ZERO:
                 raise RefusedError(ids.image, f"PCR {index} of a software platform is not zero")
@@ -99,7 +101,7 @@ def booted(
 def certified(
     key: CertifiedPublic, ak: CertifiedKey, quote: tpm.Quote, nonce: bytes, hierarchy: int
 ) -> None:
-    """EvidenceError unless the AK certified this key, a primary of that hierarchy, in this boot."""
+    """Check that the AK certified this key, a primary key of `hierarchy`, in the quoted boot."""
     verify_signature(ak.key, tpm.parse_signature(key.certify.signature), key.certify.attest)
     attested = tpm.parse_certification(key.certify.attest, "the key's TPMS_ATTEST")
     name = tpm.sha256_name(key.public)
@@ -111,13 +113,15 @@ def certified(
         raise EvidenceError("it is not a primary key of the hierarchy that it should belong to")
     if attested.qualified_signer != quote.qualified_signer:
         raise EvidenceError("it and the quote were signed by different keys")
-    # One key signs both, so within one boot even obfuscated counts are equal.
+    # One key signs both attestations, so within one boot even obfuscated counters are equal.
     if boot(attested.clock) != boot(quote.clock):
         raise EvidenceError("it was certified in a different boot from that of the quote")
 
 
 def boot(clock: tpm.Clock) -> tuple[int, int, int]:
-    """What two attestations by one key have in common if and only if they are from one boot."""
+    """Return counters that are equal in two attestations by one key exactly if they are from one
+    boot.
+    """
     return clock.reset_count, clock.restart_count, clock.firmware_version
 
 

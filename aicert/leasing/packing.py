@@ -48,14 +48,14 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """A bundle that was written."""
+    """A bundle that was written: its terms and its header."""
 
     terms: Terms
     header: Header
 
 
 def keys_path(folder: Path) -> Path:
-    """Where the custodian's keys of the bundle at `folder` lie: beside it."""
+    """Return the path of the custodian's keys for the bundle at `folder`: beside it."""
     return folder.parent / (folder.name + KEYS)
 
 
@@ -68,8 +68,9 @@ def pack(
     *,
     key: HeldKey | None = None,
 ) -> Packed:
-    """Write the bundle to `folder`, which must not exist, and its keys beside it. `key`: one in a
-    token or TPM; otherwise a new one is made.
+    """Write the bundle to `folder`, which must not exist, and its keys beside it.
+
+    `key`: a key in a token or TPM; if None, a new one is made.
     """
     output = _output(certificate, model)
     is_offline = allowed.is_offline
@@ -101,7 +102,7 @@ def pack(
 
 
 def _output(certificate: Certificate, model: Path) -> Output:
-    """The certified output that lies at `model`."""
+    """Return the certified output that is at `model`."""
     outputs = statements.parse(certificate.envelope.payload).outputs.values()
     there = [one for one in outputs if all((model / path).exists() for path in one.files)]
     if len(there) > 1:
@@ -114,7 +115,7 @@ def _output(certificate: Certificate, model: Path) -> Output:
 
 def _terms(certificate: Certificate, output: Output, allowed: Allowed, kept: Secrets) -> Terms:
     return Terms(
-        digest=output.digest,  # of its own bytes, once they are written
+        digest=output.digest,  # a placeholder: `terms.identified` puts its own digest here
         lease=kept.lease,
         model=output.digest,
         certificate=certificates.core_digest(certificate),
@@ -141,7 +142,9 @@ def _files(model: Path, output: Output) -> tuple[PackedFile, ...]:
 
 
 def _blocks(model: Path, file: PackedFile, on_bytes: OnBytes) -> Iterator[bytes]:
-    """The file's content in chunks; EvidenceError at its end if it is not the certified one."""
+    """Yield the file's content in chunks; EvidenceError at its end if it is not the
+    certified file.
+    """
     hashed, left = hashlib.sha256(), file.size
     with open(open_file(model, file.path), "rb") as stream:
         while left:
@@ -158,7 +161,7 @@ def _blocks(model: Path, file: PackedFile, on_bytes: OnBytes) -> Iterator[bytes]
 
 @contextlib.contextmanager
 def _new(folder: Path) -> Iterator[None]:
-    """A new directory, which is removed if the work on it fails."""
+    """Make a new directory, which is removed if the work in it fails."""
     kept = keys_path(folder)
     for path in (folder, kept):
         if os.path.lexists(path):
@@ -176,7 +179,7 @@ def _new(folder: Path) -> Iterator[None]:
 
 
 def _write_keys(path: Path, data: bytes) -> None:
-    # Nobody else may read it, not even for a moment.
+    # Nobody else may read the file, not even for a moment.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as stream:
         stream.write(data)

@@ -1,9 +1,9 @@
-"""Appraise a serving machine (serve.*), for a consumer who has not sent it any of a prompt yet.
+"""Appraise a serving machine (serve.*) for a consumer, before any part of a prompt is sent.
 
-`appraise` returns a Served only if every check is ok, and for one connection: another connection is
-judged again. What the consumer knows is passed as arguments: the nonce, the TLS key and exporter at
-the consumer's end of the connection, the lease, and the appraisal, under the consumer's own policy,
-of the certificate whose model the consumer wants to talk to.
+`appraise` returns a Served only if every check is ok, and only for one connection: another
+connection is judged again. What the consumer knows is passed as arguments: the nonce, the TLS key
+and exporter at the consumer's end of the connection, the lease, and the appraisal, under the
+consumer's own policy, of the certificate whose model the consumer wants to talk to.
 """
 
 from datetime import datetime
@@ -26,8 +26,10 @@ from aicert.leasing import machines
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """The consumer's end of a connection: his nonce, the machine's SubjectPublicKeyInfo (DER) as
-    the handshake showed it, and the exporter with serving.EXPORTER_LABEL.
+    """The consumer's end of a connection.
+
+    `nonce`: the consumer's. `spki`: the machine's SubjectPublicKeyInfo (DER), as the handshake
+    showed it. `exporter`: the TLS exporter with serving.EXPORTER_LABEL.
     """
 
     nonce: bytes
@@ -37,7 +39,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """A connection that prompts may go over."""
+    """What was verified about a machine; prompts may be sent over its connection."""
 
     tier: str
     root: str
@@ -56,8 +58,9 @@ def appraise(
     certified: AttestationResult,
     at: datetime,
 ) -> Served:
-    """The machine at the other end, if every check is ok; otherwise RefusedError, or
-    UndecidedError.
+    """Return what was verified about the machine at the other end, if every check is ok.
+
+    Raises RefusedError or UndecidedError otherwise.
     """
     if given.nonce != channel.nonce:
         raise RefusedError("serve.fresh", "the evidence answers a different nonce")
@@ -99,7 +102,7 @@ def _terms(data: bytes) -> Terms:
 
 
 def _check_terms(statement: Statement, terms: Terms, image: ImageLock | None) -> None:
-    """Check that everything the statement repeats is what was shown."""
+    """Check that the statement repeats the terms that were shown and the image that booted."""
     wanted = (terms.lease, terms.digest, terms.model, terms.certificate)
     stated = (statement.lease, statement.terms, statement.model, statement.certificate)
     if stated != wanted:
@@ -150,8 +153,9 @@ def _check_boot(
     ak: CertifiedKey,
     quote: tpm.Quote,
 ) -> int:
-    """The meter, as the receipt key shows it in this boot of the image; EvidenceError where the
-    TPM was resumed since, or the key is another.
+    """Return the meter, as the receipt key shows it in this boot of the image.
+
+    Raises EvidenceError if the TPM was resumed since, or if the key is another.
     """
     values = licence.registers({i: given.pcrs[i] for i in FIRMWARE_PCRS}, image)
     key = receipts.check_receipt_key(given.receipt_key.public, values)

@@ -1,4 +1,4 @@
-"""A consumer's end of a machine that serves a leased model: it judges, and only then asks.
+"""Connect a consumer to a machine that serves a leased model: judge it first, and only then ask.
 
     import aicert.serving, openai
 
@@ -7,8 +7,8 @@
     ) as endpoint:
         client = openai.OpenAI(base_url=endpoint.base_url, api_key="none")
 
-`docs/spec/serving.md` has what is judged, and what is not promised. Needs the extra `connect`; no
-verdict on a certificate needs this room.
+`docs/spec/serving.md` says what is judged, and what is not promised. Needs the extra `connect`; no
+verdict on a certificate needs this package.
 """
 
 from collections.abc import Sequence
@@ -47,28 +47,28 @@ def connect(
 
     Args:
         url: where the machine is, `https://HOST:PORT`.
-        lease: the lease that it has to serve, 32 hexadecimal digits.
-        certificate: path of the certificate of the model that it has to serve.
-        policy: what you accept, of the certificate and of the machine; as `aicert.verify` has it,
-            and so are `root`, `lockfile`, `image_lock`, `nonce`, `at`, `lineage` and both
-            collaterals, which are about the certificate.
-        machine_policy: what you accept of the machine, if that is something else.
+        lease: the lease that the machine must serve, 32 hexadecimal digits.
+        certificate: path of the certificate of the model that it must serve.
+        policy: what you accept, for the certificate and for the machine. It is the same argument
+            as for `aicert.verify`, and so are `root`, `lockfile`, `image_lock`, `nonce`, `at`,
+            `lineage` and both collaterals, which apply to the certificate.
+        machine_policy: what you accept for the machine, if that is different.
         machine_root: the root of a simulated platform that the machine may be; if None, and there
             is no `machine_policy`, it is `root`.
-        machine_image_lock: path of the lock of a serving image that you accept; the same with
-            `image_lock`.
-        port: of this computer's loopback; 0 is any that is free.
-        receipts: path of a file to whose end the receipt of each answer is written, one a line:
-            asked for, and verified before the answer ends.
+        machine_image_lock: path of the lock of a serving image that you accept; if None, and there
+            is no `machine_policy`, it is `image_lock`.
+        port: the port on this computer's loopback; 0 for any free one.
+        receipts: path of a file to which the receipt of each answer is appended, one per line. A
+            receipt is requested for each answer, and verified before the answer ends.
 
     Returns:
         The Endpoint: its `base_url` is for OpenAI's clients, `served` is what was verified. It ends
-        with `close()` or its `with` block, and by itself with the first evidence that says no.
+        with `close()` or its `with` block, and by itself when evidence says no for the first time.
 
     Raises:
-        RejectedError, RefusedError: certificate or machine say no (`exit_code` 1).
-        EvidenceError, ToolError: it cannot be told: missing or malformed evidence, no connection
-            (`exit_code` 2).
+        RejectedError, RefusedError: the certificate or the machine is refused (`exit_code` 1).
+        EvidenceError, ToolError: there is no verdict: missing or malformed evidence, or no
+            connection (`exit_code` 2).
         ConfigError: an argument is wrong (`exit_code` 3).
     """
     from aicert.serving import connections, receipt_file

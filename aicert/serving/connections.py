@@ -1,8 +1,8 @@
-"""Connections to a serving machine, none of which carries a prompt before it was judged.
+"""Connections to a serving machine; none carries a prompt before the machine was judged.
 
-`open_judged` is the one way to a `Judged`, and a Judged is the one thing that asks: so a prompt
-goes only over a connection whose machine showed, after the handshake and on that connection, what
-the consumer's policy wants. A second connection is judged like the first, and has to be to the same
+`open_judged` is the only way to get a `Judged`, and only a Judged can ask: so a prompt goes only
+over a connection whose machine showed, after the handshake and on that connection, what the
+consumer's policy requires. A second connection is judged like the first, and must be to the same
 boot: what was shown to a person once stays true.
 """
 
@@ -41,11 +41,10 @@ EVIDENCE_S: Final = 60.0
 SEND_S: Final = 60.0
 # A busy machine makes requests wait, and an engine without a GPU takes long for one token.
 ANSWER_S: Final = 600.0
-# A gateway closes connections that were idle for 60 seconds, and a judgement does not hold for
-# ever.
+# A gateway closes connections that were idle for 60 seconds, and a verdict is not valid for ever.
 IDLE_S: Final = 30.0
 AGE_S: Final = 300.0
-# Connections at once, of the 64 that a machine has for everybody.
+# How many connections may be open at once, of the 64 that a machine has for everybody.
 MOST: Final = 16
 
 
@@ -69,9 +68,10 @@ class Channel(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The machine that the consumer wants to talk to. `certified`: the consumer's own appraisal of
-    the certificate whose model it has to serve; `policy`: what the consumer accepts about the
-    machine.
+    """The machine that the consumer wants to talk to.
+
+    `certified`: the consumer's own appraisal of the certificate whose model the machine must serve.
+    `policy`: what the consumer accepts about the machine.
     """
 
     host: str
@@ -82,13 +82,13 @@ class Wanted:
 
     @property
     def authority(self) -> str:
-        """The model's name in requests."""
+        """Return host and port, as they stand in a request's `host` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
 
 def wanted(url: str, lease: str, certified: AttestationResult, policy: Policy) -> Wanted:
-    """The machine at `url`; ConfigError unless that is `https://HOST[:PORT]`."""
+    """Return the machine at `url`; ConfigError unless that is `https://HOST[:PORT]`."""
     host, port = _address(url)
     if not is_hex(lease, LEASE_DIGITS):
         raise ConfigError(
@@ -106,8 +106,10 @@ def machine_policy(
     certificates_root: "StrPath | None",
     certificates_image: "StrPath | None",
 ) -> Policy:
-    """What the consumer accepts about the machine: its `own` policy, or that of the certificate
-    with what was added to it. `root` and `image` replace those.
+    """Return what the consumer accepts about the machine.
+
+    That is the consumer's `own` policy for it, otherwise the policy for the certificate with the
+    root and image added to that; `root` and `image` replace these two.
     """
     if own is not None:
         return choose_policy(own, root=root, image=image)
@@ -135,14 +137,14 @@ def _address(url: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What a person saw about a machine; every later connection has to match it."""
+    """What a person saw about a machine; every later connection must match it."""
 
     spki: bytes
     served: "Served"
 
 
 class Judged:
-    """A connection whose machine was judged. Only such a connection can ask."""
+    """A connection whose machine was judged; only such a connection can ask."""
 
     def __init__(
         self, channel: Channel, reader: Reader, shown: Shown, authority: str, evidence: Digest
@@ -157,9 +159,13 @@ class Judged:
         self._asked: tuple[str, Digest] | None = None
 
     def ask(self, method: str, target: str, body: bytes, *, nonce: str = "") -> Head:
-        """Send a request; returns the head of its answer. `nonce`: for a receipt of it."""
+        """Send a request and return the head of its answer.
+
+        `nonce`: asks for a receipt of the answer, which will name this nonce; empty if none is
+        wanted.
+        """
         if self._reader.is_ahead:
-            # That would be taken for the answer to this request.
+            # What was sent early would be taken for the answer to this request.
             raise AnswerError("the machine answered before it was asked")
         self._channel.until = time.monotonic() + SEND_S
         self._channel.send(request(method, target, self._authority, body, nonce))
@@ -172,19 +178,22 @@ class Judged:
         return head
 
     def whole(self, head: Head) -> bytes:
-        """The body of that answer."""
+        """Return the body of the answer with this head."""
         self._wait()
         return self._reader.whole(head)
 
     def events(self) -> Iterator[bytes]:
-        """The events of that answer."""
+        """Yield the events of the answer to the last request."""
         for event in self._reader.events():
             yield event
             self._wait()
 
     def receipt(self, head: Head, response: Digest) -> bytes:
-        """The receipt of the answer that was read last, whose body has this digest. RefusedError if
-        it is for something else, AnswerError if it is missing. Empty if none was wanted.
+        """Return the receipt of the answer that was read last, whose body has the digest
+        `response`.
+
+        Empty if none was requested. Raises RefusedError if the receipt is for something else,
+        AnswerError if it is missing.
         """
         token = self._reader.trailer if head.length is None else head.receipt
         if self._asked is None:
@@ -206,22 +215,25 @@ class Judged:
         return token
 
     def is_usable(self) -> bool:
-        """Whether another request may use it: it is fresh, and its other end is silent."""
+        """Return whether another request may use this connection.
+
+        It must be fresh, and its other end silent.
+        """
         now = time.monotonic()
         is_fresh = now - self._used < IDLE_S and now - self._since < AGE_S
         is_ahead = self._is_last or self._reader.is_ahead
         return is_fresh and not is_ahead and self._channel.is_quiet()
 
     def rest(self) -> None:
-        """Note that its answer was read to the end."""
+        """Note that the last answer was read to its end."""
         self._used = time.monotonic()
 
     def shut(self) -> None:
-        """End it while another thread waits for an answer: that thread closes it."""
+        """End the connection while another thread waits for an answer; that thread closes it."""
         self._channel.shut()
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         self._channel.close()
 
     def _wait(self) -> None:
@@ -229,9 +241,11 @@ class Judged:
 
 
 def open_judged(machine: Wanted, before: Shown | None = None) -> Judged:
-    """A new connection, judged. `before`: what was shown about the machine first. Raises ToolError
-    if it cannot be reached, RefusedError if the evidence says no, and EvidenceError or
-    UndecidedError if it cannot be judged.
+    """Open a new connection and judge its machine.
+
+    `before`: what was first shown about the machine. Raises ToolError if the machine cannot be
+    reached, RefusedError if the evidence says no, and EvidenceError or UndecidedError if it cannot
+    be judged.
     """
     channel = _handshake(machine)
     try:
@@ -254,7 +268,7 @@ def open_judged(machine: Wanted, before: Shown | None = None) -> Judged:
             certified=machine.certified,
             at=datetime.now(UTC),
         )
-        # This may have grown since; everything else stays the same within a boot.
+        # The meter may have grown since; everything else stays the same within a boot.
         if before is not None and replace(served, meter=0) != replace(before.served, meter=0):
             raise _other("states something else")
         shown = Shown(spki=channel.spki, served=served)
@@ -299,7 +313,7 @@ def _extra() -> Any:
 
 
 class Pool:
-    """The judged connections to one machine, idle and in use. `opened` returns another one."""
+    """The judged connections to one machine, idle and in use. `opened` opens another one."""
 
     def __init__(self, opened: Callable[[], Judged]) -> None:
         self._opened = opened
@@ -310,8 +324,10 @@ class Pool:
 
     @contextmanager
     def taken(self) -> Iterator[Judged]:
-        """A connection for one request. It is closed after an error, and if its other end sent
-        something or left.
+        """Lend a connection for one request.
+
+        An idle one is closed instead if its other end sent something or left. The connection is
+        closed after an error.
         """
         judged = self._idle_one()
         if judged is None:
@@ -348,7 +364,7 @@ class Pool:
         judged.close()
 
     def close(self) -> None:
-        """End all of them."""
+        """Close all connections."""
         with self._lock:
             self._over.set()
             for judged in self._open:
@@ -359,8 +375,10 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One answer, as its client knows it. `spki`: the key that this connection was judged with;
-    `evidence`: SHA-256 of what the machine showed on it; `request`, `response`: of both bodies.
+    """One answer, as its client knows it.
+
+    `spki`: the key with which this connection was judged. `evidence`: SHA-256 of the evidence that
+    the machine showed on it. `request`, `response`: the digests of both bodies.
     """
 
     spki: bytes
@@ -372,8 +390,9 @@ class Asked:
 
 
 def check_receipt(token: bytes, asked: Asked) -> None:
-    """RefusedError unless it is the receipt of exactly this answer; EvidenceError where it has
-    another form.
+    """Raise RefusedError unless the token is the receipt of exactly this answer.
+
+    Raises EvidenceError if it is malformed.
     """
     signed = answer_receipts.verify(token)
     receipt = signed.receipt

@@ -1,9 +1,9 @@
 """A local OpenAI endpoint: its clients need to know nothing about leases, machines or evidence.
 
 It listens only on this computer's loopback. It forwards a request's method, route and body; a key
-that a client sends stays here. The answer was read in its one form (`wire`), so nothing can send a
-client elsewhere. The first evidence that says no, or cannot be judged, ends it: every later request
-is refused, and nothing goes out any more.
+that a client sends stays here. The answer was read in its only form (`wire`), so nothing can send a
+client elsewhere. The first evidence that says no, or cannot be judged, ends the endpoint: every
+later request is refused, and nothing is sent to the machine any more.
 """
 
 import hashlib
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from aicert.leasing.serving import Served
 
 LOOPBACK: Final = "127.0.0.1"
-# What a gateway reads of one request.
+# The most that a gateway reads of one request, in bytes.
 MAX_BODY: Final = 1 << 20
-# Local connections; how long one may be silent, and how long a request waits for its turn.
+# How many local connections may be open, how long one may be silent, and how long a request waits
+# for its turn.
 CLIENTS: Final = 256
 SILENCE_S: Final = 600.0
 QUEUE_S: Final = 60.0
@@ -39,7 +40,7 @@ Kept = Callable[[bytes], None]
 
 
 class LocalRefusal(AicertError):  # noqa: N818 - says what happened
-    """A local request that is not sent on; `status` is HTTP's."""
+    """A local request that is not forwarded. `status`: the HTTP status for the client."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -47,9 +48,10 @@ class LocalRefusal(AicertError):  # noqa: N818 - says what happened
 
 
 class Endpoint:
-    """The listening endpoint. `served`: what was verified about the machine before anything was
-    asked. If there is a `keep`, a receipt of each answer is asked for and verified before the
-    answer ends, and `keep` gets it. Several threads may call it.
+    """The listening endpoint; several threads may call it.
+
+    `served`: what was verified about the machine before anything was asked. If there is a `keep`, a
+    receipt of each answer is requested and verified before the answer ends, and passed to `keep`.
     """
 
     def __init__(self, machine: Wanted, port: int = 0, keep: Kept | None = None) -> None:
@@ -64,7 +66,7 @@ class Endpoint:
         self._rooms = threading.BoundedSemaphore(MOST)
         self._over = threading.Event()
         self.error: AicertError | None = None
-        """Why nothing is sent to the machine any more."""
+        """The reason why nothing is sent to the machine any more, None as long as requests are."""
         try:
             self._server = _Server((LOOPBACK, port), self)
         except OSError as error:
@@ -72,7 +74,7 @@ class Endpoint:
                 f"cannot listen on {LOOPBACK}:{port}: {error.strerror}", hint="--port 0"
             ) from None
         self.port: int = self._server.server_address[1]
-        """Where it listens."""
+        """The port on which the endpoint listens."""
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="endpoint", daemon=True
         )
@@ -80,12 +82,14 @@ class Endpoint:
 
     @property
     def served(self) -> "Served":
-        """The machine, as it was judged first; every later connection is to the same boot."""
+        """Return what was first verified about the machine; every later connection is to the same
+        boot.
+        """
         return self._shown.served
 
     @property
     def base_url(self) -> str:
-        """What OpenAI's clients take."""
+        """Return the base URL for OpenAI's clients."""
         return f"http://{LOOPBACK}:{self.port}/v1"
 
     def wait(self) -> None:
@@ -95,7 +99,7 @@ class Endpoint:
             raise self.error
 
     def close(self) -> None:
-        """Stop listening, and end what is open."""
+        """Stop listening, and close what is open."""
         self._server.shutdown()
         self._server.end_all()
         self._pool.close()
@@ -109,7 +113,7 @@ class Endpoint:
         self.close()
 
     def _opened(self) -> Judged:
-        """Another judged connection. If its evidence does not pass, there are no more."""
+        """Open another judged connection; if its evidence does not pass, no more are opened."""
         self._require_no_end()
         try:
             return open_judged(self._machine, self._shown)
@@ -128,7 +132,7 @@ class Endpoint:
             raise self.error.with_traceback(None)
 
     def forward(self, method: str, target: str, body: bytes, client: "_Client") -> None:
-        """Ask the machine, and give `client` the answer."""
+        """Ask the machine, and give the answer to `client`."""
         self._require_no_end()
         if not self._rooms.acquire(timeout=QUEUE_S):
             raise LocalRefusal(503, "the endpoint works on other requests")
@@ -157,7 +161,8 @@ class Endpoint:
         for event in judged.events():
             digest.update(event)
             client.send_chunk(event)
-        # Before the end: if the receipt is invalid, the client never sees the answer's end.
+        # Check the receipt before the end is sent: if it is invalid, the client never sees the
+        # answer's end.
         self._kept(judged.receipt(head, Digest("sha256", digest.hexdigest())))
         client.send_chunk(b"")
 
@@ -167,7 +172,7 @@ class Endpoint:
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """Local connections, each in a thread, which ends with the process."""
+    """The server for local connections; each has a thread, which ends with the process."""
 
     daemon_threads = True
     block_on_close = False
@@ -181,7 +186,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().__init__(address, _Client)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether there is room for another one."""
+        """Return whether there is room for another connection."""
         with self._lock:
             if len(self._open) >= CLIENTS:
                 return False
@@ -201,7 +206,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
                 try:
                     connected.shutdown(socket.SHUT_RDWR)
                 except OSError:
-                    # It ended by itself.
+                    # The connection ended by itself.
                     continue
 
 
@@ -215,7 +220,7 @@ class _Client(BaseHTTPRequestHandler):
     _begun = False
 
     def handle(self) -> None:
-        """Its requests, until it leaves."""
+        """Handle the client's requests until it leaves."""
         try:
             super().handle()
         except OSError:
@@ -240,14 +245,14 @@ class _Client(BaseHTTPRequestHandler):
             self._refuse(502, error.message, kind)
 
     def _read(self) -> bytes:
-        """The request's body, if it may be forwarded."""
+        """Return the request's body, if it may be forwarded."""
         endpoint = self.server.endpoint
         names = {f"{name}:{endpoint.port}" for name in (LOOPBACK, "localhost")}
         if endpoint.port == _HTTP:
-            # Clients leave this one out.
+            # Clients leave out port 80.
             names |= {LOOPBACK, "localhost"}
         given = self.headers.get_all("host") or []
-        # A web page of another origin, whose name somebody may have pointed at this computer.
+        # Refuse a web page of another origin: somebody may have pointed its name at this computer.
         if len(given) != 1 or given[0].lower() not in names or "origin" in self.headers:
             raise LocalRefusal(403, "the endpoint is only for programs on this computer")
         if self.request_version != self.protocol_version:
@@ -269,7 +274,7 @@ class _Client(BaseHTTPRequestHandler):
         return body
 
     def say(self, status: int, body: bytes) -> None:
-        """A whole answer."""
+        """Send a complete answer."""
         self.send_response_only(status)
         self.send_header("content-type", wire.JSON)
         self.send_header("content-length", str(len(body)))
@@ -279,7 +284,7 @@ class _Client(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def begin_stream(self) -> None:
-        """The head of an answer of events."""
+        """Send the head of an answer that is a stream of events."""
         self._begun = True
         self.send_response_only(200)
         self.send_header("content-type", wire.EVENTS)
@@ -288,12 +293,13 @@ class _Client(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send_chunk(self, data: bytes) -> None:
-        """An event; an empty one is the end."""
+        """Send an event; an empty one ends the answer."""
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def _refuse(self, status: int, message: str, kind: str) -> None:
-        """Say why there is no answer. Within an answer nothing can be said, so it ends without its
-        end marker.
+        """Tell the client why there is no answer.
+
+        If an answer has begun, nothing can be added to it, so it ends without its end marker.
         """
         self.close_connection = True
         if not self._begun:
@@ -301,8 +307,8 @@ class _Client(BaseHTTPRequestHandler):
             self.say(status, json.dumps({"error": error}).encode("ascii"))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """The library's own refusals, in the same form as all other errors."""
-        # About a request that was not read yet; the previous answer was complete.
+        """Send the library's own refusals, in the same form as all other errors."""
+        # The refusal is about a request that was not read yet; the previous answer was complete.
         self._begun = False
         self.request_version = self.protocol_version
         self._refuse(int(code), message or "the request is not of HTTP/1.1", "endpoint")

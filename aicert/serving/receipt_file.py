@@ -1,4 +1,7 @@
-"""A file of receipts of answers: a line each, in base64, written through before an answer ends."""
+"""Write receipts of answers to a file, one per line, in base64.
+
+Each receipt is on the disk before its answer ends.
+"""
 
 import os
 import threading
@@ -13,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def keep_in(path: "StrPath") -> Callable[[bytes], None]:
-    """A function that appends a receipt to this file, which is made if it does not exist."""
+    """Return a function that appends a receipt to this file, which is created if it does
+    not exist.
+    """
     lock = threading.Lock()
     try:
         with open(path, "ab"):

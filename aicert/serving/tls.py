@@ -1,7 +1,7 @@
-"""A consumer's end of a TLS 1.3 connection, with what evidence must bind: key and exporter.
+"""The consumer's end of a TLS 1.3 connection, with what evidence must bind: key and exporter.
 
-The handshake proves only that the other end holds the key that it shows; nothing is believed of the
-certificate around it.
+The handshake proves only that the other end holds the key that it shows; nothing else in its
+certificate is believed.
 """
 
 import socket
@@ -18,8 +18,10 @@ _WHAT: Final = "the machine's TLS certificate"
 
 
 class Channel(tls.Channel):
-    """A connection after its handshake. `until`: seconds of time.monotonic() until which it waits;
-    ToolError afterwards, and where the connection ends.
+    """A connection after its handshake.
+
+    `until`: the time, in seconds of time.monotonic(), until which it waits. Raises ToolError after
+    that, and if the connection ends.
     """
 
     def __init__(self, connected: socket.socket, until: float) -> None:
@@ -31,7 +33,7 @@ class Channel(tls.Channel):
         self.spki: bytes = keys.spki_of(key)
 
     def is_quiet(self) -> bool:
-        """Whether the other end has neither sent anything more nor left."""
+        """Return whether the other end has neither sent anything more nor left."""
         try:
             self._socket.settimeout(0)
             self._socket.recv(1, socket.MSG_PEEK)
@@ -41,7 +43,7 @@ class Channel(tls.Channel):
         except OSError:
             return False
         try:
-            # Data that came with the last answer and was not read.
+            # Look for data that came with the last answer and was not read.
             self._tls.recv(1)
         except SSL.WantReadError:
             return True
@@ -50,16 +52,16 @@ class Channel(tls.Channel):
         return False
 
     def shut(self) -> None:
-        """End it while another thread waits for it: that thread closes it."""
+        """End the connection while another thread waits for it; that thread closes it."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            # It ended by itself.
+            # The connection ended by itself.
             return
 
 
 def _context() -> Any:
     context = tls.context()
-    # Evidence says whose key it is; no authority is asked.
+    # Evidence says whose key it is; no certificate authority is asked.
     context.set_verify(SSL.VERIFY_NONE, lambda *_: True)
     return context

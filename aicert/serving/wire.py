@@ -1,7 +1,7 @@
-"""HTTP/1.1 as a serving machine's gateway writes it: each answer has one form, and has an end.
+"""Read HTTP/1.1 as a serving machine's gateway writes it: each answer has one form, and an end.
 
-An answer is JSON of a stated length, or a stream of events, one in each chunk. Whatever else comes
-(another status: a redirect, a change of protocol; a header twice; a length that is no length) is
+An answer is JSON of a stated length, or a stream of events, one in each chunk. Anything else
+(another status, such as a redirect or a change of protocol; a header twice; an invalid length) is
 refused before a byte of it reaches anybody: a machine that was judged sends none of it. Everything
 is bounded before it is read. `docs/spec/serving.md` has the limits.
 """
@@ -17,8 +17,8 @@ from aicert.lease.answer_receipts import HEADER as RECEIPT
 
 MAX_HEAD: Final = 16 << 10
 MAX_HEADERS: Final = 64
-# An event of a streamed answer: an engine's line of 64 KiB, with each byte escaped as six, and
-# more.
+# The size limit for an event of a streamed answer: an engine's line of 64 KiB, each byte escaped as
+# six, and more.
 MAX_EVENT: Final = 1 << 20
 MAX_WHOLE: Final = 1 << 26
 MAX_STREAM: Final = 1 << 30
@@ -41,8 +41,11 @@ class AnswerError(EvidenceError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The head of an answer. `length`: of JSON; None if events follow, each a chunk. `is_last`: the
-    other end closes the connection after it. `receipt`: for JSON, if there is one.
+    """The head of an answer.
+
+    `length`: of the JSON body; None if events follow, one per chunk. `is_last`: whether the other
+    end closes the connection after this answer. `receipt`: the receipt of a JSON answer, empty if
+    there is none.
     """
 
     status: int
@@ -52,8 +55,9 @@ class Head:
 
 
 def request(method: str, target: str, host: str, body: bytes, nonce: str = "") -> bytes:
-    """A request as the gateway reads it, with nothing from the client but target and body. `nonce`:
-    for a receipt of the answer; empty if none is wanted.
+    """Return a request as the gateway reads it, with nothing from the client but target and body.
+
+    `nonce`: asks for a receipt of the answer; empty if none is wanted.
     """
     lines = [f"{method} {target} HTTP/1.1", f"host: {host}"]
     if method == "POST":
@@ -64,24 +68,25 @@ def request(method: str, target: str, host: str, body: bytes, nonce: str = "") -
 
 
 class Reader:
-    """The answers of one connection, in order. `receive` returns some bytes, and none at the end.
-    Raises AnswerError for anything that no gateway sends, and ToolError if the connection ends
-    within an answer.
+    """Reads the answers of one connection, in order.
+
+    `receive` returns some bytes, and none at the end of the connection. Raises AnswerError for
+    anything that no gateway sends, and ToolError if the connection ends within an answer.
     """
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
         self._receive = receive
         self._held = b""
         self.trailer = b""
-        """The receipt that stood at the end of the last stream."""
+        """The receipt at the end of the last stream, empty if there was none."""
 
     @property
     def is_ahead(self) -> bool:
-        """Whether the other end sent something that nobody asked for."""
+        """Return whether the other end sent something that nobody asked for."""
         return bool(self._held)
 
     def head(self) -> Head:
-        """The head of the next answer."""
+        """Read the head of the next answer."""
         room = MAX_HEAD
         line = self._line(room)
         status = _STATUS.fullmatch(line)
@@ -98,7 +103,9 @@ class Reader:
         return _head(int(status[1]), headers)
 
     def whole(self, head: Head, most: int = MAX_WHOLE) -> bytes:
-        """A JSON body; AnswerError if it is larger than `most`, or a stream."""
+        """Read a JSON body; AnswerError if it is larger than `most`, or if the answer is
+        a stream.
+        """
         if head.length is None:
             raise AnswerError("the answer is a stream, which nobody asked for")
         if head.length > most:
@@ -106,7 +113,7 @@ class Reader:
         return self._exactly(head.length)
 
     def events(self) -> Iterator[bytes]:
-        """The events of a stream until its end, each as it is passed on."""
+        """Yield the events of a stream until its end, each in the form in which it is passed on."""
         left = MAX_STREAM
         while True:
             line = self._line(16)
@@ -136,7 +143,7 @@ class Reader:
         return _receipt(headers)
 
     def _line(self, most: int) -> bytes:
-        """The text up to the next line end, without it."""
+        """Return the text up to the next line end, without it."""
         while _END not in self._held:
             if len(self._held) > most:
                 raise AnswerError("a line of the answer is too long")

@@ -1,10 +1,10 @@
-"""Reference values of Azure's platforms: dated, each with where it was seen (docs/spec/policy.md).
+"""Reference values of Azure's platforms, each with date and source (docs/spec/policy.md).
 
-What a policy accepts because somebody published genuine evidence with it. Nobody of this project
-has seen its own image on that hardware: `./doit azure_calibrate` prints what a first run must add.
-PCR 4 and 11 are not here: they are predicted from the image (its lock) and are the same on Azure,
-whose firmware starts the image as its first boot option (as the values of 2024 and the log of 2026
-show).
+A policy accepts these values because somebody published genuine evidence that contains them. Nobody
+in this project has seen its own image on that hardware: `./doit azure_calibrate` prints what a
+first run must add. PCR 4 and 11 are not here: they are predicted from the image (its lock) and are
+the same on Azure, whose firmware starts the image as its first boot option (as the values of 2024
+and the log of 2026 show).
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from datetime import date
 from aicert.appraisal.evidence.accepted import IdKeySigner, Td
 from aicert.appraisal.policy import Firmware
 
-# What is in a register of which firmware measures nothing but the separator.
+# The value of a register into which firmware measures nothing but the separator.
 _SEPARATOR = "3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f198e7969"
 
 _BLINDLLAMA = "mithril-security/blindllama-v2"
@@ -21,7 +21,8 @@ _OPENPCC = "openpcc/openpcc"
 _ROUTER = "Super-Protocol/confidential-router @ c0a5e613"
 _FLASHBOTS = "flashbots/attested-tls @ 22334977"
 _TRUSTEE = "confidential-containers/trustee @ 78962cd4"
-# When each value below was seen, by the evidence itself or else by its publication, and in whose.
+# For each value below: when it was seen (by the evidence itself, or else by its publication), and
+# in whose evidence.
 SEEN: Mapping[str, tuple[str, str]] = {
     "azure-trusted-launch-2024-06": ("2024-06", _BLINDLLAMA),
     "azure-snp-milan-2026": ("2026", _TRUSTEE),
@@ -38,13 +39,13 @@ SEEN: Mapping[str, tuple[str, str]] = {
 
 
 def _firmware(name: str, family: str, *values: str) -> Firmware:
-    """A set of PCR 0, 1, 2, 3 and 7."""
+    """Return a set of values for PCRs 0, 1, 2, 3 and 7."""
     pcrs = dict(zip((0, 1, 2, 3, 7), map(bytes.fromhex, values), strict=True))
     return Firmware(name=name, family=family, pcrs=pcrs)
 
 
 # PCR 0 (the firmware) differed on each of eight machines of Azure; PCR 7 (Secure Boot: its state,
-# its keys, whose signature the boot loader bears) recurs. So sets of one family may be mixed.
+# its keys, and who signed the boot loader) recurs. So sets of one family may be mixed.
 
 # Trusted launch, generation 2. The AK certificate of that quote chains to Azure's root. PCR 7 is
 # that machine's Secure Boot state and keys: unproven for another.
@@ -62,7 +63,7 @@ TRUSTED_LAUNCH = (
 
 # Confidential machines: quotes by attestation keys for which a processor's report vouches, through
 # the paravisor that it names. Their PCR 7 is that of a system that Microsoft's keys signed; Secure
-# Boot is off for our image, so that a first run adds a set (docs/azure.md).
+# Boot is off for our image, so a first run adds a set (docs/azure.md).
 CONFIDENTIAL = (
     _firmware(
         "azure-snp-milan-2026",
@@ -82,8 +83,8 @@ CONFIDENTIAL = (
         _SEPARATOR,
         "3b20e022416fdf61d72e4da32b4354781be3de0608116976d28ffdad8c341d2a",
     ),
-    # On Intel's processors, of a machine that booted a unified kernel image by itself. What its
-    # Secure Boot was is not published.
+    # A machine with Intel's processor that booted a unified kernel image by itself. Its Secure Boot
+    # state is not published.
     _firmware(
         "azure-tdx-2025-12",
         "azure-confidential-tdx",
@@ -95,14 +96,15 @@ CONFIDENTIAL = (
     ),
 )
 
-# Who starts Azure's confidential guests. The versions (GUEST_SVN) of one key count apart on each
-# generation of processors: reports of 2026 have 3, 10 and 12 on Milan, and 65547 on Genoa.
+# The signers of what Azure's confidential guests are started with. The versions (GUEST_SVN) of one
+# key are separate on each generation of processors: reports of 2026 have 3, 10 and 12 on Milan, and
+# 65547 on Genoa.
 _KEY_2026 = bytes.fromhex(
     "942fd93ebde6ea7a96efadeafc60f1c6b3d10e703b1dafd7"
     "555b92f7f3d32d0e006767648cba5b102af3d65756af4177"
 )
-# The one before, known from the report of June 2025 and from the tokens of Microsoft's attestation
-# service since 2023 (`x-ms-sevsnpvm-idkeydigest`). No report of 2026 has it.
+# The key before that, known from the report of June 2025 and from the tokens of Microsoft's
+# attestation service since 2023 (`x-ms-sevsnpvm-idkeydigest`). No report of 2026 has it.
 _KEY_2023 = bytes.fromhex(
     "0356215882a825279a85b300b0b742931d113bf7e32dde2e50ffde7ec743ca491ecdd7f336dc28a6e0b2bb57af7a44a3"
 )
@@ -120,19 +122,19 @@ ID_KEY_SIGNERS = (
     ),
 )
 
-# The least firmware versions, as genuine machines report them. AMD's bulletins ask for more on
+# The minimum firmware versions, as genuine machines report them. AMD's bulletins ask for more on
 # Genoa: `snp` 27 (AMD-SB-3020, CVE-2025-0033: a host may write to the RMP while it is made) and
-# `microcode` 86 (AMD-SB-3027, CVE-2025-29943), which no published machine of Azure has. What is
-# known against Milan, its verdicts say (`roots._KNOWN`). A policy can ask for more, or refuse a
+# `microcode` 86 (AMD-SB-3027, CVE-2025-29943), which no published machine of Azure has. Verdicts
+# say which attacks on Milan are known (`roots._KNOWN`). A policy can ask for more, or refuse a
 # family (docs/spec/confidential.md).
 CHIPS: Mapping[str, Mapping[str, int]] = {
     "amd-milan": {"bootloader": 4, "tee": 0, "snp": 24, "microcode": 219},
     "amd-genoa": {"bootloader": 10, "tee": 0, "snp": 23, "microcode": 84},
 }
 
-# Azure's paravisor on Intel's processors is what a TD is built with; nothing extends its registers.
-# A quote of 2 December 2025, whose attestation key signed a TPM quote and has a certificate of
-# Azure's. A paravisor that is updated has another value: a policy file adds it ([[td]]).
+# On Intel's processors, a TD is built with Azure's paravisor; nothing extends its registers. The
+# value is from a quote of 2 December 2025, whose attestation key signed a TPM quote and has a
+# certificate of Azure's. An updated paravisor has another value: a policy file adds it ([[td]]).
 TDS = (
     Td(
         name="azure-paravisor-tdx-2025-12",
@@ -142,7 +144,7 @@ TDS = (
         ),
     ),
 )
-# Intel's words for firmware, and the number of its evaluation that this machine's collateral of
-# February 2026 has: processor, TDX module and quoting enclave are all up to date by it.
+# Intel's words for accepted firmware, and the number of Intel's evaluation in that machine's
+# collateral of February 2026: by it, processor, TDX module and quoting enclave are all up to date.
 TDX_STATUSES = frozenset(("UpToDate",))
 TDX_EVALUATION = 18

@@ -2,8 +2,8 @@
 
 `default` requires Azure's virtual TPM, `google` that of Google's cloud, `confidential` one in a
 machine that its processor protects, `confidential-gpu` such a machine with GPUs; `local` and `qemu`
-are for simulated platforms, whose root the caller gives. Each loads its roots and reference values
-when it is asked for: an appraisal under one policy reads no other's.
+are for simulated platforms, whose root the caller gives. Each policy loads its roots and reference
+values when it is asked for: an appraisal under one policy reads no other's.
 """
 
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ BUILT_IN = ("default", "confidential", "confidential-gpu", "google", "local", "q
 
 
 def built_in(name: str) -> Policy:
-    """A built-in policy; `local` and `qemu` accept nothing until `with_root` gives them a root."""
+    """Return a built-in policy; `local` and `qemu` accept nothing until `with_root` adds a root."""
     if name == "default":
         from aicert.trust.azure import TRUSTED_LAUNCH
         from aicert.trust.roots import azure_vtpm_2023
@@ -68,7 +68,7 @@ def built_in(name: str) -> Policy:
 
 
 def with_root(policy: Policy, pem: bytes, what: str) -> Policy:
-    """`policy` accepting the simulated platforms of one more root, which the caller trusts.
+    """Return `policy` accepting the simulated platforms of one more root, which the caller trusts.
 
     Only a root that says that it is simulated can be added like this: its tier follows from its own
     critical extension. A root of real platforms needs a policy file, which states its tier.
@@ -98,7 +98,7 @@ def with_root(policy: Policy, pem: bytes, what: str) -> Policy:
 
 
 def with_image(policy: Policy, image: "ImageLock") -> Policy:
-    """`policy` accepting one more machine image, of which the caller holds the lock."""
+    """Return `policy` accepting one more machine image, whose lock the caller holds."""
     return replace(
         policy,
         accepted=policy.accepted | {image.digest},
@@ -107,7 +107,7 @@ def with_image(policy: Policy, image: "ImageLock") -> Policy:
 
 
 def require_roots(policy: Policy) -> Policy:
-    """`policy`, if it names a root; ConfigError where nothing could ever chain to it."""
+    """Return `policy` if it names a root; raise ConfigError if nothing could ever chain to one."""
     if policy.roots:
         return policy
     hint = "--root PEM"
@@ -126,7 +126,7 @@ def root_from_certificate(
     intermediates: tuple[bytes, ...] = (),
     eku: str = EKU_AK,
 ) -> Root:
-    """A root of a policy file; whether it is simulated follows from its own extension."""
+    """Return a root for a policy file; whether it is simulated follows from its own extension."""
     driver = simulated_driver(load(der, f"root {name}"))
     for one in intermediates:
         load(one, f"an intermediate of root {name}")
@@ -143,6 +143,8 @@ def root_from_certificate(
 
 
 def describe(policy: Policy) -> str:
-    """One line for people: the policy, the tier that it wants, the roots that it accepts."""
+    """Describe a policy in one line: its name, the tier that it requires, the roots that it
+    accepts.
+    """
     roots = ", ".join(root.name for root in policy.roots)
     return f"policy {policy.name}: tier {policy.tier} or better, roots {roots}"

@@ -1,13 +1,13 @@
 """Reference values of the firmware that `qemu` machines boot: one entry for each build of OVMF.
 
 PCR 0, 2, 3 and 7 were the same in every boot of a build, whatever the machine's memory, processors
-and disks. PCR 1 is not: it takes in the tables that describe them. Nothing in the machine decides
-by those tables, so it is quoted and not compared.
+and disks. PCR 1 was not: it covers the tables that describe them. Nothing in the machine depends on
+those tables, so it is quoted and not compared.
 """
 
 from aicert.appraisal.policy import Firmware
 
-# SHA-256 of OVMF_CODE_4M.fd → the values it gives.
+# Maps the SHA-256 of OVMF_CODE_4M.fd to the values that this build gives.
 BUILDS = {
     "624e06de18b4fa535e90db7160d00d3d07d206422b89999bf1e27d920264e4e0": Firmware(
         name="ovmf-2025.02-8+deb13u1",

@@ -1,4 +1,4 @@
-"""The tables of a policy file that ask for something of a run (docs/spec/policy.md)."""
+"""Read the tables of a policy file that demand something of a run (docs/spec/policy.md)."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from aicert.trust.policy_table import PolicyTable
 
 
 def claim(item: object, path: str) -> Claim:
-    """A bound on a number of the run report."""
+    """Read a [[claim]]: a bound on a number in the run report."""
     table = PolicyTable(item, path, "claim")
     name = table.text("name")
     low, high = table.number("at-least"), table.number("at-most")
@@ -35,7 +35,7 @@ def claim(item: object, path: str) -> Claim:
 
 
 def audit(item: object, path: str) -> AuditDemand:
-    """What audits of the rows must have looked for, and may have counted."""
+    """Read an [[audit]]: what audits of the rows must have looked for, and may have counted."""
     from aicert.audits.config import KINDS, MAX_COLUMN
 
     table = PolicyTable(item, path, "audit")
@@ -79,17 +79,20 @@ def _digest(text: str, where: str) -> Digest:
 
 
 def log(item: object, path: str) -> NoteSigner:
-    """A transparency log: its key, whose name is the log's origin."""
+    """Read a [[log]]: a transparency log with its key, whose name is the log's origin."""
     return _note_signer(item, path, "log", ED25519)
 
 
 def witness(item: object, path: str) -> NoteSigner:
-    """A witness of logs."""
+    """Read a [[witness]] of logs."""
     return _note_signer(item, path, "witness", COSIGNATURE)
 
 
 def quorum(table: PolicyTable, path: str, witnesses: Sequence[NoteSigner], before: int) -> int:
-    """How many witnesses have to cosign: `witnesses`, else as `before`; 0 for all of them."""
+    """Return how many witnesses must cosign, 0 for all of them.
+
+    That is the file's key `witnesses`, or `before`, the number of the extended policy.
+    """
     given = table.integer("witnesses")
     number = before if given is None else given
     if given is not None and not 1 <= number <= len(witnesses):
@@ -111,7 +114,9 @@ def _note_signer(item: object, path: str, kind: str, algorithm: int) -> NoteSign
 
 
 def compute(item: object, path: str) -> ComputeDemand:
-    """A bound on what a run can have computed, and the caps that it is derived from."""
+    """Read [compute]: a bound on what a run can have computed, and the caps from which it is
+    derived.
+    """
     table = PolicyTable(item, path, "compute")
     at_most = _positive(table, path, "at-most")
     lineage = table.text("lineage", "")
@@ -125,7 +130,7 @@ def compute(item: object, path: str) -> ComputeDemand:
 
 
 def _caps(table: PolicyTable, path: str) -> Caps:
-    """Those that are built in, perhaps reviewed since, or all of the file's own."""
+    """Return the built-in caps, perhaps with a later review, or all of the file's own."""
     processor, accelerator = (_positive(table, path, key) for key in ("processor", "accelerator"))
     text = table.text("reviewed", "")
     reviewed = day(text) if text else None
@@ -152,7 +157,7 @@ def _positive(table: PolicyTable, path: str, key: str) -> float | None:
 
 
 def day(text: str) -> date | None:
-    """A date in its one form; None if the text is none."""
+    """Parse a date in its only form; None if the text is not one."""
     try:
         read = date.fromisoformat(text)
     except ValueError:

@@ -1,8 +1,8 @@
-"""Policy files: strict TOML (docs/spec/policy.md has an example with every key).
+"""Read policy files: strict TOML (docs/spec/policy.md has an example with every key).
 
 Unknown keys are errors that name the key, the file and the nearest valid one. A file may extend a
-built-in policy or another file: lists are added to, single values replaced, and so are the least
-versions of one maker's processors and guests. Paths are relative to the file. Raises ConfigError
+built-in policy or another file: lists are added to, single values replaced, and so are the minimum
+versions for one maker's processors and guests. Paths are relative to the file. Raises ConfigError
 only. Left out: anything that would skip a check.
 """
 
@@ -45,10 +45,11 @@ from aicert.trust.roots import (
 
 # `tomllib` takes quadratic time for the parts of a dotted key; no key of a policy has any.
 MAX_DOTS = 64
-# Somebody's chain of policies: company, team, model. Deeper ones are a loop or a mistake.
+# The longest chain of policies that makes sense, such as company, team, model; deeper ones are a
+# loop or a mistake.
 MAX_EXTENDS = 8
 SHA384_BYTES = 48
-# Intel's words for firmware that a policy may accept; what is revoked, none can.
+# Intel's words for firmware that a policy may accept; no policy can accept revoked firmware.
 TDX_STATUSES = frozenset(
     (
         "UpToDate",
@@ -59,7 +60,8 @@ TDX_STATUSES = frozenset(
         "OutOfDateConfigurationNeeded",
     )
 )
-# Evidence that a policy may ask for and no certificate must have.
+# Evidence that a policy may require, though not every certificate has it; and the table that it
+# needs.
 REQUIRABLE = {"time": "time-authority", "log": "log"}
 
 
@@ -143,7 +145,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
 def _instead_of_chips(
     extended: tuple[ChipRoot, ...], own: tuple[ChipRoot, ...]
 ) -> tuple[ChipRoot, ...]:
-    """Both; one of `own` takes the place of the one with the same issuer."""
+    """Return both lists; an entry of `own` replaces the one with the same issuer."""
     issuers = {one.issuer for one in own}
     return (*(one for one in extended if one.issuer not in issuers), *own)
 
@@ -151,7 +153,9 @@ def _instead_of_chips(
 def _instead_of_signers(
     extended: tuple[IdKeySigner, ...], own: tuple[IdKeySigner, ...]
 ) -> tuple[IdKeySigner, ...]:
-    """Both; one of `own` takes the place of those with the same key on the same processors."""
+    """Return both lists; an entry of `own` replaces those with the same key on the same
+    processors.
+    """
     kept = [
         before
         for before in extended
@@ -167,13 +171,13 @@ def _instead_of_signers(
 def _instead_of_td_roots(
     extended: tuple[TdRoot, ...], own: tuple[TdRoot, ...]
 ) -> tuple[TdRoot, ...]:
-    """Both; one of `own` takes the place of the one with the same certificate."""
+    """Return both lists; an entry of `own` replaces the one with the same certificate."""
     roots = {one.root for one in own}
     return (*(one for one in extended if one.root not in roots), *own)
 
 
 def _instead_of_tds(extended: tuple[Td, ...], own: tuple[Td, ...]) -> tuple[Td, ...]:
-    """Both; one of `own` takes the place of the one that is built alike."""
+    """Return both lists; an entry of `own` replaces the one with equal MRTD and registers."""
     built = {(one.mrtd, one.rtmrs) for one in own}
     return (*(one for one in extended if (one.mrtd, one.rtmrs) not in built), *own)
 
@@ -181,7 +185,7 @@ def _instead_of_tds(extended: tuple[Td, ...], own: tuple[Td, ...]) -> tuple[Td, 
 def _instead_of_gpus(
     extended: tuple[GpuRoot, ...], own: tuple[GpuRoot, ...]
 ) -> tuple[GpuRoot, ...]:
-    """Both; one of `own` takes the place of the one with the same certificate."""
+    """Return both lists; an entry of `own` replaces the one with the same certificate."""
     roots = {one.root for one in own}
     return (*(one for one in extended if one.root not in roots), *own)
 
@@ -288,14 +292,14 @@ def _time_authority(item: object, path: str) -> TimeAuthority:
 
 
 def _pinned(path: str, files: Sequence[str]) -> tuple[bytes, ...]:
-    """The DER of certificates that a policy file names and does not pin."""
+    """Return the DER of certificates that a policy file names without a fingerprint."""
     return tuple(pem_to_der(_read(_beside(path, file), MAX_PEM, path), file) for file in files)
 
 
 def _with_intermediates(
     roots: tuple[Root, ...], tables: list[object], path: str
 ) -> tuple[Root, ...]:
-    """The roots, some with one more certificate to complete chains with."""
+    """Return the roots, each with the intermediates that [[intermediate]] tables add to it."""
     for item in tables:
         table = PolicyTable(item, path, "intermediate")
         name, pem = table.text("root"), table.text("certificate")
@@ -318,7 +322,7 @@ def _with_intermediates(
 
 
 def _certificate(path: str, what: str, pem: str, fingerprint: str) -> bytes:
-    """The DER of a certificate that a policy file names and pins."""
+    """Return the DER of a certificate that a policy file names, and check its fingerprint."""
     der = pem_to_der(_read(_beside(path, pem), MAX_PEM, path), pem)
     if of_bytes(der).hex != fingerprint:
         raise ConfigError(
@@ -329,7 +333,7 @@ def _certificate(path: str, what: str, pem: str, fingerprint: str) -> bytes:
 
 
 def _chip(item: object, path: str) -> ChipRoot:
-    """A maker's root that the file brings, or a pinned one by its name."""
+    """Read a [[chip]]: a maker's root that the file brings, or a pinned one by its name."""
     from aicert.appraisal.evidence.amd_vcek import COMPONENTS, issuers
 
     table = PolicyTable(item, path, "chip")
@@ -377,14 +381,14 @@ def _id_key_signer(item: object, path: str) -> IdKeySigner:
         id_key = bytes.fromhex(digest)
     except ValueError:
         id_key = b""
-    # All zeros is what a processor reports where nobody signed.
+    # A processor reports all zeros if nobody signed.
     if len(id_key) != SHA384_BYTES or not any(id_key) or id_key.hex() != digest:
         raise ConfigError(f"{path}: launch {name}: id-key is not 96 hexadecimal digits")
     return IdKeySigner(name=name, id_key=id_key, minimum_svn=svn, chip=chip, until=until)
 
 
 def _until(table: PolicyTable, where: str) -> date | None:
-    """The last day, None if none is given."""
+    """Return the last day of `until`, None if there is none."""
     last = table.text("until", "")
     until = day(last) if last else None
     if last and until is None:
@@ -393,7 +397,7 @@ def _until(table: PolicyTable, where: str) -> date | None:
 
 
 def _td_root(item: object, path: str) -> TdRoot:
-    """A maker's root that the file brings, or the pinned one by its name."""
+    """Read a [[tdx]]: a maker's root that the file brings, or the pinned one by its name."""
     table = PolicyTable(item, path, "tdx")
     name, statuses = table.text("name"), frozenset(table.texts("statuses"))
     pem, fingerprint = table.text("root", ""), table.text("root-sha256", "")
@@ -440,7 +444,9 @@ def _td(item: object, path: str) -> Td:
 
 
 def _gpu(item: object, path: str) -> GpuRoot:
-    """A maker's two roots that the file brings, or the pinned ones by their name."""
+    """Read a [[gpu]]: a maker's two roots that the file brings, or the pinned ones by
+    their name.
+    """
     table = PolicyTable(item, path, "gpu")
     name = table.text("name")
     drivers, vbios = frozenset(table.texts("drivers")), frozenset(table.texts("vbios"))
@@ -471,7 +477,10 @@ def _gpu(item: object, path: str) -> GpuRoot:
 def _images(
     table: PolicyTable, path: str
 ) -> tuple[frozenset[Digest], dict[Digest, image_lock.ImageLock]]:
-    """`accepted` is what counts; `locks` are files with the values of accepted digests."""
+    """Read [images]: the accepted digests, and the locks of some of them, by digest.
+
+    Only `accepted` decides; `locks` are files with the values of accepted digests.
+    """
     accepted = frozenset(_digest(text, path) for text in table.texts("accepted"))
     held = {}
     for name in table.texts("locks"):
@@ -490,7 +499,10 @@ def _images(
 def _reasons(
     given: Mapping[str, object], revoked: frozenset[Digest], path: str
 ) -> dict[Digest, str]:
-    """Why images are revoked; a reason for one that is not would be read as if it were."""
+    """Read why images are revoked.
+
+    A reason for an image that is not revoked is refused: it would be read as if the image were.
+    """
     reasons = {}
     for text, reason in given.items():
         digest = _digest(text, path)

@@ -3,12 +3,12 @@
 from aicert.errors import ConfigError
 from aicert.formats.fields import MAX_INT, Table
 
-# A policy of a large company has some hundred lines.
+# The largest policy file, in bytes; a large company's policy has some hundred lines.
 MAX_POLICY = 1 << 17
 
 
 class PolicyTable(Table):
-    """A table of a policy file: no text in it is empty, and lists may be left out."""
+    """A table of a policy file; its strings must not be empty, and its lists may be left out."""
 
     __slots__ = ()
     error = ConfigError
@@ -18,7 +18,7 @@ class PolicyTable(Table):
         super().__init__(value, f"{path}: {where}")
 
     def text(self, key: str, default: str | None = None) -> str:
-        """A string; without default it must be there."""
+        """Take a string; without a default it must be present."""
         given = self.has(key)
         value = self.take(key, str, default)
         if given and not value:
@@ -26,14 +26,14 @@ class PolicyTable(Table):
         return value
 
     def texts(self, key: str, limit: int = MAX_POLICY) -> tuple[str, ...]:
-        """A list of strings, empty where absent."""
+        """Take a list of strings, empty if absent."""
         values = super().texts(key, limit) if self.has(key) else ()
         if not all(values):
             raise self.wrong(key, "expected a list of strings")
         return values
 
     def sections(self, key: str) -> list[object]:
-        """A list of tables, empty where absent."""
+        """Take a list of tables, empty if absent."""
         wanted = f"expected [[{key}]] tables"
         values = self.tables(key, MAX_POLICY, wanted)
         if not all(isinstance(value, dict) for value in values):
@@ -41,15 +41,17 @@ class PolicyTable(Table):
         return values
 
     def table(self, key: str) -> dict[str, object]:
-        """A table, empty where absent."""
+        """Take a table, empty if absent."""
         return self.take(key, dict, {})
 
     def integer(self, key: str) -> int | None:
-        """An integer, None if absent."""
+        """Take an integer, None if absent."""
         return self._in_63_bits(key, self.take(key, int)) if self.has(key) else None
 
     def number(self, key: str) -> float | None:
-        """A number, None if absent. NaN would be a bound that nothing violates."""
+        """Take a number, None if absent. NaN is refused: it would be a bound that nothing
+        violates.
+        """
         if not self.has(key):
             return None
         value = self._left.pop(key)
@@ -66,7 +68,7 @@ class PolicyTable(Table):
         return value
 
     def near(self, key: str) -> str | None:
-        """The nearest key that means something."""
+        """Return text that names the nearest valid key; None if there is none."""
         import difflib
 
         near = difflib.get_close_matches(key, self._asked, n=1, cutoff=0)

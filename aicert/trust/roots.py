@@ -1,4 +1,4 @@
-"""The platform roots that this project pins, with their SHA-256 and where each certificate is from.
+"""The platform roots that this project pins, with their SHA-256 and the source of each certificate.
 
 An X.509 certificate is a public fact; the PEM files in `pinned/` are those that Microsoft, AMD,
 Intel, NVIDIA and Google publish. Every file is compared with the fingerprint below when it is read,
@@ -16,11 +16,11 @@ from aicert.crypto.x509 import trim_padding
 from aicert.errors import ConfigError
 
 PINNED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pinned")
-# One certificate and text beside it: base64 of x509.MAX_CERTIFICATE has 11 kB.
+# Enough for one certificate and text beside it: the base64 of x509.MAX_CERTIFICATE has 11 kB.
 MAX_PEM = 65536
 PEM_HINT = "name a file with one -----BEGIN CERTIFICATE----- and its end"
 
-# file → SHA-256 of its DER.
+# Maps each file to the SHA-256 of its DER.
 FINGERPRINTS = {
     # Subject: Azure Virtual TPM Root Certificate Authority 2023, valid 2023-06-01 to 2048-06-01.
     # http://www.microsoft.com/pkiops/certs/
@@ -65,13 +65,14 @@ FINGERPRINTS = {
 CHIP_FAMILIES = ("amd-genoa", "amd-milan")
 INTEL_TDX = "intel-tdx"
 NVIDIA = "nvidia"
-# Published attacks that no firmware version ends; a verdict shows them (docs/spec/confidential.md).
+# Published attacks that no firmware version fixes; a verdict shows them
+# (docs/spec/confidential.md).
 _KNOWN = {
     "amd-milan": "arXiv 2605.12990 extracts the secret behind this family's reports by software",
 }
 
 # The common names that the hierarchy gives to the attestation keys of trusted launch and
-# confidential virtual machines; other keys that it may certify one day are none of ours.
+# confidential virtual machines; other keys that it may certify one day are not accepted.
 AZURE_CONFIDENTIAL = (
     ".ConfidentialVM.Azure.Microsoft",
     ".ConfidentialVM.Azure.windows.net",
@@ -81,25 +82,29 @@ AZURE_SUBJECTS = (
     ".TrustedVM.Azure.windows.net",
     *AZURE_CONFIDENTIAL,
 )
-# In the order in which chains are most often completed.
+# The intermediates, in the order in which chains are most often completed.
 AZURE_INTERMEDIATES = (
     "azure-vtpm-ca-11.pem",
     "azure-vtpm-ca-2025.pem",
     "azure-vtpm-ca-03.pem",
     "azure-vtpm-ca-01.pem",
 )
-# TCG EK Credential Profile, 3.5.15: tcg-kp-EKCertificate, which all of Google's certificates bear.
+# TCG EK Credential Profile, 3.5.15: tcg-kp-EKCertificate, which all of Google's certificates have.
 EKU_EK = "2.23.133.8.1"
 
 
 def azure_vtpm_2023() -> Root:
-    """Azure's 2023 root of virtual TPMs, with the intermediates that machines may not send."""
+    """Return Azure's 2023 root of virtual TPMs, with the intermediates that machines may
+    not send.
+    """
     return _azure_2023("azure-vtpm-2023", "vtpm", AZURE_SUBJECTS)
 
 
 def azure_confidential_2023(tier: str = "confidential") -> Root:
-    """The same root, for the virtual TPMs of confidential machines only: of all of them, or (tier
-    `confidential-gpu`) of those with GPUs, which must then say so.
+    """Return Azure's 2023 root, for the virtual TPMs of confidential machines only.
+
+    With tier `confidential-gpu`, it is for confidential machines with GPUs, whose reports are then
+    required.
     """
     return _azure_2023(f"azure-{tier}-2023", tier, AZURE_CONFIDENTIAL)
 
@@ -117,10 +122,10 @@ def _azure_2023(name: str, tier: str, subjects: tuple[str, ...]) -> Root:
 
 
 def google_2022() -> Root:
-    """Google's root of the endorsement and attestation keys of Compute Engine's virtual TPMs.
+    """Return Google's root for endorsement and attestation keys of Compute Engine's virtual TPMs.
 
-    Its CAs bear the purpose of endorsement keys, its newer AK certificates none: what tells an AK
-    is its key usage.
+    Its CAs have the key purpose of endorsement keys, its newer AK certificates have none: an AK is
+    told apart by its key usage.
     """
     return Root(
         name="google-ek-ak-2022",
@@ -134,7 +139,9 @@ def google_2022() -> Root:
 
 
 def chip_root(family: str, minimum: Mapping[str, int]) -> ChipRoot:
-    """The pinned root of one of CHIP_FAMILIES, with the policy's least firmware versions."""
+    """Return the pinned root of one of CHIP_FAMILIES, with the policy's minimum firmware
+    versions.
+    """
     return ChipRoot(
         name=family,
         root=pinned(f"{family}-ark.pem"),
@@ -145,7 +152,9 @@ def chip_root(family: str, minimum: Mapping[str, int]) -> ChipRoot:
 
 
 def intel_tdx(statuses: frozenset[str], minimum_evaluation: int) -> TdRoot:
-    """The pinned root of Intel's processors, with what the policy accepts of their firmware."""
+    """Return the pinned root of Intel's processors, with what the policy accepts of their
+    firmware.
+    """
     return TdRoot(
         name=INTEL_TDX,
         root=pinned("intel-sgx-root.pem"),
@@ -155,7 +164,9 @@ def intel_tdx(statuses: frozenset[str], minimum_evaluation: int) -> TdRoot:
 
 
 def nvidia(drivers: frozenset[str] = frozenset(), vbios: frozenset[str] = frozenset()) -> GpuRoot:
-    """The pinned roots of NVIDIA's GPUs, with the versions that a policy accepts (empty: any)."""
+    """Return the pinned roots of NVIDIA's GPUs, with the versions that a policy accepts (empty:
+    any).
+    """
     return GpuRoot(
         name=NVIDIA,
         root=pinned("nvidia-device-root.pem"),
@@ -166,7 +177,7 @@ def nvidia(drivers: frozenset[str] = frozenset(), vbios: frozenset[str] = frozen
 
 
 def pinned(name: str) -> bytes:
-    """The DER of a pinned certificate; ConfigError where its file is missing or was changed."""
+    """Return the DER of a pinned certificate; ConfigError if its file is missing or was changed."""
     path = os.path.join(PINNED, name)
     try:
         with open(path, "rb") as file:
@@ -182,7 +193,10 @@ def pinned(name: str) -> bytes:
 
 
 def pem_to_der(data: bytes, what: str) -> bytes:
-    """The one certificate of a PEM text; several, or a body that is not base64, is an error."""
+    """Return the DER of the only certificate in a PEM text.
+
+    Several certificates, or a body that is not base64, are a ConfigError.
+    """
     import base64
     import binascii
 

@@ -1,1 +1,1 @@
-"""What a relying party calls: paths in, an AttestationResult out."""
+"""Verification for a relying party: paths in, an AttestationResult out."""

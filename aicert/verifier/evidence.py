@@ -1,8 +1,8 @@
-"""A folder of evidence: the certificate of each run in it, and the results beside an audit's.
+"""Read a folder of evidence: the certificate of each run in it, and the results beside an audit's.
 
 Nothing in it is authenticated here. Certificates and results are read within the limits of a
-lineage; what cannot be read is no evidence, and is said. A certificate needs no results to be one:
-a run that is joined by its lockfile, its model or its lineage is, whatever else is missing.
+lineage; what cannot be read is no evidence, and is reported. A certificate counts without results:
+its run can be linked by its lockfile, its model or its lineage, whatever else is missing.
 """
 
 import os
@@ -23,9 +23,10 @@ from aicert.verifier.verify import MAX_LINEAGE, MAX_LINEAGE_BYTES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """A folder of the evidence: a certificate and what it states, not judged yet; and the results
-    beside it, where it says that it is of an audit, or of a training before which some were made.
-    `evaluation`: the results of one.
+    """A run's folder in the evidence: its certificate and what that states, not judged yet.
+
+    `results`: the results beside it, if it claims to be an audit, or a training before which audits
+    were made. `evaluation`: the results of an evaluation.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Given:
 
 
 def read_evidence(path: StrPath) -> tuple[list[Given], list[tuple[str, str]]]:
-    """The certificates at RUN/certificate.json; those that are no evidence, with the reason."""
+    """Read the certificates at RUN/certificate.json; also return what is no evidence, and why."""
     folder = os.fspath(path)
     try:
         names = sorted(os.listdir(folder))
@@ -88,7 +89,7 @@ def _kind(stated: Statement) -> Kind | None:
 
 
 def _places(stated: Statement) -> list[str]:
-    """The files with results that a certificate says it has."""
+    """Return the files with results that a certificate says it has."""
     if _kind(stated) in OF_RESULTS:
         return [RESULTS]
     audits = run_report.parse(stated.report).audits
@@ -102,5 +103,5 @@ def _results(file: str, room: int) -> bytes:
 
 
 def audits_of(given: Sequence[Given]) -> list[tuple[Certificate, bytes]]:
-    """What `appraise` takes of it: the audits, each with its results."""
+    """Return the audits for `appraise`: each certificate with its results."""
     return [(one.certificate, results) for one in given for results in one.results]

@@ -1,4 +1,4 @@
-"""What people are shown of the facts in a run report: rows, loss, texts, what was removed."""
+"""Show people the facts of a run report: rows, loss, texts, what was removed."""
 
 from typing import TYPE_CHECKING
 
@@ -8,12 +8,15 @@ from aicert.text import MARGIN, counted, safe
 if TYPE_CHECKING:
     from aicert.appraisal.evidence.ceiling import Compute
 
-# Selections of rows, texts, what was removed: a run has a few of each.
+# How many lines of one kind are shown: a run has a few selections of rows, texts and removed
+# things.
 SHOWN = 6
 
 
 def fact_lines(facts: Facts | None) -> list[str]:
-    """What the report says of rows, loss, texts and what was removed: some lines of each."""
+    """Return what the report says about rows, loss, texts and removed things: some lines
+    of each.
+    """
     shown: dict[str, list[str]] = {}
     for word, line in fact_items(facts):
         shown.setdefault(word, []).append(line)
@@ -26,7 +29,7 @@ def fact_lines(facts: Facts | None) -> list[str]:
 
 
 def fact_items(facts: Facts | None) -> list[tuple[str, str]]:
-    """What people are shown, each line with the word that it stands under; not escaped."""
+    """Return the lines about facts, each with the word under which it stands; not escaped."""
     if facts is None:
         return []
     shown = []
@@ -49,7 +52,7 @@ def fact_items(facts: Facts | None) -> list[tuple[str, str]]:
 
 
 def compute_items(compute: "Compute | None") -> list[tuple[str, str]]:
-    """How much a run computed, by the origin of each number; not escaped."""
+    """Return how much a run computed, each number with its origin; not escaped."""
     if compute is None:
         return []
     facts = compute.facts
@@ -64,7 +67,7 @@ def compute_items(compute: "Compute | None") -> list[tuple[str, str]]:
         counts.append(f"weights of inputs: {', '.join(facts.weight_inputs) or 'none'}")
     most = ""
     if compute.ceiling is not None:
-        # Whether these caps still held when it ran is for checks to say.
+        # Checks decide whether these caps still held when the run ended.
         most = f"at most {compute.ceiling:.4g} FLOP, by caps of {compute.caps.reviewed}"
     own = f"{facts.flops:.4g} FLOP" if facts.flops is not None else "no FLOP counted"
     return [
@@ -75,7 +78,7 @@ def compute_items(compute: "Compute | None") -> list[tuple[str, str]]:
 
 
 def compute_lines(compute: "Compute | None") -> list[str]:
-    """The same for a terminal: side by side."""
+    """Return `compute_items` as lines for a terminal."""
     return [
         f"{'compute' if not n else '':<10}{safe(line)} ({origin})"
         for n, (origin, line) in enumerate(compute_items(compute))
@@ -83,7 +86,7 @@ def compute_lines(compute: "Compute | None") -> list[str]:
 
 
 def epoch_items(compute: "Compute | None") -> list[tuple[str, str]]:
-    """How often a run took its rows, by the origin of each number; not escaped."""
+    """Return how often a run took its rows, each number with its origin; not escaped."""
     if compute is None:
         return []
     rows, own = compute.facts.counted, compute.facts.epochs
@@ -97,7 +100,7 @@ def epoch_items(compute: "Compute | None") -> list[tuple[str, str]]:
 
 
 def epoch_lines(compute: "Compute | None") -> list[str]:
-    """The same for a terminal."""
+    """Return `epoch_items` as lines for a terminal."""
     return [
         f"{'epochs' if not n else '':<10}{line} ({origin})"
         for n, (origin, line) in enumerate(epoch_items(compute))
@@ -105,7 +108,7 @@ def epoch_lines(compute: "Compute | None") -> list[str]:
 
 
 def epochs_json(compute: "Compute | None") -> dict[str, object] | None:
-    """The same for programs; null where nothing is known."""
+    """Return the epochs for JSON; None if nothing is known."""
     if compute is None:
         return None
     rows, own = compute.facts.counted, compute.facts.epochs
@@ -115,7 +118,7 @@ def epochs_json(compute: "Compute | None") -> dict[str, object] | None:
 
 
 def compute_json(compute: "Compute | None") -> dict[str, object] | None:
-    """The same for programs; null where the machine counted nothing."""
+    """Return the compute for JSON; None if the machine counted nothing."""
     if compute is None:
         return None
     facts, caps = compute.facts, compute.caps

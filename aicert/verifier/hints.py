@@ -1,21 +1,24 @@
-"""What helps somebody whose check failed: a command, or an option, to paste."""
+"""Find what helps somebody whose check failed: a command, or an option, to paste."""
 
 from aicert.appraisal.result import CheckResult
 
 
 def hint_of(check: CheckResult, policy: str) -> str | None:
-    """The hint of a check that was judged under `policy`, or None if there is none."""
+    """Return the hint of a check that was judged under `policy`, or None if there is none."""
     if check.id == "platform.chain":
         return _simulated(check.detail.split("\n", 1)[0], policy)
     return check.hint
 
 
 def _simulated(reason: str, policy: str) -> str | None:
-    """What accepts a simulated platform, if that is why no root of the policy fits."""
+    """Return options that accept a simulated platform, if that is why no root of the
+    policy fits.
+    """
     from aicert.appraisal.ak_chain import SIMULATED_TIERS, simulated_reason
 
     for driver in SIMULATED_TIERS:
-        # The whole line, which is this program's own; nothing of the evidence is repeated.
+        # Compare the whole line, which is this program's own; nothing from the evidence is
+        # repeated.
         if reason == simulated_reason(driver) and policy != driver:
             return f"--policy {driver} --root PEM"
     return None

@@ -1,10 +1,10 @@
 """Read a model directory for its appraisal: what every file is, and what must not be there.
 
 A link, a special file, an empty directory, a name that another system or a terminal could take for
-something else, and a safetensors file with a bad header are facts about the model, not errors: they
-come back as a Defect each, and `subject.files` says no. Only what cannot be read is an error. The
+something else, and a safetensors file with a bad header are facts about the model, not errors: each
+is returned as a Defect, and `subject.files` fails. Only what cannot be read is an error. The
 folders in which no loader looks are not read. A snapshot in the hub's cache, whose files are links
-into that cache, is read as the files that they stand for (`files/harmless.py`).
+into that cache, is read as the files to which they point (`files/harmless.py`).
 """
 
 import os
@@ -23,7 +23,7 @@ from aicert.formats.uncovered_names import FOLDERS
 def read_model(
     root: Path, on_bytes: Callable[[int], None] | None = None
 ) -> dict[str, FileFact | Defect]:
-    """`{relative path: FileFact | Defect}`; `.` stands for the directory as a whole."""
+    """Return `{relative path: FileFact | Defect}`; `.` stands for the directory as a whole."""
     defects: dict[str, Defect] = {}
 
     blobs: dict[str, Path] = {}

@@ -1,6 +1,6 @@
-"""Read what a relying party holds and appraise it: behind `aicert verify` and `aicert.verify`.
+"""Read the files of a relying party and appraise them: behind `aicert verify` and `aicert.verify`.
 
-Everything is read in bounded size. Built on `appraisal.appraise`, which is pure.
+Everything is read with a size limit. Built on `appraisal.appraise`, which is pure.
 """
 
 import os
@@ -24,9 +24,10 @@ from aicert.trust.built_in import BUILT_IN, built_in, require_roots, with_image,
 from aicert.trust.roots import MAX_PEM
 
 OnBytes = Callable[[int], None]
-# Of a folder; each is only appraised where a lineage leads to it.
+# The most certificates in a folder; each is only appraised if a lineage leads to it.
 MAX_LINEAGE = 200
-# All together: a run's certificate has some hundred kilobytes. Their statements are all read.
+# The most bytes of all certificates together, whose statements are all read: a run's certificate
+# has some hundred kilobytes.
 MAX_LINEAGE_BYTES = 1 << 25
 
 
@@ -45,7 +46,9 @@ def read_certificate_file(path: StrPath) -> bytes:
 
 
 def read_lineage(paths: Sequence[StrPath]) -> list[Certificate]:
-    """The certificates at `paths`: each is one, or a folder with `RUN/certificate.json` in it."""
+    """Read the certificates at `paths`: each is a file, or a folder with `RUN/certificate.json` in
+    it.
+    """
     lineage: list[Certificate] = []
     room = MAX_LINEAGE_BYTES
     for path in paths:
@@ -89,7 +92,9 @@ def read_model(path: StrPath, on_bytes: OnBytes | None = None) -> dict[str, File
 def choose_policy(
     policy: str | Policy, *, root: StrPath | None = None, image: StrPath | None = None
 ) -> Policy:
-    """A built-in policy by name or a policy file by path, with the caller's own root and image."""
+    """Return a built-in policy by name or a policy file by path, with the caller's own root and
+    image.
+    """
     if isinstance(policy, Policy):
         chosen = policy
     elif policy in BUILT_IN:
@@ -121,7 +126,7 @@ def choose_policy(
 
 
 def with_collateral(certificate: Certificate, path: StrPath) -> Certificate:
-    """The certificate with the caller's collateral beside its own, of which it takes the place."""
+    """Return the certificate with the caller's collateral, which replaces its own."""
     data = read_bounded(path, certificates.MAX_COLLATERAL, "collateral")
     platform = certificate.evidence.platform
     if platform is None:
@@ -131,7 +136,7 @@ def with_collateral(certificate: Certificate, path: StrPath) -> Certificate:
 
 
 def with_gpu_collateral(certificate: Certificate, path: StrPath) -> Certificate:
-    """The same of its GPUs."""
+    """Return the certificate with the caller's collateral for its GPUs, which replaces its own."""
     data = read_bounded(path, gpu.MAX_COLLATERAL, "collateral")
     gpus = certificate.evidence.gpus
     if gpus is None:
@@ -141,7 +146,9 @@ def with_gpu_collateral(certificate: Certificate, path: StrPath) -> Certificate:
 
 
 def expected_lockfile(text: StrPath | Digest | None) -> Digest | None:
-    """The digest of the lockfile that the caller expects: a path, or `sha256:HEX`."""
+    """Return the digest of the lockfile that the caller expects, given as a path or
+    `sha256:HEX`.
+    """
     if text is None or isinstance(text, Digest):
         return text
     name = os.fspath(text)
@@ -156,7 +163,7 @@ def expected_lockfile(text: StrPath | Digest | None) -> Digest | None:
 
 
 def expected_nonce(text: str | bytes | None) -> bytes | None:
-    """The caller's challenge: 32 bytes, or 64 hexadecimal digits."""
+    """Return the caller's challenge, given as 32 bytes or 64 hexadecimal digits."""
     if text is None:
         return None
     if isinstance(text, bytes):
@@ -171,7 +178,7 @@ def expected_nonce(text: str | bytes | None) -> bytes | None:
 
 
 def time_of_appraisal(at: datetime | str | None) -> datetime:
-    """The time at which validity is judged: the caller's statement, or now."""
+    """Return the time at which validity is judged: the caller's, or now."""
     if at is None:
         return datetime.now(UTC)
     try:
@@ -203,11 +210,11 @@ def check_files(
     audits: Sequence[tuple[Certificate, bytes]] | None = None,
     on_bytes: OnBytes | None = None,
 ) -> AttestationResult:
-    """Read and appraise; any verdict is returned. The arguments are those of `aicert.verify`, with
-    audits as `evidence.audits_of` gives them.
+    """Read the files and appraise them; any verdict is returned.
 
-    Whoever shows more of the certificate gives the one that was read: a path may have another one
-    the next time. So does who has read the model.
+    The arguments are those of `aicert.verify`, with audits as `evidence.audits_of` returns them. A
+    caller that shows more of the certificate passes the one that it has read: the path may hold
+    another one the next time. So does a caller that has read the model.
     """
     chosen = choose_policy(policy, root=root, image=image)
     wanted, challenge = expected_lockfile(lockfile), expected_nonce(nonce)
@@ -217,7 +224,8 @@ def check_files(
     elif os.fspath(model):
         files = partial(read_model, model, on_bytes)
     else:
-        # To pathlib it is the current directory, which nobody named: a variable was not set.
+        # For pathlib, an empty path is the current directory, which nobody named: a variable was
+        # not set.
         raise ConfigError("MODEL_DIR is empty", hint="name the model's directory")
     parsed = certificate if isinstance(certificate, Certificate) else read_certificate(certificate)
     if collateral is not None:
@@ -238,7 +246,9 @@ def check_files(
 
 
 def require_passed(result: AttestationResult) -> AttestationResult:
-    """`result`, if it passed; else RejectedError, or NoVerdictError where it is undecided."""
+    """Return `result` if it passed; otherwise raise RejectedError, or NoVerdictError if it is
+    undecided.
+    """
     if result.verdict == "passed":
         return result
     if result.verdict == "failed":
@@ -249,7 +259,10 @@ def require_passed(result: AttestationResult) -> AttestationResult:
 
 
 def require_model(result: AttestationResult) -> AttestationResult:
-    """The same of what is to be a model: results of an audit are none, however well certified."""
+    """Return `result` if it passed and is for a model; otherwise raise, as `require_passed` does.
+
+    Results of an audit or an evaluation are not a model, however well certified.
+    """
     require_passed(result)
     if result.kind not in MODELS:
         raise RejectedError(
@@ -259,7 +272,9 @@ def require_model(result: AttestationResult) -> AttestationResult:
 
 
 class NoVerdictError(EvidenceError):
-    """The evidence neither passed nor failed: a check could not be made. `result` has them all."""
+    """The evidence neither passed nor failed: a check could not be made. `result` holds
+    all checks.
+    """
 
     def __init__(self, message: str, result: AttestationResult) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
-"""Verify time stamps of authorities that a policy names (docs/spec/time.md): RFC 3161 on CMS.
+"""Verify time stamps by RFC 3161 of authorities that a policy names (docs/spec/time.md).
 
-CMS is RFC 5652. `verify` returns what a token says only if one SignerInfo, with a certificate for
+`verify` returns what a token (CMS, RFC 5652) says only if one SignerInfo, with a certificate for
 nothing but time stamping, signed exactly these TSTInfo octets, and that certificate chained to the
 authority's root at the token's time. A certificate that expired later does not matter; one that had
 expired, or was not valid yet, is refused. DER only: a token has one form. Left out: revocation, a
@@ -94,10 +94,7 @@ _NULL = 0x05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """What a token says.
-
-    `imprint`: the kind and value of the digest that it covers. `nonce`: the request's nonce.
-    """
+    """What a token says. `imprint`: kind and value of its digest; `nonce`: the request's."""
 
     imprint: tuple[str, str]
     time: datetime
@@ -143,10 +140,7 @@ def encode_not_before(challenge: bytes, token: bytes) -> str:
 
 
 def decode_not_before(entry: str) -> tuple[bytes, str, bytes]:
-    """Return challenge, kind and token of `not-before:HEX:KIND:BASE64`.
-
-    Instead of a token it may have a checkpoint with cosignatures.
-    """
+    """Return challenge, kind and token (or cosigned checkpoint) of `not-before:HEX:KIND:BASE64`."""
     challenge, colon, token = entry.removeprefix(NOT_BEFORE).partition(":")
     if not entry.startswith(NOT_BEFORE) or not colon or not is_hex(challenge):
         raise EvidenceError(f"a time stamp is not {NOT_BEFORE}HEX:{RFC3161}BASE64")
@@ -156,9 +150,7 @@ def decode_not_before(entry: str) -> tuple[bytes, str, bytes]:
 
 
 def nonce_after(challenge: bytes, token: bytes) -> bytes:
-    """Return the nonce that nobody could know before `token` was made: its hash covers the
-    signature.
-    """
+    """Return the nonce that nobody knew before `token`, whose signature its hash covers."""
     return hashlib.sha256(CONTEXT + challenge + hashlib.sha256(token).digest()).digest()
 
 
@@ -168,9 +160,7 @@ def read_signed(token: bytes) -> Token:
 
 
 def verify(token: bytes, authorities: Sequence[TimeAuthority]) -> tuple[Token, TimeAuthority]:
-    """Return what a token says, and which of `authorities` made it; UndecidedError if none of them
-    did.
-    """
+    """Return what a token says, and who of `authorities` made it; UndecidedError if none did."""
     stamped, signed, signer = _signed_token(token)
     authority, path = _path(signer, signed, authorities, stamped.time)
     _check_signer(signer)
@@ -192,9 +182,7 @@ def _signed_token(token: bytes) -> "tuple[Token, _Signed, X509Certificate]":
 
 
 def existed(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str, TrustedTime]:
-    """Decide time.token: return the earliest time at which the certificate existed, by its own
-    tokens.
-    """
+    """Return the earliest time at which the certificate existed, by its own tokens."""
     core, times, reason = core_digest(certificate), [], f"{_LACKS} {RFC3161[:-1]} time stamp"
     for entry in _entries(certificate, RFC3161):
         try:
@@ -217,9 +205,7 @@ def existed(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str
 
 
 def began(certificate: Certificate, policy: Policy, at: datetime) -> tuple[str, TrustedTime]:
-    """Decide time.not-before: return the time before which nobody knew the nonce that the machine
-    answered.
-    """
+    """Return the time before which nobody knew the nonce that the machine answered."""
     entries = _entries(certificate, NOT_BEFORE)
     if not entries:
         raise NotApplicableError(f"{_LACKS} {NOT_BEFORE[:-1]} time stamp")
@@ -248,10 +234,8 @@ def _trusts(authority: str) -> str:
 
 
 def answers_later(certificate: Certificate, challenge: bytes) -> bool:
-    """Return whether the nonce was made from the caller's challenge and an earlier token.
-
-    The token may be any authority's. Nobody knew before the challenge what the machine would
-    answer.
+    """Return whether the nonce was made from the caller's challenge and any authority's earlier
+    token: then nobody knew before the challenge what the machine would answer.
     """
     given = map(decode_not_before, _entries(certificate, NOT_BEFORE))
     nonce = certificate.evidence.nonce
@@ -399,8 +383,7 @@ def _read_content(content: bytes) -> Token:
 def _check_extensions(extensions: Der) -> None:
     """Refuse unknown critical extensions.
 
-    Authorities under eIDAS declare themselves in an extension (ETSI EN 319 422); nothing depends on
-    it.
+    Authorities under eIDAS declare themselves in one (ETSI EN 319 422); nothing depends on it.
     """
     for element in extensions.rest(der.SEQUENCE, MAX_ATTRIBUTES):
         extension = Der(element.content, "extension of TSTInfo")
@@ -429,10 +412,7 @@ def _time(text: bytes) -> datetime:
 
 
 def _accuracy(parts: Der) -> timedelta:
-    """Read an accuracy (RFC 3161, 2.4.2).
-
-    It has seconds, and from 1 to 999 milliseconds and microseconds, if any.
-    """
+    """Read an accuracy (RFC 3161, 2.4.2): seconds; 1 to 999 milli- and microseconds, if any."""
     seconds = parts.integer() if parts.follows(der.INTEGER) else 0
     milliseconds, microseconds = (
         int.from_bytes(parts.take(tag).content[:3], signed=True) if parts.follows(tag) else None
@@ -461,10 +441,7 @@ def _signer(signed: _Signed) -> bytes:
 
 
 def _names(data: bytes, issuer: bytes, serial: int) -> bool:
-    """Return whether a certificate (RFC 5280, 4.1) has this issuer and serial number.
-
-    False if it cannot be read.
-    """
+    """Return whether this is a certificate (RFC 5280, 4.1) with that issuer and serial number."""
     try:
         body = Der(data, "a certificate").inside(der.SEQUENCE).inside(der.SEQUENCE)
         if body.follows(0xA0):
@@ -488,10 +465,8 @@ def _signature(signed: _Signed) -> tpm.Signature:
 
 
 def _check_attributes(signed: _Signed, signer: bytes) -> None:
-    """Check that the signed attributes name the content's kind and digest, and the signer's
-    certificate.
-
-    RFC 5652, 11, and RFC 5816. Another certificate with the same key is refused.
+    """Check that the signed attributes (RFC 5652, 11; RFC 5816) name the content's kind and digest
+    and the signer's certificate; another certificate with the same key is refused.
     """
     values: dict[bytes, Der] = {}
     for element in signed.attributes.rest(der.SEQUENCE, MAX_ATTRIBUTES):
@@ -517,10 +492,10 @@ def _check_attributes(signed: _Signed, signer: bytes) -> None:
 
 
 def _check_certificate(value: Der, signer: bytes, *, first: bool) -> None:
-    """Check that the attribute's first certificate is the signer's.
+    """Check that the first certificate is the signer's (RFC 2634, 5.4, or V2: RFC 5035, 4).
 
-    SigningCertificate (RFC 2634, 5.4) or V2 (RFC 5035, 4). The first version uses SHA-1, but two
-    certificates with one digest would still have to be from one authority and for one key.
+    The first version uses SHA-1, but two certificates with one digest would still have to be from
+    one authority and for one key.
     """
     certificates = value.inside(der.SEQUENCE).inside(der.SEQUENCE)
     value.done()
@@ -559,10 +534,9 @@ def _path(
 def _way(
     signer: "X509Certificate", given: Sequence[bytes], authority: TimeAuthority, at: datetime
 ) -> "list[X509Certificate] | None":
-    """Return the shortest chain from the signer to an authority's root; None if there is none.
-
-    Of several certificates that could have issued the same one, those valid at that time come
-    first. Each is tried once, so that no token costs more than about a dozen signatures.
+    """Return the shortest chain to an authority's root. Of certificates that could have issued the
+    same one, those valid at that time come first; each is tried once, so that no token costs more
+    than about a dozen signatures.
     """
     root = load(authority.root, f"root of {authority.name}")
     left = [one for one in map(_loaded, (*authority.intermediates, *given)) if one is not None]
@@ -579,9 +553,7 @@ def _way(
 
 
 def _loaded(data: bytes) -> "X509Certificate | None":
-    """Load a certificate; None if it cannot be judged: tokens carry old roots that no
-    chain needs.
-    """
+    """Load a certificate; None if it cannot be judged: tokens carry roots that no chain needs."""
     try:
         return load(data, "a certificate of the time stamp")
     except AicertError:
@@ -599,10 +571,7 @@ def _issued(child: "X509Certificate", issuer: "X509Certificate") -> bool:
 
 
 def _check_signer(signer: "X509Certificate") -> None:
-    """Check that the key is only for time stamping, by a critical extension of its certificate.
-
-    RFC 3161, 2.3.
-    """
+    """Check that a critical extension (RFC 3161, 2.3) limits the key to time stamping."""
     purposes = [one for one in signer.extensions if one.oid.dotted_string == _PURPOSES]
     if extended_key_usage(signer) != frozenset((TIME_STAMPING,)) or not purposes[0].critical:
         raise EvidenceError("the certificate of a time stamp is not only for time stamping")
@@ -615,9 +584,8 @@ def _check_signer(signer: "X509Certificate") -> None:
 
 
 def _check_issued(child: "X509Certificate", issuer: "X509Certificate", depth: int) -> None:
-    """Check that `issuer` may have `depth` CAs below it, and may certify keys for time stamping.
-
-    RFC 5280, 6.1.4. Its signature on `child` is already verified.
+    """Check that `issuer` may have `depth` CAs below it, and certify keys for time stamping (RFC
+    5280, 6.1.4); its signature on `child` is already verified.
     """
     constraints, usage = basic_constraints(issuer), key_usage(issuer)
     if constraints is None or (usage is not None and not usage.key_cert_sign):
