@@ -11,8 +11,8 @@ No request is accepted that two readers could take for different ones.
 
 Every request carries its token (`Authorization: Bearer …`), which is checked before its body is
 read. Bodies are bounded, have a time limit, and go to strict readers; an error says which check
-refused and why, and nothing about the custodian's files. No answer contains a secret, except the
-key half that is sealed to a boot, and nothing that is logged does.
+refused and why, and nothing about the custodian's files. No answer contains a secret except the key
+half that is sealed to a boot, and no log line contains one.
 """
 
 import asyncio

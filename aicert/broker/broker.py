@@ -54,8 +54,9 @@ Keys = Callable[[Path], Secrets]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a machine needs for its next receipt: a nonce, and number and digest of its last
-    receipt.
+    """What a machine needs for its next receipt.
+
+    `nonce`: the nonce that it must answer. `seq`, `head`: number and digest of its last receipt.
     """
 
     nonce: bytes
@@ -230,9 +231,7 @@ class Broker:
                 raise TokenError("there is no grant with this token")
 
     def note_refusal(self, token: str, words: str) -> None:
-        """Record why a machine was refused, for the custodian to see; only the last
-        reason is kept.
-        """
+        """Record why a machine was refused, for the custodian; only the last reason is kept."""
         with self._store.transaction() as stored:
             grant = stored.grant_of(digest_of(token))
             if grant is not None:

@@ -158,7 +158,7 @@ def _put(beats: dict[str, _Beat], receipt: Receipt, machine: Enrolled) -> None:
 
 
 def _is_about_the_epoch(receipt: Receipt) -> bool:
-    # This decides only how the receipt is verified, and then it is.
+    # This decides only as which kind of receipt it is verified.
     return tpm_policy.counter_name(licence.EPOCH_INDEX) in receipt.attest
 
 

@@ -1,5 +1,4 @@
-"""Appraise an enrolment (enrol.*): may a custodian lease to this machine, under the custodian's
-policy?
+"""Appraise an enrolment (enrol.*): decide whether the custodian's policy lets this machine lease.
 
 `appraise` returns an Enrolled only if every check is ok, and otherwise raises: RefusedError names
 the failed check; an UndecidedError is no verdict. Left out: confidential machines, whose

@@ -189,11 +189,10 @@ class Judged:
             self._wait()
 
     def receipt(self, head: Head, response: Digest) -> bytes:
-        """Return the receipt of the answer that was read last, whose body has the digest
-        `response`.
+        """Return the receipt of the answer that was read last; empty if none was requested.
 
-        Empty if none was requested. Raises RefusedError if the receipt is for something else,
-        AnswerError if it is missing.
+        `response`: the digest of the answer's body. Raises RefusedError if the receipt is for
+        something else, AnswerError if it is missing.
         """
         token = self._reader.trailer if head.length is None else head.receipt
         if self._asked is None:

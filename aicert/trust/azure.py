@@ -47,8 +47,9 @@ def _firmware(name: str, family: str, *values: str) -> Firmware:
 # PCR 0 (the firmware) differed on each of eight machines of Azure; PCR 7 (Secure Boot: its state,
 # its keys, and who signed the boot loader) recurs. So sets of one family may be mixed.
 
-# Trusted launch, generation 2. The AK certificate of that quote chains to Azure's root. PCR 7 is
-# that machine's Secure Boot state and keys: unproven for another.
+# Trusted launch, generation 2: the values of a quote whose AK certificate chains to Azure's root.
+# PCR 7 is that machine's Secure Boot state and keys; nothing shows that another machine has the
+# same.
 TRUSTED_LAUNCH = (
     _firmware(
         "azure-trusted-launch-2024-06",

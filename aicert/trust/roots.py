@@ -54,9 +54,10 @@ FINGERPRINTS = {
     # signs their reference measurements. As NVIDIA/attestation-sdk @ 73c032ea publishes both.
     "nvidia-device-root.pem": "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48",
     "nvidia-rim-root.pem": "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1",
-    # AMD's roots (ARK) and what they issued to certify chips (ASK), one pair for each family, of
-    # https://kdsintf.amd.com/vcek/v1/{Milan,Genoa}/cert_chain, valid for 25 years. Turin's, of
-    # the same place, is not here: nobody here has seen it, nor a report of such a processor.
+    # AMD's roots (ARK) and the certificates that they issued to certify chips (ASK), one pair for
+    # each family, from https://kdsintf.amd.com/vcek/v1/{Milan,Genoa}/cert_chain, valid for 25
+    # years. Turin's pair is left out: nobody in this project has seen it, nor a report of such a
+    # processor.
     "amd-genoa-ark.pem": "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1",
     "amd-genoa-ask.pem": "5464738c1546aed5f2cecf1dc98c5c960a92e8913238a61711bc90ec6e828521",
     "amd-milan-ark.pem": "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd",

@@ -37,7 +37,7 @@ def read_certificate(path: StrPath) -> Certificate:
 
 
 def read_certificate_file(path: StrPath) -> bytes:
-    """The bytes of a certificate file; `-` is standard input."""
+    """Return the bytes of a certificate file; `-` is standard input."""
     if path == "-":
         return read_bounded("/dev/stdin", certificates.MAX_BYTES, "certificate")
     swapped = "name the certificate's file first, then MODEL_DIR"

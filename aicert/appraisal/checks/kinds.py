@@ -1,4 +1,4 @@
-"""Know each trainer's kind of run, and decide outputs.results for an audit or an evaluation.
+"""The kinds of runs, by trainer; and outputs.results, the check of an audit or an evaluation.
 
 For an unknown trainer, none of outputs.trained, outputs.derived and outputs.results can be decided,
 since nobody knows what its runs show. For a known one, exactly one of them applies.
