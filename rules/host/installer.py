@@ -29,7 +29,13 @@ from rules.host.file_lock import alone
 
 # Packages in our locks that were source-only when they were locked.
 SDISTS = frozenset(
-    ("antlr4-python3-runtime", "axolotl-contribs-lgpl", "axolotl-contribs-mit", "tpm2-pytss")
+    (
+        "antlr4-python3-runtime",
+        "axolotl-contribs-lgpl",
+        "axolotl-contribs-mit",
+        "jsonpath-rw",
+        "tpm2-pytss",
+    )
 )
 # For every pip that this project starts.
 QUIET = ("--no-input", "--disable-pip-version-check", "--progress-bar", "off")

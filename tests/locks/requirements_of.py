@@ -88,6 +88,7 @@ def _places() -> dict[str, Path]:
         "tests/oracles/requirements.lock": environment.python(),
         "tests/oracles/workflows.lock": environment.python(environment.WORKFLOWS, "workflows"),
         "tests/oracles/azure.lock": environment.python(environment.AZURE, "azure"),
+        "tests/oracles/croissant.lock": environment.python(environment.CROISSANT, "croissant"),
         str(environment.SERVING.relative_to(ROOT)): environment.python(
             environment.SERVING, "serving"
         ),

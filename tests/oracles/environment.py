@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path(__file__).with_name("requirements.lock")
 WORKFLOWS = Path(__file__).with_name("workflows.lock")
 AZURE = Path(__file__).with_name("azure.lock")
+CROISSANT = Path(__file__).with_name("croissant.lock")
 SERVING = ROOT / "enclave_runner" / "serving" / "requirements.lock"
 NODE = Path(__file__).with_name("node")
 

@@ -556,6 +556,7 @@ def test_direct_dependencies_are_pinned_and_justified() -> None:
         "rules/azure-requirements",
         "rules/broker-requirements",
         "tests/oracles/azure",
+        "tests/oracles/croissant",
         "enclave_runner/serving/requirements",
         "tests/requirements",
         "tests/oracles/workflows",

@@ -28,6 +28,7 @@ TOGETHER = {
     "oracles": (("tests/oracles/requirements.lock",), ("3.11",)),
     "workflows": (("tests/oracles/workflows.lock",), ("3.11",)),
     "oracles of azure": (("tests/oracles/azure.lock",), ("3.11",)),
+    "croissant": (("tests/oracles/croissant.lock",), ("3.11",)),
     "serving": (("enclave_runner/serving/requirements.lock",), ("3.11",)),
     "training": (("enclave_runner/requirements.lock",), ("3.11",)),
 }

@@ -8,12 +8,18 @@ import pytest
 
 from aicert.cli.main import main
 from aicert.exports import facts, packages
+from aicert.files.tree import read_tree
+from aicert.formats import evaluation
 from aicert.formats.digest import of_bytes
+from aicert.formats.listing import dir_digest
 from aicert.verifier.verify import read_certificate
 from rules.host import training_env
 from rules.runs.exports import has_signatures
 from tests.e2e.conftest import Checkout
 from tests.oracles import environment
+from tests.unit.aicert.cli.test_main import AT, lay_out
+from tests.unit.aicert.cli.verify.test_evaluations import give, results_of
+from tests.unit.aicert.cli.verify.test_evidence import audit_scene, audited, put, trained
 from tests.unit.sample_certificate import sample
 
 pytestmark = pytest.mark.slow
@@ -60,6 +66,15 @@ envelope = json.load(open(sys.argv[1] + "/provenance.intoto.jsonl"))
 slsa = statement(json.loads(base64.b64decode(envelope["payload"])))
 read = json_format.ParseDict(slsa, provenance_pb2.Provenance())
 assert read.build_definition.build_type == "urn:aicert:build:run:v1"
+"""
+CROISSANT = """
+import sys
+from mlcroissant import Dataset
+dataset = Dataset(sys.argv[1])
+for file in dataset.metadata.distribution:
+    print(file.name, file.content_size, file.sha256)
+for warning in sorted(dataset.metadata.ctx.issues.warnings):
+    print(warning)
 """
 
 
@@ -108,6 +123,51 @@ def test_cyclonedx_validates_the_version_before(tmp_path: Path) -> None:
     lock = Path(__file__).resolve().parents[3] / "lockfiles" / "image.lock.toml"
     image.write_bytes(packages.image_bom(lock.read_bytes(), "1.6"))
     assert accepts(CYCLONEDX_1_6, image), environment.run(CYCLONEDX_1_6, image).stderr
+
+
+@pytest.fixture
+def passed(tmp_path: Path) -> Path:
+    """What is exported of a model that passes, with an audit of its rows and an evaluation."""
+    scene = trained()
+    lay_out(scene, tmp_path)
+    put(tmp_path, "tiny", scene, None)
+    put(tmp_path, "audit", audit_scene())
+    model = dir_digest(read_tree(tmp_path / "model"))
+    give(tmp_path, evaluation.emit(results_of(model)), digests={"model": model})
+    out = tmp_path / "out"
+    out.mkdir()
+    words = ["export", str(tmp_path / "c.json"), str(out), "--model", str(tmp_path / "model")]
+    words += ["--evidence", str(tmp_path / "evidence"), "--policy", "local", "--at", AT]
+    assert main([*words, "--root", str(tmp_path / "root.pem")]) == 0
+    return out
+
+
+def test_cyclonedx_validates_what_evaluations_measured(passed: Path) -> None:
+    bom = passed / "bom.cdx.json"
+    assert '"loss per token (measured)"' in bom.read_text()
+    for code in (CYCLONEDX, CYCLONEDX_1_6):
+        assert accepts(code, bom), environment.run(code, bom).stderr
+    bom.write_text(bom.read_text().replace('"slice"', '"slices"'))
+    assert not accepts(CYCLONEDX, bom)
+
+
+def test_mlcroissant_reads_what_the_data_is(passed: Path) -> None:
+    place = passed / "alpaca.croissant.json"
+    oracle = environment.python(environment.CROISSANT, "croissant")
+    done = environment.run(CROISSANT, place, interpreter=oracle)
+    assert done.returncode == 0, done.stderr
+    (rows,) = audited().data
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [
+        f"alpaca-{split}.jsonl {rows.bytes} B {rows.digest.hex}" for split in ("train", "test")
+    ]
+    # Nothing in a certificate says these.
+    missing = ["citeAs", "datePublished", "license", "version"]
+    assert [
+        line.partition('" is recommended')[0].rpartition("/")[2] for line in lines[2:]
+    ] == missing
+    place.write_text(place.read_text().replace('"contentUrl"', '"contentUri"'))
+    assert environment.run(CROISSANT, place, interpreter=oracle).returncode != 0
 
 
 def test_spdx_reads_the_document(exported: Path) -> None:
