@@ -1,12 +1,11 @@
 """The attack table: what a builder who holds every key but the platform's would try.
 
 One row per attack: its name, the kind of scene, the change, and the one check that must refuse it.
-`malformed` rows must not even parse (EvidenceError, exit 2). Rows on the platform's own chain are
-in `attacks_platform`, those on the processor's report in `attacks_chip` and `attacks_td`, those on
-GPUs in `attacks_gpu`, those on what was trained in `attacks_run`, on audits in `attacks_results`,
-on merges in `attacks_merge`, those on what version 2 adds in `attacks_version_2`, those on time
-stamps in `attacks_time`, on logs in `attacks_log`, those on audits that a policy demands in
-`attacks_audits`, and those on epochs in `attacks_epochs`.
+The parser must refuse `malformed` rows (EvidenceError, exit 2). Other modules hold the rows on one
+subject each: `attacks_platform` the platform's certificate chain, `attacks_chip` and `attacks_td`
+the processor's report, `attacks_gpu` GPUs, `attacks_run` what was trained, `attacks_results`
+audits, `attacks_merge` merges, `attacks_version_2` what version 2 adds, `attacks_time` time stamps,
+`attacks_log` logs, `attacks_audits` audits that a policy demands, and `attacks_epochs` epochs.
 """
 
 from collections.abc import Callable
@@ -19,8 +18,10 @@ MALFORMED = "malformed"
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """`check` names the CheckResult that fails first, or is `malformed`; `also` those that fail
-    with it. No other does.
+    """One row of the attack table.
+
+    `check` names the CheckResult that fails first, or is `malformed`; `also` names the checks that
+    fail with it. No other check may fail.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Attack:
 
 
 def table() -> tuple[Attack, ...]:
-    """All rows."""
+    """Return all rows."""
     from tests.adversarial import (
         attacks_audits,
         attacks_chip,

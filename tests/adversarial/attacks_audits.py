@@ -1,6 +1,6 @@
-"""Attacks on audits that a policy demands (audit.*), and what is odd and right about them.
+"""Attacks on audits that a policy demands (audit.*), and odd audits that are right.
 
-The training of a scene reads the rows of `alpaca`; the audit beside it is a scene of its own, of
+The training of a scene reads the rows of `alpaca`. The audit beside it is a scene of its own, on
 the same platform, which looks for listed domains and for patterns in the same rows.
 """
 
@@ -40,7 +40,7 @@ OTHER = Digest("sha256", hex_of(b"another list"))
 (ROWS,) = FACTS["records"]
 OTHER_ROWS = replace(ROWS, digest=Digest("sha256", "b2" * 32))
 TEXTS = frozenset(digest for _, digest in FACTS["texts"])
-# With a bound for everything, so that nothing is left open.
+# Every count has a bound, so that no check is left open.
 DOMAINS = AuditDemand(
     kind="domains/v1", column="url", list=LISTED, missing=0, unparsable=0, unusable=0,
     unread_bytes=12, texts=TEXTS,
@@ -61,7 +61,7 @@ def counted(
     matches: int = 2,
     rows: Any = ROWS,
 ) -> Results:
-    """What the audit counted: of listed domains, and of patterns."""
+    """Return results that count listed domains and patterns."""
     listed = ListFact(name="opt-out", digest=digest, entries=3, unusable=unusable)
     return Results(
         unicode="14.0.0",
@@ -91,7 +91,7 @@ def locked(name: str, digest: Digest) -> LockedInput:
 
 
 def audit_scene(results: Results, *changes: Change, listed: Digest = LISTED) -> Scene:
-    """A certified audit whose report says of rows what its results say."""
+    """Return the scene of an audit whose report and results agree on the rows."""
     scene = Scene("local", 2)
     rows = tuple(
         replace(
@@ -121,14 +121,14 @@ def looked(
     listed: Digest = LISTED,
     data: bytes | None = None,
 ) -> Given:
-    """A certificate of an audit, and the results that are given with it."""
+    """Return the certificate of an audit and the results that are given with it."""
     what = counted() if results is None else results
     certificate = audit_scene(what, *changes, listed=listed).get("certificate")
     return certificate, forms.emit(what) if data is None else data
 
 
 def weights(*names: str, base: str = "model") -> Change:
-    """The inputs of which the trainer saw weights, and the one that is the base."""
+    """Name the inputs whose weights the trainer saw, and the one that is the base."""
     return both(
         value("weightInputs", Value("measured", ", ".join(names))),
         value("baseInput", Value("measured", base)),
@@ -138,7 +138,10 @@ def weights(*names: str, base: str = "model") -> Change:
 def given(
     *audits: Callable[[], Given], demands: Sequence[AuditDemand] = (DOMAINS,), **more: Any
 ) -> Change:
-    """These audits, and a policy that demands some; the trainer saw weights of the base."""
+    """Give the verifier these audits and a policy that demands some.
+
+    The trainer saw the weights of the base alone.
+    """
 
     def changed(scene: Scene) -> None:
         if scene.version > 1:
@@ -154,7 +157,7 @@ def both(*changes: Change) -> Change:
 
 
 def an_adapter(scene: Scene) -> None:
-    """It went on with an adapter beside the base, of which there is no certificate."""
+    """Let the training continue from an adapter beside the base, which no certificate covers."""
     adapter = locked("before", Digest("dirHash", hex_of(b"adapter")))
 
     def edited(whole: Lockfile) -> Lockfile:
@@ -166,12 +169,15 @@ def an_adapter(scene: Scene) -> None:
 
 
 def counts(**numbers: Any) -> Change:
-    """One audit that counted these of listed domains."""
+    """Give one audit whose results have these counts of listed domains."""
     return given(lambda: looked(counted(replace(NONE, **numbers))))
 
 
 def with_texts(*, pii: int = 0, known: int = 0, digest: Digest = LISTED) -> Results:
-    """All text of the rows is audited, by a list too, and so is each text beside them."""
+    """Return results for which all text of the rows was checked, against a list too.
+
+    Each text beside the rows was checked as well.
+    """
     plain = counted(digest=digest)
     (fact,) = plain.data
     listed = ListFact(name="opt-out", digest=digest, entries=3, unusable=0)
@@ -187,7 +193,7 @@ def with_texts(*, pii: int = 0, known: int = 0, digest: Digest = LISTED) -> Resu
 
 
 def before(results: Results | None = None, *changes: Change, listed: Digest = LISTED) -> Given:
-    """A training, and the results of an audit before it."""
+    """Return a training after an audit, with the results of that audit."""
     data = forms.emit(with_texts() if results is None else results)
     scene = Scene("local", 2)
 
@@ -205,12 +211,12 @@ def before(results: Results | None = None, *changes: Change, listed: Digest = LI
 
 
 def training() -> Given:
-    """The training's own certificate, as if it were an audit's."""
+    """Return the training's own certificate as if it were an audit's."""
     return Scene("local", 2).get("certificate"), forms.emit(counted())
 
 
 def about_rows(scene: Scene) -> object:
-    """The report of the audit is about other rows than its results."""
+    """Make the audit's report name other rows than its results do."""
     return reported(records=(OTHER_ROWS,))(scene)
 
 
@@ -219,7 +225,7 @@ def of_another_platform(scene: Scene) -> object:
 
 
 def fewer() -> Results:
-    """Of all rows but one, with their digest."""
+    """Return an audit that counted one row less, with the right digest."""
     return counted(rows=replace(ROWS, rows=ROWS.rows - 1))
 
 
@@ -228,7 +234,9 @@ def row(name: str, check: str, change: Change, kind: str = "local") -> Attack:
 
 
 def more_texts() -> Results:
-    """A file was audited, too, whose digest a report has for texts that it does not name."""
+    """Return results for one more audited file, which the report's digest of the texts does not
+    cover.
+    """
     whole = with_texts()
     more = replace(whole.texts[0], name="~ 3 more", digest=OTHER)
     return replace(whole, texts=(*whole.texts, more))
@@ -319,13 +327,13 @@ ATTACKS = (
 
 
 def unasked(scene: Scene) -> None:
-    """A policy that demands an audit, and nobody who gives any."""
+    """Demand an audit in the policy and give none."""
     given()(scene)
     scene.audits = None
 
 
 def itself(scene: Scene) -> None:
-    """The audit, judged under the policy that demands it."""
+    """Appraise the audit itself under the policy that demands it."""
     other = audit_scene(counted())
     given()(scene)
     scene.put("certificate", other.get("certificate"))
@@ -338,14 +346,14 @@ def lineage_unasked(scene: Scene) -> None:
     scene.ancestors = None
 
 
-# A merge whose adapter is the other run's output.
+# A merge whose adapter is the output of the other run.
 OF_ANCESTOR = merge(
     ancestor(weights("model"), version=2),
     value("adapterInput", Value("measured", "model/adapter")),
     value("baseInput", Value("measured", "alpaca")),
 )
 FLOPS = Claim(name="totalFlops", at_least=1)
-# Name, change, version, verdict, and the first check that is left open; what is odd and right.
+# Odd but right: name, change, version, verdict, and the first check that is left open.
 RIGHT: tuple[tuple[str, Change, int, str, str | None], ...] = (
     ("audit that a policy demands, judged itself", itself, 2, "passed", None),
     ("audited", given(looked), 2, "passed", None),

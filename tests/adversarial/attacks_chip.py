@@ -1,4 +1,4 @@
-"""Attacks on what makes a machine confidential: the chip, the guest, and whose TPM it holds."""
+"""Attacks on the evidence of a confidential machine: its chip, its guest, and its TPM."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ OTHER = bytes(64)
 
 
 def certified(**options: Any) -> Callable[[Scene], object]:
-    """The chip's certificate with other properties."""
+    """Put a chip certificate with other properties in place of the honest one."""
     return lambda scene: scene.put("vcek", chip_forge.vcek(**options))
 
 
@@ -31,12 +31,12 @@ def saying(extensions: dict[str, bytes]) -> Callable[[Scene], object]:
 
 
 def guest(**fields: Any) -> Callable[[Scene], object]:
-    """A report, signed by the chip, of a guest with other properties."""
+    """Let the chip sign the report of a guest with other properties."""
     return lambda scene: scene.edit("guest", lambda given: given | fields)
 
 
 def firmware(place: int, version: int) -> Callable[[Scene], object]:
-    """A chip that really runs another version, with the certificate for it."""
+    """Let the chip run another firmware version, with a certificate that matches it."""
     tcb = bytearray(chip_forge.TCB)
     tcb[place] = version
 
@@ -48,13 +48,13 @@ def firmware(place: int, version: int) -> Callable[[Scene], object]:
 
 
 def own_maker(scene: Scene) -> None:
-    """A chip of the builder's own, with certificates of the maker's names."""
+    """Use a chip of the builder's own, with certificates that bear the maker's names."""
     scene.chip_key = ec_key("own chip", "P-384")
     certified(key=scene.chip_key, issuer_key=rsa_key("other ask"))(scene)
 
 
 def debug_hidden(scene: Scene) -> None:
-    """A debugged guest's report with the flag taken out after the chip signed."""
+    """Clear the debug flag of a debugged guest's report after the chip signed it."""
     guest(policy=0x3001F | 1 << 19)(scene)
     report = bytearray(scene.get("snp_signed"))
     report[10] &= 0xF7
@@ -66,13 +66,13 @@ def other_chips_report(scene: Scene) -> None:
 
 
 def algorithm_outside(scene: Scene) -> None:
-    """Beside what the maker signed stands another hash for RSASSA-PSS than inside."""
+    """Name another RSASSA-PSS hash outside the signed part than inside."""
     der, sha384 = scene.get("vcek"), bytes.fromhex("608648016503040202")
     scene.put("vcek", with_other_algorithm(der, sha384, sha384[:-1] + b"\x03"))
 
 
 def unused_bits(scene: Scene) -> None:
-    """Of a signature that ends in a zero bit, which is then called unused."""
+    """Declare the last bit of a signature unused, where that bit is zero."""
     candidates = (chip_forge.vcek(serial=serial) for serial in range(1, 128))
     scene.put("vcek", with_unused_bits(next(der for der in candidates if not der[-1] & 1), 256))
 
@@ -80,7 +80,7 @@ def unused_bits(scene: Scene) -> None:
 def cloud_signed(
     certificate: Callable[[], bytes], *, flags: int = 1 << 2
 ) -> Callable[[Scene], object]:
-    """A report that a cloud's key signed, to a verifier that believes such keys."""
+    """Let a cloud's key (VLEK) sign the report, for a verifier that accepts such keys."""
 
     def change(scene: Scene) -> None:
         guest(flags=flags)(scene)
@@ -92,7 +92,7 @@ def cloud_signed(
 
 
 def of_other_line(scene: Scene) -> None:
-    """The number is high enough on one line of processors, and this is another."""
+    """Meet the minimum SVN of one line of processors, on a chip of another line."""
     name = chip_forge.makers()[0].name
     ours = replace(chip_forge.PARAVISOR, chip=name, minimum_svn=1 << 16)
     other = replace(chip_forge.PARAVISOR, chip="another line")
@@ -118,7 +118,7 @@ def wrapped(**fields: Any) -> Callable[[Scene], object]:
 
 
 def of_another_vm(scene: Scene) -> None:
-    """A certified key of a machine that nothing protects, beside the report of one."""
+    """Pair the certified AK of an unprotected machine with the report of a protected one."""
     scene.ak = rsa_key("other vm")
 
 
@@ -127,18 +127,18 @@ def second(name: str) -> dict[str, Any]:
 
 
 def anothers_report(scene: Scene) -> None:
-    """The other way round: the report is of another machine, and says so rightly."""
+    """Pair our AK with another machine's report, whose runtime data names that machine's AK."""
     scene.put("runtime", chip_forge.runtime([second("HCLAkPub")]))
 
 
 def runtime_exchanged(scene: Scene) -> None:
-    """Another machine's report, with runtime data that names our key."""
+    """Pair another machine's report with runtime data that names our AK."""
     other = chip_forge.runtime([second("HCLAkPub")])
     scene.put("report_data", chip_forge.report_data(other))
 
 
 def keys(change: Callable[[list[dict[str, Any]]], object]) -> Callable[[Scene], object]:
-    """Change the runtime data's keys; the chip signs it as changed."""
+    """Change the keys in the runtime data; the chip's report covers the changed data."""
 
     def edited(text: bytes) -> bytes:
         document = json.loads(text)

@@ -1,4 +1,4 @@
-"""Attacks on the ceiling of a run's compute, and what is odd and right about it."""
+"""Attacks on the limit on a run's compute, and odd reports of compute that are right."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ def counted_units(
     weights: str | None = "",
     flops: float | None = 1.5e12,
 ) -> Change:
-    """What a machine says that it can compute on, and its trainer's own count."""
+    """Report the processors and accelerators that the machine counted, and the trainer's FLOPs."""
     values: dict[str, Any] = {
         "processorCount": Value("measured", processors),  # type: ignore[arg-type]
         "acceleratorCount": Value("measured", accelerators),  # type: ignore[arg-type]
@@ -49,8 +49,9 @@ def both(*changes: Change) -> Change:
 
 
 def on_a_counted_base(*, weights: str = "", twice: bool = False) -> Change:
-    """Trained on the output of run `base`, which counted too, and saw weights of `weights`; `twice`
-    where two inputs are that output.
+    """Train on the output of run `base`, which counted its compute too.
+
+    `weights` names the inputs whose weights run `base` saw; `twice` makes two inputs that output.
     """
 
     def edited(scene: Scene) -> None:
@@ -66,7 +67,7 @@ def on_a_counted_base(*, weights: str = "", twice: bool = False) -> Change:
             again = (replace(model, name="model-again"),) if twice else ()
             return replace(locked, inputs=(data, config, model, *again))
 
-        # Otherwise the run's own output would be its input.
+        # Without this the run's own output would also be its input.
         files(lambda given: given | {"model.safetensors": b"trained further"})(scene)
         scene.edit("lockfile", from_run)
         counted_units(weights="model, model-again" if twice else "model")(scene)
@@ -76,7 +77,7 @@ def on_a_counted_base(*, weights: str = "", twice: bool = False) -> Change:
 
 
 def a_merge(*changes: Change) -> Change:
-    """A merge on a machine that counted; of an adapter of run `base`, if `changes` bring that."""
+    """Merge on a machine that counted; `changes` may make the adapter the output of run `base`."""
     return merge(
         *changes,
         counted_units(weights="alpaca, model", flops=None),
@@ -139,7 +140,7 @@ ATTACKS = (
     ),
 )
 _COUNTED = counted_units()
-# Name, what is changed, and the check that is left open, None if it passes; all of version 2.
+# Name, change, and the check that is left open (None: it passes); all of version 2.
 RIGHT: tuple[tuple[str, Change, str | None], ...] = (
     ("compute within what the policy allows", both(_COUNTED, bounds(3.6e13)), None),
     ("compute of an accelerator", both(counted_units(accelerators=8), bounds(1e23)), None),

@@ -1,7 +1,7 @@
 """Attacks on the model directory itself: what a real disk can hold and a table of digests cannot.
 
 Each row changes a directory that holds exactly what was certified; `subject.files` must refuse it.
-The last rows certify what is on disk, bad as it is: then the file itself must be refused.
+In the last rows the certified files are bad themselves: then the file must be refused.
 """
 
 import json
@@ -20,7 +20,7 @@ WEIGHTS = "model.safetensors"
 
 
 def safetensors(tensors: object, size: int = 8) -> bytes:
-    """A file of `size` bytes of weights behind a header of any content."""
+    """Return a safetensors file with `size` bytes of weights behind a header of any content."""
     header = tensors if isinstance(tensors, bytes) else json.dumps(tensors).encode()
     return len(header).to_bytes(8, "little") + header + bytes(size)
 
@@ -31,14 +31,17 @@ def tensor(begin: int, end: int, shape: tuple[int, ...] = (1,), dtype: str = "F3
 
 GOOD = safetensors({"__metadata__": {"format": "pt"}, "a": tensor(0, 4), "b": tensor(4, 8)})
 
-# The length's first byte is the opcode of a text that ends with the line; the weights are opcodes.
+# The length's first byte is the pickle opcode for a string up to the newline; the weights are
+# opcodes.
 _ONE = json.dumps({"a": tensor(0, 2, (2,), "U8")}).encode()
 TWO_FACED = safetensors(_ONE.ljust(ord("V") - 1) + b"\n", 0) + b"}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskAttack:
-    """`change` is done to the directory; `weights` is what was certified as the weights."""
+    """One attack: `change` alters the directory; `weights` is the certified content of
+    the weights.
+    """
 
     name: str
     shown: str
@@ -47,7 +50,7 @@ class DiskAttack:
 
 
 def prepared(attack: DiskAttack, folder: Path) -> Scene:
-    """The scene whose model is read from `folder`, after the attack."""
+    """Return the scene whose model is read from `folder` after the attack."""
     scene = Scene()
     files = FILES | {WEIGHTS: attack.weights}
     for name, data in files.items():
@@ -78,7 +81,7 @@ def _fifo(folder: Path) -> None:
 
 
 def _socket(folder: Path) -> None:
-    # A socket's path must be short, whatever the directory's is.
+    # The path of a socket must be short, however long the directory's path is.
     with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{short}/s")
         os.rename(f"{short}/s", folder / "s")

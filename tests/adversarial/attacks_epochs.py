@@ -1,4 +1,4 @@
-"""Attacks on what is said of epochs, and what is odd and right about it."""
+"""Attacks on the number of epochs in a report, and odd numbers that are right."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ EPOCHS = "countedEpochs"
 
 
 def counted_rows(epochs: object = 3.0, origin: Any = "in-trainer") -> Any:
-    """What the image's code counted in the trainer's process."""
+    """Report what the image's code counted in the trainer's process."""
     numbers = {EPOCHS: epochs, "countedRows": 768, "trainingRows": 256, "countedSteps": 96}
 
     def change(scene: Scene) -> None:
@@ -70,7 +70,7 @@ ATTACKS: tuple[Attack, ...] = (
     _form("half a row that was counted", _in_trainer(**{**_ALL, "countedRows": 768.5})),
     _form("fewer steps than none", _in_trainer(**{**_ALL, "countedSteps": -1})),
 )
-# Name, change and the check that stays open.
+# Name, change, and the check that stays open.
 RIGHT: tuple[tuple[str, Any, str | None], ...] = (
     (
         "as many epochs as wanted, counted in the trainer",

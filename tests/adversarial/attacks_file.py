@@ -1,4 +1,4 @@
-"""Certificate files that must not even be read: one typed error, before any signature check."""
+"""Certificate files that must not parse: one typed error before any signature is checked."""
 
 from collections.abc import Callable
 

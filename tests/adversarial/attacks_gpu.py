@@ -1,6 +1,6 @@
-"""Attacks on GPUs: whose device answered, in this machine or elsewhere, and what it runs.
+"""Attacks on GPU evidence: which device answered, in which machine, and what it runs.
 
-What is undecided, and no failed check, is in `UNDECIDED`.
+`UNDECIDED` holds the rows in which a check stays open and none fails.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def answered(**options: Any) -> Change:
 
 
 def fields(**changes: bytes) -> Change:
-    """Fields by their number: `f20=b"..."`."""
+    """Change the device's fields by number: `f20=b"..."` sets field 20."""
     return one(fields=dict(forge.FIELDS) | {int(key[1:]): value for key, value in changes.items()})
 
 
@@ -55,7 +55,7 @@ def measured(first: bytes) -> Change:
 
 
 def says(serial: int, **options: Any) -> Change:
-    """What is answered about one certificate."""
+    """Change the OCSP answer about one certificate."""
     return lambda scene: scene.edit(
         "answers", lambda given: given | {serial: forge.answer(serial, **options)}
     )
@@ -95,7 +95,7 @@ def builder(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Change:
 
 
 def shown_instead(*given: dict[str, Any]) -> Change:
-    """Devices that the machine did not ask, with the right nonce."""
+    """Show reports of devices outside this machine, with the right nonce."""
 
     def change(scene: Scene) -> None:
         other = Scene("gpu", scene.version).put("devices", list(given))
@@ -105,7 +105,7 @@ def shown_instead(*given: dict[str, Any]) -> Change:
 
 
 def json_gpus(change: Callable[[dict[str, Any]], object]) -> Change:
-    """The certificate file's own JSON, changed."""
+    """Change the GPU evidence in the JSON of the certificate file."""
     import json
 
     def edited(data: bytes) -> bytes:
@@ -117,7 +117,7 @@ def json_gpus(change: Callable[[dict[str, Any]], object]) -> Change:
 
 
 def with_switches(*more: dict[str, Any]) -> Change:
-    """Two GPUs that talk through a switch, and what else there is."""
+    """Use two GPUs that communicate through a switch, and any `more` devices."""
 
     def change(scene: Scene) -> None:
         devices(mode(2), mode(2, report={}), *more)(scene)
@@ -128,7 +128,7 @@ def with_switches(*more: dict[str, Any]) -> Change:
 
 
 def blackwell(scene: Scene) -> None:
-    """Two that talk by encrypted links."""
+    """Use two Blackwell GPUs that communicate over encrypted links."""
     name = {"name": forge.named(b"GB100")}
     devices(mode(1) | {"chain": name}, mode(1, chain=name))(scene)
     driver = forge.rim(wanted={0: (True, forge.VALUES[:1])}, product="GB100")
@@ -228,7 +228,7 @@ ATTACKS = (
         "policy", lambda given: replace(given, tier="confidential-gpu")), "confidential"),
 )  # fmt: skip
 
-# Name, the first check that stays open (None: passed), and what changed.
+# Name, the first check that stays open (None: passed), and the change.
 UNDECIDED: tuple[tuple[str, str | None, Change], ...] = (
     ("machine with GPUs that says nothing of them", GPU, lambda s: s.put("gpus", None)),
     ("policy names no maker of GPUs", GPU, policy(gpus=())),

@@ -1,4 +1,4 @@
-"""Attacks on proofs of transparency logs (docs/spec/log.md), and what is odd and right."""
+"""Attacks on proofs of transparency logs (docs/spec/log.md), and odd proofs that are right."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ OTHER = "log.example/other"
 def believes(
     *by: str, quorum: int = 0, require: tuple[str, ...] = (), logs: tuple[str, ...] = (ORIGIN,)
 ) -> Change:
-    """The policy has these logs and witnesses, and asks for this."""
+    """Let the policy trust these logs and witnesses and require `require`."""
     return lambda scene: scene.edit(
         "policy",
         lambda policy: replace(
@@ -77,7 +77,7 @@ def proven(
     entry: Callable[[Logged], str] = Logged.stamp,
     leaf: Callable[[Certificate], bytes] = entry_of,
 ) -> Change:
-    """The certificate carries a proof; the policy is as it was."""
+    """Attach a proof to the certificate and leave the policy as it was."""
 
     def add(certificate: Certificate) -> Certificate:
         return timestamps(certificate, entry(make(Logged(entry=leaf(certificate)))))
@@ -88,27 +88,27 @@ def proven(
 def logged(
     make: Make = same, *by: str, quorum: int = 0, entry: Callable[[Logged], str] = Logged.stamp
 ) -> Change:
-    """A proof, and a policy that names its log and these witnesses."""
+    """Attach a proof, and let the policy trust its log and these witnesses."""
     return both(believes(*by, quorum=quorum), proven(make, entry=entry))
 
 
 def of(**changes: Any) -> Change:
-    """A proof made otherwise."""
+    """Attach a proof with these parts changed, for a policy that trusts its log."""
     return logged(lambda one: one.with_(**changes))
 
 
 def seen(*by: str, quorum: int = 0, **changes: Any) -> Change:
-    """A proof made otherwise, for a policy with these witnesses."""
+    """Attach a proof with these parts changed, for a policy that trusts these witnesses."""
     return logged(lambda one: one.with_(**changes), *by, quorum=quorum)
 
 
 def edited(change: Callable[[bytes], bytes]) -> Change:
-    """Its octets are changed after it was written."""
+    """Change the bytes of the proof after it was written."""
     return logged(entry=lambda one: "tlog-proof:" + b64(change(one.proof())))
 
 
 def says_less(certificate: Certificate) -> bytes:
-    """An entry that nobody finds by the base model."""
+    """Return a log entry without the base model, so that no search for that model finds it."""
     document = json.loads(entry_of(certificate))
     document["inputs"] = [one for one in document["inputs"] if one["name"] != "model"]
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
@@ -119,7 +119,7 @@ def hashes(*, change: Callable[[list[bytes]], list[bytes]]) -> Make:
 
 
 def forked(one: Logged) -> Logged:
-    """Witnesses saw another tree of that size."""
+    """Let the witnesses cosign another tree of the same size."""
     fork = one.with_(leaves=(*one.all()[:-1], b"another"))
     return one.with_(lines="".join(fork.cosigned(name, seconds(SEEN)) for name in (A, B)))
 
@@ -130,7 +130,7 @@ def of_another_log(one: Logged) -> Logged:
 
 
 def stale(one: Logged) -> Logged:
-    """A checkpoint from before the entry was added."""
+    """Show a checkpoint from before the entry was added."""
     return one.with_(leaves=one.all()[:INDEX], hashes=tuple(path(INDEX, one.all())))
 
 
@@ -141,7 +141,7 @@ def earlier(
     challenge: bytes = NONE_ASKED,
     shown: Callable[[bytes], str] | None = None,
 ) -> Change:
-    """The nonce is made of a checkpoint with cosignatures from before the run."""
+    """Derive the nonce from a checkpoint that witnesses cosigned before the run."""
 
     def changed(scene: Scene) -> None:
         time = seconds(BEFORE)
@@ -159,7 +159,7 @@ def earlier(
 
 
 def spread(one: Logged) -> Logged:
-    """Two witnesses cosigned long ago, the third just before the run."""
+    """Let two witnesses cosign long before the run and the third just before it."""
     old = seconds(BEFORE - timedelta(days=300))
     lines = one.cosigned(A, old) + one.cosigned(B, old + 60)
     return one.with_(by=(), lines=lines + one.cosigned(C, seconds(BEFORE)))
@@ -237,7 +237,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("cosignature of a year that no calendar has", WITNESSED,
            seen(A, by=(A,), time=(1 << 63) - 1)),
     Attack("cosignature at a time of 64 bits", WITNESSED, seen(A, by=(A,), time=1 << 63)),
-    # A log's own word on the time is nobody's.
+    # The log's own statement of the time is no evidence without witnesses.
     Attack("expired chain, in a log without witnesses", "platform.chain",
            both(logged(), at(IN_TEN_YEARS))),
     Attack("expired chain, cosigned after it had expired", "platform.chain", both(
@@ -257,7 +257,7 @@ ATTACKS: tuple[Attack, ...] = (
            earlier(same, A, shown=lambda data: f"checkpoint:{b64(data)}=")),
 )  # fmt: skip
 
-# Name, change, verdict, first check left open.
+# Name, change, verdict, and the first check that is left open.
 RIGHT: tuple[tuple[str, Change, str, str | None], ...] = (
     ("in a log", logged(), "passed", None),
     ("in a log of nothing else", logged(lambda one: one.with_(

@@ -1,4 +1,4 @@
-"""Attacks on the machine: own systems, own firmware, own image locks."""
+"""Attacks on the machine: the builder's own systems, firmware and image locks."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +18,7 @@ def own_lock(scene: Scene) -> bytes:
 
 
 def own_image(scene: Scene) -> None:
-    """An image of the builder's with a lock that fits it exactly."""
+    """Boot the builder's own image, with a lock that matches it exactly."""
     scene.edit("pcrs", lambda pcrs: pcrs | OWN_BOOT)
     scene.put("image_lock", own_lock(scene))
 
@@ -42,7 +42,7 @@ def no_verity(scene: Scene) -> None:
 
 
 def firmware_sets(family: str) -> Callable[[Scene], object]:
-    """The machine has PCR 0 of one set of the policy, and the others of another."""
+    """Take PCR 0 from one firmware set of the policy and the other PCRs from another set."""
     new = replace(Firmware(name="new", pcrs=FIRMWARE | {0: b"\xee" * 32}), family=family)
     old = Firmware(name="old", family=family, pcrs=FIRMWARE | {7: b"\xdd" * 32})
 

@@ -1,4 +1,4 @@
-"""Attacks on certificates of merges: of nothing, of other things, or trained ones."""
+"""Attacks on certificates of merges: of no adapter, of other inputs, or of a trained model."""
 
 from aicert.formats.run_report import RunReport, Value
 from tests.adversarial.attacks import Attack
@@ -10,7 +10,9 @@ MERGE = trainer("axolotl-merge")
 
 
 def merge(*changes: Change) -> Change:
-    """A merge of the scene's other input into its base: another trainer and report."""
+    """Turn the scene into a merge of its other input into its base, with its own trainer and
+    report.
+    """
 
     def report(trained: RunReport) -> RunReport:
         values = {

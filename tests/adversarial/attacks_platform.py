@@ -14,7 +14,7 @@ from tests.adversarial.forger import AZURE_LIKE, Scene
 
 
 def ak(scene: Scene, **options: Any) -> bytes:
-    """An AK certificate like the scene's own but for `options`."""
+    """Issue an AK certificate like the scene's own, except for `options`."""
     return issue(AZURE_LIKE, options.pop("key", scene.ak), **(scene.get("ak_options") | options))
 
 
@@ -28,7 +28,7 @@ def self_signed(scene: Scene) -> None:
 
 
 def own_ca(scene: Scene) -> None:
-    """A CA of the same name, sent along with the chain, as in the prior art's forgery."""
+    """Send a CA of the same name along with the chain, as in the prior art's forgery."""
     key = ec_key("attacker's CA")
     der = ak(scene, issuer_key=key)
     scene.put("chain", (der, root(scene.ca_name, key, driver=scene.driver)))
@@ -39,7 +39,7 @@ def own_ca_without_root(scene: Scene) -> None:
 
 
 def intermediate(scene: Scene, **options: Any) -> tuple[bytes, bytes]:
-    """Leaf and intermediate; `options` are the intermediate's."""
+    """Return a leaf and an intermediate; `options` are properties of the intermediate."""
     key = ec_key("intermediate")
     defaults: dict[str, Any] = {
         "issuer": scene.ca_name,
@@ -86,7 +86,7 @@ def two_levels_below(scene: Scene, **options: Any) -> None:
 
 
 def leaf_issues(scene: Scene) -> None:
-    """Whoever holds one certified AK certifies another key with it."""
+    """Certify another key with the key of a certified AK."""
     holder = ec_key("certified key")
     middle = ak(scene, key=holder)
     scene.put("chain", (ak(scene, issuer=AZURE_LIKE, issuer_key=holder), middle))
@@ -123,7 +123,7 @@ def root_twice(scene: Scene) -> None:
 
 
 def rsa_ca(scene: Scene) -> None:
-    """A root with an RSA key, whose AK certificate is signed with SHA-1."""
+    """Use a root with an RSA key and an AK certificate signed with SHA-1."""
     key = rsa_key("rsa ca")
     scene.put("root", root(scene.ca_name, key, driver=scene.driver))
     scene.put("chain", (ca_forge.with_sha1(ak(scene, issuer_key=key), key),))
@@ -140,7 +140,7 @@ def negative_serial(scene: Scene) -> None:
 
 
 def algorithm_outside(scene: Scene) -> None:
-    """Beside the signed part stands ECDSA with SHA-384, inside with SHA-256."""
+    """Name ECDSA with SHA-384 outside the signed part, where the part inside names SHA-256."""
     (der,) = scene.get("chain")
     ecdsa = bytes.fromhex("2a8648ce3d0403")
     scene.put("chain", (ca_forge.with_other_algorithm(der, ecdsa + b"\2", ecdsa + b"\3"),))
@@ -153,7 +153,7 @@ def unused_bits(scene: Scene) -> None:
 
 
 def pinned(*intermediates: bytes) -> Any:
-    """The verifier's root pins these."""
+    """Pin these intermediates under the verifier's root."""
 
     def change(policy: Any) -> Any:
         root_ = replace(policy.roots[0], intermediates=intermediates)
@@ -163,7 +163,7 @@ def pinned(*intermediates: bytes) -> Any:
 
 
 def own_intermediate(scene: Scene) -> None:
-    """A CA with the name of one that the root pins, whose key it names, and a key of its own."""
+    """Use a CA with the name and key identifier of a pinned one, but a key of its own."""
     _, middle = intermediate(scene)
     pinned(middle)(scene)
     key = ec_key("attacker's CA")
@@ -172,7 +172,7 @@ def own_intermediate(scene: Scene) -> None:
 
 
 def pinned_two_levels_below(scene: Scene) -> None:
-    """A chain that is completed keeps the path lengths, too."""
+    """Leave out two pinned intermediates; their path lengths hold in the completed chain too."""
     two_levels_below(scene)
     leaf, second, middle = scene.get("chain")
     scene.put("chain", (leaf,))
@@ -180,7 +180,7 @@ def pinned_two_levels_below(scene: Scene) -> None:
 
 
 def with_ek_purpose(**options: Any) -> Any:
-    """Under a root whose CAs bear the purpose of endorsement keys, as Google's do."""
+    """Use a root whose CAs bear the purpose of endorsement keys, as Google's do."""
 
     def change(policy: Any) -> Any:
         root_ = replace(policy.roots[0], eku=EKU_EK, needs_eku=False)
@@ -225,7 +225,7 @@ UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x0
 
 
 def odd_name(oid: str, names: str) -> Any:
-    """An extension with a general name that no library has a class for (RFC 5280, 4.2.1.6)."""
+    """Add an extension with a general name that no library has a class for (RFC 5280, 4.2.1.6)."""
     value = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), bytes.fromhex(names))
     return chained(issuer_key=ec_key("anybody"), extra=((value, False),))
 

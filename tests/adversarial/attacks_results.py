@@ -1,6 +1,4 @@
-"""Attacks on certificates of audits and evaluations: results that are none, of nothing, or a
-model's.
-"""
+"""Attacks on certificates of audits and evaluations: bad results, no input, or a model instead."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,13 +19,16 @@ def trainer(name: str) -> Change:
 
 
 def audit(*changes: Change) -> Change:
-    """An audit of the scene's rows: another trainer, output and report."""
+    """Turn the scene into an audit of its rows, with its own trainer, output and report."""
 
     return _results_of("audit", {"wallSeconds": Value("measured", 2.5)}, changes)
 
 
 def evaluate(*changes: Change) -> Change:
-    """An evaluation of the scene's model on its rows: another trainer, output and report."""
+    """Turn the scene into an evaluation of its model on its rows.
+
+    It has its own trainer, output and report.
+    """
     values = {"baseInput": Value("measured", "model"), "wallSeconds": Value("measured", 2.5)}
     return _results_of(EVALUATE, values, changes)
 

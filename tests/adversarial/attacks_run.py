@@ -1,4 +1,4 @@
-"""Attacks on what was trained: outputs, the model on disk, policy, lineage."""
+"""Attacks on what was trained: outputs, the model on disk, the policy, and ancestors."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,7 +37,7 @@ def value(key: str, new: Value | None) -> Change:
 
 
 def hidden_exit(scene: Scene) -> None:
-    """The machine measured that training failed; the statement says that it did not."""
+    """Measure that training failed, and leave that out of the statement."""
     output_events(lambda events: [b"exit 1\n", *events[1:]])(scene)
 
 
@@ -51,7 +51,7 @@ def other_output_measured(scene: Scene) -> None:
 
 
 def wrong_dir_hash(scene: Scene) -> None:
-    """The dirHash of other files, measured as such, over an innocent list of files."""
+    """Measure the dirHash of other files, beside a list of harmless files."""
 
     def change(statement: Statement) -> Statement:
         output = replace(statement.outputs["model"], digest=Digest("dirHash", "77" * 32))
@@ -61,7 +61,7 @@ def wrong_dir_hash(scene: Scene) -> None:
 
 
 def failed_as_success(scene: Scene) -> None:
-    """A failed training with nothing taken, certified."""
+    """Certify a training that failed and left no output."""
     reported(exit_code="1")(scene)
     files(lambda _: {})(scene)
 
@@ -112,7 +112,7 @@ def finished(time: str) -> Change:
 
 
 def input_code(*, allow_remote_code: bool = False, allow_pickle: bool = False) -> Change:
-    """Code that comes with the base model may run in the trainer (lockfile.CODE_WORDS)."""
+    """Let the lockfile allow code that comes with the base model to run (lockfile.CODE_WORDS)."""
 
     def edited(locked: Lockfile) -> Lockfile:
         *others, last = locked.inputs
@@ -123,19 +123,19 @@ def input_code(*, allow_remote_code: bool = False, allow_pickle: bool = False) -
 
 
 def words(*allow: str) -> Change:
-    """The policy allows such code."""
+    """Let the policy allow such code."""
     return lambda s: s.edit("policy", lambda given: replace(given, allow=frozenset(allow)))
 
 
 def beside_code_measured_is_said(scene: Scene) -> None:
-    """The report calls a number measured, but the trainer ran code of an input."""
+    """Claim a measured number although the trainer ran code of an input."""
     input_code(allow_remote_code=True)(scene)
     words("remote-code")(scene)
     wants(Claim(name="totalFlops", at_least=1))(scene)
 
 
 def ancestor(change: Change, *, given: bool = True, version: int = 1) -> Change:
-    """The model came from another run, whose certificate is changed by `change`."""
+    """Train on the output of another run, whose certificate `change` alters."""
 
     def edited(scene: Scene) -> None:
         older = Scene(version=version)
@@ -150,7 +150,7 @@ def ancestor(change: Change, *, given: bool = True, version: int = 1) -> Change:
                 locked, inputs=(*others, replace(last, source=source, uri=source, digest=good))
             )
 
-        # Otherwise the run's own output would be its input.
+        # Without this the run's own output would also be its input.
         files(lambda f: f | {"model.safetensors": b"trained further"})(scene)
         scene.edit("lockfile", from_run)
         scene.ancestors = [older.get("certificate")] if given else []

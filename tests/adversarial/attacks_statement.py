@@ -1,4 +1,4 @@
-"""Attacks on the statement and on the inputs: what it says, what was measured before training."""
+"""Attacks on the statement and on the inputs that were measured before training."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ OTHER_SIGNER = "p256:03" + hex_of(b"signer")
 
 
 def bare_signature(scene: Scene) -> None:
-    """Over the payload, without the payload's type: what DSSE exists to prevent."""
+    """Sign the payload without its type, which is what DSSE exists to prevent."""
     scene.put("dsse", scene.run_key.sign(scene.get("payload"), ecdsa(hashes.SHA256())))
 
 
@@ -76,12 +76,12 @@ def dependency_missing(scene: Scene) -> None:
 
 
 def lockfile_text(change: Callable[[bytes], bytes]) -> Change:
-    """The lockfile's bytes, measured and named as changed."""
+    """Change the lockfile's bytes; the changed bytes are measured and named."""
     return lambda s: s.edit("lockfile_bytes", change)
 
 
 def signers(locked: bool, reported: tuple[tuple[str, str], ...]) -> Change:
-    """The last input is locked as signed by a key, and the machine says whose it verified."""
+    """Lock the last input as signed by a key, and report whose signatures the machine verified."""
 
     def change(scene: Scene) -> None:
         def edited(lockfile: Lockfile) -> Lockfile:
@@ -96,7 +96,7 @@ def signers(locked: bool, reported: tuple[tuple[str, str], ...]) -> Change:
 
 
 def audits(locked: tuple[str, ...], reported: tuple[str, ...]) -> Change:
-    """The lockfile names audits before the training, and the machine those that it made."""
+    """Name audits before the training in the lockfile, and report the audits that were made."""
 
     def change(scene: Scene) -> None:
         def edited(lockfile: Lockfile) -> Lockfile:
@@ -113,14 +113,14 @@ def audits(locked: tuple[str, ...], reported: tuple[str, ...]) -> Change:
 
 
 def without_results(scene: Scene) -> None:
-    """A run that ended well after an audit that ended without results."""
+    """Let the run succeed after an audit that ended without results."""
     audits(("look",), ("look",))(scene)
     digest = f"sha256:{hex_of(b'look')}".encode()
     scene.edit("report_bytes", lambda data: data.replace(digest, b"none"))
 
 
 def other_lockfile_attached(scene: Scene) -> None:
-    """Everything says the innocent lockfile; the machine measured another one."""
+    """Measure another lockfile than the harmless one that every other part names."""
     events = scene.get("input_events")
     scene.put("input_events", [b"version = 1\n", *events[1:]])
 
@@ -134,12 +134,12 @@ def measured_elsewhere(scene: Scene) -> None:
 
 
 def empty_log(scene: Scene) -> None:
-    """Nothing was extended, and the log, which replays to that, is empty."""
+    """Extend no event and show an empty event log, which replays to that."""
     scene.set_pcr(14, bytes(32)).set_pcr(8, bytes(32)).edit_evidence(event_log=b"")
 
 
 def missing_pin(scene: Scene) -> None:
-    """The lockfile pins a revision that was never there; the machine found an empty folder."""
+    """Pin a revision that never existed; the machine measured an empty folder."""
     pin = "hf:org/famous-model@" + "0" * 40
 
     def pinned(locked: Lockfile) -> Lockfile:
@@ -152,7 +152,7 @@ def missing_pin(scene: Scene) -> None:
 
 
 def not_from_zero(index: int, events: str) -> Change:
-    """Something was extended before the runner started."""
+    """Extend an event before the runner starts."""
 
     def change(scene: Scene) -> None:
         scene.set_pcr(index, replay([b"before\n", *scene.get(events)]))

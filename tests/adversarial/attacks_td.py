@@ -1,6 +1,6 @@
-"""Attacks on Intel's trust domains: processor, enclave, the maker's words, the TD, whose TPM.
+"""Attacks on Intel's trust domains: the processor, the enclave, the collateral, the TD and its TPM.
 
-What is undecided, and no failed check, is in `UNDECIDED`.
+`UNDECIDED` holds the rows in which a check stays open and none fails.
 """
 
 from collections.abc import Callable
@@ -29,12 +29,12 @@ def chain(make: Callable[[], tuple[bytes, ...]]) -> Change:
 
 
 def processor(**options: Any) -> Change:
-    """The processor's certificate with other properties."""
+    """Put a processor certificate with other properties in the chain."""
     return chain(lambda: (td_forge.pck(**options), td_forge.pck_ca(), td_forge.certified_root()))
 
 
 def says(**options: Any) -> Change:
-    """What the processor's certificate says of the processor."""
+    """Change what the processor's certificate states about the processor."""
     return processor(extension=td_forge.sgx_extension(**options))
 
 
@@ -43,17 +43,17 @@ def middle(**options: Any) -> Change:
 
 
 def td(**fields: Any) -> Change:
-    """A quote, signed by the enclave, of a TD with other properties."""
+    """Let the enclave sign the quote of a TD with other properties."""
     return lambda scene: scene.edit("td", lambda given: given | fields)
 
 
 def enclave(**fields: Any) -> Change:
-    """A quoting enclave with other properties, which the processor really has."""
+    """Let the processor really have a quoting enclave with other properties."""
     return lambda scene: scene.edit("enclave", lambda given: given | fields)
 
 
 def info(**fields: Any) -> Change:
-    """The maker's TCB info with other content; it is signed as changed."""
+    """Change the maker's TCB info; it is signed as changed."""
     return lambda scene: scene.edit("tcb_info", lambda given: given | fields)
 
 
@@ -69,7 +69,7 @@ def identity(**fields: Any) -> Change:
 
 
 def collateral(make: Callable[[], dict[str, str]]) -> Change:
-    """Parts of the collateral exchanged, after the maker signed."""
+    """Exchange parts of the collateral after the maker signed it."""
     return lambda scene: scene.edit("collateral", lambda given: given | make())
 
 
@@ -82,21 +82,21 @@ def quote(change: Callable[[bytes], bytes]) -> Change:
 
 
 def own_maker(scene: Scene) -> None:
-    """Everything of the builder's own, with the maker's names."""
+    """Use a whole chain of the builder's own, with the maker's names."""
     own = root(ROOT, OWN)
     authority = td_forge.pck_ca(issuer_key=OWN)
     scene.put("pck_chain", (td_forge.pck(), authority, own))
 
 
 def shallow_root(scene: Scene) -> None:
-    """Of a root that may have no CA below it."""
+    """Use a root whose path length allows no CA below it."""
     shallow = root(ROOT, ec_key("intel root"), path_length=0)
     scene.put("pck_chain", (td_forge.pck(), td_forge.pck_ca(), shallow))
     policy(td_roots=(replace(td_forge.maker(), root=shallow),))(scene)
 
 
 def debug_hidden(scene: Scene) -> None:
-    """A debugged TD's quote with the bit taken out after the enclave signed."""
+    """Clear the debug bit of a debugged TD's quote after the enclave signed it."""
     td(attributes=1 << 28 | 1)(scene)
 
     def cleared(data: bytes) -> bytes:
@@ -106,7 +106,7 @@ def debug_hidden(scene: Scene) -> None:
 
 
 def resigned(key: str = "tcb signer", **signer: Any) -> Change:
-    """TCB info signed by another key, with a chain to fit."""
+    """Sign the TCB info with another key, and send a chain that fits that key."""
 
     def change(scene: Scene) -> None:
         def exchanged(given: dict[str, str]) -> dict[str, str]:
@@ -121,7 +121,7 @@ def resigned(key: str = "tcb signer", **signer: Any) -> Change:
 
 
 def signed_by_the_processor(scene: Scene) -> None:
-    """The processor's own key says that it is up to date, with its whole chain."""
+    """Sign TCB info with the processor's own key, and send that key's whole chain."""
 
     def exchanged(given: dict[str, str]) -> dict[str, str]:
         signature = td_forge.raw(ec_key("pck"), given["tcb_info"].encode()).hex()
@@ -142,7 +142,7 @@ def own_signer(scene: Scene) -> None:
 
 
 def edited(old: str, new: str) -> Change:
-    """TCB info changed after it was signed."""
+    """Change the TCB info after it was signed."""
     return lambda scene: scene.edit(
         "collateral", lambda given: given | {"tcb_info": given["tcb_info"].replace(old, new)}
     )
@@ -161,7 +161,7 @@ def pck_list(*serials: int, key: str = "pck ca", issuer: str = PCK_CA, **options
 
 
 def endless(scene: Scene) -> None:
-    """A list that does not say when the next one comes (RFC 5280 has it say so)."""
+    """Leave out of a revocation list when the next one comes, which RFC 5280 requires."""
     crl = bytes.fromhex(td_forge.revoked(PCK_CA, ec_key("pck ca")))
     tbs = load_der_x509_crl(crl).tbs_certlist_bytes
     content = tbs[2 if tbs[1] < 0x80 else 3 :]
@@ -175,7 +175,7 @@ def endless(scene: Scene) -> None:
 
 
 def unknown_algorithm(scene: Scene) -> None:
-    """A list that is signed in a way that nobody knows."""
+    """Sign a revocation list with an unknown algorithm."""
     crl = bytes.fromhex(td_forge.revoked(PCK_CA, ec_key("pck ca")))
     lists(pck_crl=crl.replace(td_forge.ECDSA, td_forge.ECDSA[:-1] + b"\x7f").hex())(scene)
 
@@ -190,7 +190,7 @@ def of_another_vm(scene: Scene) -> None:
 
 
 def runtime_exchanged(scene: Scene) -> None:
-    """Another machine's quote, with runtime data that names our key."""
+    """Pair another machine's quote with runtime data that names our AK."""
     other = chip_forge.runtime([second("HCLAkPub")])
     scene.put("report_data", chip_forge.report_data(other))
 
@@ -343,7 +343,7 @@ ATTACKS = (
     *(Attack(name, check, change, "bare td") for name, check, change in BARE),
 )
 
-# Name, the first check that stays open (None: passed), and what changed.
+# Name, the first check that stays open (None: passed), and the change.
 UNDECIDED: tuple[tuple[str, str | None, Change], ...] = (
     ("TD without a quote", CHIP, lambda s: s.put("td_quote", None)),
     ("TD without collateral", CHIP, lambda s: s.put("collateral_file", None)),

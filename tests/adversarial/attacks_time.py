@@ -1,4 +1,4 @@
-"""Attacks on time stamps (docs/spec/time.md), and what is odd and right about them."""
+"""Attacks on time stamps (docs/spec/time.md), and odd time stamps that are right."""
 
 import base64
 import hashlib
@@ -39,7 +39,7 @@ from tests.adversarial.time_forge import (
 Change = Callable[[Scene], object]
 Make = Callable[[Token], Token]
 TOKEN, NOT_BEFORE = "time.token", "time.not-before"
-# Every certificate of every scene is over by then.
+# By then every certificate of every scene has expired.
 IN_TEN_YEARS = datetime(2037, 1, 1, tzinfo=UTC)
 CHALLENGE = bytes(range(100, 132))
 NONE_ASKED = bytes(32)
@@ -54,7 +54,7 @@ def timestamps(certificate: Certificate, *more: str) -> Certificate:
 
 
 def names(*authorities: TimeAuthority, require: Sequence[str] = ()) -> Change:
-    """The policy has these authorities, and asks for this."""
+    """Let the policy trust these time authorities and require `require`."""
     return lambda scene: scene.edit(
         "policy",
         lambda policy: replace(
@@ -68,7 +68,7 @@ def names(*authorities: TimeAuthority, require: Sequence[str] = ()) -> Change:
 def stamped(
     make: Make = lambda token: token, *, entry: Callable[[Token], str] = Token.entry
 ) -> Change:
-    """A time stamp of the certificate, and a policy that names its authority."""
+    """Add a time stamp to the certificate, and let the policy trust its authority."""
 
     def changed(scene: Scene) -> None:
         def add(certificate: Certificate) -> Certificate:
@@ -82,7 +82,7 @@ def stamped(
 
 
 def of(**changes: Any) -> Change:
-    """A time stamp made otherwise."""
+    """Add a time stamp with these parts changed."""
     return stamped(lambda token: token.with_(**changes))
 
 
@@ -92,7 +92,7 @@ def earlier(
     challenge: bytes = NONE_ASKED,
     entry: Callable[[bytes, Token], str] | None = None,
 ) -> Change:
-    """The nonce is made of an earlier time stamp, and a policy names its authority."""
+    """Derive the nonce from an earlier time stamp whose authority the policy trusts."""
 
     def changed(scene: Scene) -> None:
         token = make(Token(digest=hashlib.sha256(b"any").digest(), time=BEFORE))
@@ -136,7 +136,9 @@ def youngest(days: int) -> Change:
 
 
 def ran(time: str) -> Change:
-    """By the machine's own clock."""
+    """Let the statement say that the run started and finished at `time`, by the machine's own
+    clock.
+    """
     return lambda scene: scene.edit(
         "statement", lambda statement: replace(statement, started=time, finished=time)
     )
@@ -147,12 +149,12 @@ def base64_of(data: bytes) -> str:
 
 
 def edited(change: Callable[[bytes], bytes]) -> Change:
-    """Its octets are changed after they were signed."""
+    """Change the bytes of the time stamp after it was signed."""
     return stamped(entry=lambda token: base64_of(change(token.der())))
 
 
 def signed(*attributes: bytes, without: Sequence[int] = ()) -> Change:
-    """Of the three signed attributes, those at these places are left out; others are added."""
+    """Leave out the signed attributes at the places `without`, and add `attributes`."""
 
     def make(token: Token) -> Token:
         kept = [one for i, one in enumerate(token.signed_attributes()) if i not in without]
@@ -162,12 +164,12 @@ def signed(*attributes: bytes, without: Sequence[int] = ()) -> Change:
 
 
 def other_content(token: Token) -> Token:
-    """What was signed is of yesterday's content."""
+    """Sign the content of a time stamp from the day before."""
     return token.with_(attributes=token.signed_attributes(), time=MADE - DAY)
 
 
 def middle(**options: Any) -> Change:
-    """A CA between the authority and its root."""
+    """Add a CA between the authority and its root."""
     return of(middle=({"name": "time CA", **options},))
 
 
@@ -185,7 +187,7 @@ def accuracy(seconds: int = 0, millis: int | None = None, micros: int | None = N
 
 
 def by(r: int, s: int) -> Change:
-    """An ECDSA signature of these numbers."""
+    """Replace the signature with the ECDSA numbers `r` and `s`."""
     return of(signature=sequence(integer(r), integer(s)))
 
 
@@ -256,7 +258,8 @@ ATTACKS = (
         earlier(challenge=CHALLENGE), asked(bytes(reversed(CHALLENGE))))),
 )  # fmt: skip
 
-# Forms that are refused wherever they stand: not in the corpus, which would double for them.
+# Forms that are refused in both places where a time stamp can stand. The corpus leaves them out: it
+# would double.
 FORMS = (
     row("time stamp without its signed kind", TOKEN, signed(without=[0])),
     row("time stamp with two signed digests in one", TOKEN, signed(
@@ -298,21 +301,21 @@ FORMS = (
 
 
 def far(scene: Scene) -> None:
-    """Every X.509 certificate that there is has expired."""
+    """Appraise at a time when every X.509 certificate has expired."""
     scene.at = IN_TEN_YEARS
 
 
 def elsewhere(token: Token) -> Token:
-    """Of another authority than the policy's."""
+    """Return the token of an authority that the policy does not name."""
     return token.with_(root_name="another time root", root_key=ec_key("another time root"))
 
 
-# Who stamps, as a token may say it too.
+# The authority's name, which a token may also contain.
 NAME = x509.load_der_x509_certificate(Token().certificate()).subject.public_bytes()
 
 
 def unread(change: Change) -> Change:
-    """The policy names no authority at all."""
+    """Apply `change`, and let the policy name no authority at all."""
 
     def changed(scene: Scene) -> None:
         change(scene)
@@ -322,13 +325,13 @@ def unread(change: Change) -> Change:
 
 
 def stranger(certificate: Certificate) -> Certificate:
-    """With one more time stamp, of another authority."""
+    """Add a time stamp of an authority that the policy does not name."""
     digest = bytes.fromhex(core_digest(certificate).hex)
     return timestamps(certificate, elsewhere(Token(digest=digest)).entry())
 
 
 def unnamed(change: Change, *, require: Sequence[str] = ()) -> Change:
-    """The policy names only an authority that made none of the time stamps."""
+    """Apply `change`, and let the policy name only an authority that made none of the stamps."""
 
     def changed(scene: Scene) -> None:
         change(scene)
@@ -341,7 +344,7 @@ def unnamed(change: Change, *, require: Sequence[str] = ()) -> Change:
     return changed
 
 
-# Name, change, verdict, and the first check that is left open; what is odd and right.
+# Odd but right: name, change, verdict, and the first check that is left open.
 RIGHT: tuple[tuple[str, Change, str, str | None], ...] = (
     ("time stamp", stamped(), "passed", None),
     ("certificate in ten years with a time stamp", both(stamped(), far), "passed", None),

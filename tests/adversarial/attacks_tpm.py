@@ -1,4 +1,4 @@
-"""Attacks on the quote and on the run key: what somebody with an AK could make a TPM say."""
+"""Attacks on the quote and on the run key: what the holder of an AK could make a TPM sign."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ def quote_signature(change: Callable[[bytes], bytes]) -> Change:
 
 
 def bit_flip(scene: Scene) -> None:
-    """The signature stays that of the attestation before the flip."""
+    """Flip a bit of the attestation; the signature stays that from before the flip."""
     attest = scene.get("quote_attest")
     scene.get("quote_signature")
     flipped = bytes([*attest[:-1], attest[-1] ^ 1])
@@ -47,7 +47,7 @@ def selected(*parts: bytes) -> Change:
 
 def over(pcrs: Iterable[int]) -> Change:
     """Quote other registers, all zero but for those that the certificate shows."""
-    # Once: a row is used more than once, and what it is given may not be.
+    # Consume the iterable once: the same row runs more than once.
     pcrs_ = tuple(pcrs)
 
     def change(scene: Scene) -> None:
@@ -60,7 +60,7 @@ def over(pcrs: Iterable[int]) -> Change:
 
 
 def replayed(scene: Scene) -> None:
-    """A quote made for another challenge."""
+    """Show a quote that was made for another challenge."""
     scene.edit("extra_data", lambda extra: hashlib.sha256(extra).digest())
 
 
@@ -72,7 +72,10 @@ def other_run_key_bound(scene: Scene) -> None:
 
 
 def other_statement_bound(scene: Scene) -> None:
-    """Outputs of run A with the quote of run B: the statement is signed, but not the quoted one."""
+    """Show the outputs of run A with the quote of run B.
+
+    The statement is signed, but the quote binds another one.
+    """
     name = name_of(scene.get("run_public"))
     payload = hashlib.sha256(b"another statement").digest()
     preimage = b"aicert quote v1\0" + scene.get("nonce") + name + payload
@@ -90,8 +93,10 @@ def swapped_pcrs(scene: Scene) -> None:
 
 
 def relabelled_by_selection(scene: Scene) -> None:
-    """Events extended into PCR 15, and a selection that leaves 14 out: who pairs the values that
-    are shown with 0 to 15 by their order takes PCR 15 for PCR 14, and the digest agrees.
+    """Extend events into PCR 15, and select registers without 14.
+
+    A verifier that pairs the shown values with 0 to 15 by their order takes PCR 15 for PCR 14, and
+    the digest agrees.
     """
     shown = scene.get("pcrs")
     real = {index: shown[index] for index in range(14)} | {15: shown[14], 23: shown[15]}
@@ -157,7 +162,7 @@ def rsa_run_key(scene: Scene) -> None:
 
 
 def consistently_named_with_sha384(scene: Scene) -> None:
-    """Name and QualifiedName are right for the public area's nameAlg; only that is another."""
+    """Compute Name and QualifiedName correctly for a public area whose nameAlg is SHA-384."""
     run_public(name_hash=tpm_forge.SHA384)(scene)
     name = b"\x00\x0c" + hashlib.sha384(scene.get("run_public")).digest()
     preimage = tpm_forge.RH_NULL.to_bytes(4, "big") + name

@@ -1,4 +1,4 @@
-"""Attacks on what version 2 of the certificate adds: run time, records, measured loss, texts."""
+"""Attacks on what version 2 of the certificate adds: run time, records, measured loss and texts."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def both(*changes: Change) -> Change:
 
 
 def called(version: int) -> Change:
-    """The file's own field is signed by nobody."""
+    """Change the version in the certificate file, which no signature covers."""
     return lambda scene: scene.edit_certificate(version=version)
 
 

@@ -1,7 +1,7 @@
-"""Certificate authorities made of nothing: any X.509 chain, good or bad, in memory.
+"""Certificate authorities from test keys: any X.509 chain, good or bad, in memory.
 
 Keys follow from their names and signatures from keys and data (RFC 6979), so that the same scene
-gives the same bytes everywhere: they are test keys, which anybody can make.
+gives the same bytes everywhere. Anybody can make these test keys.
 """
 
 import functools
@@ -29,7 +29,7 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 EXPONENT = 65537
 _SMALL_PRIMES = [n for n in range(3, 2000, 2) if all(n % d for d in range(3, 45, 2) if d < n)]
 
-# Where the search for a prime ends, for the keys in use: it is what would be slow.
+# How far the search for a prime goes, for the keys in use: the search is the slow part.
 _FOUND = {
     "ak p": 1088,
     "ak q": 124,
@@ -56,7 +56,7 @@ _FOUND = {
 
 @functools.cache
 def rsa_key(name: str, bits: int = 2048) -> rsa.RSAPrivateKey:
-    """The RSA key of that name."""
+    """Return the RSA key of that name."""
     p, q = (_prime(f"{name} {half}", bits // 2) for half in "pq")
     d = pow(EXPONENT, -1, (p - 1) * (q - 1))
     numbers = rsa.RSAPrivateNumbers(
@@ -66,7 +66,9 @@ def rsa_key(name: str, bits: int = 2048) -> rsa.RSAPrivateKey:
 
 
 def _prime(name: str, bits: int) -> int:
-    """The first probable prime at or above a number drawn from `name`; its two top bits are set."""
+    """Return the first probable prime at or above a number drawn from `name`; its two top bits are
+    set.
+    """
     drawn = int.from_bytes(hashlib.shake_256(f"aicert test key {name}".encode()).digest(bits // 8))
     number = (drawn | 3 << bits - 2 | 1) + _FOUND.get(name, 0)
     while not _is_prime(number):
@@ -75,7 +77,7 @@ def _prime(name: str, bits: int) -> int:
 
 
 def _is_prime(number: int) -> bool:
-    """Fermat's test to two bases: enough for a number that no enemy chose."""
+    """Test `number` with Fermat's test to two bases, enough for a number that no attacker chose."""
     if any(number % small == 0 for small in _SMALL_PRIMES) or number % EXPONENT == 1:
         return False
     return pow(2, number - 1, number) == 1 and pow(3, number - 1, number) == 1
@@ -84,13 +86,13 @@ def _is_prime(number: int) -> bool:
 @functools.cache
 def ec_key(name: str, curve: str = "P-256") -> ec.EllipticCurvePrivateKey:
     kind, size = {"P-256": (ec.SECP256R1(), 31), "P-384": (ec.SECP384R1(), 47)}[curve]
-    # One octet less than the order, so that every number is a private key.
+    # One octet shorter than the order, so that every number is a valid private key.
     drawn = hashlib.shake_256(f"aicert test key {name}".encode()).digest(size)
     return ec.derive_private_key(int.from_bytes(drawn) or 1, kind)
 
 
 def ecdsa(hash_: hashes.HashAlgorithm) -> ec.ECDSA:
-    """ECDSA as RFC 6979 has it: no randomness."""
+    """Return ECDSA with deterministic signatures (RFC 6979)."""
     return ec.ECDSA(hash_, deterministic_signing=True)
 
 
@@ -107,7 +109,7 @@ def usage(*, sign: bool = True, cert: bool = False) -> x509.KeyUsage:
 
 
 def public_of(key: Key | PublicKey) -> PublicKey:
-    """A real machine's key is public only."""
+    """Return the public key; of a real machine's key there is only the public part."""
     return key if isinstance(key, PublicKey) else key.public_key()
 
 
@@ -128,7 +130,7 @@ def issue(
     serial: int = 77,
     authority: Key | None = None,
 ) -> bytes:
-    """The DER of a certificate with exactly these properties."""
+    """Return the DER of a certificate with exactly these properties."""
     builder = (
         x509.CertificateBuilder()
         .subject_name(distinguished(subject))
@@ -164,7 +166,7 @@ def issue(
 def root(
     subject: str, key: Key, *, driver: str | None = None, path_length: int | None = None
 ) -> bytes:
-    """A self-signed CA."""
+    """Issue a self-signed CA certificate."""
     return issue(
         subject, key, issuer=subject, issuer_key=key, ca=True, path_length=path_length,
         key_usage=usage(cert=True), driver=driver,
@@ -181,7 +183,7 @@ SHA1_WITH_RSA = bytes.fromhex("2a864886f70d010105")
 
 
 def with_sha1(der: bytes, issuer_key: rsa.RSAPrivateKey) -> bytes:
-    """The same certificate, signed with SHA-1, as old authorities did."""
+    """Return the same certificate signed with SHA-1, as old authorities did."""
     tbs = x509.load_der_x509_certificate(der).tbs_certificate_bytes
     tbs = tbs.replace(SHA256_WITH_RSA, SHA1_WITH_RSA)
     start = der.index(tbs[:4])
@@ -191,23 +193,23 @@ def with_sha1(der: bytes, issuer_key: rsa.RSAPrivateKey) -> bytes:
 
 
 def outside(der: bytes) -> int:
-    """Where the part ends that is signed."""
+    """Return the offset at which the signed part ends."""
     return 8 + int.from_bytes(der[6:8])
 
 
 def with_other_algorithm(der: bytes, old: bytes, new: bytes) -> bytes:
-    """The same certificate, with another algorithm named where nobody signed it."""
+    """Return the certificate with another algorithm named outside the signed part."""
     place = outside(der)
     return der[:place] + der[place:].replace(old, new, 1)
 
 
 def with_unused_bits(der: bytes, size: int) -> bytes:
-    """The same certificate, whose signature of `size` octets has bits that do not count."""
+    """Return the certificate with an unused bit in its signature of `size` octets."""
     return der[: -size - 1] + b"\x01" + der[-size:-1] + bytes((der[-1] & 0xFE,))
 
 
 def with_serial(der: bytes, issuer_key: ec.EllipticCurvePrivateKey, serial: int) -> bytes:
-    """The same certificate with a serial number that no builder allows (one octet, EC issuer)."""
+    """Return the certificate with a serial number that no builder allows (one octet, EC issuer)."""
     tbs = bytearray(x509.load_der_x509_certificate(der).tbs_certificate_bytes)
     offset = tbs.index(b"\x02\x01\x4d", 4)
     tbs[offset + 2] = serial & 0xFF
@@ -218,5 +220,5 @@ def with_serial(der: bytes, issuer_key: ec.EllipticCurvePrivateKey, serial: int)
 
 
 def hash_of(der: bytes) -> str:
-    """The fingerprint that a policy file pins."""
+    """Return the fingerprint that a policy file pins."""
     return hashlib.sha256(der).hexdigest()

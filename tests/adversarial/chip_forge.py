@@ -1,7 +1,7 @@
-"""A maker of processors and Azure's paravisor made of nothing: chips, reports and what wraps them.
+"""A processor maker and Azure's paravisor from test keys: chips, reports and what wraps them.
 
-Test roots with test keys, as in `ca_forge`; every part can be wrong in one way. Layouts after AMD
-56860 (reports), AMD 57230 (certificates) and the published reports of real machines.
+Test roots have test keys, as in `ca_forge`; every part can be wrong in one way. The layouts follow
+AMD 56860 (reports), AMD 57230 (certificates) and the published reports of real machines.
 """
 
 import base64
@@ -33,7 +33,7 @@ from tests.adversarial.ca_forge import (
 ARK, ASK, ASVK = "ARK-Test", "SEV-Test", "SEV-VLEK-Test"
 CLOUD = b"\x16\x0acloud.test"
 CHIP_ID = hashlib.sha512(b"chip").digest()
-# As in TCB_VERSION: bootloader, tee, four reserved, snp, microcode.
+# The octets of TCB_VERSION: bootloader, tee, four reserved, snp, microcode.
 TCB = bytes((10, 0, 0, 0, 0, 0, 27, 86))
 MINIMUM = {"bootloader": 10, "tee": 0, "snp": 27, "microcode": 86}
 ID_KEY = hashlib.sha384(b"paravisor's id key").digest()
@@ -57,9 +57,9 @@ def issue(
     serial: int = 77,
     identifier: bool = False,
 ) -> bytes:
-    """The DER of a certificate signed as AMD signs: RSASSA-PSS, SHA-384.
+    """Return the DER of a certificate signed as AMD signs: RSASSA-PSS, SHA-384.
 
-    A `serial` below 1, which the builder refuses, has one octet.
+    A `serial` below 1, which the builder refuses, is encoded in one octet.
     """
     builder = (
         x509.CertificateBuilder()
@@ -103,17 +103,17 @@ def ask() -> bytes:
 
 @functools.cache
 def asvk() -> bytes:
-    """What certifies the keys that a cloud has on the maker's chips."""
+    """Issue the CA certificate for the keys that a cloud has on the maker's chips."""
     return issue(ASVK, rsa_key("other ask"), issuer=ARK, issuer_key=rsa_key("amd ark"))
 
 
 def makers() -> tuple[ChipRoot, ...]:
-    """The verifier's side: the test maker's root."""
+    """Return the chip roots of a verifier: the test maker's root."""
     return (ChipRoot(name="test chips", root=ark(), issuer=ask(), minimum=MINIMUM),)
 
 
 def cloud_keys() -> ChipRoot:
-    """The verifier's side, where he believes a cloud's own keys, too."""
+    """Return the chip root of a verifier that also accepts a cloud's own keys."""
     return ChipRoot(name="test cloud", root=ark(), issuer=asvk(), minimum=MINIMUM, vlek=True)
 
 
@@ -122,7 +122,7 @@ def chip_key() -> ec.EllipticCurvePrivateKey:
 
 
 def versions(tcb: bytes) -> dict[str, bytes]:
-    """One DER INTEGER for each octet of a TCB."""
+    """Return one DER INTEGER for each octet of a TCB."""
     return {
         oid: b"\x02\x01" + bytes((octet,)) if octet < 128 else b"\x02\x02\x00" + bytes((octet,))
         for oid, octet in zip(_TCB_OIDS, tcb, strict=True)
@@ -135,7 +135,7 @@ def chip_extensions(chip_id: bytes = CHIP_ID, tcb: bytes = TCB) -> dict[str, byt
 
 
 def vcek(**options: Any) -> bytes:
-    """A chip's certificate; `options` as of `issue`."""
+    """Issue a chip's certificate; `options` are those of `issue`."""
     usual: dict[str, Any] = {
         "issuer": ASK,
         "issuer_key": rsa_key("amd ask"),
@@ -148,7 +148,7 @@ def vcek(**options: Any) -> bytes:
 
 
 def vlek(**options: Any) -> bytes:
-    """The certificate of a cloud's key on its chips: it names the cloud and no chip."""
+    """Issue the certificate of a cloud's key on its chips: it names the cloud and no chip."""
     extensions = {oid: value for oid, value in chip_extensions().items() if oid != "4"} | {
         "5": CLOUD
     }
@@ -157,11 +157,11 @@ def vlek(**options: Any) -> bytes:
 
 
 def guest() -> dict[str, Any]:
-    """The fields of an honest guest's report."""
+    """Return the fields of an honest guest's report."""
     return {
         "version": 3,
         "svn": SVN,
-        # SMT, the bit that is always one, ABI 0.31.
+        # SMT, the bit that is always one, and ABI 0.31.
         "policy": 0x3001F,
         "vmpl": 0,
         "algorithm": 1,
@@ -173,7 +173,7 @@ def guest() -> dict[str, Any]:
 
 
 def report(fields: Mapping[str, Any], report_data: bytes) -> bytes:
-    """What the chip signs: 0x2A0 bytes."""
+    """Return the part of the report that the chip signs: 0x2A0 bytes."""
     body = bytearray(0x2A0)
     places = {
         0x00: struct.pack("<IIQ", fields["version"], fields["svn"], fields["policy"]),
@@ -193,7 +193,7 @@ def report(fields: Mapping[str, Any], report_data: bytes) -> bytes:
 
 
 def signed(body: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A whole report, 1184 bytes."""
+    """Return a whole signed report of 1184 bytes."""
     r, s = utils.decode_dss_signature(key.sign(body, ecdsa(hashes.SHA384())))
     numbers = r.to_bytes(72, "little") + s.to_bytes(72, "little")
     return (body + numbers).ljust(1184, b"\0")
@@ -211,7 +211,7 @@ def jwk(name: str, key: rsa.RSAPublicKey) -> dict[str, Any]:
 
 
 def runtime(keys: Sequence[Mapping[str, Any]]) -> bytes:
-    """The paravisor's runtime data."""
+    """Return the paravisor's runtime data, in JSON."""
     machine = {"secure-boot": False, "tpm-enabled": True, "vmUniqueId": "00000000"}
     document = {"keys": list(keys), "vm-configuration": machine, "user-data": "00" * 64}
     return json.dumps(document, separators=(",", ":")).encode()
@@ -222,7 +222,7 @@ def report_data(text: bytes) -> bytes:
 
 
 def hcl(hardware: bytes, text: bytes, *, kind: int = 2, version: int = 1, hash_: int = 1) -> bytes:
-    """The content of NV 0x01400001."""
+    """Return the content of the TPM's NV index 0x01400001."""
     size = 20 + len(text)
     head = struct.pack("<4sIIIIIII", b"HCLA", 2, 1216 + size, 2, 0, 0, 0, 0)
     return head + hardware + struct.pack("<IIIII", size, version, kind, hash_, len(text)) + text

@@ -1,4 +1,4 @@
-"""The accepted-elsewhere set: forgeries that real verifiers let through, and what we owe each.
+"""The accepted-elsewhere set: forgeries that real verifiers accepted, and our verdict on each.
 
 Each was described in public (an advisory, a review, an audit of the prior art) and is rebuilt here
 from its description. Values are names of rows of the attack table, which must be refused, or of

@@ -1,4 +1,4 @@
-"""Enrolments from any values, signed with keys that the forger holds: every part can be another."""
+"""Enrolments with any values, signed with keys that the forger holds; any part can be replaced."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ def policy(**changes: Any) -> Policy:
 
 
 def registers(**changes: bytes) -> dict[int, bytes]:
-    """PCRs 0 to 15 of the leased image; `pcr4=…` changes one."""
+    """Return PCRs 0 to 15 of the leased image; `pcr4=…` changes PCR 4."""
     values = dict.fromkeys(range(16), b"\x55" * 32) | licence.registers(FIRMWARE, IMAGE)
     return values | {int(name.removeprefix("pcr")): value for name, value in changes.items()}
 
@@ -60,7 +60,7 @@ def receipt_public(values: dict[int, bytes], **changes: Any) -> bytes:
 
 @dataclass
 class Scene:
-    """An honest enrolment before it is signed; an attack changes what it likes."""
+    """An honest enrolment before it is signed; an attack changes any part."""
 
     lease: str = LEASE
     terms: Digest = field(default_factory=lambda: agreed().digest)
@@ -143,7 +143,7 @@ class Scene:
 def judged(
     scene: Scene, rules: Policy | None = None, *, at: datetime = AT, nonce: bytes | None = NONCE
 ) -> Enrolled:
-    """What the custodian makes of it, after it went through its file."""
+    """Emit and parse the enrolment, and appraise it as the custodian does."""
     given = enrolment.parse(enrolment.emit(scene.signed()))
     return enrolments.appraise(
         given, agreed(), rules or policy(), at=at.astimezone(UTC), nonce=nonce

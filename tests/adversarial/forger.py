@@ -1,8 +1,8 @@
-"""The Forger: holds every key there is (CA, AK, run key) and re-signs whatever it changed.
+"""The Forger: it holds every key there is (CA, AK, run key) and re-signs whatever it changed.
 
 A `Scene` is one certificate in the making, with the verifier's side of it (policy, model on disk,
-challenge, expected lockfile). Parts are made in order of need, each from those before it, so that
-editing one part re-makes, re-measures and re-signs everything that follows from it:
+challenge, expected lockfile). Parts are made when they are needed, each from those before it, so
+that editing one part re-makes, re-measures and re-signs everything that follows from it:
 
     scene = Scene()
     scene.edit("report", lambda report: replace(report, exit_code="1"))
@@ -50,17 +50,17 @@ TIERS = {
     **SIMULATED_TIERS,
     "cloud": "vtpm",
     "confidential": "confidential",
-    # Trust domains of Intel's processors: below Azure's paravisor, and without one.
+    # Trust domains of Intel's processors: below Azure's paravisor, and without a paravisor.
     "azure td": "confidential",
     "bare td": "confidential",
-    # As `confidential`, with GPUs.
+    # Like `confidential`, with GPUs.
     "gpu": "confidential-gpu",
 }
 SNP = ("confidential", "gpu")
 TDS = ("azure td", "bare td")
 FIRMWARE = {index: hashlib.sha256(b"firmware %d" % index).digest() for index in (0, 1, 2, 3, 7)}
 BOOT = {4: b"\x44" * 32, 11: b"\x11" * 32, 12: ZERO, 13: ZERO}
-# The quote is made at 1000 ms by the TPM's clock.
+# The quote is made at 1000 ms on the TPM's clock.
 STARTED_MS = 250
 LOSSES = (6.0, 5.5, 5.0, 4.75, 4.5, 4.5, 4.25, 4.25, 4.0, 4.0)
 FACTS: dict[str, Any] = {
@@ -95,9 +95,9 @@ def hex_of(data: bytes) -> str:
 
 
 class Scene:
-    """One forged certificate and the verifier that it is shown to; `kind` is one of TIERS.
+    """One forged certificate and the verifier that appraises it; `kind` is one of TIERS.
 
-    `version`: of certificate and run report.
+    `version` is that of the certificate and of the run report.
     """
 
     def __init__(self, kind: str = "local", version: int = 1) -> None:
@@ -121,7 +121,7 @@ class Scene:
         self.with_model = True
 
     def edit(self, part: str, change: Callable[[Any], Any]) -> "Scene":
-        """Change a part when it is made; everything that depends on it follows."""
+        """Apply `change` when the part is made; everything that depends on it follows."""
         if not hasattr(self, f"make_{part}"):
             raise KeyError(part)
         self.edits[part].append(change)
@@ -168,7 +168,7 @@ class Scene:
         return {"model": dict(FILES)}
 
     def make_report(self) -> RunReport:
-        """Version 2 says what was read and how well it was learnt; its losses are of ten steps."""
+        """Make the run report: version 2 adds records and measured losses, over ten steps."""
         facts: dict[str, Any] = FACTS if self.version > 1 else {}
         more = {"losses": Value("self-reported", LOSSES)} if self.version > 1 else {}
         return RunReport(
@@ -216,7 +216,9 @@ class Scene:
         )
 
     def make_builder(self) -> dict[str, Digest]:
-        """What the machine knows of itself: its devices' answers too, where it has any."""
+        """Make what the machine states about itself, with its devices' answers where it has
+        devices.
+        """
         known = {"runner": Digest("sha256", "cd" * 32), **VERITY}
         if self.kind == "gpu":
             devices: tuple[DeviceReport, ...] = self.get("device_reports")
@@ -320,7 +322,7 @@ class Scene:
             name="machine", disk=Digest("sha256", "ef" * 32), pcrs=BOOT, verity=VERITY
         )
 
-    # What protects a confidential machine: its processor, and the paravisor with its TPM.
+    # What protects a confidential machine: its processor, and the paravisor with the TPM.
 
     def make_runtime(self) -> bytes:
         return chip_forge.runtime([chip_forge.jwk("HCLAkPub", rsa_key("ak").public_key())])
@@ -343,7 +345,7 @@ class Scene:
     def make_vcek(self) -> bytes | None:
         return chip_forge.vcek()
 
-    # A trust domain: what it is, who signs its quote, and what the processor's maker says.
+    # A trust domain: its properties, who signs its quote, and the processor maker's collateral.
 
     def make_td(self) -> dict[str, Any]:
         return td_forge.td(**({"rtmrs": td_forge.RTMRS} if self.kind == "bare td" else {}))
@@ -388,7 +390,8 @@ class Scene:
                 kind="tdx", report=self.get("td_quote"), collateral=self.get("collateral_file")
             )
         if self.kind == "azure td":
-            # The processor's own form, which is not read.
+            # The wrapped hardware report has the processor's own form; the verifier does not read
+            # it.
             wrapped = chip_forge.hcl(b"\x81".ljust(1184, b"\0"), self.get("runtime"), kind=4)
             return PlatformReport(
                 report=wrapped,
@@ -399,7 +402,7 @@ class Scene:
             return None
         return PlatformReport(report=self.get("hcl"), chip_certificate=self.get("vcek"))
 
-    # GPUs: what they are, what they answered, and what their maker says.
+    # GPUs: their properties, their answers, and their maker's collateral.
 
     def make_devices(self) -> list[dict[str, Any]]:
         return [nvidia_forge.device()]
@@ -429,7 +432,7 @@ class Scene:
         collateral = self.get("gpu_collateral")
         return Gpus(devices=self.get("device_reports"), collateral=collateral)
 
-    # The certificate and what the verifier is given.
+    # The certificate, and what the verifier is given.
 
     def make_certificate(self) -> Certificate:
         return Certificate(
@@ -502,7 +505,7 @@ class Scene:
     # Edits that several attacks share.
 
     def edit_json(self, change: Callable[[Any], None]) -> "Scene":
-        """Change the statement's JSON; it is signed and quoted as changed."""
+        """Change the statement's JSON; the changed JSON is signed and quoted."""
 
         def edited(payload: bytes) -> bytes:
             document = json.loads(payload)

@@ -1,4 +1,4 @@
-"""Evidence that is odd and right, or right and not enough: what a verifier must not refuse.
+"""Odd evidence that is right, and right evidence that is not enough: neither may be refused.
 
 One row per scene: its name, the change, and the verdict: `passed`, or `none` with the first check
 that could not be made.
@@ -67,7 +67,7 @@ HASH_NAMES = {SHA256: "sha256", SHA384: "sha384", SHA512: "sha512"}
 
 @dataclass(frozen=True, slots=True)
 class Honest:
-    """`check` is the first one left open where the verdict is `none`."""
+    """One row; `check` is the first check that is left open where the verdict is `none`."""
 
     name: str
     change: Change
@@ -78,11 +78,13 @@ class Honest:
 
 
 def unchanged(scene: Scene) -> None:
-    """The scene as the Forger makes it."""
+    """Leave the scene as the Forger makes it."""
 
 
 def padded(octet: bytes) -> Change:
-    """As a TPM gives it that fills its NV index (Azure: 4096 octets)."""
+    """Pad the AK's certificate to the size of its NV index, as a TPM returns it (Azure: 4096
+    octets).
+    """
     return lambda s: s.edit("chain", lambda chain: (chain[0].ljust(4096, octet), *chain[1:]))
 
 
@@ -108,7 +110,7 @@ def whole_chain_sent(scene: Scene) -> None:
 
 
 def pinned_intermediate(scene: Scene) -> None:
-    """As Azure's machines, whose TPMs hold the AK's certificate and no other."""
+    """Pin the intermediate, as for Azure's machines, whose TPMs hold the AK's certificate alone."""
     leaf, middle = intermediate(scene)
     scene.put("chain", (leaf,))
     (root,) = scene.get("policy").roots
@@ -116,17 +118,17 @@ def pinned_intermediate(scene: Scene) -> None:
 
 
 def undecided(name: str, check: str, change: Change) -> Honest:
-    """Evidence of a confidential machine that this verifier does not know: no check failed."""
+    """Return a row for a confidential machine in which `check` stays open and none fails."""
     return Honest(name, change, "confidential", "none", check)
 
 
 def with_number(at: int, number: int) -> Callable[[bytes], bytes]:
-    """Another scheme (at 0) or hash (at 2) in a TPM's signature."""
+    """Put another scheme (at 0) or hash (at 2) in a TPM's signature."""
     return lambda signature: signature[:at] + number.to_bytes(2) + signature[at + 2 :]
 
 
 def unknown_algorithm(scene: Scene) -> None:
-    """A chip's certificate with ECDSA instead of RSASSA-PSS."""
+    """Sign a chip's certificate with ECDSA instead of RSASSA-PSS."""
     der = ca_forge.issue(
         "SEV-VCEK",
         chip_forge.chip_key(),
@@ -138,7 +140,7 @@ def unknown_algorithm(scene: Scene) -> None:
 
 
 def launched(scene: Scene) -> None:
-    """Everywhere else another number is wanted of the same key."""
+    """Require another SVN of the same key, but only on another line of processors."""
     name = chip_forge.makers()[0].name
     other = replace(chip_forge.PARAVISOR, chip="another line", minimum_svn=1 << 16)
     ours = replace(chip_forge.PARAVISOR, chip=name, until=scene.at.date())
@@ -146,7 +148,7 @@ def launched(scene: Scene) -> None:
 
 
 def two_pinned(scene: Scene) -> None:
-    """As the machines of Azure's newer hierarchy, of whose chains the TPM holds the first only."""
+    """Pin two intermediates, as for Azure's newer hierarchy, whose TPMs hold the leaf alone."""
     two_levels_below(scene, path_length=1)
     leaf, second, middle = scene.get("chain")
     scene.put("chain", (leaf,))
@@ -159,7 +161,7 @@ def issuer_missing(scene: Scene) -> None:
 
 
 def issuer_of_another_key(scene: Scene) -> None:
-    """A cloud has several intermediates of one name, as Google does; one of them is pinned."""
+    """Pin one of several intermediates of the same name, as Google has them."""
     _, middle = intermediate(scene)
     pinned(middle)(scene)
     scene.put("chain", (ak(scene, issuer="intermediate", issuer_key=ec_key("its successor")),))
@@ -171,7 +173,7 @@ def unknown_key(scene: Scene) -> None:
 
 
 def signed_with(key: Callable[[], tpm_forge.AkKey], scheme: int, hash_: int) -> Change:
-    """An AK of another kind; pcrDigest is made with the hash of its scheme (Part 3, 18.4)."""
+    """Sign with another kind of AK; pcrDigest uses the hash of its scheme (Part 3, 18.4)."""
 
     def change(scene: Scene) -> None:
         scene.ak = key()
@@ -223,7 +225,7 @@ def lineage_not_asked(scene: Scene) -> None:
 
 
 def as_vtpm(scene: Scene) -> None:
-    """Who asks for a cloud's TPM only does not look at the processor's report."""
+    """Ask for the `vtpm` tier alone, which ignores the processor's report."""
     (root,) = scene.get("policy").roots
     policy(tier="vtpm", roots=(replace(root, tier="vtpm"),), chips=(), id_key_signers=())(scene)
 
@@ -237,7 +239,7 @@ def chip_certificate(**options: Any) -> Change:
 
 
 def wrapped_chip_id(scene: Scene) -> None:
-    """As AMD's specification says, not as AMD does."""
+    """Wrap the chip's ID as AMD's specification says, although AMD does not."""
     wrapped = chip_forge.chip_extensions(b"\x04\x40" + chip_forge.CHIP_ID)
     chip_certificate(extensions=wrapped)(scene)
 
@@ -264,7 +266,7 @@ def of_2(name: str, *changes: Change, verdict: str = "passed", check: str | None
 
 
 def attested(start: int = STARTED_MS, end: int = 1000, safe: int = 1) -> Change:
-    """The certification's clock, and the quote's."""
+    """Set the TPM clock of the certification and of the quote."""
 
     def change(scene: Scene) -> None:
         scene.edit("certify", lambda certify: certify | {"clock": start, "safe": safe})
@@ -363,7 +365,7 @@ HONEST = (
         Honest(name, change, "azure td", "passed" if check is None else "none", check)
         for name, check, change in attacks_td.UNDECIDED
     ),
-    # SM2, and SM3.
+    # The algorithms SM2 and SM3.
     *(
         Honest(
             f"quote signed with {what} {number:#06x}",

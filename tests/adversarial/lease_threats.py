@@ -1,8 +1,8 @@
 """The threats to a lease, each with the checks that refuse it and the tests that show it.
 
 `python -m tests.adversarial.lease_threats` prints the table. `tests/unit/aicert/leasing` checks
-that each test is there and speaks of its check, and that each check refuses something.
-`rest`: what is not shown, or nobody promises.
+that each test exists and mentions its check, and that each check refuses something. `rest` says
+what is not shown, or what nobody promises.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ SERVING = "tests.unit.enclave_runner.serving"
 BOOT = "tests.machine.test_serving"
 FROZEN = f"{BOOT}.test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline"
 OTHER_FIRMWARE = f"{BOOT}.test_licence_tpm_of_a_machine_with_other_firmware_variables"
-# What refuses without a name of `aicert.lease.checks`: a gateway, a meter, a clock.
+# Parts that refuse without a check in `aicert.lease.checks`: a gateway, a meter, a clock.
 MACHINES_OWN: Final = (
     "gateway.route", "gateway.request", "meter.paid", "meter.usage", "watch.clock",
 )  # fmt: skip
@@ -223,7 +223,7 @@ THREATS: Final = (
 
 
 def lines() -> Iterator[str]:
-    """The table, a line each."""
+    """Return the table, one line per row."""
     for number, threat in enumerate(THREATS, 1):
         refused = ", ".join(threat.checks) or "no check: by how it is built"
         rest = f"; {threat.rest}" if threat.rest else ""

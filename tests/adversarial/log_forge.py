@@ -1,7 +1,7 @@
-"""A transparency log and its witnesses made of nothing: any proof, good or bad, in memory.
+"""A transparency log and its witnesses from test keys: any proof, good or bad, in memory.
 
-Proofs are put together line by line (C2SP tlog-proof, tlog-checkpoint, tlog-cosignature), each part
-of which an attack may replace. Keys are of test seeds, which anybody can make.
+Proofs are put together line by line (C2SP tlog-proof, tlog-checkpoint, tlog-cosignature), and an
+attack may replace any part. Keys come from test seeds, so anybody can make them.
 """
 
 import base64
@@ -20,7 +20,7 @@ from tests.adversarial.ca_forge import AT
 ORIGIN = "log.example/aicert"
 WITNESSES = ("witness.example/a", "witness.example/b", "witness.example/c")
 LOG, WITNESS = 1, 4
-# A few hours before the appraisal of other scenes; each witness a minute after the one before.
+# A few hours before the appraisal of other scenes; each witness signs a minute after the last.
 SEEN = AT - timedelta(hours=5)
 OTHERS = tuple(b"an entry of somebody else: %d" % number for number in range(6))
 INDEX = 3
@@ -47,7 +47,7 @@ def key_id(name: str, kind: int, key: bytes) -> bytes:
 
 
 def signer(name: str = ORIGIN, kind: int = LOG) -> NoteSigner:
-    """What a policy says of this log, or of this witness."""
+    """Return a policy's entry for this log, or for this witness."""
     key = VerifierKey(name=name, algorithm=kind, public=public(name))
     return NoteSigner(name=name.replace(".example/", "-"), key=key)
 
@@ -57,7 +57,7 @@ def witnesses(*names: str) -> tuple[NoteSigner, ...]:
 
 
 def line(name: str, kind: int, data: bytes, *, key: bytes | None = None) -> str:
-    """A line below a note, whatever its signature."""
+    """Return a signature line below a note, with any signature."""
     return f"\u2014 {name} {b64(key_id(name, kind, key or public(name)) + data)}\n"
 
 
@@ -66,7 +66,7 @@ def seconds(time: datetime) -> int:
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
-    """RFC 6962, 2.1."""
+    """Return the root hash of the tree (RFC 6962, 2.1)."""
     if len(leaves) < 2:
         return sha(b"\0" + leaves[0]) if leaves else sha(b"")
     half = 1 << (len(leaves) - 1).bit_length() - 1
@@ -74,7 +74,7 @@ def root(leaves: Sequence[bytes]) -> bytes:
 
 
 def path(index: int, leaves: Sequence[bytes]) -> list[bytes]:
-    """RFC 6962, 2.1.1."""
+    """Return the audit path of a leaf (RFC 6962, 2.1.1)."""
     if len(leaves) < 2:
         return []
     half = 1 << (len(leaves) - 1).bit_length() - 1
@@ -85,11 +85,11 @@ def path(index: int, leaves: Sequence[bytes]) -> list[bytes]:
 
 @dataclass(frozen=True, kw_only=True)
 class Logged:
-    """What a proof is made of. A part that is None is as C2SP has it; others are put in."""
+    """The parts of a proof: None takes what C2SP prescribes, any other value is put in."""
 
     entry: bytes = b""
     origin: str = ORIGIN
-    # Of the signature's line; and whose key signed.
+    # The name in the signature line, and whose key signed.
     name: str = ORIGIN
     signed_by: str = ORIGIN
     leaves: tuple[bytes, ...] | None = None
@@ -98,10 +98,10 @@ class Logged:
     size: int | str | None = None
     root: bytes | None = None
     further: str = ""
-    # Those that cosign, and when: a minute apart, or at this time of 64 bits.
+    # The witnesses that cosign, and when: a minute apart, or all at this 64-bit time.
     by: tuple[str, ...] = ()
     time: int | None = None
-    # Lines below all others.
+    # Lines to put below all others.
     lines: str = ""
     head: str = "c2sp.org/tlog-proof@v1\n"
 
@@ -109,7 +109,7 @@ class Logged:
         return replace(self, **changes)
 
     def all(self) -> tuple[bytes, ...]:
-        """The leaves of the tree."""
+        """Return the leaves of the tree."""
         if self.leaves is not None:
             return self.leaves
         return (*OTHERS[:INDEX], self.entry, *OTHERS[INDEX:])
@@ -120,7 +120,7 @@ class Logged:
         return f"{self.origin}\n{size}\n{b64(head)}\n{self.further}"
 
     def cosigned(self, name: str, time: int, text: str | None = None) -> str:
-        """The line of a witness."""
+        """Return a witness's signature line."""
         body = f"cosignature/v1\ntime {time}\n{self.text() if text is None else text}"
         return line(name, WITNESS, time.to_bytes(8) + private(name).sign(body.encode()))
 
@@ -138,5 +138,5 @@ class Logged:
         return f"{self.head}index {self.index}\n{lines}\n".encode() + self.checkpoint()
 
     def stamp(self) -> str:
-        """The entry of `timestamps`."""
+        """Return the entry for `timestamps`."""
         return "tlog-proof:" + b64(self.proof())

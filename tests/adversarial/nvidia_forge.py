@@ -1,4 +1,4 @@
-"""NVIDIA's devices and reference measurements made of nothing: test CAs, reports, RIMs, OCSP.
+"""NVIDIA's devices and reference measurements from test keys: CAs, reports, RIMs, OCSP.
 
 A RIM is written in its canonical form, so that nothing here canonicalizes. All CAs have one name
 and one key; the certificates between leaf and root differ by their serial numbers.
@@ -28,7 +28,7 @@ NAME, CA = b"\x0c\x1dNVIDIA:GH100:48B02DF44660DA06", "device CA"
 DEVICE_KEY, CA_KEY = ec_key("nvidia device", "P-384"), ec_key("nvidia ca", "P-384")
 SIGNER_KEY = ec_key("rim signer", "P-384")
 RESPONDER, RESPONDER_KEY = "ocsp responder", ec_key("ocsp responder", "P-384")
-# Serial numbers: of the CAs between, and of what signs a RIM.
+# Serial numbers of the intermediate CAs, and of the certificate that signs a RIM.
 BETWEEN, SIGNER = (101, 102, 103), 77
 EKU_OCSP = "1.3.6.1.5.5.7.3.9"
 VBIOS = "96.00.A5.00.01"
@@ -37,7 +37,7 @@ VALUES = tuple(hashlib.sha384(bytes((i,))).digest() for i in range(4))
 
 
 def signed(data: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """r and s, 48 octets each."""
+    """Sign, and return r and s of 48 octets each."""
     r, s = decode_dss_signature(key.sign(data, ecdsa(hashes.SHA384())))
     return r.to_bytes(48) + s.to_bytes(48)
 
@@ -58,7 +58,7 @@ def chain(
     ca_key: ec.EllipticCurvePrivateKey = CA_KEY,
     last: bytes | None = None,
 ) -> tuple[bytes, ...]:
-    """Leaf, three CAs, root, all of one key and name but the leaf."""
+    """Return leaf, three CAs and root; all but the leaf have one key and one name."""
     extra: list[tuple[x509.ExtensionType, bool]] = []
     if name is not None:
         other = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.412.274.1"), name)
@@ -99,7 +99,7 @@ def report(
     fields: bytes = fields_of(FIELDS),
     key: ec.EllipticCurvePrivateKey = DEVICE_KEY,
 ) -> bytes:
-    """A signed report."""
+    """Return a signed report."""
     record = b"".join(blocks)
     data = request + nonce + bytes((slot,)) + response + bytes((len(blocks),))
     data += len(record).to_bytes(3, "little") + record + bytes(32)
@@ -148,7 +148,7 @@ def rim(
     name: str = "SoftwareIdentity",
     before: str = "",
 ) -> bytes:
-    """A signed RIM. `wanted`: by index, whether it counts and which digests are allowed."""
+    """Return a signed RIM; `wanted` says by index whether it counts and which digests it allows."""
     items = (wanted or {}).items()
     resources += "".join(resource(str(i), str(active), each) for i, (active, each) in items)
     if meta is None:
@@ -175,7 +175,7 @@ def rim(
 
 
 def device(**options: Any) -> dict[str, Any]:
-    """One device: options of its report (fields by number) and of its chain."""
+    """Return one device: options of its report (fields by number) and of its chain."""
     usual: dict[str, Any] = {
         "fields": FIELDS, "report": {}, "chain": {}, "key": DEVICE_KEY, "change": None,
     }  # fmt: skip
@@ -184,17 +184,17 @@ def device(**options: Any) -> dict[str, Any]:
 
 SWITCH = bytes.fromhex("203eb31ad9ed0008")
 SWITCH_BIOS = "96.10.55.00.01"
-# Links to the switch, with its octets in reverse, and one that is not used.
+# Links to the switch, with its octets reversed, and one unused link.
 LINKS = SWITCH[::-1] * 2 + bytes(8)
 
 
 def named(model: bytes) -> bytes:
-    """The device's alternative name."""
+    """Return the device's alternative name."""
     return NAME.replace(b"GH100", model)
 
 
 def switch(**options: Any) -> dict[str, Any]:
-    """A switch between GPUs."""
+    """Return a switch between GPUs."""
     usual: dict[str, Any] = {
         "fields": {6: SWITCH_BIOS.encode(), 22: SWITCH}, "chain": {"name": named(b"LS_10")},
         "key": ec_key("nvidia switch", "P-384"),
@@ -203,12 +203,12 @@ def switch(**options: Any) -> dict[str, Any]:
 
 
 def another(**options: Any) -> dict[str, Any]:
-    """A second GPU of the same kind."""
+    """Return a second GPU of the same kind."""
     return device(**({"key": ec_key("another nvidia device", "P-384")} | options))
 
 
 def answer_of(one: Mapping[str, Any], nonce: bytes) -> tuple[bytes, tuple[bytes, ...]]:
-    """The device's report and chain."""
+    """Return the device's report and chain."""
     given = {"nonce": nonce, "key": one["key"], "fields": fields_of(one["fields"])}
     data = report(**(given | one["report"]))
     if one["change"] is not None:
@@ -217,19 +217,19 @@ def answer_of(one: Mapping[str, Any], nonce: bytes) -> tuple[bytes, tuple[bytes,
 
 
 def maker() -> GpuRoot:
-    """The verifier's side."""
+    """Return the GPU root of a verifier."""
     return GpuRoot(name="test gpus", root=ca_root(), rim_root=ca_root())
 
 
 def rims() -> list[bytes]:
-    """Of the driver and of the VBIOS."""
+    """Return the RIMs of the driver and of the VBIOS."""
     one = {0: (True, VALUES[:1]), 2: (False, [bytes(48)])}
     other = {1: (True, (bytes(48), VALUES[1])), 3: (True, VALUES[3:])}
     return [rim(wanted=one), rim(VBIOS, other)]
 
 
 def responder(**options: Any) -> bytes:
-    """Who signs answers for the CA."""
+    """Issue the certificate of the OCSP responder, which signs answers for the CA."""
     usual: dict[str, Any] = {"issuer": CA, "issuer_key": CA_KEY, "purposes": (EKU_OCSP,),
                              "key_usage": usage()}  # fmt: skip
     return issue(RESPONDER, RESPONDER_KEY, **(usual | options))
@@ -258,8 +258,10 @@ def answer(
     number: int = 1,
     state: int = 0,
 ) -> bytes:
-    """An OCSP response (RFC 6960) about a certificate of the CA's; `revoked`: the reason, below 0
-    for none; `critical`: whether its nonce is, None for one that is not.
+    """Return an OCSP response (RFC 6960) about a certificate of the CA's.
+
+    `revoked` is the reason, below 0 for none; `critical` says whether the nonce extension is
+    critical, None leaves the field out.
     """
     oid = {"sha384": "0609608648016503040202", "sha1": "06052b0e03021a"}[hash_]
     about = der(
@@ -290,13 +292,13 @@ def answer(
 
 
 def answers() -> dict[int, bytes]:
-    """By serial number; of one, the CA signed itself."""
+    """Return the OCSP answers by serial number; the CA itself signed one of them."""
     by_number = {serial: answer(serial) for serial in (*BETWEEN, SIGNER)}
     return by_number | {BETWEEN[1]: answer(BETWEEN[1], key=CA_KEY, signer=())}
 
 
 def collateral(rims: Sequence[bytes], answers: Sequence[bytes]) -> bytes:
-    """What NVIDIA says, as one file."""
+    """Return NVIDIA's collateral as one file."""
     given = {"rims": rims, "ocsp": answers}
     encoded = {key: [b64encode(one).decode() for one in values] for key, values in given.items()}
     return json.dumps(encoded).encode()

@@ -1,6 +1,6 @@
-"""Certificates of second runs, forged: each differs from an honest one in what its name says.
+"""Forged certificates of second runs: each differs from an honest one in what its name says.
 
-They are no rows of the attack table: no policy asks for a second run, so no check refuses one.
+They are not rows of the attack table: no policy asks for a second run, so no check refuses one.
 `tests/unit/aicert/appraisal/test_reproduced.py` and the command line's tests judge them.
 """
 
@@ -24,8 +24,9 @@ OTHER_IMAGE = image_lock.emit(
 
 
 def again(kind: str = "qemu", *changes: Change) -> Scene:
-    """A second run of what `Scene(kind, 2)` is of, with its bytes; all that `changes` leave out is
-    the first one's.
+    """Return a second run of the same inputs as `Scene(kind, 2)`, with the same bytes.
+
+    What `changes` leave alone is the first run's.
     """
     scene = Scene(kind, 2)
     for change in (another_run, *changes):
@@ -34,7 +35,7 @@ def again(kind: str = "qemu", *changes: Change) -> Scene:
 
 
 def another_run(scene: Scene) -> None:
-    """What each run has of its own: the key, the nonce, the time."""
+    """Replace what is unique to each run: the key, the nonce and the time."""
     scene.run_key = ec_key("run key of the second run")
     scene.put("nonce", bytes(32))
 
@@ -45,12 +46,12 @@ def another_run(scene: Scene) -> None:
 
 
 def another_key(scene: Scene) -> None:
-    """Another machine's TPM, of the same platform."""
+    """Use the TPM of another machine on the same platform."""
     scene.ak = rsa_key("ak of the second machine")
 
 
 def another_owner(scene: Scene) -> None:
-    """Another machine's TPM, and another owner's CA."""
+    """Use another machine's TPM and another owner's CA."""
     another_key(scene)
     scene.ca_key, scene.ca_name = ec_key("another owner's ca"), "another platform CA"
 
@@ -61,7 +62,7 @@ def another_image(scene: Scene) -> None:
 
 
 def renamed_image(scene: Scene) -> None:
-    """The same image under another lock, which a careless policy accepts, too."""
+    """Put the same image under another lock, which a careless policy accepts too."""
     lock = image_lock.emit(
         name="machine-2", disk=Digest("sha256", "ee" * 32), pcrs=BOOT, verity=VERITY
     )
@@ -69,7 +70,7 @@ def renamed_image(scene: Scene) -> None:
 
 
 def policy_of(*scenes: Scene) -> Policy:
-    """It accepts all that these scenes bring of their own: roots and images."""
+    """Return a policy that accepts the roots and images of all these scenes."""
     first, *others = (scene.get("policy") for scene in scenes)
     locks = [scene.get("image_lock") for scene in scenes]
     accepted = {image_lock.parse(lock).digest for lock in locks if lock is not None}

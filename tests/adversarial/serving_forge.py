@@ -1,4 +1,4 @@
-"""Evidence of serving machines from any values, signed with the forger's attestation key."""
+"""Evidence of serving machines with any values, signed with the forger's attestation key."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ def statement(of: Terms, **changes: Any) -> Statement:
 
 @dataclass
 class Machine:
-    """An honest serving machine, before it signs; an attack changes what it likes."""
+    """An honest serving machine before it signs; an attack changes any part."""
 
     nonce: bytes = NONCE
     bound: Channel = CHANNEL
@@ -110,7 +110,7 @@ class Machine:
 
 
 def by(key: Any, given: dict[str, Any]) -> Signed:
-    """An attestation by that key."""
+    """Return an attestation of the given values, signed by that key."""
     attest = tpm_forge.attest(**given)
     return Signed(attest=attest, signature=tpm_forge.sign(key, attest))
 
@@ -123,7 +123,7 @@ def judged(
     channel: Channel = CHANNEL,
     lease: str = LEASE,
 ) -> Served:
-    """What a consumer makes of it."""
+    """Emit and parse the evidence, and appraise it as a consumer does."""
     given = serving.parse(serving.emit(machine.signed()))
     return judging.appraise(
         given, channel, rules or policy(), lease=lease, certified=certified, at=AT

@@ -1,7 +1,7 @@
-"""A maker of processors with TDX made of nothing: quotes, enclaves, and what it says of them.
+"""A maker of TDX processors from test keys: quotes, enclaves and collateral.
 
-Test roots with test keys, as in `ca_forge`; every part can be wrong in one way. Layouts after Intel
-348551 (quotes), the extension of PCK certificates, and published collateral.
+Test roots have test keys, as in `ca_forge`; every part can be wrong in one way. The layouts follow
+Intel 348551 (quotes), the extension of PCK certificates, and published collateral.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ ROOT, PCK_CA, SIGNER = "Test SGX Root CA", "Test PCK Platform CA", "Intel SGX TC
 FMSPC, PCE_ID = "0123456789ab", "0000"
 ISSUED, NEXT = datetime(2026, 10, 20, tzinfo=UTC), datetime(2026, 11, 19, tzinfo=UTC)
 EVALUATION = 18
-# Of the 16 components, then the PCE's.
+# The SVNs of the 16 components, then the PCE's.
 COMPONENTS = (3, 3, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 200)
 PCE_SVN = 13
 TCB_SVN = bytes((7, 1, 3)) + bytes(13)
@@ -34,7 +34,7 @@ RTMRS = (*(hashlib.sha384(b"rtmr %d" % index).digest() for index in range(3)), b
 PARAVISOR = Td(name="test td paravisor", mrtd=MRTD)
 BARE = Td(name="test td", mrtd=MRTD, rtmrs=RTMRS)
 SGX = "1.2.840.113741.1.13.1"
-# ecdsa-with-SHA256.
+# The object identifier of ecdsa-with-SHA256.
 ECDSA = bytes.fromhex("2a8648ce3d040302")
 
 
@@ -43,7 +43,7 @@ def certified_root() -> bytes:
 
 
 def maker() -> TdRoot:
-    """The verifier's side: the test maker's root."""
+    """Return the TD root of a verifier: the test maker's root."""
     return TdRoot(
         name="test tdx", root=certified_root(), statuses=frozenset(("UpToDate",)),
         minimum_evaluation=EVALUATION,
@@ -57,7 +57,7 @@ def pck_ca(**options: Any) -> bytes:
 
 
 def signer(**options: Any) -> bytes:
-    """What signs TCB info and QE identities."""
+    """Issue the certificate of the key that signs TCB info and QE identities."""
     usual: dict[str, Any] = {"issuer": ROOT, "issuer_key": ec_key("intel root"),
                              "key_usage": usage()}  # fmt: skip
     key, subject = options.pop("key", ec_key("tcb signer")), options.pop("subject", SIGNER)
@@ -65,7 +65,7 @@ def signer(**options: Any) -> bytes:
 
 
 def pck(**options: Any) -> bytes:
-    """A processor's certificate; `extension` is what it says of the processor (None: nothing)."""
+    """Issue a processor's certificate; `extension` describes the processor (None: left out)."""
     extension = options.pop("extension", sgx_extension())
     extra = []
     if extension is not None:
@@ -109,7 +109,7 @@ def sgx_extension(
 
 
 def td(**fields: Any) -> dict[str, Any]:
-    """The fields of an honest TD's quote: of Azure's, whose registers are zero."""
+    """Return the fields of an honest TD's quote, as on Azure, where the registers are zero."""
     usual: dict[str, Any] = {
         "version": 4, "key_kind": 2, "tee": 0x81, "vendor": "939a7233f79c4ca9940a0db3957f0607",
         "body_kind": 2, "body_size": None, "tcb_svn": TCB_SVN, "module_signer": bytes(48),
@@ -120,7 +120,7 @@ def td(**fields: Any) -> dict[str, Any]:
 
 
 def signed_part(fields: Mapping[str, Any], report_data: bytes) -> bytes:
-    """Header and body: what the quoting enclave signs."""
+    """Return header and body, the part that the quoting enclave signs."""
     head: bytes = struct.pack("<HHI", fields["version"], fields["key_kind"], fields["tee"])
     head += bytes(4) + bytes.fromhex(fields["vendor"]) + bytes(20)
     body: bytes = fields["tcb_svn"] + hashlib.sha384(b"module").digest() + fields["module_signer"]
@@ -145,7 +145,7 @@ def point(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def enclave(**fields: Any) -> dict[str, Any]:
-    """The fields of the honest quoting enclave."""
+    """Return the fields of the honest quoting enclave."""
     usual: dict[str, Any] = {
         "attributes": bytes.fromhex("1500000000000000e700000000000000"), "signer": QE_SIGNER,
         "product": 2, "svn": QE_SVN, "misc": bytes(4), "key": ec_key("pck"), "names": None,
@@ -168,7 +168,7 @@ def enclave_report(fields: Mapping[str, Any], names: bytes) -> bytes:
 def quote(
     signed: bytes, qe: Mapping[str, Any], chain: Sequence[bytes], key: ec.EllipticCurvePrivateKey
 ) -> bytes:
-    """A whole quote over `signed`, with `key` as the enclave's."""
+    """Return a whole quote over `signed`, with `key` as the enclave's."""
     public = point(key) if qe.get("point") is None else qe["point"]
     named = hashlib.sha256(public + qe["auth_data"]).digest() + bytes(32)
     report = enclave_report(qe, named if qe["names"] is None else qe["names"])
@@ -179,7 +179,7 @@ def quote(
     return signed + struct.pack("<I", len(data)) + data
 
 
-# The maker's side: what it says of its processors.
+# The maker's side: its collateral for its processors.
 
 
 def _level(components: Sequence[int], pce: int, third: int, status: str) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def revoked(
     issuer: str, key: ec.EllipticCurvePrivateKey, *serials: int,
     start: datetime = ISSUED, end: datetime = NEXT, critical: bool = False,
 ) -> str:  # fmt: skip
-    """A list of revoked certificates, DER in hexadecimal."""
+    """Return a certificate revocation list, as DER in hexadecimal."""
     builder = x509.CertificateRevocationListBuilder().issuer_name(distinguished(issuer))
     builder = builder.last_update(start).next_update(end)
     number = x509.CRLNumber(1)
@@ -256,7 +256,7 @@ def compact(document: object) -> str:
 
 
 def collateral(info: str, identity: str) -> dict[str, str]:
-    """What travels together, as strings; both documents signed."""
+    """Return the collateral that travels together, as strings; both documents are signed."""
     root, key = certified_root(), ec_key("tcb signer")
     return {
         "pck_crl_issuer_chain": pems(pck_ca(), root),
@@ -272,7 +272,7 @@ def collateral(info: str, identity: str) -> dict[str, str]:
 
 
 def bound(nonce: bytes, key: Any) -> bytes:
-    """The report data of a bare TD."""
+    """Return the report data of a TD without a paravisor."""
     public = key.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )

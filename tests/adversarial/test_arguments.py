@@ -1,4 +1,4 @@
-"""What is wrong with an argument is said in full, with a command to paste, and gives no verdict."""
+"""A wrong argument gives a full message with a command to paste, and no verdict."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -123,7 +123,7 @@ def test_times_and_nonces_in_their_forms() -> None:
     for at in (given, "2026-01-01T02:00:00+02:00", "2026-01-01T00:00:00Z"):
         instant = verify.time_of_appraisal(at)
         assert instant == given
-        # And not the zone of this machine, which is as good here.
+        # And not this machine's time zone, which would do here as well.
         assert instant.tzinfo is UTC
     before = datetime.now(UTC)
     assert before <= verify.time_of_appraisal(None) <= datetime.now(UTC)

@@ -22,7 +22,7 @@ def test_attack_is_refused_where_its_row_says(attack: Attack) -> None:
     scene = Scene(attack.kind, attack.version)
     attack.change(scene)
     result = words.judged(scene)
-    # After a change of the words: `python -m tests.adversarial.words`, and read the diff.
+    # After a change of messages, run `python -m tests.adversarial.words` and read the diff.
     assert words.changed(attack, result) == words.reviewed()[attack.name]
     assert isinstance(result, EvidenceError) == (attack.check == MALFORMED)
     if isinstance(result, EvidenceError):
@@ -35,7 +35,7 @@ def test_attack_is_refused_where_its_row_says(attack: Attack) -> None:
     json.loads(render.json_text(result))
 
 
-# Rows that look for `"version":1` in the file, or are about what that version does not say.
+# Rows that look for `"version":1` in the file, or concern what that version leaves out.
 OF_VERSION_1 = (
     "NaN", "huge number", "boolean as number", "another version",
     "an audit that does not say what it read",

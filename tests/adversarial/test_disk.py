@@ -1,4 +1,4 @@
-"""What stands on disk and must not is refused by `subject.files`, with exit 1 and a safe text."""
+"""`subject.files` refuses what must not be in a model directory, with exit 1 and a safe message."""
 
 import json
 import pickle
@@ -60,7 +60,7 @@ def test_an_inert_folder_elsewhere_is_not_inert(tmp_path: Path) -> None:
 
 
 def test_a_certified_file_that_was_refused_is_never_covered(tmp_path: Path) -> None:
-    """Even where it stands in a folder whose other files are inert."""
+    """The file counts even in a folder whose other files are uncovered."""
     files = {".git/config": b"x", WEIGHTS: GOOD}
     for name, data in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Exit codes stay true whatever a sender lays beside a certificate, and whatever streams take."""
+"""Exit codes stay true whatever lies beside a certificate, and whatever fails on output."""
 
 import os
 import sys
@@ -23,7 +23,9 @@ def folder(tmp_path: Path) -> Path:
 def test_streams_that_take_nothing_change_no_exit_code(
     folder: Path, monkeypatch: pytest.MonkeyPatch, form: str, policy: str
 ) -> None:
-    """Python's own exit code for what escapes is 1, which means that the evidence says no."""
+    """Python exits with 1 for an uncaught exception, which here would mean that the evidence
+    failed.
+    """
     (folder / "c.json").write_text("{}")
     wanted = 2 if policy == "local" else 3
     words = ("--format", form, "--policy", policy)

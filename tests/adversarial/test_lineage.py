@@ -1,4 +1,4 @@
-"""Chains of certificates: every ancestor is found by what it made, and every one must pass."""
+"""Chains of certificates: each ancestor is found by its output, and every one must pass."""
 
 import json
 from dataclasses import replace
@@ -24,7 +24,7 @@ def made_by(run: str) -> Digest:
 
 
 def scene(run: str, *parents: str, digest: Digest | None = None, kind: str = "local") -> Scene:
-    """The certificate of `run`, whose inputs are outputs of `parents`."""
+    """Return the scene of `run`, whose inputs are outputs of `parents`."""
 
     def locked(lock: Lockfile) -> Lockfile:
         taken = [
@@ -73,7 +73,7 @@ def test_the_order_of_the_certificates_does_not_matter(given: tuple[Certificate,
 
 
 def test_a_lineage_of_a_lower_tier_is_told() -> None:
-    """A policy may accept several platforms: a pass rests on the weakest that it needed."""
+    """A policy may accept several platforms: a pass is as strong as the weakest it rests on."""
     asked, middle, first = (
         scene(*runs, kind=kind) for kind, runs in (("cloud", "xyz"), ("qemu", "yz"), ("local", "z"))
     )
@@ -106,7 +106,7 @@ def test_a_lineage_of_a_lower_tier_is_told() -> None:
         ),
         "for its lineage: the software on that machine, which was not measured",
     ]
-    # One of the same tier adds nothing to what is said.
+    # An ancestor of the same tier adds nothing to the output.
     asked = scene("w", "x")
     asked.ancestors = CHAIN
     result = asked.appraise()
@@ -127,7 +127,7 @@ def test_certificates_that_nothing_leads_to_are_not_judged() -> None:
 
 def test_certificates_that_are_all_built_on_are_not_mentioned() -> None:
     asked = scene("w", "x")
-    # As `--lineage certificates/` gives them: with the one that is judged.
+    # As with `--lineage certificates/`: the certificate under appraisal is among its ancestors.
     asked.ancestors = (*CHAIN, parse(emit(asked.get("certificate"))))
     assert "build on" not in table.text(asked.appraise())
 

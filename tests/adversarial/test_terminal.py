@@ -1,4 +1,6 @@
-"""A terminal breaks long lines, and what hostile text it begins a line with could be a verdict."""
+"""A terminal breaks long lines: hostile text at the start of a broken line could look like a
+verdict.
+"""
 
 import fcntl
 import json
@@ -23,7 +25,7 @@ SAID = "PASSED    (vtpm)"
 
 
 def shown(words: Sequence[str]) -> list[str]:
-    """The lines that a terminal shows of a command's output, and of what it complains."""
+    """Return the lines that a terminal shows of a command's output and errors."""
     master, terminal = pty.openpty()
     try:
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
@@ -31,7 +33,7 @@ def shown(words: Sequence[str]) -> list[str]:
         with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal):
             os.close(terminal)
             text = b""
-            # Its end is an error: nobody has the terminal any more.
+            # Reading past the end raises an error: no process holds the terminal any more.
             while data := _read(master):
                 text += data
     finally:

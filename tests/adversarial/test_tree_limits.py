@@ -1,4 +1,6 @@
-"""Trees that are too large, twins, and links in the middle of a path: counted, named, refused."""
+"""Trees that are too large, names that clash and links inside a path are counted, named and
+refused.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -132,7 +134,7 @@ def test_each_refusal_is_told_of_its_own_path(tmp_path: Path) -> None:
         "a\\b": f"{odd}'a\\\\b'",
         "d\\e": f"{odd}'d\\\\e'",
     }
-    # Where nobody is told of more, the name of a folder is refused before what is in it.
+    # Without the larger report, a folder's name is refused before its content is read.
     (tmp_path / "c").rmdir()
     (tmp_path / "a\\b").unlink()
     with pytest.raises(EvidenceError) as caught:

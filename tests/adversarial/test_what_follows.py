@@ -1,4 +1,4 @@
-"""What a check that fails leaves undecided: whatever rests on it, and nothing else."""
+"""A failed check leaves open the checks that rest on it, and no others."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from aicert.appraisal.result import BOOT_CHECKS, CHECKS
 from tests.adversarial.attacks import MALFORMED, Attack, table
 from tests.adversarial.forger import Scene
 
-# Checks of the run, which need its statement, and so all that is verified before it.
+# Checks of the run need its statement, and so everything that is verified before it.
 OF_RUN = {
     "inputs.records", "outputs.exit", "outputs.pcr8", "outputs.nonempty", "outputs.trained",
     "outputs.derived", "outputs.results", "subject.files", "policy.claims", "policy.age",
@@ -42,13 +42,13 @@ FOLLOW: dict[str, set[str]] = {
     "audit.present": set(AUDITS[1:]),
     "audit.list": set(AUDITS[2:]),
 }  # fmt: skip
-# The first row of each check that is refused by it alone, and leaves the policy as it is but where
-# the check is asked for.
+# The first row that each check refuses alone, where the row changes the policy only to ask for that
+# check.
 ROWS: dict[str, Attack] = {}
 for row in table():
     if row.check != MALFORMED and not row.also:
         ROWS.setdefault(row.check, row)
-# One of another policy, or that the lockfile cannot be read at all: other things follow.
+# Rows with another policy, or with a lockfile that cannot be read: other checks follow.
 OTHER = {
     "lineage.ancestors": "ancestor not certified",
     "inputs.lockfile": "another lockfile than the caller's",

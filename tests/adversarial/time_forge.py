@@ -1,7 +1,7 @@
-"""A time authority made of nothing: any RFC 3161 token, good or bad, in memory.
+"""A time authority from test keys: any RFC 3161 token, good or bad, in memory.
 
-Tokens are put together octet by octet (RFC 5652, RFC 3161), each part of which an attack may
-replace; signatures are of test keys, which anybody can make, and without randomness.
+Tokens are put together octet by octet (RFC 5652, RFC 3161), and an attack may replace any part.
+Signatures use test keys, which anybody can make, and no randomness.
 """
 
 import base64
@@ -20,7 +20,7 @@ from tests.adversarial import ca_forge
 from tests.adversarial.ca_forge import AT, Key, ec_key, issue, usage
 
 STAMPING = "1.3.6.1.5.5.7.3.8"
-# Two years, as many authorities': over long before a certificate is read for the last time.
+# Two years, as with many authorities: they end long before a certificate is last read.
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC)
 # A day before the appraisal of other scenes, and half a day before their run began.
 MADE = AT - timedelta(hours=6)
@@ -38,7 +38,7 @@ RSA, ECDSA = "1.2.840.113549.1.1.1", "1.2.840.10045.4.3."
 
 
 def tlv(tag: int, *contents: bytes) -> bytes:
-    """One element of DER."""
+    """Return one element of DER."""
     content = b"".join(contents)
     size = len(content)
     if size < 128:
@@ -76,7 +76,7 @@ def attribute(kind: str, *values: bytes) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """What a token is made of. A part that is None is as RFC 3161 has it; others are put in."""
+    """The parts of a token: None takes what RFC 3161 prescribes, any other value is put in."""
 
     digest: bytes = b""
     time: datetime = MADE
@@ -85,12 +85,12 @@ class Token:
     key: Key = field(default_factory=lambda: ec_key("time authority"))
     root_valid: tuple[datetime, datetime] = (START, datetime(2036, 1, 1, tzinfo=UTC))
     valid: tuple[datetime, datetime] = (START, END)
-    # Of the signer's certificate.
+    # Purposes of the signer's certificate.
     purposes: Sequence[str] = (STAMPING,)
     critical: bool = True
     ca: bool = False
     key_usage: x509.KeyUsage | None = field(default_factory=usage)
-    # Between signer and root: names of CAs, the one nearest to the root first.
+    # CAs between signer and root, the one nearest to the root first.
     middle: tuple[dict[str, Any], ...] = ()
     carried: bool = True
     hash: str = "sha256"
@@ -103,14 +103,14 @@ class Token:
     content: bytes | None = None
     content_type: str = TST_INFO
     attributes: tuple[bytes, ...] | None = None
-    # The certificate that the signed attribute names, and how.
+    # The certificate that the signed attribute names, and how it names it.
     named: bytes | None = None
     named_by: tuple[str, ...] = (CERTIFICATE_V2,)
     signature: bytes | None = None
     signature_algorithm: bytes | None = None
     signers: int = 1
     data_version: int = 3
-    # What stands beside the certificates, and after the signature; nobody reads it.
+    # What stands beside the certificates and after the signature; verifiers ignore it.
     lists: bytes = b""
     unsigned: bytes = b""
     signer_version: int = 1
@@ -120,7 +120,7 @@ class Token:
         return replace(self, **changes)
 
     def root(self) -> bytes:
-        """The root that a policy pins."""
+        """Issue the root that a policy pins."""
         start, end = self.root_valid
         return issue(
             self.root_name, self.root_key, issuer=self.root_name, issuer_key=self.root_key,
@@ -131,7 +131,7 @@ class Token:
         return TimeAuthority(name=name, root=self.root())
 
     def intermediates(self) -> list[bytes]:
-        """From the root downwards."""
+        """Issue the intermediates, from the root downwards."""
         issuer, issuer_key, certificates = self.root_name, self.root_key, []
         for options in self.middle:
             name = options["name"]
@@ -150,7 +150,7 @@ class Token:
         return certificates
 
     def certificate(self) -> bytes:
-        """The signer's."""
+        """Issue the signer's certificate."""
         name, key = self.root_name, self.root_key
         if self.middle:
             name = self.middle[-1]["name"]
@@ -164,7 +164,7 @@ class Token:
         )  # fmt: skip
 
     def info(self) -> bytes:
-        """TSTInfo."""
+        """Return the TSTInfo."""
         if self.content is not None:
             return self.content
         imprint = sequence(
@@ -215,7 +215,7 @@ class Token:
         )
 
     def der(self) -> bytes:
-        """The whole token."""
+        """Return the whole token."""
         carried = (self.certificate(), *self.intermediates()) if self.carried else ()
         certificates = sorted((*carried, *self.extra_certificates))
         data = sequence(
@@ -229,5 +229,5 @@ class Token:
         return sequence(oid(SIGNED_DATA), tlv(0xA0, data))
 
     def entry(self) -> str:
-        """As `timestamps` has it."""
+        """Return the entry for `timestamps`."""
         return "rfc3161:" + base64.b64encode(self.der()).decode()

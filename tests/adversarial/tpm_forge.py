@@ -109,7 +109,7 @@ def primary_qualified_name(name: bytes, hierarchy: int = RH_NULL) -> bytes:
 
 @functools.cache
 def sign(key: AkKey, data: bytes, *, scheme: int | None = None, hash_: int = SHA256) -> bytes:
-    """A TPMT_SIGNATURE over `data`."""
+    """Return a TPMT_SIGNATURE over `data`."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
         der = key.sign(data, ec.ECDSA(_HASHES[hash_], deterministic_signing=True))
         r, s = utils.decode_dss_signature(der)
@@ -128,7 +128,7 @@ def sign(key: AkKey, data: bytes, *, scheme: int | None = None, hash_: int = SHA
 
 @functools.cache
 def pss(key: rsa.RSAPrivateKey, data: bytes, name: str) -> bytes:
-    """RSASSA-PSS (RFC 8017, 8.1 and 9.1) with a salt of zeros in place of a random one."""
+    """Sign with RSASSA-PSS (RFC 8017, 8.1 and 9.1), with a salt of zeros, not a random one."""
     numbers = key.private_numbers()
     size, digest = key.key_size // 8, hashlib.new(name, data).digest()
     salt = bytes(len(digest))
@@ -139,7 +139,7 @@ def pss(key: rsa.RSAPrivateKey, data: bytes, name: str) -> bytes:
     masked = bytes(a ^ b for a, b in zip(block, mask, strict=False))
     encoded = bytes([masked[0] & 0x7F]) + masked[1:] + head + b"\xbc"
     number = int.from_bytes(encoded)
-    # By the Chinese remainder theorem, in a third of the time (RFC 8017, 5.1.2, 2.b).
+    # By the Chinese remainder theorem, which takes a third of the time (RFC 8017, 5.1.2, 2.b).
     first, second = pow(number, numbers.dmp1, numbers.p), pow(number, numbers.dmq1, numbers.q)
     rest = (first - second) * numbers.iqmp % numbers.p
     return (second + numbers.q * rest).to_bytes(size)

@@ -1,4 +1,4 @@
-"""What the verifier says of every scene, in words: `python -m tests.adversarial.words` writes it.
+"""The verifier's messages for every scene: `python -m tests.adversarial.words` writes them.
 
 `words.txt` is what a person reads when something is refused, left open or odd, for review in a
 diff: each check whose result differs from that of the unchanged scene, with its hint. Unchanged
@@ -33,12 +33,12 @@ SCENES = (
 
 @cache
 def usual(kind: str, version: int) -> AttestationResult:
-    """What the verifier says of the unchanged scene."""
+    """Appraise the unchanged scene."""
     return Scene(kind, version).appraise()
 
 
 def judged(scene: Scene) -> AttestationResult | EvidenceError:
-    """What the verifier says of a scene, malformed ones too."""
+    """Appraise a scene; a malformed one returns its error."""
     try:
         return scene.appraise()
     except EvidenceError as error:
@@ -46,27 +46,27 @@ def judged(scene: Scene) -> AttestationResult | EvidenceError:
 
 
 def unchanged(kind: str, version: int) -> str:
-    """What is said of the unchanged scene, whole."""
+    """Return the whole result of the unchanged scene, as text."""
     return _joined(title(kind, version), _result(Scene(kind, version).appraise()))
 
 
 def title(kind: str, version: int) -> str:
-    """What stands above the words of an unchanged scene."""
+    """Return the title above an unchanged scene."""
     return f"{kind}{', version 2' if version > 1 else ''}, unchanged"
 
 
 def changed(row: Attack | Honest, outcome: AttestationResult | EvidenceError) -> str:
-    """What is said of a changed scene, so far as it differs."""
+    """Return as text where a changed scene's result differs."""
     return _joined(row.name, _changed(outcome, usual(row.kind, row.version)))
 
 
 def rows() -> tuple[Attack | Honest, ...]:
-    """Every changed scene."""
+    """Return every changed scene."""
     return (*table(), *HONEST)
 
 
 def words() -> str:
-    """The whole text."""
+    """Return the whole text."""
     sections = [unchanged(kind, version) for kind, version in SCENES]
     for row in rows():
         scene = Scene(row.kind, row.version)
@@ -77,7 +77,7 @@ def words() -> str:
 
 @cache
 def reviewed() -> Mapping[str, str]:
-    """The text in the file, by the name above each part."""
+    """Return the sections of the reviewed file, by their titles."""
     _, *parts = re.split("^= ", FILE.read_text(encoding="ascii"), flags=re.MULTILINE)
     return {part.partition("\n")[0]: f"= {part}" for part in parts}
 
@@ -105,7 +105,7 @@ def _changed(
             kept.setdefault(check.detail, []).append(check.id)
         elif check != usually:
             yield from _check(check)
-    # One line for all checks that the same refusal keeps from being made.
+    # One line for all checks that the same refusal leaves unmade.
     for reason, names in kept.items():
         yield f"{reason}: {' '.join(names)}"
 

@@ -1,4 +1,4 @@
-"""Hostile models, tokenizers, adapters and templates: what their loaders would open or run."""
+"""Hostile models, tokenizers, adapters and templates, with what their loaders would open or run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WEIGHTS = (2).to_bytes(8, "little") + b"{}"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
 
 
-# A model as small as one can be: nothing here comes as far as training.
+# A minimal model: nothing here gets as far as training.
 MODEL: dict[str, bytes] = {
     "config.json": b'{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}',
     "generation_config.json": b"{}",
@@ -27,7 +27,7 @@ MODEL: dict[str, bytes] = {
 
 
 def model(more: dict[str, bytes | None]) -> Callable[[Path], None]:
-    """The model with these files changed, or without them."""
+    """Lay out the model with these files changed; None leaves a file out."""
 
     def lay_out(folder: Path) -> None:
         files = {**MODEL, **more}
@@ -41,7 +41,7 @@ def document(**values: Any) -> bytes:
 
 
 def changed(name: str, **values: Any) -> Callable[[Path], None]:
-    """The model with these keys in one of its JSON files."""
+    """Lay out the model with these keys changed in one of its JSON files."""
     content = MODEL.get(name, b"{}")
     return model({name: json.dumps(json.loads(content) | values).encode()})
 

@@ -1,4 +1,4 @@
-"""Hostile rows: archives, bombs, caches, scripts and names that a loader of rows would follow."""
+"""Hostile rows: archives, bombs, caches, scripts and names that a row loader would follow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKENS = (
     b'{"instruction":"a","input":"","output":"b",'
     b'"input_ids":[1,2,3],"attention_mask":[1,1,1],"labels":[1,2,3]}\n'
 )
-# Run in the training environment after a row is laid out, and removed.
+# This script runs in the training environment after a row is laid out, and is then removed.
 SCRIPT = "make.py"
 PREAMBLE = """
 import json
@@ -30,7 +30,7 @@ plain = pa.table({"instruction": ["a"], "input": [""], "output": ["b"]})
 def write(table):
     parquet.write_table(table, path)
 """
-# What a URL of these file systems once did when a row named it: render a template, run its code.
+# A row's URL of such a file system once rendered a template, that is, ran its code.
 URL = "reference://x::data:{{cycler.__init__.__globals__.os.system('id')}}"
 IMAGE_HEADER = (
     b"---\ndataset_info:\n  features:\n  - name: instruction\n    dtype: image\n---\n"
@@ -39,9 +39,9 @@ IMAGE_HEADER = (
 
 
 def tar(form: int, *, link: str | None = None, mode: str = "w") -> bytes:
-    """An archive of rows, or of a link in their place."""
+    """Return an archive of rows, or of a link in their place."""
     buffer = io.BytesIO()
-    # `w:gz` and the like name a compression; typing knows each by itself.
+    # Modes like `w:gz` name a compression; mypy knows each literal alone.
     with tarfile.open(fileobj=buffer, mode=mode, format=form) as archive:  # type: ignore[call-overload]
         entry = tarfile.TarInfo("rows.txt")
         if link is None:
@@ -54,7 +54,7 @@ def tar(form: int, *, link: str | None = None, mode: str = "w") -> bytes:
 
 
 def v7(link: str) -> bytes:
-    """A tar of 1979: without the magic by which archives are told."""
+    """Return a tar in the format of 1979, without the magic by which archives are recognised."""
     data = bytearray(tar(tarfile.USTAR_FORMAT, link=link))
     data[257:512] = bytes(255)
     data[148:156] = b" " * 8
@@ -70,14 +70,17 @@ def zipped(member: str) -> bytes:
 
 
 def bomb() -> bytes:
-    """One row of 64 MiB in 64 KiB."""
+    """Return one row of 64 MiB, compressed to 64 KiB."""
     packer = zlib.compressobj(9, wbits=31)
     blocks = [b'{"instruction":"', *[b"a" * (1 << 20)] * 64, b'"}']
     return b"".join(map(packer.compress, blocks)) + packer.flush()
 
 
 def frame(size: int, *, skippable: bytes = b"") -> bytes:
-    """A zstd file that repeats one byte for `size` bytes (RFC 8878, 3.1.1), after another frame."""
+    """Return a zstd file that repeats one byte for `size` bytes (RFC 8878, 3.1.1).
+
+    With `skippable`, a skippable frame comes first.
+    """
     blocks = b""
     while size:
         length = min(size, 1 << 17)
@@ -88,12 +91,12 @@ def frame(size: int, *, skippable: bytes = b"") -> bytes:
 
 
 def parquet(script: str) -> Callable[[Path], None]:
-    """A file that pyarrow writes, in a process that has it: see `SCRIPT`."""
+    """Write a file with pyarrow, in a process that has it: see `SCRIPT`."""
     return write({SCRIPT: (PREAMBLE + script).encode()})
 
 
 def dataset_on_disk(folder: Path) -> None:
-    """What `save_to_disk` leaves, with a cache of other rows beside."""
+    """Lay out what `save_to_disk` writes, with a cache of other rows beside it."""
     write(
         {
             "data-00000-of-00001.arrow": b"ARROW1\0\0",

@@ -1,8 +1,8 @@
-"""Inputs of a run that must be refused before anything is trained: one row each.
+"""Inputs that must be refused before anything is trained: one row each.
 
-A row says which loader would have been led astray, lays the files of the hostile input out, and
-says which words name file and reason. Every row is run through the `local` machine's runner, with
-a model and a config in which nothing else is to be refused.
+A row names the loader that would have been misled, lays out the files of the hostile input, and
+lists words that must name file and reason. Every row goes through the `local` machine's runner,
+with a model and a config that have no other fault.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ bf16: false
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """`lay_out(folder)` writes the input `hostile` as `folder`, or as one file in its place.
+    """One hostile input; `lay_out(folder)` writes it as `folder`, or as one file in its place.
 
-    `words` must all be in what the runner says; `config` is added to
-    the config; `named` is the key under which the config names the input.
+    The runner's message must contain all of `words`; `config` is added to the config; `named` is
+    the key under which the config names the input.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Row:
 
     @property
     def whole_config(self) -> bytes:
-        """The config that names the hostile input where its loader looks."""
+        """Return the config that names the hostile input where its loader looks."""
         changed = {
             "datasets": ("path: input:rows", "path: input:hostile"),
             "base_model": ("base_model: input:model", "base_model: input:hostile"),
@@ -53,7 +53,7 @@ class Row:
 
 
 def write(files: dict[str, bytes]) -> Callable[[Path], None]:
-    """Lay a folder of these files out."""
+    """Return a function that writes these files into a folder."""
 
     def lay_out(folder: Path) -> None:
         for name, data in files.items():
@@ -65,7 +65,7 @@ def write(files: dict[str, bytes]) -> Callable[[Path], None]:
 
 
 def one(data: bytes) -> Callable[[Path], None]:
-    """Lay one file out in place of a folder."""
+    """Return a function that writes one file in place of a folder."""
 
     def lay_out(path: Path) -> None:
         path.write_bytes(data)
@@ -74,7 +74,7 @@ def one(data: bytes) -> Callable[[Path], None]:
 
 
 def table() -> Iterator[Row]:
-    """Every row."""
+    """Return every row."""
     from tests.adversarial.inputs import models, rows
 
     yield from rows.ROWS

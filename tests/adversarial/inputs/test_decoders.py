@@ -1,7 +1,7 @@
 """A tokenizer's decoder cannot hide the text of a template from the count of its tokens.
 
-Decoders are inputs: one can give another text for a token that stands alone than for a long text.
-Run where rows are measured, with the training environment's Python.
+Decoders are inputs: one can give another text for a token alone than for the same token in a long
+text. The test runs where rows are measured, with the training environment's Python.
 """
 
 from __future__ import annotations

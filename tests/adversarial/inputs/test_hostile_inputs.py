@@ -1,4 +1,4 @@
-"""No hostile input is trained on: each is refused before, with file and reason, by the runner."""
+"""The runner refuses every hostile input before training, and names file and reason."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ rows = "path:rows"
 driver = "local"
 """
 TABLE = list(table())
-# Every loader of a run has a row: a list of what once let something through, or reads for a run.
+# Loaders that once let something through, or that read data for a run: each must have a row.
 LOADERS = {
     "adapter", "arrow", "config", "csv", "gzip", "jsonl", "links", "parquet", "safetensors",
     "script", "tar", "template", "text", "tokenizer", "zip", "zstd",
@@ -46,7 +46,7 @@ def environment() -> Path:
 
 
 def lay_out(row: Row | None, project: Path, environment: Path) -> None:
-    """A project with one run, whose input `hostile` is the row's, or a text."""
+    """Write a project with one run; its input `hostile` is the row's, or a plain text."""
     write({"train.jsonl": rows.ALPACA})(project / "rows")
     models.model({})(project / "model")
     (project / "config.yml").write_bytes(CONFIG.encode() if row is None else row.whole_config)
@@ -65,7 +65,7 @@ def lay_out(row: Row | None, project: Path, environment: Path) -> None:
 
 
 def run(project: Path, environment: Path) -> Path:
-    """Lock and run as `./doit certify` does; what the runner refuses is raised."""
+    """Lock and run as `./doit certify` does, and raise what the runner refuses."""
     declared = config.load(project).run("hostile")
     locked = lock.resolve(project, declared)
     work = project / "work"
@@ -93,7 +93,7 @@ def test_it_is_refused_before_training(row: Row, tmp_path: Path, environment: Pa
     for words in row.words:
         assert words in refusal
     assert "allow-pickle" not in refusal or "pickle" in "".join(row.words)
-    # The trainer's scratch is made when it is started, and nothing else is written then.
+    # The trainer's scratch folder is made when the trainer starts, and here it never starts.
     work = tmp_path / "work"
     assert not work.exists() or not list((work / "scratch").iterdir())
     assert not list(tmp_path.rglob("certificate.json"))

@@ -1,6 +1,7 @@
-"""What lies beside rows and weights changes nothing: it is not seen, and what is taken out is told.
+"""Files beside rows and weights change nothing: the trainer does not see them, and the run names
+them.
 
-One real training, on inputs with everything beside that loaders once followed.
+One real training, on inputs with everything beside them that loaders once followed.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def test_what_lies_beside_is_not_seen(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text(CONFIG)
     (tmp_path / "aicert.toml").write_text(TOML)
     for name in ("aicert", "enclave_runner"):
-        # The certificate has a digest of the runner's code, and that follows no link.
+        # The certificate has a digest of the runner's code, which follows no link.
         shutil.copytree(ROOT / name, tmp_path / name)
     out = run(tmp_path, environment)
     certificate = read_certificate(out / "certificate.json")
