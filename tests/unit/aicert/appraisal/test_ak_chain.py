@@ -1,4 +1,4 @@
-"""Corners of chains that the attack table does not reach."""
+"""Corner cases of certificate chains that the attack table does not reach."""
 
 import warnings
 from datetime import UTC, datetime
@@ -67,7 +67,7 @@ def test_a_pinned_intermediate_of_the_same_name_but_another_key() -> None:
         verify_chain((leaf,), (one,), AT)
     with pytest.raises(UndecidedError, match="lacks the certificate of its issuer"):
         verify_chain((leaf, CA), (one,), AT)
-    # The pinned key is named, so nothing is missing: it did not sign this.
+    # The leaf names the pinned key, so no issuer is missing; that key did not sign this leaf.
     claimed = issue(
         "leaf", rsa_key("ak"), issuer="middle", issuer_key=ec_key("second"), purposes=(EKU_AK,),
         authority=ec_key("first"),
@@ -78,7 +78,10 @@ def test_a_pinned_intermediate_of_the_same_name_but_another_key() -> None:
 
 
 def levels(count: int) -> tuple[list[bytes], bytes]:
-    """Intermediates, each issued by the one before it, the first by CA; and a leaf of the last."""
+    """Return `count` intermediates and a leaf.
+
+    CA issues the first intermediate, and each one issues the next; the last issues the leaf.
+    """
     intermediates, above, key = [], "CA", ec_key("ca")
     for number in range(count):
         name, own = f"level {number}", ec_key(f"level {number}")
@@ -96,7 +99,7 @@ def test_a_leaf_alone_is_completed_from_what_the_root_pins(count: int) -> None:
     for order in (intermediates, intermediates[::-1]):
         pinned = replace(ROOT, intermediates=tuple(order))
         assert verify_chain((leaf,), (pinned,), AT).root == pinned
-    # The lowest ones sent along, the root, too, or not.
+    # The builder sends the lowest intermediates along, with or without the root.
     lowest = intermediates[::-1][: MAX_CHAIN - 2]
     for sent in ((leaf, *lowest), (leaf, *lowest, CA)):
         assert (
@@ -147,7 +150,7 @@ def test_of_a_renewed_intermediate_the_valid_one_counts() -> None:
             verify_chain((leaf,), (replace(ROOT, intermediates=order),), at)
     with pytest.raises(EvidenceError, match="is valid from"):
         verify_chain((leaf,), (replace(ROOT, intermediates=(old,)),), AT)
-    # The one counts to its last second, the other from its first.
+    # One certificate is valid up to its last second, the other from its first.
     end, start = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
     old, new = middle(ca_forge.FROM, end), middle(start, ca_forge.UNTIL)
     for order in ((old, new), (new, old)):
@@ -183,7 +186,7 @@ def test_the_name_of_a_missing_issuer_is_cut() -> None:
 
 
 def test_a_root_that_did_not_sign_what_names_it() -> None:
-    """What names it is further up: the check of signatures says so."""
+    """The certificate that names the root is further up, and the signature check reports it."""
     middle = issue(
         "middle", ec_key("middle"), issuer="CA", issuer_key=ec_key("x"), ca=True,
         key_usage=usage(cert=True),
@@ -196,7 +199,9 @@ def test_a_root_that_did_not_sign_what_names_it() -> None:
 
 
 def test_a_root_may_have_another_purpose_for_its_attestation_keys() -> None:
-    """As Google's: what tells an attestation key from an endorsement key is its key usage."""
+    """Google's roots do so: the key usage distinguishes an attestation key from an
+    endorsement key.
+    """
 
     def leaf(purposes: tuple[str, ...], key_usage: x509.KeyUsage | None) -> bytes:
         return issue(
@@ -264,7 +269,7 @@ def test_a_changed_octet_is_one_typed_error() -> None:
             except EvidenceError:
                 continue
             accepted.append(position)
-    # Only what is changed into itself.
+    # Only bytes that the change left as they were.
     assert accepted
     assert all(LEAF[position] in (0x1E, 0x03) for position in accepted)
 
@@ -312,7 +317,7 @@ def test_which_certificate_of_the_policy_is_unsound_is_said() -> None:
     place = serial_number(negative, "it")
     negative = negative[: place.start] + b"\x80" + negative[place.stop :]
     assert failing(der=negative) == "root r: the serial number is not positive"
-    # A chain that brings its root is compared with the root's bytes, and they are looked at after.
+    # A root in the chain is compared with the policy's bytes first and read afterwards.
     with pytest.raises(EvidenceError, match=r"^ak_cert\[0\]: the serial number is not positive$"):
         verify_chain((negative,), (replace(ROOT, der=negative),), AT)
     short = negative[: place.start - 1] + b"\x00" + negative[place.start :]
@@ -331,7 +336,7 @@ def test_roots_of_the_policy_are_named_where_none_fits() -> None:
 
 
 def _long_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names longer than X.509 allows, which cryptography reads with a warning."""
+    """Issue certificates whose names are longer than X.509 allows; cryptography warns of them."""
     warnings.simplefilter("ignore")
     monkeypatch.setattr(
         ca_forge,

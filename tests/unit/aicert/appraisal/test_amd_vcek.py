@@ -1,4 +1,4 @@
-"""Certificates of processors, as no maker issues them; genuine ones: test_genuine_confidential."""
+"""Processor certificates that no maker issues; test_genuine_confidential has genuine ones."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ def test_serial_numbers_are_read_as_they_are() -> None:
 
 
 def test_a_known_extension_says_nothing_of_chips() -> None:
-    # A subject key identifier where AMD has none: read past.
+    # A subject key identifier, which AMD leaves out, is ignored.
     extensions = chip_forge.chip_extensions()
     der = chip_forge.issue(
         "SEV-VCEK", chip_forge.chip_key(), issuer=chip_forge.ASK,

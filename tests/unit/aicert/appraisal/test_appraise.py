@@ -1,4 +1,4 @@
-"""What passes, what cannot be told, and what a result says of itself."""
+"""What passes, what cannot be decided, and what an AttestationResult states about itself."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -21,7 +21,7 @@ from tests.adversarial.attacks_statement import SIGNER
 from tests.adversarial.attacks_tpm import certified
 from tests.adversarial.forger import BOOT, FIRMWARE, NONCE, VERITY, Scene, hex_of
 
-# PCR 11 of the first image that was committed.
+# PCR 11 of the first image that was committed to this repository.
 FIRST_IMAGE = "0d09387c79e533b06b0ec24b1bc79e64071f09d63df9641356a3d628889f6d34"
 
 
@@ -206,7 +206,7 @@ def test_signature_schemes(scheme: int) -> None:
     scene = Scene()
     attest = scene.get("quote_attest")
     scene.put("quote_signature", tpm_forge.sign(scene.ak, attest, scheme=scheme))
-    # An edit makes the parts anew, and with them another DSSE signature, but the same quote.
+    # An edit makes the parts anew, with another DSSE signature, but the quote stays the same.
     assert scene.appraise().verdict == "passed"
 
 
@@ -280,7 +280,7 @@ def test_an_image_that_this_project_has_revoked_fails_under_every_policy(
     lock = image_lock.parse(scene.get("image_lock"))
     reason = revoked_images.REVOKED[bytes.fromhex(FIRST_IMAGE[:16])]
     monkeypatch.setitem(revoked_images.REVOKED, lock.pcrs[11][:8], reason)
-    # A policy of the caller's own, which accepts the image and has revoked nothing.
+    # The caller's own policy accepts the image and revokes none.
     result = scene.appraise()
     assert [check.id for check in result.failed] == ["boot.image"]
     assert result.check("boot.image").detail == f"image {lock.digest} is revoked: {reason}"
@@ -310,7 +310,7 @@ def test_a_policy_says_why_it_revoked_an_image() -> None:
     ("known", "reason"),
     [
         (FIRST_IMAGE, "weights that existed before the run"),
-        # The last of each kind before the runner read the rows.
+        # The last image of each kind before the runner read the rows.
         (
             "f9fd518e7d2b6e7f6979e38a9da43ff5830697c966aea1a17e8388bda504124b",
             "weights that existed before the run",
@@ -319,7 +319,7 @@ def test_a_policy_says_why_it_revoked_an_image() -> None:
             "12c3d773619ebd4039483c9698874e836f81ad77c0c5651864289998fda7c787",
             "weights that existed before the run",
         ),
-        # The first after that, and the last of each kind whose reports lacked texts.
+        # The first image after that, and the last of each kind whose reports lacked texts.
         (
             "a3892067d52cc87493a9c7b9384fc9633e39a9ab57632810395a2d5f6b25ffb8",
             "trained on text from no input",
@@ -332,7 +332,7 @@ def test_a_policy_says_why_it_revoked_an_image() -> None:
             "2317dfcf2075c66784cd3840103296f89644688dee7864463e827d4a01f5673a",
             "trained on text from no input",
         ),
-        # The last of each kind before a file in a model's folder had one use.
+        # The last image of each kind before each file in a model's folder had a single use.
         (
             "254654ad2c91adbefbd5875eb1df3c79a34c46228e118e17841785ea9c2aad9b",
             "an adapter that existed before the run",

@@ -1,4 +1,4 @@
-"""Audits that a policy demands: what tables of attacks do not show."""
+"""Audits that a policy demands: cases that the attack tables do not show."""
 
 import json
 from dataclasses import replace
@@ -76,8 +76,9 @@ def test_each_audit_is_judged_once_however_many_runs_and_checks_ask(
 def test_a_certificate_has_one_verdict_however_many_results_it_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two hundred certificates, each with those of sixteen audits before it, are a folder of 32 MB;
-    and every second run in it asks for all of them.
+    """Two hundred certificates with the results of sixteen earlier audits each take 32 MB.
+
+    Every second run in that folder asks for all of them.
     """
     scene = audited()
     scene.audits = list(scene.audits or ()) * 16
@@ -108,7 +109,7 @@ def test_what_is_asked_of_models_is_not_asked_of_audits() -> None:
 
 
 def test_an_audit_of_which_there_is_no_verdict_does_not_count() -> None:
-    """Code of an input may have run beside it, which the policy does not allow."""
+    """The audit may have run code of an input, which the policy does not allow."""
     scene = Scene("local", 2)
     given(lambda: looked(None, input_code(allow_remote_code=True)))(scene)
     check = scene.appraise().check("audit.present")
@@ -175,7 +176,7 @@ def test_of_what_code_of_inputs_did_no_audit_says_anything() -> None:
 
 
 def of_a_cloud() -> Scene:
-    """A training in a cloud's machine, an audit on somebody's own, and a policy that takes both."""
+    """Return a training in a cloud, an audit on another machine, and a policy that accepts both."""
     scene = Scene("cloud", 2)
     given(looked)(scene)
     roots = Scene("local", 2).get("policy").roots

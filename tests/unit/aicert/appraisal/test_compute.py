@@ -1,4 +1,4 @@
-"""The ceiling of a run's compute: what it is made of, what it decides, where nobody can know."""
+"""The limit on a run's compute: what it consists of, what it decides, and when it is unknown."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -18,7 +18,7 @@ from tests.adversarial.ca_forge import AT
 from tests.adversarial.forger import Scene
 
 Change = Callable[[Scene], object]
-# Of a scene: 0.75 s on 4 processors, by the built-in caps.
+# The compute of one scene: 0.75 s on 4 processors, with the built-in rates.
 OWN = 0.75 * 1.2 * 4e13
 ROOT = Path(__file__).resolve().parents[4]
 REVIEWED = date(2026, 11, 28)
@@ -137,7 +137,7 @@ def test_the_sum_is_that_of_the_runs_that_made_the_weights() -> None:
     )
     above = appraised(on_a_counted_base(), bounds(OWN * 1.9, lineage=True))
     assert [check.id for check in above.failed] == ["policy.compute"]
-    # Of the run alone.
+    # The bound on this run alone.
     assert appraised(on_a_counted_base(), bounds(OWN * 1.9)).verdict == "passed"
 
 

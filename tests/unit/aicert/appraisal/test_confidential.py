@@ -1,4 +1,4 @@
-"""What is said where nothing is decided; words of refusals: tests/adversarial/words.txt."""
+"""Messages where nothing is decided; tests/adversarial/words.txt has the words of refusals."""
 
 import time
 from dataclasses import replace
@@ -79,8 +79,9 @@ def with_four_gpus() -> Scene:
     ids=["confidential", "azure td", "bare td", "four GPUs"],
 )
 def test_a_whole_appraisal_takes_a_few_milliseconds(scene: Scene, seconds: float) -> None:
-    """Of processor time: the best of several, with room for a computer that is five times slower
-    than one on which it may take so long.
+    """Measure processor time and take the best of several.
+
+    The bound leaves room for a computer five times slower than the one it was set on.
     """
     assert scene.appraise().verdict == "passed"
     taken = []

@@ -1,4 +1,4 @@
-"""Published evidence of real TPMs, judged by the code that judges our own certificates."""
+"""Published evidence of real TPMs, appraised by the code that appraises our own certificates."""
 
 import hashlib
 import json
@@ -125,8 +125,10 @@ def azure_2024_chain() -> list[bytes]:
 
 
 def tools_digests(raw: bytes) -> list[bytes]:
-    """The digests in tpm2-tools' own form: 132 bytes of selections, the number of lists, then lists
-    of eight digests, each with its size before it and room for 64 bytes.
+    """Return the PCR digests from tpm2-tools' own form.
+
+    The form has 132 bytes of selections, the number of lists, then lists of eight digests, each
+    preceded by its size and padded to 64 bytes.
     """
     values, offset = [], 132 + 4
     for _ in range(int.from_bytes(raw[132:136], "little")):
@@ -160,7 +162,7 @@ def test_azure_trusted_launch_quote_is_good_in_2024() -> None:
 
 
 def test_pcr_15_replays_from_the_ca_that_the_evidence_names() -> None:
-    """Its machine extended its data disk's root hash, a separator of zeros, and its own CA."""
+    """The machine extended its data disk's root hash, a separator of zeros, and its own CA."""
     document = azure_2024()
     *_, pcrs = azure_2024_quote()
     disk, authority = document["application_disk_roothash"], document["webserver_rootca"]
@@ -214,7 +216,7 @@ def test_azure_quote_is_by_its_own_key_and_not_by_the_one_certified() -> None:
 
 
 def confidential_quote() -> tuple[bytes, tpm.Signature, dict[int, bytes]]:
-    """`quote.bin`: signature, attestation and values, each after its length (8 octets)."""
+    """Read `quote.bin`: signature, attestation and values, each after its length (8 octets)."""
     raw = read("azure-hcl/quote.bin")
     parts, offset = [], 0
     for _ in range(2):
@@ -235,7 +237,8 @@ def test_confidential_vm_quote_is_good_and_not_one_of_ours() -> None:
     signatures.verify_signature(key, signature, attest)
     quote = tpm.parse_quote(attest)
     assert quote.extra_data == b"challenge"
-    # Resettable registers 16 to 23 among them: `quote.structure` would refuse it.
+    # The selection includes the resettable registers 16 to 23, which `quote.structure` would
+    # refuse.
     assert tpm.selected_pcrs(quote) == tuple(range(24)) != QUOTED_PCRS
     assert tpm.pcr_digest(pcrs, tuple(range(24)), signature) == quote.pcr_digest
 
@@ -244,7 +247,7 @@ def test_confidential_vm_quote_is_good_and_not_one_of_ours() -> None:
 def test_confidential_report_binds_the_ak_in_its_runtime_data(
     kind: str, type_: int, place: int
 ) -> None:
-    """Facts about the evidence, read here: this verifier has no tier that rests on them yet."""
+    """The test reads facts from the evidence; this verifier has no tier yet that rests on them."""
     report = read(f"azure-hcl/hcl-report-{kind}.bin")
     start = report.index(b'{"keys"')
     size = int.from_bytes(report[start - 4 : start], "little")

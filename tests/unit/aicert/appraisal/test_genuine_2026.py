@@ -1,8 +1,8 @@
-"""Published evidence of machines of today (the index of 2026), judged by the built-in policies.
+"""Published evidence of current machines (the index of 2026), under the built-in policies.
 
-Each set is judged on the path that our own certificates take, so far as it goes: no published
-machine ran our code, so that what follows the platform's checks fails at the quote's nonce. Sets of
-Intel's and NVIDIA's evidence have tests of their own.
+Each set takes the path of our own certificates as far as it goes: no published machine ran our
+code, so the first check after the platform's that fails is the quote's nonce. Evidence of Intel and
+NVIDIA has test modules of its own.
 """
 
 import json
@@ -41,8 +41,9 @@ SNP = "azure-snp-2026"
 def judged(
     report: bytes, chip: bytes | None, chain: tuple[bytes, ...] | None = None, *, at: datetime
 ) -> AttestationResult:
-    """The built-in policy, on a genuine report; without a genuine AK certificate one by a test CA,
-    whose root then stands for Azure's.
+    """Appraise a genuine report under the built-in policy.
+
+    Without a genuine AK certificate, a test CA issues one, and its root takes the place of Azure's.
     """
     scene = Scene("confidential")
     scene.at = at
@@ -69,7 +70,7 @@ def platform(result: AttestationResult) -> dict[str, str]:
 
 
 def chip_ok() -> dict[str, str]:
-    """Nobody asked for a GPU."""
+    """Return the platform checks that pass where nobody asked for a GPU."""
     checks = ("chain", "chip", "guest", "binding", "tier")
     return {f"platform.{check}": "ok" for check in checks} | {"platform.gpu": "not-applicable"}
 
@@ -96,7 +97,7 @@ def milan() -> tuple[bytes, bytes, dict[str, Any]]:
 
 
 def check_quote(key: Any, quote: dict[str, Any]) -> tpm.Quote:
-    """Signature and digest of the registers; what the quote says."""
+    """Check the quote's signature and the digest of its registers."""
     signature = tpm.Signature(scheme=tpm.ALG_RSASSA, hash=tpm.ALG_SHA256, rsa=quote["signature"])
     signatures.verify_signature(key, signature, quote["message"])
     attested = tpm.parse_quote(quote["message"])
@@ -123,7 +124,7 @@ def test_a_whole_machine_of_azures_newer_hierarchy_is_confidential(sent: int) ->
     assert result.tier == "confidential"
     assert "(bootloader 4, tee 0, snp 24, microcode 219)" in result.check("platform.chip").detail
     assert "azure-paravisor-milan" in result.check("platform.guest").detail
-    # Only that machine could have signed a quote of ours.
+    # Only that machine could have signed a quote for us.
     assert result.failed[0].id == "quote.signature"
 
 
@@ -147,7 +148,7 @@ def test_its_quote_is_that_of_its_log() -> None:
 
 
 def test_its_firmware_starts_pcr_4_as_is_predicted() -> None:
-    """The action, the separator, then what was started: no boot option failed before."""
+    """Before any boot option failed, PCR 4 has the action, the separator, then what was started."""
     log = event_log.parse(read(f"{NEWER}/eventlog-pcr4-pcr9.bin"))
     first, second, *started = (event for event in log.events if event.pcr == 4)
     assert first.data == b"Calling EFI Application from Boot Option"
@@ -219,7 +220,7 @@ def test_a_clouds_own_key_is_a_question_of_its_own() -> None:
         )  # fmt: skip
 
 
-# azure-tdx: the TPM's side; Intel's has tests of its own.
+# azure-tdx: the TPM's side; test_genuine_tdx has Intel's side.
 
 
 def tdx() -> tuple[bytes, bytes, dict[int, bytes], bytes]:
@@ -246,7 +247,8 @@ def test_a_tdx_machines_vtpm_chains_and_quotes() -> None:
     assert len(leaf) > len(trim_padding(leaf))
     certified = verify_chain((leaf,), built_in("confidential").roots, at)
     check_quote(certified.key, {"message": message, "signature": signature, "pcrs": pcrs})
-    # It booted a unified kernel image directly: PCR 11 is set, and nobody else's registers are.
+    # It booted a unified kernel image directly: PCR 11 is set, and the other boot registers are
+    # zero.
     assert any(pcrs[11])
     assert not any(any(pcrs[index]) for index in (8, 12, 13, 14))
     firmware = {one.name: one.pcrs for one in built_in("confidential").firmware}
@@ -284,7 +286,9 @@ def test_a_google_machines_key_chains_and_names_its_instance() -> None:
 
 @pytest.mark.parametrize("kind", ["ecc", "rsa"])
 def test_google_machines_before_2024_have_keys_of_another_intermediate(kind: str) -> None:
-    """Of the same name. Its endorsement keys chain too, and are refused as attestation keys."""
+    """It has the same name. That intermediate's endorsement keys also chain; as AKs they are
+    refused.
+    """
     roots = built_in("google").roots
     (signing,) = pem_ders(read(f"google-vtpm/pca_tpm_{kind}_sign_cert.pem"))
     key = verify_chain((signing,), roots, SEPTEMBER)
@@ -300,14 +304,14 @@ def test_google_machines_before_2024_have_keys_of_another_intermediate(kind: str
 
 @pytest.mark.parametrize("name", OLDER)
 def test_googles_oldest_certificates_lack_their_issuer(name: str) -> None:
-    """`tpm_ek_intermediate_3` and its root, which are not pinned: no verdict, and its name."""
+    """`tpm_ek_intermediate_3` and its root are not pinned: no verdict, and the message names it."""
     (der,) = pem_ders(read(name))
     with pytest.raises(UndecidedError, match=r"lacks the certificate of its issuer, .*signer-0"):
         verify_chain((der,), built_in("google").roots, SEPTEMBER)
 
 
 def fields(data: bytes) -> list[tuple[int, bytes | int]]:
-    """A protobuf message: numbers and byte strings, by field."""
+    """Parse a protobuf message into its fields: numbers and byte strings."""
     pairs: list[tuple[int, bytes | int]] = []
     place = 0
 
@@ -338,10 +342,10 @@ def one(message: list[tuple[int, bytes | int]], field: int) -> bytes:
 
 
 def test_a_google_machines_quotes() -> None:
-    """Of three banks that of SHA-256 is read, with the nonce that stands in the file's name."""
+    """The verifier reads the SHA-256 bank of three, with the nonce from the file's name."""
     message = fields(read("google-vtpm/gce-cos-85-nonce9009.pb"))
     public = one(message, 1)
-    # TPMT_PUBLIC of an RSA key: it ends in its modulus, of 256 octets; the exponent 0 is 65537.
+    # TPMT_PUBLIC of an RSA key ends in its modulus of 256 octets; the exponent 0 means 65537.
     key = RSAPublicNumbers(65537, int.from_bytes(public[-256:])).public_key()
     banks = []
     for value in (value for number, value in message if number == 2 and isinstance(value, bytes)):

@@ -1,7 +1,7 @@
-"""Published evidence of Azure's confidential machines, on the path that our own certificates take.
+"""Published evidence of Azure's confidential machines, on the path of our own certificates.
 
-Evidence of 2023 to 2025, none of it of one machine: the report that a chip certificate fits comes
-without a quote, the quotes come without a report. Machines of 2026: `test_genuine_2026`.
+The evidence dates from 2023 to 2025, and no set is complete: the report that matches a chip
+certificate has no quote, and the quotes have no report. `test_genuine_2026` has machines of 2026.
 """
 
 import json
@@ -35,7 +35,7 @@ from tests.unit.genuine import needs_vectors, pem_ders, read
 pytestmark = needs_vectors
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
-# Of the one report that a chip certificate fits, of June 2025.
+# The TCB of the one report that matches a chip certificate, of June 2025.
 THEN = {"bootloader": 10, "tee": 0, "snp": 23, "microcode": 84}
 JUNE_2025 = datetime(2025, 6, 20, tzinfo=UTC)
 
@@ -83,7 +83,7 @@ def test_pinned_roots_are_the_published_ones() -> None:
 def test_chip_certificates_chain_although_their_serial_number_is_zero(
     der: Any, family: str, tcb: str
 ) -> None:
-    # Warnings are errors in these tests: nothing warns of the serial number.
+    # Warnings are errors in these tests, so the serial number must not cause one.
     chip = amd_vcek.certify_chip(der(), makers(), AT)
     assert (chip.root.name, amd_vcek.tcb_text(chip.tcb)) == (family, tcb)
     with pytest.raises(EvidenceError, match="is valid from"):
@@ -108,7 +108,7 @@ def test_every_octet_of_a_report_counts() -> None:
     chip = amd_vcek.certify_chip(genoa_chip(), makers(), AT)
     hardware = azure_hcl.parse(genoa_report()).hardware
     sev_snp.verify(sev_snp.parse(hardware), chip.key)
-    # To the end of r and s: after them stand zeros that nobody signed.
+    # Up to the end of r and s: the zeros after them are not signed.
     for place in range(0x2A0 + 144):
         flipped = bytearray(hardware)
         flipped[place] ^= 1
@@ -119,7 +119,10 @@ def test_every_octet_of_a_report_counts() -> None:
 def judged(
     report: bytes, chip: bytes | None, at: datetime = AT, **policy: Any
 ) -> AttestationResult:
-    """A certificate with this report, by an AK that a test CA certified as the report says."""
+    """Appraise a certificate with this report.
+
+    A test CA certifies the AK that the report names.
+    """
     scene = Scene("confidential")
     scene.at = at
     # The test CA's certificates begin in 2026.
@@ -187,19 +190,19 @@ def test_a_genuine_tdx_report_is_not_one_of_sev_snp() -> None:
 
 
 def test_an_older_genuine_report_binds_its_runtime_data() -> None:
-    """Its chip's certificate is not published: everything but the signature."""
+    """The chip's certificate is not published, so every part but the signature is checked."""
     read_ = azure_hcl.parse(read("azure-hcl/hcl-report-snp.bin"))
     report = sev_snp.parse(read_.hardware)
     sev_snp.check_guest(report)
     assert report.report_data == azure_hcl.report_data(read_.runtime)
     modulus, exponent = azure_hcl.attestation_key(read_.runtime)
     assert (modulus.bit_length(), exponent) == (2048, 65537)
-    # A paravisor before those whose keys the policy names.
+    # A paravisor older than those whose keys the policy names.
     assert report.id_key not in {one.id_key for one in azure.ID_KEY_SIGNERS}
 
 
 def test_runtime_data_of_another_machine() -> None:
-    """Published alone, with the AK that it names: not that of the quote beside it."""
+    """The runtime data is published alone; the AK it names is not that of the quote beside it."""
     text = read("azure-hcl/var-data.bin")
     document = json.loads(text)
     modulus = urlsafe_b64decode(document["keys"][0]["n"] + "==")
@@ -211,7 +214,10 @@ def test_runtime_data_of_another_machine() -> None:
 
 
 def nv_contents() -> list[bytes]:
-    """Genuine contents of NV 0x01C101D0: one with the index's padding, none with intermediates."""
+    """Return genuine contents of NV 0x01C101D0.
+
+    One has the index's padding; none has intermediates.
+    """
     mismatched = read("azure-vtpm-mismatched-ak/akcert_0x01C101D0.der")
     return [*pem_ders(read("azure-ca/azure_ak_certificates.txt")), mismatched]
 
@@ -221,7 +227,9 @@ def nv_contents() -> list[bytes]:
 def test_what_a_machine_reads_from_its_tpm_reaches_the_root(
     index: int, cut: bool, tmp_path: Path
 ) -> None:
-    """The runner's reading, the certificate file, the verifier: no intermediate is in the TPM."""
+    """Use the runner's reading, the certificate file and the verifier; the TPM has no
+    intermediate.
+    """
     content = nv_contents()[index]
     scene = Scene("cloud").put("chain", (cut_padding(content) if cut else content,))
     file = tmp_path / "certificate.json"

@@ -1,7 +1,7 @@
 """Published evidence of NVIDIA's devices: reports of Hopper GPUs and of a switch, a driver's RIM.
 
-`openssl` is the oracle of chains and signatures. No published RIM is of a driver or VBIOS that a
-published report names, so that a comparison that is ok is shown with a RIM of a test CA only.
+`openssl` is the oracle for chains and signatures. No published RIM belongs to a driver or VBIOS
+that a published report names, so only RIMs of a test CA show a comparison that is ok.
 """
 
 import json
@@ -32,7 +32,7 @@ Sent = tuple[bytes, bytes, bytes]
 
 
 def sent(name: str, index: int = 0) -> Sent:
-    """Report, chain and nonce."""
+    """Return report, chain and nonce of one published device."""
     one = json.loads(read(f"nvidia/{name}.json"))[index]
     return b64decode(one["evidence"]), b64decode(one["certificate"]), bytes.fromhex(one["nonce"])
 
@@ -56,7 +56,7 @@ def chain_of(pem: bytes) -> tuple[bytes, ...]:
 
 
 def root() -> bytes:
-    """The device root, the same in all of them."""
+    """Return the device root, which all sets share."""
     return chain_of(sent("hopper_evidence")[1])[-1]
 
 
@@ -110,7 +110,7 @@ def test_openssl_agrees_on_chain_and_signature(name: str, tmp_path: Path) -> Non
 
 
 def test_how_genuine_gpus_protect_what_they_send() -> None:
-    """Four of one machine send through switches; of 2023 and alone, each for itself."""
+    """Four GPUs of one machine use switches; those of 2023 stand alone."""
     modes = [judged(ALL[name]()).mode for name in ALL if name != "switch"]
     assert modes == [2, 0, 2, 2, 2, 2, 0]
     four = [judged(sent("multi_gpu_hopper", index)) for index in range(4)]
@@ -118,13 +118,13 @@ def test_how_genuine_gpus_protect_what_they_send() -> None:
     assert all(device.switches & four[0].switches for device in four)
     (own,) = judged(ALL["switch"]()).switches
     serial = judged(ALL["switch"]()).path[1].serial_number
-    # The switch's own certificate has the identity that it reports: it is written as it is.
+    # The switch's own certificate has the identity that it reports, in the same octet order.
     assert serial.to_bytes(9)[1:] == own
 
 
 @pytest.mark.parametrize("name", ["held certificate", "hopper", "switch"])
 def test_without_an_answer_about_revocation_nothing_is_known(name: str) -> None:
-    """One of them is on hold, which nothing in the evidence says."""
+    """One certificate is on hold, which the evidence alone does not show."""
     device = judged(ALL[name]())
     for certificate, issuer in pairwise(device.path[1:]):
         with pytest.raises(UndecidedError, match="no answer for"):
@@ -189,7 +189,7 @@ def rim_root() -> bytes:
 
 
 def test_openssl_agrees_on_the_rims_chain_and_signature(tmp_path: Path) -> None:
-    """What is signed, as the second verifier writes it canonically."""
+    """The signed bytes are those that the second verifier canonicalizes."""
     top = second_gpu.Element(minidom.parseString(read(RIM)).documentElement, {})  # noqa: S318 - a file of ours
     signature = top.only("Signature", second_gpu.DSIG)
     data = signature.only("KeyInfo", second_gpu.DSIG).only("X509Data", second_gpu.DSIG)
@@ -244,7 +244,7 @@ def test_what_is_published_as_wrong_is_refused(name: str, words: str) -> None:
 
 
 def changes(data: bytes) -> Iterator[bytes]:
-    """Each changes what is said."""
+    """Yield copies of the RIM, each with a change of content."""
     yield data.replace(b'version="1.0"', b'version="1.1"', 1)
     yield data.replace(b'active="False"', b'active="True"', 1)
     yield data.replace(b'colloquialVersion="550.144.03"', b'colloquialVersion="550.144.04"')
@@ -263,7 +263,7 @@ def test_no_change_of_a_rim_is_passed_over() -> None:
 
 
 def test_what_says_the_same_is_the_same() -> None:
-    """Quotes, the order of attributes, and how an empty element is written say nothing."""
+    """Quotes, the order of attributes, and the form of an empty element carry no meaning."""
     data = read(RIM)
     same = data.replace(b'corpus="false" name="GH100"', b"name='GH100'   corpus=\"false\"")
     same = same.replace(
@@ -311,7 +311,7 @@ Wanted = dict[int, tuple[bool, list[bytes]]]
 
 
 def hopper() -> tuple[nvidia_device.Device, Wanted, Wanted]:
-    """A genuine GPU, and wanted values of driver and VBIOS that it has."""
+    """Return a genuine GPU, with reference values of its driver and VBIOS that match it."""
     device = judged(sent("hopper_evidence"))
     values = device.report.measurements
     driver: Wanted = {7: (True, [bytes(48), values[7]]), 9: (False, [bytes(48)])}
@@ -321,7 +321,7 @@ def hopper() -> tuple[nvidia_device.Device, Wanted, Wanted]:
 
 def test_measurements_that_are_allowed() -> None:
     device, driver, vbios = hopper()
-    # Its video decoder is switched off: 35 does not count.
+    # Its video decoder is off, so measurement 35 does not count.
     assert device.report.fields[nvidia_device.NVDEC] == nvidia_device.DISABLED
     rims = rim_of(device.driver, driver), rim_of(device.vbios, vbios)
     assert nvidia_rim.compare(device, *rims) == 2

@@ -1,7 +1,7 @@
 """Published evidence of Intel's trust domains (the index of 2026): quotes, collateral, boot log.
 
-`openssl` is the oracle of chains, signatures and revocations; `tests.second.td`, which shares no
-code with `aicert`, judges the same sets a second time.
+`openssl` is the oracle for chains, signatures and revocations; `tests.second.td`, which shares no
+code with `aicert`, appraises the same sets a second time.
 """
 
 import json
@@ -34,9 +34,9 @@ from tests.unit.genuine import needs_vectors, pem_ders, read
 pytestmark = needs_vectors
 
 AZURE = "azure-tdx/azure-tdx-1764662251380464271.yaml"
-# Inside the collateral's 30 days.
+# A date within the 30 days of the collateral.
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
-# What google/go-tdx-guest wrote behind one of its quotes, and this program refuses.
+# google/go-tdx-guest appended this to one of its quotes; this program refuses it.
 APPENDED = b"\nextra bytes(only for testing purpose)\n"
 
 
@@ -72,7 +72,7 @@ QUOTES = (
     "tdx/tdx_quote_debug.dat",
     "tdx/cos-113-tdx-quote.dat",
 )
-# Those of whose kind of processor there is collateral of 2026.
+# The quotes whose kind of processor has collateral of 2026.
 JUDGED = ("azure-2025-12", "tdx/quote_v5_sample.dat")
 
 
@@ -90,7 +90,7 @@ def as_it_is(name: str) -> Td:
 
 @pytest.mark.parametrize("name", QUOTES)
 def test_signatures_and_chain_of_each_quote_are_good(name: str) -> None:
-    """Without collateral there is no verdict, and nothing that was checked before it failed."""
+    """Without collateral there is no verdict, and no earlier check failed."""
     with pytest.raises(UndecidedError, match="lacks Intel's collateral for FMSPC"):
         tdx.verify(quote(name), None, built_in("confidential"), MARCH)
 
@@ -99,7 +99,7 @@ def test_signatures_and_chain_of_each_quote_are_good(name: str) -> None:
 def test_a_flipped_bit_anywhere_in_what_is_signed_is_refused(name: str) -> None:
     data = quote(name)
     size = len(td_quote.parse(data).signed)
-    # Body, signature, key, the enclave's report, its signature, its data.
+    # Body, signature, key, the enclave's report, its signature, and its data.
     for place in (*range(48, size, 97), *range(size + 4, size + 674, 41)):
         changed = data[:place] + bytes((data[place] ^ 1,)) + data[place + 1 :]
         with pytest.raises(EvidenceError) as refused:
@@ -140,14 +140,16 @@ def test_collateral_is_of_its_time(at: datetime, words: str) -> None:
 
 
 def test_a_debugged_td_is_refused() -> None:
-    """Its processor's collateral of that year has no published certificate of its signer."""
+    """The collateral of its processor from that year lacks a published certificate of
+    its signer.
+    """
     judged = tdx.verify(quote(JUDGED[0]), collateral_file(), built_in("confidential"), MARCH)
     debugged = replace(judged, quote=td_quote.parse(quote("tdx/tdx_quote_debug.dat")))
     with pytest.raises(EvidenceError, match="may be debugged"):
         debugged.check_guest(built_in("confidential"), MARCH)
 
 
-# Collateral, by itself.
+# Collateral alone.
 
 
 def test_the_pinned_root_is_the_published_one() -> None:
@@ -163,7 +165,7 @@ PARTS = (
 
 @pytest.mark.parametrize(("name", "key"), PARTS)
 def test_published_answers_of_intels_service_are_signed_by_its_signer(name: str, key: str) -> None:
-    """Older ones too: the signer's key is the same in its certificate of 2025."""
+    """Older answers pass too: the signer's certificate of 2025 has the same key."""
     text = read(f"tdx/{name}").decode()
     signed = text[len(f'{{"{key}":') : text.rindex(',"signature"')]
     (signer, _) = pem_ders(azure_collateral()["tcb_info_issuer_chain"].encode())
@@ -202,7 +204,7 @@ def test_a_changed_word_of_intels_is_refused(name: str) -> None:
 
 
 def machine(**platform: Any) -> AttestationResult:
-    """The built-in policy, on a genuine report, quote and AK certificate."""
+    """Appraise a genuine report, quote and AK certificate under the built-in policy."""
     scene = Scene("azure td")
     scene.at = MARCH
     scene.edit("policy", lambda policy: replace(built_in("confidential"), accepted=policy.accepted))
@@ -223,7 +225,7 @@ def test_a_whole_machine_with_collateral_is_confidential() -> None:
     assert set(verdicts.values()) == {"ok"}, result.failed
     assert result.tier == "confidential"
     assert "azure-paravisor-tdx-2025-12" in result.check("platform.guest").detail
-    # Only that machine could have signed a quote of ours.
+    # Only that machine could have signed a quote for us.
     assert result.failed[0].id == "quote.signature"
 
 
@@ -244,7 +246,10 @@ def test_the_other_machine_is_bound_by_its_own_quote() -> None:
 
 
 def test_a_boot_log_replays_to_the_registers_of_its_quote() -> None:
-    """RTMR 0 to 2; events name them 1 to 3, and 0 is MRTD. The buffer's rest is filled."""
+    """The log covers RTMR 0 to 2; its events number them 1 to 3, and 0 is MRTD.
+
+    Filler takes the rest of the buffer.
+    """
     parsed = td_quote.parse(quote("tdx/cos-113-tdx-quote.dat"))
     log = event_log.parse(read("tdx/ccel_data.dat"))
     values = event_log.replay(log, "sha384")

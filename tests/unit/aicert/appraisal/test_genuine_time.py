@@ -1,4 +1,4 @@
-"""A time stamp that an authority of others made, of software that we did not write."""
+"""A time stamp by an independent authority, from software that we did not write."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ from aicert.sources.time_authority import token_of
 from tests.adversarial.time_forge import Token
 from tests.second import time as second_time
 
-# `origin` says where it is from.
+# The key `origin` names its source.
 GIVEN = json.loads(Path(__file__).with_name("sigstore_time_stamp.json").read_bytes())
 SIGNER, MIDDLE, ROOT = map(base64.b64decode, GIVEN["certificates"])
 TOKEN = token_of(base64.b64decode(GIVEN["response"]))

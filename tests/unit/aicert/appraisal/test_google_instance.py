@@ -1,4 +1,4 @@
-"""Google's description of a machine, in its attestation key's certificate: shown, never judged."""
+"""Google's description of a machine, in the AK's certificate: it is shown and decides nothing."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,7 +27,7 @@ def integer(number: int) -> bytes:
 
 
 ZONE, PROJECT, NAME = (der(12, text) for text in (b"us-west1-b", b"a-project", b"a-machine"))
-# What the extension says of security follows, and is not read.
+# The extension's facts about security follow; the verifier does not read them.
 SECURITY = der(0xA0, der(0x30, der(0xA0, integer(1))))
 WHOLE = ZONE + integer(123) + PROJECT + integer(2**63 + 5) + NAME + SECURITY
 

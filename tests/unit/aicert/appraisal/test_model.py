@@ -1,4 +1,4 @@
-"""The edges of what may stand beside a model, of claims and of age."""
+"""Limits of what may stand beside a model, of claims, and of the evidence's age."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ EXTRA = FileFact(1, hex_of(b"x"))
 
 
 def beside(*paths: str, entry: FileFact | Defect = EXTRA) -> str:
-    """What subject.files says of a model with these beside it."""
+    """Return the detail of subject.files for a model with these files beside it."""
     scene = Scene().edit("model", lambda model: model | dict.fromkeys(paths, entry))
     return scene.appraise().check("subject.files").detail
 
@@ -40,7 +40,9 @@ def test_what_may_not_be_uncovered(path: str) -> None:
 
 @pytest.mark.parametrize("path", [".Git/hooks/x", ".CACHE/huggingface/x", ".\uff47it/x", ".git/x"])
 def test_nothing_certified_can_be_taken_for_what_is_not_read(path: str) -> None:
-    """On a disk where case does not count, the file that nobody looked at would take its place."""
+    """On a disk that ignores case, the unverified file would take the place of the
+    certified one.
+    """
     certified = {"model": {"config.json": b"{}", "model.safetensors": b"new", path: b"certified"}}
     result = Scene().edit("outputs", lambda _: certified).appraise()
     assert [check.id for check in result.failed] == ["subject.files"]

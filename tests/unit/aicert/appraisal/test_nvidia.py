@@ -1,4 +1,6 @@
-"""NVIDIA's devices and reference measurements, forged with test CAs: what each refusal says."""
+"""NVIDIA's devices and reference measurements, forged with test CAs: the message of
+each refusal.
+"""
 
 from datetime import UTC, datetime
 
@@ -128,7 +130,7 @@ def test_a_forged_rim_is_like_a_genuine_one() -> None:
 
 
 def test_of_a_switch_one_rim_is_asked_for() -> None:
-    """It runs no driver."""
+    """A switch runs no driver."""
     rim = load(forge.rim("96.00.A5.00.01", {0: (True, forge.VALUES[:1])}))
     assert nvidia_rim.compare(device(), None, rim) == 1
 

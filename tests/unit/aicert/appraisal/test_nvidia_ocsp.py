@@ -1,4 +1,4 @@
-"""Answers about revocation: openssl reads those of the Forger; what each refusal says."""
+"""OCSP answers: openssl reads those of the Forger, and each refusal has its message."""
 
 import subprocess
 from datetime import UTC, datetime
@@ -83,7 +83,7 @@ def test_of_another_kind_of_key_nothing_is_known() -> None:
 
 
 def changed(old: str, new: str, answer: bytes = forge.answer(42)) -> bytes:
-    """Octets of the answer, written in hexadecimal, of the same number."""
+    """Replace octets of the answer, in hexadecimal, by as many others."""
     data = answer.replace(bytes.fromhex(old), bytes.fromhex(new))
     assert data != answer
     return data

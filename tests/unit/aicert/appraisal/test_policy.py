@@ -20,7 +20,7 @@ REAL = root("real CA", ec_key("ca"))
 
 
 def refused(**fields: object) -> str:
-    """Why a policy named p is not made."""
+    """Return the message that refuses a policy named p with these fields."""
     with pytest.raises(ConfigError) as caught:
         Policy(**{"name": "p", "tier": "vtpm", "roots": (), "images": {}, **fields})  # type: ignore[arg-type]  # each test names real fields
     return caught.value.message

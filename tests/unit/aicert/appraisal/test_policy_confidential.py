@@ -1,4 +1,4 @@
-"""What a policy says of confidential machines: whose processors, and who may start guests."""
+"""What a policy holds about confidential machines: whose processors, and who may start guests."""
 
 from dataclasses import replace
 from datetime import date
@@ -125,11 +125,11 @@ def test_a_floor_is_of_one_key_on_one_line_of_processors(folder: Path) -> None:
     assert policy.id_key_signers[:-1] == tuple(kept)
     own = policy.id_key_signers[-1]
     assert (own.chip, own.minimum_svn, own.until) == ("amd-milan", 12, date(2027, 1, 31))
-    # Of all lines: it takes the place of every other of that key.
+    # Without a line of processors, the entry replaces every other entry of that key.
     path.write_text(text.replace('chip = "amd-milan"\n', ""))
     names = [one.name for one in load_policy(str(path)).id_key_signers]
     assert names == ["azure-paravisor-2025", "stricter"]
-    # And the other way round: what is of one line takes the place of what was of all.
+    # And vice versa: an entry for one line replaces the one for all lines.
     (folder / "again.toml").write_text(text.replace("confidential", "launches.toml"))
     assert [one.chip for one in load_policy(str(folder / "again.toml")).id_key_signers] == [
         "amd-genoa",
@@ -231,7 +231,7 @@ minimum-svn = 65548
 
 
 def test_other_least_versions_take_the_place_of_those_that_are_extended(tmp_path: Path) -> None:
-    """Beside the old ones they would mean nothing: the lower of two minimums is what holds."""
+    """The old minimum would win: of two minimums the lower one holds."""
     (tmp_path / "raised.toml").write_text(RAISED)
     (tmp_path / "again.toml").write_text('extends = "raised.toml"\n')
     for name in ("raised.toml", "again.toml"):

@@ -67,7 +67,7 @@ ONE_IMAGE = "both ran under one image"
     [
         ("qemu", (), (ONE_KEY, ONE_IMAGE)),
         ("qemu", (another_image,), (ONE_KEY,)),
-        # Whoever holds a CA makes as many keys as he likes.
+        # The holder of a CA can make as many keys as he likes.
         ("qemu", (another_key, another_image), (ONE_OWNER.format("qemu"),)),
         ("qemu", (another_owner,), (ONE_IMAGE,)),
         ("qemu", (another_owner, renamed_image), (ONE_IMAGE,)),
@@ -203,7 +203,7 @@ def test_what_is_about_a_run_is_of_its_lockfile_or_its_outputs() -> None:
     assert about(again("qemu", one_byte_more))
     assert about(again("qemu", another_lockfile))
     assert not about(again("qemu", another_lockfile, one_byte_more))
-    # The first one, with a time stamp that somebody put into it: its digest is the same.
+    # The first certificate, after somebody added a time stamp: its digest stays the same.
     stamped = replace(
         scene.get("certificate"),
         evidence=replace(scene.get("certificate").evidence, timestamps=("rfc3161:AAAA",)),

@@ -22,7 +22,7 @@ from aicert.appraisal.result import (
 
 
 def result(verdicts: Mapping[str, CheckVerdict] = MappingProxyType({})) -> AttestationResult:
-    """All checks ok but for those given."""
+    """Return a result in which all checks are ok except those given."""
     checks = tuple(
         CheckResult(id=check, verdict=verdicts.get(check, "ok"), detail="d") for check in CHECKS
     )

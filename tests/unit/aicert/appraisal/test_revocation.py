@@ -1,4 +1,4 @@
-"""Lists of revoked certificates, at the corners that collateral does not reach."""
+"""Certificate revocation lists: corner cases that collateral does not reach."""
 
 import warnings
 from datetime import UTC, datetime
@@ -61,7 +61,7 @@ def test_what_is_no_list(der: bytes) -> None:
 
 
 def test_a_name_that_no_list_has() -> None:
-    # An x400Address among the issuer's other names.
+    # An x400Address among the issuer's alternative names.
     name = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.18"), b"0\2\xa3\0")
     builder = _builder().issuer_name(CA.subject).add_extension(name, critical=False)
     named = builder.sign(ec_key("ca"), SHA256()).public_bytes(Encoding.DER)
@@ -73,7 +73,7 @@ def test_a_name_that_no_list_has() -> None:
     ("old", "new", "words"),
     [
         (b"\x02\x01\x01", b"\x02\x01\x02", "2 is not a valid CRL version"),
-        # ecdsa-with-SHA256, inside what is signed and beside it, and a number that nobody has.
+        # ecdsa-with-SHA256, inside and outside the signed part, and an unknown identifier.
         (td_forge.ECDSA, td_forge.ECDSA[:-1] + b"\x7f", "Signature algorithm OID"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Whose time counts of several witnesses, and what a verdict says of logs."""
+"""Which of several witnesses' times counts, and how a verdict reports logs."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +19,7 @@ from tests.adversarial.log_forge import SEEN, WITNESSES, Logged, seconds
 
 MINUTE = timedelta(minutes=1)
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
-# A witness who says that he saw it long before the others, and one who says long after.
+# One witness reports a time long before the others, and one a time long after.
 SPREAD = {A: seconds(LONG_AGO), B: seconds(SEEN), C: seconds(SEEN + MINUTE)}
 
 
@@ -110,7 +110,7 @@ def test_what_no_check_reads_is_omitted_in_words() -> None:
 
 
 def test_a_policy_that_asks_for_a_log_and_names_none_gets_no_verdict() -> None:
-    """Policy files refuse it; whoever makes one in Python may forget."""
+    """Policy files refuse this; somebody who makes a policy in Python may forget the log."""
     scene = Scene()
     both(believes(logs=()), proven())(scene)
     scene.edit("policy", lambda one: replace(one, require=frozenset(("log",))))
@@ -121,8 +121,9 @@ def test_a_policy_that_asks_for_a_log_and_names_none_gets_no_verdict() -> None:
 
 @pytest.mark.parametrize("kept", [("tlog-proof:",), ("rfc3161:",), ("tlog-proof:", "rfc3161:"), ()])
 def test_in_ten_years_a_certificate_is_verified_by_what_it_carries(kept: tuple[str, ...]) -> None:
-    """The AK's chain and the authority's certificates expired; keys of logs and witnesses are of a
-    log that may be gone. With a time stamp or a cosigned proof it passes; without either it fails.
+    """The chains of AK and authority have expired, and the log of these keys may be gone.
+
+    With a time stamp or a cosigned proof the certificate passes; without either it fails.
     """
     scene = Scene(version=2)
     both(stamped(), logged(lambda one: one.with_(by=(A, B)), A, B))(scene)

@@ -1,4 +1,4 @@
-"""The bounds within which the measured loss and the trainer's own may differ, each at its edge."""
+"""How far the measured loss and the trainer's own may differ: each bound at its edge."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,29 +27,29 @@ def judged(
 @pytest.mark.parametrize(
     ("before", "after", "own", "passes"),
     [
-        # The trainer says that it went from 8 to 4: a tenth of that must be measured.
+        # The trainer reports a drop from 8 to 4: a tenth of that must be measured.
         (8.0, 7.59, [4.0] * 8, True),
         (8.0, 7.61, [4.0] * 8, False),
         (12.0, 11.0, [2.0] * 8, True),
-        # It claims a quarter of the base's loss, and just less.
+        # It claims a quarter of the base's loss, and slightly less.
         (8.0, 8.0, [6.0] * 8, False),
         (8.0, 8.0, [6.01] * 8, True),
-        # It claims one nat, and just less.
+        # It claims one nat, and slightly less.
         (3.0, 3.0, [2.0] * 8, False),
         (3.0, 3.0, [2.01] * 8, True),
-        # What claims least of the last eight counts, and nothing before those.
+        # The smallest claim among the last eight counts, and nothing before those.
         (8.0, 8.0, [*[2.0] * 7, 6.5], True),
         (8.0, 8.0, [6.5, *[2.0] * 8], False),
         (8.0, 8.0, [2.0], False),
-        # Weights that are no numbers any more contradict nothing.
+        # A loss this high means broken weights, and contradicts nothing.
         (50.4, 49.9, [1.0] * 8, False),
         (50.4, 50.0, [1.0] * 8, True),
-        # The output fits better: by a nat and by half, and just less.
+        # The output fits better, by a nat and by half, and slightly less.
         (8.0, 2.0, [4.0] * 8, True),
         (8.0, 1.99, [4.0] * 8, False),
         (2.0, 0.5, [1.5] * 8, True),
         (2.0, 0.49, [1.5] * 8, False),
-        # The best of the last eight counts, and fewer than eight say nothing.
+        # The best of the last eight counts, and fewer than eight prove nothing.
         (8.0, 1.0, [*[4.0] * 7, 2.0], True),
         (8.0, 1.0, [4.0] * 7, True),
         (8.0, 1.0, [1.0, *[4.0] * 8], False),
@@ -144,7 +144,7 @@ LONG = "x" * 201
 
 
 def long(kind: str, **changes: object) -> str:
-    """What the check says of a report with these changes."""
+    """Return the detail of this check for a report with these changes."""
     scene = Scene("local", 2)
     scene.edit("report", lambda report: replace(report, **changes))
     return scene.appraise().check(kind).detail

@@ -1,4 +1,6 @@
-"""The numbers of a time stamp: its fraction, its accuracy, and on which side of it they count."""
+"""The numbers in a time stamp: its fraction, its accuracy, and the direction in which
+they count.
+"""
 
 import base64
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a pass rests on and leaves open, in words."""
+"""The sentences about what a pass rests on and what it leaves open."""
 
 import pytest
 

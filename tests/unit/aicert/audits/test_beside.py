@@ -1,4 +1,4 @@
-"""Texts beside the rows: which checks read them, and the form of what is said of them."""
+"""Texts beside the rows: which checks read them, and the form of their results."""
 
 import json
 from collections.abc import Callable
@@ -41,12 +41,12 @@ def test_checks_of_all_text_read_texts_and_others_do_not() -> None:
 
 
 def test_of_json_all_strings_are_read_names_too() -> None:
-    """A vocabulary can spell a passage, and so can an escape."""
+    """A vocabulary can spell a passage out, and so can an escape."""
     value = {"model": {"vocab": {"a\u0040b.org": 0}}, "more": ["x", 1, None]}
     data = json.dumps(value).replace("@", "\\u0040").encode()
     assert b"@" not in data
     assert audited(("t", data, True)).texts[0].matches == (0, 1)
-    # A vocabulary's file, or one that an audit of its own is given, is read as both.
+    # A vocabulary's file, or a file that is audited by itself, is read in both ways.
     assert audited(("t", data, False)).texts[0].matches == (0, 1)
     assert audited(("t", data + b"{", False)).texts[0].matches == (0, 0)
 

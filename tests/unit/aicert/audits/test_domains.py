@@ -1,4 +1,4 @@
-"""domains/v1: which host a URL asks, however it is written."""
+"""domains/v1: which host a URL names, however the URL is written."""
 
 import pytest
 from hypothesis import given
@@ -78,7 +78,7 @@ def test_what_is_no_url_has_no_host(text: str) -> None:
 
 @given(st.text("ahtps:/.@-_%?# A1\n\u3002", max_size=30))
 def test_the_short_way_of_plain_urls_gives_the_same_hosts(rest: str) -> None:
-    # A space in front is dropped, and takes the long way.
+    # A space in front is dropped; such a URL takes the slow path.
     for url in (f"https://{rest}", f"http://a.{rest}"):
         assert host_of(url) == host_of(f" {url}")
 

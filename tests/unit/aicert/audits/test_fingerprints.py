@@ -69,7 +69,7 @@ def test_texts_without_a_common_passage_have_no_common_fingerprint() -> None:
 
 
 def every(place: int) -> Callable[[str], str]:
-    """One word in so many replaced."""
+    """Return a change that replaces one word in every `place`."""
 
     def change(text: str) -> str:
         return " ".join(
@@ -87,8 +87,8 @@ def in_each_word(character: str) -> Callable[[str], str]:
     return lambda text: " ".join(word[:1] + character + word[1:] for word in text.split())
 
 
-# How a passage is hidden, and in how many of the texts it is then found: all, some or none. What
-# is found by chance only stands as `some`; docs/spec/audit.md says the same in words.
+# How a passage is hidden, and in how many of the texts it is then found: all, some or none. `some`
+# means that it is found only by chance; docs/spec/audit.md has the same in words.
 EVASIONS: dict[str, tuple[Callable[[str], str], str]] = {
     "as it is": (str, "all"),
     "upper case": (str.upper, "all"),

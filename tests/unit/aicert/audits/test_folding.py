@@ -1,4 +1,4 @@
-"""What folds to the same words, and what is counted."""
+"""Which texts fold to the same words, and what is counted."""
 
 import unicodedata
 
@@ -62,7 +62,7 @@ def test_lines_and_controls_between_words_part_them() -> None:
 
 @given(st.text(st.characters(max_codepoint=127)))
 def test_the_short_way_of_ascii_gives_the_same_words(text: str) -> None:
-    # The character beyond ASCII is a word of its own, at the end.
+    # The character beyond ASCII is a separate word at the end.
     assert words(f"{text} \u732b") == [*words(text), "\u732b"]
 
 

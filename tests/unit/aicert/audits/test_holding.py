@@ -1,4 +1,4 @@
-"""Whether an audit holds, by the bounds of its config."""
+"""Whether an audit's results stay within the bounds of its config."""
 
 import pytest
 
@@ -109,7 +109,7 @@ def test_what_is_beyond_a_bound_is_said(more: DataFact, listed: ListFact, line: 
 
 
 def test_a_text_that_cannot_be_read_is_beyond_the_bound() -> None:
-    """Otherwise, what is to be hidden is put into the text that no check reads."""
+    """Otherwise a builder could hide anything in the text that no check reads."""
     read = BesideFact(name="a", bytes=5, digest=DIGEST, matches=(0,))
     given = replace(results(data("test", ONE)), texts=(read,))
     assert holding.beyond(SETTINGS, given, ["a"]) == []
@@ -120,7 +120,7 @@ def test_a_text_that_cannot_be_read_is_beyond_the_bound() -> None:
     assert holding.beyond(SETTINGS, given, ["a", "b\x1b", "c"]) == [line]
     allowed = replace(SETTINGS, unread_texts=2)
     assert holding.beyond(allowed, given, ["a", "b", "c"]) == []
-    # Checks of columns read no text.
+    # Checks of columns read no texts.
     columns = replace(SETTINGS, checks=SETTINGS.checks[:1])
     fact = replace(data("test", ONE), checks=(ONE,))
     of_columns = replace(given, checks=given.checks[:1], data=(fact,), texts=())

@@ -1,4 +1,4 @@
-"""Lists: their forms, and what of them is usable."""
+"""Lists: their forms, and which of their entries are usable."""
 
 import hashlib
 

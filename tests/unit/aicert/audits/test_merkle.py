@@ -11,8 +11,8 @@ from aicert.audits.merkle import Tree, leaf_hash, root_of
 from aicert.errors import EvidenceError
 from tests.second import tree as second_tree
 
-# The test tree of Certificate Transparency's own implementation (merkletree, "ct"): its leaves and
-# the roots of the first one, two, … of them.
+# The test tree of Certificate Transparency's own implementation (merkletree, "ct"): its leaves, and
+# the roots of the trees of the first leaf, the first two, and so on.
 CT_LEAVES = [
     bytes.fromhex(text)
     for text in (

@@ -1,4 +1,4 @@
-"""patterns/v1: each kind in its forms, and what only looks like it."""
+"""patterns/v1: each kind in its forms, and text that only resembles it."""
 
 import pytest
 
@@ -56,5 +56,5 @@ def test_all_that_a_text_has_is_named_once() -> None:
 
 @pytest.mark.parametrize("part", ["4", "4 ", "a@", "@a.", "DE12", "DE12 A", "+1", "+1(", "1-", "a"])
 def test_time_is_linear(part: str) -> None:
-    """A quadratic look at that many characters would not end today."""
+    """A quadratic search of so many characters would not end today."""
     patterns_in(part * (20_000 // len(part)) + "@22+")

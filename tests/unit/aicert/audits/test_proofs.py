@@ -44,7 +44,7 @@ def test_no_flipped_byte_of_a_proof_holds() -> None:
 
 
 def test_a_proof_is_of_some_seven_hundred_bytes() -> None:
-    """Of a million rows: the salt and twenty hashes; in base64 a third more."""
+    """For a million rows it has the salt and twenty hashes; base64 adds a third."""
     proof = replace(audits.record(1), path=(bytes(32),) * 20)
     assert len(proof.salt) + sum(map(len, proof.path)) < 700
     assert len(proofs.emit(proof)) < 1024
@@ -78,7 +78,7 @@ def test_salts_are_of_one_place() -> None:
 
 
 def test_a_node_is_no_row() -> None:
-    """The bytes of an inner node, given as a row, have another hash than the node."""
+    """The bytes of an inner node, given as a row, hash to another value than the node."""
     proof = audits.record(1)
     tree = RESULTS.of(audits.NAME, audits.SPLIT).rows
     salts = Salts(audits.KEY, audits.NAME, audits.SPLIT)
@@ -158,7 +158,7 @@ def test_another_spelling_of_a_proof_is_refused() -> None:
 
 
 def test_the_fingerprints_of_a_text_are_its_own() -> None:
-    """A proof whose neighbours leave room for its key, but which lies outside of the tree."""
+    """A proof whose neighbours leave room for its key, but which lies outside the tree."""
     fact = RESULTS.of(audits.NAME, audits.SPLIT).passages
     assert fact is not None
     gap = proofs.Gap(index=fact.count + 1, left=None, right=None)

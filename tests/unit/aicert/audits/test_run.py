@@ -192,7 +192,9 @@ Document = dict[str, Any]
 
 
 def put(*path: Any) -> Callable[[Document], None]:
-    """Put the last of these at the path that the others are; `...` takes it away."""
+    """Return a change that puts the last argument at the path of the others; `...`
+    removes the key.
+    """
 
     def change(document: Document) -> None:
         *way, key, value = path

@@ -1,4 +1,4 @@
-"""Texts for tests: words drawn by their own hash, so that they are the same on every Python."""
+"""Texts for tests: hashes choose their words, so that they are the same on every Python."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ CONSONANTS, VOWELS = "bdfgklmnprstvwz", "aeiou"
 
 
 def word(number: int) -> str:
-    """One of some 100,000 words without a meaning."""
+    """Return one of some 100,000 words without a meaning."""
     digest = hashlib.sha256(b"word %d" % number).digest()
     syllables = 2 + digest[0] % 3
     letters = (
@@ -17,7 +17,7 @@ def word(number: int) -> str:
 
 
 def text(seed: int, length: int = 150) -> str:
-    """A text of so many words; two of different seeds have no passage in common."""
+    """Return a text of `length` words; two different seeds give no passage in common."""
     numbers = (
         int.from_bytes(hashlib.sha256(b"text %d %d" % (seed, i)).digest()[:2], "big")
         for i in range(length)

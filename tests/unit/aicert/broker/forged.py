@@ -1,4 +1,4 @@
-"""A broker with a real ledger file, and machines whose TPM's keys the tests hold."""
+"""A broker with a real ledger file, and machines whose TPM keys the tests hold."""
 
 import functools
 import hashlib
@@ -29,7 +29,8 @@ HEARTBEAT = TERMS.heartbeat_seconds
 AHEAD = 3 * HEARTBEAT
 METER, EPOCH = 10, 3
 RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-# What must be in no log, error, answer or file of the broker's: the halves and the key's number.
+# No log, error, answer or file of the broker's may contain the key halves or the private number of
+# the key.
 KEPT = Secrets(
     lease=LEASE, key=CUSTODIAN, tpm_half=hashlib.sha256(b"tpm half").digest(),
     broker_half=hashlib.sha256(b"broker half").digest(),
@@ -44,7 +45,7 @@ def keys(folder: Path) -> Secrets:
 
 
 def lay_out(folder: Path) -> Path:
-    """A bundle, as far as a broker reads it, and the keys beside it."""
+    """Lay out a bundle, as far as a broker reads it, with its keys beside it."""
     bundle = folder / "bot"
     bundle.mkdir()
     (bundle / "terms.toml").write_bytes(terms.emit(TERMS))
@@ -54,7 +55,7 @@ def lay_out(folder: Path) -> Path:
 
 @dataclass
 class Bench:
-    """A custodian's desk. `now`: his clock."""
+    """The custodian's bundle, ledger and broker for one test; `now` is the clock."""
 
     folder: Path
     policy: Policy = field(default_factory=enrolment_forge.policy)
@@ -73,7 +74,7 @@ class Bench:
         return store
 
     def started(self) -> Broker:
-        """Another broker with the same ledger, as after a restart."""
+        """Return another broker with the same ledger, as after a restart."""
         return Broker(self.store, self.policy, keys, now=lambda: self.now)
 
     def grant(self, budget: int = 100_000, seconds: int = 86_400, **more: Any) -> str:
@@ -81,7 +82,7 @@ class Bench:
         return custodian.grant(self.store, self.bundle, keys, wanted, now=self.now).token
 
     def enrol(self, token: str, **changes: Any) -> bytes:
-        """The enrolment of an honest machine, but for `changes`; its bytes."""
+        """Enrol an honest machine with these changes, and return the bytes of its enrolment."""
         nonce = self.broker.challenge(token)
         given = {"nonce": nonce, "bound_nonce": nonce, **changes}
         data = enrolment.emit(enrolment_forge.Scene(**given).signed())
@@ -89,7 +90,7 @@ class Bench:
         return data
 
     def machine(self, token: str | None = None, **more: Any) -> "Machine":
-        """A machine that has enrolled."""
+        """Return a machine that has enrolled."""
         held = self.grant() if token is None else token
         self.enrol(held)
         return Machine(self, held, **more)
@@ -101,7 +102,9 @@ class Bench:
 
 @dataclass
 class Machine:
-    """A boot, until `reboot`. What it signs is what a TPM with its keys would."""
+    """A machine that serves, in one boot until `reboot`; it signs what a TPM with its
+    keys would.
+    """
 
     bench: Bench
     token: str
@@ -121,7 +124,7 @@ class Machine:
         return self.half_key.public_key().public_bytes(*RAW).hex()
 
     def signed(self, nonce: bytes, *, key: Any = enrolment_forge.RECEIPTS, **how: Any) -> bytes:
-        """The receipt that this machine would sign next, which it does not count as signed."""
+        """Return the receipt that this machine would sign next, without counting it as signed."""
         usual: dict[str, Any] = {
             "seq": self.seq + 1, "previous": self.head, "nonce": nonce.hex(), "boot": self.boot,
             "usage": self.usage, "half_for": "" if self.is_open else self.half_for,
@@ -134,7 +137,7 @@ class Machine:
         return receipts.emit(forge.receipt(body, value, key=key, signer=signer(), **attested))
 
     def sign(self, nonce: bytes, **how: Any) -> bytes:
-        """The next receipt."""
+        """Sign the next receipt."""
         data = self.signed(nonce, **how)
         self.head = receipts.digest(receipts.parse(data)).hex
         self.seq += 1
@@ -144,7 +147,7 @@ class Machine:
         return self.bench.broker.nonce(self.token, self.boot).nonce
 
     def beat(self, **how: Any) -> Order:
-        """A receipt that the broker answers, and the order, which the machine would accept."""
+        """Send a heartbeat to the broker, and return the order after the machine accepted it."""
         data = self.sign(self.ask(), **how)
         return self.accepted(self.bench.broker.receipt(self.token, data), data)
 
@@ -165,13 +168,13 @@ class Machine:
         return orders.parse_order(orders.parse(answer).order).epoch
 
     def bounds(self, order: Order) -> licence.Bounds:
-        """Of the order's licence, which the custodian signed for this machine."""
+        """Return the bounds of the order's licence, which the custodian signed for this machine."""
         given = licence.parse(order.licence)
         licence.verify(given, CUSTODIAN.public_key(), forge.VALUES)
         return given.bounds
 
     def serve(self, tokens: int) -> None:
-        """Pay, then serve."""
+        """Pay for these tokens, then serve them."""
         ticks = -(-tokens // TERMS.tick_tokens)
         self.meter += ticks
         before = self.usage
@@ -181,7 +184,7 @@ class Machine:
         )  # fmt: skip
 
     def kill_receipt(self, order: bytes, epoch: int = EPOCH + 1) -> bytes:
-        """What the machine says of its end by this order (its bytes)."""
+        """Return the bytes of the kill receipt with which the machine ends by this order."""
         receipt = forge.receipt(
             order, epoch, index=licence.EPOCH_INDEX, key=enrolment_forge.RECEIPTS,
             signer=signer(), clock=self.clock, reset=self.resets,
@@ -189,7 +192,7 @@ class Machine:
         return receipts.emit(receipt)
 
     def obey(self, order: Order, epoch: int = EPOCH + 1) -> None:
-        """End by the order, as the image does: a last receipt, then the kill receipt."""
+        """End by the order, as the image does: sign a last receipt, then the kill receipt."""
         assert self.heartbeat is not None
         last = self.sign(bytes.fromhex(self.heartbeat.nonce))
         assert self.bench.broker.receipt(self.token, last) == b""
@@ -204,5 +207,5 @@ class Machine:
 
 @functools.cache
 def signer() -> bytes:
-    """Who signs receipts: the qualified name of the machine's key."""
+    """Return the qualified name of the machine's receipt key."""
     return enrolment_forge.judged(enrolment_forge.Scene()).receipt_key.qualified_name

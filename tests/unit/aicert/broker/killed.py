@@ -1,9 +1,9 @@
-"""A broker that is killed at a point of what it does, as a process: for tests of what is left.
+"""A broker process that is killed at a chosen point, for tests of what it leaves behind.
 
-`python -m tests.unit.aicert.broker.killed LEDGER NOW POINT WHAT TOKEN`, the body on standard input.
-Points: 1 before a transaction is committed, 2 after it, 3 after the generation was written, 4 none;
-from 100 on, before so many lines of the broker's rooms ran, less a hundred. At 4, how many lines
-there were is on standard error.
+`python -m tests.unit.aicert.broker.killed LEDGER NOW POINT WHAT TOKEN` reads the body from standard
+input. POINT is 1 before a transaction is committed, 2 after it, 3 after the generation was written,
+and 4 for none; from 100 on, the process dies before line POINT - 100 of the broker's rooms. At 4 it
+writes the number of lines that ran to standard error.
 """
 
 import os
@@ -22,12 +22,14 @@ from tests.unit.aicert.broker.forged import keys
 
 
 def die(*_: object) -> None:
-    """As the kernel ends a process: nothing more is done."""
+    """End the process as the kernel does, with SIGKILL: no clean-up runs."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Database(sqlite3.Connection):
-    """A connection that ends the process around a COMMIT, once it is armed."""
+    """A database connection that kills the process before or after a COMMIT, depending
+    on `point`.
+    """
 
     point = 0
 
@@ -41,14 +43,14 @@ class Database(sqlite3.Connection):
 
 
 class Lines:
-    """Counts lines that run of what a broker is, and dies before the one that is wanted."""
+    """A tracer that counts the broker's lines as they run, and dies before the wanted one."""
 
     def __init__(self, wanted: int) -> None:
         self.count = 0
         self._wanted = wanted
 
     def called(self, frame: FrameType, event: str, _: Any) -> Any:
-        """For each call: whether its lines count."""
+        """Trace the lines of a call if its code belongs to `aicert`."""
         del event
         return self._line if "/aicert/" in frame.f_code.co_filename else None
 
@@ -61,7 +63,7 @@ class Lines:
 
 
 def main(ledger: str, now: str, point: str, what: str, token: str) -> None:
-    """Do it, and write the answer, unless killed before."""
+    """Run the action and write its answer, unless the process is killed first."""
     sqlite: Any = sqlite3
     connect = sqlite.connect
     sqlite.connect = lambda path, **more: connect(path, factory=Database, **more)

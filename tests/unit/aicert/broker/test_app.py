@@ -1,4 +1,4 @@
-"""The application as a server calls it: what a courier may send, and what he is told."""
+"""The application as a server calls it: what a courier may send, and which answers he gets."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ class Reply:
 
 @dataclass
 class Desk:
-    """The application of a bench's broker, and what it logged."""
+    """The application of a bench's broker, with the lines that it logged."""
 
     bench: Bench
     lines: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Desk:
             try:
                 return next(messages)
             except StopIteration:
-                # Nothing comes any more, and nobody leaves.
+                # No more messages come, and the client stays connected.
                 await asyncio.Event().wait()
 
         async def send(message: Any) -> None:
@@ -117,7 +117,7 @@ def test_what_is_no_request_of_a_courier(desk: Desk) -> None:
         assert desk.ask(path, token=token).status == 404
     assert desk.ask(STATE, token=token, query_string=b"a").status == 404
     assert desk.ask(STATE, token=token, raw_path=b"/v1/%73tate").status == 404
-    # Other kinds of connections get nothing.
+    # Connections of other kinds get no answer.
     assert desk.ask(STATE, type="websocket").status == 0
 
 
@@ -225,7 +225,7 @@ def test_a_refusal_that_cannot_be_written_down_is_told_all_the_same(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = desk.bench.grant()
-    # The disk is full for what is only said to the custodian.
+    # The disk is full when it writes a note for the custodian alone.
     with desk.bench.store.transaction() as rows:
         rows._db.execute(
             "CREATE TRIGGER full BEFORE UPDATE OF refusal ON grants"
@@ -236,7 +236,7 @@ def test_a_refusal_that_cannot_be_written_down_is_told_all_the_same(
 
 
 def test_secrets_are_in_no_answer_log_file_or_representation(desk: Desk) -> None:
-    """36: every way of going wrong that these tests know, and no canary in what anybody sees."""
+    """Row 36: after every failure that these tests know, no output contains a canary."""
     bench, seen = desk.bench, []
     token = bench.grant()
     machine = Machine(bench, token)

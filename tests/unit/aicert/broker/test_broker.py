@@ -1,4 +1,6 @@
-"""What a broker gives and refuses, with machines whose keys the test holds (lease.md's threats)."""
+"""What a broker grants and refuses, with machines whose keys the tests hold (lease.md's
+threats).
+"""
 
 import random
 from pathlib import Path
@@ -41,7 +43,7 @@ def test_a_machine_serves_renews_and_is_revoked(bench: Bench) -> None:
     assert (bounds.budget, bounds.epoch, bounds.resets, bounds.restarts) == (
         METER + 100, EPOCH, 7, 0,
     )  # fmt: skip
-    # However long the grant is, a licence ends three heartbeats after the receipt.
+    # However long the grant lasts, a licence ends three heartbeats after the receipt.
     assert bounds.clock == machine.clock + 1000 * AHEAD
     machine.serve(1500)
     bench.now += HEARTBEAT
@@ -61,7 +63,7 @@ def test_a_machine_serves_renews_and_is_revoked(bench: Bench) -> None:
 
 
 def test_receipts_that_were_kept_add_up_for_anybody(bench: Bench) -> None:
-    """The ledger's own account is the one of `aicert lease receipts`."""
+    """The ledger's own account equals that of `aicert lease receipts`."""
     machine = bench.machine()
     machine.beat()
     machine.serve(700)
@@ -88,7 +90,7 @@ def test_a_token_enrols_one_machine_once(bench: Bench) -> None:
     token = bench.grant()
     data = bench.enrol(token)
     given = bench.broker.enrol(token, data)
-    # Asked again, since an answer may be lost: the same.
+    # The same request gets the same answer, since an answer may be lost.
     assert bench.broker.enrol(token, data) == given
     blob.parse(given)
     with pytest.raises(TokenError, match="has enrolled a machine already"):
@@ -144,8 +146,8 @@ def test_enrol_nonce_of_another_time(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("check", "changes"),
     [
-        # 30, 31: a simulated platform; keys that another could use. What `enrol.*` refuses in full
-        # is shown beside it.
+        # Rows 30 and 31: a simulated platform, and keys that another machine could use. The tests
+        # of leasing show all that `enrol.*` refuses.
         ("enrol.chain", {"chain": (enrolment_forge.ak_certificate(issuer_key=STRANGER),)}),
         ("enrol.quote", {"ak": STRANGER}),
         ("enrol.policy-ak", {"receipt_hierarchy": enrolment_forge.OWNER}),
@@ -169,7 +171,7 @@ def test_enrol_refuses(bench: Bench, check: str, changes: dict[str, Any]) -> Non
 
 
 def test_enrol_tier_below_the_policy(tmp_path: Path) -> None:
-    """A broker leases to machines that its policy names, and to no software by itself."""
+    """A broker leases to machines that its policy names, and never to software alone by default."""
     strict = Bench(tmp_path, policy=enrolment_forge.policy(tier="vtpm"))
     with refused("enrol.tier"):
         strict.enrol(strict.grant())
@@ -185,7 +187,7 @@ def test_a_policy_that_changed_its_mind_renews_nothing(bench: Bench) -> None:
         machine.beat()
 
 
-# --- Receipts (row 14), copies and state that was put back (rows 10, 12, 13).
+# --- Receipts (row 14), copies and restored state (rows 10, 12, 13).
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ def test_receipts_that_are_refused(bench: Bench, check: str, how: dict[str, Any]
     nonce = machine.ask()
     with refused(check):
         bench.broker.receipt(machine.token, machine.signed(nonce, **how))
-    # Nothing has changed.
+    # The ledger has not changed.
     assert machine.accepted(
         bench.broker.receipt(machine.token, data := machine.sign(nonce)), data
     ).kind == GRANT  # fmt: skip
@@ -238,7 +240,7 @@ def test_receipt_body_that_is_no_heartbeat(bench: Bench) -> None:
 
 
 def test_ledger_successor_of_a_copy_that_runs(bench: Bench) -> None:
-    """13: two copies of one state sign the same place in the chain; the second is refused."""
+    """Row 13: two copies of one state sign the same place in the chain; the second is refused."""
     machine = bench.machine()
     machine.beat()
     copy = Machine(**machine.__dict__)
@@ -249,7 +251,10 @@ def test_ledger_successor_of_a_copy_that_runs(bench: Bench) -> None:
 
 
 def test_of_twins_of_memory_and_tpm_one_is_answered(bench: Bench) -> None:
-    """13: copies while it serves, in step: the same key, count and body. An order is for one."""
+    """Row 13: copies that serve in step sign with the same key, count and body.
+
+    An order answers one of them.
+    """
     machine = bench.machine()
     machine.beat()
     twin = Machine(**machine.__dict__)
@@ -258,10 +263,11 @@ def test_of_twins_of_memory_and_tpm_one_is_answered(bench: Bench) -> None:
     assert receipts.parse(data).body == receipts.parse(other).body
     answer = bench.broker.receipt(machine.token, data)
     assert machine.accepted(answer, data).kind == GRANT
-    # The twin may keep its receipt to itself: what answers the other is no answer to it,
+    # The twin may keep its receipt to itself: the answer to the other machine is not an answer to
+    # the twin,
     with refused("order.answer"):
         twin.accepted(answer, other)
-    # and its next one continues its own, which the ledger never took.
+    # and the twin's next receipt continues its own, which the ledger never accepted.
     with refused("ledger.successor"):
         twin.beat(clock=1002)
     with pytest.raises(
@@ -273,7 +279,7 @@ def test_of_twins_of_memory_and_tpm_one_is_answered(bench: Bench) -> None:
 
 
 def test_ledger_meter_of_state_that_was_put_back(bench: Bench) -> None:
-    """12: the meter is lower than it was."""
+    """Row 12: the meter is lower than it was."""
     machine = bench.machine()
     machine.beat()
     machine.serve(5000)
@@ -285,7 +291,7 @@ def test_ledger_meter_of_state_that_was_put_back(bench: Bench) -> None:
 
 
 def test_ledger_clock_of_a_tpm_that_was_cleared(bench: Bench) -> None:
-    """10: TPM2_Clear sets the clock back."""
+    """Row 10: TPM2_Clear sets the clock back."""
     machine = bench.machine()
     machine.clock = 10_000_000
     machine.beat()
@@ -295,11 +301,11 @@ def test_ledger_clock_of_a_tpm_that_was_cleared(bench: Bench) -> None:
         machine.beat(clock=0)
 
 
-# --- One live boot (row 38), and a half for attested keys alone (row 39).
+# --- One live boot (row 38), and key halves for attested keys alone (row 39).
 
 
 def test_ledger_boots_no_second_boot_while_the_first_may_serve(bench: Bench) -> None:
-    """38: heartbeats of A are dropped, and its copy B asks as a reboot."""
+    """Row 38: A's heartbeats are dropped, and its copy B asks for a licence as a reboot."""
     machine = bench.machine()
     machine.beat()
     copy = Machine(**machine.__dict__)
@@ -307,11 +313,11 @@ def test_ledger_boots_no_second_boot_while_the_first_may_serve(bench: Bench) -> 
     with pytest.raises(WaitError, match=r"^ledger\.boots: .* 180 s") as wait:
         copy.ask()
     assert wait.value.seconds == AHEAD
-    # A nonce that was given to the boot that runs is no way around it.
+    # A nonce that the running boot got earlier does not help the copy.
     data = copy.signed(machine.ask())
     with refused("ledger.boots"):
         bench.broker.receipt(copy.token, data)
-    # What B was told is for B: no order here names A's latest heartbeat.
+    # B's answer is for B: no order in it names A's latest heartbeat.
     bench.now += AHEAD
     order = copy.beat()
     assert order.boot == copy.boot
@@ -320,21 +326,21 @@ def test_ledger_boots_no_second_boot_while_the_first_may_serve(bench: Bench) -> 
 
 
 def test_a_boot_that_ends_without_a_word_is_charged(bench: Bench) -> None:
-    """What its licence let it serve unseen: a copy may have served it."""
+    """A copy may have served, unseen, all that its licence allowed."""
     machine = bench.machine(bench.grant(budget=100_000, advance=20_000))
     assert machine.bounds(machine.beat()).budget == METER + 20
     machine.serve(5000)
     assert machine.bounds(machine.beat()).budget == METER + 5 + 20
     bench.now += AHEAD
     machine.reboot()
-    # 100 ticks, of which 5 are on the meter, and 20 may have been served by a copy.
+    # 100 ticks: 5 are on the meter, and a copy may have served 20.
     assert machine.bounds(machine.beat()).budget == METER + 25
     assert bench.broker.state(machine.token)["charged"] == 20_000
     for number in range(2, 7):
         bench.now += AHEAD
         machine.reboot(f"b{number}")
         order = machine.beat()
-    # Nothing is left: the boot is ended instead.
+    # The budget is used up: the boot is ended instead.
     assert order.kind == STOP
     assert bench.broker.state(machine.token)["charged"] == 95_000
 
@@ -355,8 +361,9 @@ def test_a_boot_that_ended_by_an_order_costs_nothing(bench: Bench) -> None:
 
 
 def test_a_half_is_sealed_to_what_a_receipt_names(bench: Bench) -> None:
-    """39: a boot request whose key nothing attests gets nothing, and one that is attested cannot be
-    opened with another key.
+    """Row 39: a boot request whose key is not attested gets no key half.
+
+    A half that was sealed to an attested key cannot be opened with another.
     """
     machine = bench.machine()
     nonce = machine.ask()
@@ -389,7 +396,7 @@ def test_ledger_boots_a_half_is_given_once_a_boot(bench: Bench) -> None:
 
 
 def test_the_same_receipt_gets_the_same_answer(bench: Bench) -> None:
-    """An answer may be lost; also by a broker that was started again."""
+    """An answer may be lost; a restarted broker repeats it too."""
     machine = bench.machine()
     data = machine.sign(machine.ask())
     answer = bench.broker.receipt(machine.token, data)
@@ -408,7 +415,7 @@ def test_a_last_receipt_counts_and_gets_nothing(bench: Bench) -> None:
     assert bench.broker.receipt(machine.token, last) == b""
     assert bench.broker.receipt(machine.token, last) == b""
     assert bench.broker.state(machine.token)["tokensOut"] == 3000
-    # A new boot does not come in by it.
+    # A new boot cannot begin with it.
     machine.reboot()
     with refused("receipt.fresh"):
         bench.broker.receipt(machine.token, machine.signed(bytes.fromhex(machine.heartbeat.nonce)))
@@ -442,7 +449,7 @@ def test_ledger_state_kill_receipts_of_something_else(bench: Bench) -> None:
     order = machine.beat()
     data = orders.emit_order(order)
     with refused("ledger.state"):
-        # The epoch was not raised: a licence would open again.
+        # The epoch was not raised: an old licence would still open.
         bench.broker.receipt(machine.token, machine.kill_receipt(data, EPOCH))
     with refused("ledger.state"):
         bench.broker.receipt(machine.token, machine.kill_receipt(data + b" "))
@@ -469,7 +476,7 @@ def test_a_clock_that_was_set_back_enrols_and_grants_nothing(bench: Bench, secon
 
 
 def test_a_clock_that_goes_back_by_little_is_never_before_the_ledger(bench: Bench) -> None:
-    """Else it would go back by little again and again."""
+    """Otherwise it could go back by a little again and again."""
     machine = bench.machine()
     bench.now += 100
     before = bench.now
@@ -484,7 +491,7 @@ def test_a_clock_that_goes_back_by_little_is_never_before_the_ledger(bench: Benc
 
 
 def test_ledger_state_of_a_boot_after_its_kill_receipt(bench: Bench) -> None:
-    """Its epoch is over: whoever goes on in its name is no machine that ended."""
+    """Its epoch is over: a machine that continues in its name did not end."""
     machine = bench.machine()
     machine.beat()
     bench.broker.end(machine.token)
@@ -518,8 +525,9 @@ def test_a_row_that_somebody_edited_is_not_guessed_at(bench: Bench) -> None:
 
 
 def test_whatever_couriers_do_no_more_may_be_served_than_was_granted(bench: Bench) -> None:
-    """Boots, copies, losses and renewals in any order. Of each boot counts the most that its
-    licences let it serve, or a copy of it.
+    """Boots, copies, losses and renewals in any order.
+
+    Each boot counts with the most that its licences let it, or a copy of it, serve.
     """
     chance = random.Random(5)  # noqa: S311 - can be repeated
     machine = bench.machine(bench.grant(budget=60_000, advance=10_000))

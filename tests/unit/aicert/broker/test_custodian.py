@@ -1,4 +1,4 @@
-"""Grants, revocations, and ledgers that are older than what they gave."""
+"""Grants, revocations, and ledgers that are older than the answers they gave."""
 
 import fcntl
 import itertools
@@ -70,7 +70,7 @@ def test_a_revocation_is_for_good(bench: Bench) -> None:
     with pytest.raises(ConfigError, match="nothing was granted to this borrower"):
         custodian.revoke(bench.store, bench.bundle, now=bench.now, borrower="nobody")
     assert custodian.revoke(bench.store, bench.bundle, now=bench.now, borrower="other") == 1
-    # The other has ended already.
+    # The other grant has ended already.
     assert custodian.revoke(bench.store, bench.bundle, now=bench.now) == 1
     assert custodian.revoke(bench.store, bench.bundle, now=bench.now) == 0
     with pytest.raises(ConfigError, match="the lease is revoked"):
@@ -128,12 +128,12 @@ def test_an_older_ledger_gives_nothing_until_its_custodian_says_so(bench: Bench)
         with pytest.raises(StaleLedgerError, match="the ledger is older") as stale:
             ask()
     assert stale.value.hint == "aicert lease resume LEASE --ledger FILE"
-    # It can revoke, and stays an older one.
+    # It can revoke, and the ledger still counts as an older one.
     custodian.revoke(bench.store, bench.bundle, now=bench.now, borrower="acme")
     with pytest.raises(StaleLedgerError):
         machine.ask()
     assert custodian.resume(bench.store, bench.bundle, now=bench.now) == 0
-    # What was forgotten is not granted twice: neither the machine nor the token.
+    # A grant that the ledger forgot is not given again, to the machine or to the token.
     with pytest.raises(RefusedError, match=r"^ledger\.successor"):
         machine.beat()
     with pytest.raises(RefusedError, match=r"^ledger\.state"):
@@ -144,8 +144,9 @@ def test_an_older_ledger_gives_nothing_until_its_custodian_says_so(bench: Bench)
 
 
 def test_a_ledger_whose_generations_were_lost_gives_nothing_either(bench: Bench) -> None:
-    """A new disk: ledger and keys are from the backup, where no generations are. No command but
-    `resume` makes a file of what that ledger knows.
+    """A new disk has ledger and keys from the backup, which holds no generations.
+
+    Only `resume` writes a generation file from what that ledger knows.
     """
     machine = bench.machine()
     machine.beat()
@@ -159,13 +160,13 @@ def test_a_ledger_whose_generations_were_lost_gives_nothing_either(bench: Bench)
         with pytest.raises(StaleLedgerError, match="is missing"):
             ask()
     assert not generation.path_of(bench.bundle).exists()
-    # The revocation is there.
+    # The revocation is in the resumed ledger.
     assert custodian.resume(bench.store, bench.bundle, now=bench.now) == 0
     bench.grant(borrower="other")
 
 
 def test_a_copy_of_a_bundle_makes_no_older_ledger_a_newer_one(bench: Bench) -> None:
-    """Generations are read where the broker reads them."""
+    """The broker reads the generations beside the bundle that it uses."""
     machine = bench.machine()
     machine.beat()
     kept = backup(bench)
@@ -202,7 +203,7 @@ def test_a_new_ledger_for_an_old_lease_is_an_older_one(bench: Bench) -> None:
     custodian.grant(
         other, bench.bundle, keys, Wanted(borrower="x", budget=1000, duration=60), now=bench.now
     )
-    # And now the first one is.
+    # Now the first ledger is stale.
     with pytest.raises(StaleLedgerError):
         bench.grant()
     other.close()
@@ -236,10 +237,10 @@ def test_generations_only_rise(tmp_path: Path) -> None:
         held.check(5)
         with pytest.raises(StaleLedgerError, match="the ledger is older"):
             held.check(4)
-    # Nothing else was left there.
+    # Nothing else is left in that folder.
     path = generation.path_of(folder)
     assert list(tmp_path.iterdir()) == [path]
-    # An empty one, too: it would let the oldest ledger give everything again.
+    # An empty file is damaged too: it would let the oldest ledger grant everything again.
     for damaged in (b"", b"5\n", b"x" * 21, b"0" * 22):
         path.write_bytes(damaged)
         with generation.held(folder, create=True) as held:
@@ -281,7 +282,9 @@ def test_a_file_of_generations_that_cannot_be_locked(
 def test_the_file_is_locked_from_the_look_at_it_to_the_new_number(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else two copies of a ledger, asked at once, would both give before either is behind."""
+    """Otherwise two copies of a ledger, asked at once, would both answer before either
+    is behind.
+    """
     steps: list[tuple[str, generation.Held]] = []
 
     def is_locked() -> bool:
@@ -313,7 +316,7 @@ def test_the_file_is_locked_from_the_look_at_it_to_the_new_number(
         give()
         assert steps[-1][0] == "record"
         assert not is_locked()
-    # Each look was at the file that was written to, under one lock.
+    # Each check read the file that was then written, under one lock.
     for (before, looked), (after, wrote) in itertools.pairwise(steps):
         if before == "check":
             assert (after, looked is wrote) == ("record", True)
@@ -322,7 +325,7 @@ def test_the_file_is_locked_from_the_look_at_it_to_the_new_number(
 def test_a_disk_that_is_full_when_the_generation_is_written(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger has it, nobody was told: the same receipt gets its answer later."""
+    """The ledger has the receipt but sent no answer: the same receipt gets its answer later."""
     machine = bench.machine()
     data = machine.sign(machine.ask())
 
@@ -340,7 +343,7 @@ def test_a_disk_that_is_full_when_the_generation_is_written(
 
 
 def test_what_only_reads_lets_no_broker_wait(bench: Bench) -> None:
-    """`status` of a year's receipts takes its time; a machine's deadline does not wait for it."""
+    """`status` of a year's receipts takes time, and a machine's deadline does not wait for it."""
     machine = bench.machine()
     machine.beat()
     other = Store(bench.ledger)
@@ -348,7 +351,7 @@ def test_what_only_reads_lets_no_broker_wait(bench: Bench) -> None:
         (grant,) = rows.grants(TERMS.lease)
         before = len(list(rows.receipts(grant.number)))
         assert machine.beat().kind == GRANT
-        # And it sees the ledger as it was when it began.
+        # It also sees the ledger as it was when it began.
         assert len(list(rows.receipts(grant.number))) == before == 1
     with other.transaction() as rows:
         assert [kept.place for kept in rows.receipts(grant.number)] == [1, 2]
@@ -368,7 +371,7 @@ def test_files_that_are_no_ledger(tmp_path: Path) -> None:
     before = (tmp_path / "other.db").read_bytes()
     with pytest.raises(ConfigError, match="is not a ledger of this version"):
         Store(tmp_path / "other.db")
-    # Not even its journal was changed.
+    # Not even the journal of the ledger changed.
     assert (tmp_path / "other.db").read_bytes() == before
     with pytest.raises(ToolError, match="cannot open ledger"):
         Store(tmp_path / "nowhere/ledger.db", create=True)

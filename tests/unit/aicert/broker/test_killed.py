@@ -1,4 +1,4 @@
-"""35: wherever a broker is killed, its ledger is whole, and the next one goes on rightly."""
+"""Row 35: wherever a broker is killed, its ledger stays whole, and the next broker continues it."""
 
 import random
 import signal
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[4]
 
 
 def killed(bench: Bench, point: int, what: str, token: str, data: bytes) -> bytes:
-    """What a broker of its own answers, which dies at this point; empty where it died."""
+    """Return the answer of a broker process that dies at this point; empty if it died before."""
     return run(bench, point, what, token, data).stdout
 
 
@@ -37,7 +37,7 @@ def run(
 
 
 def whole(bench: Bench) -> None:
-    """SQLite finds nothing wrong, and what was seen is what the kept receipts say."""
+    """Check that SQLite finds no damage, and that the state matches the kept receipts."""
     with sqlite3.connect(bench.ledger) as ledger:
         assert ledger.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     ledger.close()
@@ -87,7 +87,7 @@ def test_a_broker_that_is_killed_while_it_grants(bench: Bench, point: int) -> No
     again = bench.broker.receipt(machine.token, data)
     assert answer in (b"", again)
     order = machine.accepted(again, data)
-    # Granted once: the budget is that of one receipt, and of no boot that ended.
+    # The grant counts once: the budget is that of one receipt, and no boot ended.
     assert machine.bounds(order).budget == METER + 100
     assert bench.broker.state(machine.token)["charged"] == 0
     assert machine.beat().kind == GRANT
@@ -96,7 +96,7 @@ def test_a_broker_that_is_killed_while_it_grants(bench: Bench, point: int) -> No
 
 @pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.kills)])
 def test_a_broker_that_is_killed_at_any_line(bench: Bench, kills: int) -> None:
-    """One lease, whose broker dies again and again, at lines drawn from all that run."""
+    """One lease, whose broker dies again and again at randomly chosen lines."""
     chance = random.Random(kills)  # noqa: S311 - can be repeated
     token = bench.grant(budget=1_000_000)
     nonce = bench.broker.challenge(token)
@@ -120,10 +120,10 @@ def test_a_broker_that_is_killed_at_any_line(bench: Bench, kills: int) -> None:
         again = bench.broker.receipt(token, data)
         assert done.stdout in (b"", again)
         order = machine.accepted(again, data)
-        # All that was granted and no more; and no boot is charged for a death.
+        # The machine gets exactly the grant, and no boot is charged for a death.
         assert machine.bounds(order).budget == METER + 1000
         assert bench.broker.state(token)["charged"] == 0
 
 
-# Fewer lines than an enrolment or a receipt takes.
+# A number of lines that every enrolment and every receipt exceeds.
 LEAST = 400

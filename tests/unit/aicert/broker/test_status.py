@@ -53,7 +53,7 @@ def test_states_of_what_is_revoked(bench: Bench) -> None:
 
 
 def used(bench: Bench) -> Machine:
-    """A grant that was used on two days, with a boot that ended without a kill receipt."""
+    """Use a grant on two days, with a boot that ended without a kill receipt."""
     machine = bench.machine(bench.grant(budget=500_000, seconds=90 * DAY, advance=10_000))
     machine.beat()
     machine.serve(1500)
@@ -102,7 +102,7 @@ def test_how_long_ago_is_in_a_unit_that_fits(bench: Bench, seconds: int, words: 
 
 
 class Names(HTMLParser):
-    """The tags of a page, and what it would fetch."""
+    """A parser that collects a page's tags and the resources it would fetch."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The digest cache never gives a digest of other bytes, and reads nothing twice."""
+"""The digest cache never returns the digest of other bytes, and reads no file twice."""
 
 import os
 import sqlite3
@@ -28,7 +28,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def aged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if all files had been written long before: nothing is too young to be kept."""
+    """Make all files look as if they were written long ago, so that none is too young to cache."""
     monkeypatch.setattr(digests, "GUARD", -3600 * 10**9)
 
 
@@ -40,21 +40,21 @@ def tree(folder: Path) -> Path:
 
 
 def listed(folder: Path) -> digests.Listed:
-    """What is there, without a cache."""
+    """Return the listing of `folder`, computed without a cache."""
     files = read_tree(folder)
     size = sum(fact.size for fact in files.values())
     return digests.Listed(size=size, listing=listing(files))
 
 
 def is_kept(folder: Path, cache: Path) -> bool:
-    """Whether the cache has the listing of `folder` as it is now."""
+    """Return whether the cache has the listing of `folder` as it is now."""
     seen = look(folder)
     with digests._open(cache) as opened:
         return seen is not None and opened.find_tree(folder, seen) is not None
 
 
 def reads(path: Path, cache: Path) -> int:
-    """Bytes that a cached reading of `path` really reads."""
+    """Return how many bytes a cached reading of `path` really reads."""
     counted: list[int] = []
     if path.is_dir():
         digests.cached_tree(path, cache=cache, on_bytes=counted.append)

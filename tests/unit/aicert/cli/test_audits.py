@@ -1,4 +1,4 @@
-"""`aicert audit` and the commands about proofs, from outside."""
+"""`aicert audit` and the commands about proofs, run as commands."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def words(folder: Path, rows: str = "rows") -> list[str]:
 
 @pytest.fixture
 def audited(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    """The folder, with the audit's results."""
+    """Run the audit, and return the folder with its results."""
     assert main.main(words(folder)) == 0
     (folder / "results").write_text(capsys.readouterr().out)
     return folder

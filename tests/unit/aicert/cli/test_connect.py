@@ -1,4 +1,4 @@
-"""What `aicert connect` shows of a machine that booted an image."""
+"""The output of `aicert connect` for a machine that booted an image."""
 
 import argparse
 import json
@@ -39,7 +39,7 @@ def test_every_check_of_a_serving_machine_has_its_line(endpoint: Endpoint) -> No
     assert "\nOmits     " in text
     assert f"\nlease     {LEASE}, terms {leased().digest}\n" in text
     assert text.endswith(f"\n  export OPENAI_BASE_URL={endpoint.base_url} OPENAI_API_KEY=none\n")
-    # What a user was told to paste is no terminal's command.
+    # Output that a user pastes contains no terminal escape.
     assert "\x1b" not in text
     assert "{" not in text
 

@@ -68,7 +68,7 @@ def test_what_is_left_out_is_as_if_it_were_not_there(
 def test_what_verify_takes_as_harmless_is_so_here(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A snapshot in the hub's cache is links into its blobs; a disk has its lost+found."""
+    """A snapshot in the hub's cache consists of links to blobs; a disk has its lost+found."""
     assert main(["digest", str(model), "--files"]) == 0
     expected = capsys.readouterr().out
     cache = tmp_path / "models--org--name"

@@ -1,4 +1,4 @@
-"""`aicert init` in repositories of its own, from a small `aicert_build/`."""
+"""`aicert init` in new repositories, from a small `aicert_build/`."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from aicert.cli.main import main
 
 LINES = b"# aicert\n/.aicert/\n/outputs/\n"
 SOURCES = {*init.OURS.values(), *init.THEIRS.values(), *init.LINES.values()} - {init.TOOL}
-# A file of git itself is not needed: any `.git` makes a repository.
+# Git's own files are not needed: any `.git` marks a repository.
 
 
 def make_home(home: Path, version: str = "1.0") -> None:

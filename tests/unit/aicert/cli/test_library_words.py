@@ -1,4 +1,4 @@
-"""What a library or the system says of odd files reaches nobody raw: it is put in our words."""
+"""Messages of libraries and the system about odd files are replaced by our own."""
 
 import os
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ PEM = {
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A signed model, a certificate, and `loop`, a link that leads to itself."""
+    """Return a folder with a signed model, a certificate, and `loop`, a link to itself."""
     monkeypatch.chdir(tmp_path)
     keys = pair(tmp_path, "k")
     (tmp_path / "certificate.json").write_bytes(sample())

@@ -1,4 +1,4 @@
-"""The relying party's tool, as it is called."""
+"""The relying party's tool, run as a command."""
 
 import gc
 import io
@@ -33,7 +33,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def lay_out(scene: Scene, folder: Path) -> Path:
-    """The files of a scene: certificate, root, lockfile, and a model whose weights can be read."""
+    """Write the files of a scene: certificate, root, lockfile, and a model with
+    readable weights.
+    """
     scene.edit(
         "outputs",
         lambda outputs: {
@@ -197,7 +199,7 @@ def test_a_model_deeper_than_python_recurses_fails(
         os.close(above)
     os.close(here)
     code = verify(folder)
-    # What removes temporary folders recurses.
+    # Python's removal of temporary folders recurses too deeply for this one.
     subprocess.run(["rm", "-r", str(folder / "model/a")], check=True)
     assert code == 1
     assert "deeper than 64" in capsys.readouterr().out
@@ -334,7 +336,7 @@ def test_progress_of_a_large_model(
 
 
 def test_sources(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # The inputs of this scene are files of the builder's repository: nobody else can be asked.
+    # The inputs of this scene are files in the builder's repository: there is no other source.
     assert main.main(["sources", str(folder / "c.json")]) == 0
     out, _ = capsys.readouterr()
     assert "0 agree, 0 differ, 0 not asked" in out
@@ -351,7 +353,7 @@ def test_the_module_is_the_command(
         with pytest.raises(SystemExit) as caught:
             runpy.run_module("aicert", run_name="__main__")
     finally:
-        # The command leaves its process without a collector of garbage.
+        # The command leaves the garbage collector of its process frozen.
         gc.unfreeze()
         gc.enable()
     assert caught.value.code == 0
@@ -366,7 +368,7 @@ def test_a_reader_that_went_away_takes_nothing_from_the_exit_code(
     with os.fdopen(writer, "w", encoding="utf-8") as gone:
         monkeypatch.setattr(sys, "stdout", gone)
         assert verify(folder) == 0
-        # What is written from now on is lost without an error.
+        # Later output is lost without an error.
         gone.write("more")
         gone.flush()
 
@@ -440,7 +442,7 @@ def test_garbage_is_collected_after_a_call_again_and_not_where_the_command_ends(
 
 
 def test_what_a_library_warns_of_does_not_reach_the_user(tmp_path: Path) -> None:
-    """Something that the command loads warns, as libraries do of what is odd or old."""
+    """A module that the command loads warns, as libraries do of odd or old files."""
     code = (
         "import runpy, sys, warnings\n"
         "class Warns:\n"

@@ -1,4 +1,4 @@
-"""What a terminal is shown: tables that fit it, no colour or text that misleads, the version."""
+"""Terminal output: tables that fit, no misleading colour or text, and the version."""
 
 import importlib.metadata
 import io
@@ -45,7 +45,7 @@ def test_a_full_standard_error_leaves_the_exit_code_to_say_it(
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stderr", full)
         terminal.complain("error: x\n")
-        # What is written now goes nowhere, and nothing complains when the stream is closed.
+        # Later output goes nowhere, and closing the stream raises no error.
         terminal.complain("error: y\n")
     monkeypatch.setattr(sys, "stderr", None)
     terminal.complain("error: z\n")

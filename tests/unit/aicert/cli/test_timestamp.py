@@ -1,4 +1,4 @@
-"""`aicert timestamp`: a time stamp is added, or nothing is changed."""
+"""`aicert timestamp` adds a time stamp or leaves the file unchanged."""
 
 import json
 from pathlib import Path

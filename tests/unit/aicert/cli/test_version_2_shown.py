@@ -1,4 +1,4 @@
-"""What version 2 says is shown wherever people or programs look, and only once it is verified."""
+"""Facts of version 2 appear wherever people or programs look, once they are verified."""
 
 import json
 from collections.abc import Callable

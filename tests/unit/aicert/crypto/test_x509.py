@@ -1,4 +1,4 @@
-"""Certificates by themselves, at the corners that chains do not reach."""
+"""Single certificates: corner cases that chains do not reach."""
 
 import time
 import warnings
@@ -43,7 +43,7 @@ def test_what_no_signature_covers_has_one_form() -> None:
     certificate = x509.load_der_x509_certificate(LEAF)
     outside = 4 + len(certificate.tbs_certificate_bytes)
     assert load(LEAF, "x") == certificate
-    # ECDSA with SHA-256 in the signed part, with SHA-384 beside it; then a bit that does not count.
+    # ECDSA with SHA-256 inside the signed part, with SHA-384 outside; then an unused bit.
     known = bytes.fromhex("2a8648ce3d0403")
     other = LEAF[outside:].replace(known + b"\x02", known + b"\x03")
     unused = bytearray(LEAF)
@@ -54,7 +54,7 @@ def test_what_no_signature_covers_has_one_form() -> None:
 
 
 def test_a_bit_that_is_not_used_has_no_second_form() -> None:
-    """Where it is zero, which DER asks of it, cryptography reads the signature as the same one."""
+    """With the zero that DER requires there, cryptography reads it as the same signature."""
 
     def signed(serial: int) -> bytes:
         return issue("leaf", ec_key("x"), issuer="CA", issuer_key=ec_key("ca"), serial=serial)
@@ -68,7 +68,7 @@ def test_a_bit_that_is_not_used_has_no_second_form() -> None:
 
 
 def test_nobody_is_warned_of_what_is_judged_here() -> None:
-    # Warnings are errors in these tests; a caller's own filters change nothing either.
+    # Warnings are errors in these tests; a caller's own filters do not matter either.
     odd = issue("x", ec_key("x"), issuer="CA", issuer_key=ec_key("ca"))
     copy = odd.replace(b"\x02\x01\x4d", b"\x02\x01\x00", 1)
     with warnings.catch_warnings(record=True) as caught:
@@ -80,7 +80,7 @@ def test_nobody_is_warned_of_what_is_judged_here() -> None:
 
 
 def test_an_algorithm_that_is_not_known_is_none_that_failed() -> None:
-    # 1.2.840.10045.4.3.9 names nothing; .1 is ECDSA with SHA-224, which is weak.
+    # 1.2.840.10045.4.3.9 is not assigned; .1 is ECDSA with SHA-224, which is weak.
     known = bytes.fromhex("2a8648ce3d040302")
     with pytest.raises(UndecidedError, match="unknown algorithm"):
         load(LEAF.replace(known, bytes.fromhex("2a8648ce3d040309")), "x")
@@ -102,7 +102,7 @@ def test_certificates_that_are_not_version_3_or_not_sound() -> None:
 
 
 def test_what_cryptography_has_no_error_for_is_not_well_formed() -> None:
-    # A TLS feature that has no name (RFC 7633), and a year 0.
+    # An unassigned TLS feature (RFC 7633), and the year 0.
     feature = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.24"), b"0\3\2\1\6")
     named = issue("x", ec_key("x"), issuer="C", issuer_key=ec_key("ca"), extra=[(feature, False)])
     with pytest.raises(EvidenceError, match=r"not a well-formed .* its DER cannot be read"):
@@ -153,7 +153,7 @@ def test_padding_is_of_one_kind(padding: bytes) -> None:
 
 
 def test_sizes_at_their_limits() -> None:
-    # A SEQUENCE of nothing, which is no certificate, but one thing.
+    # An empty SEQUENCE is not a certificate, but it is one element.
     assert trim_padding(b"\x30\x82\x00\x00") == b"\x30\x82\x00\x00"
     assert trim_padding(LEAF.ljust(MAX_CERTIFICATE, b"\x00")) == LEAF
     with pytest.raises(EvidenceError, match=r"^an X\.509 certificate is larger than 8192 bytes$"):
@@ -205,7 +205,7 @@ def test_errors_say_what_is_wrong_with_what() -> None:
 
 
 def length(size: int) -> bytes:
-    """A length in DER."""
+    """Encode a length in DER."""
     octets = size.to_bytes((size.bit_length() + 7) // 8)
     return octets if size < 128 else bytes((0x80 + len(octets),)) + octets
 

@@ -1,7 +1,7 @@
-"""Any card that a CommonMark parser reads gets its block, whatever is nested in what.
+"""Any card that a CommonMark parser reads gets its block, whatever is nested in it.
 
-The oracle is the kept parser, and the bytes: what the author wrote is there, whole and in order,
-and reads as it did.
+The pinned parser is the oracle, and so are the bytes: the author's text is there, whole and in
+order, and renders as before.
 """
 
 import importlib.util
@@ -33,7 +33,7 @@ LEAVES = [
     "*", "> ", "+++", "...", "---", "---\na: b\n---", f"`{BEGIN}`",
     f"text {BEGIN}", "\x00", "\u2028\x85\x0b\x0c",
 ]  # fmt: skip
-# Chapter 5: what each first line of a container begins with, and its others.
+# Chapter 5: the prefix of a container's first line, and of its other lines.
 CONTAINERS = [
     ("> ", "> "), (">", ">"), ("> ", ""), ("- ", "  "), ("-   ", "    "), ("10) ", "    "),
     ("1.  ", "    "), ("- > ", "  > "), ("> 1. ", ">    "), ("* - + ", "      "),
@@ -64,12 +64,12 @@ BLOCKS = st.recursive(st.sampled_from(LEAVES), nested, max_leaves=6)
 
 
 def visible(html: str) -> str:
-    """What is shown of it, but for white space: code that never ends may get blank lines."""
+    """Return the rendered text without white space: unclosed code may gain blank lines."""
     return re.sub(r"\s+", "", html)
 
 
 def shown(text: str) -> str:
-    # The library fails where a last line in containers does not end.
+    # The library fails if the last line inside containers lacks a line end.
     return visible(PARSER.render(text + "\n"))
 
 
@@ -87,7 +87,7 @@ def check(text: str) -> None:
     blocks = re.findall(rf"{BEGIN}\r?\n## Where.*?{END}", after, re.DOTALL)
     assert len(blocks) == 1
     above, _, below = after.removeprefix(kept).partition(blocks[0])
-    # The author's bytes, and around the block the ends of lines that part it from them.
+    # The author's bytes, with line ends around the block that separate it from them.
     assert any(
         is_gap(above.removeprefix(body[:at])) and is_gap(below.removesuffix(body[at:]))
         for at in range(len(body) + 1)
@@ -121,7 +121,7 @@ def test_each_leaf_by_itself(leaf: str) -> None:
 def test_a_card_may_be_front_matter_whose_last_line_does_not_end(front: str) -> None:
     text = front.rstrip("\n")
     check(text)
-    # With keys to write, too: a second time nothing is to be done.
+    # The same with metadata keys to write: a second update changes nothing.
     after, _ = card.update(text, READ_WITH_HUB, "model")
     assert card.update(after, READ_WITH_HUB, "model")[0] == after
 

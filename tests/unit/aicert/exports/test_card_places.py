@@ -1,4 +1,4 @@
-"""Cards as people write them: any that a CommonMark parser reads gets its block, as text."""
+"""Cards as people write them: any that a CommonMark parser reads gets its block as text."""
 
 import re
 
@@ -15,7 +15,7 @@ from tests.unit.sample_certificate import sample
 
 BLOCK = r"<!-- aicert:begin -->\r?\n## Where.*?<!-- aicert:end -->\r?\n"
 FRONT = re.compile(r"^---\r?\n# aicert:begin\r?\n.*?# aicert:end\r?\n---\r?\n", re.DOTALL)
-# At the end, after a gap; or before the author's text, with a gap after it.
+# At the end, after a gap; or before the author's text, with a gap after the block.
 PLACES = [
     re.compile(rf"(?:\r?\n|\r){{0,2}}{BLOCK}\Z", re.DOTALL),
     re.compile(rf"(?:\r\n|\r|\n){BLOCK}\Z", re.DOTALL),
@@ -26,7 +26,9 @@ HEADING = "<h2>Where this model comes from</h2>"
 
 
 def renewed(text: str) -> tuple[str, list[str]]:
-    """The card with its block: shown as text, its author's lines whole and in order."""
+    """Return the card with its block, after checks that the author's lines are whole
+    and in order.
+    """
     read = facts.read(sample())
     after, notes = card.update(text, read, "model")
     assert card.update(after, read, "model")[0] == after
@@ -41,7 +43,7 @@ def test_the_block_links_a_page_for_this_certificate() -> None:
     after, _ = card.update("", read, "model", page)
     assert f"[verify this certificate]({page}#{read.digest})" in after
     assert f'<a href="{page}#{read.digest}">' in MarkdownIt("commonmark").render(after)
-    # Asked without it, the card has no link again.
+    # Without the option, the card has no link again.
     assert card.update(after, read, "model")[0] == card.update("", read, "model")[0]
     for odd in ("javascript:alert(1)", "http://example.org", "https://x/)", "//x", "a b", ""):
         with pytest.raises(ConfigError, match="not the address of a page"):
@@ -51,20 +53,20 @@ def test_the_block_links_a_page_for_this_certificate() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        # Fences in list items, which end with the item.
+        # Code fences in list items, which end with the item.
         "1. Install:\n   ```sh\n   pip install mine\n   ```\n2. Run:\n   ```sh\n   mine\n   ```\n",
         "- a\n\n      ```\n- b\n  ~~~\n  code\n",
         "> ```\n> quoted\n",
-        # Fences and HTML that nothing ends.
+        # Code fences and HTML that are never closed.
         "# Mine\n```sh\n~~~\n",
         "# Mine\n````sh\n```\n",
         "Text\n\n<!-- a remark\n\n# not a heading\n",
         "Text\n\n<script>\n\nlet a;\n",
         "<pre>\n",
-        # Where the library is not told that the last line ends, it fails.
+        # The library fails unless the last line has a line end.
         "> - <!-- a remark\n> ",
         "```",
-        # Marks that are text.
+        # The block's marks as plain text.
         f"Put `{BEGIN}` and `{END}` into it.\n",
         f"How to:\n\n```html\n{BEGIN}\n{END}\n```\n",
         f"~~~\n{BEGIN}\n{END}\n~~~\n",

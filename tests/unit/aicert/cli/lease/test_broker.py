@@ -1,4 +1,4 @@
-"""The custodian's commands, and the broker as it is started, in this process."""
+"""The custodian's commands, and the broker as they start it, in this process."""
 
 import argparse
 import contextlib
@@ -28,9 +28,9 @@ bench = desk.bench
 
 @pytest.fixture
 def uvicorn(monkeypatch: pytest.MonkeyPatch, printed: Printed) -> None:
-    """The extra, as somebody has it who installed it."""
+    """Put uvicorn on the path, as it is after the extra was installed."""
     folder = str(broker_process.uvicorn_folder())
-    # Where it was not here yet, its installation says so.
+    # If uvicorn was missing, its installation printed something.
     printed()
     monkeypatch.setattr(sys, "path", [*sys.path, folder])
 
@@ -69,7 +69,7 @@ def test_a_lease_is_revoked_resumed_and_looked_at(bench: Bench, printed: Printed
     assert aicert(bench, "resume", str(bench.bundle), "--format", "json") == 0
     assert json.loads(printed()[0]) == {"ended": 0}
     assert aicert(bench, "revoke", str(bench.bundle)) == 0
-    # What had ended by then is not counted.
+    # Grants that had already ended are not counted.
     assert "revoked   the lease, and with it 0 grants\n" in printed()[0]
     assert aicert(bench, "revoke", str(bench.bundle), "--format", "json") == 0
     assert json.loads(printed()[0]) == {"revoked": 0}
@@ -85,7 +85,9 @@ def test_a_ledger_that_is_not_there(tmp_path: Path, printed: Printed) -> None:
 
 
 def test_a_mistyped_ledger_is_not_resumed(bench: Bench, printed: Printed) -> None:
-    """It would be the newer one, and every machine of the other's would run out."""
+    """A mistyped path would make a newer ledger, and every machine of the real one
+    would run out.
+    """
     machine = bench.machine()
     words = ["lease", "resume", str(bench.bundle), "--ledger", str(bench.folder / "legder.db")]
     assert main.main(words) == 3
@@ -170,10 +172,10 @@ def test_a_broker_answers_until_it_is_told_to_end(
 def test_who_connects_and_asks_nothing_keeps_nobody_out(
     bench: Bench, uvicorn: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No token is needed to connect: places that nobody uses are free again."""
+    """A connection needs no token: idle places become free again."""
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        # For the next request of the connection.
+        # The timeout for the connection's next request.
         monkeypatch.setattr(server, "HEAD_S", 0.01)
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})

@@ -1,4 +1,4 @@
-"""`aicert lease`: what a custodian types, from a certificate to receipts that add up."""
+"""`aicert lease`: a custodian's commands, from a certificate to receipts that add up."""
 
 import csv
 import json
@@ -47,7 +47,9 @@ def agreed(folder: Path) -> Terms:
 
 
 def scene(folder: Path) -> Scene:
-    """A machine on a platform that measures nothing, which enrols for the packed lease."""
+    """Return the enrolment of a machine for the packed lease, on a platform that
+    measures nothing.
+    """
     of = agreed(folder)
     values = dict.fromkeys(range(16), bytes(32))
     chain = (ak_certificate(driver="local"),)
@@ -114,7 +116,7 @@ def test_pack_of_a_model_that_does_not_pass_writes_nothing(folder: Path, printed
 
 
 def test_pack_of_results_of_an_audit_writes_nothing(folder: Path, printed: Printed) -> None:
-    """Certified, but no model."""
+    """The results are certified, but they are not a model."""
     results = certified()
     results.version = 2
     audit()(results)
@@ -151,7 +153,7 @@ def test_issue_writes_what_the_machine_opens(folder: Path, printed: Printed) -> 
     zero = dict.fromkeys(licence.LICENCE_PCRS, bytes(32))
     licence.verify(given, kept.key.public_key(), zero)
     blob.parse((folder / "issued/blob").read_bytes())
-    # Nothing is replaced, and nothing written beside what is there.
+    # The command replaces no file and writes nothing beside the existing ones.
     (folder / "issued/licence").unlink()
     assert issue(folder) == 3
     assert not (folder / "issued/licence").exists()
@@ -206,7 +208,7 @@ def test_where_nothing_can_be_written(folder: Path, printed: Printed) -> None:
 
 
 def receipted(folder: Path, *usages: Usage, value: int = 12, boot: str = "b0" * 32) -> list[bytes]:
-    """Lines of receipts that the enrolled machine signed."""
+    """Return lines of receipts that the enrolled machine signed."""
     of = agreed(folder)
     signer = receipts.check_receipt_key(
         enrolment.parse((folder / "enrolment.json").read_bytes()).receipt_key.public,
@@ -275,7 +277,7 @@ def test_receipts_as_a_table_whose_columns_add_up(folder: Path, printed: Printed
         ("ticks", 2),
     ):  # fmt: skip
         assert sum(int(row[column]) for row in rows) == total
-    # A gap is refused whatever the form.
+    # A gap is refused in every output format.
     (folder / "receipts.jsonl").write_bytes(lines[1])
     assert count(folder, "--format", "csv") == 1
     out, err = printed()

@@ -1,4 +1,4 @@
-"""Keys that sign no licence, wherever they lie."""
+"""Keys that cannot sign licences, wherever they are stored."""
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -10,7 +10,7 @@ from aicert.signing.keys import key_signer
 
 
 def named(place: str, curve: ec.EllipticCurve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name a key at a place where one of this curve lies."""
+    """Name a key of this curve at `place`."""
     signer = key_signer(ec.generate_private_key(curve))
     monkeypatch.setattr(keys, "signer", lambda *_: signer)
     keys.held_key(place, None)

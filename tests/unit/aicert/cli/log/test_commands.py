@@ -88,7 +88,7 @@ def test_a_proof_goes_into_the_certificate(desk: Desk, capsys: pytest.CaptureFix
     assert "witness.example/1+" in capsys.readouterr().out
     assert desk.run("prove", desk.log, desk.good, "-o", desk.place / "proof") == 0
     assert "none yet" in capsys.readouterr().out
-    # A witness that took whatever key lies there would vouch for anybody's log.
+    # A witness that used any key in its folder would cosign anybody's log.
     assert desk.run("witness", desk.log, "--key", key) == 3
     assert "has not seen 'log.example/models' yet" in capsys.readouterr().err
     log_key = (desk.log / "log.vkey").read_text().strip()
@@ -101,7 +101,7 @@ def test_a_proof_goes_into_the_certificate(desk: Desk, capsys: pytest.CaptureFix
         assert desk.run("prove", desk.log, desk.good, "--into") == 0
         assert "cosigned  in the names of witness.example/1;" in capsys.readouterr().out
     stamped = certificates.parse(desk.good.read_bytes())
-    # The same proof is added once, and changes no digest.
+    # The same proof is added once, and leaves the digest unchanged.
     (stamp,) = stamped.evidence.timestamps
     assert certificates.core_digest(stamped) == digest
     assert proofs.parse(proofs.decode(stamp)).index == 0
@@ -131,7 +131,7 @@ def test_a_policy_that_asks_for_a_log_gets_it(
 
     assert verify() == 2
     assert verdict("log.included") == "not-checked"
-    # In the log, and seen by no witness.
+    # The certificate is in the log, and no witness has cosigned.
     assert desk.run("prove", desk.log, desk.good, "--into") == 0
     capsys.readouterr()
     assert verify() == 2
@@ -142,7 +142,7 @@ def test_a_policy_that_asks_for_a_log_gets_it(
     capsys.readouterr()
     assert verify() == 0
     assert verdict("log.witnessed") == "ok"
-    # Another certificate's proof is none of this one.
+    # A proof of another certificate does not prove this one.
     stamps = certificates.parse(desk.good.read_bytes()).evidence.timestamps
     proof = proofs.parse(proofs.decode(stamps[-1]))
     assert desk.run("prove", desk.log, desk.claim, "-o", desk.place / "other") == 0
@@ -234,7 +234,7 @@ def test_a_mirror_is_checked_and_witnessed(desk: Desk, capsys: pytest.CaptureFix
     assert b"w.example" in (desk.log / "checkpoint").read_bytes()
     assert desk.run("witness", desk.log, "--key", key) == 0
     assert "with 2 entries" in capsys.readouterr().out
-    # The operator begins anew: everybody who kept something sees it.
+    # The operator starts a new log: everybody who kept a checkpoint sees it.
     (desk.log / "checkpoint").unlink()
     (desk.place / "log.key.last").unlink()
     assert desk.run("init", desk.log, "--origin", ORIGIN) == 0

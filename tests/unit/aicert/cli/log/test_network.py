@@ -1,4 +1,4 @@
-"""`aicert log ask`, and `mirror` of a URL: logs and witnesses that are reached over HTTP."""
+"""`aicert log ask`, and `mirror` of a URL: logs and witnesses over HTTP."""
 
 import json
 import sys
@@ -69,7 +69,7 @@ def test_a_log_is_mirrored_from_a_server_of_files(
     copy = tmp_path / "copy"
     with site(answer) as running:
         words = ["mirror", f"{running.url}/log/", copy]
-        # Nobody's log is believed because a server has it.
+        # A log is not trusted only because a server has it.
         assert log(*words) == 3
         assert "whose log it is" in capsys.readouterr().err
         assert log(*words, "--log-key", bench.key) == 0
@@ -78,7 +78,7 @@ def test_a_log_is_mirrored_from_a_server_of_files(
         asked = len(running.requests)
         assert log(*words) == 0
         assert "copied    64 entries" in capsys.readouterr().out
-        # What the copy has is not read again.
+        # The mirror does not read again what the copy already has.
         places = [request.path for request in running.requests[asked:]]
         assert "/log/tile/entries/000" not in places
         assert log("check", copy) == 0

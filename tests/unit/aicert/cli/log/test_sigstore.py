@@ -34,7 +34,7 @@ def test_a_bundle_is_written(
     words = ["bundle", folder / "log", certificate, "--tsa", running.url, "-o", out]
     assert log("append", folder / "log", certificate) == 0
     capsys.readouterr()
-    # Nobody was asked for a time that proves nothing.
+    # No authority was asked for a time that would prove nothing.
     assert log(*words) == 1
     assert "aicert log append FOLDER CERT --sigstore" in capsys.readouterr().err
     assert not running.requests
@@ -50,7 +50,7 @@ def test_a_bundle_is_written(
     assert bundle["mediaType"] == "application/vnd.dev.sigstore.bundle.v0.3+json"
     assert log(*words, "--format", "json") == 0
     assert json.loads(capsys.readouterr().out)["verified"] is False
-    # Whoever searches is not told that such an entry is a run.
+    # A search does not present such an entry as a run.
     assert log("find", folder / "log", "--format", "json") == 0
     assert len(json.loads(capsys.readouterr().out)["hits"]) == 1
 

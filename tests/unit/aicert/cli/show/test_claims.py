@@ -1,4 +1,4 @@
-"""`aicert show`: no verdict, nothing unescaped; of a boot log only what the PCRs here cover."""
+"""`aicert show`: no verdict, nothing unescaped, and only boot-log events that the PCRs cover."""
 
 import hashlib
 import json
@@ -63,7 +63,7 @@ def test_show_explains_the_log_of_a_trust_domain_by_its_quote() -> None:
     boot = show.claims(carrying(padded))["bootLog"]
     assert isinstance(boot, dict)
     assert [(event["rtmr"], event["data"]) for event in boot["events"]] == [(0, "firmware")]
-    # Its TPM's log, if it has one, is of PCRs.
+    # A TPM's log, if there is one, covers PCRs.
     of_tpm = event_logs.spec_id() + event_logs.event(7, event_logs.IPL, b"x")
     assert "; 0 events of registers" in show.claims_text(carrying(of_tpm))
     scene.put("platform", PlatformReport(kind=TDX, report=b"no quote"))

@@ -123,7 +123,7 @@ def test_malformed_events(events: list[bytes], message: str) -> None:
 
 
 def test_events_that_carry_fewer_digests_than_were_declared() -> None:
-    # As Windows writes them: the Spec ID event declares SHA-1, too.
+    # As Windows writes them: the Spec ID event declares SHA-1 as well.
     only = [make.event(1, 4, data, algorithms=(0x000B,)) for data in (b"a", b"b")]
     log = event_log.parse(make.spec_id() + b"".join(only))
     assert log.banks == ("sha256",)
@@ -132,7 +132,7 @@ def test_events_that_carry_fewer_digests_than_were_declared() -> None:
     assert event_log.replay(log, "sha256") == {1: second}
     with pytest.raises(EvidenceError, match="no sha1 bank"):
         event_log.replay(log, "sha1")
-    # A bank that one event leaves out cannot be replayed, whatever the others have.
+    # A bank that one event lacks cannot be replayed, whatever the other events have.
     mixed = event_log.parse(make.spec_id() + make.event(1, 4, b"a") + only[1])
     assert mixed.banks == ("sha256",)
     apart = event_log.parse(make.spec_id() + make.event(1, 4, b"a", algorithms=(0x0004,)) + only[1])
@@ -153,7 +153,7 @@ def test_the_buffer_of_a_trust_domains_log_is_filled_with_ones() -> None:
     refused(make.ccel(*events, filler=b"\0"), "an event has 0 digests")
     refused(make.ccel(*events) + b"\0", "there is no PCR 4294967295")
     refused(make.ccel(*events, size=0)[:-1], "ends early")
-    # A TPM's log has no such end.
+    # A TPM's log has no such filler at its end.
     refused(make.spec_id() + make.event(1, 4, b"a") + b"\xff" * 64, "there is no PCR")
     refused(make.spec_id() + b"\xff", "ends early")
 

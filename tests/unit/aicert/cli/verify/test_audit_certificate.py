@@ -1,4 +1,4 @@
-"""`aicert verify-proof --certificate`: results count only as far as a certificate goes."""
+"""`aicert verify-proof --certificate`: results count only as far as the certificate covers them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ RESULTS = results.emit(audits.audited())
 
 
 def records_of(fact: DataFact) -> Records:
-    """What a run report says of the same rows."""
+    """Return a run report's records of the same rows."""
     return Records(
         name=fact.name, split=fact.split, rows=fact.rows.count, bytes=fact.bytes,
         digest=fact.digest, unread_bytes=fact.unread_bytes, files=("rows.jsonl",),
@@ -34,7 +34,7 @@ RECORDS = tuple(map(records_of, audits.audited().data))
 
 
 def certified(data: bytes, *changes: Callable[[Scene], object]) -> Scene:
-    """A certificate of an audit with these results."""
+    """Return a scene that certifies an audit with these results."""
     scene = Scene("local", 2)
     audit(reported(records=RECORDS), *changes)(scene)
     scene.put("outputs", {"results": {"results.json": data}})

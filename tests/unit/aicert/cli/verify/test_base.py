@@ -1,4 +1,4 @@
-"""`aicert verify --base`: a folder is what was trained on, or it is not."""
+"""`aicert verify --base`: whether a folder is the model that was trained on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ def copy(tmp_path: Path) -> Path:
 def scene(
     *names: str, base: str | None = "model", digest: Digest | None = None, **patterns: tuple[str]
 ) -> Scene:
-    """A run on a base model of the files `names`, locked with `patterns`."""
+    """Return a run on a base model of the files `names`, locked with `patterns`."""
     locked_digest = digest or dir_digest({name: hex_of(FILES[name]) for name in names})
 
     def locked(lockfile: Lockfile) -> Lockfile:

@@ -1,5 +1,7 @@
-"""`aicert verify --policy ours.toml --evidence`: the policy of docs/was-this-in-it.md, as it stands
-there but for digests and platform, on certificates of a training and an audit.
+"""`aicert verify --policy ours.toml --evidence`, with the policy of docs/was-this-in-it.md.
+
+Only the digests and the platform differ from the page; the certificates are of a training and an
+audit.
 """
 
 import json
@@ -38,7 +40,7 @@ WHOLE = replace(ROWS, unread_bytes=0)
 
 
 def documented() -> str:
-    """The policy of the page, for simulated platforms and the digests of the scene."""
+    """Return the page's policy, with simulated platforms and the digests of the scene."""
     block: str = next(
         block
         for block in re.findall("```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
@@ -52,7 +54,7 @@ def documented() -> str:
 
 
 def looked(matches: int = 0) -> Results:
-    """An audit for passages of the list."""
+    """Return the results of an audit for passages of the list."""
     whole = counted(replace(NONE, matches=matches), rows=WHOLE)
     first, _ = whole.checks
     check = CheckFact(name="held-out", kind="passages/v1", column=None, list=first.list)
@@ -69,7 +71,7 @@ def put(folder: Path, name: str, results: Results) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A model, its certificate, an audit of its rows, and the policy."""
+    """Return a folder with a model, its certificate, an audit of its rows, and the policy."""
     scene = Scene("local", 2)
     reported(records=(WHOLE,))(scene)
     weights("model")(scene)
@@ -155,7 +157,7 @@ def test_what_is_no_audit_has_no_results(folder: Path) -> None:
 
 
 def put_before(folder: Path, data: bytes | None) -> None:
-    """A training as evidence, with what lies there as the results of the audit before it."""
+    """Put a training into the evidence, with `data` as the results of the audit before it."""
     own, results = before()
     (folder / "evidence" / "tiny").mkdir()
     (folder / "evidence" / "tiny" / "certificate.json").write_bytes(certificates.emit(own))

@@ -1,4 +1,4 @@
-"""`aicert verify --evidence`: evaluations join a model by its digest, and change no verdict."""
+"""`aicert verify --evidence`: a digest joins evaluations to a model, and no verdict changes."""
 
 import json
 import os
@@ -29,7 +29,7 @@ ROWS = sum(read.rows for read in DATA)
 
 @pytest.fixture
 def model(tmp_path: Path) -> Digest:
-    """The digest of the model that is trained in `folder`."""
+    """Lay out a trained model, and return its digest."""
     scene = Scene("local", 2)
     lay_out(scene, tmp_path)
     put(tmp_path, "tiny", scene, None)
@@ -54,7 +54,7 @@ def results_of(model: Digest, **changes: Any) -> Results:
 
 
 def give(folder: Path, data: bytes, *changes: Change, digests: dict[str, Digest]) -> None:
-    """An evaluation whose certificate names these results, and these inputs."""
+    """Put an evaluation into the evidence, whose certificate names these results and inputs."""
 
     def named(locked: Lockfile) -> Lockfile:
         inputs = tuple(replace(i, digest=digests.get(i.name, i.digest)) for i in locked.inputs)
@@ -69,7 +69,7 @@ def give(folder: Path, data: bytes, *changes: Change, digests: dict[str, Digest]
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """The lines about evaluations."""
+    """Return the output lines about evaluations."""
     lines = capsys.readouterr().out.partition("\nevidence\n")[2].splitlines()
     start = next(n for n, line in enumerate(lines) if "evaluat" in line or "look does" in line)
     return lines[start:]
@@ -137,7 +137,7 @@ def test_an_evaluation_of_another_model_is_not_of_this(
 def test_results_of_another_model_cannot_be_spliced_in(
     model: Digest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # The certificate is of another model, and names other results.
+    # The certificate covers another model, and names other results.
     give(tmp_path, evaluation.emit(results_of(OTHER)), digests={"model": OTHER})
     (tmp_path / "evidence/look/results.json").write_bytes(evaluation.emit(results_of(model)))
     assert ask(tmp_path) == 0
@@ -161,7 +161,7 @@ def refusal(
 def test_results_that_their_certificate_does_not_bear_out_do_not_count(
     model: Digest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # A machine's word about an input that its lockfile does not have.
+    # The machine reports an input that its lockfile does not have.
     line = refusal(tmp_path, capsys, evaluation.emit(results_of(model)), model=OTHER)
     assert line.endswith("the evaluation results are about model, which is no input")
 
@@ -194,7 +194,7 @@ def test_an_evaluation_that_fails_or_names_no_model_does_not_count(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        # What an audit's reader makes of them: no evaluation, and no audit either.
+        # Results in an audit's form are neither an evaluation nor an audit here.
         (trainer("audit"), "audit results"),
         (trainer("axolotl"), "not audited"),
         (trainer("other"), "not audited"),

@@ -1,4 +1,4 @@
-"""`aicert verify --evidence`: audits join by the digest of rows, and change no verdict."""
+"""`aicert verify --evidence`: the digest of rows joins audits, and no verdict changes."""
 
 import json
 from collections.abc import Callable
@@ -47,7 +47,7 @@ OPT_OUT = (
 
 
 def audited() -> results.Results:
-    """Of rows that the audit calls `model`; the list is its input `alpaca`."""
+    """Audit rows that the audit calls `model`; the list is its input `alpaca`."""
     given = GivenList(digest=of_bytes(DOMAINS), entries=lists.domains(DOMAINS))
     whole = Audit(config.parse(CONFIG), bytes(32), {"alpaca": given})
     reading = whole.reading("model", "train")
@@ -90,7 +90,7 @@ def put(folder: Path, name: str, scene: Scene, data: bytes | None = RESULTS) -> 
 
 
 def trained() -> Scene:
-    """A training on the rows that the audit read, and on others."""
+    """Return a training on the rows that the audit read, and on others."""
     scene = Scene("local", 2)
     reported(records=(records("alpaca", "train"), records("alpaca", "test", rows=4)))(scene)
     return scene
@@ -98,7 +98,9 @@ def trained() -> Scene:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A model, its certificate, and evidence: that certificate, too, and an audit's."""
+    """Return a folder with a model, its certificate, and evidence: that certificate and
+    an audit's.
+    """
     scene = trained()
     lay_out(scene, tmp_path)
     put(tmp_path, "tiny", scene, None)
@@ -112,7 +114,7 @@ def verify(folder: Path, *words: str) -> int:
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """The lines of the evidence, in which the digests are words."""
+    """Return the output lines about evidence, with words in place of digests."""
     out = capsys.readouterr().out
     for data, word in ((RESULTS, "RESULTS"), (DOMAINS, "DOMAINS")):
         out = out.replace(str(of_bytes(data)), word)
@@ -246,7 +248,7 @@ def test_rows_of_ancestors_are_looked_for_too() -> None:
 
 
 def test_what_a_run_read_that_was_not_found_is_not_verified() -> None:
-    """Rows of a certificate that is not shown to be the ancestor's are none of its rows."""
+    """Rows of a certificate that is not shown to be an ancestor's do not count as its rows."""
     own = Scene("local", 2).appraise()
     other = Ancestor(
         input="model", source="run:base/model", digest="", result=trained().appraise(),
@@ -273,11 +275,11 @@ def test_without_a_lineage_it_is_said_that_there_is_one() -> None:
 
 
 def test_rows_of_runs_with_one_name_are_all_there() -> None:
-    """Whoever trains chooses the name: an ancestor's hides no rows of the run."""
+    """The builder chooses run names: an ancestor's name must not hide rows of the run."""
     own = replace(trained().appraise(), ancestors=())
     base = Scene("local", 2).appraise()
     ancestor = Ancestor(input="model", source="run:tiny/m", digest="", result=base, reason=None)
-    # It is found twice, and shown once.
+    # The ancestor is found twice and shown once.
     whole = replace(own, ancestors=(ancestor, ancestor))
     none = Evidence(audits=(), refused=())
     rows = [line for line in report.lines(none, whole) if "not audited" in line]

@@ -1,4 +1,4 @@
-"""`aicert verify --evidence`: second runs with equal bytes are shown by what they are worth."""
+"""`aicert verify --evidence`: second runs with equal bytes are shown with what they prove."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ Change = Callable[[Scene], object]
 
 
 def with_weights(scene: Scene) -> None:
-    """As `lay_out` gives the first one."""
+    """Give the second run the weights that `lay_out` gives the first one."""
     scene.edit("outputs", lambda outputs: {"model": outputs["model"] | {"model.safetensors": GOOD}})
 
 
@@ -36,11 +36,11 @@ def one_byte_more(scene: Scene) -> None:
 
 
 def laid_out(folder: Path, kind: str, seconds: Sequence[Sequence[Change]]) -> list[Scene]:
-    """A first run, second ones in `evidence`, and a policy that accepts all of them."""
+    """Lay out a first run, second runs in `evidence`, and a policy that accepts all of them."""
     first = Scene(kind, 2)
     scenes = [first]
     lay_out(first, folder)
-    # The model's own certificate, and one of another run, are no second ones.
+    # The model's own certificate and that of another run do not count as second runs.
     other = again(kind)
     other.edit("lockfile", lambda locked: replace(locked, run="other"))
     for name, scene in (("first", first), ("other", other)):
@@ -65,7 +65,7 @@ def verify(folder: Path, *more: str) -> int:
 
 
 def shown(capsys: pytest.CaptureFixture[str], scenes: Sequence[Scene]) -> list[str]:
-    """The lines on second runs, in which the digests of certificates are words."""
+    """Return the output lines about second runs, with words in place of certificate digests."""
     out = capsys.readouterr().out
     for number, scene in enumerate(scenes):
         out = out.replace(str(core_digest(scene.get("certificate"))), f"CERTIFICATE {number}")
