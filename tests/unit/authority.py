@@ -11,7 +11,7 @@ from tests.unit.servers import Reply, Request, Site, site
 
 
 class Authority:
-    """It answers each question; `token` makes its time stamps, but for `changes`."""
+    """A server that answers each request with a stamp of `token`, with `changes` applied."""
 
     def __init__(self) -> None:
         self.token = Token()

@@ -1,4 +1,4 @@
-"""A checkout in small: a file for everything on the list of the machine's code, and others."""
+"""A small checkout: one file for every entry of the machine's code list, and others."""
 
 from pathlib import Path
 
@@ -17,7 +17,9 @@ IN_ROOMS = ("enclave_runner/boot/one.py", "aicert/formats/one.py")
 
 
 def code_tree(root: Path) -> set[str]:
-    """Write it below `root`; the paths of the files that run in the machine."""
+    """Write the checkout below `root`, and return the paths of the files that run in
+    the machine.
+    """
     counted = {f"{entry}__init__.py" if entry.endswith("/") else entry for entry in MACHINE_CODE}
     counted |= set(IN_ROOMS)
     for name in (*counted, *OUTSIDE):

@@ -1,4 +1,4 @@
-"""What tests of signatures share: a key, and what a command said."""
+"""Fixtures that signature tests share: a key, and the output of a command."""
 
 from pathlib import Path
 

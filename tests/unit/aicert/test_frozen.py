@@ -1,4 +1,4 @@
-"""Our decorator against the standard one, which is the oracle."""
+"""Our decorator, compared with the standard one as the oracle."""
 
 import copy
 import dataclasses

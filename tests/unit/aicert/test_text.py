@@ -12,7 +12,7 @@ from aicert.formats.paths import check_path
 
 GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
 
-# What a terminal, a browser or a reader would not see where it was written.
+# Characters that a terminal, a browser or a reader would not show.
 HIDDEN = {
     "end of a line": "\n",
     "back to the beginning": "\r",
@@ -83,7 +83,7 @@ def test_what_is_seen_as_it_is_stays(plain: str) -> None:
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        # Of a tower of marks two stay; a mark without a letter would join what stands before it.
+        # Two of a stack of marks stay; a mark without a letter would join the character before it.
         ("e" + "\u0301" * 4, "e\u0301\u0301\\u0301\\u0301"),
         ("\u0301a", "\\u0301a"),
         ("a \u0301", "a \\u0301"),
@@ -118,12 +118,12 @@ def test_any_text_is_one_bounded_line_without_tricks(hostile: str, limit: int) -
     assert shown.isprintable()
     assert not set(shown) & set(HIDDEN.values())
     assert not {"R", "AL", "AN"} & {unicodedata.bidirectional(c) for c in shown}
-    # A mark as a NUL, which is never shown as itself.
+    # Replace each mark by a NUL, which is never shown as itself.
     marked = "".join("\0" if unicodedata.category(c)[0] == "M" else c for c in shown)
     assert not marked.startswith("\0")
     assert " \0" not in marked
     assert "\0" * (text.MAX_MARKS + 1) not in marked
-    # What is shown of a text that was not cut is unchanged when it is shown again.
+    # Escaping a text again that was not cut leaves it unchanged.
     assert text.safe(shown, limit) == shown
 
 
@@ -143,7 +143,7 @@ def test_no_line_is_longer_than_the_terminal() -> None:
     first, *more = text.fitted(f"{line}\n", 80).splitlines()
     assert first.startswith("  ok      word")
     assert all(each.startswith(" " * 10 + "word") and len(each) <= 80 for each in more)
-    # Letters of two columns; and styles, which take none.
+    # Letters of two columns, and style selectors, which take none.
     assert text.fitted("漢" * 40, 80) == "漢" * 40
     assert text.fitted("漢" * 41, 80) == "漢" * 40 + "\n" + " " * 10 + "漢"
     styled = f"{GREEN}{'x' * 80}{PLAIN}"
@@ -157,7 +157,7 @@ def test_an_error_has_few_lines_and_a_hint() -> None:
     assert many.endswith(f"       … and {99 + 1 - text.MAX_LINES + 1} more lines\n")
     short = "first\n" + "more\n" * (text.MAX_LINES - 1) + "last"
     assert text.error_lines(short, None).endswith("       more\n       last\n")
-    # What is to be pasted is not cut.
+    # A command to paste is not cut.
     command = "mv " + "x" * 1000
     assert text.error_lines("a", command).endswith(f"\nhint: {command}\n")
     assert text.error_lines("a\x1b", "b\u05d0") == "error: a\\x1b\nhint: b\\u05d0\n"

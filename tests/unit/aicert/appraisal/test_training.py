@@ -41,7 +41,7 @@ def judged(
         (8.0, 8.0, [*[2.0] * 7, 6.5], True),
         (8.0, 8.0, [6.5, *[2.0] * 8], False),
         (8.0, 8.0, [2.0], False),
-        # A loss this high means broken weights, and contradicts nothing.
+        # Weights that are no longer numbers contradict nothing.
         (50.4, 49.9, [1.0] * 8, False),
         (50.4, 50.0, [1.0] * 8, True),
         # The output fits better, by a nat and by half, and slightly less.

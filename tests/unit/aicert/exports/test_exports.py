@@ -1,4 +1,4 @@
-"""Exports, the model card and the page: what they say, and what hostile strings cannot do."""
+"""Exports, the model card and the page: their content, and what hostile strings cannot do."""
 
 import html.parser
 import json
@@ -144,7 +144,7 @@ def test_a_certificate_comes_from_standard_input(tmp_path: Path, command: str) -
         )
         for place in ("-", str(certificate))
     ]
-    # This sample's chain of certificates is none.
+    # The certificate chain of this sample is not a real one.
     assert runs[0].returncode == runs[1].returncode
     assert runs[0].returncode in ((1, 2) if command == "verify" else (0,))
     # A verdict says how old the evidence is, in seconds.
@@ -181,8 +181,9 @@ ROOT = Path(__file__).resolve().parents[4]
 def test_packages_of_the_training_environment_are_those_of_its_locks(
     tmp_path: Path, torch: str, image: str | None, locks: tuple[str, ...]
 ) -> None:
-    """PyPI's torch comes with CUDA's libraries, which have a lock of their own; so have kernels,
-    which the image with GPUs has besides.
+    """PyPI's torch brings CUDA's libraries, which have a lock of their own.
+
+    So have the kernels that only the GPU image adds.
     """
     data = sample(values={"torchVersion": Value("measured", torch)})
     if image is not None:
@@ -209,7 +210,7 @@ def test_the_driver_of_a_gpu_image_is_in_it() -> None:
     driver = [part for part in parts if part["bom-ref"].startswith("driver/")]
     assert driver
     assert {part["scope"] for part in driver} == {"required"}
-    # Debian's archive has none of them.
+    # Debian's archive has none of these packages.
     assert all(part["purl"].startswith("pkg:deb/ubuntu/") for part in driver)
 
 
@@ -223,7 +224,7 @@ def test_packages_of_an_image() -> None:
     parts = {part["bom-ref"]: part for part in bom["components"]}
     locked = image_lock.parse(lock).packages
     assert len(parts) == len(locked)
-    # Every part that there is has been put in a group: a new one has to be thought about.
+    # Every part has been put in a group: a new part needs a decision first.
     assert {item.part for item in locked} == {
         *(part for part in packages.INSIDE if part != "driver"),
         "build",
@@ -323,7 +324,7 @@ HOSTILE = "<script>alert(1)</script>'|`]](x)--><img src=x onerror=y>{{"
 
 
 def test_hostile_names_of_a_statement_do_not_reach_a_card() -> None:
-    """Nobody verified it: only what a lockfile can hold is repeated."""
+    """A card of an unverified certificate repeats only what a lockfile can hold."""
     scene = Scene()
     hostile = {"run": f"`\n{card_places.END}<img src=//e>", "trainer": "`<script>"}
     scene.edit("statement", lambda statement: replace(statement, **hostile))
@@ -343,7 +344,7 @@ def test_hostile_sources_do_not_leave_their_place_in_a_card() -> None:
 
 
 class Tags(html.parser.HTMLParser):
-    """Collects elements, attributes and what an outside resource would need."""
+    """A parser that collects elements, attributes and references to outside resources."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -409,14 +410,14 @@ def test_a_page_is_self_contained_and_carries_the_verdict(tmp_path: Path) -> Non
     code, text, tags = page(tmp_path, sample())
     assert code == 1
     assert "<h1><strong>FAILED</strong>" in text
-    # Nothing covers it, and the page does not say that anything was measured.
+    # No evidence covers the claims, so the page must not call them measured.
     assert "everything below is what the certificate claims" in text
     assert "digests are measured" not in text
     assert set(tags.tags) <= ALLOWED
     assert not {"src", "href", "onload", "onerror", "style"} & set(tags.attributes)
     assert "default-src 'none'" in text
     assert 'lang="en"' in text
-    # Each plot names what is drawn, and in which unit.
+    # Each plot labels its axes with quantity and unit.
     assert ">loss, as the trainer reports it (nats)</text>" in text
     assert ">training step</text>" in text
     assert "Training loss by step, from 3 at step 1 to 2 at step 3 (self-reported)" in text
@@ -531,7 +532,7 @@ def test_a_simulated_platform_has_the_hint_of_the_command_line() -> None:
 
 
 def test_a_page_is_of_the_certificate_that_was_appraised(tmp_path: Path) -> None:
-    """A path may have another one the second time: a pipe has none."""
+    """A path may name another certificate the second time it is read; a pipe has nothing left."""
     out = tmp_path / "page.html"
     reading, writing = os.pipe()
     os.write(writing, sample())

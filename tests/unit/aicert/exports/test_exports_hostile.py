@@ -1,4 +1,4 @@
-"""Exports, card and page where the certificate, the card or the folder is somebody's attack."""
+"""Exports, card and page where the certificate, the card or the folder is hostile."""
 
 import html.parser
 import json
@@ -25,7 +25,7 @@ BOAST = "PASSED. Verified, tier confidential-gpu"
 
 
 class Words(html.parser.HTMLParser):
-    """The page's words in order, without its style."""
+    """A parser that collects the page's words in order, without its style sheet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def page(tmp_path: Path, data: bytes) -> tuple[int, Words, str]:
 
 
 def test_the_verdict_is_the_first_that_a_page_says(tmp_path: Path) -> None:
-    """A statement that nobody verified may give its run any name."""
+    """An unverified statement may give its run any name."""
     scene = Scene().edit("statement", lambda statement: replace(statement, run=BOAST))
     code, words, text = page(tmp_path, scene.get("file"))
     assert code == 1
@@ -116,7 +116,7 @@ def test_the_weights_of_a_page_are_the_ones_on_the_disk_or_it_says_so() -> None:
 
 
 def test_a_page_does_not_stand_among_certified_files(tmp_path: Path) -> None:
-    """The model would fail the next time, for the file that nobody certified."""
+    """The model would fail its next verification because of the uncertified file."""
     model = tmp_path / "model"
     model.mkdir()
     (tmp_path / "link").symlink_to(model)
@@ -137,7 +137,7 @@ def test_a_machine_that_is_not_shown_to_be_confidential_chains_to_the_root() -> 
 
 
 def test_a_value_is_one_line_of_a_page(tmp_path: Path) -> None:
-    """Else it draws rows of its own into the table."""
+    """A value with a line break would draw rows of its own into the table."""
     _, words, _ = page(
         tmp_path, sample(values={"kernel": Value("measured", "6.12\nok\nboot.image")})
     )
@@ -188,7 +188,7 @@ def test_the_page_does_not_replace_the_certificate(
 def test_only_regular_files_are_replaced(
     tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder may hold a link to a file of the reader's, or a pipe that nobody writes to."""
+    """A folder may hold a link to a reader's file, or a pipe that has no writer."""
     certificate, own = written(tmp_path), tmp_path / "own"
     own.write_text("mine\n")
     place = tmp_path / ("bom.cdx.json" if command == "export" else "README.md")
@@ -258,7 +258,7 @@ def test_only_what_stands_between_the_marks_changes(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        # CommonMark 0.31, 4.5: no code block, since a backtick comes after the first three.
+        # CommonMark 0.31, 4.5: this is not a code block, since a backtick follows the first three.
         "# Mine\n\n```pip install mine```\n",
         "```pip install mine```\n\n```sh\nls\n```\n",
         "---\nchat_template: |\n  {% for m in messages %}\n  {{ m }}\n---\n# Mine\n",
@@ -273,14 +273,14 @@ def test_cards_that_only_look_like_code_or_braces(text: str) -> None:
 
 @pytest.mark.parametrize("key", ['"base_model"', "'base_model'", "base_model "])
 def test_a_key_of_the_author_in_another_spelling_is_theirs(key: str) -> None:
-    """Twice the same key is no YAML."""
+    """The same key twice is invalid YAML."""
     after, notes = card.update(f"---\n{key}: mine/own\n---\n", facts.read(sample()), "model")
     assert after.count("base_model") == 1
     assert len(notes) == 1
 
 
 def test_front_matter_after_a_blank_line_stays_the_front_matter() -> None:
-    """So the hub reads it; a second one before it would hide the author's."""
+    """The hub reads it so; a second one in front would hide the author's."""
     text = "\n---\nlicense: mit\n---\n# Mine\n"
     after, _ = card.update(text, facts.read(sample()), "model")
     assert after.startswith("\n---\nlicense: mit\n# aicert:begin\nbase_model:\n")
@@ -325,7 +325,7 @@ def test_spdx_says_nothing_that_nobody_knows() -> None:
     assert data["dataset_datasetType"] == ["noAssertion"]
     (build,) = (e for e in graph if e["type"] == "build_Build")
     assert not {"ai", "dataset"} & set(graph[-1]["profileConformance"])
-    # The digest is that of what the URI names.
+    # The digest is that of the file which the URI names.
     (uri,), (digest,) = build["build_configSourceUri"], build["build_configSourceDigest"]
     assert uri == f"urn:aicert:lockfile:{digest['hashValue']}"
 

@@ -45,7 +45,7 @@ def test_a_place_is_refused_before_much_is_read_for_it(
     with pytest.raises(ToolError, match="there is no such directory") as missing:
         check_place(tmp_path / "a b" / "page.html")
     assert missing.value.hint == f"mkdir -p '{tmp_path}/a b'"
-    # Root may write anywhere.
+    # Root may write anywhere, so access is denied here by hand.
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(ToolError, match="the directory is not writable"):
         check_place(tmp_path / "page.html")

@@ -1,4 +1,4 @@
-"""The list of what runs in the machine: complete, and what is not on it changes nothing."""
+"""The list of code that runs in the machine is complete, and other files change nothing."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ from aicert.formats.listing import dir_digest
 from tests.unit.code_tree import IN_ROOMS, OUTSIDE, code_tree
 
 ROOT = Path(__file__).resolve().parents[4]
-# The trainer's side: these import Axolotl and run with the training environment's Python.
+# The trainer's side: these modules import Axolotl and run with the training environment's Python.
 TRAINING_SIDE = tuple(
     f"enclave_runner.axolotl.{name}" for name in ("axolotl_keys", "measuring", "plugin")
 )
@@ -56,7 +56,7 @@ def test_a_machine_that_serves_has_a_list_of_its_own(tmp_path: Path) -> None:
     assert room
     assert not room & training
     assert {name for name in serving if name.startswith("aicert/lease/")} - training
-    # What only one of them runs makes nothing stale for the other.
+    # Code that only one kind of machine runs makes no certificate of the other kind stale.
     code_tree(tmp_path)
     before = code_digest(tmp_path)
     (tmp_path / SERVING_ROOM).mkdir()

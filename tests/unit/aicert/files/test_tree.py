@@ -96,7 +96,7 @@ def fifo(path: Path) -> None:
 
 
 def unix_socket(path: Path) -> None:
-    # A socket's address may be no longer than 108 bytes: bind it from its folder.
+    # A socket's path may be no longer than 108 bytes, so bind it from its folder.
     before = Path.cwd()
     os.chdir(path.parent)
     try:
@@ -259,7 +259,7 @@ def test_a_cache_is_asked_and_told(tmp_path: Path) -> None:
 
 
 def test_a_read_error_is_typed() -> None:
-    # Reading address 0 of our own memory gives EIO, from what looks like a regular file.
+    # Reading address 0 of our own memory gives EIO, from a file that looks regular.
     with pytest.raises(EvidenceError, match="cannot read '/proc/self/mem': Input/output error"):
         read_file(Path("/proc/self/mem"))
 

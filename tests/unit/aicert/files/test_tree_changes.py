@@ -1,4 +1,4 @@
-"""Trees that somebody changes while they are read: refused, and the reading ends."""
+"""Trees that somebody changes while they are read are refused, and the reading ends."""
 
 import os
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_a_folder_swapped_for_a_link_is_not_followed(tmp_path: Path) -> None:
 
 
 def vanish(path: Path) -> None:
-    """Leave nothing."""
+    """Leave no file in place of the one that was removed."""
 
 
 @pytest.mark.parametrize("make", [link, fifo, Path.mkdir, vanish])

@@ -1,4 +1,4 @@
-"""The reader of both locks' TOML, against the standard library's, which reads all of it."""
+"""The reader for the TOML of both locks, compared with the standard library's full reader."""
 
 import tomllib
 

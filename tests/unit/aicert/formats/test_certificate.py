@@ -205,7 +205,7 @@ def test_the_page_has_a_command_that_prints_the_digest() -> None:
     page = (Path(__file__).parents[4] / "docs/spec/certificate.md").read_text()
     command = page.partition("with `timestamps` empty:\n\n```sh\n")[2].partition("\n```")[0]
     certificate = replace(stamped("rfc3161:AAAA"), envelope=replace(good().envelope, keyid="é"))
-    # However it is written.
+    # The command gives the same digest however the JSON is written.
     document = json.dumps(json.loads(emit(certificate)), indent=1).encode()
     program, _, rest = command.partition(" <certificate.json | sha256sum")
     assert rest == ""

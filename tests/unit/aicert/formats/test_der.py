@@ -1,4 +1,4 @@
-"""DER is read in its one form, and written in it."""
+"""DER has one form: only that form is read, and only that form is written."""
 
 import pytest
 

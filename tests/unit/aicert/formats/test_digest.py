@@ -16,7 +16,7 @@ from aicert.formats.listing import EMPTY_DIR, EMPTY_FILE_HEX, dir_digest, listin
 from aicert.formats.paths import check_path, check_paths
 
 HEX = "0" * 64
-# Names that Linux file systems hold and that we take.
+# Names that Linux file systems can hold and that aicert accepts.
 NAME = st.text(
     st.characters(
         exclude_categories=("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"), exclude_characters="/\\"
@@ -256,7 +256,7 @@ def test_neighbours_that_are_no_twins() -> None:
 
 
 def slow_check(paths: list[str]) -> bool:
-    """The rule as one would say it: no two nodes of the tree fold to one name."""
+    """Check the rule in its plain form: no two nodes of the tree fold to one name."""
     nodes: dict[str, tuple[str, bool]] = {}
     for path in paths:
         parts = path.split("/")
@@ -401,7 +401,7 @@ def test_plain_paths_are_those_with_which_nothing_is_wrong(paths: list[str]) -> 
 
 
 def _refusal_of(paths: list[str]) -> str | None:
-    """Why these cannot stand in one directory together."""
+    """Return why these paths cannot stand in one directory together; None if they can."""
     try:
         path_rules.check_paths(paths)
     except EvidenceError as error:

@@ -1,4 +1,4 @@
-"""Results of an evaluation are read exactly as they are written, and joined to their run."""
+"""Results of an evaluation: only the form that is written is read, and they match their run."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The one reader of typed fields, as JSON and as TOML use it."""
+"""The one reader of typed fields, as JSON and TOML readers use it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +27,7 @@ def test_each_value_is_of_exactly_one_type_and_taken_once() -> None:
     assert reader.take("a", int, 7) == 7
     message = "top.b: expected an integer, found True"
     assert refusal(lambda: reader.take("b", int)) == (EvidenceError, message)
-    # Null is a value, and no default stands for it.
+    # Null is a value, and no default replaces it.
     message = "top.c: expected a string, found None"
     assert refusal(lambda: reader.take("c", str, "x")) == (EvidenceError, message)
 

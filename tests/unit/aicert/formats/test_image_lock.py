@@ -48,7 +48,7 @@ def test_the_second_version_says_when_an_archive_had_its_packages() -> None:
         written(snapshot="today")
     with pytest.raises(LockError, match=f"snapshot: '{'x' * 80}' is not a time"):
         written(snapshot="x" * 81)
-    # Neither version takes the other's keys.
+    # Neither version accepts the other's keys.
     for other in (data.replace(b"version = 2", b"version = 1"), written().replace(b"= 1", b"= 2")):
         with pytest.raises(LockError):
             parse(other)

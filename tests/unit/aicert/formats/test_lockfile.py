@@ -345,7 +345,7 @@ def test_a_field_of_an_input_is_named_with_its_place(
     changes: dict[str, object], where: str
 ) -> None:
     table = tomllib.loads(lockfile.emit(SMALL).decode())["input"][0] | changes
-    # What is read; that it was written like this is only looked at afterwards.
+    # The reader accepts this content; whether it is in canonical form is checked afterwards.
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
     with pytest.raises(LockError) as error:
         lockfile.parse(HEAD + b"\n[[input]]\n" + text.encode())
@@ -371,7 +371,7 @@ def test_line_ends_of_another_system_are_named_and_what_to_do() -> None:
 
 
 def audited(number: int) -> Lockfile:
-    """A run that names so many audits."""
+    """Return the lockfile of a run that names `number` audits."""
     audits = tuple(f"a{one:02}" for one in range(number))
     configs = [replace(CONFIG, name=lockfile.audit_input(audit, "config")) for audit in audits]
     return replace(SMALL, audits=audits, inputs=(*configs, CONFIG))

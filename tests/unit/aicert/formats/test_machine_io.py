@@ -1,5 +1,6 @@
-"""What host and machine say to each other: each side reads what the other writes, and no more; and
-what is written in other languages says the same.
+"""Messages between host and machine: each side reads exactly what the other writes.
+
+The parts that are written in other languages agree.
 """
 
 import re
@@ -111,7 +112,7 @@ def test_the_machines_init_knows_the_same_disks_volumes_and_trailer() -> None:
 def test_the_machines_inits_start_modules_that_are_there() -> None:
     assert 'RUNNER, "-I", "-m", PROGRAM, NULL' in INIT
     modules = re.findall(r'#define PROGRAM "([a-z_.]+)"', INIT)
-    # The first is that of machines that serve.
+    # The first module is that of machines that serve.
     assert modules == ["enclave_runner.serving.boot", "enclave_runner.boot.init"]
     for module in modules:
         assert (ROOT / f"{module.replace('.', '/')}.py").is_file()

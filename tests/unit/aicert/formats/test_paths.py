@@ -1,4 +1,4 @@
-"""Names that are refused: which are honest, and what to do about them."""
+"""Names that are refused: which are honest mistakes, and what to do about them."""
 
 import pytest
 
@@ -10,16 +10,16 @@ TO_NFC = "rename it to NFC: convmv -f utf-8 -t utf-8 --nfc -r --notest DIR"
 @pytest.mark.parametrize(
     ("path", "kind", "advice"),
     [
-        # A joiner, and a character that no version of Unicode has: honest writing may need them.
+        # A joiner, and a character that no version of Unicode has: honest names may need them.
         ("a\u200db", UnclearNameError, "rename it without the character U+200D"),
         ("a\u0378", UnclearNameError, "rename it without the character U+0378"),
         ("e\u0301", UnclearNameError, TO_NFC),
         ("a\\b", OddNameError, "rename it without the character U+005C"),
         ("a\nb", OddNameError, "rename it without the character U+000A"),
         ("a\u202eb", OddNameError, "rename it without the character U+202E"),
-        # Letters that do not print are in no unsafe category.
+        # Letters that do not print belong to no unsafe category.
         ("a\u3164b", OddNameError, "rename it without the character U+3164"),
-        # The first that is odd is named, and one that is not honest decides.
+        # The message names the first odd character, and one that is not honest decides.
         ("a\u200d\\b", OddNameError, "rename it without the character U+200D"),
         ("a\\\u3164b", OddNameError, "rename it without the character U+005C"),
         ("a\ufe0fb", UnclearNameError, "rename it without the character U+FE0F"),

@@ -52,7 +52,7 @@ def test_signatures_are_written_and_read() -> None:
 def test_signers_are_written_and_read() -> None:
     report = RunReport(exit_code="0", values={}, signers=(("a", "p256:02"), ("b", "p384:03")))
     assert parse(emit(report)) == report
-    # As many as a lockfile has inputs.
+    # As many as a lockfile can have inputs.
     most = tuple((f"m{number:04}", "key") for number in range(1000))
     assert parse(emit(replace(report, signers=most))).signers == most
     for wrong in ((*most, ("n", "key")), (("A", "key"),)):
@@ -123,7 +123,7 @@ def test_rows_that_the_image_counted() -> None:
     report = RunReport(exit_code="0", values=ROWS)
     counted = CountedRows(epochs=1.25, rows=320, of=256, steps=40)
     assert parse(emit(report)).compute == ComputeFacts(counted=counted, epochs=1.25)
-    # Where code of an input may have run, nobody counted.
+    # Where code of an input may have run, the machine counted nothing.
     assert report.self_reported.compute == ComputeFacts(epochs=1.25)
 
 

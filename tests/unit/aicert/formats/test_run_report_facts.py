@@ -81,7 +81,7 @@ def test_a_loss_that_was_not_measured(state: Any) -> None:
 
 
 def test_version_1_holds_none_of_it_and_stays_as_it_was() -> None:
-    # As version 0.1 of this project wrote one.
+    # A report as version 0.1 of this project wrote it.
     old = (
         b'{"exitCode":{"origin":"measured","value":"0"},"overrides":[],"unchangedWeights":'
         b'{"origin":"measured","value":[]},"values":{},"version":1}'

@@ -1,4 +1,4 @@
-"""Headers of safetensors files: what is read of good ones, and where each limit lies."""
+"""Headers of safetensors files: what valid ones contain, and where each limit lies."""
 
 import json
 import tempfile
@@ -170,14 +170,14 @@ def test_the_largest_header() -> None:
 
 
 def many(count: int, name: str = "model.layers.{}.mlp.experts.{}.gate_proj.weight") -> bytes:
-    """The header of `count` tensors of one byte each."""
+    """Return the header of `count` tensors of one byte each."""
     form = '"%s":{"dtype":"U8","shape":[1],"data_offsets":[%d,%d]}'
     entries = (form % (name.format(at // 128, at), at, at + 1) for at in range(count))
     return ("{" + ",".join(entries) + "}").encode()
 
 
 def test_a_mixture_of_experts_has_many_tensors() -> None:
-    # In parts: metadata first, spaces where JSON has them, another order of the offsets.
+    # In parts: metadata first, white space where JSON allows it, another order of the offsets.
     header = many(20_000).replace(b'"U8",', b'"U8" ,\t').replace(b"{", b'{"__metadata__":{}, ', 1)
     assert len(header) > 1 << 20
     assert parse_header(header + b" " * (1 << 20), 20_000) == Header(

@@ -1,4 +1,4 @@
-"""How long each text and list of a statement may be, and what is said of one more."""
+"""The maximum length of each text and list in a statement, and the message for one more."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,9 @@ def where(path: Path) -> str:
 
 
 def refusal_of(path: Path, change: Callable[[Any], Any]) -> str | None:
-    """What `parse` says of a statement whose value at `path` is changed; None if it is read."""
+    """Return why `parse` refuses a statement with the value at `path` changed; None if
+    it is read.
+    """
     document = json.loads(emit(good()))
     place: Any = document
     for key in path[:-1]:

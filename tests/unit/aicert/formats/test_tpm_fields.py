@@ -1,4 +1,4 @@
-"""TPM structures field by field: each at its limit, one octet beyond it, and with a wrong value."""
+"""TPM structures field by field: at the limit, one octet beyond it, and with a wrong value."""
 
 import struct
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from aicert.errors import ConfigError, EvidenceError, UndecidedError
 from aicert.formats import tpm
 from tests.adversarial.forger import Scene
 
-# A field by name and limit, or bytes.
+# A field as (name, limit), or fixed bytes.
 Piece = bytes | tuple[str, int]
 Parse = Callable[[bytes], object]
 
@@ -69,7 +69,7 @@ SHAPES: dict[str, tuple[Parse, str, tuple[Piece, ...]]] = {
 
 
 def built(pieces: tuple[Piece, ...], longer: str | None = None) -> bytes:
-    """Every field is as long as it may be, but for one that has an octet more."""
+    """Return the structure with every field at its limit; the field `longer` has one octet more."""
     data = b""
     for piece in pieces:
         if isinstance(piece, bytes):
@@ -120,7 +120,7 @@ def refusal(parse: Parse, data: bytes) -> str:
     ],
 )
 def test_what_nobody_knows_is_undecided(scheme: int, hash_: int, is_known: bool) -> None:
-    """No signature and one of SHA-1 are refused."""
+    """A missing signature and one with SHA-1 are refused."""
     with pytest.raises(EvidenceError) as refused:
         tpm.parse_signature(u16(scheme, hash_))
     assert isinstance(refused.value, UndecidedError) != is_known

@@ -1,4 +1,4 @@
-"""`aicert guard`: which command's Python would be guarded. That it is: tests/e2e."""
+"""`aicert guard`: which command's Python it would guard; tests/e2e shows that it does."""
 
 import os
 import subprocess
@@ -140,7 +140,7 @@ def test_the_line_is_installed_beside_the_packages(
     assert main(["guard", "--install"]) == 0
     text = (tmp_path / "aicert-guard.pth").read_text()
     assert str(tmp_path / "aicert-guard.pth") in capsys.readouterr().out
-    # `site` runs lines that begin so, each by itself.
+    # `site` runs each line that begins with `import`, by itself.
     assert text.startswith("import ")
     assert text.count("\n") == 1
     monkeypatch.delenv("AICERT_GUARD", raising=False)
@@ -148,7 +148,7 @@ def test_the_line_is_installed_beside_the_packages(
 
 
 def test_a_python_without_aicert_ends_where_the_variable_is_set() -> None:
-    # Python itself goes on after an error in a `.pth`.
+    # Python itself continues after an error in a `.pth` file.
     for value, code, output in (("guard.toml", 2, ""), ("", 0, "on\n")):
         ended = subprocess.run(
             [sys.executable, "-I", "-S", "-c", LINE + "print('on')"],

@@ -1,4 +1,4 @@
-"""`--copy`: what is verified and loaded lies in memory, which nothing that others write reaches."""
+"""`--copy`: the verified and loaded bytes are in memory, where no other process can write."""
 
 import ctypes
 import io
@@ -70,7 +70,7 @@ def test_what_was_verified_is_what_is_read_whatever_is_written_since(
         (model / "sub/weights.bin").write_bytes(b"others")
         shutil.rmtree(model / "sub")
         assert (place / "sub/weights.bin").read_bytes() == WEIGHTS
-    # The copy may be read late; what is loaded next is what lies there now.
+    # The copy may be read late; the next load reads the folder as it is then.
     assert (place / "sub/empty/x").exists()
     assert "sub/weights.bin" in refused(guard, model)
     assert str(model) in refused(guard, model / "config.json")
@@ -99,7 +99,7 @@ def test_the_copy_is_known_by_each_of_its_names(guard: Guard, model: Path) -> No
     assert Path(real, "config.json").read_text() == "{}"
     for path in (place, f"{place}/config.json", f"{real}/sub/weights.bin"):
         assert guard.check(path) == path
-    # Nothing else can be reached through it.
+    # The mount gives access to no other path.
     assert not os.path.exists(f"{place}/../../../../../../etc")
 
 
@@ -110,7 +110,7 @@ def test_nobody_writes_to_the_copy(guard: Guard, model: Path) -> None:
     with pytest.raises(OSError, match="Read-only"):
         os.rename(file, f"{file}.old")
     other = file.replace("self", str(os.getpid()))
-    # To a process of the same user it is not there at all; root finds it read-only.
+    # Other processes of the same user do not see the copy at all; root finds it read-only.
     ended = subprocess.run(["sh", "-c", 'echo other > "$0"', other], capture_output=True, text=True)
     assert ended.returncode != 0
     assert "Read-only" in ended.stderr if os.geteuid() == 0 else "denied" in ended.stderr
@@ -138,7 +138,7 @@ def test_a_snapshot_of_the_hubs_cache(guard: Guard, model: Path, keys: Pair) -> 
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
         (snapshot / name).symlink_to(f"{'../' * (name.count('/') + 2)}blobs/{blob.name}")
     place = guard.check(snapshot / "config.json")
-    # What names the revision for transformers is still in the path.
+    # The path still contains the part that tells transformers the revision.
     assert str(place).endswith(f"/snapshots/{'a' * 40}/config.json")
     (cache / "blobs" / ("2" * 40)).write_bytes(b"others")
     assert Path(place).with_name("sub").joinpath("weights.bin").read_bytes() == WEIGHTS

@@ -1,4 +1,4 @@
-"""A guard whose policy demands audits, with the folder in which they are."""
+"""A guard whose policy demands audits, with the folder that holds them."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ folder = demanded.folder
 
 @pytest.fixture
 def model(folder: Path) -> Path:
-    """The model as a guard looks at it: its certificate is among its files."""
+    """Put the certificate among the model's files, where a guard looks for it."""
     (folder / "c.json").rename(folder / "model" / "certificate.json")
     return folder / "model"
 

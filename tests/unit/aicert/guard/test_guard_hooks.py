@@ -1,6 +1,6 @@
-"""The functions around the frameworks' own, each with a plain function in its place.
+"""The functions that wrap the frameworks' own, with plain functions in the frameworks' place.
 
-That they stand in the real libraries' places is shown in tests/e2e/guard/test_guard_loading.py.
+tests/e2e/guard/test_guard_loading.py shows them around the real libraries.
 """
 
 import importlib
@@ -40,7 +40,7 @@ def load():
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """`good` and `bad`, and the policy that tells them apart."""
+    """Return a folder with `good` and `bad`, and the policy that accepts only the first."""
     keys = pair(tmp_path, "k")
     (tmp_path / "guard.toml").write_text('[[signer]]\nkey = "k.pub"\n')
     for name in ("good", "bad"):
@@ -67,7 +67,7 @@ def place(folder: Path) -> Callable[..., str]:
 def library(
     folder: Path, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports a framework's package, written here, through the finder."""
+    """Import a framework's package, written here, through the finder."""
     monkeypatch.setattr(sys, "meta_path", [hooks.Finder(guard), *sys.meta_path])
     monkeypatch.syspath_prepend(str(folder / "packages"))
     kept = {name: module for name, module in sys.modules.items() if is_peft(name)}
@@ -103,7 +103,7 @@ def test_each_from_pretrained_is_guarded(
             load(bad)
         with pytest.raises(RefusedError):
             load(path=bad)
-    # What asks the loader for sources still gets them.
+    # Code that asks the loader for sources still gets them.
     assert b"class Tuned" in module.load()
 
 
@@ -153,7 +153,7 @@ def test_paths_of_transformers_are_verified_before_and_after(guard: Guard, folde
     file = f"{good}/rows.jsonl"
     assert hooks._cached(guard, lambda *_: file)(good, "rows.jsonl") == file
     for cached in (place(folder / "bad"), lambda *_, **__: [good, bad]):
-        # An error of the download was caught there, and the cache used instead.
+        # The framework caught an error of the download and used the cache instead.
         with pytest.raises(RefusedError):
             hooks._cached(guard, cached)("org/model", "x")
     assert hooks._cached(guard, lambda *_: None)("org/model", "x") is None
@@ -190,7 +190,7 @@ def test_of_the_hub_the_whole_is_fetched(
     with pytest.raises(RefusedError):
         one("bad", "rows.jsonl")
     assert one("bad", "rows.jsonl", dry_run=True)
-    # What `snapshot_download` calls itself, file by file, is the library's own.
+    # The calls that `snapshot_download` itself makes, file by file, are not wrapped.
     assert hooks._own_downloads(guard, one) is download
     assert hooks._fetched("good", {"revision": "r", "token": None}) == str(folder / "good")
 
@@ -263,7 +263,7 @@ def test_rows_by_all_the_ways_to_name_them(guard: Guard, folder: Path,
     ):  # fmt: skip
         assert load("json", data_files=files)[0] == ("json",)
     assert load("json", None, good)[0] == ("json", None, good)
-    # Of the hub: from the folder of the snapshot, whose revision it is.
+    # For files of the hub: the revision is that of the snapshot's folder.
     (folder / "bad/rows.jsonl").write_text("{}\n")
     monkeypatch.chdir(folder / "packages" if (folder / "packages").exists() else "/")
     assert load("good", revision="r") == ((good,), {})

@@ -1,4 +1,4 @@
-"""What the guard verifies and remembers, on real folders and signatures."""
+"""What the guard verifies and remembers, with real folders and signatures."""
 
 import contextlib
 import os
@@ -48,7 +48,7 @@ def model(tmp_path: Path, keys: Pair) -> Path:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Subject]:
-    """What is judged, which is when files are read."""
+    """Count the subjects that are judged, which is when files are read."""
     judged: list[Subject] = []
 
     def counting(subject: Subject, policy: GuardPolicy) -> None:
@@ -105,7 +105,7 @@ def test_what_was_verified_is_not_read_again(
 def test_files_from_the_future_are_verified_again_after_the_load(
     guard_with: MakeGuard, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their ctime tells no write that comes within one tick: nothing is remembered of them."""
+    """A ctime in the future cannot show a write within the same tick, so nothing is remembered."""
     judged = counted(monkeypatch)
     guard = guard_with(now=lambda: time.time_ns() - 3600 * 10**9)
     with guard.loading():
@@ -273,5 +273,5 @@ def test_a_certificate_counts_for_a_model_and_not_for_rows(
     guard = guard_with(f'[certificate]\npolicy = "{policy}"\n')
     assert "subject.files" in refused(guard, folder)
     assert "has no signature or certificate" in refused(guard, folder, is_rows=True)
-    # Its own folder's, not one that lies below.
+    # The folder's own certificate, not one further down.
     assert find(folder, is_rows=False).root == str(folder)

@@ -1,4 +1,4 @@
-"""Policy files of the guard: strict, and without a way to leave a file out."""
+"""Policy files of the guard: strict, with no way to exclude a file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is signed when a training saves. That a real Trainer comes here: tests/e2e."""
+"""What is signed when a training saves; tests/e2e shows that a real Trainer gets here."""
 
 import sys
 from pathlib import Path
@@ -110,7 +110,7 @@ def test_the_signature_is_of_what_is_uploaded(
 ) -> None:
     asked: dict[str, Any] = {}
     upload = hooks._upload(guard, lambda *_, **named: asked.update(named))
-    # A signature from before is replaced, and is no file of the folder.
+    # An earlier signature is replaced, and does not count as a file of the folder.
     (output / "model.sig").write_text("{}")
     upload(folder_path=output, **patterns)
     assert signed(output) == covered
@@ -143,7 +143,7 @@ def test_a_card_that_goes_to_the_hub_says_who_signed(
     assert key_text(keys.private.public_key()).encode() in block
     assert (b"\r\n" in block) is (b"\r\n" in text)
     assert b"--key publisher.pub" in block
-    # The signature is over the card with its block, which is renewed and not repeated.
+    # The signature covers the card with its block, which is renewed and not repeated.
     assert verified(output, keys) == 0
     uploaded(guard, output)
     assert place.read_bytes() == after
@@ -164,7 +164,7 @@ def test_a_card_is_only_written_where_it_takes_a_block(
         assert place.read_bytes() == data
         assert f"was given no block: {words}" in capsys.readouterr().err
         assert verified(output, keys) == 0
-    # Of a certified model, `aicert card` writes the block.
+    # For a certified model, `aicert card` writes the block.
     (output / "certificate.json").write_text("{}")
     place.write_text("# Mine\n")
     uploaded(guard, output)

@@ -1,4 +1,4 @@
-"""A receipt key whose private half the tests hold, and readings of counters from any values."""
+"""A receipt key whose private half the tests hold, and counter readings with any values."""
 
 import hashlib
 from typing import Any
@@ -14,7 +14,7 @@ NONCE = "0f" * 32
 
 
 def public(**changes: Any) -> bytes:
-    """TPMT_PUBLIC of the receipt key, with some values changed."""
+    """Return the TPMT_PUBLIC of the receipt key, with some values changed."""
     given: dict[str, Any] = {
         "attributes": receipts.RECEIPT_KEY_ATTRIBUTES, "policy": licence.receipt_policy(VALUES),
     }  # fmt: skip
@@ -36,7 +36,7 @@ def receipt(
     body: bytes, value: int = 10, *, index: int = licence.METER_INDEX, key: Any = SIGNER,
     signer: bytes = KEY.qualified_name, extra: bytes | None = None, **attest: Any,
 ) -> Receipt:  # fmt: skip
-    """What a TPM with that key would say of a counter."""
+    """Return the receipt that a TPM with that key would sign for a counter."""
     name = tpm_policy.counter_name(index)
     attested = tpm_forge.attest(
         **{

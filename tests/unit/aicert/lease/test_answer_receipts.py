@@ -44,7 +44,9 @@ def test_a_receipt_is_signed_and_read_back() -> None:
 
 
 def test_it_is_a_token_that_others_can_read() -> None:
-    """COSE_Sign1, tagged; claims of CWT, of EAT, and those that the draft has numbers for."""
+    """The token is a tagged COSE_Sign1, with claims of CWT and EAT and the draft's
+    numbered ones.
+    """
     protected, unprotected, payload, _ = parts()
     assert TOKEN[0] == 0xD2
     assert (cbor.loads(protected, "it"), unprotected) == ({1: -7, 4: SPKI}, {})
@@ -60,7 +62,7 @@ def parts() -> Any:
 
 
 def again(payload: Any = None, header: Any = None, key: Any = KEY) -> bytes:
-    """A token with other octets, signed by the key that it names, or `key`."""
+    """Return a token with other octets, signed by `key` (by default the key that it names)."""
     protected, _, old, _ = parts()
     protected = protected if header is None else cbor.dumps(header)
     payload = old if payload is None else payload

@@ -1,4 +1,4 @@
-"""What is wrapped is opened in tests/e2e/lease/test_lease_licence.py, by a TPM."""
+"""Wrapped blobs; tests/e2e/lease/test_lease_licence.py opens them with a TPM."""
 
 import struct
 
@@ -24,7 +24,7 @@ def test_a_blob_has_448_bytes_and_one_form() -> None:
     assert len(data) == 448
     assert blob.parse(data) == wrapped
     assert POLICY in wrapped.public
-    # Nothing of it is drawn twice.
+    # Every random part of a blob is drawn anew.
     assert blob.wrap(b"\x05" * 32, POLICY, STORAGE).public != wrapped.public
 
 
@@ -41,7 +41,7 @@ def test_the_seed_is_for_the_storage_key() -> None:
         b"",
         STORAGE[:-1],
         STORAGE + b"\0",
-        # Duplicable; signing; another cipher; another exponent; with a policy.
+        # Duplicable; a signing key; another cipher; another exponent; with a policy.
         STORAGE.replace(b"\x00\x03\x04\x72", b"\x00\x03\x04\x70"),
         STORAGE.replace(b"\x00\x03\x04\x72", b"\x00\x07\x04\x72"),
         STORAGE.replace(b"\x00\x06\x00\x80", b"\x00\x06\x01\x00"),

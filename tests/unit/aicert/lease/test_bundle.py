@@ -28,7 +28,7 @@ HALVES = (b"\x01" * 32, b"\x02" * 32)
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 16 bytes: what is shown of many does not depend on their size."""
+    """Use chunks of 16 bytes: what holds for many chunks does not depend on their size."""
     monkeypatch.setattr(bundle, "CHUNK", SMALL)
 
 
@@ -74,7 +74,7 @@ def test_what_is_encrypted_is_decrypted() -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_chunk_is_what_the_page_says() -> None:
-    """Computed again from docs/spec/lease.md."""
+    """Compute a chunk again from docs/spec/lease.md."""
     salt = hashlib.sha256(bundle.emit(header())).digest()
 
     def derived(secret: bytes, info: bytes, length: int) -> bytes:
@@ -107,7 +107,7 @@ def test_a_chunk_is_what_the_page_says() -> None:
 def test_bundle_chunks_that_are_not_in_their_place(
     change: Callable[[list[bytes]], list[bytes]],
 ) -> None:
-    """Swapped, cut, missing, repeated, shortened, flipped, of another file, header or key."""
+    """Chunks are swapped, cut, missing, repeated, shortened, flipped, or of another file or key."""
     with pytest.raises(RefusedError, match=r"^bundle\.chunks: "):
         opened(2, change(sealed(2, FILES["sub/weights.bin"])))
 
@@ -127,7 +127,7 @@ def test_bundle_chunks_no_byte_can_be_changed(data: st.DataObject) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_bundle_files_that_are_not_those_of_the_header() -> None:
-    """A custodian who encrypts something else than the header says."""
+    """A custodian encrypts other bytes than the header names."""
     other = bytes(reversed(FILES["sub/weights.bin"]))
     with pytest.raises(RefusedError, match=r"^bundle\.files: 'sub/weights\.bin' does not match"):
         opened(2, sealed(2, other))

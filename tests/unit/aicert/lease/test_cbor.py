@@ -43,10 +43,11 @@ def test_a_tag_stands_before() -> None:
     ("octets", "words"),
     [
         ("", "ends early"), ("18", "ends early"), ("42ff", "ends early"), ("8200", "ends early"),
-        # A longer head than needed, something after it, keys out of order or twice.
+        # A longer head than needed, trailing bytes, keys out of order or twice.
         ("1817", "deterministic"), ("0000", "deterministic"), ("a203040102", "deterministic"),
         ("a201020104", "deterministic"),
-        # Indefinite, text that is none, keys that are no numbers, tags, floats, depth, many.
+        # Indefinite lengths, invalid UTF-8, keys that are not numbers, tags, floats, depth, too
+        # many items.
         ("9fff", "indefinite"), ("5f4101ff", "indefinite"), ("61ff", "not UTF-8"),
         ("a1414101", "no number"), ("a1800101", "another kind"), ("d280", "another kind"),
         ("f5", "another kind"), ("f93c00", "another kind"), ("818181818100", "another kind"),

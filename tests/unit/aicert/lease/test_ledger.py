@@ -30,7 +30,7 @@ def beat(
     ledger: Ledger, value: int, usage: Usage, *, boot: str = BOOT, changes: Any = None,
     nonce: str | None = NONCE, **clock: Any,
 ) -> Ledger:  # fmt: skip
-    """The ledger after a heartbeat that follows it, but for `changes`."""
+    """Return the ledger after the next heartbeat, with these changes."""
     given = {"seq": ledger.seq + 1, "previous": ledger.head, "boot": boot, "usage": usage}
     sent = heartbeat(**given | (changes or {}))
     signed = receipt(receipts.emit_heartbeat(sent), value, **AT | clock)
@@ -47,7 +47,7 @@ def test_receipts_add_up_over_boots() -> None:
     ledger = beat(ledger, 14, Usage(tokens_out=10, ticks=1), boot=NEXT, reset=8, clock=2000)
     assert ledger.total == Usage(tokens_in=2000, tokens_out=1010, requests=3, ticks=4)
     assert (ledger.seq, ledger.meter, ledger.resets, ledger.first_meter) == (3, 14, 8, 13)
-    # The meter may go further than what was served: another image, or a tick before a crash.
+    # The meter may exceed what was served: another image, or a tick before a crash.
     ledger = beat(ledger, 99, Usage(tokens_out=10, ticks=1), boot=NEXT, reset=8, clock=2000)
     assert ledger.meter == 99
 
@@ -116,7 +116,7 @@ STORY = [(12, Usage(tokens_in=2000, ticks=2)), (13, Usage(tokens_in=2500, ticks=
 
 @given(st.lists(st.integers(0, len(STORY) - 1), max_size=6))
 def test_ledger_successor_takes_receipts_in_their_order_only(order: list[int]) -> None:
-    """Replayed, dropped, reordered: whatever comes, what was taken is a beginning of the story."""
+    """Receipts may be replayed, dropped or reordered: the accepted ones are always a prefix."""
     ledger, sent = opened(), []
     for value, usage in STORY:
         message = heartbeat(seq=ledger.seq + 1, previous=ledger.head, usage=usage)

@@ -46,7 +46,7 @@ def test_a_grant_brings_licence_and_half() -> None:
     granted = order()
     assert accepted(orders.sign(CUSTODIAN, granted)) == granted
     assert orders.open_half(granted.half, BOOT_KEY, ASKED, TERMS) == HALF
-    # A boot that has its half is given licences alone.
+    # A boot that has its half gets licences alone.
     assert accepted(orders.sign(CUSTODIAN, order(half=b""))).half == b""
 
 
@@ -64,14 +64,15 @@ def test_other_orders_bring_nothing(kind: str) -> None:
         ("order.signature", STRANGER, {}, {}),
         ("order.answer", CUSTODIAN, {"lease": "0" * 32}, {}),
         ("order.answer", CUSTODIAN, {"terms": agreed(tick_tokens=1).digest}, {}),
-        # Of another boot, an earlier heartbeat, one with the same number, a restored ledger.
+        # An answer to another boot, an earlier heartbeat, one with the same number, or a restored
+        # ledger.
         ("order.answer", CUSTODIAN, {"boot": "b1" * 32}, {}),
         ("order.answer", CUSTODIAN, {"seq": 0}, {}),
         ("order.answer", CUSTODIAN, {"answers": "00" * 32}, {}),
         ("order.answer", CUSTODIAN, {"generation": 16}, {}),
         ("order.answer", CUSTODIAN, {},
          {"heartbeat": replace(ASKED, seq=2)}),
-        # Of a copy that says the same, a millisecond later.
+        # An answer to a copy that signed the same body a millisecond later.
         ("order.answer", CUSTODIAN, {}, {"receipt": receipt(SIGNED.body, clock=2)}),
         ("order.answer", CUSTODIAN,
          {"licence": licence.emit(signed(terms_digest=agreed(tick_tokens=1).digest))}, {}),

@@ -24,7 +24,7 @@ def test_a_receipt_is_read_back_and_verified() -> None:
     original = receipt(BODY, 812, clock=5, reset=3)
     line = receipts.emit(original)
     assert receipts.parse(line) == original
-    # What two copies of one machine sign differs, though its body is the same.
+    # Two copies of a machine sign different receipts, even for the same body.
     again = receipt(BODY, 812, clock=6, reset=3)
     assert receipts.digest(original) != receipts.digest(again)
     reading = receipts.verify(original, KEY, licence.METER_INDEX)
@@ -111,7 +111,7 @@ def test_a_scheme_or_hash_that_is_not_the_keys_is_refused(at: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        # A password, duplicable, unrestricted, other registers, another scheme or curve.
+        # With a password, duplicable, unrestricted, other registers, another scheme or curve.
         ({"attributes": receipts.RECEIPT_KEY_ATTRIBUTES | 0x40}, "attributes 0x00050472"),
         ({"attributes": receipts.RECEIPT_KEY_ATTRIBUTES & ~0x2}, "attributes"),
         ({"attributes": receipts.RECEIPT_KEY_ATTRIBUTES & ~0x10000}, "attributes"),

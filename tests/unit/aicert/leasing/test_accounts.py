@@ -24,7 +24,7 @@ def receipt(body: bytes, value: int, **how: Any) -> Receipt:
 
 
 def story(*beats: tuple[int, Usage], boot: str = "b0" * 32) -> list[Receipt]:
-    """Receipts of one boot, each after the one before it."""
+    """Return receipts of one boot, each linked to the one before it."""
     previous, signed = TERMS.digest.hex, []
     for seq, (value, usage) in enumerate(beats, 1):
         body = receipts.emit_heartbeat(
@@ -77,14 +77,14 @@ def test_a_kill_receipt_ends_the_account() -> None:
         ("ledger.successor", GOOD[1:]),
         ("ledger.successor", [GOOD[0], GOOD[2]]),
         ("ledger.successor", [*GOOD, *story((11, Usage()), boot="b1" * 32)]),
-        # Two copies, memory and TPM, in step: equal words, signed twice.
+        # Two copies of memory and TPM in step: equal bodies, signed twice.
         ("ledger.successor", [*GOOD, receipt(GOOD[2].body, 13, clock=1001)]),
         ("ledger.meter", story((9, Usage()))),
         ("ledger.tokens", story((11, Usage(tokens_in=1001, ticks=1)))),
         ("receipt.signature", [forge.receipt(GOOD[0].body, 11)]),
         ("receipt.body", [replace(GOOD[0], body=GOOD[1].body)]),
         ("receipt.index", [receipt(GOOD[0].body, 11, index=0x01800099)]),
-        # Kill receipts: twice, of another lease, of a grant, with the epoch as it was.
+        # Kill receipts: twice, for another lease, for a grant, with an epoch that was not raised.
         ("ledger.state", [killed(), killed(bare(orders.STOP))]),
         ("ledger.state", [killed(bare(orders.REVOKE, lease="0" * 32))]),
         ("ledger.state", [killed(order())]),

@@ -34,7 +34,7 @@ MODULES = (
 
 
 def caught(module: ModuleType) -> Iterator[str]:
-    """The checks that a module's tests name: in the name of a test, or first in a table's rows."""
+    """Yield the checks that a module's tests name, in a test's name or first in a table's row."""
     for name, function in inspect.getmembers(module, inspect.isfunction):
         if not name.startswith("test_"):
             continue

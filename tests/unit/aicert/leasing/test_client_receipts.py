@@ -16,7 +16,7 @@ BOOT = answer_receipts.verify(TOKEN).boot
 
 
 def accounted(*tokens: int) -> Account:
-    """Receipts of the boot whose key signs the answers, which count so many tokens each."""
+    """Return the account of the boot whose key signs the answers, after these counts of tokens."""
     beats, total = [], 0
     for number, more in enumerate(tokens, 1):
         total += more

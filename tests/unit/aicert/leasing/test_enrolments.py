@@ -115,7 +115,7 @@ def test_a_forged_enrolment_is_refused_by_its_check(check: str, scene: Callable[
 
 
 def test_enrol_counters_of_another_kind_have_another_name() -> None:
-    """An ordinary index in a counter's place, one with a policy, one not written yet."""
+    """An ordinary index in a counter's place, one with a policy, and one that was never written."""
     names = set()
     for attributes in (tpm_policy.COUNTER_ATTRIBUTES & ~0x10, tpm_policy.COUNTER_ATTRIBUTES):
         public = tpm_policy.counter_public(licence.METER_INDEX)
@@ -164,7 +164,7 @@ def test_enrol_image_that_is_held_and_not_accepted(monkeypatch: pytest.MonkeyPat
 
 
 def local() -> tuple[Scene, Any]:
-    """A platform that measures nothing, and the policy for it."""
+    """Return a platform that measures nothing, and the policy for it."""
     root = Root(
         name="local", der=ca_forge.root("enrol ca", CA, driver="local"), tier="software",
         simulated="local",

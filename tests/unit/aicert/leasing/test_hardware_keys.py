@@ -1,4 +1,4 @@
-"""Lease keys that lie elsewhere: the file, and what is asked of such a key."""
+"""Lease keys on hardware: the custody file, and what such a key must provide."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_the_file_says_where_the_key_is() -> None:
     assert keys.spki_digest(kept.key.public_key()) == keys.spki_digest(CUSTODIAN.public_key())
     assert keys.sign(kept.key, b"x")
     assert b"PRIVATE" not in data
-    # A file with the key itself is the usual one.
+    # A file that contains the key itself is the usual one.
     usual = hardware_keys.parse(custody_file(), sign)
     assert hardware_keys.emit(usual) == custody_file() == custody.emit(usual)
 

@@ -34,7 +34,7 @@ def pack(certificate: Certificate, folder: Path, allowed: Allowed = ALLOWED) -> 
 
 
 def unpacked(folder: Path) -> dict[str, bytes]:
-    """What a machine with both halves reads of the bundle."""
+    """Return the files that a machine with both key halves reads from the bundle."""
     data = (folder / "bot/header.json").read_bytes()
     header, agreed = bundle.parse(data), terms.parse((folder / "bot/terms.toml").read_bytes())
     bundle.check_terms(header, agreed)
@@ -53,7 +53,7 @@ def unpacked(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of the test have a few bytes: chunks of fewer."""
+    """Use chunks of 3 bytes, since the test's files are small."""
     monkeypatch.setattr(bundle, "CHUNK", 3)
 
 
@@ -171,7 +171,7 @@ def test_folders_above_are_made(tmp_path: Path) -> None:
 
 
 def two_outputs() -> Scene:
-    """Two outputs with files of the same names."""
+    """Return a scene with two outputs, whose files have the same names."""
     scene = Scene()
     files = scene.get("outputs")["model"]
     other = {path: data[::-1] + b"!" for path, data in files.items()}

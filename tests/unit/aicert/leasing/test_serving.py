@@ -36,7 +36,7 @@ STRANGER = ca_forge.ec_key("stranger")
 
 
 def of_scene(scene: Scene) -> AttestationResult:
-    """The consumer's own appraisal of a certificate, without the model's files."""
+    """Appraise a certificate as the consumer does, without the model's files."""
     certificate = certificates.parse(scene.get("file"))
     return appraise(certificate, None, scene.get("policy"), at=scene.at)
 
@@ -46,7 +46,7 @@ MODEL = (CERTIFIED.subject or {})["model"]
 
 
 def leased(**changes: Any) -> Terms:
-    """Terms of the model that the certificate is for."""
+    """Return terms for the model that the certificate covers."""
     return agreed(model=Digest.parse(MODEL), **changes)
 
 
@@ -67,8 +67,8 @@ OTHER_TERMS = leased(tick_tokens=1)
     ("check", "forged"),
     [
         ("serve.fresh", lambda: machine(nonce=OTHER)),
-        # Evidence of another challenge under this one's name; a relay with a key of its own, or
-        # with the machine's stolen one; a statement that was exchanged.
+        # Evidence for another challenge under this one's nonce; a relay with its own key or with
+        # the machine's stolen one; an exchanged statement.
         ("serve.channel", lambda: machine(bound=replace(CHANNEL, nonce=OTHER))),
         ("serve.channel", lambda: machine(bound=replace(CHANNEL, spki=b"relay"))),
         ("serve.channel", lambda: machine(bound=replace(CHANNEL, exporter=OTHER))),
@@ -87,7 +87,8 @@ OTHER_TERMS = leased(tick_tokens=1)
         ("serve.terms", lambda: machine(stated={"model": agreed().model})),
         ("serve.terms", lambda: machine(stated={"certificate": OTHER_TERMS.digest})),
         ("serve.model", lambda: machine(of=agreed())),
-        # Opened and not serving; another model measured; stopped; with an addon.
+        # The model is opened but not served; another model was measured; the machine stopped; an
+        # addon.
         ("serve.registers", lambda: machine(values={"pcr14": bytes(32)})),
         ("serve.registers", lambda: machine(
             values={"pcr14": serving.serving_register(terms.emit(leased()), agreed().model)}

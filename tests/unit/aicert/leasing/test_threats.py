@@ -1,4 +1,4 @@
-"""The table of threats to leases says what is there: tests that exist, and speak of their check."""
+"""Each test in the table of threats to leases exists and mentions its check."""
 
 import importlib
 import inspect
@@ -17,7 +17,7 @@ def function_of(path: str) -> Any:
 
 
 def spoken_of(path: str) -> set[str]:
-    """The checks that a test names: in its name, its body or the rows of its table."""
+    """Return the checks that a test mentions: in its name, its body or the rows of its table."""
     function = function_of(path)
     marks = [mark.args for mark in getattr(function, "pytestmark", ())]
     source = f"{inspect.getsource(function)}{marks!r}".replace("\\", "")

@@ -1,7 +1,7 @@
-"""An append that is killed at a point of what it does, as a process: for tests of what is left.
+"""A process that is killed at a chosen point of an append, for tests of what it leaves behind.
 
 `python -m tests.unit.aicert.log.killed FOLDER KEY POINT FIRST COUNT`. Points count the files that
-are put in their places: an even one is before the next, an odd one after it.
+are put in place: an even point is before the next file, an odd one after it.
 """
 
 import os
@@ -14,7 +14,7 @@ from aicert.log import writer
 
 
 def main(folder: str, key: str, point: str, first: str, count: str) -> None:
-    """Append, unless killed before."""
+    """Append the entries, unless the process is killed first."""
     place: Any = os
     replace, left = os.replace, int(point)
 

@@ -1,4 +1,4 @@
-"""Logs for tests: small ones in a folder, and entries that nobody certified."""
+"""Logs for tests: small ones in a folder, with entries of uncertified runs."""
 
 import hashlib
 from pathlib import Path
@@ -12,14 +12,14 @@ ORIGIN = "log.example/models"
 
 
 def digest(word: str, kind: str = "dirHash") -> Digest:
-    """A digest that stands for a word."""
+    """Return a digest that stands for a word."""
     return Digest.parse(f"{kind}:{hashlib.sha256(word.encode()).hexdigest()}")
 
 
 def entry(
     run: str, *, reads: str = "rows", base: str | None = "base", uri: str = "hf:datasets/org/rows"
 ) -> bytes:
-    """The entry of a run: it reads rows, begins from `base`, and writes `RUN/model`."""
+    """Return the entry of a run, which reads rows, starts from `base`, and writes `RUN/model`."""
     inputs = [Item(name="rows", digest=digest(reads), uri=uri)]
     if base is not None:
         inputs.insert(0, Item(name="model", digest=digest(base)))
@@ -39,7 +39,7 @@ def entry(
 
 
 class Bench:
-    """A log in a folder of a test, with its key."""
+    """A log in a test's folder, with its key."""
 
     def __init__(self, place: Path, origin: str = ORIGIN) -> None:
         self.folder = place / "log"
@@ -49,16 +49,16 @@ class Bench:
         self.entries: list[bytes] = []
 
     def append(self, *entries: bytes) -> writer.Appended:
-        """Log them."""
+        """Append entries to the log."""
         appended = writer.append(self.folder, self.key_file, entries)
         self.entries += [one for one in dict.fromkeys(entries) if one not in self.entries]
         return appended
 
     def grow(self, count: int) -> writer.Appended:
-        """Log so many entries more, of a few bytes each."""
+        """Append `count` more entries of a few bytes each."""
         first = len(self.entries)
         return self.append(*(b"entry %d" % index for index in range(first, first + count)))
 
     def part(self, path: str) -> Path:
-        """A file of the log."""
+        """Return the path of a file in the log."""
         return self.folder / path

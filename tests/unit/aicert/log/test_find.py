@@ -1,4 +1,4 @@
-"""What is found in a log, and how its page shows that."""
+"""What a search of a log finds, and how its page shows that."""
 
 import html.parser
 import re
@@ -25,7 +25,7 @@ def found_in(bench: Bench, wanted: Wanted, verified: dict[bytes, str] | None = N
         (Wanted(input=str(digest("rows"))), ["one", "three"]),
         (Wanted(input=str(digest("base"))), ["one", "two"]),
         (Wanted(base=str(digest("base"))), ["one", "two"]),
-        # It is an input of a run that did not begin from it.
+        # It is an input of a run that did not start from it.
         (Wanted(base=str(digest("other"))), []),
         (Wanted(output=str(digest("two/model"))), ["two"]),
         (Wanted(output=str(digest("rows"))), []),
@@ -125,7 +125,7 @@ def test_a_line_passes_below_the_boxes_between(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Reader(html.parser.HTMLParser):
-    """What a browser would read: elements, ids, and text."""
+    """A parser that collects what a browser would read: elements, ids and text."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What others do with a log: check, prove, mirror, witness; and logs that are not what they say."""
+"""What others do with a log: check, prove, mirror and witness it; and broken or dishonest logs."""
 
 import itertools
 import os
@@ -21,7 +21,9 @@ START = 1_800_000_000
 
 
 def fork(bench: Bench, place: Path, count: int) -> Bench:
-    """Another log by the same key: what an operator does who shows each reader another one."""
+    """Return another log by the same key, as an operator keeps who shows each reader
+    another one.
+    """
     place.mkdir()
     other = Bench(place)
     for name in ("log.key", "log.key.last"):
@@ -174,7 +176,7 @@ def test_a_mirror_follows(bench: Bench, tmp_path: Path) -> None:
         assert mirrored.checkpoint.size == len(bench.entries)
         assert check.check(copy, bench.key) == check.check(bench.folder, bench.key)
     assert mirror.mirror(bench.folder, copy, bench.key).copied == 0
-    # Not a tile of it is older than it must be.
+    # No tile of the copy is older than it must be.
     assert not (copy / "tile/0/000.p").exists()
 
 
@@ -182,7 +184,7 @@ def test_a_mirror_that_was_interrupted_goes_on(bench: Bench, tmp_path: Path) -> 
     bench.grow(700)
     copy = tmp_path / "copy"
     mirror.mirror(bench.folder, copy, bench.key)
-    # As one that was killed before its last bundle.
+    # The state after a kill before the last bundle.
     (copy / "checkpoint").unlink()
     (copy / "tile/entries/002.p/188").unlink()
     bundle = copy / "tile/entries/001"
@@ -206,7 +208,7 @@ def test_a_mirror_refuses_a_fork_and_stays(bench: Bench, tmp_path: Path) -> None
     with pytest.raises(BrokenLogError, match="the source is broken"):
         mirror.mirror(bench.folder, copy, bench.key)
     assert check.check(copy, bench.key) == before
-    # A copy that somebody changed is not built on.
+    # The mirror does not build on a copy that somebody changed.
     (copy / "tile/0/001.p/44").write_bytes(bytes(44 * 32))
     with pytest.raises(BrokenLogError, match="the copy is broken"):
         mirror.mirror(bench.folder, copy, bench.key)
@@ -223,9 +225,9 @@ def test_a_mirror_takes_no_entry_that_the_copy_has_otherwise(
     if count:
         bench.grow(count)
     else:
-        # Else the copy's own bundle would be used, which this tile is of.
+        # Otherwise the mirror would use the copy's own bundle, from which this tile is computed.
         bench.part("tile/0/000.p/10").write_bytes(bytes(320))
-    # A root does not show it: the copy's tree goes on from what it has.
+    # The root does not show the change: the copy's tree continues from its own tiles.
     for path in bench.part("tile/entries").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes().replace(b"entry 7", b"entry X"))
@@ -269,7 +271,7 @@ def test_a_witness_cosigns_a_log_that_grows(bench: Bench, own: tuple[Path, Priva
     assert path.with_name("w.key.seen").stat().st_mode & 0o777 == 0o600
     _, proof = check.prove(bench.folder, bench.key, bench.entries[0])
     assert b"witness.example/w1" in proof
-    # The next checkpoint is nobody's yet.
+    # No witness has cosigned the next checkpoint yet.
     bench.grow(1)
     assert len(Note.parse(bench.part("checkpoint").read_bytes()).signatures) == 1
 

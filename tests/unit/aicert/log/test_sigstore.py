@@ -1,4 +1,4 @@
-"""What is written for Sigstore's tools: the entry, the bundle, the trusted root."""
+"""The files for Sigstore's tools: the entry, the bundle, the trusted root."""
 
 import base64
 import hashlib
@@ -59,7 +59,7 @@ def test_an_entry_names_what_was_signed_and_by_which_key() -> None:
     assert unbase64(spec["signature"]["content"]) == CERTIFICATE.envelope.signature
     key = spec["signature"]["verifier"]["publicKey"]["rawBytes"]
     assert unbase64(key) == sigstore.run_key(CERTIFICATE)
-    # Time stamps, which come later, change nothing.
+    # Time stamps, which are added later, change nothing.
     evidence = replace(CERTIFICATE.evidence, timestamps=("rfc3161:AAAA",))
     stamped = replace(CERTIFICATE, evidence=evidence)
     assert sigstore.leaf_of(stamped) == sigstore.leaf_of(CERTIFICATE)

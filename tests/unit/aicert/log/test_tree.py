@@ -68,7 +68,7 @@ def test_leaves_are_found_where_they_first_lie(bench: Bench) -> None:
     bench.grow(300)
     tiles = Tiles(bench.folder, 300)
     wanted = {leaf_hash(bench.entries[index]): index for index in (0, 255, 299)}
-    # Half of one hash and half of the next are no leaf.
+    # Half of one hash and half of the next do not make a leaf.
     between = leaves(bench.entries[:2])[HASH_BYTES // 2 :][:HASH_BYTES]
     assert tiles.indices([*wanted, leaf_hash(b"another"), between]) == wanted
     assert tiles.indices([leaf_hash(bench.entries[0])]) == {leaf_hash(bench.entries[0]): 0}

@@ -1,4 +1,4 @@
-"""A witness that is asked over HTTP: it is one that we did not write, or answers anything else."""
+"""A witness over HTTP: an independent implementation, or a server that answers anything else."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_a_witness_cosigns_a_log_while_it_grows(
 ) -> None:
     key = key_of(server)
     asked = 0
-    # From the empty log on: by whole subtrees, by parts of them, and not at all.
+    # From the empty log on, the log grows by whole subtrees, by parts of them, and not at all.
     for grown in (0, 1, 3, 252, 1, 300, 0):
         if grown:
             bench.grow(grown)
@@ -70,7 +70,7 @@ def test_a_witness_cosigns_a_log_while_it_grows(
         result = witness_client.ask(bench.folder, bench.key, key, by_http(running))
         assert (result.checkpoint.size, result.time) == (len(bench.entries), server.now)
         requests, asked = len(running.requests) - asked, len(running.requests)
-        # It is told what it saw where it had seen anything.
+        # A request repeats the witness's last checkpoint if it had seen one.
         assert requests == (1 if first or len(bench.entries) == 1 else 2)
         note = Note.parse(bench.part("checkpoint").read_bytes())
         assert cosigned_at(note, key)[-1] == server.now
@@ -164,7 +164,7 @@ def test_a_cosignature_counts_where_the_key_made_it(bench: Bench, server: Witnes
         with pytest.raises(EvidenceError):
             witness_client.ask(bench.folder, bench.key, key, saying(200, answer))
         assert lines(bench) == (bench.key.name,)
-    # Of a key that nobody named here, and twice.
+    # A cosignature by an unknown key, and the same one twice.
     foreign = good.replace(server.name.encode(), b"witness.example/another")
     earlier = server.line(text, server.now - 60).encode()
     result = witness_client.ask(bench.folder, bench.key, key, saying(200, foreign + good + earlier))

@@ -1,4 +1,4 @@
-"""A log grows, one writer at a time, and wherever one is killed its log is whole."""
+"""A log has one writer at a time, and wherever a writer is killed the log stays whole."""
 
 import shutil
 import signal
@@ -57,15 +57,15 @@ def test_wherever_an_append_is_killed_the_log_is_whole(bench: Bench) -> None:
         here = check.check(bench.folder, bench.key).checkpoint
         assert here == before or here.size == 300
         outcomes.append(here.size)
-        # Another append goes on, with other entries: no fork.
+        # Another append continues, with other entries: there is no fork.
         bench.entries = [b"entry %d" % index for index in range(here.size)]
         appended = bench.append(b"after %d" % point)
-        # Signed is logged, although the folder did not say so yet.
+        # A signed checkpoint counts as logged, although the folder did not show it yet.
         assert appended.checkpoint.size in (here.size + 1, here.size + 101)
         older = bench.part("older")
         older.write_bytes(bench.part("checkpoint").read_bytes())
         check.check(bench.folder, bench.key, against=older)
-        # As it was, for the next point.
+        # Restore the log for the next point.
         for path in sorted(bench.folder.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         bench.folder.rmdir()
@@ -113,7 +113,7 @@ def test_copies_of_a_folder_do_not_sign_a_fork_at_once(
     def publish(*arguments: Any) -> None:
         if not thread.ident:
             thread.start()
-            # If it does not wait, it ends before this one signs.
+            # If the thread does not wait, it ends before this one signs.
             thread.join(0.2)
         signing(*arguments)
 
@@ -134,7 +134,7 @@ def test_a_folder_from_a_backup_is_not_appended_to(bench: Bench) -> None:
         path.write_bytes(data)
     with pytest.raises(BrokenLogError, match="would be a fork"):
         bench.append(b"another")
-    # With all tiles, only the checkpoint is older: what was signed is there.
+    # In a folder with all tiles only the checkpoint is older: the signed entries are still there.
 
 
 def test_an_older_checkpoint_over_newer_tiles_is_brought_up(bench: Bench) -> None:
@@ -280,7 +280,7 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         durable.make(tmp_path / "file/below")
     with pytest.raises(ToolError, match="cannot open"), durable.alone(tmp_path / "file"):
         pass
-    # A link that somebody put beside is not followed.
+    # A link that somebody put beside the file is not followed.
     (tmp_path / ".x.new").symlink_to(tmp_path / "file")
     with pytest.raises(ToolError, match="cannot write"):
         durable.write(tmp_path / "x", b"data")

@@ -1,4 +1,4 @@
-"""Model signatures: what must be refused or printed, and what a partial or second signing reads."""
+"""Model signatures: what is refused or printed, and what a partial or second signing reads."""
 
 import base64
 import hashlib
@@ -150,7 +150,7 @@ def test_a_model_without_files_is_none_to_the_machine_either() -> None:
 def test_a_link_that_appears_later_fails(
     model: Path, keys: Pair, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As it fails `aicert verify`: what is there is not what was signed."""
+    """`aicert verify` fails in the same way: the folder differs from what was signed."""
     run("sign", model, "--key", keys.key)
     link(model)
     assert check(model, keys) == 1
@@ -158,7 +158,7 @@ def test_a_link_that_appears_later_fails(
 
 
 def forged(keys: Pair, model: Path, **changes: object) -> Path:
-    """A signature by the trusted key over a statement of ours with changes."""
+    """Sign a changed statement of ours with the trusted key."""
     files = {path: fact.sha256 for path, fact in read_tree(model).items()}
     statement = json.loads(writer.statement("model", files))
     predicate = statement["predicate"]
@@ -309,7 +309,7 @@ def test_one_file_can_be_verified_alone(model: Path, keys: Pair, printed: Printe
 def test_signing_again_reads_only_what_changed(
     model: Path, keys: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As if the files had been written long before: nothing is too young to be remembered.
+    # The files look as if they were written long ago, so that none is too young to remember.
     monkeypatch.setattr(digest_cache, "GUARD", -3600 * 10**9)
     signer, cache = load_signer(keys.key), tmp_path / "cache.sqlite"
     read: list[int] = []
@@ -353,7 +353,7 @@ def test_a_password_comes_from_the_environment(
 
 
 def test_the_subject_digest_covers_no_names_and_ours_does() -> None:
-    """Other weights under the name that is loaded, and the same OMS subject digest."""
+    """Other weights under the loaded name leave the OMS subject digest as it was."""
     good, bad = "11" * 32, "22" * 32
     left = {"model.safetensors": good, "unused.bin": bad}
     right = {"attic.bin": good, "model.safetensors": bad}

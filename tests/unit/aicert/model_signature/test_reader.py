@@ -1,4 +1,4 @@
-"""Signature files and signed statements that are almost sound: each is refused in its own words."""
+"""Signature files and signed statements with one fault each: every fault has its message."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ HEX = "ab" * 32
 
 
 def bundle(**changes: Any) -> bytes:
-    """A signature file with a key's hint; nobody has checked its signature yet."""
+    """Return a signature file with a key's hint, and an unchecked signature."""
     content = base64.b64encode(b"x").decode()
     document: dict[str, Any] = {
         "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",

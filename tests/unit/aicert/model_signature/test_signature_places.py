@@ -41,9 +41,9 @@ def test_a_folder_behind_a_link_is_the_one_that_the_system_opens(
     assert "changed   weights" in printed()[0]
     assert run("sign", named, "--key", keys.key) == 0
     assert check(other, keys) == 0
-    # Below it, the folder itself is no link.
+    # Seen from below the link, the folder itself is not a link.
     assert run("verify-signature", f"{tmp_path}/link/..", "--key", keys.pub) == 2
-    # By two names, the signature is still the one in the folder.
+    # Under two names, the signature is still the one in the folder.
     assert check(other, keys, "--signature", f"{named}/model.sig") == 0
 
 
@@ -111,7 +111,7 @@ def others_may_write(folder: Path, cache: Path) -> None:
 
 
 def others_may_write_beside(folder: Path, cache: Path) -> None:
-    # The journal of a transaction lies beside, and is played back.
+    # The journal of a transaction lies beside the cache, and SQLite replays it.
     del cache
     folder.chmod(0o1777)
 
@@ -126,7 +126,7 @@ def a_link_to_where_others_may_write(folder: Path, cache: Path) -> None:
 
 @pytest.fixture
 def poisoned(tmp_path: Path, model: Path) -> Path:
-    """A cache that has another digest for a file of the model than the file's."""
+    """Return a cache that holds a wrong digest for a file of the model."""
     cache = tmp_path / "mine" / "cache"
     digest_cache.cached_tree(model, cache=cache)
     (tmp_path / "mine").chmod(0o755)

@@ -1,4 +1,4 @@
-"""`signed-by`: the key that must have signed an input, in the machine and at lock time."""
+"""`signed-by`: the key that must have signed an input, checked in the machine and at lock time."""
 
 import json
 from collections.abc import Callable
@@ -74,7 +74,7 @@ def swap(model: Path) -> None:
     [
         (lambda m: (m / "config.json").write_bytes(b"[]"), "'config.json' is not the file"),
         (lambda m: (m / "model.py").write_bytes(b""), "'model.py' is not among the files"),
-        # Git's files are left out of signatures, so here they have to be left out as well.
+        # Signatures leave git's files out, so this signed folder must have none.
         (lambda m: (m / ".gitattributes").write_bytes(b""), "'.gitattributes' is not among"),
         (swap, "is not the file that was signed"),
         (lambda m: (m / "model.sig").unlink(), "needs a directory with its signature"),
@@ -166,7 +166,7 @@ def test_lock_refuses_what_that_key_did_not_sign(tmp_path: Path, model: Path, ke
     other = the_run(tmp_path, text_of(pair(tmp_path, "other")))
     with pytest.raises(LockError, match=r"input model: model\.sig is not signed by"):
         lock.write(tmp_path, lock.resolve(tmp_path, other))
-    # Another key in aicert.toml makes the lockfile stale before anything is read.
+    # Another key in aicert.toml makes the lockfile stale before any file is read.
     with pytest.raises(LockError, match="stale: input model"):
         lock.current(tmp_path, other)
     (model / "config.json").write_bytes(b"[]")

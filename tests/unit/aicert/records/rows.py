@@ -1,4 +1,4 @@
-"""Rows from files, as the converter gives them."""
+"""Rows from files, as the converter returns them."""
 
 import io
 import json
@@ -11,7 +11,7 @@ from aicert.records.reader import check
 def converted(
     folder: Path, *files: str, scratch: int = 1 << 30
 ) -> tuple[outcome.Outcome, list[object]]:
-    """What the converter says of `files` of `folder`, and the rows that the trainer would get."""
+    """Convert `files` of `folder`; return the converter's outcome and the rows for the trainer."""
     out = folder / "out"
     out.mkdir()
     convert.convert(convert.Request(root=str(folder), files=files, scratch=scratch), out)
@@ -24,6 +24,6 @@ def converted(
 
 
 def rows_of(folder: Path, name: str, data: bytes) -> list[object]:
-    """The rows of one file with these bytes."""
+    """Return the rows of one file with these bytes."""
     (folder / name).write_bytes(data)
     return converted(folder, name)[1]

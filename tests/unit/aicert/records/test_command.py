@@ -1,4 +1,4 @@
-"""`aicert records`, and the converter as the program that it is."""
+"""`aicert records`, and the converter run as a program."""
 
 import gzip
 import io
@@ -115,7 +115,7 @@ def test_links_and_odd_folders_are_refused(
 
 
 def unreadable(root: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple[str, str, str]]:
-    # Root reads every folder.
+    # Root can read every folder, so the error is raised here by hand.
     onerror(PermissionError(13, "Permission denied", "data"))
     yield from ()
 

@@ -9,12 +9,14 @@ from aicert.records.errors import RowsRefused
 from aicert.records.reader import RowsFact, check
 from tests.unit.aicert.records.rows import rows_of
 
-# Lines of more than a block: what comes after them is matched, and no parser sees it.
+# Lines of more than one block: later lines are matched by a pattern, and no parser sees them.
 MANY = 9000
 
 
 def converted(folder: Path, *files: str, scratch: int = 1 << 20) -> tuple[outcome.Outcome, bytes]:
-    """Converts `files` of `folder` as the program does; the rows that the trainer would get."""
+    """Convert `files` of `folder` as the program does; return the rows that the trainer
+    would get.
+    """
     out = folder / "out"
     out.mkdir()
     convert.convert(convert.Request(root=str(folder), files=files, scratch=scratch), out)
@@ -121,7 +123,7 @@ def test_a_file_that_changes_between_its_readings_is_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("line", "row"),
     [
-        # What is no text, after many lines that were taken without a parser.
+        # Strings that are not valid text, after many lines that were matched without a parser.
         (rb'{"a": "\ud83d", "b": 1}', None),
         (rb'{"a": "\ud83d\u0041", "b": 1}', None),
         (b'{"a": "\x00", "b": 1}', None),
@@ -170,11 +172,11 @@ def test_lines_with_few_and_with_many_escapes_are_read_alike(
     plain = "x, y: z" * 40
     text = (escape * share + plain) * (2 if share == 1 else 20)
     good = f'{{"a": "{text}", "b": 1}}\n'.encode()
-    # As many lines as are looked at together, and one that only a parser reads.
+    # As many lines as are matched together, and one that only a parser reads.
     data = good * 200 + b'{"b": 2, "a": "\\\\"}\n' + good * 200
     rows = [json.loads(line) for line in data.splitlines()]
     assert rows_of(tmp_path, "rows.jsonl", data) == rows
-    # A mark that stands for an escape meanwhile is none.
+    # A byte that the matcher uses internally for an escape is refused in the input.
     for byte in (b"\x00", b"\x01", b"\xff"):
         (folder := tmp_path / byte.hex()).mkdir()
         bad = good.replace(b"z", byte, 1)

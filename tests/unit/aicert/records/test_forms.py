@@ -96,7 +96,7 @@ def test_text_without_lines_has_no_rows(tmp_path: Path) -> None:
         (b"a\nb\rc\n", "row 2: there is a carriage return"),
         (b"a\nb\n\xff\n", "row 3: not UTF-8"),
         (b"a\nb\0\n", "row 2: it holds a zero byte"),
-        # The start of a tar archive in the form that has no magic.
+        # The start of a tar archive in the format that has no magic.
         (b"rows.txt".ljust(100, b"\0") + b"0000777\0" * 3, "row 1: it holds a zero byte"),
     ],
 )
@@ -173,7 +173,7 @@ def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def gzip_bomb() -> bytes:
-    # 1032 to 1 is what deflate can do at most.
+    # 1032 to 1 is the highest ratio that deflate can reach.
     return b"\n" * (1 << 23)
 
 

@@ -1,4 +1,4 @@
-"""The schema of rows whose files have one themselves, beside rows that have none."""
+"""The schema of rows where some files carry one and others do not."""
 
 import pytest
 

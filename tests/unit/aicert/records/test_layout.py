@@ -1,4 +1,6 @@
-"""What lies in a Parquet file, without pyarrow: a file of the fuzzer's, and edits of its bytes."""
+"""The layout of a Parquet file, read without pyarrow: a file of the fuzzer's, and byte
+edits of it.
+"""
 
 import io
 from pathlib import Path
@@ -51,7 +53,7 @@ def test_metadata_that_is_none_is_refused(data: bytes, reason: str) -> None:
 
 
 def test_metadata_is_read_by_field() -> None:
-    # An integer, true, false, a byte, a double, a text, a list of booleans and a field far away.
+    # An integer, true, false, a byte, a double, a text, a list of booleans, and a field far away.
     data = b"\x15\x02\x11\x12\x13\x05\x17" + bytes(8)
     data += b"\x18\x02ab\x19\x21\x01\x02" + b"\x05\x80\x02\x03\x00"
     read = ThriftReader(data).struct()

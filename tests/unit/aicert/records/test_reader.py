@@ -88,7 +88,7 @@ def test_every_kind_of_value_is_read_and_counted() -> None:
 def test_what_is_not_canonical_is_refused_with_its_row(bad: bytes, before: int) -> None:
     with pytest.raises(NotCanonical) as caught:
         check(io.BytesIO(line({"text": "a"}) * before + bad), TEXT)
-    # One of these begins with a row that is.
+    # One of these inputs begins with a canonical row.
     first = before + 1 + (bad.startswith(b'{"text":"a"}\n'))
     assert caught.value.row == first
 

@@ -1,4 +1,4 @@
-"""What readers of rows are known to disagree about, and what is true here."""
+"""Inputs on which row readers are known to disagree, and their meaning here."""
 
 from pathlib import Path
 
@@ -133,7 +133,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 def test_it_has_one_meaning(name: str, rows_before: int, tmp_path: Path) -> None:
     data, rows = READ[name]
     if rows_before:
-        # Past the point from which lines are matched and not parsed; arrays have no lines.
+        # After the point from which lines are matched and not parsed; arrays have no lines.
         last = data.rstrip(b"\n").split(b"\n")[-1].rstrip(b"\r")
         data += b"" if data.endswith(b"\n") else b"\n"
         if not last.startswith(b"{") or not last.endswith(b"}") or b"[\n" in data:
@@ -162,7 +162,7 @@ def test_it_is_refused_late_too(name: str, tmp_path: Path) -> None:
 
 
 def test_a_value_that_no_float_is_has_no_canonical_form() -> None:
-    # Parquet has such values; JSON's were refused when they were read.
+    # Parquet can hold such values; JSON with them was refused when it was read.
     write = line_writer(Schema((("f", "float"), ("l", ListOf("string")))))
     with pytest.raises(RowRefused, match="NaN and infinity are not numbers"):
         write({"f": float("inf")})

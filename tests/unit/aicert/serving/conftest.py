@@ -1,4 +1,4 @@
-"""An engine's stub for the machines of these tests, and a port that stays theirs."""
+"""A stub engine for the machines of these tests, and a port that they keep."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.unit.aicert.serving import machines
 
 @pytest.fixture
 def stub() -> Iterator[StubEngine]:
-    # A name short enough for a socket.
+    # A path short enough for a socket.
     with tempfile.TemporaryDirectory(prefix="aicert-") as name:
         with stub_engine.running(Path(name)) as stub:
             yield stub

@@ -1,5 +1,6 @@
-"""Serving machines on ports of this computer: the real TLS, gateway and engine's stub around
-evidence that the forger signs; and servers that say whatever a test wants.
+"""Serving machines on ports of this computer, and servers that send whatever a test wants.
+
+The machines have the real TLS, gateway and stub engine; the forger signs their evidence.
 """
 
 import socket
@@ -34,8 +35,10 @@ Forged = Callable[[bytes, judging.Channel], bytes]
 
 @contextmanager
 def kept_port() -> Iterator[int]:
-    """A port for servers that come one after the other. Between them nobody is there, and it is
-    given to no stranger: it stays bound, and who asks for a port by its number may still listen.
+    """Keep a port for servers that run one after the other.
+
+    Between them no server listens, and no stranger can get the port: it stays bound, and a server
+    that asks for it by number may still listen.
     """
     with socket.socket() as kept:
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -45,11 +48,11 @@ def kept_port() -> Iterator[int]:
 
 @contextmanager
 def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
-    """A server for one connection, which is over when this is left."""
+    """Run a server for one connection; it ends with the block."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def run() -> None:
-        # It ends where nobody comes, or who came leaves in the middle.
+        # The server ends even if no client comes, or the client leaves in the middle.
         with suppress(OSError), server.accept()[0] as connected:
             connected.settimeout(LONG)
             serve(connected)
@@ -60,7 +63,7 @@ def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
         yield server.getsockname()[1]
     finally:
         with suppress(OSError):
-            # Who waits for a connection is woken by this, and not by a close.
+            # A shutdown wakes a thread that waits for a connection; a close does not.
             server.shutdown(socket.SHUT_RDWR)
         server.close()
         thread.join(LONG)
@@ -68,14 +71,17 @@ def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
 
 
 def honest(nonce: bytes, channel: judging.Channel, **changes: Any) -> bytes:
-    """The evidence of a machine that is what it says."""
+    """Return the evidence of an honest machine."""
     given: dict[str, Any] = {"nonce": nonce, "bound": channel}
     return serving.emit(machine(**given | changes).signed())
 
 
 @dataclass
 class Machine:
-    """One that serves until it is left. `forged`: its evidence; `seen`: what came over TLS."""
+    """A machine that serves until its block ends.
+
+    `forged` makes its evidence; `seen` keeps what came over TLS.
+    """
 
     stub: StubEngine
     identity: Identity = field(default_factory=tls.make_identity)
@@ -115,12 +121,12 @@ class Machine:
         self._listener.stop()
 
     def was_asked(self) -> bool:
-        """Whether a byte of a prompt came."""
+        """Return whether any part of a prompt arrived."""
         return PROMPT.encode() in b"".join(self.seen)
 
 
 class _Watched:
-    """A connection whose other end's words are kept."""
+    """A channel that keeps all that its peer sends."""
 
     def __init__(self, channel: Channel, seen: list[bytes]) -> None:
         self._channel = channel
@@ -140,7 +146,7 @@ class _Watched:
 
 
 def wanted(port: int, **changes: Any) -> Wanted:
-    """The consumer's side of it."""
+    """Return the consumer's settings for that connection."""
     rules: Policy = policy()
     given: dict[str, Any] = {
         "host": "127.0.0.1", "port": port, "lease": LEASE, "certified": CERTIFIED, "policy": rules,
@@ -150,7 +156,9 @@ def wanted(port: int, **changes: Any) -> Wanted:
 
 @contextmanager
 def relay(to: int, identity: Identity, seen: list[bytes]) -> Iterator[int]:
-    """Somebody between: TLS with a key of his to the consumer, TLS to the machine; he reads all."""
+    """Run a relay: TLS with its own key to the consumer, TLS to the machine; it reads
+    everything.
+    """
 
     def between(channel: Channel) -> None:
         with Upstream(to) as machine:
@@ -194,7 +202,9 @@ def saying(
     identity: Identity | None = None,
     port: int = 0,
 ) -> Iterator[int]:
-    """A TLS server that answers what it receives with whatever a test wants; None ends it."""
+    """Run a TLS server that answers what it receives as a test wants; None closes the
+    connection.
+    """
 
     def serve(channel: Channel) -> None:
         channel.until = time.monotonic() + LONG

@@ -1,4 +1,4 @@
-"""Receipts of answers, as a consumer's end gets and judges them."""
+"""Receipts of answers, as a consumer's side gets and judges them."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ OTHER = Digest("sha256", "0" * 64)
 
 
 class Forging(Signer):
-    """Signs something else: a machine never does, and who stole its place might."""
+    """A signer of changed receipts: a machine never does this, an impostor might."""
 
     def __init__(self, *given: Any, key: Any = None, **changes: Any) -> None:
         super().__init__(*given)
@@ -49,14 +49,14 @@ class Forging(Signer):
 
 
 class Silent(Signer):
-    """Signs nothing."""
+    """A signer that returns no receipt."""
 
     def sign(self, *_: Any) -> bytes:
         return b""
 
 
 class Babbling(Signer):
-    """Signs in no form."""
+    """A signer whose receipt has no valid form."""
 
     def sign(self, *_: Any) -> bytes:
         return b"?"
@@ -83,7 +83,7 @@ def test_an_answer_comes_with_its_receipt(stub: StubEngine, body: bytes) -> None
         assert [one.number for one in tokens] == [1, 2]
         assert (tokens[0].tokens_in, tokens[0].tokens_out) == (7, 3)
         assert (tokens[0].model, tokens[0].request) == (leased().model, of_bytes(body))
-        # Who wants none gets none.
+        # A client that asks for no receipt gets none.
         head = connection.ask("POST", CHAT, body)
         assert connection.receipt(head, of_bytes(read(connection, head))) == b""
         connection.close()
@@ -147,7 +147,7 @@ def test_an_endpoint_keeps_a_receipt_of_each_answer(stub: StubEngine, tmp_path: 
         client = Client(endpoint)
         assert client.ask(MODELS, None, "GET")[0] == 200
         status, document = client.ask()
-        # The client is answered as ever, and what is refused has no receipt.
+        # The client gets its answer as before, and a refused request has no receipt.
         assert (status, document["choices"][0]["message"]["content"]) == (200, "one two three")
         assert client.ask(COMPLETIONS, {"prompt": "x", "max_tokens": 1})[0] == 200
         assert client.ask(CHAT, ASKED | {"n": 2})[0] == 400

@@ -1,5 +1,6 @@
-"""Attacks on a consumer's connection (lease.md, rows 25 to 30): each is refused by its check, and
-no byte of a prompt has left.
+"""Attacks on a consumer's connection (lease.md, rows 25 to 30).
+
+The named check refuses each one before any byte of a prompt is sent.
 """
 
 import socket
@@ -32,7 +33,7 @@ ASKED = (b'{"max_tokens":3,"messages":[{"content":"%b","role":"user"}]}'
 
 
 def refusal(port: int, **changes: Any) -> AicertError:
-    """Why a connection is not opened, which it must not be."""
+    """Return why a connection is refused; opening it is an error."""
     try:
         open_judged(wanted(port, **changes)).close()
     except AicertError as error:
@@ -65,7 +66,7 @@ def test_serve_channel_of_a_relay_with_a_key_of_its_own(stub: StubEngine) -> Non
 
 
 def test_serve_channel_of_a_relay_with_the_machines_stolen_key(stub: StubEngine) -> None:
-    """Key and nonce are right; only the exporter tells."""
+    """Key and nonce are right; only the exporter value differs."""
     read: list[bytes] = []
     with Machine(stub) as machine, machines.relay(machine.port, machine.identity, read) as port:
         error = refusal(port)
@@ -75,7 +76,7 @@ def test_serve_channel_of_a_relay_with_the_machines_stolen_key(stub: StubEngine)
 
 
 def replayed(kept: list[bytes], nonce: bytes, channel: Channel) -> bytes:
-    """The evidence of the first connection, on every one."""
+    """Return the evidence of the first connection on every connection."""
     kept.append(honest(nonce, channel))
     return kept[0]
 
@@ -90,7 +91,7 @@ def test_serve_fresh_of_evidence_that_is_replayed(stub: StubEngine) -> None:
 
 
 def renamed(kept: list[bytes], nonce: bytes, channel: Channel) -> bytes:
-    """The same under this connection's nonce, which no signature covers."""
+    """Put the replayed evidence under this connection's nonce, which no signature covers."""
     old = serving.parse(replayed(kept, nonce, channel))
     return serving.emit(replace(old, nonce=nonce))
 
@@ -110,7 +111,7 @@ def bound(**changes: Any) -> Forged:
         ("serve.channel", bound(spki=b"another key")),
         ("serve.channel", bound(nonce=OTHER)),
         ("serve.fresh", lambda nonce, channel: honest(OTHER, channel)),
-        # Another machine of the custodian's, of other terms, another model; stopped; resumed.
+        # Another machine of the custodian's, with other terms or another model; stopped; resumed.
         ("serve.lease", forged(of=leased(lease="0" * 32))),
         ("serve.terms", forged(stated={"certificate": leased(tick_tokens=1).digest})),
         ("serve.model", forged(of=agreed())),
@@ -163,7 +164,7 @@ def test_serve_model_of_another_certificate(stub: StubEngine) -> None:
 
 
 def test_serve_boot_that_is_another_than_the_first(stub: StubEngine, port: int) -> None:
-    """Started anew with a new key: nothing is asked of it, not even evidence."""
+    """The restarted machine has a new key: the client does not even ask it for evidence."""
     with Machine(stub, port=port):
         first = open_judged(wanted(port))
         first.close()
@@ -239,7 +240,7 @@ def broken(_: bytes, channel: tls.Channel) -> None:
 def test_a_server_that_leaves_is_not_reached_or_ends_early(port: int) -> None:
     with machines.saying(lambda *_: None, port=port):
         assert isinstance(refusal(port), ToolError)
-        # In the middle of what it says.
+        # The connection breaks in the middle of a message.
     with machines.saying(broken, port=port):
         assert isinstance(refusal(port), ToolError)
     error = refusal(port)
@@ -336,7 +337,7 @@ def test_a_pool_gives_a_connection_again_only_while_it_is_fresh_and_silent(
                 patched.setattr(connections, name, 0.0)
                 ask()
         assert machine.connections == 3
-        # What failed is not used again, and no error is swallowed.
+        # A failed connection is not used again, and no error is swallowed.
         with pytest.raises(ValueError, match=r"^mine$"):
             with pool.taken():
                 raise ValueError("mine")
@@ -390,7 +391,7 @@ def test_a_connection_whose_other_end_spoke_unasked_or_left_is_not_used_again(
 
 
 def test_what_answers_before_it_is_asked_is_asked_nothing() -> None:
-    """Bytes behind the evidence would be taken for the answer to the first prompt."""
+    """Bytes after the evidence would be taken for the answer to the first prompt."""
     identity = tls.make_identity()
     seen: list[bytes] = []
 
@@ -449,7 +450,7 @@ def test_addresses_and_leases_that_are_right() -> None:
 
 
 def test_a_machine_that_has_no_name_is_not_reached() -> None:
-    # Longer than a label of a name may be: nobody is asked.
+    # Longer than a label of a host name may be: no server is asked.
     error = refusal(443, host="x" * 64 + ".invalid")
     assert isinstance(error, ToolError)
 

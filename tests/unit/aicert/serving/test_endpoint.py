@@ -1,4 +1,4 @@
-"""The local endpoint in front of a real gateway, asked as a client of OpenAI's asks, and worse."""
+"""The local endpoint in front of a real gateway, with OpenAI clients and hostile ones."""
 
 import http.client
 import json
@@ -45,13 +45,13 @@ class Client(http.client.HTTPConnection):
 
 
 def asked(endpoint: Endpoint, document: Any = ASKED) -> tuple[int, Any]:
-    """What one client gets who comes for one question."""
+    """Ask one question on a new connection, and return the answer."""
     with closing(Client(endpoint)) as client:
         return client.ask(CHAT, document)
 
 
 def raw(endpoint: Endpoint, data: bytes) -> bytes:
-    """All that comes back for these bytes."""
+    """Send these bytes, and return all that comes back."""
     with socket.create_connection(("127.0.0.1", endpoint.port), timeout=600) as connected:
         connected.sendall(data)
         connected.shutdown(socket.SHUT_WR)
@@ -69,7 +69,7 @@ def test_a_client_is_answered_and_his_key_stays_here(stub: StubEngine) -> None:
         status, document = client.ask(MODELS, None, "GET")
         assert [one["id"] for one in document["data"]] == [LEASE]
         assert client.ask(COMPLETIONS, {"prompt": "x", "max_tokens": 1})[0] == 200
-        # One connection to the machine, beside the first that was judged for nobody.
+        # One connection to the machine, besides the first, which was appraised for no client.
         assert machine.connections == 2
         client.close()
         assert (endpoint.served.terms, endpoint.error) == (leased(), None)
@@ -119,7 +119,7 @@ def test_local_requests_that_no_program_here_sends_are_refused(stub: StubEngine)
         host = f"Host: 127.0.0.1:{endpoint.port}\r\n".encode()
         post = b"POST /v1/chat/completions HTTP/1.1\r\n"
         for data, status in (
-            # Another name for this computer (rebinding), a page's script, two hosts, none.
+            # Another name for this computer (DNS rebinding), a page's script, two hosts, none.
             (post + b"Host: evil.example\r\nContent-Length: 2\r\n\r\n{}", 403),
             (post + host + b"Origin: https://evil.example\r\nContent-Length: 2\r\n\r\n{}", 403),
             (post + host + host + b"Content-Length: 2\r\n\r\n{}", 403),
@@ -145,7 +145,7 @@ def test_local_requests_that_no_program_here_sends_are_refused(stub: StubEngine)
             assert b"access-control" not in head.lower()
         assert raw(endpoint, post + host + b"Content-Length: 20\r\n\r\n{}") == b""
         assert raw(endpoint, b"") == b""
-        # None of it went to the machine.
+        # None of it reached the machine.
         assert len(machine.seen) == sent
         localhost = f"Host: localhost:{endpoint.port}\r\nConnection: close\r\n\r\n".encode()
         assert b" 200 OK\r\n" in raw(endpoint, b"GET /v1/models HTTP/1.1\r\n" + localhost)
@@ -159,15 +159,16 @@ def test_the_port_of_http_is_left_out_by_clients(
         for host in (b"127.0.0.1", b"LocalHost"):
             assert raw(endpoint, bare % host).startswith(b"HTTP/1.1 403 ")
             with monkeypatch.context() as patched:
-                # As if it listened there, which not everybody may.
+                # Pretend to listen on the default port, which needs privileges.
                 patched.setattr(endpoints, "_HTTP", endpoint.port)
                 assert raw(endpoint, bare % host).startswith(b"HTTP/1.1 200 ")
                 assert raw(endpoint, bare % b"evil.example").startswith(b"HTTP/1.1 403 ")
 
 
 def test_serve_channel_of_a_later_connection_ends_the_endpoint(stub: StubEngine) -> None:
-    """The first was honest; the second goes through a relay: its prompt stays here, and so does
-    every one after it, wherever it would go.
+    """The first connection was honest; the second goes through a relay.
+
+    Its prompt stays here, and so does every later one, wherever it would go.
     """
     with Machine(stub) as machine, Endpoint(wanted(machine.port)) as endpoint:
         kept = machine.forged
@@ -224,7 +225,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
     ],
 )  # fmt: skip
 def test_an_answer_that_no_gateway_sends_reaches_nobody(answer: bytes, is_over: bool) -> None:
-    """A redirect above all: OpenAI's client would follow it, with the prompt."""
+    """Redirects matter most: OpenAI's client would follow one with the prompt."""
     identity = tls.make_identity()
 
     def answers(data: bytes, channel: tls.Channel) -> bytes | None:
@@ -243,8 +244,9 @@ def test_an_answer_that_no_gateway_sends_reaches_nobody(answer: bytes, is_over: 
 def test_a_request_that_waits_for_its_turn_is_not_sent_after_a_no(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two ask at once, in one place: the first is answered by a redirect, and the prompt of the
-    second stays here.
+    """Two requests share one place: the first is answered by a redirect.
+
+    The second request's prompt is then not sent.
     """
     monkeypatch.setattr(endpoints, "MOST", 1)
     identity = tls.make_identity()
@@ -261,7 +263,7 @@ def test_a_request_that_waits_for_its_turn_is_not_sent_after_a_no(
         return None
 
     class Rooms:
-        """Says when the second asks for a place."""
+        """A semaphore that reports when the second request waits for a place."""
 
         def __init__(self, inner: threading.BoundedSemaphore) -> None:
             self.release = inner.release
@@ -291,7 +293,7 @@ def test_a_no_that_comes_while_a_connection_is_judged_keeps_the_prompt_here(
     with Machine(stub) as machine, Endpoint(wanted(machine.port)) as endpoint:
 
         def no(nonce: bytes, channel: Any) -> bytes:
-            # What another request met.
+            # The error that another request met.
             endpoint._end(EvidenceError("no"))
             return honest(nonce, channel)
 
@@ -316,7 +318,7 @@ def test_a_request_that_is_none_is_told_so_after_a_stream_too(stub: StubEngine) 
 
 
 def evidence(data: bytes, channel: tls.Channel, identity: tls.Identity) -> bytes:
-    """What an honest machine shows on that connection."""
+    """Return what an honest machine shows on that connection."""
     from aicert.leasing.serving import Channel
 
     nonce = bytes.fromhex(data.rpartition(b'"nonce":"')[2][:64].decode())
@@ -341,7 +343,7 @@ def test_a_stream_that_breaks_off_has_no_end_for_the_client(stub: StubEngine) ->
 def test_a_client_who_leaves_takes_nothing_from_others(
     stub: StubEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # His place, the only one, is free again, however slow this computer is.
+    # The only place is free again, however slow this computer is.
     monkeypatch.setattr(endpoints, "MOST", 1)
     monkeypatch.setattr(endpoints, "QUEUE_S", 600.0)
     left = threading.Event()
@@ -410,7 +412,7 @@ def test_a_port_that_is_taken_or_none_is_said(stub: StubEngine) -> None:
 
 
 def files(folder: Path) -> dict[str, Any]:
-    """What a consumer gives `connect`, of a machine that is simulated by qemu."""
+    """Return what a consumer gives `connect`, for a machine that qemu simulates."""
     lay_out(Scene(), folder)
     return {"lease": LEASE, "certificate": folder / "c.json", "root": folder / "root.pem", "at": AT}
 

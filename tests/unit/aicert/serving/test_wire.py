@@ -1,4 +1,4 @@
-"""Answers of a machine in their one form, and everything else refused."""
+"""A machine's answers have one form, and every other form is refused."""
 
 from collections.abc import Iterator
 
@@ -18,13 +18,13 @@ EVENT = b'data: {"a":1}\n\n'
 
 
 def reader(data: bytes, step: int = 7) -> Reader:
-    """It gets some bytes at a time, and none at the end."""
+    """Return a reader that gets `step` bytes at a time, and none at the end."""
     parts = (data[start : start + step] for start in range(0, len(data), step))
     return Reader(lambda size: next(parts, b""))
 
 
 def everything(data: bytes) -> bytes:
-    """What the one answer in `data` says."""
+    """Return the content of the one answer in `data`."""
     one = reader(data)
     head = one.head()
     return one.whole(head) if head.length is not None else b"".join(one.events())
@@ -105,7 +105,7 @@ def test_what_no_gateway_sends_is_refused(data: bytes) -> None:
 
 
 def test_nothing_is_waited_for_that_is_too_much() -> None:
-    """Of what has no end, a little more than its limit is read."""
+    """From an endless answer the reader takes only slightly more than its limit."""
     read = 0
 
     def endless(size: int) -> bytes:
@@ -181,7 +181,7 @@ def pieces() -> st.SearchStrategy[bytes]:
 
 @given(pieces(), st.integers(1, 64))
 def test_any_bytes_are_an_answer_or_an_error(data: bytes, step: int) -> None:
-    """And how they come in makes no difference."""
+    """The sizes in which the bytes arrive make no difference."""
     assert outcome(reader(data, step)) == outcome(reader(data, len(data) or 1))
 
 

@@ -1,4 +1,4 @@
-"""Signatures in other forms: parts of files, links within the directory."""
+"""Signatures in other forms: parts of files, and links within the directory."""
 
 import base64
 import json
@@ -120,7 +120,7 @@ def test_a_link_within_the_directory_is_signed_as_its_file(
     assert "note    a link, read where it leads: link\n" in out
     assert "the signer followed symbolic links" not in out
     assert run("verify-signature", model, keys.pub, "--allow-symlinks", "--only", "link") == 0
-    # Once it was uploaded, it is a file as all others.
+    # After an upload it is an ordinary file.
     (model / "link").unlink()
     (model / "link").write_bytes(b"b")
     assert run("verify-signature", model, keys.pub) == 0

@@ -1,4 +1,4 @@
-"""Harmless things on a disk are no reason to fail: a hub cache, lost+found, honest names."""
+"""Harmless things on a disk do not fail a verification: a hub cache, lost+found, honest names."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ def keys(tmp_path: Path) -> Pair:
 
 
 def snapshot(folder: Path, cache: str = "models--org--tiny") -> Path:
-    """A snapshot as huggingface_hub lays it out: links into `blobs/`."""
+    """Lay out a snapshot as huggingface_hub does, with links into `blobs/`."""
     root = folder / cache / "snapshots" / COMMIT
     blobs = folder / cache / "blobs"
     blobs.mkdir(parents=True)
@@ -41,7 +41,7 @@ def snapshot(folder: Path, cache: str = "models--org--tiny") -> Path:
 
 
 def signature(folder: Path, keys: Pair, files: dict[str, bytes]) -> Path:
-    """A signature by the trusted key, made elsewhere, by whatever rules."""
+    """Write a signature by the trusted key, made elsewhere by other rules."""
     digests = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
     payload = writer.statement("tiny", dict.fromkeys(("a",), "0" * 64))
     statement = json.loads(payload)
@@ -92,7 +92,7 @@ def test_a_snapshot_of_the_hubs_cache_is_verified_in_place(tmp_path: Path, keys:
     blob.unlink()
     os.mkfifo(blob)
     assert isinstance(read_model(root)["sub/weights.bin"], Defect)
-    # No link at all, and a name that nobody could be sure of.
+    # A pipe, and a name that could be mistaken for another.
     os.mkfifo(root / "pipe")
     assert isinstance(read_model(root)["pipe"], Defect)
     assert blob_of(root, "a\nb") is None
@@ -182,7 +182,7 @@ def test_an_empty_lost_and_found_is_the_file_systems(tmp_path: Path, keys: Pair)
     assert read_model(root).keys() == {"config.json"}
     assert main(["sign", str(root), "--key", str(keys.key)]) == 0
     assert main(["verify-signature", str(root), "--key", str(keys.pub)]) == 0
-    # Elsewhere, or with something in it, it is like any other.
+    # In another folder, or with content, lost+found is an ordinary folder.
     (root / "sub" / "lost+found").mkdir(parents=True)
     assert isinstance(read_model(root)["sub/lost+found/"], Defect)
     (root / "sub" / "lost+found").rmdir()
@@ -205,7 +205,8 @@ def test_what_only_root_may_look_into_is_no_loaders(
     assert is_lost_and_found(tmp_path, "lost+found/")
 
 
-# Of macOS; a joiner in Persian; an emoji of two; one that Python may not know; a style of an emoji.
+# A file of macOS; a joiner in Persian; an emoji of two characters; one that Python may not know; an
+# emoji style.
 HONEST = (
     "cafe\u0301.txt",
     "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.txt",
@@ -228,7 +229,7 @@ def test_an_honest_name_in_a_valid_signature_is_no_verdict(
         return
     assert check(root, keys, place) == 2
     assert "FAILED" not in capsys.readouterr().out
-    # Signing it says which rule, and what to do.
+    # On signing, the message names the rule and what to do.
     assert main(["sign", str(root), "--key", str(keys.key)]) == 2
     printed = capsys.readouterr().err
     assert "hint: rename it" in printed
@@ -257,7 +258,7 @@ def test_a_name_that_deceives_is_evidence(tmp_path: Path, keys: Pair, name: str,
         check_path(name)
     assert not isinstance(caught.value, UnclearNameError)
     assert hint in (caught.value.advice or "")
-    # Nobody who only verifies can rename a file.
+    # A person who only verifies cannot rename a file.
     assert caught.value.hint is None
     root = tmp_path / "model"
     root.mkdir()
@@ -274,7 +275,7 @@ def test_results_of_evaluations_are_not_signed(
     (root / ".eval_results" / "mmlu.yaml").write_text("value: 1\n")
     assert main(["sign", str(root), "--key", str(keys.key)]) == 0
     assert "left out  .eval_results\n" in capsys.readouterr().out
-    # The hub adds the results of others.
+    # The hub adds other people's results.
     (root / ".eval_results" / "mmlu.yaml").write_text("value: 2\n")
     (root / ".eval_results" / "gsm8k.yaml").write_text("value: 1\n")
     assert main(["verify-signature", str(root), "--key", str(keys.pub)]) == 0

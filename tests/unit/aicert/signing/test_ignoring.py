@@ -1,5 +1,6 @@
-"""What a verifier of a signature does not care about: asked for, repeated in the verdict, never
-the default.
+"""What a verifier of a signature chooses to ignore.
+
+It must be asked for, the verdict repeats it, and it is never the default.
 """
 
 import json
@@ -31,7 +32,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def model(tmp_path: Path, keys: Pair, run: Run) -> Path:
-    """A signed model of three files."""
+    """Return a signed model of three files."""
     root = tmp_path / "model"
     (root / "eval").mkdir(parents=True)
     for path in ("README.md", "eval/scores", "weights"):
@@ -99,7 +100,7 @@ def test_ignoring_takes_plain_paths_and_leaves_something(model: Path, keys: Pair
 
 
 def test_what_a_hub_and_this_program_put_beside_a_model(model: Path, keys: Pair, run: Run) -> None:
-    """Sign, upload, download, verify: the hub's client leaves its own files there."""
+    """Sign, upload, download, verify: the hub's client leaves its own files in the folder."""
     check = ("verify-signature", model, "--key", keys.pub)
     (model / HUB).mkdir(parents=True)
     (model / HUB / "weights.metadata").write_text("etag")

@@ -1,4 +1,4 @@
-"""Model signatures by a key with a certificate: which chains prove who signed."""
+"""Model signatures by a certified key: which chains prove who signed."""
 
 import base64
 import json
@@ -63,7 +63,7 @@ def test_chains_that_prove_nothing_fail(model: Path, tmp_path: Path, printed: Pr
     signs_itself = certificate(tmp_path, "leaf", pki.own, ("root", stranger))
     pki.signs(model, signs_itself)
     assert run(*verify) == 1
-    # A leaf that issues certificates is no CA.
+    # A leaf that issues certificates is not a CA.
     middle = pair(tmp_path, "km")
     between = certificate(tmp_path, "middle", middle, ("root", pki.root))
     pki.signs(model, certificate(tmp_path, "low", pki.own, ("middle", middle)), between)

@@ -1,4 +1,4 @@
-"""Certificates that cannot sign models, and bytes that are compared with other digests."""
+"""Certificates that cannot sign models, and bytes compared with other digests."""
 
 import hashlib
 import importlib
@@ -200,7 +200,7 @@ def test_programs_are_told_what_was_signed(
 
 
 def test_a_huge_payload_is_not_encoded_as_old_signers_did(tmp_path: Path) -> None:
-    # Python's text for it is four times as long, and is made several times.
+    # Python's escaped text of this payload is four times as long, and is made several times.
     payload = b"\x80" * (1 << 26)
     signature = pair(tmp_path, "other").private.sign(b"else", ec.ECDSA(hashes.SHA256()))
     sent = Bundle(payload=payload, signature=signature, hint=None, certificates=(), keyless=False)
@@ -215,7 +215,7 @@ def test_a_huge_payload_is_not_encoded_as_old_signers_did(tmp_path: Path) -> Non
 
 
 def test_what_needs_another_package_is_found_where_it_is_loaded_from() -> None:
-    # A module that is missing would read like a package that is not installed.
+    # A missing module of ours would look like a package that is not installed.
     for module in EXTRAS:
         assert importlib.util.find_spec(f"aicert.signing.{module}") is not None, module
 
@@ -243,17 +243,17 @@ def test_an_internal_ca_is_judged_with_all_its_certificates(tmp_path: Path) -> N
     anchor = certificate(tmp_path, "root", root, ("root", root), ca=True)
     between = certificate(tmp_path, "middle", middle, ("root", root), ca=True)
     leaf = certificate(tmp_path, "leaf", own, ("middle", middle))
-    # The leaf alone is sent along: what is between comes from the verifier, in one file or two.
+    # The bundle carries the leaf alone: the verifier has the intermediate, in one file or two.
     bundle = carrying(*certified(load_signer(own.key), leaf, []).certificates)
     both = tmp_path / "ca.pem"
     both.write_bytes(between.read_bytes() + anchor.read_bytes())
     for roots in ([both], [anchor, between], [between, anchor]):
         assert "leaf <- middle <- root" in trust_chain(bundle, roots, NOW).why
-    # Who names only what is between trusts that.
+    # A verifier who names only the intermediate trusts that one.
     assert "leaf <- middle\n" in trust_chain(bundle, [between], NOW).why
     stranger = certificate(tmp_path, "stranger", own, ("stranger", own), ca=True)
     assert "leaf <- middle\n" in trust_chain(bundle, [between, stranger], NOW).why
-    # What the root says of those below it counts.
+    # The root's limits on the certificates below it apply.
     old = certificate(tmp_path, "root", root, ("root", root), ca=True, end=NOW - DAY)
     with pytest.raises(EvidenceError, match="'middle' is by 'root', whose own is valid from"):
         trust_chain(bundle, [old, between], NOW)
@@ -269,7 +269,7 @@ def test_an_internal_ca_is_judged_with_all_its_certificates(tmp_path: Path) -> N
 def test_a_chain_to_nobody_is_said_in_our_words(tmp_path: Path) -> None:
     root, own = pair(tmp_path, "kr"), pair(tmp_path, "ko")
     anchor = certificate(tmp_path, "root", root, ("root", root), ca=True)
-    # Under the name of the root, by another key.
+    # Issued under the root's name, by another key.
     leaf = certificate(tmp_path, "leaf", own, ("root", own))
     signer = certified(load_signer(own.key), leaf, [])
     with pytest.raises(EvidenceError) as caught:

@@ -1,4 +1,4 @@
-"""What a person does wrong when signing or verifying a model, and what is said of it."""
+"""Mistakes that people make when they sign or verify a model, and the messages they get."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def hint(run: tuple[int, str, str], code: int) -> str:
-    """The hint of a command that ended with this code."""
+    """Return the hint of a command that ended with this code."""
     assert run[0] == code, run
     return run[2].rpartition("hint: ")[2].strip()
 
@@ -76,7 +76,7 @@ def test_keys_that_are_not_pem(
 def test_no_hint_writes_over_what_is_there(
     model: Path, keys: Pair, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """openssl empties the file that it writes to, also where it then reads nothing."""
+    """openssl truncates its output file even when it then reads no input."""
     monkeypatch.chdir(tmp_path)
     run("sign", model, "--key", keys.key)
     shutil.copy(keys.key, "key.pem")
@@ -254,7 +254,7 @@ def test_places_that_cannot_be_written(
     assert hint(run("report", cert, "-o", missing), 2) == f"mkdir -p '{missing.parent}'"
     assert hint(run("card", cert, missing), 2) == f"mkdir -p '{missing.parent}'"
     assert hint(run("card", cert, model), 2) == "name a file"
-    # As whoever is not root: no file is read for a signature that has no place.
+    # As a user who is not root: no file is read if the signature cannot be written.
     monkeypatch.setattr(os, "access", lambda *_: False)
     done = run("sign", model, "--key", keys.key)
     assert "the directory is not writable" in done[2]

@@ -1,4 +1,4 @@
-"""Texts of sources, choice of files, and the store: what needs no network."""
+"""Source texts, the choice of files, and the store: the parts that need no network."""
 
 import hashlib
 import io
@@ -123,7 +123,7 @@ def test_patterns_choose() -> None:
 
 
 def test_the_host_refuses_by_name_what_the_machine_refuses_by_name() -> None:
-    # `.npy` is decided by its content, which the host may not have.
+    # The content of a `.npy` decides, and the host may not have it.
     assert choice.PICKLES | {".npy"} == pickles._SUFFIXES
 
 

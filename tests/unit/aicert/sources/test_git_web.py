@@ -53,7 +53,7 @@ def test_a_branch_becomes_a_commit_with_hashed_files(forge: Forge, transfer: Tra
     assert {p: f.sha256 for p, f in resolved.files.items()} == {
         path: sha256(text.encode()) for path, text in expected.items()
     }
-    # What was read is kept: nothing has to be fetched again.
+    # The downloaded files are kept: none has to be fetched again.
     assert transfer.store.file(sha256(b"b")).read_bytes() == b"b"
     assert [p.name for p in transfer.store.root.iterdir() if p.name.startswith(".git")] == []
 
@@ -153,7 +153,7 @@ def test_a_commit_with_other_bytes_than_were_locked(forge: Forge, transfer: Tran
 
 
 class Web:
-    """One https site: answers by path, faults first."""
+    """An https site that answers by path, with faults first."""
 
     def __init__(self) -> None:
         self.replies: dict[str, list[Reply]] = {}
@@ -258,7 +258,7 @@ def test_what_netrc_has_for_any_host_is_sent_to_none(
 
 
 def test_a_comparison_does_not_believe_an_unprotected_address(web: Web, transfer: Transfer) -> None:
-    """Whoever is on the way could repeat the locked digest."""
+    """An attacker on the network path could repeat the locked digest."""
     digest = base64.b64encode(hashlib.sha256(DATA).digest()).decode()
     reply = Reply(headers={"Repr-Digest": f"sha-256=:{digest}:"}, body=DATA)
     with site(lambda request: reply) as plain:
@@ -301,7 +301,7 @@ def test_what_a_comparison_cannot_tell(
 ) -> None:
     source = WebSource(url=f"{web.site.url}/data.jsonl")
     whole = FileFact(len(DATA), sha256(DATA))
-    # A digest in an odd form is none; then the bytes count.
+    # A malformed digest does not count; then the bytes do.
     web.headers = {"Repr-Digest": "sha-256=:====:"}
     assert compare(source, whole, transfer) == "its bytes"
     digest = base64.b64encode(hashlib.sha256(b"other").digest()).decode()

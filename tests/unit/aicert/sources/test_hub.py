@@ -36,7 +36,7 @@ ALL = Choice()
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with hub_server.running() as running:
-        # As HF_ENDPOINT in the environment does when the client is imported.
+        # The effect of HF_ENDPOINT in the environment when the client is imported.
         monkeypatch.setattr(constants, "ENDPOINT", running.front.url)
         template = running.front.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

@@ -1,4 +1,4 @@
-"""Files of git LFS: the real git, and a server that speaks the batch API as git-lfs asks it."""
+"""Git LFS files: the real git, and a server that speaks the batch API of git-lfs."""
 
 import base64
 import hashlib
@@ -31,7 +31,7 @@ def sha256(data: bytes) -> str:
 
 
 def pointer(data: bytes) -> str:
-    """As `git lfs pointer` writes it."""
+    """Return a pointer as `git lfs pointer` writes it."""
     head = "version https://git-lfs.github.com/spec/v1\n"
     return f"{head}oid sha256:{sha256(data)}\nsize {len(data)}\n"
 
@@ -48,7 +48,7 @@ class Lfs:
         self.href: str | None = None
 
     def add(self, data: bytes) -> str:
-        """Hold a file; returns the pointer to commit."""
+        """Hold a file, and return the pointer to commit."""
         self.objects[sha256(data)] = data
         return pointer(data)
 

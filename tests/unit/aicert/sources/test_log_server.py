@@ -1,4 +1,4 @@
-"""Reaching logs and witnesses: what is asked, and every answer that is none."""
+"""HTTP requests to logs and witnesses, and every kind of invalid answer."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Codings of a transfer are undone; pointers and pages are never taken for the file."""
+"""Transfer encodings are undone; pointers and web pages are never taken for the file."""
 
 import gzip
 import os
@@ -33,7 +33,7 @@ def transfer(tmp_path: Path) -> Iterator[Transfer]:
 
 
 class Web:
-    """One https site that gives the replies of a list, then the last of them for ever."""
+    """An https site that sends a list of replies, then repeats the last one."""
 
     def __init__(self) -> None:
         self.replies: list[Reply] = []
@@ -80,7 +80,7 @@ def test_what_is_locked_is_the_file_and_not_its_coding(
     assert fact.size == len(ROWS)
     assert transfer.store.file(fact.sha256).read_bytes() == ROWS
     assert web.site.requests[-1].headers["Accept-Encoding"] == "identity"
-    # Pinned, it is the same file.
+    # A fetch with the pinned digest gives the same file.
     transfer.store.remove(fact.sha256)
     remote.fetch(f"{web.site.url}/rows.jsonl", {FILE: fact.sha256}, transfer)
     assert transfer.store.file(fact.sha256).read_bytes() == ROWS
@@ -91,7 +91,7 @@ def test_a_coded_file_that_was_cut_is_taken_from_the_start(web: Web, transfer: T
     fact = web.lock("rows.jsonl", transfer, coded(sent, cut=len(sent) // 2), coded(sent))
     assert transfer.store.file(fact.sha256).read_bytes() == ROWS
     assert web.site.requests[-1].headers["Range"] is None
-    # A part of the bytes as sent fits to nothing that was decoded.
+    # A range of the encoded bytes cannot continue a decoded part.
     transfer.store.remove(fact.sha256)
     part = {"Content-Encoding": "gzip", "Content-Range": f"bytes 5-9/{len(sent)}"}
     begun = Reply(body=ROWS, headers={"ETag": '"one"'}, cut=5)
@@ -118,7 +118,7 @@ def test_a_file_that_is_compressed_itself_stays_so(web: Web, transfer: Transfer)
     sent = gzip.compress(ROWS)
     fact = web.lock("rows.jsonl.gz", transfer, coded(sent))
     assert transfer.store.file(fact.sha256).read_bytes() == sent
-    # Under another name, the digest that was locked tells.
+    # Under another name, the locked digest decides.
     transfer.store.remove(fact.sha256)
     for size in (None, len(sent)):
         wanted = web_wanted(web, fact.sha256, size)

@@ -1,4 +1,4 @@
-"""Asking a time authority: what is sent, and every answer that is none."""
+"""Requests to a time authority, and every kind of invalid answer."""
 
 import hashlib
 from collections.abc import Iterator

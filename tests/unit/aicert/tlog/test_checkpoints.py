@@ -1,4 +1,4 @@
-"""Checkpoints and cosignatures: whose they are, of which log, and when."""
+"""Checkpoints and cosignatures: who signed them, for which log, and when."""
 
 import re
 
@@ -38,7 +38,7 @@ def cosigned(time: int, text: bytes = TEXT, stated: int | None = None) -> bytes:
 
 def test_a_checkpoint_is_what_its_log_signed() -> None:
     assert open_checkpoint(signed(), LOG) == CHECKPOINT
-    # Further lines are signed and not judged.
+    # Further lines are signed and not interpreted.
     assert open_checkpoint(signed(TEXT + b"more of it\n"), LOG) == CHECKPOINT
 
 
@@ -99,7 +99,7 @@ def test_sizes_from_nothing_to_the_greatest_are_read(size: int) -> None:
 
 def test_a_witness_says_when() -> None:
     assert cosigned_at(Note.parse(signed() + cosigned(1_786_000_000)), WITNESS) == (1_786_000_000,)
-    # More than once: each counts as a time, and the witness as one.
+    # A repeated cosignature: each counts as a time, and the witness counts once.
     note = Note.parse(signed() + cosigned(9) + cosigned(7) + cosigned(MAX_SIZE))
     assert cosigned_at(note, WITNESS) == (7, 9, MAX_SIZE)
 

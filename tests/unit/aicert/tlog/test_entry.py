@@ -1,4 +1,4 @@
-"""Entries of a log: computed from a certificate, read from anybody."""
+"""Entries of a log: computed from a certificate, or read from any source."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Signed notes: one reading, and no signature counts by its name or its id alone."""
+"""Signed notes have one reading, and no signature counts by its name or key id alone."""
 
 import base64
 import dataclasses
@@ -53,7 +53,7 @@ def test_a_name_or_an_id_alone_is_nobodys_signature() -> None:
 
 
 def test_an_id_that_collides_is_refused_by_the_signature() -> None:
-    """Whoever hits the four bytes has a line that is looked at, and nothing more."""
+    """An attacker who hits the four bytes only gets the line verified, and refused."""
     key = VerifierKey.parse(KEY)
     line = notes.signature_line(key, notes.sign(bytes(32), TEXT))
     for lines in (line, LINE + line):

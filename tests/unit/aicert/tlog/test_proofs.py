@@ -1,4 +1,4 @@
-"""Proofs of logs: what is written is read, and nothing else."""
+"""Proofs of logs: only the written form is read."""
 
 import base64
 import re

@@ -13,7 +13,7 @@ LEAVES = [b"leaf %d" % number for number in range(40)]
 
 
 def root(leaves: list[bytes]) -> bytes:
-    """RFC 6962, 2.1."""
+    """Return the root hash of the tree (RFC 6962, 2.1)."""
     if len(leaves) < 2:
         return leaf_hash(leaves[0]) if leaves else hashlib.sha256().digest()
     k = 1 << (len(leaves) - 1).bit_length() - 1
@@ -21,7 +21,7 @@ def root(leaves: list[bytes]) -> bytes:
 
 
 def path(old: int, leaves: list[bytes], *, known: bool = True) -> list[bytes]:
-    """RFC 6962, 2.1.2: SUBPROOF."""
+    """Return the consistency path (RFC 6962, 2.1.2: SUBPROOF)."""
     if old == len(leaves):
         return [] if known else [root(leaves)]
     k = 1 << (len(leaves) - 1).bit_length() - 1

@@ -1,4 +1,4 @@
-"""[compute] of policy files."""
+"""The [compute] table of policy files."""
 
 from datetime import date
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a policy file gives on, where its limits are, and that errors name file, table and key."""
+"""Policy files: what they pass on, their limits, and errors that name file, table and key."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ NOWHERE = "No such file or directory"
 
 
 def entry(**changes: str) -> str:
-    """A [[root]] table."""
+    """Return a [[root]] table."""
     keys = {
         "name": "ours",
         "certificate": "root.pem",
@@ -93,7 +93,7 @@ def test_a_file_has_a_greatest_size_and_a_line_a_number_of_dots(tmp_path: Path) 
 def test_a_file_without_end_is_not_read_to_it(tmp_path: Path) -> None:
     path = tmp_path / "p.toml"
     path.touch()
-    # Takes no room on the disk; more than any memory.
+    # A sparse file takes no disk space, but would not fit in memory.
     with path.open("r+b") as sparse:
         sparse.truncate(1 << 43)
     assert refused(str(path))[0] == f"{path}: {path} is larger than 131072 bytes"
@@ -164,7 +164,7 @@ def test_the_nearest_key_is_named_however_far_it_is(folder: Path) -> None:
 
 
 def authority(**changes: str) -> str:
-    """A [[time-authority]] table; `intermediates` is TOML."""
+    """Return a [[time-authority]] table; `intermediates` is TOML."""
     keys = {"name": "clock", "certificate": "root.pem", "sha256": ca_forge.hash_of(ROOT)}
     lists = {key: changes.pop(key) for key in ("intermediates",) if key in changes}
     lines = [f'{key} = "{value}"' for key, value in (keys | changes).items()]

@@ -1,4 +1,4 @@
-"""What a policy file says of GPUs: whose, and which versions."""
+"""GPUs in a policy file: whose, and which versions."""
 
 from pathlib import Path
 

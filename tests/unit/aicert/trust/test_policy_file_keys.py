@@ -1,4 +1,4 @@
-"""Every key of a policy file, and what is said of every mistake in one."""
+"""Every key of a policy file, and the message for every mistake in one."""
 
 from pathlib import Path
 

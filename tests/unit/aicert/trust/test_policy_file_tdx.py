@@ -1,4 +1,4 @@
-"""What a policy file says of trust domains: whose processors, in which state, and which builds."""
+"""Trust domains in a policy file: whose processors, in which state, and which builds."""
 
 from datetime import date
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Facts as people are shown them, also where a run has few."""
+"""Facts as people see them, also for a run that has few."""
 
 from aicert.formats.run_report_facts import Facts, Loss
 from aicert.verifier.facts import fact_items

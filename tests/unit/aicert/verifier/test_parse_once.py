@@ -1,4 +1,4 @@
-"""Each part of a certificate is parsed once, whoever of the checks looks at it."""
+"""Each part of a certificate is parsed once, however many checks use it."""
 
 import sys
 from collections import Counter
@@ -23,7 +23,7 @@ PARTS = {
 
 
 class Parsed:
-    """Counts the calls of each parser while the block runs, by whatever name it was imported."""
+    """A counter of each parser's calls while the block runs, under any imported name."""
 
     def __enter__(self) -> Counter[str]:
         self.counts: Counter[str] = Counter()

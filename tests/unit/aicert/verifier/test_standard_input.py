@@ -1,4 +1,4 @@
-"""`-` in the place of a certificate: the bytes of file descriptor 0, in bounded size."""
+"""`-` in place of a certificate reads file descriptor 0, up to a size limit."""
 
 import os
 from pathlib import Path

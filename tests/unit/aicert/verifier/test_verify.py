@@ -1,4 +1,4 @@
-"""The documented Python API over files: a pass is returned, everything else raises."""
+"""The documented Python API over files: a pass is returned, and everything else raises."""
 
 from functools import partial
 from pathlib import Path
@@ -101,8 +101,9 @@ def test_gpu_collateral_beside_the_certificate_takes_the_place_of_its_own(tmp_pa
 
 
 def test_collateral_beside_the_certificate_takes_the_place_of_its_own(tmp_path: Path) -> None:
-    """A month later Intel's words in the certificate are expired, and newer ones answer. They
-    change nothing that a time stamp covers.
+    """A month later the collateral in the certificate has expired, and newer collateral counts.
+
+    It changes nothing that a time stamp covers.
     """
     scene = Scene("azure td").edit("tcb_info", lambda info: info | {"nextUpdate": LATE})
     stamped()(scene)
