@@ -1,5 +1,6 @@
-"""Evidence that other projects published: in the folder that AICERT_VECTORS names, or beside the
-repository. Absent in most checkouts.
+"""Evidence that other projects published.
+
+It is in the folder that AICERT_VECTORS names, or beside the repository; most checkouts have none.
 """
 
 import os
@@ -22,6 +23,6 @@ def read(name: str) -> bytes:
 
 
 def pem_ders(data: bytes) -> list[bytes]:
-    """Every certificate of a text, with whatever follows it inside its armour."""
+    """Return every certificate in a PEM text, with any bytes that follow it inside its armour."""
     bodies = re.findall(rb"-----BEGIN CERTIFICATE-----(.*?)-----END", data, re.DOTALL)
     return [b64decode(body) for body in bodies]

@@ -1,8 +1,8 @@
-"""A server that answers as the Hugging Face hub does to `huggingface_hub`, with faults on demand.
+"""A server that answers `huggingface_hub` as the Hugging Face hub does, with faults on demand.
 
-Written from the hub's API documentation and from what the client reads: repository info, the
-tree in pages (RFC 8288 `Link`), commits, `resolve/` with LFS and Xet-stored files redirected to
-another origin by signed addresses, X-Error-Code, Retry-After.
+Written from the hub's API documentation and from what the client reads: repository info, the tree
+in pages (RFC 8288 `Link`), commits, `resolve/` with LFS and Xet-stored files redirected to another
+origin by signed addresses, X-Error-Code, Retry-After.
 """
 
 import base64
@@ -57,7 +57,7 @@ class Repository:
 
 
 class Hub:
-    """The hub and, as another origin, its CDN. `faults[path]` are answers to give first."""
+    """The hub and, as another origin, its CDN; `faults[path]` are answers to give first."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
@@ -70,11 +70,11 @@ class Hub:
 
     @property
     def sent(self) -> int:
-        """Bytes that left both servers."""
+        """The number of bytes that left both servers."""
         return self.front.sent + self.cdn.sent
 
     def add(self, name: str, files: dict[str, File], commit: str = COMMIT) -> Repository:
-        """Put files at a commit, which `main` then names; `name` begins with `datasets/` or not."""
+        """Put files at a commit, which `main` then names; `name` may begin with `datasets/`."""
         repository = self.repositories.setdefault(name, Repository())
         repository.commits[commit] = files
         repository.revisions["main"] = commit
@@ -91,7 +91,7 @@ class Hub:
         return self._resolve(request, path)
 
     def _write(self, request: Request, path: str) -> Reply:
-        """What a client that uploads asks for: no file goes by LFS."""
+        """Answer a client that uploads: no file goes through LFS."""
         if path == "/api/validate-yaml":
             answer: dict[str, object] = {}
         elif path == "/api/repos/create":
@@ -121,7 +121,7 @@ class Hub:
         return Reply(body=json.dumps(answer).encode(), headers=JSON)
 
     def _api(self, request: Request, path: str) -> Reply:
-        # Of a repository alone, its default revision.
+        # For a repository alone, the default revision.
         words = [*path.removeprefix("/api/").split("/", 4), "revision", "main"]
         kind, organisation, name, verb, rest = words[:5]
         key = f"{organisation}/{name}" if kind == "models" else f"datasets/{organisation}/{name}"
@@ -196,7 +196,7 @@ class Hub:
         return Reply(status=302, headers=headers)
 
     def serve(self, request: Request) -> Reply:
-        """The CDN: a stranger's credentials have no business here."""
+        """Answer as the CDN, which must never receive the hub's credentials."""
         if request.headers.get("Authorization"):
             return Reply(status=400, body=b"two authentications")
         name, file = self._by_digest[request.path.strip("/")]
@@ -213,7 +213,7 @@ JSON = {"Content-Type": "application/json"}
 
 @contextmanager
 def running() -> Iterator[Hub]:
-    """A hub without repositories."""
+    """Run a hub without repositories."""
     hub = Hub()
     with site(hub.answer) as front, site(hub.serve) as cdn:
         hub.front, hub.cdn = front, cdn

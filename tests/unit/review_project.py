@@ -44,9 +44,9 @@ def relock(root: Path) -> None:
 
 
 def make(root: Path, monkeypatch: pytest.MonkeyPatch, *, within: bool = False) -> Path:
-    """The repository at `root`, which becomes the current directory; its cache lies beside it.
+    """Make the repository at `root` and change into it; its cache lies beside it.
 
-    `within`: the repository is the folder above.
+    With `within`, the repository is the folder above.
     """
     root.mkdir(parents=True)
     monkeypatch.chdir(root)

@@ -51,7 +51,7 @@ def sample(
     exit_code: str = "0",
     image: bytes | None = None,
 ) -> bytes:
-    """A certificate file whose fields agree with each other."""
+    """Return a certificate file whose fields agree with each other."""
     inputs = tuple(_input(name, uri) for name, uri in sorted((sources or SOURCES).items()))
     lockfile = lockfiles.emit(
         Lockfile(run="tiny", trainer="axolotl", outputs=("model",), inputs=inputs)

@@ -1,4 +1,4 @@
-"""HTTP servers on 127.0.0.1 that answer as they are told: plain, with TLS, and for git."""
+"""HTTP servers on 127.0.0.1 that answer as a test wants: plain, with TLS, and for git."""
 
 import datetime
 import ipaddress
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a client asked."""
+    """A client's request."""
 
     method: str
     path: str
@@ -33,8 +33,10 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What it gets. `cut`: the connection ends after so many bytes of the body; `hold`: not before
-    this is set, as a server that stalls.
+    """The server's answer.
+
+    With `cut`, the connection ends after so many bytes of the body; with `hold`, nothing is sent
+    before the event is set, as by a server that stalls.
     """
 
     status: int = 200
@@ -48,7 +50,7 @@ Answer = Callable[[Request], Reply]
 
 
 class Site:
-    """A running server: its address, what was asked of it, and how many bytes it sent."""
+    """A running server: its address, the requests it got, and how many bytes it sent."""
 
     def __init__(self, answer: Answer, context: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
@@ -65,7 +67,7 @@ class Site:
             do_HEAD = do_POST = do_GET  # noqa: N815 - the names that http.server wants
 
             def log_message(self, *arguments: object) -> None:
-                """Tests read `requests`."""
+                """Log nothing: tests read `requests`."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -118,7 +120,7 @@ class Site:
 
 @contextmanager
 def site(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[Site]:
-    """A server that runs while the block does."""
+    """Run a server while the block does."""
     running = Site(answer, context)
     try:
         yield running
@@ -128,14 +130,16 @@ def site(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[Site
 
 @contextmanager
 def nobody() -> Iterator[str]:
-    """The URL of a port at which nobody answers, and that nobody else can take meanwhile."""
+    """Return the URL of a port at which no server answers, and which nobody else can take
+    meanwhile.
+    """
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def ranged(request: Request, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
-    """A file as servers with ranges give it (RFC 9110, 14)."""
+    """Answer with a file as servers do that support ranges (RFC 9110, 14)."""
     extra = dict(headers or {})
     wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range") or "")
     condition = request.headers.get("If-Range")
@@ -149,7 +153,9 @@ def ranged(request: Request, body: bytes, headers: Mapping[str, str] | None = No
 
 
 def tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's context for 127.0.0.1, and the PEM of the CA that vouches for it."""
+    """Return a server's TLS context for 127.0.0.1, and the PEM of the CA that issued its
+    certificate.
+    """
     now = datetime.datetime.now(datetime.UTC)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test CA")])
@@ -214,7 +220,7 @@ def git_backend(folder: Path) -> Answer:
 
 
 class Forge:
-    """A repository behind https, and what happens to it."""
+    """A repository behind https, with means to change it."""
 
     def __init__(self, folder: Path, running: Site) -> None:
         self.folder = folder
@@ -248,7 +254,7 @@ class Forge:
 def served_forge(
     folder: Path, context: ssl.SSLContext, beside: Answer | None = None
 ) -> Iterator[Forge]:
-    """An empty repository that the real git serves; `beside` answers what is not git's."""
+    """Serve an empty repository with the real git; `beside` answers all other requests."""
     repository = folder / "served" / "repo.git"
     repository.mkdir(parents=True)
     backend = git_backend(folder / "served")

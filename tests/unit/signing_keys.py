@@ -1,4 +1,4 @@
-"""Keys and certificates for tests of signatures, made anew for each test session."""
+"""Keys and certificates for tests of signatures, new in each test session."""
 
 import datetime
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
-# Standard output and error since the last time.
+# Returns standard output and error since the last call.
 Printed = Callable[[], tuple[str, str]]
 
 

@@ -1,5 +1,6 @@
-"""Which kinds of configs are taken: the self-written set of `tests/census/configs`, whose folders
-say what is to become of each.
+"""Which kinds of configs are accepted.
+
+The folders of the self-written set `tests/census/configs` name the expected outcome of each.
 """
 
 from __future__ import annotations

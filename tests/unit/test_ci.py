@@ -1,4 +1,4 @@
-"""`.ci/run` in a checkout whose `./doit` only tells where it was started."""
+"""`.ci/run` in a checkout whose `./doit` only reports where it was started."""
 
 import os
 import shutil

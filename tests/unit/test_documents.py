@@ -1,4 +1,4 @@
-"""What documents tell people to type exists: commands, tasks and options."""
+"""Every command, task and option that documents tell people to type exists."""
 
 import argparse
 import re
@@ -19,7 +19,7 @@ DOCUMENTS = [
 _OURS = re.compile(r"(?:^|`)(?:\./doit|(?:\./)?(aicert)) +([a-z][a-z_-]*)([^`#\n]*)", re.MULTILINE)
 _HINT = re.compile(r"hint=f?\"(?:\./doit|(aicert)) +([a-z][a-z_-]*)([^\",#\n]*)")
 _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
-# A section of a document in a docstring; a link to a file in a document.
+# A document's section named in a docstring; a link to a file in a document.
 _SECTION = re.compile(r"(docs/[a-z/-]+\.md), \"([^\"]+)\"")
 _LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
 # First lines of what a machine reads or writes, and of what it signs.
@@ -27,12 +27,12 @@ _HEADERS = (
     "inputs", "output", "quote", "licence", "enrol", "order", "half", "serve", "exact", "record",
     "passage",
 )  # fmt: skip
-# What follows is another program's.
+# These commands pass the following words to another program.
 _HAND_ON = ("test", "dvc")
 
 
 def doit_options() -> dict[str, set[str]]:
-    """Long options by command; a task, run by its name, has none of its own."""
+    """Return the long options by command; a task that is run by its name has none."""
     commands = Main().get_cmds()
     by_command: dict[str, set[str]] = {
         name.removeprefix("task_"): set() for name in dodo.__all__ if name.startswith("task_")
@@ -44,7 +44,7 @@ def doit_options() -> dict[str, set[str]]:
 
 
 def aicert_options() -> dict[str, set[str]]:
-    """Long options by command."""
+    """Return the long options by command."""
     (commands,) = (
         action
         for action in main._parser(None)[0]._actions
@@ -54,7 +54,7 @@ def aicert_options() -> dict[str, set[str]]:
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:
-    """Long options of a command and of its own commands."""
+    """Return the long options of a command and of its subcommands."""
     options = {word.removeprefix("--") for word in parser._option_string_actions}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

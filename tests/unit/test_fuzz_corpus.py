@@ -65,7 +65,7 @@ def test_the_worst_inputs_are_cheap() -> None:
     assert targets >= {"certificate", "statement", "event-log", "rows-csv", "rows-json"}
     for cost in costs:
         assert cost["outcome"].startswith(("accepted", "refused")), cost
-        # What is quadratic misses by far more; `./doit bench hostile` holds it to the second.
+        # A quadratic parser exceeds this by far; `./doit bench hostile` enforces the second itself.
         assert cost["seconds"] <= 5 * SECONDS, cost
         assert cost["megabytes"] <= MEGABYTES, cost
 

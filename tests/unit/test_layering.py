@@ -1,4 +1,4 @@
-"""Which way imports go, and what the repository's shape promises (docs/architecture.md)."""
+"""Which way imports go, and what shape the repository promises (docs/architecture.md)."""
 
 import ast
 import graphlib
@@ -13,12 +13,12 @@ from aicert.files.machine_code import MACHINE_CODE, SERVING_CODE
 
 ROOT = Path(__file__).resolve().parents[2]
 TRUSTED = {"aicert", "cryptography"}
-# The entry points may draw a table with rich, imported when it is drawn.
-# Outside the trust core, with an extra of its own; only the command line reaches it, when asked to.
+# The entry points may draw a table with rich, imported when it is drawn. Sources are outside the
+# trust core, with an extra of their own; only the command line reaches them, on request.
 SOURCES = "aicert/sources/"
 MAY_REACH_SOURCES = {"aicert/cli/sources.py"}
 MAY_USE_RICH = {"aicert/cli/progress.py", "aicert/cli/table.py"}
-# Each with an extra of its own: `aicert.cli.signing` loads them by name, when asked to.
+# Modules with an extra of their own: `aicert.cli.signing` loads them by name, on request.
 EXTRAS: dict[str, set[str]] = {
     "aicert/exports/card.py": set(),
     "aicert/exports/card_places.py": {"markdown_it", "yaml"},
@@ -30,8 +30,8 @@ EXTRAS: dict[str, set[str]] = {
     "aicert/channel/tls.py": {"OpenSSL"},
     "aicert/serving/tls.py": {"OpenSSL"},
 }
-# A consumer's connection to a machine, which no verdict needs: it speaks to somebody, and listens
-# for programs of its own computer.
+# A consumer's connection to a machine, which no verdict needs: it connects to a machine, and
+# listens for programs on its own computer.
 SERVING = ("aicert/channel/", "aicert/serving/")
 TOP_LEVEL = {
     # files
@@ -82,7 +82,9 @@ def modules(*folders: str) -> list[str]:
 
 
 def imports(name: str) -> dict[str, bool]:
-    """Top-level names that a module imports; the value says whether at the top of the module."""
+    """Map each top-level name that a module imports to whether it does so at the top of
+    the module.
+    """
     imported: dict[str, bool] = {}
     tree = ast.parse((ROOT / name).read_bytes())
     top = set(tree.body)
@@ -141,7 +143,7 @@ def test_formats_turn_bytes_into_values_and_reach_nothing(name: str) -> None:
 
 
 def imported_when_run(name: str) -> set[str]:
-    """Top-level names that a module imports, but for those that only a type checker reads."""
+    """Return the top-level names that a module imports, without those for type checkers alone."""
     tree = ast.parse((ROOT / name).read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -152,8 +154,8 @@ def imported_when_run(name: str) -> set[str]:
     return {module.partition(".")[0] for module in plain | named}
 
 
-# Where keys, certificates and signatures are handled. Model signatures have curves and encodings of
-# keys of their own (OpenSSF); leases have keys that TPMs load, and seal.
+# Rooms that handle keys, certificates and signatures. Model signatures have curves and key
+# encodings of their own (OpenSSF); leases have keys that TPMs load, and seal.
 CRYPTOGRAPHY = (
     "aicert/crypto/",
     "aicert/signing/",
@@ -161,7 +163,7 @@ CRYPTOGRAPHY = (
     "aicert/lease/",
     # Keys of logs and witnesses, in notes.
     "aicert/tlog/",
-    # Lists that only one kind of evidence has.
+    # Revocation lists, which only one kind of evidence has.
     "aicert/appraisal/evidence/revocation.py",
 )
 
@@ -177,7 +179,7 @@ def test_sources_add_only_the_extra(name: str) -> None:
     assert set(imports(name)) <= extra | TRUSTED | sys.stdlib_module_names
 
 
-# The guard, which no verdict needs: its program that makes a file system, by system calls.
+# The guard, which no verdict needs: its program makes a file system by system calls.
 MAKING_COPIES = {
     "aicert/guard/copies.py": {"subprocess", "socket"},
     "aicert/guard/file_system.py": {"ctypes", "socket"},
@@ -186,7 +188,7 @@ MAKING_COPIES = {
 
 @pytest.mark.parametrize("name", core())
 def test_the_trust_core_starts_nothing_and_opens_no_connection(name: str) -> None:
-    # Taking a URI apart opens nothing.
+    # Parsing a URI opens nothing.
     imported = {
         module for module in imported_modules(name) if not module.startswith("urllib.parse")
     }
@@ -222,7 +224,7 @@ def test_rules_import_heavy_libraries_only_in_actions(name: str) -> None:
 
 
 def imported_modules(name: str) -> set[str]:
-    """Dotted names that a module imports, and those that it imports from."""
+    """Return the dotted names that a module imports, and those that it imports from."""
     dotted: set[str] = set()
     for node in ast.walk(ast.parse((ROOT / name).read_bytes())):
         if isinstance(node, ast.Import):
@@ -233,18 +235,18 @@ def imported_modules(name: str) -> set[str]:
     return dotted
 
 
-# Which rooms a room may import; a room below another stands before it. The modules of a package
+# Which rooms a room may import; a lower room comes before a higher one. The modules of a package
 # that lie in no room are its ground (`aicert`) or its top (`enclave_runner`, `rules`, the commands'
-# entry points), each named with its dots.
+# entry points), each with its dotted name.
 GROUND = ("aicert.errors", "aicert.frozen", "aicert.text")
 VALUES = (*GROUND, "aicert.formats")
 READERS = (*VALUES, "aicert.crypto", "aicert.files")
-# The tree that audits and logs hash is one; what else audits do, nothing that decides imports.
+# Audits and logs hash the same tree; no room that decides imports the rest of audits.
 BELOW_APPRAISAL = ("aicert.model_signature", "aicert.audits", "aicert.tlog")
 DECIDING = (*READERS, *BELOW_APPRAISAL, "aicert.appraisal")
 VERIFYING = (*DECIDING, "aicert.trust", "aicert.verifier")
 MACHINE = (*READERS, "aicert.model_signature", "aicert.records", "aicert.audits")
-# What all commands share.
+# Modules that all commands share.
 FACE = ("aicert.cli.terminal", "aicert.cli.progress", "aicert.cli.table")
 BELOW_TRAINERS = ("enclave_runner.machine_facts", "enclave_runner.sandbox", "enclave_runner.inputs")
 ROOMS: dict[str, tuple[str, ...]] = {
@@ -256,7 +258,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.files": VALUES,
     "aicert.model_signature": READERS,
     "aicert.records": (*VALUES, "aicert.files"),
-    # Bytes and values; the machine and the command line bring it rows.
+    # Only bytes and values; the machine and the command line bring it rows.
     "aicert.audits": VALUES,
     "aicert.tlog": VALUES,
     # A log's own side, which no verdict needs: only the command line imports it.
@@ -264,20 +266,20 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.appraisal": (*READERS, *BELOW_APPRAISAL),
     "aicert.trust": DECIDING,
     "aicert.verifier": (*DECIDING, "aicert.trust"),
-    # Of what machines carry, nothing else: machines that serve are to carry it too.
+    # It imports only what machines carry, since machines that serve carry it too.
     "aicert.lease": READERS,
     # A connection between a consumer and a machine that serves: both ends import it.
     "aicert.channel": (*GROUND, "aicert.lease"),
     "aicert.leasing": (*DECIDING, "aicert.lease"),
-    # Imported by no other: the command line loads it by name.
+    # No other room imports it: the command line loads it by name.
     "aicert.broker": (*DECIDING, "aicert.lease", "aicert.leasing"),
     "aicert.cache": (*VALUES, "aicert.files"),
     "aicert.sources": (*VALUES, "aicert.files"),
     "aicert.signing": (*READERS, "aicert.model_signature", "aicert.cache"),
     "aicert.exports": VERIFYING,
-    # Imported by no other: the command line loads it by name.
+    # No other room imports it: the command line loads it by name.
     "aicert.guard": (*VERIFYING, "aicert.cache", "aicert.signing", "aicert.exports"),
-    # Imported by no other but the command line, when it is asked to connect.
+    # No other room imports it but the command line, on `connect`.
     "aicert.serving": (*VERIFYING, "aicert.lease", "aicert.leasing", "aicert.channel"),
     "aicert.cli.terminal": GROUND,
     "aicert.cli.progress": VERIFYING,
@@ -293,7 +295,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "aicert.lease",
         "aicert.leasing",
     ),
-    # A command that has no folder, and what calls them all.
+    # Commands without a folder of their own, and the module that calls them all.
     "aicert.cli": (
         *VERIFYING,
         *FACE,
@@ -336,7 +338,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "enclave_runner.evaluate",
         "enclave_runner.attester",
     ),
-    # The image of serving machines alone holds it, with what leases say.
+    # Only the image of serving machines holds it, with the formats of leases.
     "enclave_runner.serving": (
         *READERS,
         "aicert.lease",
@@ -348,8 +350,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "enclave_runner.boot": (*MACHINE, "enclave_runner.events", "enclave_runner.__main__"),
 }
-# The rooms of the rules, lowest first: each imports those before it, and any of `aicert`. The
-# contract of machines lies below what reads aicert.toml; the drivers that it loads, above.
+# The rooms of the rules, lowest first: each may import those before it, and any of `aicert`. The
+# contract of machines lies below the rooms that read aicert.toml; the drivers that it loads lie
+# above.
 CONTRACT = "rules.machines.machine"
 RULES = (
     "rules",
@@ -383,8 +386,10 @@ EVERY = {dotted(name) for name in modules("aicert", "rules", "enclave_runner")}
 
 
 def room(module: str) -> str:
-    """The room of a module: itself or the innermost folder that has a row in the table; otherwise
-    its folder below the package, or itself if it lies in none.
+    """Return the room of a module.
+
+    That is the module itself or its innermost folder with a row in the table; otherwise its folder
+    below the package, or itself if it lies in none.
     """
     parts = module.split(".")
     names = [".".join(parts[:depth]) for depth in range(len(parts), 2, -1)]
@@ -398,7 +403,7 @@ def test_each_room_imports_only_rooms_below_it() -> None:
     for name in modules("aicert", "rules", "enclave_runner"):
         here = room(dotted(name))
         assert here in allowed, f"{name}: no row in the table of rooms"
-        # Who imports a module from one of these names it as well.
+        # An import of a module from one of these packages also names the package.
         for module in (imported_modules(name) & EVERY) - {"rules", "enclave_runner", "aicert.cli"}:
             there = room(module)
             if there not in (here, *allowed[here]):
@@ -408,7 +413,7 @@ def test_each_room_imports_only_rooms_below_it() -> None:
 
 def test_each_room_says_what_it_is_for() -> None:
     folders = {name.rpartition("/")[0] for name in modules("aicert", "rules", "enclave_runner")}
-    # The plugin's files lie on the trainer's path; the measuring program is one of the trainer's.
+    # The plugin's files lie on the trainer's path; the measuring program belongs to the trainer.
     folders -= {"rules", "enclave_runner"}
     folders -= {f"enclave_runner/axolotl/{name}" for name in ("plugin", "measuring")}
     for folder in folders:
@@ -417,7 +422,7 @@ def test_each_room_says_what_it_is_for() -> None:
 
 
 def test_the_browser_takes_the_place_of_cryptography_and_changes_nothing_else() -> None:
-    """Nobody imports it but its own bridge; the stand-in knows nothing of the verifier."""
+    """Only its own bridge imports it; the stand-in knows nothing of the verifier."""
     for name in modules("aicert", "rules", "enclave_runner"):
         assert "browser" not in imports(name), name
     for name in modules("browser"):
@@ -426,31 +431,32 @@ def test_the_browser_takes_the_place_of_cryptography_and_changes_nothing_else() 
 
 
 def test_no_two_modules_import_each_other() -> None:
-    """No circle of any length, imports inside functions included."""
+    """There is no circle of any length, imports inside functions included."""
     imported = {
         dotted(name): (imported_modules(name) & EVERY) - {dotted(name)}
         for name in modules("aicert", "rules", "enclave_runner")
-        # What a room's own `__init__` imports counts for it alone: each import names it.
+        # The imports of a room's own `__init__` count for it alone: every import of the room runs
+        # it.
         if not name.endswith("__init__.py")
     }
     graphlib.TopologicalSorter(imported).prepare()
 
 
 def listed(module: str, entries: tuple[str, ...]) -> str | None:
-    """The entry of a list of a machine's code that this module is of."""
+    """Return the entry of a machine's code list that covers this module."""
     paths = module.replace(".", "/") + ".py", module.replace(".", "/") + "/__init__.py"
     return next((entry for entry in entries if any(path.startswith(entry) for path in paths)), None)
 
 
 def reached_from(waiting: set[str]) -> set[str]:
-    """Every module that these may ever import, imports inside functions included."""
+    """Return every module that these may ever import, imports inside functions included."""
     closure: set[str] = set()
     while waiting:
         module = waiting.pop()
         closure.add(module)
         path = module.replace(".", "/") + ".py"
-        # A package's own `__init__` runs with each of its modules: what it imports when called
-        # (`aicert.verify`) is for those who call it.
+        # A package's own `__init__` runs with each of its modules; what it imports only when called
+        # (`aicert.verify`) counts for its callers.
         inner = imported_modules(path) if (ROOT / path).exists() else set()
         parents = {module.rpartition(".")[0]} - {""}
         waiting |= ((inner & EVERY) | parents) - closure
@@ -462,18 +468,20 @@ SERVES = "enclave_runner.serving"
 
 @pytest.mark.parametrize("serves", [False, True], ids=["trains", "serves"])
 def test_a_machine_carries_what_its_runner_imports_and_nothing_else(serves: bool) -> None:
-    """Every module that the runner may ever import is of the list; and whatever is listed has such
-    a module. A machine that trains has nothing of one that serves.
+    """Every module that the runner may ever import is on the list, and every entry has such a
+    module.
+
+    A machine that trains has no code of one that serves.
     """
     runner = {dotted(name) for name in modules("enclave_runner")}
     serving = {module for module in runner if room(module) == SERVES}
     closure = reached_from(serving if serves else runner - serving)
     assert serves or not closure & serving
     code = SERVING_CODE if serves else MACHINE_CODE
-    # The package's own `__init__` has no content.
+    # The package's own `__init__` is empty.
     entries = {module: listed(module, code) for module in closure - {"enclave_runner"}}
     assert [module for module, entry in sorted(entries.items()) if entry is None] == []
-    # A table that a module reads is no module.
+    # A table that a module reads is not a module.
     assert set(entries.values()) == {entry for entry in code if not entry.endswith(".json")}
 
 
@@ -499,7 +507,7 @@ def test_bootstrap_needs_nothing_but_the_standard_library() -> None:
         path = f"{module.replace('.', '/')}.py"
         assert imported_modules(path) & EVERY <= own | {"rules", "rules.host"}
         assert set(imports(path)) <= sys.stdlib_module_names | {"rules", "aicert"}
-    # As `./doit` starts it: there are no packages, and of aicert there is the ground.
+    # Started as by `./doit`: there are no packages, and only the ground of aicert.
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import rules.host.bootstrap"
     code += "; print(*(name for name in sys.modules if name.split('.')[0] == 'aicert'))"
     done = subprocess.run(
@@ -518,7 +526,7 @@ def test_no_file_holds_two_ideas(name: str) -> None:
 
 
 def ours(*endings: str) -> list[str]:
-    """Files of this project: whoever certifies a run keeps its data in folders of their own."""
+    """Return this project's files: builders keep their runs' data in folders of their own."""
     return [n for n in tracked() if n.partition("/")[0] in TOP_LEVEL and n.endswith(endings)]
 
 
@@ -582,7 +590,9 @@ def test_a_command_with_nothing_to_do_loads_no_network_library() -> None:
 
 
 def test_variables_are_named_for_what_they_hold() -> None:
-    """Not for what was done: `said`, `made`, `told`, `found` say nothing of a value."""
+    """They are not named for what was done: `said`, `made`, `told`, `found` say nothing
+    of a value.
+    """
     vague = {"said", "made", "told", "found"}
     named = []
     for folder in ("aicert", "browser", "rules", "enclave_runner", "tests"):

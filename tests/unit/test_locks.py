@@ -1,7 +1,7 @@
 """Every hashed lock is closed: what its members require is in it, extras and markers included.
 
-pip resolves nothing for us (`--no-deps`), so this is what keeps a renewed lock from lacking a
-package. The requirements come from the members' own metadata (tests/locks); no network is asked.
+pip resolves nothing for us (`--no-deps`), so this test keeps a renewed lock from lacking a package.
+The requirements come from the members' own metadata (tests/locks); no network is used.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from rules.host.installer import SDISTS, members
 from tests.locks.requirements_of import FILE, ROOT, Member, digest, read, requested_extras
 
 MAIN = ("rules/build-requirements.lock", "rules/requirements.lock")
-# What is installed together. `.venv` may be of any Python that `./doit` accepts.
+# Locks that are installed together; `.venv` may have any Python that `./doit` accepts.
 TOGETHER = {
     "doit": (MAIN, ("3.11", "3.12", "3.13", "3.14")),
     "tests": ((*MAIN, "tests/requirements.lock"), ("3.11", "3.12", "3.13", "3.14")),
@@ -34,7 +34,7 @@ TOGETHER = {
 }
 
 # Training is locked to what Axolotl imports for it and no more (the lock's first lines): these
-# requirements of its members are left out on purpose. One that is not listed here is a mistake.
+# requirements of its members are left out on purpose. One that is missing here is a mistake.
 NOT_IMPORTED = {
     "axolotl": {
         "adlfs", "antlr4-python3-runtime", "fla-core", "flash-linear-attention", "gcsfs", "gradio",
@@ -52,7 +52,7 @@ NOT_IMPORTED = {
 def needs(
     locks: tuple[str, ...], together: Mapping[str, Member], python: str
 ) -> Iterator[tuple[str, Requirement]]:
-    """Every requirement that holds for this Python, with the member that has it."""
+    """Yield every requirement that holds for this Python, with the member that has it."""
     todo: list[tuple[str, str]] = [(name, "") for name in together]
     for requirement in (r for lock in locks for r in requested_extras(lock)):
         todo += [(canonicalize_name(requirement.name), extra) for extra in requirement.extras]
@@ -82,7 +82,7 @@ def needs(
 
 
 def unmet(name: str, python: str) -> set[str]:
-    """`MEMBER: REQUIREMENT` for what the locks installed together do not give."""
+    """Return `MEMBER: REQUIREMENT` for each one that the locks installed together do not meet."""
     locks = TOGETHER[name][0]
     known = read()
     together = {n: member for lock in locks for n, member in known[lock][1].items()}
@@ -105,16 +105,16 @@ def test_the_requirements_are_of_this_lock(lock: str) -> None:
     named = members((ROOT / lock).read_text(encoding="ascii"))
     assert set(named) == set(recorded)
     for name, member in recorded.items():
-        # Of torch, the build for CPU only is installed.
+        # For torch, the CPU-only build is installed.
         assert named[name].startswith(f"{name}=={Version(member.version).public} ")
 
 
 def test_every_lock_is_looked_at() -> None:
     locks = {str(path.relative_to(ROOT)) for top in ("rules", "tests", "enclave_runner")
              for path in (ROOT / top).rglob("*.lock")}  # fmt: skip
-    # NVIDIA's libraries, which only another build of torch loads, and what only the image with GPUs
-    # has: no environment here has them, so their metadata cannot be read, and this is not shown for
-    # them.
+    # NVIDIA's libraries, which only another build of torch loads, and packages of the GPU image
+    # alone: no environment here has them, so their metadata cannot be read, and this test does not
+    # cover them.
     without_metadata = {f"enclave_runner/requirements-{each}.lock" for each in ("cuda", "kernels")}
     assert locks - without_metadata == set(read())
     assert locks - without_metadata == {lock for own, _ in TOGETHER.values() for lock in own}

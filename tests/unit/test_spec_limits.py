@@ -1,4 +1,4 @@
-"""The specification's limits and lists are the code's, in both directions."""
+"""The specification's limits and lists equal the code's, in both directions."""
 
 import ast
 import importlib
@@ -26,7 +26,7 @@ PAGES = sorted(page.name for page in SPEC.glob("*.md"))
 
 
 def _longest_number() -> int:
-    """How many characters of a number that is no integer are read."""
+    """Return how many characters of a number that is not an integer are read."""
     length = 3
     while True:
         try:
@@ -37,7 +37,7 @@ def _longest_number() -> int:
 
 
 def _longest_text() -> int:
-    """How many characters a text has that is read without a limit of its own."""
+    """Return how long a text may be that is read without a limit of its own."""
     most = inspect.signature(strict_json.Fields.text).parameters["max_length"].default
     assert isinstance(most, int)
     strict_json.string("x" * most, "item")
@@ -47,7 +47,7 @@ def _longest_text() -> int:
 
 
 def _largest_loss() -> int:
-    """How much a token counts at most: to the runner, and to its child, which needs torch."""
+    """Return the largest loss of one token: in the runner, and in its child, which needs torch."""
     source = (ROOT / "enclave_runner/axolotl/measuring/model.py").read_text()
     of_child = re.search(r"^MOST = ([0-9.]+)$", source, re.MULTILINE)
     assert of_child is not None
@@ -56,7 +56,7 @@ def _largest_loss() -> int:
 
 
 def _most(accepts: Callable[[int], bool]) -> int:
-    """The greatest size that is accepted, of those up to a thousand."""
+    """Return the greatest accepted size, up to a thousand."""
     accepted = [size for size in range(1, 1000) if accepts(size)]
     assert accepted == list(range(accepted[0], accepted[-1] + 1))
     return accepted[-1]
@@ -73,7 +73,7 @@ def _takes(emit: Callable[[], object]) -> bool:
 def _image_lock(
     name: str = "n", verity: str = "v", part: str = "p", package: str = "k", version: str = "1"
 ) -> bytes:
-    """A lock of one package, as it is written."""
+    """Return an image lock of one package, as it is written."""
     digest = Digest("sha256", "00" * 32)
     packages = (image_lock.Package(part=part, name=package, version=version, digest=digest),)
     pcrs = dict.fromkeys(image_lock.PCRS, bytes(32))
@@ -83,7 +83,7 @@ def _image_lock(
 
 
 def _longest_image_name() -> int:
-    """Every name of an image lock has the same limit."""
+    """Return the length of the longest name; every name of an image lock has this limit."""
 
     def longest(key: str) -> int:
         return _most(lambda size: _takes(lambda: _image_lock(**{key: "a" * size})))
@@ -97,10 +97,10 @@ def _longest_version() -> int:
 
 
 def _longest_serial() -> int:
-    """In octets, with the zero that keeps a number positive."""
+    """Return the longest serial number in octets, with the zero that keeps it positive."""
 
     def certificate(size: int) -> bytes:
-        # Two SEQUENCEs with lengths of two octets, version 3, and an INTEGER's head.
+        # Two SEQUENCEs with two-octet lengths, version 3, and the head of an INTEGER.
         head = b"\x30\x82\0\0\x30\x82\0\0\xa0\x03\x02\x01\x02"
         return head + b"\x02" + bytes((size,)) + bytes(size)
 
@@ -110,7 +110,7 @@ def _longest_serial() -> int:
 
 
 def _longest_shard() -> int:
-    """Digits of where a signed part of a file begins, and ends."""
+    """Return how many digits the start, and the end, of a signed part of a file may have."""
     first = _most(lambda size: _takes(lambda: reader._shard(f"a:{'1' * size}:2", "00" * 32)))
     last = _most(lambda size: _takes(lambda: reader._shard(f"a:1:{'1' * size}", "00" * 32)))
     assert first == last
@@ -118,7 +118,7 @@ def _longest_shard() -> int:
 
 
 TIME = "aicert.appraisal.evidence.trusted_time"
-# Page -> row -> the constants that hold this limit, or what measures it.
+# Page -> row -> the constants that hold this limit, or a function that measures it.
 ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
     "certificate.md": {
         "certificate file": ("aicert.formats.certificate.MAX_BYTES",),
@@ -453,7 +453,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "their bytes, all together": ("aicert.verifier.verify.MAX_LINEAGE_BYTES",),
     },
 }
-# Constants that limit nothing that is written down anywhere.
+# Constants whose limits no document mentions.
 INTERNAL = {
     "aicert.appraisal.checks.demands.MAX_DAYS": "more than Python has: its years end with 9999",
     "aicert.audits.proofs._MAX_PATH": "follows from the leaves of a tree",
@@ -492,7 +492,7 @@ _NAMED = re.compile("_?([A-Z]+_)*MAX(_[A-Z]+)+|ALWAYS_ALLOWED")
 
 
 def constants() -> set[str]:
-    """Every limit that a module of a limited room defines, by its dotted name."""
+    """Return every limit that a module of a limited room defines, by its dotted name."""
     limits = set()
     for room in LIMITED:
         for path in sorted((ROOT / room).rglob("*.py")):
@@ -544,7 +544,7 @@ def test_a_number_of_a_table_is_read_with_its_unit(
 
 
 def cells(page: str, heading: str) -> list[str]:
-    """The first cells of the table below `heading`."""
+    """Return the first cells of the table below `heading`."""
     section = (SPEC / page).read_text().split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     return [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
 
@@ -580,7 +580,7 @@ def test_the_names_that_may_stand_beside_a_model_are_those_of_the_code() -> None
     assert tuple(re.findall("`([^`]+)`", folders)) == uncovered_names.FOLDERS
 
 
-# Page -> what its sentences say of the code's constants.
+# Page -> what its sentences state about the code's constants.
 SENTENCES = {
     "aicert-toml.md": (f"Names match `{lockfile.NAME.pattern}`",),
     "lockfile.md": (f"match `{lockfile.NAME.pattern}`",),

@@ -1,4 +1,4 @@
-"""What decides PASSED is small enough to be read, and loads nothing that was not asked for."""
+"""The code that decides PASSED is small enough to read, and loads only what was asked for."""
 
 import ast
 import io
@@ -15,15 +15,15 @@ from tests.unit.test_layering import ROOMS
 from tests.vectors import reading
 
 ROOT = Path(__file__).resolve().parents[2]
-# Lines of code of what decides for every certificate, and of one kind of evidence beside it.
+# Lines of code that decide for every certificate, and of one kind of evidence beside it.
 MOST_LINES = 2000
 MOST_LINES_OF_A_KIND = 500
 KINDS = sorted(
     path for path in (ROOT / "aicert/appraisal/evidence").glob("*.py") if path.stem != "__init__"
 )
-# What a policy accepts of each kind: records, which every policy has.
+# The records of what a policy accepts of each kind, which every policy has.
 RECORDS = "accepted"
-# What puts a result into words, and decides nothing.
+# This module puts a result into words, and decides nothing.
 WORDS = ROOT / "aicert/appraisal/words.py"
 CORE = sorted(
     path
@@ -32,7 +32,7 @@ CORE = sorted(
     if path not in (*KINDS, WORDS)
 )
 EVIDENCE = "aicert.appraisal.evidence"
-# What decides nothing.
+# Rooms that decide nothing.
 OUTSIDE = {f"aicert.{room}" for room in ("cli", "exports", "signing", "sources", "cache")}
 _NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
@@ -41,7 +41,7 @@ _NO_CODE = {
 
 
 def lines_of_code(source: str) -> int:
-    """How many lines are neither blank nor a comment nor a docstring, nor only one of them."""
+    """Return how many lines are neither blank nor a comment nor part of a docstring."""
     words: set[int] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -95,7 +95,9 @@ def test_what_decides_or_rejects_may_import_nothing_that_does_not(room: str) -> 
 
 
 def loaded(vector: str, folder: Path) -> set[str]:
-    """The modules of aicert that `aicert verify` loads for a vector's certificate and policy."""
+    """Return the modules of aicert that `aicert verify` loads for a vector's certificate and
+    policy.
+    """
     scenario = reading.read(reading.FOLDER / f"honest/{vector}.json")
     (folder / "certificate.json").write_bytes(scenario.certificate)
     policy = reading.write_policy(scenario, folder)
@@ -144,7 +146,7 @@ def test_a_policy_that_names_a_time_authority_loads_its_reader(vector: str, tmp_
 
 
 @pytest.mark.parametrize(
-    # A witness may also say when a run began.
+    # A witness may also attest when a run began.
     ("vector", "wanted"),
     [("in-a-log", {"tlog"}), ("in-a-log-cosigned", {"tlog", "trusted_time"})],
 )
@@ -175,7 +177,7 @@ def test_contributing_says_how_to_read_all_of_it() -> None:
         if path.stem != "__init__":
             inside = path.relative_to(ROOT / "aicert").as_posix()
             assert inside.removeprefix("appraisal/") in named or inside in named, inside
-    # Who judges what a policy may ask for besides, and the records of what it says.
+    # The modules that judge what a policy may ask for besides, and the records of that.
     asked = (ROOT / "aicert/appraisal/checks/asked.py").read_text()
     judges = set(re.findall(rf"from {re.escape(EVIDENCE)} import ([a-z_]+)", asked))
     assert len(judges) > 3

@@ -1,4 +1,4 @@
-"""What the runner tells the host: a reason always gets through, whatever characters it has."""
+"""The runner's messages to the host: a reason always gets through, whatever its characters."""
 
 import json
 import os

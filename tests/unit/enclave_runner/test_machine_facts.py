@@ -1,4 +1,4 @@
-"""What the runner counts of the machine itself."""
+"""What the runner counts about the machine itself."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,9 @@ from enclave_runner import machine_facts
 
 
 def units(folder: Path, present: str, *gpus: str) -> dict[str, object]:
-    """Values by name, of a kernel that lists `present` and a machine with these nodes."""
+    """Return values by name, for a kernel that lists `present` and a machine with these
+    GPU nodes.
+    """
     listed = folder / "present"
     listed.write_text(present)
     values = machine_facts.units([Path("/dev", gpu) for gpu in gpus], listed)

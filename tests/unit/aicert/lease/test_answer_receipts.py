@@ -44,9 +44,7 @@ def test_a_receipt_is_signed_and_read_back() -> None:
 
 
 def test_it_is_a_token_that_others_can_read() -> None:
-    """The token is a tagged COSE_Sign1, with claims of CWT and EAT and the draft's
-    numbered ones.
-    """
+    """The token is a tagged COSE_Sign1, with claims of CWT, of EAT and of the draft's numbers."""
     protected, unprotected, payload, _ = parts()
     assert TOKEN[0] == 0xD2
     assert (cbor.loads(protected, "it"), unprotected) == ({1: -7, 4: SPKI}, {})

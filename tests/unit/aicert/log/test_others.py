@@ -21,9 +21,7 @@ START = 1_800_000_000
 
 
 def fork(bench: Bench, place: Path, count: int) -> Bench:
-    """Return another log by the same key, as an operator keeps who shows each reader
-    another one.
-    """
+    """Return another log by the same key: the operator shows each reader a different one."""
     place.mkdir()
     other = Bench(place)
     for name in ("log.key", "log.key.last"):

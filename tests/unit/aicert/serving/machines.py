@@ -156,9 +156,7 @@ def wanted(port: int, **changes: Any) -> Wanted:
 
 @contextmanager
 def relay(to: int, identity: Identity, seen: list[bytes]) -> Iterator[int]:
-    """Run a relay: TLS with its own key to the consumer, TLS to the machine; it reads
-    everything.
-    """
+    """Run a relay with TLS on both sides and its own key for the consumer; it reads everything."""
 
     def between(channel: Channel) -> None:
         with Upstream(to) as machine:

@@ -1,4 +1,4 @@
-"""GPUs asked through NVIDIA's library (`tests/nvml.py`). The sizes are nvml.h's."""
+"""GPUs queried through NVIDIA's library (`tests/nvml.py`); nvml.h gives the sizes."""
 
 import ctypes
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ def test_each_gpu_answers_the_nonce_before_it_is_used(how: dict[str, int]) -> No
         {"environment": 1},
         {"developers": 1},
         {"on": 0, "together": 1, "developers": 1},
-        # As an H200 that is not in confidential computing answered (driver 580.159.04).
+        # The answer of an H200 outside confidential computing (driver 580.159.04).
         {
             "environment": 0,
             "on": 0,
@@ -89,7 +89,7 @@ def test_a_size_beyond_its_room_reads_no_further() -> None:
 def test_without_the_library_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "LIBRARY", "libnothing-of-the-kind.so.1")
     assert gpus.load() is None
-    # One without these functions, as an older driver's: the C library.
+    # A library without these functions, as an older driver's: the C library.
     monkeypatch.setattr(gpus, "LIBRARY", None)
     assert gpus.load() is None
     assert gpus.ask(None, bytes(32)) == ()

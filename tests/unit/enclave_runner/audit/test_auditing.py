@@ -1,4 +1,4 @@
-"""An audit in the machine: what is refused before it, what its child gives, what is believed."""
+"""An audit in the machine: what is refused before it, what its child returns, what is believed."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ SALT = "00" * 32
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Inputs, as the child sees them, and rows."""
+    """Return a folder with the inputs, as the child sees them, and rows."""
     inputs = tmp_path / "inputs"
     inputs.mkdir()
     (inputs / "config").write_text(WHOLE)
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def measured(folder: Path) -> dict[str, MeasuredInput]:
-    """The inputs, as the runner hashed them."""
+    """Return the inputs as the runner hashed them."""
     inputs = {}
     for path in sorted((folder / "inputs").iterdir()):
         files = {"": read_file(path)} if path.is_file() else read_tree(path)
@@ -73,7 +73,7 @@ def job(folder: Path) -> Job:
 
 
 def records(folder: Path) -> Records:
-    """What the runner itself counted."""
+    """Return the records that the runner itself counted."""
     whole = b"".join(LINES)
     return Records(
         name="alpaca",
@@ -88,7 +88,7 @@ def records(folder: Path) -> Records:
 
 @pytest.fixture
 def left(folder: Path) -> Path:
-    """What a child leaves."""
+    """Run the child, and return the path of its results."""
     (folder / "scratch").mkdir()
     assert child.main(folder / "scratch", job(folder).emit()) == 0
     return folder / "scratch" / child.RESULTS
@@ -188,7 +188,9 @@ def test_keys_and_lists_are_files_of_their_kind(folder: Path) -> None:
 
 
 def test_rows_of_a_list_are_not_those_that_the_training_chose_of_it(folder: Path) -> None:
-    """Else a run that trains on one harmless file of a list would be audited for that alone."""
+    """Otherwise a run that trains on one harmless file of a list would be audited for
+    that alone.
+    """
     books = measured(folder)["books"]
     chosen = [
         Selection(input="books", number=number, form=None, splits={"train": ("train-0.jsonl",)})

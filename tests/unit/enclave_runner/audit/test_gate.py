@@ -1,4 +1,4 @@
-"""Audits before a training: what they are given, and what is refused before any is made."""
+"""Audits before a training: what they get, and what is refused before any of them is made."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ RECORDS = Records(
 
 
 def measured(folder: Path, **files: bytes) -> list[MeasuredInput]:
-    """Inputs that are files; `_` is a hyphen in their names."""
+    """Return inputs that are files; `_` in a name stands for a hyphen."""
     inputs = []
     for key, data in sorted(files.items()):
         path = folder / key

@@ -1,4 +1,4 @@
-"""An adapter's config names the base as the lockfile does, and not where the trainer saw it."""
+"""An adapter's config names the base as the lockfile does, not where the trainer saw it."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def references(inside: str = "") -> list[Reference]:
         ("path:examples/tiny", "", "examples/tiny", None),
         ("path:examples", "tiny", "examples/tiny", None),
         ("hf:org/name@" + "c" * 40, "", "org/name", "c" * 40),
-        # What no loader of adapters understands is left out.
+        # Sources that no adapter loader understands are left out.
         ("hf:org/name@" + "c" * 40, "sub", None, None),
         ("hf:datasets/org/name@" + "c" * 40, "", None, None),
         ("git+https://example.org/x@" + "c" * 40, "", None, None),

@@ -1,4 +1,4 @@
-"""Which configs the runner takes, what it makes of them, and what it says of the others."""
+"""Which configs the runner accepts, what it makes of them, and why it refuses the others."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_a_slip_is_refused_with_the_nearest_valid_name(text: str, key: str, hint
         "deepspeed: deepspeed_configs/zero3.json",
         "chat_template_jinja: /etc/passwd",
         "chat_template_jinja: templates",
-        # Folders may be called so, and /proc is the host's to write.
+        # Folders may have such names, and the host can write to /proc.
         "chat_template_jinja: '//aicert/inputs/model/{a}/../../../../proc/partitions'",
         "chat_template_jinja: /aicert/inputs/model/{a}/t",
         "chat_template_jinja: 'output/{a}/../../../proc/partitions'",
@@ -235,7 +235,7 @@ def test_a_template_of_the_config_is_a_file_that_the_runner_writes(tmp_path: Pat
     written = effective.show_templates(tmp_path / "templates")
     places = (used["chat_template_jinja"], used["datasets"][0]["chat_template_jinja"])
     assert [written[place].read_text("utf-8") for place in places] == [first, second]
-    # Axolotl is given neither text, whatever files there are.
+    # Axolotl gets neither text, whatever files there are.
     assert "messages" not in effective.config.decode()
     assert "{a}" not in effective.config.decode()
     for place, file in written.items():

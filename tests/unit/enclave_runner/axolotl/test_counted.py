@@ -1,4 +1,4 @@
-"""What the runner believes of counts that come out of a trainer's processes."""
+"""Which counts from a trainer's processes the runner believes."""
 
 import pytest
 

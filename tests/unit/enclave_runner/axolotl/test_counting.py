@@ -1,4 +1,4 @@
-"""What the plugin counts of rows that reach a model: never more than that many did."""
+"""The plugin's count of the rows that reach a model: never higher than the true number."""
 
 from collections.abc import Iterator
 from types import ModuleType
@@ -15,7 +15,7 @@ def plugin() -> ModuleType:
 
 
 class Loader:
-    """As torch's: it puts the rows of each batch together."""
+    """A loader like torch's: it collates the rows of each batch."""
 
     def __init__(self, dataset: Any, batches: list[Any], collate: Any = None) -> None:
         self.dataset, self.batches = dataset, batches
@@ -26,7 +26,7 @@ class Loader:
 
 
 class Shard:
-    """As Accelerate's, around torch's; it reads a batch ahead."""
+    """A loader like Accelerate's around torch's; it reads one batch ahead."""
 
     def __init__(self, loader: Loader) -> None:
         self.base_dataloader = loader
@@ -36,7 +36,7 @@ class Shard:
 
 
 class Trainer:
-    """As Transformers': so many passes of so many steps each, of what its loader gives."""
+    """A trainer like Transformers': so many passes of so many steps over its loader's batches."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
@@ -63,7 +63,7 @@ def counted(plugin: ModuleType, loader: Any, processes: int = 1, **how: Any) -> 
     count, trainer = plugin.RowCount(processes), Trainer(loader)
     count.follow(trainer, list)
     trainer.train(count, **how)
-    # The model is given what it would have been given.
+    # The model gets the same inputs as without the count.
     assert not any("aicert_rows" in inputs for inputs in trainer.seen)
     return count.result()
 
@@ -88,7 +88,7 @@ def test_rows_that_are_packed_into_one_sequence_count_each(plugin: ModuleType) -
 
 
 def test_one_pass_takes_no_row_twice(plugin: ModuleType) -> None:
-    # Three processes' batches of two, which the first rows fill up; and one that repeats them all.
+    # Three processes' batches of two, which the first rows fill up; then one that repeats all rows.
     assert counted(plugin, Loader(TEN, [[1, 2], [3, 0]]), processes=3)["rows"] == 3
     assert counted(plugin, Loader(TEN, FIVES * 4), passes=2)["rows"] == 20
 
@@ -106,7 +106,7 @@ def test_a_training_that_begins_again_is_counted_from_its_beginning(plugin: Modu
     [
         # A stream has no length.
         Loader(iter(TEN), FIVES),
-        # Rows in a form that nobody knows, and batches that can carry no number.
+        # Rows in an unknown form, and batches that cannot carry a row number.
         Loader(TEN, [{"input_ids": TEN}]),
         Loader(TEN, FIVES, collate=tuple),
     ],

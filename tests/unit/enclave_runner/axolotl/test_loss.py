@@ -1,4 +1,4 @@
-"""What the measuring child says is hostile; which kinds have a loss follows from the config."""
+"""The measuring child's output is hostile; the config decides which kinds have a loss."""
 
 import json
 from pathlib import Path

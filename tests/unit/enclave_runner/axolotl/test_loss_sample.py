@@ -1,4 +1,4 @@
-"""The sample is a function of the seed and the rows, as docs/spec/loss.md says."""
+"""The sample depends on the seed and the rows alone, as docs/spec/loss.md defines."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What the trainer's plugin finds that Axolotl's validation dropped of a config's rows."""
+"""The trainer's plugin finds which row settings Axolotl's validation dropped from a config."""
 
 from types import ModuleType
 

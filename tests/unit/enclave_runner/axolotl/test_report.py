@@ -1,4 +1,4 @@
-"""The number of weights in a report comes from the headers of what was made, hostile or not."""
+"""A report's number of weights comes from the output's tensor headers, hostile or not."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -74,7 +74,7 @@ def test_evaluations_are_the_trainers_word() -> None:
         }
     )
     assert {value.origin for value in values.values()} == {"self-reported"}
-    # A metric takes no other value's name.
+    # A metric cannot replace the value of another name.
     assert {key: value.data for key, value in values.items()} == {
         "evalLossSteps": (5, 10), "evalLosses": (2.5, 2.25), "evalRewardsAccuracies": 0.5,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which files of which input a config's data references select, and what the config then names."""
+"""Which files of which input a config's data references select, and the config that results."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_form_that_fits_becomes_that_of_canonical_rows() -> None:
             "pretraining_dataset",
             "reads only the first",
         ),
-        # The trainer would read another text than the one that a loss is measured on.
+        # The trainer would read another text than the one whose loss is measured.
         (
             "pretraining_dataset: [{path: input:rows, type: completion, text_column: a}]",
             "pretraining_dataset.text_column",

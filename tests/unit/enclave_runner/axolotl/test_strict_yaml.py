@@ -1,4 +1,4 @@
-"""The strict reader takes plain YAML only; its canonical JSON means the same to both parsers."""
+"""The strict reader accepts plain YAML only; its canonical JSON means the same to both parsers."""
 
 from __future__ import annotations
 

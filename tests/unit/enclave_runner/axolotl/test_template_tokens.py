@@ -1,4 +1,4 @@
-"""Which tokens count as a template's: those whose text no row says."""
+"""Which tokens count as a template's: those whose text is in no row."""
 
 import time
 
@@ -9,7 +9,7 @@ from enclave_runner.axolotl.measuring.template_tokens import Piece
 
 
 def run(text: str) -> list[Piece]:
-    """Each word a token of one, with the space before it."""
+    """Return a run of tokens: each word is one token, with the space before it."""
     words = text.split(" ")
     return [(word if not at else " " + word, 1) for at, word in enumerate(words)]
 
@@ -20,7 +20,7 @@ def run(text: str) -> list[Piece]:
         ("the answer is four </s>", ["the answer is four"], 1),
         ("the answer is four </s>", ["four"], 4),
         ("nothing of a row at all", ["something else entirely"], 6),
-        # Upper case, compatibility forms and white space are a tokenizer's to change.
+        # A tokenizer may change upper case, compatibility forms and white space.
         ("the ﬁrst LINE of text", ["The first\n line of  text "], 0),
         # Cut at both ends, as a window of a long text is.
         ("a long text that windows cut", ["This is a long text that windows cut in two"], 0),
@@ -66,5 +66,5 @@ def test_texts_are_found_at_any_depth_and_numbers_are_texts() -> None:
 def test_text_that_repeats_costs_no_more_than_a_moment(text: str) -> None:
     began = time.process_time()
     assert template_tokens.count([[(text, 5000)]], [text, text[:500], text[3:]]) == 0
-    # Quadratic, it would take minutes.
+    # A quadratic algorithm would take minutes.
     assert time.process_time() - began < 20

@@ -1,4 +1,4 @@
-"""Which tensors of an output are those of an input: by their bytes, whatever else differs."""
+"""Which tensors of an output equal those of an input, by their bytes alone."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ LONG = bytes(range(256)) * 5000
 
 
 def weights(*tensors: tuple[str, str, bytes], **metadata: Any) -> bytes:
-    """A file of tensors (name, type of one byte, bytes)."""
+    """Return a file of tensors (name, a one-byte type, bytes)."""
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     at = 0
     for name, dtype, data in tensors:

@@ -1,4 +1,4 @@
-"""Texts that come from no row are named, each with the digest of what it says."""
+"""Texts that come from no row are named, each with the digest of its content."""
 
 import hashlib
 import json
@@ -69,7 +69,7 @@ def test_a_tokenizers_rules_and_templates_are_named(tmp_path: Path) -> None:
         "model/tokenizer.json: normalizer": sha(form),
         "model/tokenizer.model": sha("binary"),
         "model/tokenizer_config.json: chat_template": sha(TEMPLATE),
-        # A template may write what a token's text says, and not the token.
+        # A template may contain the text of a token, but not the token itself.
         "model/tokenizer_config.json: mask_token": sha("-Buy!"),
         "model/vocab.json": sha("{}"),
     }

@@ -1,4 +1,4 @@
-"""A data set whose rows hold tokens has no type: Axolotl would train on the tokens all the same."""
+"""A data set whose rows hold tokens has no type, and Axolotl would train on the tokens anyway."""
 
 import json
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def test_rows_that_axolotl_does_not_prepare_hold_no_tokens_beside_a_text(name: s
     with pytest.raises(ConfigRefused, match=f"the rows hold {name}, which Axolotl trains on"):
         token_columns.check(config("alpaca", more=unprepared), columns)
     token_columns.check(config(None, more=unprepared), columns)
-    # Preference data is prepared all the same: there it only says what becomes of long rows.
+    # Preference data is prepared anyway: there the key only decides about long rows.
     token_columns.check(config("alpaca", more={**unprepared, "rl": "dpo"}), columns)
 
 

@@ -1,4 +1,4 @@
-"""What the runner believes of what comes out of the sandbox, and what it counts as output."""
+"""What the runner believes of the sandbox's results, and what it counts as output."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_what_counts_as_output_is_moved_and_hashed(tmp_path: Path) -> None:
 
 
 def test_a_link_in_the_place_of_the_output_leads_nowhere(tmp_path: Path) -> None:
-    """A trainer owns the folder that its output lies in: nothing outside is read or removed."""
+    """The trainer owns the folder of its output: nothing outside it is read or removed."""
     outside = tmp_path / "somebody's"
     outside.mkdir()
     (outside / "README.md").write_text("a project of its own")

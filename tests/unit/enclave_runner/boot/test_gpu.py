@@ -1,4 +1,4 @@
-"""Nodes of GPUs, by what the kernel and NVIDIA's driver tell, and who sees them."""
+"""Device nodes of GPUs, as the kernel and NVIDIA's driver report them, and who can see them."""
 
 from pathlib import Path
 from typing import NoReturn
@@ -23,7 +23,7 @@ Character devices:
 Block devices:
 254 device-mapper
 """
-# As /proc/driver/nvidia/gpus/ADDRESS/information has it.
+# The form of /proc/driver/nvidia/gpus/ADDRESS/information.
 INFORMATION = """\
 Model: \t\t NVIDIA H100 NVL
 IRQ:   \t\t 24
@@ -43,7 +43,7 @@ def test_nodes_of_two_gpus() -> None:
     }
 
 
-# Of an H200, driver 580.159.04, without the line of the card's own number; the nodes were there.
+# From an H200 with driver 580.159.04, without the card's own number; its nodes existed.
 H200 = """\
 Model: \t\t NVIDIA H200
 IRQ:   \t\t 41
@@ -102,12 +102,12 @@ def test_who_trains_sees_gpus_only_where_they_are_given(
 
 
 def test_the_sandbox_shows_a_device_that_it_is_given(tmp_path: Path) -> None:
-    """A device that bubblewrap's own /dev does not have."""
+    """Show a device that bubblewrap's own /dev does not have."""
     device = Path("/dev/kmsg")
     words = containment._command(
         Sandbox(read_only={}, scratch=tmp_path, environment={}, devices=(device,))
     )
     at = words.index("--dev-bind")
     assert words[at : at + 3] == ["--dev-bind", str(device), str(device)]
-    # After bubblewrap's own /dev, before all of it is closed.
+    # After bubblewrap mounts its own /dev, and before it closes all of /dev.
     assert words.index("--dev") < at < len(words) - words[::-1].index("/dev")

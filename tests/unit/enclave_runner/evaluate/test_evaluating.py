@@ -1,4 +1,4 @@
-"""What an evaluation's child says is hostile; what the results are about, the runner writes."""
+"""An evaluation's child is hostile; the runner itself writes what the results are about."""
 
 import json
 from pathlib import Path
@@ -65,7 +65,10 @@ def room(tmp_path: Path) -> Room:
 def prepared(
     measured: list[MeasuredInput], room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> evaluating.Prepared:
-    """With rows as the real maker would leave them, which needs the training environment."""
+    """Prepare an evaluation with rows in the real converter's layout.
+
+    The converter itself needs the training environment.
+    """
 
     def make(selections: tuple[Selection, ...], inputs: Any, room: Room) -> Rows:
         (selection,) = selections
@@ -111,7 +114,7 @@ def run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
-    """Run it with a child that leaves these bytes, or nothing."""
+    """Run the evaluation with a child that leaves these bytes, or nothing."""
     seen: dict[str, Any] = {}
 
     def given(left: bytes | None, exit_code: str = "0") -> evaluating.Evaluated:
@@ -201,7 +204,7 @@ def test_an_evaluation_is_reported_with_what_it_read(
     assert "adapterInput" not in values
     assert report.records == prepared.rows.records
     assert report.removed == ("model/config.json: _name_or_path",)
-    # A template can write a text that no row holds.
+    # A template can write a text that is in no row.
     assert [name for name, _ in report.texts] == ["config: chat_template_jinja"]
 
 

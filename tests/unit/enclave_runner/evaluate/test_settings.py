@@ -1,4 +1,4 @@
-"""The config of an evaluation is closed: what it may say, and what it must name."""
+"""The config of an evaluation is closed: which keys it may have, and which it must have."""
 
 import json
 from pathlib import Path

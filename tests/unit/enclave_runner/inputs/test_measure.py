@@ -1,4 +1,4 @@
-"""The runner's own look at its inputs: what changes while a run reads them is noticed."""
+"""The runner's check of its inputs: it notices changes while a run reads them."""
 
 import os
 import struct
@@ -22,7 +22,8 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).write_text(name)
     (tmp_path / "config").write_bytes(b"x: 1\n")
     for path in tmp_path.rglob("*"):
-        # Before Linux 6.13 times come in ticks: what is changed in the tick that made it looks old.
+        # Before Linux 6.13 file times advance in ticks: a change in the tick of creation would not
+        # show.
         os.utime(path, (0, 0))
     return tmp_path
 
@@ -83,13 +84,13 @@ NOBODY = 65534
 
 
 def deny_by_owner(path: Path) -> None:
-    """Everybody may read it but its owner."""
+    """Let everybody read the file except its owner."""
     os.chown(path, NOBODY, 0)
     path.chmod(0o044)
 
 
 def deny_by_list(path: Path) -> None:
-    """An access list (uapi/linux/posix_acl_xattr.h) that shuts out NOBODY alone."""
+    """Set an access list (uapi/linux/posix_acl_xattr.h) that denies NOBODY alone."""
     entries = [(0x01, 6, 0xFFFFFFFF), (0x02, 0, NOBODY), (0x04, 4, 0xFFFFFFFF)]
     entries += [(0x10, 4, 0xFFFFFFFF), (0x20, 4, 0xFFFFFFFF)]
     listed = b"".join(struct.pack("<HHI", *entry) for entry in entries)
@@ -112,7 +113,7 @@ def deny_by_list(path: Path) -> None:
 def test_what_the_runner_hashed_and_the_trainer_cannot_read_is_refused(
     folder: Path, hide: Callable[[Path], object], named: str
 ) -> None:
-    """A hostile volume: the digest is right, and a loader would take the file for absent."""
+    """On a hostile volume the digest is right, and a loader would take the file for absent."""
     for place in folder.parents:
         if place != Path("/"):
             place.chmod(place.stat().st_mode | 0o001)

@@ -1,4 +1,4 @@
-"""What the trainer sees of a model: files that loaders open, and nothing that leads elsewhere."""
+"""What the trainer sees of a model: the files that loaders open, and no reference elsewhere."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_only_what_a_loader_opens_is_seen(tmp_path: Path) -> None:
     model_files = see(tmp_path, seen | unseen)
     assert names(model_files) == sorted(seen)
     assert model_files.removed == ()
-    # Nothing was left over, so everything is the file itself.
+    # No file had a part removed, so each shown file is the input's own.
     assert all(path == tmp_path / "in" / place[2:] for place, path in model_files.shown.items())
 
 
@@ -169,7 +169,7 @@ def test_a_shard_elsewhere_is_refused(tmp_path: Path, shard: object) -> None:
 
 
 def places(quoted: str) -> list[tuple[str, str, str]]:
-    """Where a value is opened as a file, or might be: role, file, its content."""
+    """Return where a value is, or might be, opened as a file: role, file and content."""
     return [
         ("model", "config.json", f'{{"text_config": {{"transformers_weights": {quoted}}}}}'),
         ("model", "config.json", f'{{"configuration_files": ["config.4.0.0.json", {quoted}]}}'),
@@ -323,7 +323,7 @@ def test_what_is_left_over_is_removed_and_told(tmp_path: Path) -> None:
     assert json.loads(model_files.shown["m/tokenizer_config.json"].read_bytes()) == {
         "model_max_length": 10**30
     }
-    # What the input holds is as it was.
+    # The input itself is unchanged.
     assert json.loads((tmp_path / "in" / "config.json").read_bytes()) == config
 
 
@@ -465,7 +465,7 @@ def test_pickles_are_seen_only_where_they_are_allowed(tmp_path: Path) -> None:
     with pytest.raises(PickleRefused, match=r"m/pytorch_model\.bin: a pickle"):
         see(tmp_path, content)
     assert names(see(tmp_path, content, pickles=True)) == sorted(content)
-    # Beside other weights they are not looked at: the trainer does not see them.
+    # Beside other weights they are not checked, since the trainer does not see them.
     assert names(see(tmp_path, content | {"model.safetensors": WEIGHTS})) == [
         "config.json",
         "model.safetensors",
@@ -538,7 +538,7 @@ def test_more_tensors_than_can_be_read_of_an_output_are_foreseen(
     monkeypatch.setattr(safetensors, "MAX_TENSORS", 29)
     error = refusal(tmp_path, content)
     assert "more than 29 tensors" in str(error)
-    # It was fetched well, and fetching it again would give the same.
+    # The file was fetched correctly, so fetching it again would not help.
     assert error.hint is None
 
 
@@ -556,7 +556,7 @@ def test_an_input_that_is_a_file_is_no_model(tmp_path: Path) -> None:
             path,
             model_types=TYPES,
         )
-    # A template or settings may be one.
+    # Such a value may be a template or settings.
     for key in ("chat_template_jinja", "deepspeed"):
         model_files = prepare(
             [refer(key=key, name="m", inside="")], [item], frozenset(), path, model_types=TYPES

@@ -1,4 +1,4 @@
-"""A file that a key names by itself is no file that loaders of a model's folder find."""
+"""A file that a key names is not one that loaders find in a model's folder by its name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_file_that_a_key_names_is_not_shown_where_loaders_look(
 
     with pytest.raises(ModelFileRefused, match=f"m/{file} lies in a folder that a model is loaded"):
         shown(file)
-    # What a loader is shown anyway was checked for it.
+    # A file that a loader sees anyway was already checked for that loader.
     template = f"{prefix}chat_template.jinja"
     assert f"m/{template}" in shown(template)
     if folder:

@@ -1,4 +1,4 @@
-"""Pickles are told by content under any name, and by the names that loaders unpickle."""
+"""Pickles are recognised by content under any name, and by the names that loaders unpickle."""
 
 from __future__ import annotations
 
@@ -57,12 +57,15 @@ def test_a_torch_archive_is_refused_under_any_name(tmp_path: Path, name: str) ->
 def test_an_archive_that_cannot_be_read_is_refused(tmp_path: Path, name: str, left: int) -> None:
     with pytest.raises(WeightsRefused, match="an archive that cannot be read") as caught:
         check(tmp_path, name, torch_archive("data.pkl")[:left])
-    # To allow pickles would not make it whole.
+    # Allowing pickles would not repair the file.
     assert caught.value.hint == "fetch it again, it may be incomplete"
 
 
 def two_faced(*, wide: bool) -> bytes:
-    """zipfile takes the directory before the end record, torch the one that it points to."""
+    """Return an archive that two readers see differently.
+
+    zipfile uses the directory before the end record, torch the one that it points to.
+    """
     archive = torch_archive("archive/data.pkl")
     size, offset = struct.unpack("<II", archive[-10:-2])
     name = b"readme.txt"

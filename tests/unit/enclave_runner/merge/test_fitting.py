@@ -1,4 +1,4 @@
-"""An adapter is one of a base where each of its tensors has a place there."""
+"""An adapter fits a base if each of its tensors has a place there."""
 
 from pathlib import Path
 

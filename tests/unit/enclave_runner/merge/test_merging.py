@@ -1,4 +1,4 @@
-"""What a merge reads, and that only what the adapter names may have changed in what comes out."""
+"""What a merge reads; in its output, only what the adapter names may differ."""
 
 import json
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_a_base_has_its_weights_under_the_names_that_loaders_look_for(
         prepared([measured[0], of(base)], tmp_path)
     (base / "model-00002-of-00002.safetensors").write_bytes(matrices(more=(1, 1)))
     assert len(prepared([measured[0], of(base)], tmp_path).base) == 2
-    # A config may name a file of weights itself.
+    # A config may name a weights file itself.
     settings_of_base = {"model_type": "llama", "transformers_weights": "other.safetensors"}
     (base / "config.json").write_text(json.dumps(settings_of_base))
     (base / "other.safetensors").write_bytes(matrices(third=(1, 1)))
@@ -110,7 +110,7 @@ def ended(exit_code: str, folder: Path, **heard: object) -> TrainingResult:
 
 
 def changed(weights: bytes, *, at: int) -> bytes:
-    """One byte more at a place from the end."""
+    """Change one byte, `at` bytes from the end."""
     return weights[:-at] + bytes([weights[-at] ^ 1]) + weights[len(weights) - at + 1 :]
 
 

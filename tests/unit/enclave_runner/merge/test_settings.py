@@ -1,4 +1,4 @@
-"""The config of a merge: two keys, each an input of the run."""
+"""The config of a merge has two keys, and each names an input of the run."""
 
 import pytest
 

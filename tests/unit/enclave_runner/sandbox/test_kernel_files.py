@@ -1,4 +1,4 @@
-"""Which of the kernel's files a sandbox loses, by what /proc holds outside."""
+"""Which of the kernel's files a sandbox hides, depending on what /proc has outside."""
 
 from pathlib import Path
 

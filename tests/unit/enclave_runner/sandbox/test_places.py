@@ -1,4 +1,4 @@
-"""Programs in the sandbox import nothing of the runner, and name the same places as it does."""
+"""Programs in the sandbox import nothing from the runner, and use the same paths."""
 
 import ast
 from pathlib import Path

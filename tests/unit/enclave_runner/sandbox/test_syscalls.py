@@ -1,4 +1,4 @@
-"""The filter of system calls, run as the kernel runs it."""
+"""The system call filter, run as the kernel runs it."""
 
 import struct
 
@@ -13,7 +13,7 @@ I386 = 0x40000003
 
 
 def judged(machine: str, number: int, first: int = 0, architecture: int | None = None) -> int:
-    """What the program returns for a call: classic BPF over struct seccomp_data."""
+    """Return the filter's verdict on a call: classic BPF over struct seccomp_data."""
     given = architecture or ARCHITECTURES[machine]
     data = struct.pack("=iIQQ", number, given, 0, first)
     steps = list(struct.iter_unpack("=HBBI", syscalls.program(machine)))

@@ -55,7 +55,7 @@ def test_text_past_the_bound_is_cut_between_characters() -> None:
         max_bytes=7,
     )  # fmt: skip
     assert [piece.text for piece in given] == ["ab\u20ac", "", "e"]
-    # Less than a character is left, and then nothing.
+    # The budget leaves less than a character, and then nothing.
     given = pieces(event("ab\u20ac", route=CHAT), event("c", route=CHAT), max_bytes=2)
     assert [piece.text for piece in given] == ["ab", ""]
 

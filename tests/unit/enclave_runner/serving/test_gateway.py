@@ -36,7 +36,9 @@ RESERVED = 5 + 64 + 100 + 256 + 3
 
 @dataclass
 class Memory:
-    """A client that has sent everything, and accepts a limited number of pieces."""
+    """A client connection in memory that has sent everything, and accepts a limited number of
+    pieces.
+    """
 
     incoming: bytes
     takes: int = 1 << 30
@@ -56,7 +58,7 @@ class Memory:
 
 @dataclass
 class Served:
-    """A gateway, and what it did."""
+    """A gateway, and a record of what it did."""
 
     stub: StubEngine
     budget: int = 100
@@ -83,7 +85,7 @@ class Served:
         self.ticks += 1
 
     def over(self, *requests: bytes, takes: int = 1 << 30) -> bytes:
-        """What a client gets on one connection."""
+        """Send these requests on one connection, and return what the client gets."""
         memory = Memory(b"".join(requests), takes)
         self.gateway.serve(memory)
         return b"".join(memory.sent)
@@ -91,7 +93,7 @@ class Served:
 
 @pytest.fixture
 def stub() -> Iterator[StubEngine]:
-    # A name short enough for a socket.
+    # A path short enough for a socket.
     with tempfile.TemporaryDirectory(prefix="aicert-") as name:
         with stub_engine.running(Path(name)) as stub:
             yield stub
@@ -119,7 +121,7 @@ def body(data: bytes) -> Any:
 
 
 def events(data: bytes) -> list[Any]:
-    """The parts of a streamed answer, up to the final marker, which must be there."""
+    """Return the parts of a streamed answer; the final marker must be there."""
     lines = [line for line in data.split(b"\n") if line.startswith(b"data: ")]
     assert lines.pop() == b"data: [DONE]"
     return [json.loads(line[6:]) for line in lines]
@@ -131,7 +133,7 @@ def test_a_connection_is_served_until_the_client_leaves(stub: StubEngine) -> Non
     assert statuses(data) == [200, 200, 200]
     assert body(data)["choices"][0]["message"]["content"] == "one two three"
     assert body(data)["model"] == LEASE
-    # The engine knows its own name of the model, and counts for us.
+    # The engine uses its own name for the model, and counts tokens for us.
     assert [asked["model"] for asked in stub.asked] == [stub.model] * 2
     assert all(asked["stream_options"] == {"include_usage": True} for asked in stub.asked)
     assert served.meter.usage == Usage(tokens_in=14, tokens_out=6, requests=2, ticks=1)
@@ -198,7 +200,7 @@ def test_gateway_route_and_request_that_are_refused_end_the_connection(stub: Stu
         (b"GET /v1/models HTTP/1.1\r\nHost: m\r\nHost: n\r\n\r\n", 400, "gateway.request"),
         (b"nonsense\r\n\r\n", 400, "gateway.request"),
     ):
-        # What follows on the connection is not looked at.
+        # Bytes after the request on the connection are not read.
         data = served.over(asked, chat())
         assert statuses(data) == [status]
         assert body(data)["error"]["code"] == check
@@ -256,7 +258,7 @@ def test_meter_usage_that_is_not_believed_ends_serving(
     data = served.over(chat(stream=stream), chat())
     assert statuses(data) == [200 if stream else 502]
     assert b"meter.usage: " in data
-    # The answer has no end that a client could take for one.
+    # The answer has no end that a client could take for a complete one.
     assert not data.endswith(b"0\r\n\r\n")
     assert served.reasons == ["usage"]
     assert served.meter.usage == Usage(tokens_in=RESERVED - 3, tokens_out=3, requests=1, ticks=1)
@@ -289,7 +291,7 @@ def test_an_engine_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     served = Served(StubEngine(tmp_path))
     assert statuses(served.over(chat())) == [502]
     assert not Engine(tmp_path).is_there()
-    # A socket is a socket: not a file, not a link to one, not somebody else's.
+    # The path must be a socket of our own: not a file, and not a link to a socket.
     (tmp_path / "engine.sock").write_bytes(b"")
     with pytest.raises(EngineError, match="is not a socket"), Engine(tmp_path).ask(CHAT, b"{}"):
         pass

@@ -20,7 +20,7 @@ PART = 1 << 15
 
 
 def echo(channel: Channel) -> None:
-    """Echo everything, until the other end closes."""
+    """Echo everything until the other end closes."""
     channel.until = time.monotonic() + LONG
     while data := channel.receive(1 << 16):
         channel.send(data)
@@ -40,7 +40,7 @@ def listener(identity: Identity) -> Iterator[Listener]:
 
 
 def echoed(client: Client, data: bytes) -> bytes:
-    """The echo, part by part: a connection has one user at a time."""
+    """Return the echo, part by part: only one thread may use a connection at a time."""
     received = b""
     for start in range(0, len(data), PART):
         part = data[start : start + PART]
@@ -65,7 +65,7 @@ def test_both_ends_know_the_key_and_the_exporter(identity: Identity) -> None:
             assert (channel.spki, channel.exporter) == (identity.spki, exporters[-1])
             assert client.tls.get_protocol_version_name() == "TLSv1.3"
     listener.stop()
-    # One of each connection, also of the same key.
+    # Each connection has its own exporter value, even with the same key.
     assert len(set(exporters)) == 2
 
 
@@ -93,7 +93,7 @@ def test_no_session_is_resumed(listener: Listener) -> None:
         connected = socket.create_connection(("127.0.0.1", listener.port))
         with context.wrap_socket(connected, session=session) as client:
             client.sendall(b"x")
-            # Tickets come before what is answered.
+            # Session tickets come before the answer.
             assert client.recv(1) == b"x"
             assert not client.session_reused
             session = client.session
@@ -105,7 +105,7 @@ def test_who_comes_when_all_rooms_are_taken_is_turned_away(listener: Listener) -
         assert echoed(two, b"x") == b"x"
         with socket.create_connection(("127.0.0.1", listener.port)) as third:
             assert third.recv(1) == b""
-        # Those who are served notice nothing.
+        # Clients that are being served notice nothing.
         assert echoed(one, b"y") == b"y"
 
 
@@ -120,13 +120,15 @@ def test_who_says_nothing_is_not_waited_for(identity: Identity) -> None:
 
 
 def test_a_flood_of_connections_leaves_nothing_behind(listener: Listener) -> None:
-    """Most are rejected, some hold a slot until they leave; then there is room again."""
+    """Most connections are rejected, and some hold a slot until they leave; then slots are free
+    again.
+    """
     flood = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(100)]
     turned_away = [each for each in flood[2:] if each.recv(1) == b""]
     assert len(turned_away) == 98
     for each in flood:
         each.close()
-    # Whoever closed a connection is gone a moment later.
+    # A closed connection frees its slot a moment later.
     while True:
         try:
             with Client(listener.port) as client:
@@ -158,7 +160,7 @@ def test_a_channel_waits_until_its_deadline(identity: Identity) -> None:
 def test_who_leaves_within_the_handshake_is_an_end_like_others(identity: Identity) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        # The alert close_notify, before anything else.
+        # The alert close_notify, before any other record.
         theirs.sendall(b"\x15\x03\x03\x00\x02\x01\x00")
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises(ChannelError):

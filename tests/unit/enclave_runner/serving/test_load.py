@@ -70,7 +70,7 @@ def refused(check: str, folder: Path) -> None:
     ],
 )
 def test_bundle_chunks_of_a_host_that_lies(packed: Path, change: Any) -> None:
-    """Nothing of the bundle stays in memory, not even the files before the bad one."""
+    """No part of the bundle stays in memory, not even the files before the bad one."""
     path = packed / "bot/data/1"
     path.write_bytes(change(path.read_bytes()))
     refused(r"bundle\.chunks", packed)
@@ -133,7 +133,7 @@ def test_what_is_there_already_is_not_mixed_in(packed: Path) -> None:
     ],
 )
 def test_bundle_inert_or_nothing_is_served(tmp_path: Path, more: dict[str, bytes]) -> None:
-    """A custodian who sends code, a pickle or a pointer to attack the borrower."""
+    """A custodian sends code, a pickle or a pointer to attack the borrower."""
     folder = packed_with(tmp_path, more)
     offered = decrypted(folder)
     with pytest.raises(RefusedError, match=r"^bundle\.inert: "):

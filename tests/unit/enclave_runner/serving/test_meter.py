@@ -10,7 +10,7 @@ from enclave_runner.serving.meter import MAX_RESERVE, BudgetError, Meter, Reserv
 
 
 class Counter:
-    """A TPM's counter; it may fail at one tick."""
+    """A stand-in for a TPM counter that may fail at one tick."""
 
     def __init__(self, fails_at: int | None = None) -> None:
         self.value = 0
@@ -37,7 +37,7 @@ def test_what_is_left_of_a_reserve_is_there_for_the_next_request() -> None:
     meter.reserve(wanted)
     assert counter.value == 2
     meter.settle(wanted, 100, 200)
-    # 1,700 are paid and not served.
+    # 1,700 tokens are paid and not served.
     meter.reserve(wanted)
     assert counter.value == 2
     meter.settle(wanted, 500, 1000)
@@ -59,7 +59,7 @@ def test_a_request_that_the_engine_refuses_costs_nothing() -> None:
     meter.reserve(Reserve(tokens_in=400, tokens_out=600))
     meter.release(Reserve(tokens_in=400, tokens_out=600))
     assert meter.usage == Usage(requests=1, ticks=1)
-    # What was paid is there for the next one.
+    # What was paid and not used is available to the next request.
     meter.reserve(Reserve(tokens_in=500, tokens_out=500))
     assert counter.value == 1
 
@@ -110,7 +110,7 @@ def test_what_was_served_is_never_more_than_what_was_paid(
             meter.reserve(wanted)
         except BudgetError:
             continue
-        # From here on up to the whole reserve may have been served, whatever is said of it.
+        # From here on up to the whole reserve may have been served, whatever the usage claims.
         assert served(meter.usage) + wanted.tokens <= 1000 * counter.value
         if dies:
             meter.forfeit(wanted)

@@ -13,7 +13,7 @@ from enclave_runner.serving.__main__ import CourierWriter
 
 
 def read(data: bytes) -> list[bytes]:
-    """The lines of a pipe with these bytes."""
+    """Return the lines read from a pipe with these bytes."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb") as stream:
         stream.write(data)
@@ -25,7 +25,7 @@ def read(data: bytes) -> list[bytes]:
 
 def test_lines_come_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(b'{"kind":"stop"}\nx\n\ny') == [b'{"kind":"stop"}\n', b"x\n", b"\n"]
-    # Read in parts, and one without end, which is then no message.
+    # A line that arrives in parts, and one without an end, which does not count as a message.
     monkeypatch.setattr(courier, "MAX_LINE", 4)
     assert read(b"abc\ndefghijkl\nm\n") == [b"abc\n", b"defghijk", b"l\n", b"m\n"]
 
@@ -59,7 +59,7 @@ def test_a_courier_who_does_not_read_holds_nothing_up() -> None:
             writer.send(big)
         writer.finish(0)
     finally:
-        # Its thread ends its write, and throws the rest away.
+        # The writer's thread finishes its write and discards the rest.
         os.close(reading)
         writer.finish(600)
         os.close(writing)
@@ -70,7 +70,7 @@ def test_what_cannot_start_is_said(tmp_path: Path) -> None:
         (tmp_path / "x").write_bytes(b"")
         process._folder(str(tmp_path))
     assert process._folder(str(tmp_path / "new")).is_dir()
-    # A process of its own, for it sets limits of its own.
+    # This needs a process of its own, because it sets limits for itself.
     ended = subprocess.run(
         [sys.executable, "-m", "enclave_runner.serving", *arguments(tmp_path)],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,

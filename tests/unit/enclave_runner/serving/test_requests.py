@@ -93,7 +93,7 @@ def test_gateway_route_that_the_terms_do_not_have() -> None:
     fewer = replace(TERMS, routes=(COMPLETIONS,))
     with pytest.raises(RequestRefused, match=r"^gateway\.route"):
         read({"messages": MESSAGES}, terms=fewer)
-    # Also where terms that nobody could have written say so.
+    # This holds even for terms that no custodian could have written.
     more = replace(TERMS, routes=(*ROUTES, "/reset"))
     with pytest.raises(RequestRefused, match=r"^gateway\.route"):
         read({}, target="/reset", terms=more)
@@ -202,7 +202,7 @@ def test_a_text_is_bounded_however_a_tokenizer_reads_it(text: str) -> None:
     try:
         most = requests.most_tokens(text)
     except UnicodeEncodeError:
-        # A lone surrogate, which no JSON that is read here holds.
+        # A lone surrogate, which cannot come from JSON that was parsed here.
         return
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
         assert len(unicodedata.normalize(form, text).encode()) <= most

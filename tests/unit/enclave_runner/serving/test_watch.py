@@ -10,9 +10,9 @@ def test_both_clocks_count() -> None:
 
 
 def test_watch_clock_takes_the_one_that_is_further() -> None:
-    # The TPM's clock was set forward, which its owner may do.
+    # The TPM's owner may set its clock forward.
     assert END.left(tpm=60_000, kernel=6 * SECOND) == 0
-    # It was stopped, or the machine slept while the TPM had no power.
+    # The clock was stopped, or the machine slept while the TPM had no power.
     assert END.left(tpm=10_001, kernel=55 * SECOND) == 0
     # Frozen past the deadline: over on waking.
     assert END.left(tpm=90_000, kernel=85 * SECOND) < 0

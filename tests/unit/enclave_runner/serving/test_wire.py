@@ -12,7 +12,7 @@ HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: m\r\nContent-Length: 4\r\n\r\n"
 
 
 def receiving(data: bytes, step: int = 1 << 20) -> Callable[[int], bytes]:
-    """A connection that returns so many bytes at a time, and then ends."""
+    """Return a connection that yields `step` bytes at a time and then ends."""
     waiting = [data[at : at + step] for at in range(0, len(data), step)]
 
     def receive(size: int) -> bytes:
@@ -59,7 +59,8 @@ def test_values_are_without_the_space_around_them() -> None:
         (b"GET /x y HTTP/1.1\r\n\r\n", 400),
         (b"\r\nGET /x HTTP/1.1\r\n\r\n", 400),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-        # Two readers of these differ: folded, bare line feeds, space before the colon, no name.
+        # Forms that two readers take differently: folded, bare line feeds, space before the colon,
+        # no name.
         (b"GET /x HTTP/1.1\r\nA: b\r\n c\r\n\r\n", 400),
         (b"GET /x HTTP/1.1\nHost: m\n\r\n\r\n", 400),
         (b"GET /x HTTP/1.1\r\nHost : m\r\n\r\n", 400),
@@ -68,7 +69,7 @@ def test_values_are_without_the_space_around_them() -> None:
         (b"GET /x HTTP/1.1\r\nA: \x00\r\n\r\n", 400),
         (b"GET /x HTTP/1.1\r\nA: \xff\r\n\r\n", 400),
         (b"GET /x HTTP/1.1\r\nHost\r\n\r\n", 400),
-        # The length of the body: one number, and no other way to say it.
+        # The length of the body is one number, and there is no other way to give it.
         (b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
         (b"POST /x HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: x\r\n\r\nbody", 411),
         (b"POST /x HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nbody", 400),
@@ -94,7 +95,7 @@ def test_gateway_request_of_another_form_is_refused(data: bytes, status: int) ->
 @given(st.binary(max_size=200), st.integers(1, 40))
 def test_whatever_comes_is_a_request_or_is_refused(data: bytes, step: int) -> None:
     outcomes: list[Raw | int | None] = []
-    # However it arrives, it is the same.
+    # The parts in which the bytes arrive make no difference.
     for size in (step, 1 << 20):
         try:
             outcomes.append(read(b"POST /x HTTP/1.1\r\n" + data, size))

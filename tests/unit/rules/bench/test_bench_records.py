@@ -1,4 +1,4 @@
-"""The benchmark of rows reads what it claims, and leaves nothing behind."""
+"""The benchmark of rows reads what it claims to read, and leaves no files behind."""
 
 from pathlib import Path
 

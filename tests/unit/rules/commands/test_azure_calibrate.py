@@ -1,4 +1,4 @@
-"""What `./doit azure_calibrate` predicts, and what it says about a certificate."""
+"""What `./doit azure_calibrate` predicts, and what it reports about a certificate."""
 
 import hashlib
 from dataclasses import replace
@@ -41,7 +41,7 @@ def test_boot_option_that_failed_adds_two_events_to_pcr_4() -> None:
 def test_what_is_predicted_is_of_the_image_that_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its layers are looked up by everything in the lock, including its time."""
+    """The image's layers are looked up by everything in the lock, including its time."""
     lock = (REPOSITORY / "lockfiles/image.lock.toml").read_bytes()
     (tmp_path / "lockfiles").mkdir()
     (tmp_path / "lockfiles/image.lock.toml").write_bytes(lock)

@@ -319,7 +319,7 @@ def test_clean_leaves_the_databases_of_tasks_that_run(project: Path) -> None:
         assert doit(project, "clean", "--yes")[0] == 0
         assert (project / ".aicert/digests.sqlite").exists()
         assert "digests.sqlite  in use: kept" in doit(project, "clean", "--dry-run")[1]
-        # What it does not use goes.
+        # A folder that the run does not use is removed.
         assert not (project / ".aicert/runs/old/work").exists()
     assert doit(project, "clean", "--yes")[0] == 0
     assert not (project / ".aicert/digests.sqlite").exists()
@@ -404,8 +404,8 @@ def test_test_runs_everything_without_arguments_and_only_pytest_with(
     assert names[:3] == ["ruff check", "ruff format", "mypy"]
     beside = ["programs", "measured machine", "more programs", "all other tests"]
     assert [part.name for part in every if part.beside] == names[3:7] == beside
-    # No folder of tests is in neither of the two, nor a file of programs, and what each covered is
-    # combined.
+    # Every folder of tests and every file of programs belongs to one of the two groups, and their
+    # coverage is combined.
     programs, _, later, rest = every[3:7]
     folders = named(programs)
     for part, elsewhere in ((rest, folders), (programs, named(later))):

@@ -38,7 +38,7 @@ def test_add_keeps_comments_order_and_style_and_shows_the_change(root: Path) -> 
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        # tomlkit counts a comment on the next table to the one before it.
+        # tomlkit assigns a comment before the next table to the table before it.
         ('[runs.a.inputs]\nmodel = "x"\nrows  = "y"\n\n# Next.\n', 'rows  = "y"\nmore  = "z"\n\n#'),
         ('[runs.a.inputs]\nmodel = "x"\nr = "y" # one\n', 'r = "y" # one\nmore = "z"\n'),
         ('[runs.a.inputs]\nmodel = "x"\n[machines.b]\n[runs.b]\n', '"x"\nmore  = "z"\n[mach'),
@@ -98,7 +98,8 @@ def test_a_config_that_no_inputs_could_mend_is_not_added(root: Path, text: str, 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        # Of the files that they name, whoever replaces one input after the other has one too early.
+        # A person who replaces one input after another may begin with a config whose inputs come
+        # later.
         ("a.yml", CONFIG.replace("input:data", "input:data/other.jsonl")),
         ("a.yml", CONFIG.replace("input:data", "input:rows/a.csv") + "# input:old\n"),
         ("a.yml", CONFIG + "    split: validation\n"),
@@ -137,7 +138,7 @@ def test_update_shows_what_moved(root: Path) -> None:
     (root / "data" / "train.jsonl").write_text("{}\n")
     runs = list(config.load(root).runs.values())
     assert "train.jsonl" in review_text.text(editing.update(root, runs, "data"))
-    # What it was is known from the last commit.
+    # The last commit shows what the value was.
     (root / "tiny.yml").write_text("learning_rate: 0.2\ndatasets:\n  - path: input:data\n")
     text = review_text.text(editing.update(root, runs, "config"))
     assert re.search(r"config: learning_rate +0\.1 -> 0\.2\n", text)

@@ -13,7 +13,7 @@ from rules.commands import lanes
 from rules.commands.lanes import Program
 
 ROOT = Path(__file__).resolve().parents[4]
-# A reader waits until somebody writes, and the writer until somebody reads.
+# A reader waits for a writer, and the writer for a reader.
 MEET = """
 import os, sys
 mine, other = sys.argv[1:]
@@ -32,7 +32,7 @@ print("FAILED tests/unit/test_a.py::test_x - assert 1 == 2")
 print("ERROR tests/unit/test_b.py - no such fixture")
 raise SystemExit(1)
 """
-# Runs one program that tells how often it was interrupted; `hold` goes on all the same.
+# Run one program that reports how often it was interrupted; `hold` continues regardless.
 INTERRUPTED = """
 import sys
 from rules.commands import lanes
@@ -156,7 +156,7 @@ def test_an_interrupt_reaches_a_program_once_and_its_end_is_waited_for(
     with start("end") as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("p  tests/")
-        # As a terminal does it: to the whole group.
+        # To the whole process group, as a terminal sends it.
         os.killpg(process.pid, number)
         shown, _ = process.communicate()
     assert shown == "p  tests/interrupted.py .\np  ended with exit code 2\ncleaned up\n"
@@ -182,7 +182,7 @@ def test_programs_end_with_what_runs_them() -> None:
         watch = os.pidfd_open(number)
         process.kill()
         process.communicate()
-        # Readable once it has ended.
+        # The descriptor is readable once the process has ended.
         assert select.select([watch], [], [])[0]
         os.close(watch)
 

@@ -1,4 +1,4 @@
-"""What `./doit mutants` makes of mutmut's records, and which mutants it tries."""
+"""How `./doit mutants` uses mutmut's records, and which mutants it tries."""
 
 import json
 import os
@@ -97,16 +97,16 @@ def test_the_copy_keeps_the_times_of_what_did_not_change(
     state.mkdir()
     assert refresh(state) == {"formats/tpm", "old", ""}
     assert "aicert/formats/tpm.py" in (state / "setup.cfg").read_text()
-    # Before Linux 6.13 times come in ticks: all this may happen in one.
+    # Before Linux 6.13 file times advance in ticks: all of this may happen in one tick.
     os.utime(state / "aicert/formats/tpm.py", (1, 1))
     before = (state / "aicert/formats/tpm.py").stat().st_mtime_ns
     (tmp_path / "aicert/old.py").unlink()
     assert refresh(state) == set()
     assert (state / "aicert/formats/tpm.py").stat().st_mtime_ns == before
     assert not (state / "aicert/old.py").exists()
-    # Tests in process import some of what is there.
+    # Tests in process import some of these files.
     assert (state / "tests/vectors/x.json").exists()
-    # Mutants of `tpm` are made where there are none yet, for which its copy must look new.
+    # Mutants of `tpm` are only made if its copy looks newer than they are.
     (state / "mutants/aicert/formats").mkdir(parents=True)
     (state / "mutants/aicert/formats/tpm.py").write_text("1")
     assert refresh(state) == set()
@@ -126,7 +126,7 @@ def test_the_copy_keeps_the_times_of_what_did_not_change(
     assert not reached.exists()
 
 
-# What of these rooms decides no verdict: it carries, writes or shows. What runs when it is imported
+# Parts of these rooms that decide no verdict: they carry, write or show. Code that runs on import
 # has run before a mutant is chosen.
 DECIDES_NOTHING = {
     "formats/evaluation", "formats/lfs", "formats/machine_io", "verifier/facts", "verifier/hints",
@@ -147,7 +147,7 @@ def test_every_module_that_decides_a_verdict_has_mutants() -> None:
 def test_the_modules_and_their_tests_exist() -> None:
     assert all((ROOT / "aicert" / f"{name}.py").is_file() for name in MODULES)
     assert [path for path in TESTS if not (ROOT / path).is_dir()] == []
-    # pytest passes over what is not there without a word.
+    # pytest silently skips a path that does not exist.
     for name in mutants.NOT_ASKED:
         path, _, test = name.partition("::")
         assert (ROOT / path).exists()
@@ -188,7 +188,7 @@ def code_in(path: Path, text: str) -> CodeType:
 @pytest.mark.parametrize(
     ("changes", "tests"),
     [
-        # The changed line alone; what the function's head says runs when it is defined.
+        # The changed line alone; the function's head runs when the function is defined.
         ({"high": "8"}, {"above"}),
         ({"least": "9"}, None),
     ],

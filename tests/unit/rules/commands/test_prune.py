@@ -1,4 +1,4 @@
-"""`./doit prune`: files of removed runs."""
+"""`./doit prune` removes the files of removed runs."""
 
 from pathlib import Path
 

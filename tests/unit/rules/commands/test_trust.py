@@ -1,4 +1,4 @@
-"""`./doit trust --make`: a CA of simulated machines before the first run."""
+"""`./doit trust --make` makes a CA for simulated machines before the first run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One place for everything large that can be recreated, however it is named."""
+"""One place for all large files that can be recreated, under whichever name it is given."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[4]
 
 @pytest.fixture
 def far(tmp_path: Path) -> Path:
-    """A folder on another disk, judging by its path."""
+    """Return a folder that seems to be on another disk, by its path."""
     folder = tmp_path / "far"
     folder.mkdir()
     return folder.resolve()

@@ -1,4 +1,4 @@
-"""What the training environment loses: the list does what it says, on packages made here."""
+"""What the training environment loses: the list's effect on packages made here."""
 
 from __future__ import annotations
 

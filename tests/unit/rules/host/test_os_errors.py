@@ -120,7 +120,7 @@ sys.exit(program.run())
 
 @pytest.mark.parametrize("key", [b"\x1c", b"\x03"])
 def test_whatever_ends_it_on_a_terminal_the_cursor_is_shown_again(key: bytes) -> None:
-    """Ctrl-\\ and Ctrl-C, typed at a terminal while a bar is drawn."""
+    """Type Ctrl-\\ and Ctrl-C at a terminal while a bar is drawn."""
     child, terminal = pty.fork()
     if child == 0:
         for number in (signal.SIGINT, signal.SIGQUIT):

@@ -1,4 +1,4 @@
-"""`./doit` on a repository other than the one with its code, as an installed one runs it."""
+"""`./doit` on a repository other than its own, as an installed one runs it."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ driver = "local"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """With the owner's modules named like ours and like libraries that we load."""
+    """Return a project whose own modules have the names of ours and of libraries that we load."""
     for name in ("rules/__init__.py", "rules/tasks.py", "tomlkit.py", "rich.py", "doit.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("raise SystemExit('not ours')\n")
@@ -50,7 +50,7 @@ def doit(project: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-P", str(ROOT / "rules/start.py"), "rules", *words],
         cwd=project,
-        # A cache of its own: `clean` empties it.
+        # This needs its own cache, since `clean` empties it.
         env={
             **os.environ,
             "AICERT_PROJECT": str(project),

@@ -80,7 +80,7 @@ def test_bytes_that_no_longer_move_are_said_to_have_stalled() -> None:
     assert facts(1024, 12.0) == "1.0 KiB of 2.0 KiB, 32 B/s, no bytes for 12.0 s"
     assert facts(1024, 1.0) == "1.0 KiB of 2.0 KiB, 32 B/s, 32.0 s left"
     assert facts(0, 12.0) == "0 B of 2.0 KiB, no bytes for 12.0 s"
-    # After the last byte, and of steps, silence says nothing.
+    # After the last byte, and for steps, a pause means nothing.
     assert facts(2048, 12.0) == "2.0 KiB of 2.0 KiB, 64 B/s"
     assert "no bytes" not in facts(1024, 12.0, "steps")
     bar = progress.Bar("t", 10, "B")
@@ -111,7 +111,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_short_work_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    # On a busy computer a moment may be long.
+    # On a busy computer a short delay may pass too early.
     monkeypatch.setattr(progress, "DELAY", 60.0)
     stream = io.StringIO()
     with progress.task("short", total=3, stream=stream) as bar:
@@ -202,7 +202,9 @@ print("rich" in sys.modules)
 
 
 def on_terminal(*arguments: str) -> tuple[str, str]:
-    """stdout, and what the terminal got from the program above, with stderr as a terminal."""
+    """Return stdout, and what the terminal got from the program above, with stderr as a
+    terminal.
+    """
     leader, follower = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", ON_TERMINAL, *arguments],
@@ -234,7 +236,7 @@ def test_bars_on_a_terminal() -> None:
     assert out == "result\nTrue\n", seen
     assert "[red]hash\\x1b[31ming" in seen, "never markup, never an escape"
     assert "1.0 KiB of 2.0 KiB" in seen
-    # However long the note is, name and bar keep their room.
+    # However long the note is, name and bar keep their space.
     assert re.search(r"\[red\]hash\\x1b\[31ming [^\r\n]*━{5}[^\r\n]* 1\.0 KiB of", seen)
     assert "\x1b[2J" not in seen
     assert "[bold]loss[/bold]" in seen

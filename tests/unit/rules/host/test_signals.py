@@ -1,4 +1,4 @@
-"""A key or a signal ends a program in order: raised once, and never lost."""
+"""A key or a signal ends a program in order: it is raised once, and never lost."""
 
 import signal
 import subprocess

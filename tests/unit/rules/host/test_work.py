@@ -1,4 +1,4 @@
-"""Removing a working folder: all of it, and nothing that is only linked from it."""
+"""Removing a working folder removes all of it, and nothing that it only links to."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from rules.host.work import remove
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """A user's own folder, which nobody else may change."""
+    """Return a user's own folder, which nobody else may change."""
     folder = tmp_path / "kept"
     (folder / "inner").mkdir(parents=True)
     (folder / "weights").write_text("bytes")

@@ -1,8 +1,7 @@
-"""`./doit` and rules/host/bootstrap.py on small checkouts of their own, with a real venv and a real
-pip.
+"""`./doit` and rules/host/bootstrap.py on small checkouts, with a real venv and a real pip.
 
-The locks name one wheel that the test builds; nothing is fetched. What apt would install is a
-directory of programs that the test controls.
+The locks name one wheel that the test builds; nothing is fetched. A directory of programs that the
+test controls stands for what apt would install.
 """
 
 import hashlib
@@ -35,7 +34,7 @@ for name in {programs}; do printf '#!/bin/sh\\n' > "{bin}/$name"; chmod +x "{bin
 
 
 def wheel(folder: Path, version: str) -> str:
-    """Build a wheel by hand; returns the lock line that names it."""
+    """Build a wheel by hand, and return the lock line that names it."""
     path = folder / f"carried-{version}-py3-none-any.whl"
     info = f"carried-{version}.dist-info"
     files = {
@@ -46,7 +45,7 @@ def wheel(folder: Path, version: str) -> str:
     record = "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD"))
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in {**files, f"{info}/RECORD": record}.items():
-            # With the same time in it, the same wheel has the same hash in every test.
+            # A fixed time gives the wheel the same hash in every test.
             archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), text)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return f"carried=={version} --hash=sha256:{digest}\n"
@@ -82,7 +81,7 @@ class Checkout:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Environments are shared between the tests here: their key is their content."""
+    """Share environments between these tests: their key is their content."""
     return tmp_path_factory.mktemp("cache")
 
 
@@ -123,7 +122,7 @@ def program(path: Path, text: str) -> None:
 
 
 def restricted(checkout: Checkout, folder: Path, *programs: str) -> Path:
-    """Leave `checkout` only the programs named and those that every Debian has."""
+    """Leave `checkout` only the named programs and those that every Debian has."""
     folder.mkdir()
     for name in ("sh", "env", "cmp"):
         path = shutil.which(name)
@@ -131,7 +130,7 @@ def restricted(checkout: Checkout, folder: Path, *programs: str) -> Path:
         (folder / name).symlink_to(path)
     for name in programs:
         program(folder / name, "")
-    # Used by those who are not root: a sudo that asks for nothing.
+    # For users who are not root: a sudo that asks for no password.
     program(folder / "sudo", 'shift; exec "$@"')
     checkout.environment["PATH"] = str(folder)
     return folder
@@ -218,7 +217,7 @@ def test_an_interrupted_set_up_is_redone(checkout: Checkout) -> None:
     checkout.lock(wheel(checkout.wheels, "3.0"))
     assert checkout.run()[0] == 0
     environment = (checkout.root / ".venv").resolve()
-    # As after a cut between the last pip and the marker.
+    # The state after an interruption between the last pip and the marker.
     (environment / "requirements.lock").unlink()
     next(environment.glob("lib/python*/site-packages/carried.py")).unlink()
     code, out, err = checkout.run()
@@ -333,7 +332,7 @@ def test_a_foreign_venv_is_left_alone(checkout: Checkout) -> None:
 def test_a_poorer_file_system_is_said_in_words(
     checkout: Checkout, error: str, calls: str, words: str
 ) -> None:
-    """Never exit code 1: doit's own, and a verdict's."""
+    """The exit code is never 1, which is doit's own and a verdict's."""
     assert checkout.run()[0] == 0
     (checkout.root / ".venv").unlink()
     refusing = [sys.executable, str(ROOT / "tests/refusing.py"), error, calls]

@@ -1,4 +1,4 @@
-"""What an image's name depends on: the code that runs in it, and never nothing."""
+"""What an image's cache key depends on: the code that runs in it, and never an empty list."""
 
 from pathlib import Path
 

@@ -31,7 +31,7 @@ def test_only_the_command_line_of_this_image_leaves_the_lock_to_the_init() -> No
     assert own < other
     source = (REPOSITORY / "image/machine/init.c").read_text(encoding="ascii")
     driver, _, rest = source.partition("static void load_gpu(")[2].partition("\n}\n")
-    # The driver, then the lock, then no more modules; and all of it before a disk is looked for.
+    # The driver, then the lock, then no more modules; and all of it before the search for a disk.
     assert driver.index("load_module") < driver.index('lockdown", "confidentiality"')
     assert rest.index("load_gpu(") < rest.index('modules_disabled", "1"')
     main = source.partition("int main(")[2]

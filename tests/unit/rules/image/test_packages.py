@@ -1,4 +1,4 @@
-"""Locked packages come by digest, or an error names the one that no source has any more."""
+"""Locked packages come by digest, or an error names the one that no source still has."""
 
 import os
 import subprocess
@@ -21,7 +21,9 @@ from tests.unit.code_tree import code_tree
 
 
 class Mirror:
-    """apt with packages `name=version` → bytes; a missing one fails the whole call."""
+    """A stand-in for apt with packages `name=version` → bytes; a missing one fails the
+    whole call.
+    """
 
     release = "bookworm"
     name = "the mirror"
@@ -147,7 +149,7 @@ def test_code_in_the_image_has_permissions_of_its_own(tmp_path: Path) -> None:
     copied = list((tmp_path / "target").rglob("*"))
     for path in copied:
         assert os.stat(path).st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
-    # And nothing else is copied: no command, no byte code.
+    # Nothing else is copied: no command, no byte code.
     files = {str(path.relative_to(tmp_path / "target")) for path in copied if path.is_file()}
     assert files == code
 
@@ -219,7 +221,7 @@ def test_python_packages_beside_one_that_is_gone_are_fetched_and_it_is_named(
 
 @pytest.fixture
 def torch_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
-    """PyTorch's index, as far as pip can tell, and its content; pip's own sources have nothing."""
+    """Make pip see PyTorch's index with its content; pip's own sources are empty."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)

@@ -16,7 +16,7 @@ from rules.image.store import Image
 
 
 def newc(archive: bytes) -> dict[str, tuple[int, bytes]]:
-    """An independent parser of the format: field by field, as in the kernel's documentation."""
+    """Parse a newc archive independently: field by field, as in the kernel's documentation."""
     entries: dict[str, tuple[int, bytes]] = {}
     at = 0
     while True:
@@ -67,7 +67,7 @@ def test_kernel_without_a_module_is_refused(tmp_path: Path) -> None:
 
 
 def portable_executable(sections: dict[str, bytes], signature: bytes = b"") -> bytes:
-    """A small PE32+ image, from the specification's tables."""
+    """Build a small PE32+ image from the specification's tables."""
     headers, body, at = b"", b"", 1024
     for name, content in sections.items():
         raw = content.ljust(-(-len(content) // 512) * 512, b"\0")
@@ -208,7 +208,7 @@ def test_limits_are_read_strictly(
 def test_the_machines_runner_is_told_who_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or it would look at no permission. test_unreadable_inputs.py shows that it does."""
+    """Otherwise it would check no permission; test_unreadable_inputs.py shows that it does."""
     names = ("time-limit", "memory", "processes", "scratch-limit", "threads")
     (tmp_path / "limits.json").write_text(json.dumps(dict.fromkeys(names, 7)))
     (tmp_path / "nonce").write_text("ab" * 32 + "\n")

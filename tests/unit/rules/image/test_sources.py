@@ -1,6 +1,6 @@
 """Locked bytes are taken from the store, DVC, the mirror and a snapshot archive, in this order.
 
-The mirror and the archive are real repositories behind a real apt; what is in them is two files.
+The mirror and the archive are real repositories behind a real apt, with two files in them.
 """
 
 import datetime
@@ -33,14 +33,14 @@ TOOLS = Group(debian=("tools",))
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A checkout, a mirror at `/mirror`, and what a snapshot archive has by time."""
+    """A checkout, a mirror at `/mirror`, and the contents of a snapshot archive by time."""
 
     where: Place
     folder: Path
     server: Site
 
     def package(self, name: str, version: str, part: str = "machine") -> Package:
-        """Make a package; it is nowhere yet."""
+        """Make a package that no server offers yet."""
         tree = self.folder / "make" / f"{name}-{version}"
         (tree / "DEBIAN").mkdir(parents=True, exist_ok=True)
         (tree / "DEBIAN/control").write_text(
@@ -55,7 +55,7 @@ class World:
         return Package(part=part, name=name, version=version, digest=of_bytes(file.read_bytes()))
 
     def offer(self, place: str, *packages: Package, suite: str = RELEASE) -> None:
-        """Let the server offer them at `place`."""
+        """Let the server offer the packages at `place`."""
         store = Store(folder=self.folder / "offered")
         for package in packages:
             file = self.folder / "made" / f"{package.name}_{package.version}_amd64.deb"
@@ -66,7 +66,7 @@ class World:
         debian.repository(store, packages, suite, target)
 
     def archive(self, time: str, *packages: Package) -> None:
-        """What the archive had at that time, in the suite and its companions."""
+        """Put what the archive had at that time into the suite and its companions."""
         for place, suite in (
             (f"archive/debian/{time}", RELEASE),
             (f"archive/debian/{time}", f"{RELEASE}-updates"),
@@ -75,7 +75,7 @@ class World:
             self.offer(place, *(packages if suite == RELEASE else ()), suite=suite)
 
     def apt(self) -> Apt:
-        """apt with only the mirror."""
+        """Return an apt that knows only the mirror."""
         given = (
             f"Types: deb\nURIs: {self.server.url}/mirror\nSuites: {RELEASE}\nComponents: main\n"
             "Architectures: amd64\nTrusted: yes\n"
@@ -94,7 +94,7 @@ class World:
         path.write_bytes(data)
 
     def asked(self) -> list[str]:
-        """Which packages were requested from the server."""
+        """Return which packages were requested from the server."""
         return [each.path for each in self.server.requests if each.path.endswith(".deb")]
 
 
@@ -104,7 +104,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     folder.mkdir()
 
     def answer(request: Request) -> Reply:
-        # Each suite is a repository of its own below the address.
+        # Each suite is a separate repository below the address.
         place, _, rest = request.path.strip("/").partition("/dists/")
         if rest:
             path = folder / "served" / place / rest.partition("/")[0] / "dists" / rest
@@ -228,7 +228,7 @@ def test_a_mirror_that_does_not_answer_is_not_one_that_lost_a_package(
     with pytest.raises(ToolError, match="apt-get failed") as caught:
         fetch(silent, there, dropped)
     assert not isinstance(caught.value, AllGoneError)
-    # The archive was asked all the same.
+    # The archive was asked nevertheless.
     fetch(silent, there)
 
 
@@ -276,12 +276,12 @@ def test_tools_that_are_gone_are_replaced_by_todays_all_together(
     assert "locked tools are no longer available: a 1; today's versions replace them" in (
         capfd.readouterr().err
     )
-    # What is built of them is known again without asking anybody.
+    # The image built from them is recognised again without any request.
     before = len(world.server.requests)
     makes_nothing = replace(world, where=replace(world.where, makes=False))
     assert settle(makes_nothing, gone, kept, machine, built={used: True}) == used
     assert len(world.server.requests) == before
-    # The locked ones count first where they are there.
+    # The locked packages take precedence where they exist.
     locked = (gone, kept, machine)
     assert settle(world, *locked, built={locked: True, used: True}) == locked
 
@@ -320,12 +320,12 @@ def test_the_image_of_other_tools_is_the_locked_one_or_none(
         judge(pairs, built=b"another")
     assert "  tools: a 1, used 2" in caught.value.message
     assert (caught.value.hint or "").startswith("./doit image_update")
-    # Without other tools a changed image is changed code, which is for a review.
+    # With the same tools, a different image means different code, which needs a review.
     judge((), built=b"another")
     assert capfd.readouterr().err == ""
     with pytest.raises(ToolError, match="and 3 more"):
         judge(pairs * 15, built=b"another")
-    # What they could not build at all says whose fault that may be.
+    # If they could not build at all, the message says whose fault that may be.
     failed = ToolError("mkosi failed")
     assert makers.explained(failed, ()) is failed
     error = makers.explained(failed, pairs)

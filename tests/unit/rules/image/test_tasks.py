@@ -1,4 +1,4 @@
-"""`./doit image`, `image_reproduce`: where they build, and what is said of a lock to be judged."""
+"""`./doit image` and `image_reproduce`: where they build, and their verdict on a lock."""
 
 import dataclasses
 from pathlib import Path
@@ -36,7 +36,7 @@ TRUE, FORGED = lock(b"\1" * 32), lock(b"\2" * 32)
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout whose packages give TRUE, however often they are built."""
+    """Return a checkout whose packages always build the image of the lock TRUE."""
 
     def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None) -> Image:
         assert (packages, snapshot) == (PACKAGES, None)
@@ -57,7 +57,7 @@ def test_a_lock_that_its_packages_give_is_reproduced(
 
 
 def test_a_lock_that_says_something_else_is_not(root: Path) -> None:
-    """Its author changed a PCR: what was built replaces it, and that is no answer."""
+    """The lock's author changed a PCR: the built lock replaces it, and the command fails."""
     (root / LOCK).write_bytes(FORGED)
     with pytest.raises(ToolError, match="does not match what its packages") as caught:
         tasks.reproduce(root)
@@ -72,7 +72,7 @@ def test_without_a_lock_there_is_nothing_to_reproduce(root: Path) -> None:
 def test_an_update_that_finds_the_same_packages_leaves_the_lock(
     root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Also its time: certificates name the lock by its digest."""
+    """Even the time stays: certificates name the lock by its digest."""
     (root / LOCK).write_bytes(lock(b"\1" * 32, snapshot=EARLIER))
     tried: list[str | None] = []
 

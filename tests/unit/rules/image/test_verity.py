@@ -26,7 +26,7 @@ def test_two_blocks_are_hashed_into_one_block_of_hashes(tmp_path: Path) -> None:
 
 
 def test_one_block_has_no_tree(tmp_path: Path) -> None:
-    # The kernel counts no level where there is nothing to combine (drivers/md/dm-verity-target.c).
+    # The kernel counts no level for a single hash (drivers/md/dm-verity-target.c).
     path = tmp_path / "volume"
     path.write_bytes(b"data")
     tree = append_tree(path)

@@ -15,7 +15,7 @@ from rules.machines.machine import DRIVERS, Job, Machine
 from tests.oracles import environment
 
 GIB = 1 << 30
-# What Azure, Entra and the provider say, as their documentation quotes them.
+# Messages of Azure, Entra and the provider, as their documentation quotes them.
 SAID = [
     ("building account: could not configure AzureCli Authorizer: please run 'az login'",
      ConfigError, "no credentials"),
@@ -50,13 +50,13 @@ def test_what_azure_says_in_one_line(azure_error: str, kind: type[AicertError], 
     assert error.hint
 
 
-# In each class of the specification's calculation, and at its edges.
+# One size in each class of the specification's calculation, and at its edges.
 SIZES = [1 << 20, 68 << 20, 69 << 20, 504 << 20, 505 << 20, GIB, 8 * GIB, 127 * GIB, 200 * GIB]
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_footer_field_by_field(size: int) -> None:
-    """An independent parser of the format: by offset, as in the specification's table."""
+    """Parse the footer independently, by offset, as in the specification's table."""
     footer = azure_vhd.footer(size, uuid.UUID(int=7))
     assert len(footer) == 512
     assert footer[0:8] == b"conectix"
@@ -64,7 +64,7 @@ def test_footer_field_by_field(size: int) -> None:
     assert footer[16:24] == b"\xff" * 8
     assert struct.unpack(">QQ", footer[40:56]) == (size, size)
     cylinders, heads, sectors = struct.unpack(">HBB", footer[56:60])
-    # The geometry rounds down, by less than a cylinder, until it reaches its largest.
+    # The geometry rounds down by less than a cylinder, up to its maximum.
     blocks = min(size // 512, 65535 * 16 * 255)
     assert blocks - heads * sectors < cylinders * heads * sectors <= blocks
     assert struct.unpack(">I", footer[60:64]) == (2,)
@@ -114,7 +114,7 @@ def test_widened_volume_keeps_its_last_block_last(tmp_path: Path, blocks: int) -
         assert file.read().rstrip(b"\0") == b"trailer"
         file.seek(max(blocks - 1, 0) * 4096)
         if (blocks * 4096) != size:
-            # Where the trailer stood before there is a hole.
+            # There is a hole where the trailer was before.
             assert not any(file.read(4096))
 
 
@@ -179,7 +179,7 @@ def test_costs_are_said_before_and_after() -> None:
 def test_without_terraform_no_image_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A build would find no lock of an image here, and say that.
+    # A build would find no image lock here, and report that.
     monkeypatch.setenv("PATH", str(tmp_path))
     driver = DRIVERS["azure"]
     cloud = Machine(

@@ -22,7 +22,7 @@ not json
 
 @pytest.fixture
 def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which bars were shown; each ends before the next begins."""
+    """Return which bars were shown; each ends before the next begins."""
     shown: list[str] = []
 
     @contextmanager

@@ -11,7 +11,7 @@ from rules.machines.machine import DRIVERS, Cloud, Implementation, cloud, implem
 from rules.machines.qemu import machine as qemu
 
 RULES = Path(__file__).resolve().parents[4] / "rules"
-# mypy compares these with the contract.
+# mypy checks these against the contract.
 OWN: dict[str, Implementation] = {"local": local, "qemu": qemu, "azure": azure}
 CLOUDS: dict[str, Cloud] = {"azure": azure}
 

@@ -1,4 +1,4 @@
-"""The explanation for a machine without results, and when it is booted again."""
+"""The explanation for a machine without results, and when the machine is booted again."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ def test_a_reason_before_a_long_trace_is_still_found(tmp_path: Path) -> None:
 
 
 class Machines:
-    """Stands in for qemu: each start plays the next of `acts`, a program of a few lines."""
+    """A stand-in for qemu: each start plays the next of `acts`, a program of a few lines."""
 
     def __init__(self, *acts: str) -> None:
         self.acts = list(acts)
@@ -77,7 +77,7 @@ STOPS = f'echo "{PANIC}" > console'
 
 
 def event(text: str) -> str:
-    """A shell command that emits one event, as a runner does."""
+    """Return a shell command that emits one event, as a runner does."""
     return f"printf '%s\\n' '{text}' >&${{events#/dev/fd/}}"
 
 
@@ -90,11 +90,11 @@ RESULTS = f"printf '{HEADER.decode().strip()}\\nfile 2 certificate.json\\n{{}}en
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """A run whose machine needs no image; its TPM and its volumes are files."""
+    """Return a run whose machine needs no image; its TPM and its volumes are files."""
 
     @contextmanager
     def machine_tpm(work: Path, _: object) -> Iterator[str]:
-        # As the real one: a folder that must be new.
+        # Like the real one: the folder must not exist yet.
         (work / "tpm").mkdir()
         yield "tpm.ctrl"
 
@@ -144,7 +144,7 @@ def test_a_machine_in_which_no_runner_started_is_booted_once_more(
 def test_a_machine_whose_tpm_was_late_is_booted_once_more(
     job: Job, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A busy host gives swtpm no time, and the kernel gives up waiting."""
+    """On a busy host swtpm starts late, and the kernel gives up waiting."""
     machines, out = execute(job, monkeypatch, f"{LATE} && {SAYS} && {FAILS}", RESULTS)
     assert machines.started == 2
     assert (out / "certificate.json").read_bytes() == b"{}"

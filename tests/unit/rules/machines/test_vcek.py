@@ -1,5 +1,7 @@
-"""The processor's certificate is asked for as its maker's server wants it, and judged before it is
-written. The server is played; the certificates are the Forger's and, where they are here, genuine.
+"""The processor's certificate is requested as its maker's server expects, and checked first.
+
+It is checked before it is written. The server is simulated; the certificates are the Forger's and,
+where they are available, genuine ones.
 """
 
 from pathlib import Path
@@ -28,14 +30,14 @@ def test_maker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A confidential machine's certificate as the machine writes it."""
+    """Return the path of a confidential machine's certificate, as the machine writes it."""
     path = tmp_path / "certificate.json"
     path.write_bytes(Scene("confidential").put("vcek", None).get("file"))
     return path
 
 
 def vcek(request: Request) -> Reply:
-    """AMD's server: one chip, of the second family that is tried."""
+    """Answer as AMD's server, with one chip of the second processor family that is tried."""
     wanted = "blSPL=10&teeSPL=00&snpSPL=27&ucodeSPL=86"
     here = request.path.endswith(f"/Milan/{chip_forge.CHIP_ID.hex()}") and request.query == wanted
     return Reply(body=chip_forge.vcek()) if here else Reply(status=404)
@@ -62,7 +64,7 @@ def test_what_the_maker_answers_completes_the_certificate(file: Path) -> None:
     "part",
     [
         ("platform", None),
-        # No verdict can rest on it; as a cloud's machine it can still be judged.
+        # No confidential verdict can rest on this report; the machine can still pass as a cloud's.
         ("hcl", chip_forge.hcl(bytes(1184), b"{}", kind=4)),
     ],
 )

@@ -34,7 +34,7 @@ def build(code: Path, target: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy with files that must not be installed, and another umask."""
+    """Copy the checkout, with files that must not be installed and another umask."""
     root = tmp_path_factory.mktemp("checkout")
     names = set().union(*map(tracked, (*contents.FOLDERS, *contents.FILES)))
     for name in (*names, "README.md", "LICENSE"):

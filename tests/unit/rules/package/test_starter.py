@@ -40,7 +40,7 @@ class Repository:
         return done.returncode, done.stdout, done.stderr
 
     def install(self, version: str) -> None:
-        """As pip installs it: `aicert`, and next to it a tool that prints its arguments."""
+        """Install `aicert` as pip does, and next to it a tool that prints its arguments."""
         home = self.packages / contents.HOME
         home.mkdir(parents=True, exist_ok=True)
         (self.packages / "aicert").mkdir(exist_ok=True)
@@ -71,7 +71,7 @@ def test_it_hands_over_to_the_aicert_that_is_recorded(repository: Repository) ->
     assert (code, err) == (7, "")
     root = repository.root
     assert out.splitlines() == ["--project", str(root), "certify", f"from {root}"]
-    # From now on it is found without a Python.
+    # From now on the wrapper finds it without a Python.
     assert repository.run("certify", AICERT_PYTHON="/nowhere")[0] == 7
 
 
@@ -108,7 +108,7 @@ def test_without_an_aicert_it_says_what_to_install(repository: Repository) -> No
 
 
 def test_an_aicert_of_the_repository_is_not_taken_for_ours(repository: Repository) -> None:
-    """`-P`: the current folder must not provide modules."""
+    """`-P` is needed: the current folder must not provide modules."""
     (repository.root / "aicert").mkdir()
     (repository.root / "aicert/__init__.py").write_text("raise SystemExit('theirs')\n")
     (repository.root / "aicert_build").mkdir()

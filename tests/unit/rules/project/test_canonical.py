@@ -1,4 +1,4 @@
-"""`./doit add` and rows: it says when they are not canonical, and converts them."""
+"""`./doit add` and rows: it reports when rows are not canonical, and converts them."""
 
 from pathlib import Path
 

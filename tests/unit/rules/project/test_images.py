@@ -55,7 +55,7 @@ def test_anything_else_in_it_is_refused_and_named(data: bytes, message: str) -> 
 
 
 def test_no_verifier_ever_reads_it() -> None:
-    """`aicert` does not know its name; only rules do, which a relying party never runs."""
+    """Only rules know the list's name, and a relying party never runs rules."""
     done = subprocess.run(
         ["git", "grep", "--untracked", "-lF", LIST.name, "--", "aicert", "enclave_runner"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""`[leases.NAME]`, and machines that serve."""
+"""The `[leases.NAME]` tables, and machines that serve."""
 
 from pathlib import Path
 

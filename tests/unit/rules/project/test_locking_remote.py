@@ -174,7 +174,7 @@ def test_check_sees_a_source_that_has_other_bytes(
     hub.cdn.close()
     assert check(root) == 2
     assert "cannot reach 127.0.0.1" in capsys.readouterr().err
-    # What was locked stays current without a network.
+    # A locked input stays current without a network.
     assert lock.current(root, the_run(root))
 
 

@@ -57,7 +57,7 @@ def test_files_rows_sizes_and_fields_are_told(root: Path) -> None:
 def test_a_revision_of_too_many_files_is_refused_and_not_cut(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files that come first by name would make a lockfile appear removed."""
+    """Otherwise files that come first by name could make a lockfile appear removed."""
     monkeypatch.setattr(revisions, "_MAX_NAMES", 3)
     with pytest.raises(ToolError, match="has more than 3 files"):
         reviewed_text(root)
@@ -232,7 +232,7 @@ def test_checks_of_a_change(root: Path) -> None:
     locked.path_of(root, "tiny").write_bytes(scene.get("lockfile_bytes"))
     again = {c.what: c for c in check(root, base, policy)}
     assert again["certificate of run tiny"].verdict == "ok"
-    # Bytes that the change does not bring cannot be judged, nor an aicert.toml that is none.
+    # Files that the change does not include cannot be judged, nor can an invalid aicert.toml.
     (root / "data" / "train.jsonl").unlink()
     (root / "data" / "test.csv").unlink()
     (root / "data").rmdir()
@@ -291,7 +291,7 @@ def test_a_project_that_is_a_folder_of_a_larger_repository(
     text = reviewed_text(root)
     assert "11" in text
     assert "new run" not in text
-    # As it was before there was such a folder.
+    # A revision from before that folder existed.
     assert "tiny" in reviewed_text(root, "HEAD~1")
 
 

@@ -72,7 +72,7 @@ def listening(root: Path, path: str) -> None:
 
 
 CERTIFICATE = "certificates/tiny/certificate.json"
-# What is made, where, and what it is said to be there.
+# What is made, where, and how the review describes it.
 CHANGES: list[tuple[Change, str, str]] = [
     (link_to("/x"), CERTIFICATE, "a link"),
     (link_to("../../tiny.yml"), CERTIFICATE, "a link"),
@@ -116,7 +116,7 @@ def test_of_a_revision(root: Path, change: Change, path: str, kind: str, tmp_pat
     base = Revision(root, "HEAD")
     change(root, path)
     head = Revision(root, commit(root, "change"))
-    # What is checked is a copy, in which none of this is.
+    # The review checks a copy, which contains none of this.
     tree = tmp_path / "tree"
     tree.mkdir()
     head.lay_out(tree)

@@ -75,7 +75,7 @@ def test_a_line_that_is_no_pin_is_told(root: Path, line: str) -> None:
 
 
 def test_a_second_pin_does_not_hide_the_first(root: Path) -> None:
-    """The other lock repeats the old pins, while the installed one has something else."""
+    """The other lock repeats the old pins, while the installed one differs."""
     (root / "enclave_runner").mkdir()
     pins = PINS.format(*(c * 64 for c in "abc"))
     (root / TRAINING[0]).write_text(pins)
@@ -97,7 +97,7 @@ def test_the_image_with_gpus_is_told_by_itself(root: Path) -> None:
     path.write_bytes((REPOSITORY / review_packages.IMAGE).read_bytes())
     text = reviewed_text(root)
     assert "machine image with GPUs: new" in text
-    # It is no run's.
+    # The file belongs to no run.
     assert "aicert.toml has no such run" not in text
     judged = checks_of(root)
     assert "image_gpu_reproduce" in judged[review_packages.IMAGES[1]].detail

@@ -12,7 +12,7 @@ from aicert.errors import ToolError
 from rules.runs import exports
 from tests.unit.sample_certificate import sample
 
-# Ends by the signal that nobody can handle, before its `count`-th file gets its name.
+# End by SIGKILL, which nobody can handle, before the `count`-th file gets its name.
 KILLED = """
 import os, sys
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""A run that is logged: the nonce that its witnesses' time is in, the proof, and nobody there."""
+"""A run that is logged: its nonce from the witnesses' time, its proof, and servers that
+are down.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -64,12 +66,14 @@ def run(root: Path, *witnesses: tuple[str, str]) -> Run:
 
 
 def written(path: Path, nonce: bytes) -> None:
-    """A certificate that answers a nonce, as a machine leaves it."""
+    """Write a certificate that answers a nonce, as a machine does."""
     path.write_bytes(Scene("local", 2).put("nonce", nonce).get("file"))
 
 
 def appraised(path: Path, bench: Bench, server: WitnessServer, nonce: bytes) -> list[str]:
-    """The verdicts on nonce, log and times under a policy that names the log and its witness."""
+    """Return the verdicts on nonce, log and times, under a policy that names the log and its
+    witness.
+    """
     scene = Scene("local", 2).put("nonce", nonce).put("file", path.read_bytes())
     log = NoteSigner(name="models", key=bench.key)
     witness = NoteSigner(name="first", key=VerifierKey.parse(server.key))
@@ -152,7 +156,7 @@ def test_no_run_begins_without_the_witnesses_that_are_asked_for(
 
 
 def typed(shown: str) -> list[list[str]]:
-    """The commands of a hint."""
+    """Return the commands in a hint."""
     (hint,) = [line for line in shown.splitlines() if line.startswith("hint: ")]
     return [one.split()[1:] for one in hint.removeprefix("hint: ").split(" && ")]
 

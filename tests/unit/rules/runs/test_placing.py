@@ -1,7 +1,7 @@
 """Results are put in place whole or not at all, wherever `outputs/` and `.aicert` lie.
 
-Disks, mounts and layers are the kernel's own; where they have to be made, it is done in a mount
-namespace of the test's.
+Disks, mounts and overlays are the kernel's own; where one has to be made, the test makes it in a
+mount namespace of its own.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 
 
 def finished(place: Place, files: dict[str, bytes] = NEW, mark: bytes = b"new") -> None:
-    """A machine's results as they are when it has ended."""
+    """Lay out a machine's results as they are when it has ended."""
     write_tree(place.finished / "outputs" / "model", files)
     write_tree(
         place.finished,
@@ -50,7 +50,7 @@ def finished(place: Place, files: dict[str, bytes] = NEW, mark: bytes = b"new") 
 
 
 def placed(root: Path, files: dict[str, bytes] = OLD, mark: bytes = b"old") -> Place:
-    """A checkout with a result in place."""
+    """Lay out a checkout with a result in place."""
     place = Place(root=root, run="tiny", outputs=("model",))
     write_tree(place.home / "model", files)
     write_tree(
@@ -73,7 +73,7 @@ AS_OLD, AS_NEW = in_place(b"old", OLD), in_place(b"new", NEW)
 
 @pytest.fixture
 def other_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder that nothing from `tmp_path` can be renamed into."""
+    """Return a folder into which nothing from `tmp_path` can be renamed."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         assert os.stat(name).st_dev != os.stat(tmp_path).st_dev
         yield Path(name)
@@ -118,7 +118,7 @@ placing.check(place, 1); placing.in_place(place, keep=None)
 
 
 def in_mounts(script: str, root: Path) -> "subprocess.CompletedProcess[str]":
-    """Run `script` (sh), then put the finished run of `root` in place, among mounts of its own."""
+    """Run `script` (sh) among mounts of its own, then put the finished run of `root` in place."""
     python = f"{sys.executable} -c '{_ELSEWHERE}' {root}"
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     return subprocess.run(
@@ -159,7 +159,7 @@ def test_a_lower_layer_of_an_overlay(tmp_path: Path) -> None:
     for name in ("upper", "work", "all"):
         (tmp_path / name).mkdir()
     options = f"lowerdir={tmp_path}/lower,upperdir={upper},workdir={tmp_path}/work"
-    # An upper layer has to be on a disk with extended attributes that is no overlay itself.
+    # An overlay's upper layer needs a disk with extended attributes that is not an overlay itself.
     script = f"mount -t overlay overlay -o {options} {tmp_path}/all"
     ended = in_mounts(script, tmp_path / "all")
     assert ended.returncode == 0, ended.stderr
@@ -185,7 +185,7 @@ def test_a_folder_of_another_owner_is_refused_before_training(tmp_path: Path) ->
 
 
 def as_nobody(action: Callable[[], None]) -> str:
-    """The error of `action` for a user other than root."""
+    """Return the error of `action` for a user other than root."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -233,7 +233,7 @@ STEPS = ("rename", "link", "unlink", "mkdir", "replace", "rmdir")
 
 
 class Cut(BaseException):
-    """Like a signal between two steps."""
+    """An interruption like a signal between two steps."""
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), Cut()])
@@ -255,7 +255,7 @@ def test_whatever_step_fails_the_old_stays_and_the_new_is_kept(
                     assert number > 5
                     break
         if read_tree(place.certificates).get("certificate.json") == b"new":
-            # It was in place; what failed was the removal of leftovers.
+            # The new result was in place; only the removal of leftovers failed.
             assert (state(place)[0] | AS_NEW[0]) == state(place)[0]
             placing.sweep(place)
         else:
@@ -269,7 +269,7 @@ def test_whatever_step_fails_the_old_stays_and_the_new_is_kept(
 
 
 def failing_at(patch: pytest.MonkeyPatch, number: int, error: BaseException) -> list[str]:
-    """Let only the process's `number`-th step fail; it is in the list once it has."""
+    """Let only the process's `number`-th step fail; the list then holds its name."""
     failed: list[str] = []
     count = 0
     for name in STEPS:
@@ -301,7 +301,7 @@ def test_killed_at_any_step_the_next_placing_ends_it(tmp_path: Path) -> None:
         certificate = read_tree(place.certificates).get("certificate.json")
         files, _ = state(place)
         model = {name: data for name, data in files.items() if name.startswith("model/")}
-        # Never a certificate beside another's files.
+        # A certificate never lies beside another run's files.
         assert certificate is None or model == {b"old": AS_OLD, b"new": AS_NEW}[certificate][0]
         if certificate == b"new":
             placing.sweep(place)
@@ -360,7 +360,7 @@ def test_results_lie_beside_their_certificate_too(tmp_path: Path) -> None:
     placing.in_place(place, keep=None)
     assert (place.home / "results/results.json").read_bytes() == b"{}"
     assert read_tree(place.certificates) == {"certificate.json": b"new", "results.json": b"{}"}
-    # A failure has none, and no older ones stay beside it.
+    # A failed run has none, and no older ones stay beside its certificate.
     write_tree(place.finished, {"certificate.json": b"failed", "outputs/results/other": b"a"})
     placing.in_place(place, keep=None)
     assert read_tree(place.certificates) == {"certificate.json": b"failed"}

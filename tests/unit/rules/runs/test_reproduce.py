@@ -1,4 +1,4 @@
-"""What `./doit reproduce` says about two executions."""
+"""What `./doit reproduce` reports about two executions."""
 
 import json
 import os
@@ -26,7 +26,7 @@ class Signed:
 
 @dataclass(frozen=True)
 class Found:
-    """A Side whose certificate was read already."""
+    """A Side whose certificate was already read."""
 
     signed: Signed
     model: Path

@@ -1,4 +1,4 @@
-"""Time stamps of a run: the nonce that is made of one, the token that is added, and no network."""
+"""Time stamps of a run: a nonce made from one, the token that is added, and no network."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,13 +39,13 @@ def run(root: Path, url: str | None) -> Run:
 
 
 def written(path: Path, nonce: bytes) -> Certificate:
-    """A certificate that answers a nonce, as a machine leaves it."""
+    """Write a certificate that answers a nonce, as a machine does, and return it."""
     path.write_bytes(Scene("local", 2).put("nonce", nonce).get("file"))
     return certificates.parse(path.read_bytes())
 
 
 def appraised(path: Path, authority: Authority, nonce: bytes, challenge: bytes | None) -> list[str]:
-    """The verdicts on nonce and times under a policy that names the authority."""
+    """Return the verdicts on nonce and times, under a policy that names the authority."""
     scene = Scene("local", 2).put("nonce", nonce).put("file", path.read_bytes())
     scene.edit("policy", lambda p: replace(p, time_authorities=(authority.token.authority(),)))
     scene.caller_nonce = challenge

@@ -1,4 +1,4 @@
-"""A certificate that only lacks somebody to vouch for it, and one that is wrong."""
+"""Certificates that only lack a known CA, and certificates that are wrong."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ driver = "qemu"
 
 
 def judged(root: Path, scene: Scene, *, own: bool = True, **changes: object) -> Unknown | None:
-    """What is missing for a pass of the scene, under the policy of measured machines."""
+    """Return what the scene lacks for a pass under the policy of measured machines."""
     policy = replace(scene.get("policy"), name="qemu", **changes)
     asked = Question(policy=policy, nonce=None, own=own)
     certificate, model = scene.get("certificate"), scene.get("model")
@@ -49,7 +49,7 @@ def test_an_image_that_moved_is_no_reason_to_train_again(tmp_path: Path) -> None
     assert str(of_bytes(scene.get("image_lock"))) in reason.text
     assert str(images.LIST) in reason.text
     assert "./doit certify tiny --again" in reason.hint
-    # Whoever named a root or a policy of his own gets the verdict under that.
+    # A user who named a root or a policy gets the verdict under that.
     assert judged(tmp_path, scene, accepted=other, own=False) is None
 
 
@@ -78,7 +78,7 @@ def test_without_its_ca_the_claims_are_compared(tmp_path: Path) -> None:
     reason = judged(tmp_path, Scene("qemu"), roots=())
     assert reason is not None
     assert reason.hint.startswith("./doit trust PEM")
-    # Another platform's evidence is not what was asked for.
+    # Evidence of another platform is not what was requested.
     scene = Scene("qemu")
     certificate, model = scene.get("certificate"), scene.get("model")
     lockfile = of_bytes(certificate.lockfile)

@@ -1,4 +1,4 @@
-"""A verdict is reused only while the very files that were appraised are in place."""
+"""A verdict is reused only while the same files that were appraised are in place."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ RUN = cast(Run, SimpleNamespace(name="r", outputs=("model",)))
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout in which a run's results lie, and lay elsewhere when they were read."""
+    """Return a checkout with a run's results, which lay elsewhere when they were read."""
     monkeypatch.setattr(digests, "_handed_on", {})
     finished = tmp_path / "finished/model"
     (finished / "part").mkdir(parents=True)
@@ -60,7 +60,7 @@ def test_links_and_renames_leave_a_verdict_as_it_is(root: Path) -> None:
 
 
 def copied(root: Path) -> None:
-    # As another disk, or DVC's cache of copies, would have it.
+    # The same bytes in other files, as on another disk or in DVC's cache of copies.
     placed = results.output_path(root, RUN) / "weights"
     shutil.copy2(placed, placed.with_name("copy"))
     placed.with_name("copy").replace(placed)

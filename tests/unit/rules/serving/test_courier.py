@@ -1,4 +1,4 @@
-"""A courier with a hostile machine: it never waits without end, and no file is corrupted."""
+"""A courier with a hostile machine: it never waits forever, and no file is corrupted."""
 
 import os
 import threading
@@ -19,7 +19,7 @@ from tests.vectors.leases import agreed
 
 
 class Shown:
-    """What a person would have seen."""
+    """A recorder of what a person would have seen."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -39,8 +39,9 @@ class Shown:
 
 @contextmanager
 def talking(until: bytes, last: bytes) -> Iterator[tuple[Link, threading.Thread]]:
-    """A machine that states without end how it is, until it is asked `until`, and then says `last`
-    and ends.
+    """Simulate a machine that reports its state without end.
+
+    When it is asked `until`, it sends `last` and ends.
     """
     (reading, sending), (heard, writing) = os.pipe(), os.pipe()
     over = threading.Event()

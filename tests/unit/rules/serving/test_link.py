@@ -16,7 +16,7 @@ STATE = courier.emit(Message(kind=courier.STATE, numbers=tuple((name, 1) for nam
 
 @pytest.fixture
 def pipes() -> Iterator[tuple[Link, int, int]]:
-    """A link, and the machine's ends: to say something, and to hear."""
+    """Return a link, and the machine's two ends: one to send, one to receive."""
     (reading, sending), (heard, writing) = os.pipe(), os.pipe()
     link = Link(reading, writing)
     yield link, sending, heard
@@ -33,7 +33,7 @@ def test_a_machine_that_talks_without_end_waits_and_its_link_still_ends(
         heard = link.heard.get()
         assert isinstance(heard, Message)
         assert heard.kind == courier.STATE
-    # The reader waits for room in a queue that is full.
+    # The reader waits for space in a full queue.
     assert link.heard.maxsize == MOST_HELD
     link.close()
     assert link.heard.qsize() <= MOST_HELD
