@@ -34,7 +34,7 @@ from tests.vectors import (
     test_differential_td,
 )
 
-# Changes of what only some kinds of machine have.
+# Changes that only some kinds of machine allow.
 KINDS: dict[Callable[[Scene, random.Random], object], str] = {
     **dict.fromkeys(test_differential_chip.CHANGES, "confidential"),
     **dict.fromkeys(test_differential_gpu.CHANGES, "gpu"),
@@ -43,7 +43,7 @@ KINDS: dict[Callable[[Scene, random.Random], object], str] = {
 
 
 def of_vector(vector: reading.Vector) -> Case:
-    """A scenario of the corpus."""
+    """Return the case of a scenario of the corpus."""
     ancestors = vector.ancestors
     return {
         "certificate": _text(vector.certificate),
@@ -60,7 +60,7 @@ def of_vector(vector: reading.Vector) -> Case:
 
 
 def of_scene(scene: Scene) -> Case:
-    """A forged certificate and the verifier's settings for it."""
+    """Return a forged certificate and the verifier's settings for it, as a case."""
     model = {path: [fact.size, fact.sha256] for path, fact in scene.get("model").items()}
     return {
         "certificate": _text(scene.get("file")),
@@ -79,9 +79,9 @@ def _text(data: bytes) -> str:
 
 
 def scenes(count: int, seed: str = "browser") -> Iterator[Case]:
-    """The requested number of scenes, with every kind of change in turn."""
+    """Yield the requested number of scenes, with every kind of change in turn."""
     changes = [*test_differential.CHANGES, *KINDS]
-    # Chains are what the stand-in reads: they come in twice as often as the rest.
+    # The stand-in reads chains, so they occur twice as often as the rest.
     changes += [test_differential.chain_again, test_differential.chain_rebuilt]
     for number in range(count):
         change = changes[number % len(changes)]
@@ -92,12 +92,12 @@ def scenes(count: int, seed: str = "browser") -> Iterator[Case]:
         try:
             yield of_scene(scene)
         except UnicodeEncodeError:
-            # A surrogate that no file can have.
+            # A surrogate, which no file can contain.
             continue
 
 
 def ders() -> list[bytes]:
-    """Certificates to start from: all of the corpus, and one for each kind of key."""
+    """Return certificates to start from: all of the corpus, and one for each kind of key."""
     certificates: set[bytes] = set()
     for path in reading.paths():
         vector = reading.read(path)
@@ -120,7 +120,7 @@ _OCTETS = (0, 1, 2, 3, 4, 5, 6, 0x0C, 0x13, 0x16, 0x17, 0x18, 0x1E, 0x30, 0x31, 
 
 
 def mutants(count: int, seed: str = "browser") -> Iterator[Case]:
-    """Certificates with bytes or whole elements changed, removed, duplicated or swapped."""
+    """Yield certificates with bytes or whole elements changed, removed, duplicated or swapped."""
     rng = random.Random(seed)  # noqa: S311 - to repeat, not to hide
     seeds = [der for der in ders() if len(der) > 20]
     for _ in range(count):
@@ -131,7 +131,7 @@ def mutants(count: int, seed: str = "browser") -> Iterator[Case]:
 
 
 def lists(count: int, seed: str = "browser") -> Iterator[Case]:
-    """Revocation lists, changed in the same ways; half are re-signed."""
+    """Yield revocation lists, changed in the same ways; half are re-signed."""
     rng = random.Random(seed)  # noqa: S311 - to repeat, not to hide
     key = ec_key("lists")
     issuer = issue("x", key, issuer="x", issuer_key=key, ca=True, key_usage=usage(cert=True))
@@ -153,7 +153,7 @@ def lists(count: int, seed: str = "browser") -> Iterator[Case]:
 
 
 def _lists() -> Iterator[bytes]:
-    """One that lists the certificate, one that does not, an empty one; with extensions."""
+    """Yield a list with the certificate, one without it and an empty one; with extensions."""
     own = distinguished("x")
     number = x509.CRLNumber(1)
     point = x509.IssuingDistributionPoint(
@@ -197,7 +197,7 @@ Node = tuple[int, "bytes | list[Node]"]
 
 
 def parsed(data: bytes) -> "list[Node] | None":
-    """The tree of elements in these bytes; None if they are not DER."""
+    """Return the tree of elements in these bytes; None if they are not DER."""
     nodes: list[Node] = []
     while data:
         if len(data) < 2 or data[0] & 0x1F == 0x1F:
@@ -215,7 +215,7 @@ def parsed(data: bytes) -> "list[Node] | None":
 
 
 def written(nodes: "list[Node]") -> bytes:
-    """The bytes of such a tree, with correct lengths."""
+    """Return the bytes of such a tree, with correct lengths."""
     whole = b""
     for tag, inner in nodes:
         content = inner if isinstance(inner, bytes) else written(inner)
@@ -261,7 +261,7 @@ def element_changed(der: bytes, rng: random.Random) -> bytes:
 
 
 def _holds(inner: "bytes | list[Node]", nodes: list[Node]) -> bool:
-    """Whether an element contains the list that it would be put into."""
+    """Return whether an element contains the list into which it would be put."""
     if isinstance(inner, bytes):
         return False
     return inner is nodes or any(_holds(child, nodes) for _, child in inner)

@@ -1,9 +1,9 @@
-"""Ask `cryptography` and its stand-in the same.
+"""Compare the answers of `cryptography` and of its stand-in.
 
-`python -m tests.browser.compare SCENES CERTIFICATES LISTS [SEED [FROM]]`: how many of each. Others
-are drawn for another seed. Whoever was stopped goes on behind the first FROM cases.
+`python -m tests.browser.compare SCENES CERTIFICATES LISTS [SEED [FROM]]` takes the number of each.
+Another seed draws other cases. FROM continues an interrupted run after that many cases.
 
-Prints every case that the two say different things of beside both answers, and how far it is.
+It prints every case with two different answers, both answers, and its progress.
 """
 
 import json
@@ -22,7 +22,7 @@ BATCH = 500
 
 
 def stand_in(asked: Sequence[Case]) -> list[Answer]:
-    """The stand-in's answers, from an interpreter of its own."""
+    """Return the stand-in's answers, from a separate interpreter."""
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder, "cases"), Path(folder, "answers")
         question.write_text("".join(json.dumps(case) + "\n" for case in asked), encoding="utf-8")
@@ -32,19 +32,19 @@ def stand_in(asked: Sequence[Case]) -> list[Answer]:
 
 
 def library(asked: Iterable[Case]) -> list[Answer]:
-    """The answers with `cryptography` itself, as JSON gives them back."""
+    """Return the answers with `cryptography` itself, in the types that JSON returns."""
     answers: list[Answer] = [json.loads(json.dumps(judge(case))) for case in asked]
     return answers
 
 
 def differences(asked: Sequence[Case]) -> list[tuple[Case, Answer, Answer]]:
-    """Each case that gets two answers: that of the library, and that of the stand-in."""
+    """Return each case with different answers: the library's, then the stand-in's."""
     pairs = zip(asked, library(asked), stand_in(asked), strict=True)
     return [(case, one, other) for case, one, other in pairs if one != other]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compare so many scenes, certificates and lists; 0 if there is no difference."""
+    """Compare so many scenes, certificates and lists; return 0 if there is no difference."""
     numbers, rest = arguments[:3], [*arguments[3:], *("longer", "0")[len(arguments) - 3 :]]
     scenes, mutants, lists = map(int, numbers)
     seed, count = rest[0], int(rest[1])

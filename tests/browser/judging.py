@@ -1,8 +1,8 @@
-"""Judge cases with whatever `cryptography` is imported: `python -m tests.browser.judging …`.
+"""Judge cases with whichever `cryptography` is imported: `python -m tests.browser.judging …`.
 
-A case is JSON, so that it can be carried to another interpreter, or into a browser, and an answer
-is all that the verifier says: each check with its words, or the error in its words. Nothing of
-pytest is imported, nor of `cryptography` itself.
+A case is JSON, so that another interpreter or a browser can read it. An answer is all that the
+verifier prints: each check with its detail, or the error message. This module imports nothing of
+pytest, nor of `cryptography` itself.
 """
 
 import base64
@@ -17,14 +17,14 @@ from typing import Any
 
 Case = Mapping[str, Any]
 Answer = list[Any]
-# Within the validity of most certificates of the tests.
+# A time within the validity of most certificates of the tests.
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def judge(case: Case) -> Answer:
-    """The answer to one case: a whole scenario, or a single X.509 certificate or list."""
+    """Return the answer to one case: a whole scenario, or a single X.509 certificate or list."""
     with warnings.catch_warnings():
-        # The original warns of names that are too long, each time that one is asked for.
+        # The original warns of each use of a name that is too long.
         warnings.simplefilter("ignore")
         if "paths" in case:
             return _paths(case["paths"])
@@ -44,7 +44,7 @@ def _paths(paths: list[str]) -> Answer:
     except AicertError as error:
         return [type(error).__name__, error.message]
     except UnicodeEncodeError:
-        # A surrogate, which no file's name gives.
+        # A surrogate, which cannot come from a file's name.
         return ["UnicodeEncodeError"]
     return ["fine"]
 
@@ -131,7 +131,7 @@ def _x509(data: bytes) -> Answer:
 
 
 def _list(listed: bytes, issuer: bytes, der: bytes) -> Answer:
-    """Whether the issuer's revocation list contains a certificate."""
+    """Return whether the issuer's revocation list contains a certificate."""
     from aicert.appraisal.evidence import revocation
     from aicert.crypto import x509
     from aicert.errors import AicertError
@@ -168,12 +168,14 @@ def _issued(child: Any, issuer: Any) -> str:
 
 
 def judge_all(lines: str) -> str:
-    """The answers to cases, both as JSON, one per line."""
+    """Return the answers to cases, both as JSON, one per line."""
     return "".join(json.dumps(judge(json.loads(line))) + "\n" for line in lines.splitlines())
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answer the cases of one file into another, with the stand-in if requested."""
+    """Read the cases of one file and write the answers to another, with the stand-in if
+    requested.
+    """
     if arguments[0] == "--stand-in":
         from browser.crypto.install import install
 

@@ -46,7 +46,7 @@ def certificate(
     algorithm: bytes = SHA256_WITH_ECDSA,
     public_key: bytes = key(EC + P256, POINT),
 ) -> bytes:
-    # Shorter certificates are refused for that, and then nothing else of them is looked at.
+    # Shorter certificates are refused for their length, and then nothing else is checked.
     units = (attribute("2.5.4.11", 12, b"%d" % unit + b"a" * 60) for unit in range(4))
     issuer = name(attribute("2.5.4.3", 12, b"a"), *units)
     parts = (version, serial, algorithm, issuer, encoded(0x30, start + end), subject, public_key)
@@ -55,7 +55,7 @@ def certificate(
 
 
 def extensions(*values: tuple[str, bytes]) -> bytes:
-    """Put it at the end of a certificate."""
+    """Return extensions in the form that ends a certificate."""
     listed = (encoded(0x30, encoded_oid(oid) + encoded(4, value)) for oid, value in values)
     return encoded(0xA3, encoded(0x30, b"".join(listed)))
 
@@ -70,7 +70,7 @@ GENERALIZED_TIMES = (
     b"00000229000000Z", b"00010101000000Z", b"99991231235959Z", b"20510101000000.5Z",
     b"205101010000Z", b"20510229000000Z", b"20510101000000+00",
 )  # fmt: skip
-# By the extension's name: its values, in hex.
+# Values in hex, by the extension's identifier.
 VALUES: dict[str, tuple[str, ...]] = {
     "2.5.29.19": (  # basicConstraints
         "3000", "30030101ff", "3003010100", "30060101ff020100", "3003020100",
@@ -144,7 +144,7 @@ OIDS = (
 
 
 def policies() -> Iterator[bytes]:
-    """Values of certificatePolicies."""
+    """Yield values of certificatePolicies."""
     bodies = [b"", b"\x30\0", b"\x16\1a", b"\x16\1\x80", b"\x0c\1a"]
     bodies += [encoded(0x30, encoded(tag, text)) for tag, text in _TEXTS]
     for tag, text in _TEXTS:
@@ -158,7 +158,7 @@ def policies() -> Iterator[bytes]:
 
 
 def timestamps() -> Iterator[bytes]:
-    """Values of the list of signed certificate timestamps (RFC 6962)."""
+    """Yield values of the list of signed certificate timestamps (RFC 6962)."""
     good = bytes(43) + b"\4\3" + b"\0\1a"
     odd = (
         good, b"\1" + good[1:], good[:-1], good + b"x", good[:43] + b"\x09\3\0\1a", b"",
@@ -172,7 +172,7 @@ def timestamps() -> Iterator[bytes]:
 
 
 def names() -> Iterator[bytes]:
-    """Subjects."""
+    """Yield subjects."""
     for tag in (1, 2, 3, 4, 5, 12, 18, 19, 20, 22, 23, 24, 26, 27, 28, 29, 30, 0x30, 0x80):
         yield name(attribute("2.5.4.3", tag, b"abcd"))
     texts = (
@@ -198,7 +198,7 @@ def names() -> Iterator[bytes]:
 
 
 def keys() -> Iterator[bytes]:
-    """Public keys."""
+    """Yield public keys."""
     x, y = POINT[1:33], POINT[33:]
     odd = y[-1] & 1
     points = (
@@ -241,14 +241,14 @@ def keys() -> Iterator[bytes]:
 
 
 def groups() -> Iterator[bytes]:
-    """Keys of DSA, and of Diffie-Hellman with an invalid key or group."""
+    """Yield keys of DSA, and of Diffie-Hellman with an invalid key or group."""
     numbers = [encoded_integer(one) for one in (23, 5, 11, 2, 2**40)]
     check = encoded(0x30, b"\3\2\0a\2\1\5")
     none, one, two, three, four, five = (b"".join(numbers[:count]) for count in range(6))
     large = two + numbers[4]
     bodies = (none, one, two, three, four, five, two + check, three + check, four + check, check,
               large, b"\2\1\xff" + two, two + b"\2\1\xff")  # fmt: skip
-    # Of these the original knows whether they are any good, and the stand-in gives no verdict.
+    # For these the original knows whether they are valid, and the stand-in gives no verdict.
     readable = {
         algorithms.DSA: (),
         algorithms.DH: (two, three),
@@ -264,7 +264,7 @@ def groups() -> Iterator[bytes]:
 
 
 def signature_algorithms() -> Iterator[bytes]:
-    """AlgorithmIdentifiers of signatures, with valid and invalid parameters."""
+    """Yield AlgorithmIdentifiers of signatures, with valid and invalid parameters."""
     plain = (
         "1.2.840.10045.4.3.1", "1.2.840.10045.4.3.2", "1.2.840.10045.4.3.3", "1.2.840.10045.4.1",
         "1.2.840.10045.4.3.9", "1.2.840.113549.1.1.11", "1.2.840.113549.1.1.5",
@@ -294,7 +294,7 @@ def signature_algorithms() -> Iterator[bytes]:
 
 
 def certificates() -> Iterator[bytes]:
-    """All of them."""
+    """Yield all of these certificates."""
     yield certificate()
     yield from (certificate(start=encoded(0x17, text)) for text in UTC_TIMES)
     yield from (certificate(end=encoded(0x18, text)) for text in GENERALIZED_TIMES)
@@ -314,7 +314,7 @@ def certificates() -> Iterator[bytes]:
         yield from (certificate(rest=extensions((oid, bytes.fromhex(one)))) for one in values)
     yield from (certificate(rest=extensions(("2.5.29.32", one))) for one in policies())
     for oid in ("2.5.29.17", "2.5.29.18"):
-        # What cannot be read comes before what is not known.
+        # An unreadable part is reported before an unknown one.
         unknown = encoded(0x30, encoded(0xA3, b"\5\0"))
         yield certificate(rest=extensions((oid, unknown + unknown)))
     for one in names():

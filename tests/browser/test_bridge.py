@@ -1,4 +1,4 @@
-"""The page says the same as `aicert verify`: about models, certificates and bad input."""
+"""The page gives the same answers as `aicert verify`: about models, certificates and bad input."""
 
 import json
 import os
@@ -20,7 +20,7 @@ BLOCK = 7
 
 
 def picked(folder: Path) -> bridge.Model:
-    """A folder's files as a browser provides them, in blocks."""
+    """Return a folder's files as a browser provides them, in blocks."""
     model = bridge.Model()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink():
@@ -31,7 +31,7 @@ def picked(folder: Path) -> bridge.Model:
 
 
 def measured(name: str, data: bytes, size: int | None = None) -> str:
-    """What a worker reports for a file that had `size` bytes when it was chosen."""
+    """Return what a worker reports for a file that had `size` bytes when it was chosen."""
     file = hashing.File(name, len(data) if size is None else size)
     for start in range(0, len(data), BLOCK):
         file.block(memoryview(data[start : start + BLOCK]))
@@ -92,7 +92,7 @@ def test_names_that_only_differ_in_case_are_no_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("late", [True, False])
 def test_two_files_of_one_path_are_no_model(late: bool) -> None:
-    """`a/b`, and a file that some systems call `a` and a backslash."""
+    """The files are `a/b`, and a file that some systems call `a` and a backslash."""
     model = bridge.Model()
     assert model.begin("a/b")
     if not late:
@@ -121,7 +121,7 @@ def test_a_file_that_changed_while_it_was_read() -> None:
 
 
 def shown(folder: Path, scene: Scene) -> dict[str, str | None]:
-    """The files of a scene, and the page's question about them."""
+    """Write the files of a scene, and return the page's question about them."""
     (folder / "certificate.json").write_bytes(scene.get("file"))
     for name, text in policy_files(scene.get("policy")).items():
         (folder / name).write_text(text)
@@ -146,7 +146,7 @@ def test_the_same_result_as_the_command_line(
     asked = shown(tmp_path, scene)
     folder = model_of(tmp_path, scene)
     answer = json.loads(bridge.answer(json.dumps(asked), picked(folder) if with_model else None))
-    # Of a run that was verified, all hangs on the model.
+    # In a verified run, only the model decides the answer.
     assert bridge.answer_unread(json.dumps(asked)) is None
     words = ["verify", str(asked["certificate"]), *([str(folder)] if with_model else [])]
     words += ["--policy", str(asked["policy"]), "--at", str(asked["at"]), "--format", "json"]
@@ -154,7 +154,7 @@ def test_the_same_result_as_the_command_line(
     printed = json.loads(capsys.readouterr().out)
     result = answer["result"]
     if with_model:
-        # What a browser does not show stands in one check's words and first among what is omitted.
+        # One check's detail names what a browser does not show, and so does the first omission.
         assert bridge.UNSEEN in result["omits"].pop(0)
         (check,) = [check for check in result["checks"] if check["id"] == "subject.files"]
         check["detail"], _, unseen = check["detail"].rpartition("\n")
@@ -197,12 +197,12 @@ def test_a_model_is_not_read_for_what_fails_without_it(
     unread = bridge.answer_unread(question)
     assert unread is not None
     assert json.loads(unread)["exitCode"] in (1, 3)
-    # The same as of the whole folder.
+    # The same answer as for the whole folder.
     assert unread == bridge.answer(question, picked(model_of(tmp_path, scene)))
 
 
 FILES_OF = ("certificate", "root", "imageLock", "collateral", "gpuCollateral", "lineage")
-# What `aicert verify` takes, too, and the page does not: said in docs/browser.md.
+# Arguments that `aicert verify` takes and the page does not, as docs/browser.md explains.
 NOT_HERE = {"certificate-only", "base", "format", "help", "re-executed"}
 
 

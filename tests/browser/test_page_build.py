@@ -31,7 +31,7 @@ def embedded(text: str, name: str) -> bytes:
 
 
 def test_the_same_bytes_each_time(tmp_path: Path) -> None:
-    # Whatever the dates and the modes of the files are.
+    # Independent of the files' dates and modes.
     copy = tmp_path / "copy"
     for name in (*build.carried(ROOT), "pyproject.toml"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def test_what_it_may_do() -> None:
         "base-uri 'none'",
         "form-action 'none'",
     ]
-    # The policy comes before all that it is for, and nothing is taken from elsewhere.
+    # The policy precedes everything that it governs, and nothing is loaded from elsewhere.
     assert text.index("Content-Security-Policy") < text.index("<style>") < text.index("<script")
     assert re.findall(r"<[^>]*\s(?:src|href|action)=", text) == []
     for name in ("localStorage", "indexedDB", "sessionStorage", "cookie", "innerHTML", "XMLHttp"):
@@ -80,7 +80,7 @@ def test_what_it_carries() -> None:
 
 
 def test_it_carries_all_that_it_needs(tmp_path: Path) -> None:
-    """The bridge runs with only what is in the page, with the stand-in and no package."""
+    """The bridge runs with only the content of the page, with the stand-in and no package."""
     with zipfile.ZipFile(io.BytesIO(build.archive(ROOT))) as packed:
         packed.extractall(tmp_path)
     code = (
@@ -148,7 +148,7 @@ def test_what_npm_gives_must_be_what_is_locked(
     other = Lock(name="pyodide", version="1.2.3", integrity=integrity_of(b"other"))
     with pytest.raises(ToolError, match=r"pyodide@1\.2\.3 is not the locked one"):
         parts.archive(other)
-    # What was fetched once is kept, and fetched again where it was changed.
+    # A fetched file is kept, and fetched again if it was changed.
     program_gone = tmp_path / "bin/npm"
     program_gone.write_text("#!/bin/sh\necho no network >&2\nexit 1\n")
     assert parts.archive(LOCK) == TARBALL

@@ -1,4 +1,4 @@
-"""Signatures: the stand-in verifies exactly what `cryptography` verifies.
+"""The stand-in verifies exactly the signatures that `cryptography` verifies.
 
 The original makes keys and signatures; numbers near every limit are tried with both.
 """
@@ -44,7 +44,7 @@ def accepts(verify: Callable[..., None], *arguments: object) -> bool:
 
 
 def spoiled(signature: bytes, rng: random.Random) -> Iterator[bytes]:
-    """The signature, and near misses."""
+    """Yield the signature, and near misses."""
     yield signature
     yield from (b"", signature[:-1], signature + b"\0", b"\0" + signature, signature[1:])
     for _ in range(16):
@@ -56,7 +56,7 @@ def spoiled(signature: bytes, rng: random.Random) -> Iterator[bytes]:
 def both(
     theirs: rsa.RSAPublicKey, signature: bytes, salt: int | None, mask: HashPair, pair: HashPair
 ) -> bool:
-    """Whether both accept an RSA signature; `salt` is for PSS."""
+    """Return whether both accept an RSA signature; `salt` is for PSS."""
     numbers = theirs.public_numbers()
     ours = own_rsa.RSAPublicKey(numbers.n, numbers.e)
     if salt is None:
@@ -74,7 +74,7 @@ def both(
     return good
 
 
-# 1025 bits: the encoding of PSS has an octet less than the modulus; 1030: bits to spare.
+# With 1025 bits, the PSS encoding has one octet less than the modulus; 1030 leaves spare bits.
 @pytest.mark.parametrize("bits", [1024, 1025, 1030])
 @pytest.mark.parametrize("pair", SIGNED)
 def test_rsa_with_pkcs1(bits: int, pair: HashPair) -> None:
@@ -101,7 +101,7 @@ def test_rsa_with_pss(bits: int, pair: HashPair, mask: HashPair) -> None:
         assert not both(key.public_key(), signature, own_rsa.PSS.AUTO, HASHES[2], pair)
         assert not both(key.public_key(), signature, None, mask, pair)
         verdicts = [both(key.public_key(), one, -1, mask, pair) for one in spoiled(signature, rng)]
-        # A zero at the beginning may be left out, of one signature in 256.
+        # A leading zero may be left out, which occurs in one signature of 256.
         assert (verdicts[0], sum(verdicts)) == (True, 2 if signature[0] == 0 else 1)
 
 
@@ -114,7 +114,7 @@ def test_rsa_with_pss_without_a_zero_at_the_beginning() -> None:
 
 
 def raised(key: rsa.RSAPrivateKey, encoded: bytes) -> bytes:
-    """The signature for this encoding, whatever it is."""
+    """Return the signature for this encoding, whatever it contains."""
     numbers = key.private_numbers()
     n = numbers.public_numbers.n
     number = int.from_bytes(encoded) % n
@@ -211,7 +211,7 @@ def test_ecdsa(name: str, pair: HashPair) -> None:
             assert accepts(ours.verify, one, DATA, own_ec.ECDSA(pair[1])) == good, one.hex()
             seen.add(good)
         assert seen == {True, False}
-        # Both of the two signatures that a key's holder can write from one.
+        # Both of the two signatures that a key's holder can derive from one.
         assert accepts(ours.verify, signatures[0], DATA, own_ec.ECDSA(pair[1]))
 
 
@@ -257,7 +257,7 @@ def test_ed25519() -> None:
 
 
 def test_ed25519_keys_that_are_odd() -> None:
-    """Points of small order, y above the prime, no point at all: RFC 8032 leaves these open."""
+    """Points of small order, y above the prime, and no point at all: RFC 8032 leaves these open."""
     p = own_ed25519.P
     numbers = [0, 1, 2, p - 1, p, p + 1, 2**255 - 1, (p - 1) | 1 << 255, 1 | 1 << 255, 1 << 255]
     small = bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
@@ -273,7 +273,7 @@ def test_ed25519_keys_that_are_odd() -> None:
 
 
 def test_known_keys_by_hand() -> None:
-    # Of a certificate authority of the tests, by both.
+    # A signature of a test CA, verified by both.
     theirs = ec_key("ca").public_key()
     der = theirs.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo

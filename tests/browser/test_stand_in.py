@@ -1,4 +1,4 @@
-"""The stand-in for `cryptography` says what the original says, in the same words."""
+"""The stand-in for `cryptography` gives the original's answers, in the same words."""
 
 import ast
 import base64
@@ -35,7 +35,7 @@ def test_scenes_changed_at_random_get_the_same_answer() -> None:
 def test_certificates_changed_at_random_get_the_same_answer() -> None:
     asked = list(cases.mutants(MUTANTS))
     assert differences(asked) == []
-    # Not all of them are refused, nor all for one reason.
+    # Some are accepted, and the others are refused for different reasons.
     kinds = {str(answer[:2]) for answer in stand_in(asked)}
     assert len(kinds) > 30
 
@@ -56,12 +56,12 @@ def test_certificates_that_are_odd_by_hand_get_the_same_answer() -> None:
     assert len(asked) / 10 < len(read) < len(asked)
 
 
-# What the verifier may load; the rest of aicert is not in the page.
+# Rooms that the verifier may load; the page contains no others of aicert.
 VERIFIER = ("appraisal", "crypto", "files", "formats", "trust", "verifier")
 
 
 def asked_for() -> set[tuple[str, str]]:
-    """Every name that the verifier takes from `cryptography` when it runs."""
+    """Return every name that the verifier takes from `cryptography` when it runs."""
     names = set()
     for room in VERIFIER:
         for path in (ROOT / "aicert" / room).rglob("*.py"):
@@ -91,7 +91,7 @@ def asked_for() -> set[tuple[str, str]]:
 
 def test_all_that_the_verifier_asks_for_is_there() -> None:
     asked = asked_for()
-    # A variable may have a module's name: what the original has not, nobody took from it.
+    # A variable may have a module's name: a name that the original lacks was not imported from it.
     asked = {(where, name) for where, name in asked if hasattr(import_module(where), name)}
     assert len(asked) > 25
     assert {(where, name) for where, name in asked if name not in MODULES[where]} == set()

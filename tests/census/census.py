@@ -40,7 +40,7 @@ _ALWAYS = frozenset(each.key for each in OVERRIDES)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """One key and why it is refused."""
+    """One refused key, and why it is refused."""
 
     key: str
     reason: str
@@ -48,8 +48,10 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of one config. `records`: key or plugin → why it was dropped or changed; `lacks`:
-    packages that it needs and the training environment lacks; `code`: the model's own is to run.
+    """The outcome for one config.
+
+    `records` maps a key or plugin to why it was dropped or changed; `lacks` names packages that it
+    needs and the training environment lacks; `code` is true if the model's own code is to run.
     """
 
     name: str
@@ -66,7 +68,7 @@ class Outcome:
 
 
 def judge(name: str, text: str) -> Outcome:
-    """Ask for one config, again and again without what was refused."""
+    """Resolve one config, again and again without the refused keys."""
     document = yaml.safe_load(text)
     views = _map(document)
     refusals: list[Refusal] = []
@@ -98,7 +100,7 @@ def judge(name: str, text: str) -> Outcome:
 
 
 def _map(document: dict[str, Any]) -> dict[str, InputView]:
-    """Point what names a model, rows or a file to inputs; the inputs."""
+    """Replace names of models, rows and files by input references, and return those inputs."""
     own_code = bool(document.get(REMOTE_CODE))
     views = {"model": InputView(is_file=False, files=frozenset(("x",)), code=own_code)}
     for key in REFERENCES - {f"{rows}{rest}" for rows in ROWS for rest in ("", ".path")}:
@@ -130,13 +132,15 @@ def _map_rows(entry: dict[str, Any], name: str, views: dict[str, InputView]) -> 
         return
     summands = str(entry.get("split") or "train").split("+")
     splits = {"train", "test", *(_SPLIT.findall(each)[0] for each in summands)}
-    # As a hub names them: a split of any name.
+    # Files as a hub names them: a split of any name.
     files = frozenset(f"data/{split}-00000-of-00001.{end}" for split in splits)
     views[name] = InputView(is_file=False, files=files)
 
 
 def _remove(document: Any, place: str) -> bool:
-    """Take away what `a.b[2].c` names, or the nearest thing that is there; False if nothing is."""
+    """Remove what `a.b[2].c` names, or its nearest existing parent; return False if
+    neither exists.
+    """
     parts = [key or int(index) for key, index in _PLACE.findall(place)]
     holder, last = None, None
     for part in parts:
@@ -153,7 +157,7 @@ def _remove(document: Any, place: str) -> bool:
 
 
 def judge_folder(folder: Path) -> Iterator[Outcome]:
-    """Every training config below `folder`, sorted by path."""
+    """Yield the outcome of every training config below `folder`, sorted by path."""
     for path in sorted((*folder.rglob("*.yml"), *folder.rglob("*.yaml"))):
         document = yaml.safe_load(path.read_text())
         if isinstance(document, dict) and document.get("base_model"):
@@ -161,12 +165,12 @@ def judge_folder(folder: Path) -> Iterator[Outcome]:
 
 
 def _pattern(text: str) -> str:
-    """A key without positions, a reason without the text that it quotes."""
+    """Strip positions from a key, and quoted text from a reason."""
     return re.sub(r"'[^']*'|\"[^\"]*\"", "…", re.sub(r"\[\d+\]", "", text))
 
 
 def tables(outcomes: Sequence[Outcome]) -> str:
-    """The counts, why configs are refused, and what is dropped, in Markdown."""
+    """Return the counts, the reasons for refusals, and what is dropped, in Markdown."""
     words = Counter(outcome.word for outcome in outcomes)
     reasons: Counter[tuple[str, str]] = Counter()
     alone: Counter[tuple[str, str]] = Counter()

@@ -36,7 +36,7 @@ RESULTS = results.parse(VECTORS["results"].encode())
 
 
 class DisagreementError(Exception):
-    """What was accepted has another form, or another reader says otherwise."""
+    """An accepted input has a second form, or another reader disagrees about it."""
 
 
 def _same(one: object, other: object) -> None:
@@ -49,7 +49,7 @@ def _results(data: bytes) -> None:
 
 
 def _proof(data: bytes) -> None:
-    """A proof that holds of a vector's subject is one of the vectors, for both who verify."""
+    """Accept a proof of a vector's subject only if it is a vector; both verifiers must agree."""
     read = proofs.parse(data)
     _same(proofs.emit(read), data)
     for case in VECTORS["cases"]:
@@ -63,7 +63,7 @@ def _exact(data: bytes) -> None:
 
 
 def _audited(data: bytes) -> None:
-    """Rows that the strict reader matches can be audited, and give results that can be read."""
+    """Audit rows that the strict reader accepts; the results must be readable."""
     checker = Checker(SCHEMA)
     checker.feed(data)
     if not checker.fact().rows:
@@ -91,7 +91,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def seeds() -> dict[str, tuple[bytes, ...]]:
-    """Valid inputs of each target."""
+    """Return valid inputs of each target."""
     rows = (
         {"url": "https://user@www.Bücher.example:80/%20?q", "text": audits.ABSENT},
         {"url": "\\\\example.org", "text": "a@b.org +49 170 1234567 DE89370400440532013000"},

@@ -1,4 +1,4 @@
-"""Builds TCG binary event logs, right and wrong ones, for tests and as seeds."""
+"""Builders of TCG binary event logs, valid and invalid, for tests and as seeds."""
 
 import hashlib
 import struct
@@ -32,7 +32,7 @@ def spec_id(algorithms: dict[int, int] | None = None, **options: bytes | int) ->
 
 
 def ccel(*events: bytes, size: int = 4096, filler: bytes = b"\xff") -> bytes:
-    """The log of a trust domain, in the buffer that its firmware hands over."""
+    """Return the log of a trust domain, in the buffer that its firmware provides."""
     first = legacy(1, NO_ACTION, bytes(20), spec_id_data({0x000C: 48}))
     return (first + b"".join(events)).ljust(size, filler)
 
@@ -45,7 +45,9 @@ def event(
     algorithms: tuple[int, ...] = DEFAULT,
     hashed: bytes | None = None,
 ) -> bytes:
-    """An event whose digests are of `hashed`, by default of its data; zeros for EV_NO_ACTION."""
+    """Return an event; its digests are of `hashed`, by default of its data, and zero for
+    EV_NO_ACTION.
+    """
     digests = b""
     for number in algorithms:
         value = hashlib.new(NAMES[number], data if hashed is None else hashed).digest()
@@ -68,7 +70,7 @@ def variable(name: str, content: bytes, *, guid: bytes = GLOBAL_VARIABLE) -> byt
 
 
 def machine() -> bytes:
-    """A small but whole boot: what the seeds start from."""
+    """Return a small but complete boot log, from which the seeds are made."""
     return b"".join(
         [
             spec_id(vendor=b"aicert"),

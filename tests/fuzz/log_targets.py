@@ -24,7 +24,7 @@ def _same(one: object, other: object) -> None:
 
 
 def _note(data: bytes) -> None:
-    """What is read is written again the same; then what its text and its lines say."""
+    """Parse a note, which must be written again unchanged; then parse its text and its lines."""
     note = Note.parse(data)
     lines = [f"\u2014 {one.name} {to_base64(one.id + one.data)}\n" for one in note.signatures]
     _same(note.text + b"\n" + "".join(lines).encode(), data)
@@ -35,14 +35,14 @@ def _note(data: bytes) -> None:
 
 
 def _proof(data: bytes) -> None:
-    """The path leads somewhere or is refused, to whatever tree its checkpoint is of."""
+    """Follow a proof's path to a root, or refuse it, whatever tree its checkpoint is of."""
     proof = proofs.parse(data)
     _same(proofs.parse(proofs.emit(proof)), proof)
     _same(proofs.decode(proofs.encode(data)), data)
     checkpoint = Checkpoint.parse(Note.parse(proof.checkpoint).text)
     root = root_of(ENTRY, proof.index, checkpoint.size, proof.path)
     _same(len(root), 32)
-    # The same bytes as the path between two trees.
+    # Read the same bytes as a consistency path between two trees.
     if not proof.path:
         return
     check_consistency(checkpoint.size, checkpoint.root, checkpoint.size, checkpoint.root, ())
@@ -54,7 +54,7 @@ def _verifier_key(data: bytes) -> None:
 
 
 def _answer(data: bytes) -> None:
-    """What a witness answers: how many entries it saw, or lines of which one is its own."""
+    """Parse a witness's answer: how many entries it saw, or lines of which one is its own."""
     if data[:1] == b"=":
         _same(0 <= seen_size(data[1:], WITNESS.key) <= MAX_SIZE, True)
         return
@@ -72,7 +72,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def seeds() -> dict[str, tuple[bytes, ...]]:
-    """What each target accepts."""
+    """Return inputs that each target accepts."""
     logged = Logged(entry=ENTRY, by=(WITNESSES[0],))
     one = logged.with_(leaves=(ENTRY,), index=0, hashes=(), further="a line more\n")
     cosigned = logged.cosigned(WITNESSES[0], seconds(THEN))
@@ -86,7 +86,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
 
 
 def worst() -> Iterator[tuple[str, str, bytes]]:
-    """As many lines, signatures to verify and hashes as there may be."""
+    """Yield inputs with the maximum number of lines, of signatures to verify, or of hashes."""
     logged = Logged(entry=ENTRY)
     time = seconds(THEN)
     alike = "".join(logged.cosigned(WITNESSES[0], time + n) for n in range(MAX_SIGNATURES - 1))

@@ -1,4 +1,4 @@
-"""Blind mutations: what a fuzzer without coverage can do, the same for the same `Random`."""
+"""Blind mutations, for a fuzzer without coverage: equal for equal states of `Random`."""
 
 from random import Random
 
@@ -35,7 +35,7 @@ TOKENS = (
 
 
 def mutated(chance: Random, corpus: list[bytes]) -> bytes:
-    """One input of `corpus` with one to four changes."""
+    """Return one input of `corpus` with one to four changes."""
     data = bytearray(chance.choice(corpus))
     for _ in range(chance.randint(1, 4)):
         _change(chance, data, corpus)

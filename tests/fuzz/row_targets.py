@@ -1,7 +1,7 @@
-"""Fuzz targets of the readers of rows. What they accept is compared with Python's own json.
+"""Fuzz targets of the row readers; their results are compared with Python's own json.
 
-A converter takes bytes of any form and gives rows, or refuses; the strict reader, which did not
-make them, has to find as many.
+A converter turns bytes of any form into rows or refuses them; the strict reader, an independent
+one, must find as many rows.
 """
 
 import gzip
@@ -39,13 +39,13 @@ class DisagreementError(Exception):
 
 
 def blocks(file: BinaryIO) -> Iterator[bytes]:
-    """Small ones, so that rows lie across them."""
+    """Yield small blocks, so that rows cross their borders."""
     while block := file.read(BLOCK):
         yield block
 
 
 def is_canonical(line: bytes, schema: Schema) -> bool:
-    """Whether json reads and writes this line as it is, and the row fits the schema."""
+    """Return whether json reads and writes this line unchanged, and the row fits the schema."""
     try:
         row = json.loads(line)
         again = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -55,7 +55,7 @@ def is_canonical(line: bytes, schema: Schema) -> bool:
 
 
 def fits(value: object, kind: Type) -> bool:
-    """Whether a value is of a type, in the order of its fields."""
+    """Return whether a value has a type, with its fields in order."""
     if value is None:
         return True
     if isinstance(kind, ListOf):
@@ -110,7 +110,7 @@ def _gzip(data: bytes) -> None:
 
 
 def _zstd(data: bytes) -> None:
-    # Only what is ours: pyarrow is not there.
+    # Our own code only: pyarrow is not available here.
     check_frames(io.BytesIO(data))
 
 
@@ -136,7 +136,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def seeds(parquet: bytes) -> dict[str, tuple[bytes, ...]]:
-    """Valid inputs of each target."""
+    """Return valid inputs of each target."""
     row = {"text": "é\n\x01\\", "n": -12, "f": [1.5, -1e-07, None], "o": None}
     other = row | {"n": 2**63 - 1, "o": {"b": True, "l": [["}\n{"], []], "z": None}}
     lines = b"".join(

@@ -1,7 +1,8 @@
 """Fuzz one target for a while: `python -m tests.fuzz.run TARGET CORPUS SECONDS`.
 
-With atheris (coverage-guided) where it can be imported, else by blind mutation of the corpus. A
-finding is written beside the corpus and its path printed; the exit code is then not 0.
+It uses atheris (coverage-guided) where that can be imported, and otherwise mutates the corpus
+blindly. It writes a finding beside the corpus, prints its path, and then exits with a code other
+than 0.
 """
 
 import hashlib
@@ -15,15 +16,15 @@ from types import TracebackType
 
 from aicert.errors import AicertError
 
-# The worst input may take 1 s and 200 MB; libFuzzer's own limits are whole seconds and rough.
+# The worst input may take 1 s and 200 MB; libFuzzer's own limits are coarse: whole seconds.
 SECONDS = 1.0
 MEGABYTES = 200
-# The inputs that exhaust a limit on size are in tests/fuzz/worst.py: no fuzzer would find them.
+# Inputs that reach the size limits are in tests/fuzz/worst.py: no fuzzer would find them.
 MAX_INPUT = 1 << 16
 
 
 def main(arguments: list[str]) -> int:
-    """Fuzz; 0 when the time went by without a finding."""
+    """Fuzz, and return 0 if the time ends without a finding."""
     name, folder, seconds = arguments[0], Path(arguments[1]), int(arguments[2])
     try:
         atheris = importlib.import_module("atheris")
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> int:
         f"-max_total_time={seconds}",
         f"-max_len={MAX_INPUT}",
         f"-timeout={2 * int(SECONDS)}",
-        # Instrumentation and libFuzzer's own tables come on top of the parser's memory.
+        # Instrumentation and libFuzzer's own tables need memory besides the parser's.
         f"-rss_limit_mb={MEGABYTES + 400}",
         f"-artifact_prefix={folder.parent}/finding-{name}-",
         "-print_final_stats=1",
@@ -77,7 +78,7 @@ def _blindly(name: str, folder: Path, seconds: int) -> int:
 
 
 class _Watched:
-    """Forgives AicertErrors; keeps the input that led to any other exception."""
+    """A context that ignores AicertErrors and saves the input that raised any other exception."""
 
     def __init__(self, path: Path, data: bytes) -> None:
         self.path = path

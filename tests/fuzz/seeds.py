@@ -1,6 +1,6 @@
-"""Seeds of every target, by our own emitters and the Forger: `python -m tests.fuzz.seeds DIR`.
+"""Seeds of every target, from our own emitters and the Forger: `python -m tests.fuzz.seeds DIR`.
 
-Each is a whole, valid input: mutations of it reach deep into its parser.
+Each seed is a whole, valid input, so that its mutations reach deep into the parser.
 """
 
 import hashlib
@@ -84,13 +84,13 @@ minimum-svn = 1
 """ % (b"ab" * 48)
 
 
-# A GPU that sends through switches, by both fields that say so.
+# A GPU that uses switches, according to both fields.
 SWITCHED = dict(nvidia_forge.FIELDS) | {21: b"\xaa", 22: nvidia_forge.LINKS, 36: b"\2\0"}
 
 
 @cache
 def seeds() -> dict[str, tuple[bytes, ...]]:
-    """`{target: inputs}`."""
+    """Return `{target: inputs}`."""
     local, cloud, confidential = Scene("local"), Scene("cloud"), Scene("confidential")
     newer = Scene("local", 2)
     td, bare, gpu = Scene("azure td"), Scene("bare td"), Scene("gpu")
@@ -199,7 +199,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
 
 
 def _model_documents() -> Iterator[bytes]:
-    """One file of each kind, with something left over where that may be."""
+    """Return one file of each kind, with an extra key where one is allowed."""
     documents = {
         "adapter": b'{"peft_type":"LORA","base_model_name_or_path":"x","target_modules":["a"]}',
         "config": b'{"_name_or_path":"/x","a":{"auto_map":{"b":"c"},"dtype":"auto"}}',
@@ -331,7 +331,7 @@ def _safetensors() -> bytes:
 
 
 def write(folder: Path) -> None:
-    """One directory per target, as libFuzzer wants its corpus."""
+    """Write one directory per target, as libFuzzer expects its corpus."""
     for target, inputs in seeds().items():
         place = folder / target
         place.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """One fuzz target per parser of hostile bytes: it returns, or raises AicertError, and nothing else.
 
-A target also checks what its parser promises of bytes that it accepts: that there is one form
+A target also checks the parser's promise about accepted bytes: that there is one form
 (`emit(parse(data)) == data`), or that writing and reading again gives the same value.
 """
 
@@ -61,7 +61,7 @@ Target = Callable[[bytes], None]
 
 
 class BrokenPromiseError(Exception):
-    """An accepted input for which the parser does not keep what it promises."""
+    """The parser accepted an input but breaks a promise about it."""
 
 
 def _same(one: object, other: object) -> None:
@@ -209,7 +209,7 @@ def _listing(data: bytes) -> None:
 
 def _manifest(data: bytes) -> None:
     read = reader.read_manifest(data)
-    # What is compared with files on a disk: some, and none of another length.
+    # Digests to compare with files on a disk: none has another length.
     _same({len(value) for value in read.files.values()} <= {0, 64, 128}, True)
     _same(bool(read.files), True)
 
@@ -226,7 +226,9 @@ def _policy(data: bytes) -> None:
 
 
 def _model_json(data: bytes) -> None:
-    """What was cleaned once is clean; the first byte chooses what the file is."""
+    """Clean a model's JSON file, which must then be clean; the first byte chooses the
+    kind of file.
+    """
     kinds = sorted(model_json.KINDS)
     kind, text = kinds[data[0] % len(kinds)] if data else kinds[0], data[1:]
     beside = frozenset(("vocab.txt", "model.safetensors"))
@@ -241,7 +243,7 @@ def _safetensors(data: bytes) -> None:
         file.write(data)
         file.flush()
         header = read_header(file.fileno(), len(data))
-    # No element has less than four bits, and no two share any.
+    # An element has at least four bits, and no two share any.
     _same(header.elements <= 2 * len(data), True)
 
 
@@ -258,7 +260,7 @@ def _platform_report(data: bytes) -> None:
 
 
 def _td_quote(data: bytes) -> None:
-    """What is signed, and what stands in it, are pieces of what was read."""
+    """Parse a quote: the signed part and its fields must be slices of the input."""
     quote = td_quote.parse(data)
     _same(data.startswith(quote.signed) and quote.mrtd in quote.signed, True)
     _same([len(one) for one in quote.rtmrs], [48] * 4)
@@ -273,14 +275,16 @@ def _td_collateral(data: bytes) -> None:
 
 
 def _sgx_extension(data: bytes) -> None:
-    """A processor's certificate that says this of the processor."""
+    """Put the extension into a processor's certificate, and certify that."""
     chain = (td_forge.pck(extension=data), td_forge.pck_ca(), td_forge.certified_root())
     processor = intel_collateral.certify(chain, (td_forge.maker(),), AT)
     _same(len(processor.components), intel_collateral.COMPONENTS)
 
 
 def _gpu_report(data: bytes) -> None:
-    """What is signed stands in what was read; and a device that signed this."""
+    """Parse a report: the signed part must come from the input; then verify a device that signed
+    it.
+    """
     report = spdm_report.parse(data)
     _same(data, report.signed + report.signature)
     _same({len(one) for one in report.measurements}, {48})
@@ -293,7 +297,7 @@ def _gpu_report(data: bytes) -> None:
 
 
 def _gpu_rim(data: bytes) -> None:
-    """Whoever signed: the same bytes are read as the same, and canonical text is canonical."""
+    """Parse a RIM without its signature check: its canonical text must stay canonical."""
     element = nvidia_rim.parse(data)
     text = "".join(nvidia_rim.canonical(element, {})).encode()
     _same("".join(nvidia_rim.canonical(nvidia_rim.parse(text), {})).encode(), text)
@@ -318,7 +322,7 @@ def _runtime(data: bytes) -> None:
 def _time_stamp(data: bytes) -> None:
     stamped, by = trusted_time.verify(data, [Token().authority()])
     _same(by.name, Token().authority().name)
-    # Both are times that there are.
+    # Both bounds are valid times.
     _same(stamped.time - stamped.accuracy <= stamped.time + stamped.accuracy, True)
     entry = trusted_time.encode_not_before(bytes(32), data)
     _same(trusted_time.decode_not_before(entry), (bytes(32), "rfc3161:", data))

@@ -1,8 +1,8 @@
-"""Inputs made to cost as much as they can: `python -m tests.fuzz.worst` measures every one.
+"""Inputs that cost as much as possible: `python -m tests.fuzz.worst` measures every one.
 
-Sizes are the parsers' own limits, or just below what their other limits let through. Seconds are
-CPU seconds of a machine on which `reference` takes REFERENCE_SECONDS: each process measures that,
-too, so that a slow or busy computer finds what a fast one does.
+Sizes are the parsers' own limits, or slightly below what their other limits allow. Seconds are CPU
+seconds of a machine on which `reference` takes REFERENCE_SECONDS. Each process measures that too,
+so that a slow or busy computer gets the same result as a fast one.
 """
 
 import gzip
@@ -47,7 +47,7 @@ def _filled(head: bytes, body: bytes, tail: bytes, size: int) -> bytes:
 
 
 def json_cases() -> Iterator[Case]:
-    """Documents as large as a certificate may be, or with as many tokens."""
+    """Yield documents of a certificate's maximum size, or with the maximum number of tokens."""
     size = certificate.MAX_BYTES
     repeated = {
         "only brackets": (b"", b"[", b""),
@@ -91,7 +91,7 @@ def json_cases() -> Iterator[Case]:
 
 
 def statement_cases() -> Iterator[Case]:
-    """As many output files, or as deep ones, as fit."""
+    """Yield statements with as many output files, or as deep ones, as fit."""
     entry = b'{"digest":{"sha256":"%b"},"name":"m/%b"}'
     head = (
         b'{"_type":"https://in-toto.io/Statement/v1","predicateType":"https://slsa.dev/provenance/'
@@ -120,7 +120,7 @@ def statement_cases() -> Iterator[Case]:
     shapes["deep folders"] = [
         b"%06d/" % n + b"/".join([b"a" * (room // 60 - 1)] * 60) for n in range(long)
     ]
-    # Four characters each, where twins are sought.
+    # Each folds to four characters, in a check for twin names.
     folding = "\u337f" * 80
     for where, text in (("files", "f/%06d" + folding), ("folders", "%06d" + folding + "/f")):
         size = len((text % 0).encode()) + len(entry % (HEX, b",")) + 1
@@ -134,7 +134,7 @@ def statement_cases() -> Iterator[Case]:
 
 
 def report_cases() -> Iterator[Case]:
-    """Reports of a run and of a paravisor, with as much in them as fits."""
+    """Yield run reports and paravisor reports with the maximum content."""
     head = b'{"version":1,"exitCode":{"origin":"measured","value":"0"},"overrides":[],'
     head += b'"unchangedWeights":{"origin":"measured","value":[%b]},"values":{%b}}'
     value = b'"v%d":{"origin":"derived","value":%b}'
@@ -156,7 +156,7 @@ def report_cases() -> Iterator[Case]:
 
 
 def _record_cases() -> Iterator[Case]:
-    """Names of files of rows: as many as the report holds, in one selection and in all."""
+    """Yield as many row file names as the report holds, in one selection and over all."""
     head = b'{"version":2,"exitCode":{"origin":"measured","value":"0"},"overrides":[],"values":{},'
     head += b'"unchangedWeights":{"origin":"measured","value":[]},'
     head += b'"records":{"origin":"derived","value":[%b]}}'
@@ -172,7 +172,7 @@ def _record_cases() -> Iterator[Case]:
 
 
 def toml_cases() -> Iterator[Case]:
-    """What TOML readers are bad at."""
+    """Yield inputs that are expensive for TOML readers."""
     limits = {
         "lockfile": lockfile.MAX_BYTES,
         "image-lock": image_lock.MAX_BYTES,
@@ -211,7 +211,7 @@ def toml_cases() -> Iterator[Case]:
 
 
 def binary_cases() -> Iterator[Case]:
-    """Logs with as many events as there may be, and listings."""
+    """Yield logs with the maximum number of events, and listings."""
     first = event_logs.spec_id({0x0004: 20, 0x000B: 32, 0x000C: 48, 0x000D: 64})
     small = event_logs.event(8, event_logs.IPL, b"", algorithms=(4, 11, 12, 13))
     yield "event-log", "many events", _filled(first, small, b"", event_log.MAX_BYTES)
@@ -231,7 +231,7 @@ def binary_cases() -> Iterator[Case]:
 
 
 def time_cases() -> Iterator[Case]:
-    """As many certificates as a time stamp may carry, each of which issued all others."""
+    """Yield a time stamp with the maximum number of certificates, each an issuer of all others."""
     key, name = ec_key("busy"), "busy"
     alike = tuple(
         issue(
@@ -248,14 +248,14 @@ def time_cases() -> Iterator[Case]:
 
 
 def _header(head: bytes, body: bytes, tail: bytes) -> bytes:
-    """A safetensors file of the largest header; it is in memory once."""
+    """Return a safetensors file with the largest header, kept in memory only once."""
     size = safetensors.MAX_HEADER.to_bytes(8, "little")
     times = (safetensors.MAX_HEADER - len(head) - len(tail)) // len(body)
     return b"".join((size, head, body * times, tail)).ljust(8 + safetensors.MAX_HEADER)
 
 
 def safetensors_cases() -> Iterator[Case]:
-    """Headers of as many tensors, or as large shapes, as fit."""
+    """Yield headers with as many tensors, or as large shapes, as fit."""
 
     def file(body: bytes, size: int = 0) -> bytes:
         return len(body).to_bytes(8, "little") + body + bytes(size)
@@ -280,7 +280,7 @@ def safetensors_cases() -> Iterator[Case]:
         yield "safetensors", name, _header(b"{", body, b"}")
     spaced = b'"%b":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}' + b" " * (1 << 19)
     del listed
-    # Not kept by name: what this process holds counts for the child that reads.
+    # It has no name here: what this process holds counts for the child that reads.
     yield (
         "safetensors",
         "spaced tensors",
@@ -289,8 +289,10 @@ def safetensors_cases() -> Iterator[Case]:
 
 
 def rows_cases() -> Iterator[Case]:
-    """Sources of rows. Rows have no limit on their size, so these are what a second should read;
-    what is quadratic in it, or keeps it whole several times, misses by far.
+    """Yield sources of rows, of the size that a reader should manage in a second.
+
+    Rows have no size limit; a quadratic reader, or one that keeps the input in memory several
+    times, exceeds the second by far.
     """
     size = 4 << 20
     columns = b",".join(b"c%d" % number for number in range(MAX_NODES))
@@ -329,7 +331,7 @@ def rows_cases() -> Iterator[Case]:
 
 
 def cases() -> Iterator[Case]:
-    """Every `(target, name, input)`."""
+    """Yield every `(target, name, input)`."""
     yield from json_cases()
     yield from statement_cases()
     yield from report_cases()
@@ -342,7 +344,9 @@ def cases() -> Iterator[Case]:
 
 
 def reference() -> float:
-    """CPU seconds of a fixed amount of work, in this process and now: the least of three."""
+    """Return the CPU seconds of a fixed amount of work, in this process and now: the least of
+    three.
+    """
     taken = []
     for _ in range(3):
         started = time.process_time()
@@ -352,13 +356,13 @@ def reference() -> float:
 
 
 def comparable(seconds: float) -> float:
-    """CPU seconds of this process as they would be where `reference` takes REFERENCE_SECONDS."""
+    """Convert CPU seconds of this process to those where `reference` takes REFERENCE_SECONDS."""
     return seconds * REFERENCE_SECONDS / reference()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """CPU seconds (see above), and peak memory of a process that holds the input and reads it."""
+    """CPU seconds (see above) and peak memory of a process that holds the input and reads it."""
 
     target: str
     name: str
@@ -368,11 +372,11 @@ class Cost:
 
 
 def measure(target: str, name: str, data: bytes) -> Cost:
-    """Read `data` in a child, so that nothing before it counts."""
+    """Read `data` in a child process, so that no earlier work counts."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        # A defect shall fail a test, and not take the computer's memory.
+        # A defect must fail a test, and not use up the computer's memory.
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
         started = time.process_time()
         outcome = _outcome(target, data)
@@ -383,7 +387,7 @@ def measure(target: str, name: str, data: bytes) -> Cost:
     _, _, usage = os.wait4(child, 0)
     with os.fdopen(reader, "rb") as pipe:
         message = pipe.read()
-    # One that died of its memory has told nothing.
+    # A child that ran out of memory sent no result.
     seconds, outcome = json.loads(message) if message else (0.0, "the child died")
     return Cost(
         target=target,
@@ -394,7 +398,7 @@ def measure(target: str, name: str, data: bytes) -> Cost:
     )
 
 
-# A target that reads, writes and reads again costs several times what a verifier pays.
+# A target that reads, writes and reads again costs several times what a verifier needs.
 READERS = {**TARGETS, "certificate": certificate.parse, "statement": statement.parse}
 
 
@@ -409,7 +413,7 @@ def _outcome(target: str, data: bytes) -> str:
 
 
 def main(targets: list[str]) -> int:
-    """Measure each input of `targets`, or all, one JSON object a line."""
+    """Measure each input of `targets`, or all inputs, and print one JSON object per line."""
     for target, name, data in cases():
         if not targets or target in targets:
             print(json.dumps(asdict(measure(target, name, data))), flush=True)

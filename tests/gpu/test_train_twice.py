@@ -1,4 +1,4 @@
-"""What of the GPU's script can be seen without one."""
+"""Parts of the GPU script that can be tested without a GPU."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from typing import Any
 STEPS, WARM_UP = 40, 10
 ROWS, LENGTH = 8, 128
 QUERY = "name,driver_version,vbios_version"
-# Of Llama, all that Liger has.
+# All of Llama's parts for which Liger has kernels.
 LIGER = b"""
 plugins: [liger.LigerPlugin]
 liger_rope: true
@@ -40,14 +40,16 @@ liger_fused_linear_cross_entropy: true
 
 
 def gpu_facts(printed: str) -> dict[str, str]:
-    """What `nvidia-smi --query-gpu=name,driver_version,vbios_version` printed of the first GPU."""
+    """Parse what `nvidia-smi --query-gpu=name,driver_version,vbios_version` printed for the first
+    GPU.
+    """
     lines = printed.strip().splitlines()
     parts = [part.strip() for part in lines[0].split(",")] if lines else []
     return dict(zip(QUERY.split(","), parts, strict=False))
 
 
 def asked_gpu() -> dict[str, str]:
-    """The GPU of this computer; empty where there is none."""
+    """Return facts about this computer's GPU; empty without one."""
     try:
         done = subprocess.run(
             ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader"],
@@ -59,7 +61,7 @@ def asked_gpu() -> dict[str, str]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder`."""
+    """Return the SHA-256 of every file below `folder`."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -68,7 +70,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """Names whose values differ, or that only one has, in the order of the first."""
+    """Return names whose values differ or that only one has, in the order of the first."""
     return [name for name in {**one, **other} if one.get(name) != other.get(name)]
 
 
@@ -77,7 +79,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--training-env", type=Path)
-    # A step of `_own_path`, in a process of its own: variables are read when torch is imported.
+    # One step of `_own_path`, in a separate process: torch reads its variables on import.
     parser.add_argument("--pass-number", type=int)
     parser.add_argument("--bare", action="store_true")
     arguments = parser.parse_args()
@@ -97,7 +99,7 @@ def main() -> int:
 
 
 def _runners_path(out: Path, training_env: Path) -> dict[str, Any]:
-    """The example, twice, as the runner trains it."""
+    """Train the example twice, as the runner does."""
     from aicert.files.tree import read_tree
     from aicert.formats.listing import EMPTY_DIR
     from enclave_runner.axolotl import config, training
@@ -153,7 +155,9 @@ def _runners_path(out: Path, training_env: Path) -> dict[str, Any]:
 
 
 def _own_path(out: Path) -> dict[str, Any]:
-    """Torch and Transformers of this Python, in processes with the runner's variables and seeds."""
+    """Use this Python's torch and Transformers, in processes with the runner's
+    variables and seeds.
+    """
     first, second = (_started(out, number) for number in (1, 2))
     bare = _started(out, 3, bare=True)
     weights = differing(first["weights"], second["weights"])
@@ -162,7 +166,7 @@ def _own_path(out: Path) -> dict[str, Any]:
         "path": f"no locked environment: {first['versions']}, the runner's variables and seeds",
         "equal": not weights,
         "differ": weights,
-        # In the order of computing: what comes after the first takes its differences over.
+        # In the order of computation: later modules inherit the first one's differences.
         "firstDiffering": modules[0] if modules else None,
         "stepSeconds": [first["stepSeconds"], second["stepSeconds"]],
         "bareStepSeconds": bare["stepSeconds"],
@@ -183,7 +187,7 @@ def _started(out: Path, number: int, *, bare: bool = False) -> dict[str, Any]:
     variables = {
         name: value for name, value in training.environment(Limits()).items() if name not in places
     }
-    # Where GPUs are the runner does not hide them.
+    # On a machine with GPUs the runner does not hide them.
     variables.pop("CUDA_VISIBLE_DEVICES")
     kept = {name: value for name, value in os.environ.items() if name not in variables}
     words = [sys.executable, "-P", __file__, "--out", str(out), "--pass-number", str(number)]
@@ -199,7 +203,10 @@ def _started(out: Path, number: int, *, bare: bool = False) -> dict[str, Any]:
 
 
 def _pass(out: Path, number: int, *, bare: bool) -> dict[str, Any]:
-    """Some steps of Transformers' Trainer on a small Llama; digests of weights and of one pass."""
+    """Train a small Llama for some steps with Transformers' Trainer.
+
+    Return digests of the weights and of one pass.
+    """
     import torch
     import transformers
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
@@ -228,7 +235,7 @@ def _pass(out: Path, number: int, *, bare: bool) -> dict[str, Any]:
     ended: list[float] = []
 
     class Clock(transformers.TrainerCallback):  # type: ignore[misc]  # it is not there to mypy
-        """When each step had ended on the GPU."""
+        """A callback that records when each step ended on the GPU."""
 
         def on_step_end(self, *_given: Any, **_named: Any) -> None:
             if torch.cuda.is_available():
@@ -250,7 +257,9 @@ def _pass(out: Path, number: int, *, bare: bool) -> dict[str, Any]:
 
 
 def _traced(model: Any, row: Any) -> dict[str, str]:
-    """Digests of each module's output in one pass, in order, then of each parameter's gradient."""
+    """Return digests of each module's output in one pass, in order, then of each parameter's
+    gradient.
+    """
     by_part: dict[str, str] = {}
 
     def follow(name: str) -> Any:

@@ -1,5 +1,5 @@
-"""A package index of our own in the form of PEP 503, made of folders: nothing is fetched from it
-but what a test put there.
+"""A package index of our own in the form of PEP 503, made of folders: it serves only what a test
+adds.
 """
 
 import base64
@@ -19,12 +19,12 @@ _LOCKED = re.compile(r"^([a-z0-9][a-z0-9.-]*)==([^ \n;]+)", re.MULTILINE)
 
 
 def locked(lock: Path) -> dict[str, str]:
-    """Version by name, as a lock says."""
+    """Return the locked version of each name."""
     return dict(_LOCKED.findall(lock.read_text(encoding="ascii")))
 
 
 def wheel(folder: Path, name: str, version: str, requires: Iterable[str] = ()) -> str:
-    """Put a wheel with one module into `folder`; its SHA-256."""
+    """Put a wheel with one module into `folder`, and return its SHA-256."""
     plain = re.sub(r"[-.]+", "_", name)
     info = f"{plain}-{version}.dist-info"
     lines = "".join(f"Requires-Dist: {line}\n" for line in requires)
@@ -46,7 +46,7 @@ def wheel(folder: Path, name: str, version: str, requires: Iterable[str] = ()) -
 
 
 def sdist(folder: Path, name: str, version: str, code: str = "") -> str:
-    """Put a source archive of the old kind, with a `setup.py` and no more; its SHA-256.
+    """Put a source archive with nothing but a `setup.py` into `folder`, and return its SHA-256.
 
     `code` runs whenever `setup.py` does.
     """
@@ -68,14 +68,14 @@ def sdist(folder: Path, name: str, version: str, code: str = "") -> str:
 
 
 def project(index: Path, name: str) -> Path:
-    """The folder of one project of the index."""
+    """Return the folder of one project of the index."""
     folder = index / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def list_files(index: Path) -> None:
-    """Write the page of each project, with every file's digest as indexes state it."""
+    """Write each project's page, with the digest of every file as indexes state it."""
     for folder in sorted(index.iterdir()):
         files = sorted(path for path in folder.iterdir() if path.name != "index.html")
         links = [
@@ -87,6 +87,6 @@ def list_files(index: Path) -> None:
 
 
 def every_lock() -> list[Path]:
-    """The hashed locks of this repository."""
+    """Return the hashed locks of this repository."""
     tops = (ROOT / top for top in ("rules", "tests", "enclave_runner"))
     return sorted(path for top in tops for path in top.rglob("*.lock"))

@@ -35,7 +35,7 @@ FILE = Path(__file__).with_name("requirements.json")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One requirement of a lock: what its own metadata say."""
+    """One locked package, with facts from its own metadata."""
 
     version: str
     python: str
@@ -43,7 +43,7 @@ class Member:
 
 
 def read() -> dict[str, tuple[str, dict[str, Member]]]:
-    """By lock: the digest of the lock that the file is of, and its members."""
+    """Return, by lock, the lock's recorded digest and its members."""
     document = json.loads(FILE.read_bytes())
     return {
         lock: (
@@ -60,7 +60,7 @@ def read() -> dict[str, tuple[str, dict[str, Member]]]:
 
 
 def requested_extras(lock: str) -> Iterator[Requirement]:
-    """What the `.in` file beside a lock asks for; locks themselves name no extras."""
+    """Yield what the `.in` file beside a lock asks for; locks themselves name no extras."""
     wanted = (ROOT / lock).with_suffix(".in")
     for line in wanted.read_text().splitlines() if wanted.exists() else ():
         text = line.partition("#")[0].strip()
@@ -69,12 +69,12 @@ def requested_extras(lock: str) -> Iterator[Requirement]:
 
 
 def digest(lock: str) -> str:
-    """SHA-256 of a lock's bytes."""
+    """Return the SHA-256 of a lock's bytes."""
     return hashlib.sha256((ROOT / lock).read_bytes()).hexdigest()
 
 
 def _places() -> dict[str, Path]:
-    """Where each lock is installed; made where it is missing."""
+    """Return where each lock is installed; install it where it is missing."""
     own = Path(sys.prefix)
     dvc = dvc_env.program().parents[1]
     training = training_env.ensure(ROOT)
@@ -121,7 +121,9 @@ def _said(item: Distribution) -> Member:
 
 
 def _asks(requirement: Requirement, extras_of: Mapping[str, set[str]]) -> bool:
-    """Whether the requirement's extra, if it is one of an extra, is asked for by anybody."""
+    """Return whether the requirement applies: without an extra, or with one that
+    somebody asks for.
+    """
     if requirement.marker is None or "extra" not in str(requirement.marker):
         return True
     everybody = {name for names in extras_of.values() for name in names}
@@ -135,7 +137,8 @@ def _document() -> dict[str, Any]:
         pinned = members((ROOT / lock).read_text(encoding="ascii"))
         packages = {name: _said(item) for name, item in _installed(place).items()}
         for name in pinned.keys() - packages.keys():
-            # An environment may be closed to it since: then what this version said before is kept.
+            # A package may be closed off from the environment since: then keep what this version
+            # listed before.
             packages[name] = before[lock][name]
             assert f"{name}=={packages[name].version} " in pinned[name], f"{lock}: no {name}"
         names = sorted(pinned)

@@ -1,6 +1,6 @@
-"""cosign 3.1, as Debian's unstable release packages it, without a network: it verifies a bundle of
-ours against a trusted root of ours, and refuses each with one lie.
+"""cosign 3.1, as Debian unstable packages it, without a network.
 
+It verifies our bundle against our trusted root, and refuses each variant with one false value.
 `./doit test -m logs tests/logs`: not in CI, as unstable changes every day.
 """
 
@@ -24,11 +24,11 @@ def cosign() -> Path:
 
 
 def documented(cosign: Path, folder: Path) -> tuple[int, str]:
-    """The exit code of the command that the document gives, and what it complains of."""
+    """Run the document's command, and return its exit code and error output."""
     text = DOCS.read_text().replace("\\\n", " ")
     (command,) = re.findall(r"^cosign verify.*$", text, re.MULTILINE)
     words = command.partition("#")[0].split()[1:]
-    # As the document has them, the file lies in the model's folder.
+    # In the document the file is in the model's folder.
     words = [word.removeprefix("model/") for word in words]
     done = subprocess.run(
         ["unshare", "--user", "--net", str(cosign), *words],

@@ -1,7 +1,7 @@
-"""torchwood, as Debian's unstable release packages it: what it proves we verify, and the other way;
-and its witness cosigns our log while that only grows.
+"""torchwood, as Debian unstable packages it: each side verifies the other's proofs.
 
-`./doit test -m logs tests/logs`: not in CI, as unstable changes every day.
+Its witness cosigns our log as long as that only grows. `./doit test -m logs tests/logs`: not in CI,
+as unstable changes every day.
 """
 
 import contextlib
@@ -44,7 +44,9 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def spicy(programs: Path, bench: Bench, data: bytes, proof: bytes, place: Path) -> bool:
-    """Whether it verifies; of a proof it wants what comes after the line that names the form."""
+    """Return whether torchwood verifies; it expects a proof without the line that names
+    the format.
+    """
     (place / "entry").write_bytes(data)
     (place / "entry.spicy").write_bytes(proof.removeprefix(proofs.FORM.encode() + b"\n"))
     words = [str(programs / "spicy-torchwood"), "-verify", str(bench.key), str(place / "entry")]
@@ -114,13 +116,13 @@ def test_we_verify_its_proofs(programs: Path, tmp_path: Path) -> None:
 
 
 def ask(bench: Bench, witness: "Witness") -> witness_client.Asked:
-    """As `aicert log ask` does."""
+    """Ask for a cosignature as `aicert log ask` does."""
     post = partial(add_checkpoint, witness.url)
     return witness_client.ask(bench.folder, bench.key, witness.key, post)
 
 
 class Witness:
-    """litewitness on this computer, whose key an ssh-agent holds."""
+    """A litewitness on this computer, with its key in an ssh-agent."""
 
     def __init__(self, url: str, key: VerifierKey) -> None:
         self.url, self.key = url, key

@@ -31,14 +31,14 @@ pytestmark = pytest.mark.matrix
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "65534"
 SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Says nothing of what was installed: only where packages come from.
+# Variables that only tell where packages come from, and not what was installed.
 KEPT = ("PIP_CONFIG_FILE", "PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT",
         "PIP_DEFAULT_TIMEOUT", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY",
         "https_proxy", "http_proxy", "no_proxy")  # fmt: skip
 
 
 def other_python() -> Path | None:
-    """A CPython 3.11 on PATH that the system did not install."""
+    """Return a CPython 3.11 on PATH that the system did not install."""
     for folder in os.environ["PATH"].split(os.pathsep):
         candidate = Path(folder, "python3.11")
         if not os.access(candidate, os.X_OK):
@@ -56,7 +56,7 @@ Show = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A fresh clone with a HOME of its own. `sources`: where pip is told to look."""
+    """A fresh clone with a HOME of its own; `sources` tells pip where to look."""
 
     root: Path
     home: Path
@@ -95,11 +95,11 @@ class Machine:
 
 
 def kept() -> dict[str, str]:
-    """pip's own configuration, also where it lies in the HOME that is taken away."""
+    """Return pip's own configuration, even if it is in the HOME that is taken away."""
     variables = {name: os.environ[name] for name in KEPT if name in os.environ}
     own = Path.home() / ".config/pip/pip.conf"
     if own.is_file():
-        # An ordinary user cannot read root's.
+        # An ordinary user cannot read root's configuration.
         copy = Path(tempfile.gettempdir(), f"aicert-matrix-pip-{os.getuid()}.conf")
         shutil.copyfile(own, copy)
         variables.setdefault("PIP_CONFIG_FILE", str(copy))
@@ -108,7 +108,7 @@ def kept() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Where everybody may look, unlike pytest's own."""
+    """Make a folder that every user may read, unlike pytest's own."""
     place = Path(tempfile.mkdtemp(prefix="aicert-matrix-", dir="/var/tmp"))
     place.chmod(0o755)
     yield place
@@ -117,7 +117,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def show(request: pytest.FixtureRequest) -> Show:
-    """Prints a line at once: half an hour without a word looks like a program that hangs."""
+    """Return a function that prints a line at once: half an hour of silence looks like a hang."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
 
     def print_line(line: str) -> None:
@@ -151,7 +151,7 @@ def certifies(machine: Machine, folder: Path) -> None:
     assert (again.returncode, "nothing to do" in again.stderr) == (0, True), again.stderr
     environment = machine.root / ".aicert/envs" / training_env.location(ROOT).name
     if not environment.is_symlink():
-        # Its own place stays the one that its scripts name.
+        # The link leads to its original path, which its scripts name.
         (folder / environment.name).symlink_to(environment)
 
 
@@ -160,7 +160,7 @@ def test_the_systems_python(folder: Path, show: Show) -> None:
 
 
 def test_an_ordinary_user(folder: Path, show: Show) -> None:
-    # Who is none runs all of this as one.
+    # A run as an ordinary user already covers this case everywhere else.
     assert os.geteuid() == 0, "run as root: an ordinary user is made from it"
     certifies(fresh(folder, "user", SYSTEM, show, NOBODY), folder)
 
@@ -172,7 +172,7 @@ def test_root_with_another_python(folder: Path, show: Show) -> None:
 
 
 def test_cuda_torch_of_the_index_alone(folder: Path, show: Show) -> None:
-    """Where pip has no source of the build for CPU only, as with PyPI alone."""
+    """Use an index without the CPU-only build of torch, such as PyPI alone."""
     machine = fresh(folder, "cuda", SYSTEM, show)
     (machine.root / ".aicert/envs" / training_env.location(ROOT).name).unlink(missing_ok=True)
     for name in ("PIP_CONFIG_FILE", "PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
@@ -187,7 +187,7 @@ def test_cuda_torch_of_the_index_alone(folder: Path, show: Show) -> None:
 
 
 def test_python_3_13_alone_gets_a_hint(folder: Path, show: Show) -> None:
-    """As on Debian 13: everything of the system but Python 3.11."""
+    """Use a system like Debian 13, which has everything but Python 3.11."""
     programs = folder / "bin"
     programs.mkdir()
     for entry in (*Path("/usr/sbin").iterdir(), *Path("/usr/bin").iterdir()):

@@ -1,9 +1,9 @@
-"""A pytest plugin that makes a mutant active by giving its function the mutant's code.
+"""A pytest plugin that activates a mutant by giving its function the mutant's code.
 
-mutmut wraps every function that has mutants, so that each call asks which one is active: tests take
-three times as long. Loaded before what is tested is imported, this registers the functions instead,
-and leaves them as they are. Left to mutmut are those with a closure (`super()`), whose mutants may
-have another.
+mutmut wraps every function that has mutants, so that each call asks which one is active, and tests
+take three times as long. This plugin is loaded before the tested modules are imported; it registers
+the functions and leaves them unwrapped. Functions with a closure (`super()`) stay with mutmut,
+since their mutants may have another closure.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from mutmut.mutation import trampoline
 Mutants = Mapping[str, Any]
 _functions: dict[str, list[tuple[FunctionType, Mutants]]] = defaultdict(list)
 _left: dict[str, list[Mutants]] = defaultdict(list)
-# Python knows each codec, and infinity, in small letters and in capitals.
+# Python accepts each codec, and infinity, in small letters and in capitals.
 SPELLINGS = frozenset(("ascii", "utf-8", "utf-16-le", "inf", "-inf"))
 _wrapped = trampoline.wrap_in_trampoline
 
@@ -40,21 +40,21 @@ trampoline.wrap_in_trampoline = _register
 
 
 def is_known(mutant: str) -> bool:
-    """Whether its function has been imported: of no other a mutant can be made active."""
+    """Return whether the mutant's function was imported: only then can the mutant be activated."""
     module, _, name = mutant.rpartition(".")
     every = [*_left[module], *(mutants for _, mutants in _functions[module])]
     return any(name in mutants for mutants in every)
 
 
 def codes(mutant: str) -> tuple[CodeType, CodeType] | None:
-    """The code of the function and of its mutant; None where mutmut has both."""
+    """Return the code of the function and of its mutant; None where mutmut keeps both."""
     module, _, name = mutant.rpartition(".")
     known = ((f, mutants[name]) for f, mutants in _functions[module] if name in mutants)
     return next(((f.__code__, changed.__code__) for f, changed in known), None)
 
 
 def is_spelling(mutant: str) -> bool:
-    """Whether it only writes some of SPELLINGS in other letters: no test can kill it."""
+    """Return whether the mutant only changes the case of some SPELLINGS: no test can kill it."""
     module, _, name = mutant.rpartition(".")
     return any(
         list(_spelt(mutants[name].__code__)) == list(_spelt(function.__code__))
@@ -66,7 +66,7 @@ def is_spelling(mutant: str) -> bool:
 
 
 def _spelt(code: CodeType) -> Iterator[object]:
-    """What the code does, with SPELLINGS in small letters."""
+    """Yield the steps of the code, with SPELLINGS in small letters."""
     for step in get_instructions(code):
         given = step.argval
         yield step.opname
@@ -79,7 +79,7 @@ def _spelt(code: CodeType) -> Iterator[object]:
 
 
 def activate(mutant: str) -> None:
-    """Make this mutant active in this process, which has no way back."""
+    """Activate this mutant in this process; there is no way back."""
     module, _, name = mutant.rpartition(".")
     trampoline.set_mutant_under_test(mutant)
     for function, mutants in _functions[module]:

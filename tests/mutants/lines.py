@@ -1,7 +1,7 @@
-"""A pytest plugin that notes which tests run which lines, for `loop.py`: a test that does not run
-the line that a mutant changes cannot kill it.
+"""A pytest plugin that records for `loop.py` which tests run which lines.
 
-Loaded after `exchange`, so that functions are as they are without mutants.
+A test that does not run the line that a mutant changes cannot kill it. The plugin is loaded after
+`exchange`, so that functions are as they are without mutants.
 """
 
 import ast
@@ -19,34 +19,35 @@ _measured = Coverage(data_file=str(DATA), include=["aicert/*"], config_file=Fals
 
 
 def pytest_collection_finish() -> None:
-    """Begin once everything is imported."""
+    """Start measuring once everything is imported."""
     _measured.erase()
     _measured.start()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Note what this test runs, and what its fixtures do."""
+    """Record what this test runs, and what its fixtures run."""
     _measured.switch_context(item.nodeid)
     return (yield)
 
 
 def pytest_sessionfinish() -> None:
-    """Keep it."""
+    """Save the measurement."""
     _measured.stop()
     _measured.save()
 
 
 class Lines:
-    """What `data` holds of each file."""
+    """The recorded lines of each file in `data`."""
 
     def __init__(self, data: CoverageData) -> None:
         self._data = data
         self._tests: dict[str, dict[int, list[str]]] = {}
 
     def tests(self, original: CodeType, mutant: CodeType) -> set[str] | None:
-        """The tests that run what the mutant changes; None where it changes the function's head,
-        which runs when it is defined.
+        """Return the tests that run what the mutant changes.
+
+        None means that it changes the function's head, which runs when the function is defined.
         """
         start, before = _body(original)
         _, after = _body(mutant)
@@ -57,7 +58,7 @@ class Lines:
         first = start + same
         end = start + len(before) - _alike(before[:same:-1], after[:same:-1])
         reached = {test for line in range(first, end) for test in known.get(line, ())}
-        # A line without code of its own is part of a statement that begins before it.
+        # A line without code of its own belongs to a statement that begins above it.
         while not reached and first > start:
             first -= 1
             reached = set(known.get(first, ()))
@@ -70,22 +71,22 @@ class Lines:
 
 
 def noted() -> Lines:
-    """What was noted when the tests were mapped."""
+    """Read what was recorded when the tests were mapped."""
     data = CoverageData(str(DATA))
     data.read()
     return Lines(data)
 
 
 def _alike(one: list[str], other: list[str]) -> int:
-    """With how many lines that are the same both begin."""
+    """Return how many lines both have in common at their beginning."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _body(code: CodeType) -> tuple[int, list[str]]:
-    """Where a function's body begins, and its lines."""
+    """Return the first line of a function's body, and its lines."""
     block = inspect.getblock(linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :])
-    # That of a method is parsed under something.
+    # An indented method is parsed inside another statement.
     (under,) = ast.parse(
         "if True:\n" + "".join(block) if block[0][0] == " " else "".join(block)
     ).body

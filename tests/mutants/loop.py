@@ -1,7 +1,7 @@
-"""A pytest plugin that tries mutants: each in a fork of the session that has collected every test.
+"""A pytest plugin that tries mutants, each in a fork of the session that has collected every test.
 
-`AICERT_MUTANTS` names the modules, `AICERT_MUTANTS_JOBS` how many forks run at once. mutmut wrote
-the mutants and noted which tests reach which function (`mutmut-stats.json`); its own loop starts
+`AICERT_MUTANTS` names the modules, `AICERT_MUTANTS_JOBS` the number of parallel forks. mutmut wrote
+the mutants and recorded which tests reach which function (`mutmut-stats.json`); its own loop starts
 pytest anew for each mutant, which takes ten times as long. Results go where mutmut keeps them. A
 mutant that lives longer than most waits until all others were tried.
 """
@@ -31,33 +31,33 @@ from tests.adversarial.forger import Scene
 from tests.mutants import exchange, lines
 
 KILLED, SURVIVED, UNREACHED = 1, 0, 33
-# Which test killed which mutant: to look at what kills a mutant that does the same as before.
+# Which test killed which mutant, for a look at what kills a mutant that changes nothing.
 KILLERS = Path("killers.txt")
-# Of what the tests took unchanged: a mutant that runs longer never ends.
+# A mutant that runs longer than this multiple of the unchanged time counts as endless.
 PATIENCE = 20
 SPARE_SECONDS = 20
-# Seconds of CPU after which a mutant that still lives waits until the others of its module were
-# tried as long: it is likely to survive. Whoever survives all these waits for the end, and is asked
-# every test that reaches it.
+# Seconds of CPU after which a mutant that still lives waits until the others of its module had the
+# same time: it is likely to survive. A mutant that survives all these waits for the end, and then
+# faces every test that reaches it.
 WAVES = (0.3, 2.0)
 WAITS = 77
-# A test that killed one of the last mutants is likely to kill the next one. How many tests of each
-# kind are asked before the others; `_Tests` has their order.
+# A test that killed one of the last mutants is likely to kill the next one. These numbers say how
+# many tests of each kind run before the others; `_Tests` has their order.
 OWN, UNCHANGED, HONEST, ATTACKS, LATELY, NARROW, BROAD = 6, 9, 4, 24, 3, 16, 4
 UNCHANGED_SCENES = "::test_what_is_said_of_an_unchanged_scene_is_what_was_reviewed["
 HONEST_CASES = "::test_what_is_right_is_not_refused["
-# Seconds: tests shorter than this are all as short; and how long a module's own tests may take
-# before others are asked.
+# Seconds: all tests shorter than this count as equally short; and how long a module's own tests may
+# take before others run.
 SHORT, OWN_SECONDS = 0.01, 1.5
-# Results of this many are lost at most where the run is stopped.
+# An interrupted run loses at most this many results.
 KEPT_EVERY = 20
 
 
 class _Module:
-    """One module's mutants and the codes that mutmut keeps of them."""
+    """One module's mutants, and the codes that mutmut keeps for them."""
 
     def __init__(self, name: str) -> None:
-        # Some are imported by tests only once they need them: too late for a mutant.
+        # Tests import some modules only when they need them, which is too late for a mutant.
         importlib.import_module(f"aicert.{name.replace('/', '.')}")
         self._path = Path("aicert", f"{name}.py.meta")
         self._said = json.loads(self._path.read_bytes())
@@ -79,9 +79,10 @@ class _Module:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trial:
-    """A mutant in a fork, which writes into `place` that of the test it has come to. `limit`:
-    seconds of CPU after which it is taken to run for ever; `quick`: after which it waits, if not
-    None.
+    """A mutant in a fork, which writes the test that it has reached to `place`.
+
+    `limit` is the CPU seconds after which it counts as endless; `quick`, if not None, the seconds
+    after which it waits.
     """
 
     module: _Module
@@ -94,11 +95,13 @@ class _Trial:
 
 
 class _Tests:
-    """The tests that reach a function: those first that killed another of its mutants; then scenes
-    that are compared whole and honest cases, which fail wherever anything does; what killed mutants
-    of other functions lately; its module's own tests; attacks on the checks that its module names;
-    what is short and reaches little else; what is short and reaches most; and the others, by turns
-    of each file, and of the attacks on each check: the same lines are reached by many of one.
+    """The tests that reach a function, in the order in which they run.
+
+    First come those that killed another of its mutants; then scenes that are compared whole and
+    honest cases, which fail on any fault; the latest killers of other functions' mutants; its
+    module's own tests; attacks on the checks that its module names; short tests that reach little
+    else; short tests that reach most; and the others, alternating between files and between the
+    checks that attacks are on, since many tests of one kind reach the same lines.
     """
 
     def __init__(self, items: list[pytest.Item]) -> None:
@@ -135,7 +138,9 @@ class _Tests:
         return [self._items[name] for name in names], limit
 
     def sooner(self, mutant: str, items: list[pytest.Item]) -> list[pytest.Item]:
-        """What is left to ask, what has killed others meanwhile first."""
+        """Sort the remaining tests so that those which meanwhile killed other mutants
+        come first.
+        """
         killers = {*self._killers[_function(mutant)], *self._lately}
         return sorted(items, key=lambda item: item.nodeid not in killers)
 
@@ -162,19 +167,21 @@ class _Tests:
 
 
 def _case(test: str) -> str:
-    """Which case of a table a test is."""
+    """Return which case of a table a test is."""
     return test.partition("[")[2].removesuffix("]")
 
 
 def _unit(function: str) -> tuple[str, ...]:
-    """How the names of its module's own tests begin; checks are tested where they are called."""
+    """Return the name prefixes of its module's own tests; checks are tested where they
+    are called.
+    """
     package, room, *folders, module = function.rpartition(".")[0].split(".")
     names = (module, "appraise") if folders == ["checks"] else (module,)
     return tuple(f"tests/unit/{package}/{room}/test_{name}" for name in names)
 
 
 def _short(names: list[str], seconds: Mapping[str, float]) -> Iterator[str]:
-    """As many of them as take OWN_SECONDS together, the shortest first."""
+    """Yield the shortest of them that together take OWN_SECONDS."""
     left = OWN_SECONDS
     for name in sorted(names, key=seconds.__getitem__):
         left -= seconds[name]
@@ -184,7 +191,7 @@ def _short(names: list[str], seconds: Mapping[str, float]) -> Iterator[str]:
 
 @functools.cache
 def _checks_of(module: str) -> frozenset[str]:
-    """The checks that a module names."""
+    """Return the checks that a module names."""
     text = Path(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
     return frozenset(check for check in CHECKS if f'"{check}"' in text)
 
@@ -194,7 +201,7 @@ def _function(mutant: str) -> str:
 
 
 class _Forks:
-    """The mutants that are tried right now, and those that have to wait."""
+    """The mutants that are being tried, and those that wait."""
 
     def __init__(self, tests: _Tests, jobs: int, folder: Path) -> None:
         self._tests = tests
@@ -204,7 +211,7 @@ class _Forks:
         self._waiting: list[_Trial] = []
 
     def try_all(self, trials: Iterable[_Trial], quick: float | None) -> list[_Trial]:
-        """Those that live on after so many seconds."""
+        """Try all mutants, and return those that live longer than `quick` seconds."""
         for trial in trials:
             self._begin(replace(trial, quick=quick))
         while self._running:
@@ -224,7 +231,7 @@ class _Forks:
         try:
             (self._folder / str(child)).rmdir()
         except OSError:
-            # A test that was stopped may leave folders that are too deep for Python.
+            # An interrupted test may leave folders that are too deep for Python.
             subprocess.run(["rm", "-rf", str(self._folder / str(child))])
         trial = self._running.pop(child)
         code = os.waitstatus_to_exitcode(status)
@@ -243,11 +250,11 @@ class _Forks:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool:
-    """Try every mutant that has no result: all for a moment, then those that still live."""
+    """Try every mutant without a result: all for a moment, then those that still live."""
     tests = _Tests(session.items)
     modules = [_Module(name) for name in os.environ["AICERT_MUTANTS"].split()]
     _warm()
-    # Made before the forks: each would remove what stands there, and with it what others use.
+    # Make the folder before the forks: each fork would remove it, and with it the others' files.
     folder = _temporary(session.config).getbasetemp()
     forks = _Forks(tests, int(os.environ["AICERT_MUTANTS_JOBS"]), folder)
     gc.collect()

@@ -1,6 +1,6 @@
 """A pytest plugin for mutation testing: fewer examples, always the same, and no shrinking.
 
-A mutant is killed by the first example that fails; a smaller one would be found for nobody.
+The first example that fails kills a mutant; nobody needs a smaller one.
 """
 
 from hypothesis import HealthCheck, Phase, settings

@@ -1,7 +1,8 @@
-"""Environments of implementations that we did not write, each made once from its hashed lock.
+"""Environments of independent implementations, each made once from its hashed lock.
 
-They lie in the cache directory beside the others, under the digest of the lock; `complete`, written
-last, marks one whole. Set-up needs the package registry; the tests themselves need no network.
+They are in the cache directory with the others, under the digest of the lock; the file `complete`,
+written last, marks a whole one. Set-up needs the package registry; the tests themselves need no
+network.
 """
 
 import fcntl
@@ -24,14 +25,14 @@ NODE = Path(__file__).with_name("node")
 
 
 def python(lock: Path = LOCK, name: str = "oracles") -> Path:
-    """The interpreter of the environment `name`."""
+    """Return the interpreter of the environment `name`."""
     return locked_env.interpreter(lock, name)
 
 
 def node_modules() -> Path:
-    """npm's packages of `node/package-lock.json`, which names each by its digest.
+    """Return npm's packages of `node/package-lock.json`, which names each by its digest.
 
-    Their scripts are not run; registries and mirrors are npm's own business.
+    Their scripts are not run; npm itself chooses registries and mirrors.
     """
     digest = hashlib.sha256((NODE / "package-lock.json").read_bytes()).hexdigest()
     environments = bootstrap.cache_directory() / "envs"
@@ -46,7 +47,7 @@ def node_modules() -> Path:
         if not (environment / "complete").exists():
             shutil.rmtree(environment, ignore_errors=True)
             shutil.copytree(NODE, environment)
-            # The provider's peers are programs to generate terraform with; only its types are read.
+            # The provider's peer packages generate terraform; only their types are read.
             words = ["npm", "ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit"]
             done = subprocess.run(
                 [*words, "--no-fund"], cwd=environment, capture_output=True, text=True
@@ -58,7 +59,7 @@ def node_modules() -> Path:
 
 
 def cosign() -> Path:
-    """cosign as Debian 13 packages it, unpacked, not installed. Raises ToolError without a mirror.
+    """Return cosign from Debian 13, unpacked but not installed. Raises ToolError without a mirror.
 
     apt checks it against Debian's signed index, which pins it as the system's packages are pinned.
     """
@@ -66,19 +67,21 @@ def cosign() -> Path:
 
 
 def newest_cosign() -> Path:
-    """cosign of Debian's unstable release, which alone has one that reads Rekor v2's entries."""
+    """Return cosign from Debian unstable, the only one that reads the entries of Rekor v2."""
     return _unpacked("newest-cosign", "cosign", "sid") / "cosign"
 
 
 def torchwood() -> Path:
-    """The folder with torchwood's programs, logs and witnesses by others, unpacked from Debian's
-    unstable release, which alone has them. Raises ToolError without a mirror.
+    """Return the folder with torchwood's programs, independent logs and witnesses.
+
+    They are unpacked from Debian unstable, the only release that has them. Raises ToolError without
+    a mirror.
     """
     return _unpacked("torchwood", "torchwood", "sid")
 
 
 def _unpacked(name: str, package: str, release: str) -> Path:
-    """The folder with a package's programs."""
+    """Return the folder with a package's programs."""
     environments = bootstrap.cache_directory() / "envs"
     environment = environments / name
     environments.mkdir(parents=True, exist_ok=True)
@@ -88,7 +91,7 @@ def _unpacked(name: str, package: str, release: str) -> Path:
             shutil.rmtree(environment, ignore_errors=True)
             given = ""
             if release == "sid":
-                # It has no updates of its own, and no security suite.
+                # Unstable has no updates suite and no security suite.
                 plain = debian.sources(release).split("\n\n")[0]
                 given = plain.replace("sid sid-updates", "sid") + "\n"
             apt = debian.Apt(environment / "apt", release, given=given)
@@ -103,14 +106,14 @@ def _unpacked(name: str, package: str, release: str) -> Path:
 def run(
     code: str, *arguments: object, interpreter: Path | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run Python `code` among the oracles, with no path to this repository."""
+    """Run Python `code` in the oracles' environment, with no path to this repository."""
     command = [str(interpreter or python()), "-I", "-W", "ignore", "-c", code]
     command += map(str, arguments)
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
 def aicert(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Our own command line with the extras that this environment has (sigstore, python-pkcs11)."""
+    """Run our own command line with this environment's extras (sigstore, python-pkcs11)."""
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from aicert.cli.main import main; "
     command = [str(python()), "-I", "-c", code + "sys.exit(main())", str(ROOT)]
     return subprocess.run(
@@ -123,12 +126,12 @@ def aicert(*arguments: object, **environment: str) -> "subprocess.CompletedProce
 
 
 def model_signing(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    """The reference implementation's command line."""
+    """Run the reference implementation's command line."""
     command = [str(python()), "-I", "-W", "ignore", "-m", "model_signing", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
 def workflow_checker(program: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """A checker of GitHub's workflows, asking no network."""
+    """Run a checker of GitHub's workflows, without a network."""
     command = [str(python(WORKFLOWS, "workflows").with_name(program)), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)

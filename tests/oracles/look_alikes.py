@@ -1,7 +1,7 @@
-"""Makes the table of aicert.audits.look_alikes again: `python -m tests.oracles.look_alikes FILE`.
+"""Make the table of aicert.audits.look_alikes again: `python -m tests.oracles.look_alikes FILE`.
 
 FILE is `confusables.json` of the package confusable_homoglyphs 3.3.1, with the pairs of UTS 39. Run
-it with Python 3.11: later ones know digits that were assigned after Unicode 14.
+this with Python 3.11: later versions know digits that were assigned after Unicode 14.
 """
 
 import json
@@ -18,7 +18,7 @@ Near = dict[str, set[str]]
 
 
 def pairs(path: Path) -> Near:
-    """Which single characters look like which, both ways."""
+    """Return which single characters look alike, in both directions."""
     near: Near = defaultdict(set)
     for one, others in json.loads(path.read_text()).items():
         for other in others:
@@ -29,13 +29,13 @@ def pairs(path: Path) -> Near:
 
 
 def flat(character: str) -> str:
-    """A character as folding leaves it, before look-alikes are."""
+    """Return a character as folding leaves it before it replaces look-alikes."""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold())
     return "".join(c for c in folded if unicodedata.category(c) not in ("Mn", "Me", "Cf"))
 
 
 def letter(character: str, near: Near) -> str | None:
-    """The first letter of ASCII that it looks like, itself or else its capital."""
+    """Return the first ASCII letter that the character, or else its capital, looks like."""
     for form in (character, character.upper()):
         alike = {flat(c) for c in near.get(form, ()) if c.isascii() and c.isalpha()}
         if alike:
@@ -44,7 +44,7 @@ def letter(character: str, near: Near) -> str | None:
 
 
 def images(near: Near) -> dict[str, str]:
-    """What each character is folded to."""
+    """Return the character to which each one is folded."""
     folded = {flat(c) for c in near}
     image: dict[str, str] = {}
     for character in sorted(folded):
@@ -60,7 +60,7 @@ def images(near: Near) -> dict[str, str]:
 
 
 def classes(near: Near, image: dict[str, str]) -> dict[str, str]:
-    """Of the rest, the first of each class."""
+    """Map each remaining character to the first of its class."""
     first: dict[str, str] = {}
 
     def find(character: str) -> str:
@@ -80,7 +80,7 @@ def classes(near: Near, image: dict[str, str]) -> dict[str, str]:
 
 
 def table(image: dict[str, str]) -> str:
-    """The lines of the module's table."""
+    """Return the lines of the module's table."""
     by_target: dict[str, list[str]] = defaultdict(list)
     for source, target in sorted(image.items()):
         if target.isdecimal() or not _WITHOUT_SPACES.match(source):

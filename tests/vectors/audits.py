@@ -1,7 +1,7 @@
 """Vectors of audits: `python -m tests.vectors.audits` writes tests/vectors/audit/proofs.json again.
 
-One audit with its results, and proofs about it, honest and forged. Each case says whether its proof
-holds; both implementations are asked (tests/unit/aicert/audits/test_proofs.py).
+The file has one audit with its results, and proofs about it, honest and forged. Each case records
+whether its proof holds; both implementations must agree (tests/unit/aicert/audits/test_proofs.py).
 """
 
 import json
@@ -31,18 +31,18 @@ ABSENT = text(99, 200)
 
 
 def audited() -> results.Results:
-    """The audit's results."""
+    """Return the audit's results."""
     audit = Audit(config.parse(CONFIG), KEY, {})
     for split, rows in SPLITS.items():
         reading = audit.reading(NAME, split)
         reading.feed(b"".join(row + b"\n" for row in rows))
         reading.fact(0)
-    # Nothing here is beyond ASCII: any version folds it alike.
+    # All text here is ASCII, which every Unicode version folds alike.
     return replace(audit.results(), unicode="14.0.0")
 
 
 def keys(split: str) -> list[int]:
-    """The fingerprints of a split, in the order of the tree."""
+    """Return the fingerprints of a split, in the order of the tree."""
     kept = Fingerprints()
     for row in SPLITS[split]:
         kept.add(of_words(words(json.loads(row)["text"])))
@@ -50,7 +50,7 @@ def keys(split: str) -> list[int]:
 
 
 def record(row: int, split: str = SPLIT) -> RecordProof:
-    """An honest proof of a row, counted from 1."""
+    """Return an honest proof of a row, counted from 1."""
     salts = Salts(KEY, NAME, split)
     expected = audited().of(NAME, split).rows
     salt, path = proofs.prove_record(SPLITS[split], row - 1, salts, expected)
@@ -58,7 +58,7 @@ def record(row: int, split: str = SPLIT) -> RecordProof:
 
 
 def absence(about: str, split: str = SPLIT) -> AbsenceProof:
-    """An honest proof that a text's passages are absent."""
+    """Return an honest proof that a text's passages are absent."""
     expected = audited().of(NAME, split).passages
     assert expected is not None
     gaps = proofs.prove_absence(keys(split), proofs.passages_of(about), expected)
@@ -66,7 +66,7 @@ def absence(about: str, split: str = SPLIT) -> AbsenceProof:
 
 
 def leaf(place: int, listed: list[int]) -> Neighbour:
-    """Any leaf of a tree of these, with its path."""
+    """Return a leaf of the tree of these fingerprints, with its path."""
     tree = Tree((place,))
     for key in listed:
         tree.add(passage_leaf(key))
@@ -75,7 +75,7 @@ def leaf(place: int, listed: list[int]) -> Neighbour:
 
 
 def honest() -> Iterator[tuple[str, Proof, str]]:
-    """Proofs that hold: their names, and what they are about."""
+    """Yield proofs that hold, with their names and subjects."""
     for row in (1, 2, 8, 9, 11):
         yield f"row {row}", record(row), ROWS[row - 1].decode()
     yield "row 2 of the other split", record(2, OTHER), ROWS[1].decode()
@@ -85,13 +85,13 @@ def honest() -> Iterator[tuple[str, Proof, str]]:
 
 
 def forged() -> Iterator[tuple[str, Proof, str]]:
-    """Proofs that do not hold."""
+    """Yield proofs that do not hold."""
     yield from forged_records()
     yield from forged_absences()
 
 
 def forged_records() -> Iterator[tuple[str, Proof, str]]:
-    """Of rows that stood elsewhere, or nowhere."""
+    """Yield proofs of rows at another place, or of rows that do not exist."""
     row, true = ROWS[1].decode(), record(2)
     yield "another row", true, ROWS[2].decode()
     yield "a byte more", true, row + " "
@@ -104,12 +104,15 @@ def forged_records() -> Iterator[tuple[str, Proof, str]]:
     yield "a path too long", replace(true, path=(*true.path, bytes(32))), row
     yield "a path too short", replace(true, path=true.path[:-1]), row
     yield "a path of two in the wrong order", replace(true, path=true.path[::-1]), row
-    # A node of the tree, given as the row that it is not.
+    # A node of the tree, presented as a row.
     yield "no path at all", replace(true, path=()), row
 
 
 def forged_absences() -> Iterator[tuple[str, Proof, str]]:
-    """That a passage of a row is not there: one whose fingerprints are neither first nor last."""
+    """Yield proofs that a present row's passage is absent.
+
+    Its fingerprints are neither the first nor the last of the tree.
+    """
     listed = keys(SPLIT)
     texts = (json.loads(row)["text"] for row in ROWS)
     present = next(text for text in texts if 1 < listed.index(smallest(text)) < len(listed) - 2)
@@ -147,18 +150,18 @@ def forged_absences() -> Iterator[tuple[str, Proof, str]]:
 
 
 def smallest(present: str) -> int:
-    """The first fingerprint of a text."""
+    """Return the first fingerprint of a text."""
     return min(of_words(words(present)))
 
 
 def gap_beside(place: int, listed: list[int]) -> Gap:
-    """The gap before a leaf."""
+    """Return the gap before a leaf."""
     left = leaf(place - 1, listed) if place else None
     return Gap(index=place, left=left, right=leaf(place, listed))
 
 
 def row_gap(place: int, before: Neighbour) -> Gap:
-    """A neighbour with a path in the tree of rows."""
+    """Return a gap with a neighbour whose path is in the tree of rows."""
     tree = Tree((0,))
     salts = Salts(KEY, NAME, SPLIT)
     for row in ROWS:
@@ -169,7 +172,7 @@ def row_gap(place: int, before: Neighbour) -> Gap:
 
 
 def document() -> str:
-    """The file's text."""
+    """Return the file's text."""
     cases = [
         {"holds": holds, "name": name, "proof": proofs.emit(proof).decode(), "subject": subject}
         for holds, listed in ((True, honest()), (False, forged()))
@@ -180,7 +183,7 @@ def document() -> str:
 
 
 def verified(data: results.Results, proof: str, subject: str) -> bool:
-    """Whether a proof holds, by the code behind `aicert verify-proof`."""
+    """Return whether a proof holds, by the code behind `aicert verify-proof`."""
     try:
         read = proofs.parse(proof.encode())
         if isinstance(read, RecordProof):

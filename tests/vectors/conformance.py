@@ -28,7 +28,9 @@ NO_CHECK = "-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one scenario came to. `check`: what the verifier printed; `why` it differs, or empty."""
+    """The result of one scenario; `check` is what the verifier printed, `why` how it differs or
+    empty.
+    """
 
     path: str
     name: str
@@ -38,7 +40,7 @@ class Outcome:
 
 
 def written(vector: reading.Vector, folder: Path) -> list[str]:
-    """The scenario as files in `folder`, and the words that name them."""
+    """Write the scenario as files in `folder`, and return the arguments that name them."""
     (folder / "certificate.json").write_bytes(vector.certificate)
     words = ["--certificate", str(folder / "certificate.json")]
     words += ["--policy", str(reading.write_policy(vector, folder)), "--at", vector.at.isoformat()]
@@ -67,12 +69,12 @@ def written(vector: reading.Vector, folder: Path) -> list[str]:
 
 
 def name_of(path: Path) -> str:
-    """A scenario as lists of them call it."""
+    """Return a scenario's name in lists."""
     return path.relative_to(reading.FOLDER).as_posix()
 
 
 def run(entrypoint: Sequence[str], path: Path, limit_s: float) -> Outcome:
-    """Ask the verifier of one scenario."""
+    """Run the verifier on one scenario."""
     vector = reading.read(path)
     here = name_of(path)
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +102,7 @@ def run(entrypoint: Sequence[str], path: Path, limit_s: float) -> Outcome:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words of `aicert-conformance`."""
+    """Return the argument parser of `aicert-conformance`."""
     words = argparse.ArgumentParser(prog="aicert-conformance", description=__doc__)
     words.add_argument("entrypoint", help="the verifier's program, with words of its own if any")
     words.add_argument("--only", metavar="TEXT", help="scenarios whose path has this in it")
@@ -121,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the suite: 0 all agree, or differ where that was said before; 1 not; 2 bad words."""
+    """Run the suite; return 0 if all agree or differ as listed, 1 if not, 2 for bad arguments."""
     words = parser()
     options = words.parse_args(arguments)
     paths = chosen(options.only or "", options.without)
@@ -146,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def chosen(only: str, without: Sequence[str]) -> list[Path]:
-    """Scenarios whose path has `only` in it, and that need nothing of what the verifier lacks."""
+    """Return the scenarios whose path contains `only` and that need no feature in `without`."""
     lacked = set(without)
     paths = [path for path in reading.paths() if only in name_of(path)]
     return [
@@ -157,7 +159,7 @@ def chosen(only: str, without: Sequence[str]) -> list[Path]:
 
 
 def expected_to_differ(path: Path) -> set[str]:
-    """The scenarios of a list; what follows `#` is for people. ValueError: one is none."""
+    """Return the scenarios of a list; `#` begins a comment. ValueError: a line is no scenario."""
     lines = path.read_text(encoding="utf-8").splitlines()
     named = {name for line in lines if (name := line.partition("#")[0].strip())}
     unknown = named - {name_of(one) for one in reading.paths()}
@@ -180,13 +182,13 @@ def keep(entrypoint: Sequence[str], paths: Sequence[Path], folder: Path) -> int:
 def run_all(
     entrypoint: Sequence[str], paths: Sequence[Path], jobs: int, limit_s: float
 ) -> list[Outcome]:
-    """Each scenario's outcome, in the order of the paths."""
+    """Return each scenario's outcome, in the order of the paths."""
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         return list(pool.map(lambda path: run(entrypoint, path, limit_s), paths))
 
 
 def summary(outcomes: Sequence[Outcome], allowed: set[str], xfail: str | None) -> int:
-    """Print what differs, and what all came to."""
+    """Print the differences and the totals."""
     for outcome in outcomes:
         if outcome.why and outcome.path not in allowed:
             print(f"DIFFERS  {outcome.path}: {outcome.why}")
@@ -202,7 +204,7 @@ def summary(outcomes: Sequence[Outcome], allowed: set[str], xfail: str | None) -
 
 
 def corpus_digest() -> str:
-    """Which corpus this is, by its index."""
+    """Return the digest of the corpus, from its index."""
     return str(json.loads((reading.FOLDER / "index.json").read_bytes())["digest"])
 
 

@@ -28,34 +28,36 @@ from tests.adversarial.honest import HONEST, Honest
 from tests.vectors import reading
 
 FOLDER = Path(__file__).resolve().parent
-# 2: pieces may be taken from another scenario's certificate.
+# Version 2: pieces may come from another scenario's certificate.
 FORMAT = 1
 WITH_COPIES = 2
-# Audits are given, too.
+# Version 3: audits are given too.
 WITH_AUDITS = 3
-# Of PROTOCOL.md: how a verifier is called.
+# The version of PROTOCOL.md, which defines how a verifier is called.
 PROTOCOL = 2
 INDEX = "index.json"
 IN_A_LOG = "in a log"
 EVALUATION = "an evaluation"
-# A run of at most 16 octets, 64 times or more: otherwise the largest attacks would fill 45 MB. Only
-# looked for in certificates that are much larger than others: those are to be read as they are.
+# A run of at most 16 octets, repeated 64 times or more: otherwise the largest attacks would take 45
+# MB. Only certificates much larger than others are searched for such runs; the others stay
+# readable.
 LARGE = 50_000
 _RUN = re.compile(rb"(.{1,16}?)\1{63,}", re.DOTALL)
-# A training with an audit beside it, and an audit: others name what they share with these.
+# A training with an audit beside it, and an audit: other rows name what they share with these.
 AUDITED, AUDIT = "audited", "audit that a policy demands, judged itself"
-# The least that is worth naming.
+# The shortest piece that is worth sharing.
 SHARED = 32
 EXIT_CODES = {"passed": 0, "failed": 1, "none": 2, MALFORMED: 2}
 
 
 def corpus() -> Iterator[tuple[str, bytes]]:
-    """Every file of the corpus: path below this folder, bytes."""
+    """Return every file of the corpus: bytes by path below this folder."""
     rows: tuple[Attack | Honest, ...] = (*table(), *HONEST)
-    # A trust domain and a GPU carry what their makers say, 30 kB: in full, it is there once for
-    # each kind and result. All other rows name what they share with the honest one of their kind.
+    # A trust domain or a GPU carries its maker's collateral of 30 kB: the corpus has it in full
+    # once for each kind and result. All other rows name what they share with the honest one of
+    # their kind.
     bases = {row.kind: row for row in reversed(HONEST) if row.kind in (*TDS, "gpu")}
-    # Of proofs there are many, and they are short.
+    # There are many proofs, and they are short.
     logged = next(row for row in HONEST if row.name == IN_A_LOG)
     about_logs = {row.name for row in attacks_log.ATTACKS} | {row[0] for row in attacks_log.RIGHT}
     evaluated = next(row for row in HONEST if row.name == EVALUATION)
@@ -72,13 +74,13 @@ def corpus() -> Iterator[tuple[str, bytes]]:
 
 
 def place(row: Attack | Honest) -> str:
-    """A row's file."""
+    """Return the path of a row's file."""
     folder = "forged" if isinstance(row, Attack) else "honest"
     return f"{folder}/{slug(row.name)}.json"
 
 
 def certificate_of(row: Attack | Honest) -> bytes:
-    """The certificate file of a row's scene."""
+    """Return the certificate file of a row's scene."""
     scene = Scene(row.kind, row.version)
     row.change(scene)
     data: bytes = scene.get("file")
@@ -90,8 +92,9 @@ def slug(name: str) -> str:
 
 
 def vector(row: Attack | Honest, base: Honest | None = None) -> dict[str, object]:
-    """One scenario: what the verifier is given, and what it must say. Where there is a `base`, the
-    certificate names what it shares with that one's.
+    """Return one scenario: what the verifier is given, and its expected verdict.
+
+    With a `base`, the certificate names what it shares with the base's certificate.
     """
     scene = Scene(row.kind, row.version)
     row.change(scene)
@@ -134,7 +137,9 @@ def _honest(name: str) -> Honest:
 
 
 def _audit(certificate: Certificate, results: bytes) -> dict[str, object]:
-    """An audit beside the certificate: most of it is in the one that stands alone."""
+    """Return an audit beside the certificate; most of it is shared with the audit that stands
+    alone.
+    """
     whole, alone = certificates.emit(certificate), _honest(AUDIT)
     parts = copies(whole, certificate_of(alone), place(alone))
     return {"certificate": parts, "results": pieces(results)}
@@ -158,7 +163,7 @@ def _model(scene: Scene) -> dict[str, object] | None:
 
 
 def pieces(data: bytes) -> list[dict[str, object]]:
-    """Bytes as JSON: pieces of text or, where they are no UTF-8, of hex; some are repeated."""
+    """Return bytes as JSON: pieces of text or, if they are not UTF-8, of hex; some are repeated."""
     parts: list[dict[str, object]] = []
     start = 0
     for run in _RUN.finditer(data) if len(data) > LARGE else ():
@@ -170,7 +175,9 @@ def pieces(data: bytes) -> list[dict[str, object]]:
 
 
 def copies(data: bytes, base: bytes, path: str) -> list[dict[str, object]]:
-    """Bytes as pieces, of which some are taken from the certificate of the scenario at `path`."""
+    """Return bytes as pieces, some of them copied from the certificate of the scenario
+    at `path`.
+    """
     places: dict[bytes, int] = {}
     for at in range(0, len(base) - SHARED + 1, SHARED):
         places.setdefault(base[at : at + SHARED], at)
@@ -210,7 +217,7 @@ def _plain(data: bytes) -> list[dict[str, object]]:
 
 
 def policy_files(policy: Policy) -> dict[str, str]:
-    """The policy as a policy file (docs/spec/policy.md) and the files that it names."""
+    """Return the policy as a policy file (docs/spec/policy.md), with the files that it names."""
     files: dict[str, str] = {}
     lines = [f'name = "{policy.name}"', f'tier = "{policy.tier}"']
     if policy.max_age_days is not None:
@@ -328,8 +335,10 @@ def _bytes(document: dict[str, object]) -> bytes:
 
 
 def index(files: Mapping[str, bytes]) -> bytes:
-    """All scenarios in order, each with its digest; the digest of all is that of these lines:
-    SHA-256, two spaces, the path, as `sha256sum` prints them.
+    """List all scenarios in order, each with its digest.
+
+    The digest of the corpus is over these lines: SHA-256, two spaces, the path, as `sha256sum`
+    prints them.
     """
     scenarios = []
     listing = ""

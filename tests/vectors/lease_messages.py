@@ -1,6 +1,6 @@
-"""The vectors of what is said about leases: enrolments, receipts, orders and serving machines.
+"""The test vectors of lease messages: enrolments, receipts, orders and serving machines.
 
-`leases.py` writes them with its own. What they expect is checked in test_leases.
+`leases.py` writes them with its own vectors; test_leases checks their expected verdicts.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +34,7 @@ OTHER = b"\xee" * 32
 
 
 def enrolments(image: ImageLock) -> Iterator[Row]:
-    """An honest machine, and one forgery for each check."""
+    """Return an honest machine's enrolment, and one forgery for each check."""
     rows: Mapping[str, tuple[str, Callable[[], Scene]]] = {
         "enrolment": ("ok", Scene),
         "enrolment-for-another-nonce": ("enrol.nonce", lambda: Scene(nonce=OTHER)),
@@ -66,7 +66,7 @@ def enrolments(image: ImageLock) -> Iterator[Row]:
 
 
 def machines(image: ImageLock) -> Iterator[Row]:
-    """A machine that serves, and one forgery for each check of its own."""
+    """Return a serving machine's evidence, and one forgery for each check of its own."""
     channel = serving_forge.CHANNEL
     rows: Mapping[str, tuple[str, Callable[[], Machine]]] = {
         "serving": ("ok", Machine),
@@ -91,7 +91,7 @@ def machines(image: ImageLock) -> Iterator[Row]:
 def _row(
     kind: str, verdict: str, image: ImageLock, given: Mapping[str, bytes | str]
 ) -> dict[str, object]:
-    """Both kinds are judged by a root, an image and a firmware that are in the vector."""
+    """Return a vector, with the root, image and firmware under which it is judged."""
     inputs: dict[str, object] = {
         "at": enrolment_forge.AT.isoformat(),
         "image": {"pcr4": image.pcrs[4].hex(), "pcr11": image.pcrs[11].hex()},
@@ -105,7 +105,7 @@ def _row(
 
 
 def signed_receipts() -> Iterator[Row]:
-    """Receipts of one key: one that is right, and one for each check."""
+    """Return receipts of one key: one valid, and one for each check."""
     body = receipts.emit_heartbeat(forge.heartbeat())
     stranger = ca_forge.ec_key("stranger")
     rows = {
@@ -126,7 +126,7 @@ def signed_receipts() -> Iterator[Row]:
 
 
 def signed_orders(custodian: Any, given: tuple[orders.Order, ...]) -> Iterator[Row]:
-    """Orders of each kind, and one that somebody else signed."""
+    """Return orders of each kind, and one signed by a stranger."""
     stranger = ca_forge.ec_key("stranger")
     for order, key in (*((one, custodian) for one in given), (given[0], stranger)):
         data = orders.emit_order(order)
@@ -144,7 +144,9 @@ def signed_orders(custodian: Any, given: tuple[orders.Order, ...]) -> Iterator[R
 
 
 def _token(key: Any, **changes: Any) -> bytes:
-    """A receipt of the answer below, signed by RFC 6979: the same bytes each time."""
+    """Return a receipt of the answer below, with an RFC 6979 signature: the same bytes
+    each time.
+    """
     agreed_terms = agreed()
     usual: dict[str, Any] = {
         "lease": agreed_terms.lease, "terms": agreed_terms.digest, "model": agreed_terms.model,
@@ -168,7 +170,7 @@ ANSWER = b'{"id":"aicert-%s"}' % (b"aa" * 16)
 
 
 def answers() -> Iterator[Row]:
-    """Receipts of answers: one that is right, two that were swapped, and one for each check."""
+    """Return receipts of answers: one valid, two swapped, and one for each check."""
     boot, stranger = ca_forge.ec_key("tls of a boot"), ca_forge.ec_key("stranger")
     token = _token(boot)
     # What the same machine signed for the next question on the same connection.
@@ -227,7 +229,7 @@ def _edited(token: bytes, payload: bytes, claim: int, value: int) -> bytes:
 
 
 def _twice(payload: bytes) -> bytes:
-    """The map with its first key once more, behind itself, and one entry more."""
+    """Return the map with its first key repeated at the end, and one more entry."""
     key, value = next(iter(cast("dict[int, cbor.Value]", cbor.loads(payload, "it")).items()))
     head = bytes((payload[0] + 1,))
     return head + cbor.dumps(key) + cbor.dumps(value) + payload[1:]

@@ -32,7 +32,7 @@ BOUNDS = Bounds(budget=812, epoch=3, clock=5_400_000, resets=4, restarts=0)
 FIRMWARE = {index: bytes([index + 1]) * 32 for index in licence.FIRMWARE_PCRS}
 CUSTODIAN = ca_forge.ec_key("custodian")
 STRANGER = ca_forge.ec_key("another custodian")
-# A storage key as TPMs make it from TCG's template, and a blob for it: any bytes of those sizes.
+# A storage key as TPMs make it from TCG's template, and a blob for it with any bytes of that size.
 STORAGE = bytes.fromhex("0001000b00030472000000060080004300100800000000000100") + (
     ca_forge.rsa_key("storage").public_key().public_numbers().n.to_bytes(256)
 )
@@ -49,7 +49,7 @@ IMAGE = ImageLock(
 
 
 def agreed(**changes: object) -> Terms:
-    """Terms of the custodian, with some values changed."""
+    """Return the custodian's terms, with some values changed."""
     usual = Terms(
         digest=of_bytes(b""),
         lease=LEASE,
@@ -76,7 +76,7 @@ def signed(
     firmware: dict[int, bytes] = FIRMWARE,
     machine: bytes = MACHINE,
 ) -> Licence:
-    """A licence with the signature of RFC 6979: the same bytes each time."""
+    """Return a licence with an RFC 6979 signature: the same bytes each time."""
     named = terms_digest or agreed().digest
     digest = licence.policy_digest(bounds, licence.registers(firmware, image))
     data = licence.signed_bytes(lease, named, machine, digest)
@@ -91,13 +91,13 @@ def signed(
 
 
 def custody_file() -> bytes:
-    """The custodian's keys, drawn from nothing."""
+    """Return the custodian's keys, drawn from fixed bytes."""
     kept = Secrets(lease=LEASE, key=CUSTODIAN, tpm_half=b"\x01" * 32, broker_half=b"\x02" * 32)
     return custody.emit(kept)
 
 
 def bundle_header() -> bytes:
-    """The header of a bundle of three files."""
+    """Return the header of a bundle of three files."""
     files = (
         PackedFile(path="config.json", size=612, sha256="c0" * 32),
         PackedFile(path="empty", size=0, sha256=EMPTY_FILE_HEX),
@@ -107,7 +107,7 @@ def bundle_header() -> bytes:
 
 
 def orders_of_each_kind() -> tuple[Order, ...]:
-    """A grant, a revocation and a stop."""
+    """Return a grant, a revocation and a stop."""
     given = Order(
         kind=GRANT, lease=LEASE, terms=agreed().digest, boot="b0" * 32, epoch=3, seq=1,
         answers="a0" * 32, generation=17, licence=licence.emit(signed()), half=b"h" * SEALED_HALF,
@@ -117,8 +117,8 @@ def orders_of_each_kind() -> tuple[Order, ...]:
 
 
 def corpus() -> Iterator[tuple[str, dict[str, object]]]:
-    """Name and content of every file."""
-    # Its forgers use the values above.
+    """Return the content of every file by its name."""
+    # The forgers in that module use the values above.
     from tests.vectors import lease_messages
 
     yield from _terms()
@@ -229,7 +229,7 @@ def _licence(
 
 
 def files() -> dict[str, bytes]:
-    """Every file by its name in FOLDER."""
+    """Return every file by its name in FOLDER."""
     return {
         f"{name}.json": (json.dumps({"format": 1, **content}, indent=1) + "\n").encode("ascii")
         for name, content in corpus()

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
-# Of certificates; `lease/` has vectors of another form, which `leases.py` writes.
+# Folders of certificates; `lease/` has vectors of another form, which `leases.py` writes.
 FOLDERS = ("forged", "honest")
-# Evidence that a verifier may not read yet: a scenario needs it where its policy has such a table.
+# Evidence that a verifier may not support yet: a scenario needs it if its policy has such a table.
 NEEDS = ("audit", "chip", "gpu", "log", "tdx", "time-authority", "witness")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vector:
-    """One scenario. `model`: size and SHA-256 by path; `check`: the first that fails or is open;
-    `audits`: certificates with their results.
+    """One scenario.
+
+    `model` gives size and SHA-256 by path; `check` is the first that fails or is open; `audits` are
+    certificates with their results.
     """
 
     name: str
@@ -37,7 +39,7 @@ class Vector:
 
 
 def paths() -> list[Path]:
-    """Every file of the corpus, sorted."""
+    """Return every file of the corpus, sorted."""
     return sorted(path for folder in FOLDERS for path in (FOLDER / folder).glob("*.json"))
 
 
@@ -67,7 +69,7 @@ def read(path: Path) -> Vector:
 
 
 def joined(pieces: list[dict[str, Any]]) -> bytes:
-    """The bytes that pieces stand for."""
+    """Return the bytes that pieces stand for."""
     return b"".join(_bytes_of(piece) for piece in pieces)
 
 
@@ -81,18 +83,18 @@ def _bytes_of(piece: dict[str, Any]) -> bytes:
 
 @cache
 def _certificate(path: str) -> bytes:
-    """That of another scenario, which is there in full."""
+    """Return the certificate of another scenario, which has it in full."""
     return read(FOLDER / path).certificate
 
 
 def needs(policy: Mapping[str, str]) -> list[str]:
-    """Which of NEEDS the files of a policy ask for."""
+    """Return which of NEEDS the files of a policy require."""
     files = [tomllib.loads(text) for name, text in policy.items() if name.endswith(".toml")]
     return [need for need in NEEDS if any(need in file for file in files)]
 
 
 def write_policy(vector: Vector, folder: Path) -> Path:
-    """The policy file in `folder`, beside the files that it names."""
+    """Write the policy file into `folder`, beside the files that it names, and return its path."""
     for name, text in vector.policy.items():
         (folder / name).write_text(text)
     return folder / "policy.toml"

@@ -1,4 +1,4 @@
-"""The suite as a stranger runs it: by its script, over verifiers that agree and that do not."""
+"""The conformance suite as a stranger runs it, on verifiers that agree and on others."""
 
 import hashlib
 import json
@@ -13,13 +13,13 @@ from tests.vectors import conformance, generate, reading
 
 ADAPTERS = reading.FOLDER / "adapters"
 SCRIPT = reading.FOLDER / "aicert-conformance"
-# Of every kind of certificate, and of verdict; without and with a model, a nonce, a lineage.
+# Every kind of certificate and verdict; without and with a model, a nonce, a lineage.
 SOME = "forged/quote-"
 
 
 def called(entrypoint: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        # No bound that a busy computer meets.
+        # A limit that even a busy computer stays below.
         [SCRIPT, entrypoint, "--limit", "600", *words],
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""Two verifiers that share no code, over scenes changed at random and signed again: one verdict.
+"""Two verifiers that share no code give one verdict on scenes that were changed and re-signed.
 
 The table's attacks are those that somebody thought of. Here each change is drawn from a fixed seed,
 so that a run is the same everywhere; `aicert` and `tests.second.verifier` must agree on the verdict
@@ -41,7 +41,7 @@ STRANGE: tuple[Any, ...] = (
 
 
 def spots(value: Any, into: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Every (container, key) of a JSON document."""
+    """Collect every (container, key) of a JSON document."""
     keys = list(value) if isinstance(value, dict) else range(len(value))
     for key in keys:
         into.append((value, key))
@@ -119,7 +119,7 @@ def payload_again(scene: Scene, rng: random.Random) -> None:
 
 
 def lockfile_again(scene: Scene, rng: random.Random) -> None:
-    # What is not ASCII never gets into a certificate file.
+    # Characters beyond ASCII never get into a certificate file.
     changed = bytes(octet & 0x7F for octet in changed_bytes(scene.get("lockfile_bytes"), rng))
     scene.put("lockfile_bytes", changed)
 
@@ -129,7 +129,7 @@ def chain_again(scene: Scene, rng: random.Random) -> None:
 
 
 def random_properties(rng: random.Random) -> dict[str, Any]:
-    """Mostly those of a good certificate: one or two properties are drawn."""
+    """Return properties of a good certificate, with one or two drawn at random."""
     choices: dict[str, tuple[Any, ...]] = {
         "ca": (True, False, None),
         "path_length": (0, 1, None),
@@ -146,7 +146,9 @@ def random_properties(rng: random.Random) -> dict[str, Any]:
 
 
 def chain_rebuilt(scene: Scene, rng: random.Random) -> None:
-    """None, one or two intermediates, each with properties drawn at random; the root at times."""
+    """Rebuild the chain with up to two intermediates and random properties; at times
+    the root too.
+    """
     issuer, key = scene.ca_name, scene.ca_key
     chain: list[bytes] = []
     for number in range(rng.choice((0, 1, 1, 2))):
@@ -188,7 +190,7 @@ ATOMS = (
 
 
 def some_paths(count: int) -> Iterator[list[str]]:
-    """One to three odd paths at a time."""
+    """Yield one to three odd paths at a time."""
     rng = random.Random(0)  # noqa: S311 - to repeat, not to hide
     for _ in range(count):
         names = ("".join(rng.choices(ATOMS, k=rng.randrange(1, 5))) for _ in range(3))
@@ -239,7 +241,9 @@ def second(scene: Scene, folder: Path) -> tuple[str, str | None]:
 def agree_on_every_row(
     rows: Iterable[Attack], undecided: Iterable[Any], kind: str, tmp_path: Path
 ) -> None:
-    """The second verifier answers as the tables say; `undecided` changes scenes of `kind`."""
+    """Check that the second verifier agrees with the tables; `undecided` changes scenes
+    of `kind`.
+    """
     for attack in rows:
         scene = Scene(attack.kind)
         attack.change(scene)

@@ -1,4 +1,4 @@
-"""As `test_differential`, of what makes a machine confidential: each change is signed again."""
+"""Like `test_differential`, for confidential machines: each change is signed again."""
 
 import json
 import random
@@ -34,7 +34,7 @@ def changed_octet(data: bytes, rng: random.Random) -> bytes:
 
 
 def report_again(scene: Scene, rng: random.Random) -> None:
-    """Any bit of what the chip signs, in half of the cases with a certificate to fit."""
+    """Change any bit that the chip signs, in half of the cases with a matching certificate."""
     body = changed_octet(scene.get("snp"), rng)
     scene.put("snp", body)
     if rng.randrange(2):
@@ -66,7 +66,7 @@ def runtime_bytes_again(scene: Scene, rng: random.Random) -> None:
 
 
 def key_again(scene: Scene, rng: random.Random) -> None:
-    """The runtime data's modulus and exponent, in odd encodings."""
+    """Encode the modulus and exponent in the runtime data in odd ways."""
 
     def changed(runtime: bytes) -> bytes:
         document = json.loads(runtime)
@@ -82,7 +82,7 @@ def key_again(scene: Scene, rng: random.Random) -> None:
 
 
 def chip_again(scene: Scene, rng: random.Random) -> None:
-    """The chip's certificate with properties drawn at random."""
+    """Issue the chip's certificate with random properties."""
     odd = (b"", b"\2\1\x0a", b"\2\2\0\x0a", b"\2\2\0\x80", b"\2\2\1\0", b"\3\1\1", b"\2\1\1\0")
     extensions = chip_forge.chip_extensions()
     extensions[rng.choice(sorted(extensions))] = rng.choice((*odd, chip_forge.CHIP_ID))
@@ -102,7 +102,7 @@ def chip_again(scene: Scene, rng: random.Random) -> None:
 
 
 def chip_bytes_again(scene: Scene, rng: random.Random) -> None:
-    """Bits of what the maker signed: of what nobody signed, libraries may say what they like."""
+    """Change bits that the maker signed; libraries may differ about unsigned ones."""
     der = bytearray(scene.get("vcek"))
     der[rng.randrange(500)] ^= 1 << rng.randrange(8)
     scene.put("vcek", bytes(der))

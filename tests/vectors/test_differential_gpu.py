@@ -1,6 +1,6 @@
-"""As `test_differential`, of GPUs: every row, and changes drawn from a fixed seed.
+"""Like `test_differential`, for GPUs: every row, and changes drawn from a fixed seed.
 
-Their rows are not all vectors on disk: each carries what their maker says, 30 kB.
+Not all their rows are vectors on disk: each carries its maker's collateral of 30 kB.
 """
 
 import json
@@ -30,7 +30,7 @@ Change = Callable[[Scene, random.Random], object]
 
 
 def report_again(scene: Scene, rng: random.Random) -> None:
-    """Octets changed that the device then signs."""
+    """Change octets that the device then signs."""
     scene.put("devices", [forge.device(change=lambda data: signed(changed_octet(data[:-96], rng)))])
 
 
@@ -78,7 +78,7 @@ def certificates_again(scene: Scene, rng: random.Random) -> None:
 
 
 def rim_again(scene: Scene, rng: random.Random) -> None:
-    """Other bytes, not signed again."""
+    """Change the RIM's bytes without signing it again."""
     place = rng.randrange(2)
     scene.edit(
         "rims",
@@ -89,7 +89,7 @@ def rim_again(scene: Scene, rng: random.Random) -> None:
 
 
 def measurements_again(scene: Scene, rng: random.Random) -> None:
-    """Signed as changed."""
+    """Change the measurements; the RIM is signed as changed."""
     wanted = {rng.choice((0, 1, 3, 4, 35)): (rng.random() < 0.7, [rng.choice(forge.VALUES)])}
     options: dict[str, tuple[Any, ...]] = {
         "leaf_ca": (False, True, None), "product": ("GH100", "GB100", ""),
@@ -147,7 +147,7 @@ def test_verifiers_agree(change: Change, tmp_path: Path) -> None:
 
 
 def test_no_octet_of_an_answer_can_change(tmp_path: Path) -> None:
-    """Two readers of DER say differently what of the rest is wrong, and what unknown."""
+    """Two readers of DER disagree on which of the other errors mean invalid, and which unknown."""
     for number in range(ROUNDS):
         rng = random.Random(f"answer {number}")  # noqa: S311 - to repeat, not to hide
         scene = Scene("gpu")

@@ -1,6 +1,6 @@
-"""As `test_differential`, of trust domains: every row, and changes drawn from a fixed seed.
+"""Like `test_differential`, for trust domains: every row, and changes drawn from a fixed seed.
 
-Their rows are not all vectors on disk: each carries what the processor's maker says, 30 kB.
+Not all their rows are vectors on disk: each carries its maker's collateral of 30 kB.
 """
 
 import json
@@ -46,7 +46,7 @@ def td_again(scene: Scene, rng: random.Random) -> None:
 
 
 def signed_again(scene: Scene, rng: random.Random) -> None:
-    """Any bit of what the enclave signs."""
+    """Change any bit that the enclave signs."""
     scene.edit("td_signed", lambda data: changed_octet(data, rng))
 
 
@@ -76,7 +76,7 @@ def info_again(scene: Scene, rng: random.Random) -> None:
 
 
 def signed_text_again(scene: Scene, rng: random.Random) -> None:
-    """The maker signs other bytes."""
+    """Let the maker sign other bytes."""
     name = rng.choice(("tcb_info", "qe_identity"))
 
     def changed(given: dict[str, str]) -> dict[str, str]:
@@ -96,7 +96,7 @@ def collateral_bytes_again(scene: Scene, rng: random.Random) -> None:
 
 
 def processor_again(scene: Scene, rng: random.Random) -> None:
-    """The processor's certificate with properties drawn at random."""
+    """Issue the processor's certificate with random properties."""
     extension = changed_octet(td_forge.sgx_extension(), rng)
     choices: dict[str, tuple[Any, ...]] = {
         "extension": (extension, td_forge.sgx_extension(), None),

@@ -1,7 +1,7 @@
-"""Two readers of time stamps that share no code, over forms that nobody would make: one verdict.
+"""Two readers of time stamps that share no code give one verdict on odd and invalid forms.
 
-A token is judged by `trusted_time` and by `tests.second.time`, whole: as the Forger signs it again
-after a change of what is inside, and with octets changed at random. Each run draws the same ones.
+`trusted_time` and `tests.second.time` judge whole tokens: signed again by the Forger after a change
+inside, and with octets changed at random. Each run draws the same changes.
 """
 
 import hashlib

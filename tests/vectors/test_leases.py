@@ -1,4 +1,4 @@
-"""The vectors of leases: up to date, judged as they say, and computed again from the TPM's books.
+"""The vectors of leases: up to date, judged as expected, and computed again from the TPM standard.
 
 The second computation is written from TPM 2.0 Part 2 and 3 with `struct`, and shares no code.
 """
@@ -173,7 +173,7 @@ def judge(kind: str, given: dict[str, Any]) -> None:
     channel = Channel(
         nonce=nonce, spki=bytes.fromhex(given["spki"]), exporter=bytes.fromhex(given["exporter"])
     )
-    # Of a certificate, only which model it is for.
+    # Of a certificate, only the model's digest matters here.
     certified = replace(CONSISTENT, subject={"model": str(agreed.model)})
     judging.appraise(
         serving.parse(text), channel, rules, lease=agreed.lease, certified=certified, at=at
@@ -181,7 +181,7 @@ def judge(kind: str, given: dict[str, Any]) -> None:
 
 
 def policy(given: dict[str, Any]) -> Policy:
-    """What the vector accepts: one root, one image, one firmware."""
+    """Return the policy of the vector: one root, one image, one firmware."""
     der = ssl.PEM_cert_to_DER_cert(given["root"])
     root = Root(name="root", der=der, tier="measured-vm", simulated="qemu")
     pcrs = {index: bytes.fromhex(given["image"][f"pcr{index}"]) for index in (4, 11)}
@@ -194,7 +194,7 @@ def policy(given: dict[str, Any]) -> Policy:
 
 
 def refusal(judge: Callable[[], object]) -> str | None:
-    """The check that says no, None if none does."""
+    """Return the check that refuses, None if none does."""
     try:
         judge()
     except RefusedError as error:
@@ -216,7 +216,7 @@ def test_a_receipt_is_judged_as_the_vector_says(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", of_kind("order"))
 def test_an_order_is_judged_as_the_vector_says(vector: dict[str, Any]) -> None:
-    """Its signature is; what it answers is the machine's to compare."""
+    """Only the signature is checked here; the machine compares what the order answers."""
     given, expected = vector["inputs"], vector["expected"]
     signed = orders.parse(given["text"].encode())
     order = orders.parse_order(signed.order)
@@ -232,13 +232,13 @@ def test_an_order_is_judged_as_the_vector_says(vector: dict[str, Any]) -> None:
             epoch=order.epoch, generation=0,
         )
     )  # fmt: skip
-    # Signed by the custodian, though no answer to that body.
+    # The custodian signed it, but it does not answer that body.
     assert check == expected.get("check", "order.answer")
     assert expected.get("order", order.kind) == order.kind
 
 
 def answered(given: dict[str, str]) -> str:
-    """What a client says of a receipt: ok, malformed or the check that refuses."""
+    """Return a client's verdict on a receipt: ok, malformed or the check that refuses."""
     asked = Asked(
         spki=bytes.fromhex(given["spki"]), nonce=given["nonce"],
         evidence=Digest("sha256", given["evidence"]), terms=terms.parse(given["terms"].encode()),
@@ -277,7 +277,7 @@ def test_a_receipt_of_an_answer_is_judged_as_the_vector_says(vector: dict[str, A
 @settings(deadline=None)
 @drawing(st.data())
 def test_both_readers_say_the_same_of_a_receipt_with_changed_octets(drawn: st.DataObject) -> None:
-    """Which of two reasons is named first may differ; whether it is this answer's may not."""
+    """The readers may name different reasons first; they agree on whether it is this answer's."""
     vector = json.loads((leases.FOLDER / "answer.json").read_bytes())["inputs"]
     token = bytearray(answer_receipts.from_text(vector["text"]))
     for _ in range(drawn.draw(st.integers(0, 2))):

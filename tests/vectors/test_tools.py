@@ -1,7 +1,7 @@
-"""The corpus against tpm2_checkquote and openssl: what we accept they accept.
+"""The corpus against tpm2_checkquote and openssl: they accept what we accept.
 
-They accept more than we do. What more is named here, row by row, so that each difference is one
-that somebody looked at; newer releases of these programs may refuse some of it too.
+They accept more than we do. This file lists the difference row by row, so that somebody looked at
+each one; newer releases of these programs may refuse some of it too.
 """
 
 from pathlib import Path
@@ -19,8 +19,8 @@ from tests.vectors.reading import Vector
 
 VECTORS = [vector for vector in map(reading.read, reading.paths()) if vector.verdict != "malformed"]
 
-# tpm2_checkquote looks at neither magic (CVE-2024-29038) nor type, at no selection
-# (CVE-2024-29039) and at no trailing byte; it is not told what the caller's challenge was.
+# tpm2_checkquote checks neither magic (CVE-2024-29038) nor type, no selection (CVE-2024-29039) and
+# no trailing byte; it does not know the caller's challenge.
 QUOTES_ACCEPTED_ELSEWHERE = {
     "another register relabelled by the selection (CVE-2024-29039)",
     "answers another challenge",
@@ -38,18 +38,18 @@ QUOTES_ACCEPTED_ELSEWHERE = {
     "trailing bytes in the signature",
     "wrong magic (CVE-2024-29038)",
 }
-# It reads no RSAPSS; another's quote is by the key that its certificate does not name; and two are
-# said to be signed by algorithms that neither program knows.
+# It reads no RSAPSS; a quote by a stranger is not by the certified key; and two rows name
+# algorithms that neither program knows.
 QUOTES_NOT_READ = {
     "RSAPSS with SHA-256",
     "AK of a kind that is not known",
     "quote signed with hash 0x0012",
     "quote signed with scheme 0x001b",
 }
-# It is asked for the time of appraisal; ours is judged at that of its time stamp.
+# openssl uses the time of appraisal; aicert appraises this row at the time of its time stamp.
 CHAINS_OF_ANOTHER_TIME = {"certificate in ten years with a time stamp"}
-# A web PKI knows no attestation keys: purposes, subjects, simulated platforms and roots that are
-# sent along are ours to judge; so are the form of a chain and the strength of keys.
+# A web PKI knows no attestation keys: aicert alone judges purposes, subjects, simulated platforms
+# and roots that are sent along, the form of a chain, and the strength of keys.
 CHAINS_ACCEPTED_ELSEWHERE = {
     "AK certificate is a CA's",
     "AK certificate signed with SHA-1",
@@ -118,7 +118,7 @@ def accepted_chain(vector: Vector, folder: Path) -> bool:
         root = vector.policy["root-0.pem"].encode()
         return tools.verify_chain(folder, chain, root, vector.at)
     except (EvidenceError, ValueError, KeyError):
-        # No certificate that could be written to a file, or a policy with its own roots.
+        # A certificate that cannot be written to a file, or a policy with its own roots.
         return False
 
 

@@ -1,4 +1,4 @@
-"""The corpus: it is up to date, and two verifiers that share no code judge it as it says."""
+"""The corpus is up to date, and two verifiers that share no code agree with its verdicts."""
 
 import ast
 from pathlib import Path
@@ -28,11 +28,11 @@ def test_regenerated_corpus_is_the_same_bytes() -> None:
 
 
 def test_corpus_is_small_enough_to_review() -> None:
-    # Half of it is of confidential machines, whose vectors carry four certificates each; what they
-    # share with an honest one of their kind is there once.
-    # Those of audits and merges, kinds of runs of their own, are 300 kB; those of audits that a
-    # policy demands, with two certificates each, 240 kB; those of logs 220 kB, those
-    # of compute 250 kB, of audits before a training, and of texts, 200 kB, of evaluations 60 kB.
+    # Half of it is for confidential machines, whose vectors carry four certificates each; the parts
+    # that they share with an honest one of their kind are stored once. Audits and merges, which are
+    # kinds of runs of their own, take 300 kB; audits that a policy demands, with two certificates
+    # each, 240 kB; logs 220 kB, compute 250 kB, audits before a training, and texts, 200 kB,
+    # evaluations 60 kB.
     assert sum(path.stat().st_size for path in PATHS) < 10_020_000
 
 

@@ -1,4 +1,4 @@
-"""Programs that we did not write, asked about the same bytes: tpm2_checkquote and openssl."""
+"""Independent programs, asked about the same bytes: tpm2_checkquote and openssl."""
 
 import base64
 import shutil
@@ -20,13 +20,13 @@ LIMIT_S = 600
 
 
 def pem(der: bytes) -> bytes:
-    """A certificate's PEM, unread: it may be one that cryptography refuses."""
+    """Return a certificate's PEM without parsing it: cryptography may refuse this one."""
     body = base64.encodebytes(der).decode()
     return f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n".encode()
 
 
 def public_pem(key: object) -> bytes:
-    """A public key in PEM."""
+    """Return a public key in PEM."""
     return bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))  # type: ignore[attr-defined]  # any key
 
 
@@ -34,7 +34,7 @@ def checkquote(
     folder: Path, *, ak: bytes, attest: bytes, signature: bytes, pcrs: Mapping[int, bytes],
     extra_data: bytes,
 ) -> bool:  # fmt: skip
-    """Whether `tpm2_checkquote` accepts; `ak` is PEM, `signature` a TPMT_SIGNATURE."""
+    """Return whether `tpm2_checkquote` accepts; `ak` is PEM, `signature` a TPMT_SIGNATURE."""
     given = {"ak": ak, "attest": attest, "signature": signature, "pcrs": serialized(pcrs)}
     for name, data in given.items():
         (folder / name).write_bytes(data)
@@ -44,8 +44,10 @@ def checkquote(
 
 
 def serialized(pcrs: Mapping[int, bytes]) -> bytes:
-    """PCRs 0–15 as tpm2-tools keeps them: TPML_PCR_SELECTION and TPML_DIGESTs as a C program on
-    x86 has them in memory, for which `tpm2_quote -F serialized` is no format but a copy.
+    """Return PCRs 0–15 as tpm2-tools keeps them.
+
+    `tpm2_quote -F serialized` copies TPML_PCR_SELECTION and TPML_DIGESTs as a C program on x86 has
+    them in memory.
     """
     selection = struct.pack("<IHB5s", 1, 0x000B, 3, b"\xff\xff").ljust(132, b"\0")
     lists = [selection, struct.pack("<I", 2)]
@@ -56,9 +58,9 @@ def serialized(pcrs: Mapping[int, bytes]) -> bytes:
 
 
 def verify_chain(folder: Path, chain: Sequence[bytes], root: bytes, at: datetime) -> bool:
-    """Whether `openssl verify` accepts a chain (DER, leaf first) up to `root` (PEM).
+    """Return whether `openssl verify` accepts a chain (DER, leaf first) up to `root` (PEM).
 
-    `-ignore_critical`: it cannot know our extension for simulated platforms.
+    It gets `-ignore_critical`, since it cannot know our extension for simulated platforms.
     """
     (folder / "root.pem").write_bytes(root)
     (folder / "leaf.pem").write_bytes(pem(chain[0]))
@@ -69,7 +71,7 @@ def verify_chain(folder: Path, chain: Sequence[bytes], root: bytes, at: datetime
 
 
 def verify_signature(folder: Path, key: bytes, signature: bytes, data: bytes) -> bool:
-    """Whether `openssl dgst` accepts a signature with SHA-256 by `key` (PEM)."""
+    """Return whether `openssl dgst` accepts a signature with SHA-256 by `key` (PEM)."""
     for name, content in {"key": key, "signature": signature, "data": data}.items():
         (folder / name).write_bytes(content)
     command = ["openssl", "dgst", "-sha256", "-verify", "key", "-signature", "signature", "data"]

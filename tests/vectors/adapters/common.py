@@ -7,8 +7,9 @@ from pathlib import Path
 
 
 def question(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Each word as PROTOCOL.md has it; `lineage` is a list of certificates, or None, and `audits`
-    one of certificates with their results.
+    """Parse the arguments of PROTOCOL.md.
+
+    `lineage` is a list of certificates or None, and `audits` a list of certificates with results.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("certificate", "policy", "at"):
