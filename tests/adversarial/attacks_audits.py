@@ -234,9 +234,7 @@ def row(name: str, check: str, change: Change, kind: str = "local") -> Attack:
 
 
 def more_texts() -> Results:
-    """Return results for one more audited file, which the report's digest of the texts does not
-    cover.
-    """
+    """Return results for one more audited file, which the report's digest of texts leaves out."""
     whole = with_texts()
     more = replace(whole.texts[0], name="~ 3 more", digest=OTHER)
     return replace(whole, texts=(*whole.texts, more))

@@ -39,9 +39,7 @@ TWO_FACED = safetensors(_ONE.ljust(ord("V") - 1) + b"\n", 0) + b"}."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskAttack:
-    """One attack: `change` alters the directory; `weights` is the certified content of
-    the weights.
-    """
+    """One attack: `change` alters the directory; `weights` are the certified weights."""
 
     name: str
     shown: str

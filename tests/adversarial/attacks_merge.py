@@ -10,9 +10,7 @@ MERGE = trainer("axolotl-merge")
 
 
 def merge(*changes: Change) -> Change:
-    """Turn the scene into a merge of its other input into its base, with its own trainer and
-    report.
-    """
+    """Turn the scene into a merge of its other input into its base, with a report to match."""
 
     def report(trained: RunReport) -> RunReport:
         values = {

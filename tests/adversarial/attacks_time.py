@@ -136,9 +136,7 @@ def youngest(days: int) -> Change:
 
 
 def ran(time: str) -> Change:
-    """Let the statement say that the run started and finished at `time`, by the machine's own
-    clock.
-    """
+    """Let the statement name `time` as start and finish, by the machine's own clock."""
     return lambda scene: scene.edit(
         "statement", lambda statement: replace(statement, started=time, finished=time)
     )

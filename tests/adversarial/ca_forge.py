@@ -66,9 +66,7 @@ def rsa_key(name: str, bits: int = 2048) -> rsa.RSAPrivateKey:
 
 
 def _prime(name: str, bits: int) -> int:
-    """Return the first probable prime at or above a number drawn from `name`; its two top bits are
-    set.
-    """
+    """Return the first probable prime from a number drawn from `name`; its two top bits are set."""
     drawn = int.from_bytes(hashlib.shake_256(f"aicert test key {name}".encode()).digest(bits // 8))
     number = (drawn | 3 << bits - 2 | 1) + _FOUND.get(name, 0)
     while not _is_prime(number):

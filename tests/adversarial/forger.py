@@ -216,9 +216,7 @@ class Scene:
         )
 
     def make_builder(self) -> dict[str, Digest]:
-        """Make what the machine states about itself, with its devices' answers where it has
-        devices.
-        """
+        """Make what the machine states about itself, with the answers of any devices."""
         known = {"runner": Digest("sha256", "cd" * 32), **VERITY}
         if self.kind == "gpu":
             devices: tuple[DeviceReport, ...] = self.get("device_reports")

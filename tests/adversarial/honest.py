@@ -82,9 +82,7 @@ def unchanged(scene: Scene) -> None:
 
 
 def padded(octet: bytes) -> Change:
-    """Pad the AK's certificate to the size of its NV index, as a TPM returns it (Azure: 4096
-    octets).
-    """
+    """Pad the AK's certificate to its NV index, as a TPM returns it (Azure: 4096 octets)."""
     return lambda s: s.edit("chain", lambda chain: (chain[0].ljust(4096, octet), *chain[1:]))
 
 

@@ -23,9 +23,7 @@ def folder(tmp_path: Path) -> Path:
 def test_streams_that_take_nothing_change_no_exit_code(
     folder: Path, monkeypatch: pytest.MonkeyPatch, form: str, policy: str
 ) -> None:
-    """Python exits with 1 for an uncaught exception, which here would mean that the evidence
-    failed.
-    """
+    """Python exits with 1 for an uncaught exception, which here means that the evidence failed."""
     (folder / "c.json").write_text("{}")
     wanted = 2 if policy == "local" else 3
     words = ("--format", form, "--policy", policy)

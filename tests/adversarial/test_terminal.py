@@ -1,6 +1,4 @@
-"""A terminal breaks long lines: hostile text at the start of a broken line could look like a
-verdict.
-"""
+"""A terminal breaks long lines: hostile text at a line's start could look like a verdict."""
 
 import fcntl
 import json

@@ -1,6 +1,4 @@
-"""Trees that are too large, names that clash and links inside a path are counted, named and
-refused.
-"""
+"""Trees that are too large, names that clash and links inside a path are named and refused."""
 
 from collections.abc import Callable
 from pathlib import Path

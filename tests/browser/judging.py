@@ -173,9 +173,7 @@ def judge_all(lines: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read the cases of one file and write the answers to another, with the stand-in if
-    requested.
-    """
+    """Read cases from one file and write answers to another, with the stand-in if requested."""
     if arguments[0] == "--stand-in":
         from browser.crypto.install import install
 

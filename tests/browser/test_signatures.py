@@ -143,9 +143,7 @@ def test_rsa_encodings_that_are_nearly_right() -> None:
 
 
 def test_rsa_moduli_that_nobody_has() -> None:
-    """An even modulus, for which anybody can sign; large exponents; a signature above
-    the modulus.
-    """
+    """An even modulus, for which anybody can sign; large exponents; a signature above modulus."""
     pair = HASHES[0]
     key = rsa_key("ak")
     n = key.public_key().public_numbers().n

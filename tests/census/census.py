@@ -138,9 +138,7 @@ def _map_rows(entry: dict[str, Any], name: str, views: dict[str, InputView]) -> 
 
 
 def _remove(document: Any, place: str) -> bool:
-    """Remove what `a.b[2].c` names, or its nearest existing parent; return False if
-    neither exists.
-    """
+    """Remove what `a.b[2].c` names, or its nearest existing parent; return False without one."""
     parts = [key or int(index) for key, index in _PLACE.findall(place)]
     holder, last = None, None
     for part in parts:

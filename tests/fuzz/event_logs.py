@@ -45,9 +45,7 @@ def event(
     algorithms: tuple[int, ...] = DEFAULT,
     hashed: bytes | None = None,
 ) -> bytes:
-    """Return an event; its digests are of `hashed`, by default of its data, and zero for
-    EV_NO_ACTION.
-    """
+    """Return an event; its digests are of `hashed` (default: its data), zero for EV_NO_ACTION."""
     digests = b""
     for number in algorithms:
         value = hashlib.new(NAMES[number], data if hashed is None else hashed).digest()

@@ -226,9 +226,7 @@ def _policy(data: bytes) -> None:
 
 
 def _model_json(data: bytes) -> None:
-    """Clean a model's JSON file, which must then be clean; the first byte chooses the
-    kind of file.
-    """
+    """Clean a model's JSON file, which must then be clean; the first byte chooses its kind."""
     kinds = sorted(model_json.KINDS)
     kind, text = kinds[data[0] % len(kinds)] if data else kinds[0], data[1:]
     beside = frozenset(("vocab.txt", "model.safetensors"))
@@ -282,9 +280,7 @@ def _sgx_extension(data: bytes) -> None:
 
 
 def _gpu_report(data: bytes) -> None:
-    """Parse a report: the signed part must come from the input; then verify a device that signed
-    it.
-    """
+    """Parse a report: the signed part comes from the input; then verify a device that signed it."""
     report = spdm_report.parse(data)
     _same(data, report.signed + report.signature)
     _same({len(one) for one in report.measurements}, {48})

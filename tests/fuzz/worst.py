@@ -344,9 +344,7 @@ def cases() -> Iterator[Case]:
 
 
 def reference() -> float:
-    """Return the CPU seconds of a fixed amount of work, in this process and now: the least of
-    three.
-    """
+    """Return the CPU seconds of a fixed amount of work in this process now: the least of three."""
     taken = []
     for _ in range(3):
         started = time.process_time()

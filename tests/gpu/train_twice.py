@@ -40,9 +40,7 @@ liger_fused_linear_cross_entropy: true
 
 
 def gpu_facts(printed: str) -> dict[str, str]:
-    """Parse what `nvidia-smi --query-gpu=name,driver_version,vbios_version` printed for the first
-    GPU.
-    """
+    """Parse what `nvidia-smi --query-gpu=name,driver_version,vbios_version` printed of one GPU."""
     lines = printed.strip().splitlines()
     parts = [part.strip() for part in lines[0].split(",")] if lines else []
     return dict(zip(QUERY.split(","), parts, strict=False))
@@ -155,9 +153,7 @@ def _runners_path(out: Path, training_env: Path) -> dict[str, Any]:
 
 
 def _own_path(out: Path) -> dict[str, Any]:
-    """Use this Python's torch and Transformers, in processes with the runner's
-    variables and seeds.
-    """
+    """Use this Python's torch and Transformers, with the runner's variables and seeds."""
     first, second = (_started(out, number) for number in (1, 2))
     bare = _started(out, 3, bare=True)
     weights = differing(first["weights"], second["weights"])
@@ -257,9 +253,7 @@ def _pass(out: Path, number: int, *, bare: bool) -> dict[str, Any]:
 
 
 def _traced(model: Any, row: Any) -> dict[str, str]:
-    """Return digests of each module's output in one pass, in order, then of each parameter's
-    gradient.
-    """
+    """Return digests of each module's output in one pass, then of each parameter's gradient."""
     by_part: dict[str, str] = {}
 
     def follow(name: str) -> Any:

@@ -1,6 +1,4 @@
-"""A package index of our own in the form of PEP 503, made of folders: it serves only what a test
-adds.
-"""
+"""A package index of our own in the form of PEP 503: folders that hold only what a test adds."""
 
 import base64
 import hashlib

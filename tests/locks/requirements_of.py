@@ -121,9 +121,7 @@ def _said(item: Distribution) -> Member:
 
 
 def _asks(requirement: Requirement, extras_of: Mapping[str, set[str]]) -> bool:
-    """Return whether the requirement applies: without an extra, or with one that
-    somebody asks for.
-    """
+    """Return whether the requirement applies: it has no extra, or one that somebody asks for."""
     if requirement.marker is None or "extra" not in str(requirement.marker):
         return True
     everybody = {name for names in extras_of.values() for name in names}

@@ -44,9 +44,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def spicy(programs: Path, bench: Bench, data: bytes, proof: bytes, place: Path) -> bool:
-    """Return whether torchwood verifies; it expects a proof without the line that names
-    the format.
-    """
+    """Return whether torchwood verifies; it expects a proof without the format's line."""
     (place / "entry").write_bytes(data)
     (place / "entry.spicy").write_bytes(proof.removeprefix(proofs.FORM.encode() + b"\n"))
     words = [str(programs / "spicy-torchwood"), "-verify", str(bench.key), str(place / "entry")]

@@ -138,9 +138,7 @@ class _Tests:
         return [self._items[name] for name in names], limit
 
     def sooner(self, mutant: str, items: list[pytest.Item]) -> list[pytest.Item]:
-        """Sort the remaining tests so that those which meanwhile killed other mutants
-        come first.
-        """
+        """Sort the remaining tests: those that meanwhile killed other mutants come first."""
         killers = {*self._killers[_function(mutant)], *self._lately}
         return sorted(items, key=lambda item: item.nodeid not in killers)
 
@@ -172,9 +170,7 @@ def _case(test: str) -> str:
 
 
 def _unit(function: str) -> tuple[str, ...]:
-    """Return the name prefixes of its module's own tests; checks are tested where they
-    are called.
-    """
+    """Return the name prefixes of a module's own tests; checks are tested where they are called."""
     package, room, *folders, module = function.rpartition(".")[0].split(".")
     names = (module, "appraise") if folders == ["checks"] else (module,)
     return tuple(f"tests/unit/{package}/{room}/test_{name}" for name in names)

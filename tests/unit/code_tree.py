@@ -17,9 +17,7 @@ IN_ROOMS = ("enclave_runner/boot/one.py", "aicert/formats/one.py")
 
 
 def code_tree(root: Path) -> set[str]:
-    """Write the checkout below `root`, and return the paths of the files that run in
-    the machine.
-    """
+    """Write the checkout below `root`; return the paths of the files that run in the machine."""
     counted = {f"{entry}__init__.py" if entry.endswith("/") else entry for entry in MACHINE_CODE}
     counted |= set(IN_ROOMS)
     for name in (*counted, *OUTSIDE):

@@ -130,9 +130,7 @@ def site(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[Site
 
 @contextmanager
 def nobody() -> Iterator[str]:
-    """Return the URL of a port at which no server answers, and which nobody else can take
-    meanwhile.
-    """
+    """Return the URL of a port at which no server answers, and which nobody can take meanwhile."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -153,9 +151,7 @@ def ranged(request: Request, body: bytes, headers: Mapping[str, str] | None = No
 
 
 def tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Return a server's TLS context for 127.0.0.1, and the PEM of the CA that issued its
-    certificate.
-    """
+    """Return a server's TLS context for 127.0.0.1, and the PEM of the CA that certifies it."""
     now = datetime.datetime.now(datetime.UTC)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test CA")])

@@ -82,9 +82,7 @@ def modules(*folders: str) -> list[str]:
 
 
 def imports(name: str) -> dict[str, bool]:
-    """Map each top-level name that a module imports to whether it does so at the top of
-    the module.
-    """
+    """Map each top-level name that a module imports to whether the import is at the top."""
     imported: dict[str, bool] = {}
     tree = ast.parse((ROOT / name).read_bytes())
     top = set(tree.body)
@@ -590,9 +588,7 @@ def test_a_command_with_nothing_to_do_loads_no_network_library() -> None:
 
 
 def test_variables_are_named_for_what_they_hold() -> None:
-    """They are not named for what was done: `said`, `made`, `told`, `found` say nothing
-    of a value.
-    """
+    """A name like `said`, `made`, `told` or `found` says nothing about the value."""
     vague = {"said", "made", "told", "found"}
     named = []
     for folder in ("aicert", "browser", "rules", "enclave_runner", "tests"):

@@ -95,9 +95,7 @@ def test_what_decides_or_rejects_may_import_nothing_that_does_not(room: str) -> 
 
 
 def loaded(vector: str, folder: Path) -> set[str]:
-    """Return the modules of aicert that `aicert verify` loads for a vector's certificate and
-    policy.
-    """
+    """Return the modules of aicert that `aicert verify` loads for a vector."""
     scenario = reading.read(reading.FOLDER / f"honest/{vector}.json")
     (folder / "certificate.json").write_bytes(scenario.certificate)
     policy = reading.write_policy(scenario, folder)

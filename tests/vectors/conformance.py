@@ -28,9 +28,7 @@ NO_CHECK = "-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The result of one scenario; `check` is what the verifier printed, `why` how it differs or
-    empty.
-    """
+    """The result of one scenario: what the verifier printed (`check`), and `why` it differs."""
 
     path: str
     name: str

@@ -137,9 +137,7 @@ def _honest(name: str) -> Honest:
 
 
 def _audit(certificate: Certificate, results: bytes) -> dict[str, object]:
-    """Return an audit beside the certificate; most of it is shared with the audit that stands
-    alone.
-    """
+    """Return an audit beside the certificate; most of it is shared with the standalone audit."""
     whole, alone = certificates.emit(certificate), _honest(AUDIT)
     parts = copies(whole, certificate_of(alone), place(alone))
     return {"certificate": parts, "results": pieces(results)}
@@ -175,9 +173,7 @@ def pieces(data: bytes) -> list[dict[str, object]]:
 
 
 def copies(data: bytes, base: bytes, path: str) -> list[dict[str, object]]:
-    """Return bytes as pieces, some of them copied from the certificate of the scenario
-    at `path`.
-    """
+    """Return bytes as pieces, some copied from the certificate of the scenario at `path`."""
     places: dict[bytes, int] = {}
     for at in range(0, len(base) - SHARED + 1, SHARED):
         places.setdefault(base[at : at + SHARED], at)

@@ -144,9 +144,7 @@ def signed_orders(custodian: Any, given: tuple[orders.Order, ...]) -> Iterator[R
 
 
 def _token(key: Any, **changes: Any) -> bytes:
-    """Return a receipt of the answer below, with an RFC 6979 signature: the same bytes
-    each time.
-    """
+    """Return a receipt of the answer below, signed by RFC 6979: the same bytes each time."""
     agreed_terms = agreed()
     usual: dict[str, Any] = {
         "lease": agreed_terms.lease, "terms": agreed_terms.digest, "model": agreed_terms.model,

@@ -146,9 +146,7 @@ def random_properties(rng: random.Random) -> dict[str, Any]:
 
 
 def chain_rebuilt(scene: Scene, rng: random.Random) -> None:
-    """Rebuild the chain with up to two intermediates and random properties; at times
-    the root too.
-    """
+    """Rebuild the chain with up to two intermediates, at times the root, at random."""
     issuer, key = scene.ca_name, scene.ca_key
     chain: list[bytes] = []
     for number in range(rng.choice((0, 1, 1, 2))):
@@ -241,9 +239,7 @@ def second(scene: Scene, folder: Path) -> tuple[str, str | None]:
 def agree_on_every_row(
     rows: Iterable[Attack], undecided: Iterable[Any], kind: str, tmp_path: Path
 ) -> None:
-    """Check that the second verifier agrees with the tables; `undecided` changes scenes
-    of `kind`.
-    """
+    """Check that the second verifier agrees with the tables; `undecided` changes `kind` scenes."""
     for attack in rows:
         scene = Scene(attack.kind)
         attack.change(scene)

@@ -9,9 +9,7 @@ from enclave_runner import machine_facts
 
 
 def units(folder: Path, present: str, *gpus: str) -> dict[str, object]:
-    """Return values by name, for a kernel that lists `present` and a machine with these
-    GPU nodes.
-    """
+    """Return values by name, for a kernel that lists `present` and these GPU nodes."""
     listed = folder / "present"
     listed.write_text(present)
     values = machine_facts.units([Path("/dev", gpu) for gpu in gpus], listed)

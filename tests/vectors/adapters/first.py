@@ -1,7 +1,6 @@
-"""The adapter for `aicert` itself, whose command line takes a folder where the corpus has a
-listing.
+"""The adapter for `aicert` itself, which takes a folder where the corpus has a listing.
 
-    aicert-conformance "python3 tests/vectors/adapters/first.py"
+`aicert-conformance "python3 tests/vectors/adapters/first.py"`
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The adapter for a verifier written from the specification alone, as an example.
 
-aicert-conformance "python3 tests/vectors/adapters/second.py"
+`aicert-conformance "python3 tests/vectors/adapters/second.py"`
 """
 
 import sys

@@ -199,9 +199,7 @@ def test_a_root_that_did_not_sign_what_names_it() -> None:
 
 
 def test_a_root_may_have_another_purpose_for_its_attestation_keys() -> None:
-    """Google's roots do so: the key usage distinguishes an attestation key from an
-    endorsement key.
-    """
+    """Google's roots do so: the key usage tells attestation keys from endorsement keys."""
 
     def leaf(purposes: tuple[str, ...], key_usage: x509.KeyUsage | None) -> bytes:
         return issue(

@@ -286,9 +286,7 @@ def test_a_google_machines_key_chains_and_names_its_instance() -> None:
 
 @pytest.mark.parametrize("kind", ["ecc", "rsa"])
 def test_google_machines_before_2024_have_keys_of_another_intermediate(kind: str) -> None:
-    """It has the same name. That intermediate's endorsement keys also chain; as AKs they are
-    refused.
-    """
+    """It has the same name. Its endorsement keys chain too, and are refused as attestation keys."""
     roots = built_in("google").roots
     (signing,) = pem_ders(read(f"google-vtpm/pca_tpm_{kind}_sign_cert.pem"))
     key = verify_chain((signing,), roots, SEPTEMBER)

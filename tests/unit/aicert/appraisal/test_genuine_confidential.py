@@ -227,9 +227,7 @@ def nv_contents() -> list[bytes]:
 def test_what_a_machine_reads_from_its_tpm_reaches_the_root(
     index: int, cut: bool, tmp_path: Path
 ) -> None:
-    """Use the runner's reading, the certificate file and the verifier; the TPM has no
-    intermediate.
-    """
+    """Use the runner's reading, the certificate file and the verifier, without an intermediate."""
     content = nv_contents()[index]
     scene = Scene("cloud").put("chain", (cut_padding(content) if cut else content,))
     file = tmp_path / "certificate.json"

@@ -140,9 +140,7 @@ def test_collateral_is_of_its_time(at: datetime, words: str) -> None:
 
 
 def test_a_debugged_td_is_refused() -> None:
-    """The collateral of its processor from that year lacks a published certificate of
-    its signer.
-    """
+    """For its processor's collateral of that year, the signer's certificate is not published."""
     judged = tdx.verify(quote(JUDGED[0]), collateral_file(), built_in("confidential"), MARCH)
     debugged = replace(judged, quote=td_quote.parse(quote("tdx/tdx_quote_debug.dat")))
     with pytest.raises(EvidenceError, match="may be debugged"):

@@ -40,9 +40,7 @@ def test_what_may_not_be_uncovered(path: str) -> None:
 
 @pytest.mark.parametrize("path", [".Git/hooks/x", ".CACHE/huggingface/x", ".\uff47it/x", ".git/x"])
 def test_nothing_certified_can_be_taken_for_what_is_not_read(path: str) -> None:
-    """On a disk that ignores case, the unverified file would take the place of the
-    certified one.
-    """
+    """On a disk that ignores case, the unverified file would replace the certified one."""
     certified = {"model": {"config.json": b"{}", "model.safetensors": b"new", path: b"certified"}}
     result = Scene().edit("outputs", lambda _: certified).appraise()
     assert [check.id for check in result.failed] == ["subject.files"]

@@ -1,6 +1,4 @@
-"""NVIDIA's devices and reference measurements, forged with test CAs: the message of
-each refusal.
-"""
+"""NVIDIA's devices and reference measurements, forged with test CAs: each refusal's message."""
 
 from datetime import UTC, datetime
 

@@ -1,6 +1,4 @@
-"""The numbers in a time stamp: its fraction, its accuracy, and the direction in which
-they count.
-"""
+"""The numbers in a time stamp: its fraction, its accuracy, and in which direction they count."""
 
 import base64
 from dataclasses import replace

@@ -192,9 +192,7 @@ Document = dict[str, Any]
 
 
 def put(*path: Any) -> Callable[[Document], None]:
-    """Return a change that puts the last argument at the path of the others; `...`
-    removes the key.
-    """
+    """Return a change that puts the last argument at the path of the others; `...` removes it."""
 
     def change(document: Document) -> None:
         *way, key, value = path

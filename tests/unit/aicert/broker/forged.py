@@ -102,9 +102,7 @@ class Bench:
 
 @dataclass
 class Machine:
-    """A machine that serves, in one boot until `reboot`; it signs what a TPM with its
-    keys would.
-    """
+    """A machine in one boot until `reboot`; it signs what a TPM with its keys would."""
 
     bench: Bench
     token: str

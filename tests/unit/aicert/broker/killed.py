@@ -27,9 +27,7 @@ def die(*_: object) -> None:
 
 
 class Database(sqlite3.Connection):
-    """A database connection that kills the process before or after a COMMIT, depending
-    on `point`.
-    """
+    """A database connection that kills the process before or after a COMMIT, as `point` says."""
 
     point = 0
 

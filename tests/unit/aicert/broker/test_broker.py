@@ -1,6 +1,4 @@
-"""What a broker grants and refuses, with machines whose keys the tests hold (lease.md's
-threats).
-"""
+"""What a broker grants and refuses, with machines whose keys the tests hold (lease.md)."""
 
 import random
 from pathlib import Path

@@ -282,9 +282,7 @@ def test_a_file_of_generations_that_cannot_be_locked(
 def test_the_file_is_locked_from_the_look_at_it_to_the_new_number(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise two copies of a ledger, asked at once, would both answer before either
-    is behind.
-    """
+    """Otherwise two copies of a ledger, asked at once, would both answer."""
     steps: list[tuple[str, generation.Held]] = []
 
     def is_locked() -> bool:

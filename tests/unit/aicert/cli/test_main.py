@@ -33,9 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def lay_out(scene: Scene, folder: Path) -> Path:
-    """Write the files of a scene: certificate, root, lockfile, and a model with
-    readable weights.
-    """
+    """Write a scene's files: certificate, root, lockfile, and a model with readable weights."""
     scene.edit(
         "outputs",
         lambda outputs: {

@@ -26,9 +26,7 @@ HEADING = "<h2>Where this model comes from</h2>"
 
 
 def renewed(text: str) -> tuple[str, list[str]]:
-    """Return the card with its block, after checks that the author's lines are whole
-    and in order.
-    """
+    """Return the card with its block; the author's lines must be whole and in order."""
     read = facts.read(sample())
     after, notes = card.update(text, read, "model")
     assert card.update(after, read, "model")[0] == after

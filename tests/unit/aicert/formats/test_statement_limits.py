@@ -35,9 +35,7 @@ def where(path: Path) -> str:
 
 
 def refusal_of(path: Path, change: Callable[[Any], Any]) -> str | None:
-    """Return why `parse` refuses a statement with the value at `path` changed; None if
-    it is read.
-    """
+    """Return why `parse` refuses a statement whose value at `path` is changed, or None."""
     document = json.loads(emit(good()))
     place: Any = document
     for key in path[:-1]:

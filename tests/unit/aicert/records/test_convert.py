@@ -14,9 +14,7 @@ MANY = 9000
 
 
 def converted(folder: Path, *files: str, scratch: int = 1 << 20) -> tuple[outcome.Outcome, bytes]:
-    """Convert `files` of `folder` as the program does; return the rows that the trainer
-    would get.
-    """
+    """Convert `files` of `folder` as the program does; return the rows for the trainer."""
     out = folder / "out"
     out.mkdir()
     convert.convert(convert.Request(root=str(folder), files=files, scratch=scratch), out)

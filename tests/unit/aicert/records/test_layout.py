@@ -1,6 +1,4 @@
-"""The layout of a Parquet file, read without pyarrow: a file of the fuzzer's, and byte
-edits of it.
-"""
+"""The layout of a Parquet file, read without pyarrow: a fuzzer's file, and edits of its bytes."""
 
 import io
 from pathlib import Path

@@ -200,9 +200,7 @@ def saying(
     identity: Identity | None = None,
     port: int = 0,
 ) -> Iterator[int]:
-    """Run a TLS server that answers what it receives as a test wants; None closes the
-    connection.
-    """
+    """Run a TLS server that answers as a test wants; None closes the connection."""
 
     def serve(channel: Channel) -> None:
         channel.until = time.monotonic() + LONG

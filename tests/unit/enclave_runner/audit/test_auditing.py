@@ -188,9 +188,7 @@ def test_keys_and_lists_are_files_of_their_kind(folder: Path) -> None:
 
 
 def test_rows_of_a_list_are_not_those_that_the_training_chose_of_it(folder: Path) -> None:
-    """Otherwise a run that trains on one harmless file of a list would be audited for
-    that alone.
-    """
+    """Otherwise a run that trains on one harmless file of a list would be audited for it alone."""
     books = measured(folder)["books"]
     chosen = [
         Selection(input="books", number=number, form=None, splits={"train": ("train-0.jsonl",)})

@@ -36,9 +36,7 @@ RESERVED = 5 + 64 + 100 + 256 + 3
 
 @dataclass
 class Memory:
-    """A client connection in memory that has sent everything, and accepts a limited number of
-    pieces.
-    """
+    """A client in memory that has sent everything, and accepts a limited number of pieces."""
 
     incoming: bytes
     takes: int = 1 << 30

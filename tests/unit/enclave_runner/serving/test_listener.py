@@ -120,9 +120,7 @@ def test_who_says_nothing_is_not_waited_for(identity: Identity) -> None:
 
 
 def test_a_flood_of_connections_leaves_nothing_behind(listener: Listener) -> None:
-    """Most connections are rejected, and some hold a slot until they leave; then slots are free
-    again.
-    """
+    """Most connections are rejected, some hold a slot until they leave; then slots are free."""
     flood = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(100)]
     turned_away = [each for each in flood[2:] if each.recv(1) == b""]
     assert len(turned_away) == 98

@@ -202,9 +202,7 @@ print("rich" in sys.modules)
 
 
 def on_terminal(*arguments: str) -> tuple[str, str]:
-    """Return stdout, and what the terminal got from the program above, with stderr as a
-    terminal.
-    """
+    """Return stdout, and what the program's terminal got, with stderr as a terminal."""
     leader, follower = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", ON_TERMINAL, *arguments],

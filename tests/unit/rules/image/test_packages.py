@@ -21,9 +21,7 @@ from tests.unit.code_tree import code_tree
 
 
 class Mirror:
-    """A stand-in for apt with packages `name=version` → bytes; a missing one fails the
-    whole call.
-    """
+    """A stand-in for apt with packages `name=version` → bytes; a missing one fails the call."""
 
     release = "bookworm"
     name = "the mirror"

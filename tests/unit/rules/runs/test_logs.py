@@ -1,6 +1,4 @@
-"""A run that is logged: its nonce from the witnesses' time, its proof, and servers that
-are down.
-"""
+"""A logged run: its nonce from the witnesses' time, its proof, and servers that are down."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -71,9 +69,7 @@ def written(path: Path, nonce: bytes) -> None:
 
 
 def appraised(path: Path, bench: Bench, server: WitnessServer, nonce: bytes) -> list[str]:
-    """Return the verdicts on nonce, log and times, under a policy that names the log and its
-    witness.
-    """
+    """Return the verdicts on nonce, log and times, under a policy that names log and witness."""
     scene = Scene("local", 2).put("nonce", nonce).put("file", path.read_bytes())
     log = NoteSigner(name="models", key=bench.key)
     witness = NoteSigner(name="first", key=VerifierKey.parse(server.key))

@@ -85,9 +85,7 @@ def test_a_ledger_that_is_not_there(tmp_path: Path, printed: Printed) -> None:
 
 
 def test_a_mistyped_ledger_is_not_resumed(bench: Bench, printed: Printed) -> None:
-    """A mistyped path would make a newer ledger, and every machine of the real one
-    would run out.
-    """
+    """A mistyped path would make a newer ledger, and all machines of the real one would run out."""
     machine = bench.machine()
     words = ["lease", "resume", str(bench.bundle), "--ledger", str(bench.folder / "legder.db")]
     assert main.main(words) == 3

@@ -47,9 +47,7 @@ def agreed(folder: Path) -> Terms:
 
 
 def scene(folder: Path) -> Scene:
-    """Return the enrolment of a machine for the packed lease, on a platform that
-    measures nothing.
-    """
+    """Return a machine's enrolment for the packed lease, on a platform that measures nothing."""
     of = agreed(folder)
     values = dict.fromkeys(range(16), bytes(32))
     chain = (ak_certificate(driver="local"),)

@@ -98,9 +98,7 @@ def trained() -> Scene:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with a model, its certificate, and evidence: that certificate and
-    an audit's.
-    """
+    """Return a folder with a model and its certificate, and evidence: that and an audit's."""
     scene = trained()
     lay_out(scene, tmp_path)
     put(tmp_path, "tiny", scene, None)
