@@ -1,4 +1,4 @@
-"""What audits counted in the rows that certified runs read, as tables and for programs."""
+"""Show what audits counted in the rows that certified runs read, as tables and as JSON."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ Json = dict[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """One check of one audit, over one selection of rows."""
+    """The result of one check in one audit, over one selection of rows."""
 
     audit: Audit
     fact: DataFact
@@ -32,7 +32,7 @@ class Count:
 
 
 def distinct(verified: Verified) -> list[Records]:
-    """The rows that this run and those before it read, each selection once."""
+    """Return the rows that this run and those before it read, each selection once."""
     rows = {
         (each.digest, each.rows, each.bytes): each
         for _, facts in verified.runs
@@ -43,7 +43,7 @@ def distinct(verified: Verified) -> list[Records]:
 
 
 def counts_of(verified: Verified) -> list[Count]:
-    """Every check of every audit that read these rows."""
+    """Return the result of every check in every audit that read these rows."""
     return [
         Count(audit=audit, fact=fact, check=check, counts=counts)
         for rows in distinct(verified)
@@ -53,7 +53,7 @@ def counts_of(verified: Verified) -> list[Count]:
 
 
 def to_json(count: Count) -> Json:
-    """For programs."""
+    """Return the result as JSON-ready values."""
     check, counts = count.check, count.counts
     document: Json = {
         "run": count.audit.run,
@@ -79,7 +79,7 @@ def to_json(count: Count) -> Json:
 
 
 def table(verified: Verified, *, of_domains: bool) -> Iterator[str]:
-    """The counts of `domains/v1`, or those of all other kinds, as Markdown."""
+    """Yield the counts of `domains/v1`, or those of all other kinds, as a Markdown table."""
     chosen = [c for c in counts_of(verified) if (c.check.kind == DOMAINS) is of_domains]
     read = {(each.fact.digest, each.fact.rows.count) for each in chosen}
     unread = [rows for rows in distinct(verified) if (rows.digest, rows.rows) not in read]

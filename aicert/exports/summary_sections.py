@@ -1,6 +1,7 @@
-"""The sections and fields of the summary, in the order of the Commission's template; in our words.
+"""The sections and fields of the summary, in the order of the Commission's template, in our words.
 
-Its numbers are the template's: a provider copies what is here into the form that is in force.
+The numbers are those of the template, so that a provider can copy the text into the form that is in
+force.
 """
 
 from aicert.frozen import dataclass
@@ -8,7 +9,7 @@ from aicert.frozen import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A section, and what it asks for; a heading of others asks for nothing."""
+    """A section, and the fields that it asks for; none for a section that only groups others."""
 
     number: str
     title: str

@@ -1,7 +1,6 @@
-"""Which files of a source become an input: `only`, `except`, and no pickles unless a run allows
-them.
+"""Choose which files of a source become an input: `only`, `except`, and pickles only if allowed.
 
-Only names decide here, before a byte is fetched; the machine looks at the content as well, and
+Only names count here, before a byte is fetched; the machine looks at the content as well, and
 decides (docs/spec/lockfile.md, "Files").
 """
 

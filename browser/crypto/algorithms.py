@@ -1,4 +1,4 @@
-"""AlgorithmIdentifier (RFC 5280, 4.1.1.2): which parameters go with which algorithm.
+"""AlgorithmIdentifier (RFC 5280, 4.1.1.2): parse an algorithm and check its parameters.
 
 The parameters of a known algorithm must have their one valid form; an unknown algorithm may have
 any element or none.
@@ -61,7 +61,8 @@ _DSA_SIGNATURES: Mapping[str, type[hashes.HashAlgorithm]] = {
     f"{_NIST}3.3": hashes.SHA384,
     f"{_NIST}3.4": hashes.SHA512,
 }
-# The hash of each signature algorithm; one that is listed only here cannot be verified.
+# The hash of each signature algorithm. Signatures of an algorithm that is listed only here cannot
+# be verified.
 _NAMED_HASHES: Mapping[str, type[hashes.HashAlgorithm] | None] = {
     "1.2.840.113549.1.1.4": hashes.MD5,
     "1.2.840.10045.4.1": hashes.SHA1,
@@ -78,9 +79,9 @@ _NAMED_HASHES: Mapping[str, type[hashes.HashAlgorithm] | None] = {
     **_RSA_SIGNATURES,
     **_ECDSA_SIGNATURES,
 }
-# Algorithms with NULL parameters, or none.
+# Algorithms whose parameters are NULL or absent.
 _NULL_OR_NOTHING = {rsa.RSA, *HASHES, *_RSA_SIGNATURES, "1.2.840.113549.2.7", "1.2.840.113549.2.9"}
-# Algorithms without parameters.
+# Algorithms whose parameters must be absent.
 _NOTHING = {
     ED25519, ED448, X25519, X448, *ML_DSA, *ML_KEM, *_ECDSA_SIGNATURES, *_DSA_SIGNATURES,
     "1.3.6.1.5.5.7.6.36",
@@ -100,7 +101,7 @@ class PssParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Algorithm:
-    """An algorithm: its OID, its parameters if known, and its encoding."""
+    """A parsed algorithm: its OID, its parameters if they are known, and its encoding."""
 
     oid: str
     pss: PssParameters | None
@@ -108,7 +109,7 @@ class Algorithm:
     encoded: bytes
 
     def hash(self) -> hashes.HashAlgorithm | None:
-        """The hash of a signature algorithm; None if it has none of its own."""
+        """Return the hash of a signature algorithm; None if it has none of its own."""
         if self.oid == RSASSA_PSS:
             if self.pss is None:
                 raise ValueError("Invalid RSA PSS parameters")
@@ -119,17 +120,17 @@ class Algorithm:
         return None if kind is None else kind()
 
     def rsa_padding(self) -> rsa.PSS | rsa.PKCS1v15 | None:
-        """The RSA padding of this algorithm; None if it is not RSA."""
+        """Return the RSA padding of this algorithm; None if it is not an RSA algorithm."""
         if self.pss is not None and self.oid == RSASSA_PSS:
             if self.pss.mask_oid != MGF1:
                 raise ValueError(f"Unsupported mask generation OID: {self.pss.mask_oid}")
             return rsa.PSS(rsa.MGF1(_hash(self.pss.mask_hash_oid)), self.pss.salt_length)
-        # Nothing is verified with SHA-1.
+        # Signatures with SHA-1 are never verified.
         weak = _RSA_SIGNATURES.get(self.oid) in (None, hashes.SHA1)
         return None if weak else rsa.PKCS1v15()
 
     def ecdsa(self) -> ECDSA | None:
-        """ECDSA with this algorithm's hash; None if it is not ECDSA."""
+        """Return ECDSA with this algorithm's hash; None if it is not an ECDSA algorithm."""
         kind = _ECDSA_SIGNATURES.get(self.oid)
         return None if kind is None else ECDSA(kind())
 
@@ -141,7 +142,7 @@ def _hash(oid: str) -> hashes.HashAlgorithm:
 
 
 def read(reader: der.Reader) -> Algorithm:
-    """Read the next element."""
+    """Read the next element: an AlgorithmIdentifier."""
     encoded = reader.whole(der.SEQUENCE)
     inner = der.Reader(encoded).inside()
     oid = der.oid(inner)
@@ -164,13 +165,13 @@ def read(reader: der.Reader) -> Algorithm:
 
 
 def _dsa(reader: der.Reader) -> None:
-    """Dss-Parms (RFC 3279, 2.3.2)."""
+    """Read Dss-Parms (RFC 3279, 2.3.2)."""
     for _ in range(3):
         der.unsigned(reader)
 
 
 def _dh(reader: der.Reader) -> None:
-    """DHParameter (PKCS #3, section 9)."""
+    """Read a DHParameter (PKCS #3, section 9)."""
     for _ in range(2):
         der.unsigned(reader)
     if reader.next_is(der.INTEGER):
@@ -178,7 +179,7 @@ def _dh(reader: der.Reader) -> None:
 
 
 def _dhx(reader: der.Reader) -> None:
-    """DomainParameters (RFC 3279, 2.3.3)."""
+    """Read DomainParameters (RFC 3279, 2.3.3)."""
     for _ in range(3):
         der.unsigned(reader)
     if reader.next_is(der.INTEGER):
@@ -194,7 +195,7 @@ _GROUPS: Mapping[str, Callable[[der.Reader], None]] = {DSA: _dsa, DH: _dh, DHX: 
 
 
 def _curve(reader: der.Reader) -> str:
-    """The curve's name; empty if it has none (RFC 5480, 2.1.1)."""
+    """Read the curve's name; return "" if the curve has none (RFC 5480, 2.1.1)."""
     tag = reader.peek()
     if tag is not None and tag.is_octet(der.NULL):
         der.null(reader)

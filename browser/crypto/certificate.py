@@ -66,7 +66,7 @@ class Certificate:
 
     @property
     def subject_bytes(self) -> bytes:
-        """The encoded subject."""
+        """The subject as encoded."""
         return self._subject.encoded
 
     @property
@@ -132,5 +132,5 @@ def verify_with_algorithm(
 
 
 def load_der_x509_certificate(data: bytes) -> Certificate:
-    """Parse a certificate."""
+    """Parse a certificate from DER."""
     return Certificate(data)

@@ -1,7 +1,7 @@
 """Elliptic curves over prime fields: their parameters, from SEC 2, FIPS 186-5 and RFC 5639.
 
-For curves whose keys the verifier never accepts, only the parameters needed to check points are
-here: whether a certificate is well-formed does not depend on what it is good for.
+For curves whose keys the verifier never accepts, this has only the parameters that are needed to
+check points: whether a certificate is well-formed does not depend on whether its key is accepted.
 """
 
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ UTF8_STRING, PRINTABLE_STRING, IA5_STRING, UTC_TIME, GENERALIZED_TIME = 12, 19, 
 VISIBLE_STRING, UNIVERSAL_STRING, BMP_STRING = 26, 28, 30
 SEQUENCE, SET = 0x30, 0x31
 CONTEXT, CONSTRUCTED = 0x80, 0x20
-# `cryptography`'s parser stores no longer ones.
+# The parser of `cryptography` stores no longer OIDs.
 MAX_OID_OCTETS = 63
 _MAX_OCTETS_OF_LENGTH = 4
 _CLASSES = ("Universal", "Application", "ContextSpecific", "Private")
@@ -31,7 +31,7 @@ INTEGER_OVERFLOW = "integer overflow"
 
 
 class ParseError(ValueError):
-    """These bytes are not DER of the requested type; `reason` says why."""
+    """The bytes are not DER of the requested type; `reason` says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"ParseError: {reason}")
@@ -48,7 +48,7 @@ class Tag:
         self.number = number
 
     def is_octet(self, octet: int) -> bool:
-        """Whether this is the one-byte tag `octet`."""
+        """Return whether this is the one-byte tag `octet`."""
         return self.number < 0x1F and self.first == octet
 
     def __str__(self) -> str:
@@ -58,12 +58,12 @@ class Tag:
 
 
 def unexpected(tag: Tag) -> ParseError:
-    """The error for an element of the wrong type."""
+    """Return the error for an element of the wrong type."""
     return ParseError(f"unexpected tag (got {tag})")
 
 
 class Reader:
-    """Reads elements one after another."""
+    """Reads DER elements one after another."""
 
     __slots__ = ("data", "place")
 
@@ -72,16 +72,16 @@ class Reader:
         self.place = 0
 
     def more(self) -> bool:
-        """Whether anything is left."""
+        """Return whether any bytes are left."""
         return self.place < len(self.data)
 
     def end(self) -> None:
-        """Raise ParseError unless nothing is left."""
+        """Raise ParseError if any bytes are left."""
         if self.more():
             raise ParseError(EXTRA_DATA)
 
     def peek(self) -> Tag | None:
-        """The next element's tag; None if there is none or it is invalid."""
+        """Return the next element's tag; None if there is no element or its tag is invalid."""
         place = self.place
         try:
             return self._tag()
@@ -91,36 +91,36 @@ class Reader:
             self.place = place
 
     def next_is(self, octet: int) -> bool:
-        """Whether the next element has this tag."""
+        """Return whether the next element has the tag `octet`."""
         tag = self.peek()
         return tag is not None and tag.is_octet(octet)
 
     def element(self) -> tuple[Tag, bytes, bytes]:
-        """The next element: its tag, its content, and its whole encoding."""
+        """Read the next element: return its tag, its content, and its whole encoding."""
         start = self.place
         tag = self._tag()
         content = self._octets(self._length())
         return tag, content, self.data[start : self.place]
 
     def content(self, octet: int) -> bytes:
-        """The content of the next element, which must have this tag."""
+        """Read the next element, which must have the tag `octet`, and return its content."""
         tag, content, _ = self.element()
         if not tag.is_octet(octet):
             raise unexpected(tag)
         return content
 
     def whole(self, octet: int) -> bytes:
-        """The whole encoding of the next element, which must have this tag."""
+        """Read the next element, which must have the tag `octet`, and return its whole encoding."""
         start = self.place
         self.content(octet)
         return self.data[start : self.place]
 
     def inside(self, octet: int = SEQUENCE) -> "Reader":
-        """A reader for the elements inside the next one."""
+        """Read the next element, and return a reader for the elements inside it."""
         return Reader(self.content(octet))
 
     def explicit(self, number: int, read: Callable[["Reader"], Value]) -> Value | None:
-        """The value inside an optional explicit tag; None if it is absent."""
+        """Read the value inside an optional explicit tag; return None if it is absent."""
         octet = CONTEXT | CONSTRUCTED | number
         if not self.next_is(octet):
             return None
@@ -165,7 +165,7 @@ class Reader:
 
 
 def single(data: bytes, read: Callable[[Reader], Value]) -> Value:
-    """The only value in these bytes."""
+    """Read the only value in these bytes."""
     reader = Reader(data)
     value = read(reader)
     reader.end()
@@ -173,7 +173,7 @@ def single(data: bytes, read: Callable[[Reader], Value]) -> Value:
 
 
 def items(data: bytes, read: Callable[[Reader], Value]) -> list[Value]:
-    """Every element of a SEQUENCE OF's content."""
+    """Read every element in the content of a SEQUENCE OF."""
     reader = Reader(data)
     values = []
     while reader.more():
@@ -182,7 +182,7 @@ def items(data: bytes, read: Callable[[Reader], Value]) -> list[Value]:
 
 
 def set_items(data: bytes, read: Callable[[Reader], Value]) -> list[Value]:
-    """Every element of a SET OF's content, which must be sorted (X.690, 11.6)."""
+    """Read every element in the content of a SET OF, which must be sorted (X.690, 11.6)."""
     reader = Reader(data)
     values = []
     last = b""
@@ -198,7 +198,7 @@ def set_items(data: bytes, read: Callable[[Reader], Value]) -> list[Value]:
 
 
 def base128(data: bytes, reason: str) -> tuple[int, int]:
-    """A number with seven bits per byte, and how many bytes it has."""
+    """Return a number in groups of seven bits, one per byte, and how many bytes it takes."""
     number = 0
     for place, octet in enumerate(data):
         if place == 0 and octet == 0x80:
@@ -210,7 +210,7 @@ def base128(data: bytes, reason: str) -> tuple[int, int]:
 
 
 def integer_content(content: bytes) -> int:
-    """A signed INTEGER."""
+    """Decode a signed INTEGER."""
     if not content or (len(content) > 1 and content[0] in (0, 0xFF)
                        and (content[0] ^ content[1]) < 0x80):  # fmt: skip
         raise ParseError(INVALID_VALUE)
@@ -218,7 +218,7 @@ def integer_content(content: bytes) -> int:
 
 
 def unsigned_content(content: bytes) -> int:
-    """A non-negative INTEGER."""
+    """Decode a non-negative INTEGER."""
     number = integer_content(content)
     if number < 0:
         raise ParseError(INVALID_VALUE)
@@ -231,7 +231,7 @@ def unsigned(reader: Reader, octet: int = INTEGER) -> int:
 
 
 def small(reader: Reader, bits: int, octet: int = INTEGER) -> int:
-    """Read the next element: a non-negative INTEGER of at most so many bits."""
+    """Read the next element: a non-negative INTEGER of at most `bits` bits."""
     number = unsigned(reader, octet)
     if number >= 1 << bits:
         raise ParseError(INTEGER_OVERFLOW)
@@ -247,7 +247,7 @@ def boolean(reader: Reader, octet: int = BOOLEAN) -> bool:
 
 
 def optional_true(reader: Reader) -> bool:
-    """A BOOLEAN DEFAULT FALSE, which is encoded only if it is TRUE (X.690, 11.5)."""
+    """Read a BOOLEAN DEFAULT FALSE, which is encoded only if it is TRUE (X.690, 11.5)."""
     if not reader.next_is(BOOLEAN):
         return False
     if not boolean(reader):
@@ -262,7 +262,7 @@ def null(reader: Reader) -> None:
 
 
 def oid_content(content: bytes) -> str:
-    """An OBJECT IDENTIFIER, dotted."""
+    """Decode an OBJECT IDENTIFIER to its dotted form."""
     if not content:
         raise ParseError(INVALID_VALUE)
     if len(content) > MAX_OID_OCTETS:
@@ -280,7 +280,7 @@ def oid_content(content: bytes) -> str:
 
 
 def oid(reader: Reader, octet: int = OID) -> str:
-    """Read the next element: an OBJECT IDENTIFIER, dotted."""
+    """Read the next element, an OBJECT IDENTIFIER, as its dotted form."""
     return oid_content(reader.content(octet))
 
 
@@ -299,7 +299,7 @@ class BitString:
             raise ParseError(INVALID_VALUE)
 
     def bit(self, number: int) -> bool:
-        """Whether this bit exists and is set; the first is number 0."""
+        """Return whether bit `number` exists and is set; the first has the number 0."""
         octet = number // 8
         return octet < len(self.octets) and bool(self.octets[octet] >> (7 - number % 8) & 1)
 

@@ -1,4 +1,4 @@
-"""Curves with explicit parameters (SEC 1, C.2): which named curve they are, if any."""
+"""Curves with explicit parameters (SEC 1, C.2): find the named curve that has them, if any."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from browser.crypto import der
 from browser.crypto.curves import BY_NAME, Curve
 
 PRIME_FIELD = "1.2.840.10045.1.1"
-# FIPS 186-4, D.1.2: the seed for `b`. It may be left out.
+# FIPS 186-4, D.1.2: the seed for `b`, which may be left out.
 _SEEDS = {
     "secp256r1": "c49d360886e704936a6678e1139d26b7819f7e90",
     "secp384r1": "a335926aa319a27a1d00896a6773a4827acdac73",
@@ -15,7 +15,7 @@ _SEEDS = {
 
 
 def _encoded(curve: Curve, seed: bytes) -> bytes:
-    """SpecifiedECDomain of version 1."""
+    """Encode the curve as a SpecifiedECDomain of version 1."""
     size = curve.octets
     bits = der.encoded(der.BIT_STRING, b"\0" + seed) if seed else b""
     a, b = (der.encoded(der.OCTET_STRING, number.to_bytes(size)) for number in (curve.a, curve.b))
@@ -40,7 +40,7 @@ _KNOWN = {
 
 
 def read(reader: der.Reader) -> str:
-    """The name of the curve with these parameters; empty if it is not a named one."""
+    """Read curve parameters, and return the name of the curve; "" if it is not a named one."""
     encoded = reader.whole(der.SEQUENCE)
     inner = der.Reader(encoded).inside()
     der.small(inner, 8)

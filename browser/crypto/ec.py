@@ -1,8 +1,8 @@
-"""ECDSA (FIPS 186-5, clause 6.4) on the curves P-256, P-384 and P-521: verification.
+"""Verification of ECDSA (FIPS 186-5, clause 6.4) on the curves P-256, P-384 and P-521.
 
 A key is a point on its curve, other than infinity. `verify` raises unless the key made the
-signature, which must be DER. Points may have any form in SEC 1, 2.3.4, as in OpenSSL; in a
-lockfile, not the hybrid one.
+signature, which must be DER. As in OpenSSL, points may have any form in SEC 1, 2.3.4; in a lockfile
+they may not have the hybrid form.
 """
 
 from collections.abc import Callable
@@ -20,19 +20,19 @@ INFINITY: Point = (1, 1, 0)
 
 
 class ECDSA:
-    """ECDSA with this hash."""
+    """ECDSA with a hash function."""
 
     def __init__(self, algorithm: HashAlgorithm) -> None:
         self.algorithm = algorithm
 
 
 def named(name: str) -> Callable[[], Curve]:
-    """The counterpart of `cryptography`'s class for each curve: calling it returns the curve."""
+    """Stand in for the class that `cryptography` has for a curve: calling it returns the curve."""
     return lambda: BY_NAME[name]
 
 
 class EllipticCurvePublicNumbers:
-    """Coordinates that may not be a point on the curve."""
+    """A pair of coordinates, which may not be a point on the curve."""
 
     def __init__(self, x: int, y: int, curve: Curve) -> None:
         self.x = x
@@ -40,12 +40,12 @@ class EllipticCurvePublicNumbers:
         self.curve = curve
 
     def public_key(self) -> "EllipticCurvePublicKey":
-        """The key. Raises ValueError for a point that is not on the curve."""
+        """Return the key. Raises ValueError if the point is not on the curve."""
         return EllipticCurvePublicKey(self.curve, self.x, self.y)
 
 
 class EllipticCurvePublicKey:
-    """A point on a curve; ValueError for any other."""
+    """A public key: a point on a curve. Raises ValueError for coordinates off the curve."""
 
     def __init__(self, curve: Curve, x: int, y: int) -> None:
         p = curve.p
@@ -57,7 +57,7 @@ class EllipticCurvePublicKey:
 
     @classmethod
     def from_encoded_point(cls, curve: Curve, data: bytes) -> "EllipticCurvePublicKey":
-        """SEC 1, 2.3.4, compressed or not."""
+        """Decode a point, compressed or not (SEC 1, 2.3.4)."""
         if data[:1] not in (b"\2", b"\3", b"\4"):
             raise ValueError("Unsupported elliptic curve point type")
         return decoded(curve, data)
@@ -79,7 +79,7 @@ class EllipticCurvePublicKey:
         return self.curve.name, self._x, self._y
 
     def public_bytes(self, encoding: Encoding, form: PublicFormat) -> bytes:
-        """The bare point, or SubjectPublicKeyInfo (RFC 5480)."""
+        """Encode the key as a bare point, or as SubjectPublicKeyInfo (RFC 5480)."""
         size = self.curve.octets
         x, y = self._x.to_bytes(size), self._y.to_bytes(size)
         if form is PublicFormat.CompressedPoint:
@@ -102,7 +102,7 @@ class EllipticCurvePublicKey:
         if not (0 < r < curve.n and 0 < s < curve.n):
             raise InvalidSignatureError
         hashed = digest(algorithm.algorithm, data)
-        # FIPS 186-5, 6.4.2: the leftmost bits, as many as the order has.
+        # FIPS 186-5, 6.4.2: use the leftmost bits of the hash, as many as the order has.
         number = int.from_bytes(hashed) >> max(0, 8 * len(hashed) - curve.n.bit_length())
         inverse = pow(s, -1, curve.n)
         x, _, z = _sum_of_products(
@@ -128,18 +128,18 @@ def decoded(curve: Curve, data: bytes) -> EllipticCurvePublicKey:
 
 
 def _y_of(curve: Curve, x: int, odd: int) -> int:
-    """The y for this x with this last bit. Raises ValueError if there is none."""
+    """Return the y for this x whose last bit is `odd`. Raises ValueError if there is none."""
     y = _square_root((x * x + curve.a) * x + curve.b, curve.p)
     if y & 1 != odd:
         y = curve.p - y
-    # The root 0 has no odd counterpart.
+    # If y is 0, the other root is 0 as well, so none is odd.
     if y == curve.p:
         raise ValueError("Invalid key")
     return y
 
 
 def _square_root(square: int, p: int) -> int:
-    """Tonelli-Shanks; for most of these primes, one power."""
+    """Return a square root modulo p (Tonelli-Shanks); for most of these primes, it is one power."""
     square %= p
     if square and pow(square, (p - 1) // 2, p) != 1:
         raise ValueError("Invalid key")
@@ -191,7 +191,7 @@ def _sum(one: Point, two: Point, curve: Curve) -> Point:
 
 
 def _sum_of_products(curve: Curve, of_base: int, of_key: int, key: Point) -> Point:
-    """`of_base` times the base point plus `of_key` times the key, bit by bit."""
+    """Return `of_base` times the base point plus `of_key` times the key, computed bit by bit."""
     base = (curve.gx, curve.gy, 1)
     steps = (INFINITY, base, key, _sum(base, key, curve))
     point = INFINITY
@@ -203,12 +203,12 @@ def _sum_of_products(curve: Curve, of_base: int, of_key: int, key: Point) -> Poi
 
 
 def encode_dss_signature(r: int, s: int) -> bytes:
-    """RFC 3279, 2.2.3: SEQUENCE of two INTEGERs."""
+    """Encode a signature as a SEQUENCE of two INTEGERs (RFC 3279, 2.2.3)."""
     return der.encoded(der.SEQUENCE, der.encoded_integer(r) + der.encoded_integer(s))
 
 
 def decode_dss_signature(signature: bytes) -> tuple[int, int]:
-    """The two numbers of such a SEQUENCE in DER. Raises ValueError."""
+    """Decode the two numbers from a DER signature. Raises ValueError."""
 
     def read(reader: der.Reader) -> tuple[int, int]:
         inner = reader.inside()

@@ -1,7 +1,7 @@
-"""Ed25519 (RFC 8032, 5.1.7): verification.
+"""Verification of Ed25519 (RFC 8032, 5.1.7).
 
-As in OpenSSL: S is below the order, the key decodes to a point, and R is compared in its encoded
-form, so that no second encoding of it passes.
+As in OpenSSL, S must be below the order, the key must decode to a point, and R is compared as
+encoded, so that no second encoding of it passes.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ NEUTRAL: Point = (0, 1, 1, 0)
 
 
 class Ed25519PublicKey:
-    """A key of 32 bytes, whatever they are."""
+    """A public key of 32 bytes, which need not decode to a point."""
 
     def __init__(self, octets: bytes) -> None:
         if len(octets) != KEY_OCTETS:
@@ -29,7 +29,7 @@ class Ed25519PublicKey:
 
     @classmethod
     def from_public_bytes(cls, data: bytes) -> "Ed25519PublicKey":
-        """The key with these bytes. Raises ValueError unless there are 32."""
+        """Return the key with these bytes. Raises ValueError unless there are 32."""
         return cls(data)
 
     def public_bytes_raw(self) -> bytes:
@@ -57,7 +57,7 @@ class Ed25519PublicKey:
 
 
 def _decoded(octets: bytes) -> Point | None:
-    """RFC 8032, 5.1.3; as in OpenSSL, y may be encoded as a number above P."""
+    """Decode a point (RFC 8032, 5.1.3). As in OpenSSL, y may be encoded as a number above P."""
     number = int.from_bytes(octets, "little")
     y, sign = number & ((1 << 255) - 1), number >> 255
     y %= P

@@ -6,7 +6,7 @@ class InvalidSignatureError(Exception):
 
 
 class UnsupportedAlgorithmError(Exception):
-    """An unknown kind of key, curve or signature."""
+    """The kind of key, curve or signature is unknown."""
 
 
 class DuplicateExtensionError(Exception):
@@ -18,4 +18,4 @@ class InvalidVersionError(Exception):
 
 
 class UnsupportedGeneralNameTypeError(Exception):
-    """An x400Address or an ediPartyName."""
+    """A name is an x400Address or an ediPartyName."""

@@ -55,7 +55,7 @@ class KeyUsage:
 
 @dataclass(frozen=True, slots=True)
 class ExtendedKeyUsage:
-    """The purposes of the key (4.2.1.12)."""
+    """The purposes for which the key may be used (4.2.1.12)."""
 
     oid = ObjectIdentifier("2.5.29.37")
     usages: tuple[ObjectIdentifier, ...]
@@ -66,7 +66,7 @@ class ExtendedKeyUsage:
 
 @dataclass(frozen=True, slots=True)
 class AuthorityKeyIdentifier:
-    """Which key of the issuer signed (4.2.1.1)."""
+    """Identifies the issuer's key that signed (4.2.1.1)."""
 
     oid = ObjectIdentifier("2.5.29.35")
     key_identifier: bytes | None
@@ -74,7 +74,7 @@ class AuthorityKeyIdentifier:
 
 @dataclass(frozen=True, slots=True)
 class SubjectKeyIdentifier:
-    """The name of this key (4.2.1.2)."""
+    """Identifies this certificate's key (4.2.1.2)."""
 
     oid = ObjectIdentifier("2.5.29.14")
     digest: bytes
@@ -93,14 +93,14 @@ class SubjectAlternativeName:
 
 @dataclass(frozen=True, slots=True)
 class CheckedExtension:
-    """An extension whose form was checked, and that nothing here uses."""
+    """An extension whose form was checked, but whose value nothing here uses."""
 
     oid: ObjectIdentifier
 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """An extension of a certificate."""
+    """A parsed extension of a certificate."""
 
     oid: ObjectIdentifier
     critical: bool
@@ -117,7 +117,7 @@ class RawExtension:
 
 
 def read(reader: der.Reader) -> RawExtension:
-    """Read the next element."""
+    """Read the next element: an extension, whose value is left unparsed."""
     inner = reader.inside()
     extension = RawExtension(
         oid=der.oid(inner),
@@ -131,9 +131,7 @@ def read(reader: der.Reader) -> RawExtension:
 def parsed_all(
     raw: Sequence[RawExtension], readers: Mapping[str, Callable[[der.Reader], object]]
 ) -> list[Extension]:
-    """All extensions with their values parsed. Raises ValueError, TypeError and others for bad
-    ones.
-    """
+    """Parse the values of all extensions. Raises ValueError, TypeError and others if invalid."""
     known: set[str] = set()
     for one in raw:
         if one.oid in known:
@@ -208,7 +206,7 @@ def _alternative_name(reader: der.Reader) -> None:
 
 
 def _subject_alternative_name(reader: der.Reader) -> SubjectAlternativeName:
-    # Strict DER has only one form, so these bytes equal what the original encodes again.
+    # Strict DER allows only one form, so these bytes equal those that the original would encode.
     encoded = reader.whole(der.SEQUENCE)
     general = names.general_names(der.Reader(encoded).content(der.SEQUENCE))
     reader.end()
@@ -217,7 +215,7 @@ def _subject_alternative_name(reader: der.Reader) -> SubjectAlternativeName:
 
 
 def _access(reader: der.Reader) -> None:
-    """Authority or subject information access (4.2.2)."""
+    """Check authority or subject information access (4.2.2)."""
 
     def description(one: der.Reader) -> names.GeneralName:
         inner = one.inside()
@@ -235,7 +233,7 @@ _CPS, _USER_NOTICE = "1.3.6.1.5.5.7.2.1", "1.3.6.1.5.5.7.2.2"
 
 
 def _policies(reader: der.Reader) -> None:
-    """Certificate policies (4.2.1.4)."""
+    """Check certificate policies (4.2.1.4)."""
     policies = der.items(reader.content(der.SEQUENCE), _policy)
     reader.end()
     for qualifiers in policies:
@@ -255,7 +253,7 @@ def _policy(reader: der.Reader) -> list[tuple[str, bool]]:
 
 
 def _qualifier(reader: der.Reader) -> tuple[str, bool]:
-    """Its OID, and whether it is a text (otherwise a notice)."""
+    """Return the qualifier's OID, and whether it is a text (otherwise it is a notice)."""
     inner = reader.inside()
     oid = der.oid(inner)
     is_text = not inner.next_is(der.SEQUENCE)
@@ -280,7 +278,7 @@ def _notice(reader: der.Reader) -> None:
 
 
 def _display_text(reader: der.Reader) -> bool:
-    """Whether there was one."""
+    """Read an optional DisplayText; return whether there was one."""
     encodings = {
         der.IA5_STRING: "ascii",
         der.UTF8_STRING: "utf-8",
@@ -377,7 +375,7 @@ def _distribution_point(reader: der.Reader) -> _Point:
 def point_name(
     reader: der.Reader,
 ) -> tuple[list[names.GeneralName] | None, list[names.RawAttribute] | None]:
-    """A DistributionPointName: full, or relative to the issuer; the other one is None."""
+    """Read a DistributionPointName, full or relative to the issuer; the other one is None."""
     tag, content, _ = reader.element()
     if tag.is_octet(0xA0):
         return names.general_names(content), None
@@ -406,7 +404,7 @@ def _template(reader: der.Reader) -> None:
 
 
 def _usage_period(reader: der.Reader) -> None:
-    """PrivateKeyUsagePeriod (RFC 3280, 4.2.1.4)."""
+    """Check a PrivateKeyUsagePeriod (RFC 3280, 4.2.1.4)."""
     inner = reader.inside()
     times = [
         generalized_time(inner.content(octet)) if inner.next_is(octet) else None
@@ -422,7 +420,7 @@ def _usage_period(reader: der.Reader) -> None:
 
 
 def _certificate_timestamps(reader: der.Reader) -> None:
-    """RFC 6962, 3.3: a list in TLS encoding, inside its own OCTET STRING."""
+    """Check a list of timestamps in TLS encoding, inside its own OCTET STRING (RFC 6962, 3.3)."""
     content = reader.content(der.OCTET_STRING)
     reader.end()
     listed, rest = _with_length(content)
@@ -434,7 +432,7 @@ def _certificate_timestamps(reader: der.Reader) -> None:
 
 
 def _with_length(data: bytes) -> tuple[bytes, bytes]:
-    """A value with a two-byte length, and the rest."""
+    """Return a value that has a two-byte length in front, and the bytes after it."""
     end = 2 + int.from_bytes(data[:2])
     if len(data) < 2 or len(data) < end:
         raise ValueError("Invalid SCT length")

@@ -25,61 +25,61 @@ class SHA1(HashAlgorithm):
 
 
 class SHA224(HashAlgorithm):
-    """FIPS 180-4."""
+    """SHA-224 (FIPS 180-4)."""
 
     name = "sha224"
     digest_size = 28
 
 
 class SHA256(HashAlgorithm):
-    """FIPS 180-4."""
+    """SHA-256 (FIPS 180-4)."""
 
     name = "sha256"
     digest_size = 32
 
 
 class SHA384(HashAlgorithm):
-    """FIPS 180-4."""
+    """SHA-384 (FIPS 180-4)."""
 
     name = "sha384"
     digest_size = 48
 
 
 class SHA512(HashAlgorithm):
-    """FIPS 180-4."""
+    """SHA-512 (FIPS 180-4)."""
 
     name = "sha512"
     digest_size = 64
 
 
 class SHA3224(HashAlgorithm):
-    """FIPS 202."""
+    """SHA3-224 (FIPS 202)."""
 
     name = "sha3-224"
     digest_size = 28
 
 
 class SHA3256(HashAlgorithm):
-    """FIPS 202."""
+    """SHA3-256 (FIPS 202)."""
 
     name = "sha3-256"
     digest_size = 32
 
 
 class SHA3384(HashAlgorithm):
-    """FIPS 202."""
+    """SHA3-384 (FIPS 202)."""
 
     name = "sha3-384"
     digest_size = 48
 
 
 class SHA3512(HashAlgorithm):
-    """FIPS 202."""
+    """SHA3-512 (FIPS 202)."""
 
     name = "sha3-512"
     digest_size = 64
 
 
 def digest(algorithm: HashAlgorithm, data: bytes) -> bytes:
-    """The hash of these bytes."""
+    """Return the hash of `data`."""
     return hashlib.new(algorithm.name.replace("-", "_"), data).digest()

@@ -23,7 +23,7 @@ from browser.crypto import (
 
 
 class NameOID:
-    """Name attributes that are looked up by name."""
+    """OIDs of name attributes, by the names that `cryptography` gives them."""
 
     COMMON_NAME = names.ObjectIdentifier("2.5.4.3")
 
@@ -94,8 +94,9 @@ MODULES: dict[str, dict[str, object]] = {
 
 
 def install() -> None:
-    """From now on `import cryptography` gives the replacement. RuntimeError if it was imported
-    already.
+    """Make `import cryptography` import the replacement.
+
+    Raises RuntimeError if `cryptography` was imported already.
     """
     if "cryptography" in sys.modules:
         raise RuntimeError("cryptography was imported before its stand-in")

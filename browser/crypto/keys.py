@@ -1,8 +1,8 @@
 """SubjectPublicKeyInfo (RFC 5280, 4.1.2.7): the public key of a certificate.
 
-A key of a known kind is checked, or an error says what is wrong with it. For kinds that sign
-nothing here, such as X25519, only the length is checked. Stricter than `cryptography`:
-Diffie-Hellman counts as an unknown kind, while the original checks its groups.
+A key of a known kind is checked, and an error says what is wrong with it. For kinds that verify no
+signature here, such as X25519, only the length is checked. Unlike `cryptography`, which checks the
+groups of Diffie-Hellman keys, this counts Diffie-Hellman as an unknown kind, and so is stricter.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from browser.crypto.errors import UnsupportedAlgorithmError
 from browser.crypto.rsa import RSA, RSAPublicKey
 
 Value = TypeVar("Value")
-# The length of keys of these kinds in bytes.
+# The length in bytes of the keys of these kinds.
 _SIZES = {
     algorithms.ED448: 57,
     algorithms.X25519: 32,
@@ -34,7 +34,7 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class OtherKey:
-    """A key that signs nothing here."""
+    """A key of a kind that verifies no signature here."""
 
     oid: str
     octets: bytes
@@ -45,14 +45,14 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | OtherKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyInfo:
-    """An encoded key: its kind, and its bits."""
+    """An encoded key: its algorithm, and its bits."""
 
     algorithm: algorithms.Algorithm
     key: der.BitString
 
 
 def read(reader: der.Reader) -> KeyInfo:
-    """Read the next element."""
+    """Read the next element: a SubjectPublicKeyInfo."""
     inner = reader.inside()
     info = KeyInfo(algorithm=algorithms.read(inner), key=der.bits(inner))
     inner.end()
@@ -60,7 +60,9 @@ def read(reader: der.Reader) -> KeyInfo:
 
 
 def public_key(info: KeyInfo) -> PublicKey:
-    """The key. Raises ValueError if it is invalid, UnsupportedAlgorithmError for another kind."""
+    """Decode the key. Raises ValueError if it is invalid, UnsupportedAlgorithmError if of another
+    kind.
+    """
     oid, octets = info.algorithm.oid, info.key.octets
     if info.key.unused:
         raise ValueError("Invalid key")
@@ -93,7 +95,7 @@ def _on_a_curve(oid: str | None, octets: bytes) -> EllipticCurvePublicKey:
 
 
 def _rsa(octets: bytes) -> RSAPublicKey:
-    """RSAPublicKey (RFC 8017, A.1.1)."""
+    """Decode an RSAPublicKey (RFC 8017, A.1.1)."""
 
     def numbers(reader: der.Reader) -> tuple[int, int]:
         inner = reader.inside()
@@ -105,12 +107,12 @@ def _rsa(octets: bytes) -> RSAPublicKey:
 
 
 def load_der_public_key(data: bytes) -> PublicKey:
-    """Parse a separate key, as SubjectPublicKeyInfo."""
+    """Parse a key that stands alone, as SubjectPublicKeyInfo."""
     return public_key(_readable(data, read))
 
 
 def _readable(data: bytes, how: Callable[[der.Reader], Value]) -> Value:
-    """The only value in these bytes. Raises ValueError with the original's message."""
+    """Read the only value in these bytes. Raises ValueError with the original's message."""
     try:
         return der.single(data, how)
     except der.ParseError as error:

@@ -14,11 +14,11 @@ _PRINTABLE = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?"
 )
 X500_UNIQUE_IDENTIFIER = "2.5.4.45"
-# Besides BIT STRING: the types of strings, and of what may replace one.
+# The tags of string types and of what may replace a string, besides BIT STRING.
 _STRINGS = frozenset((4, 12, 18, 19, 20, 22, 23, 24, 26, 28, 30))
 
 
-# RFC 4514, 3; and the characters to escape by 2.4.
+# The short names of attributes (RFC 4514, 3), and the characters to escape (2.4).
 _SHORT = {
     "2.5.4.3": "CN",
     "2.5.4.6": "C",
@@ -42,7 +42,10 @@ class ObjectIdentifier:
 
 @dataclass(frozen=True, slots=True)
 class NameAttribute:
-    """An attribute. Two are equal if OID and value are, whatever type the value has."""
+    """An attribute of a name.
+
+    Two attributes are equal if OID and value are equal, whatever the type of the value.
+    """
 
     oid: ObjectIdentifier
     value: str | bytes
@@ -56,11 +59,11 @@ class Name:
         self._sets = sets
 
     def get_attributes_for_oid(self, oid: ObjectIdentifier) -> list[NameAttribute]:
-        """The attributes with this OID, in order."""
+        """Return the attributes with this OID, in order."""
         return [one for attributes in self._sets for one in attributes if one.oid == oid]
 
     def rfc4514_string(self) -> str:
-        """The name in the form of RFC 4514, last set first."""
+        """Return the name in the form of RFC 4514, with the last set first."""
         return ",".join("+".join(map(_shown, attributes)) for attributes in reversed(self._sets))
 
     def public_bytes(self) -> bytes:
@@ -79,7 +82,7 @@ class Name:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawAttribute:
-    """An attribute whose value may have a type that no name allows."""
+    """An attribute whose value may have a type that names do not allow."""
 
     oid: str
     tag: der.Tag
@@ -88,7 +91,7 @@ class RawAttribute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawName:
-    """A name with parsed structure and unparsed strings."""
+    """A name whose structure is parsed, but whose strings are not."""
 
     encoded: bytes
     sets: list[list[RawAttribute]]
@@ -106,7 +109,7 @@ def _relative(reader: der.Reader) -> list[RawAttribute]:
 
 
 def relative_name(content: bytes) -> list[RawAttribute]:
-    """The attributes of a RelativeDistinguishedName."""
+    """Read the attributes of a RelativeDistinguishedName."""
     return der.set_items(content, _attribute)
 
 
@@ -125,12 +128,12 @@ def _attribute(reader: der.Reader) -> RawAttribute:
 
 
 def name(raw: RawName) -> Name:
-    """The name with its strings parsed. Raises ValueError or TypeError for bad ones."""
+    """Parse the strings of a name. Raises ValueError or TypeError for invalid ones."""
     return Name(raw.encoded, [checked_relative(relative) for relative in raw.sets])
 
 
 def _shown(attribute: NameAttribute) -> str:
-    """RFC 4514, 2.3 and 2.4."""
+    """Format an attribute as in RFC 4514, 2.3 and 2.4."""
     value, oid = attribute.value, attribute.oid.dotted_string
     text = f"#{value.hex()}" if isinstance(value, bytes) else _escaped(value)
     return f"{_SHORT.get(oid, oid)}={text if value else ''}"
@@ -144,7 +147,7 @@ def _escaped(text: str) -> str:
 
 
 def checked_relative(raw: list[RawAttribute]) -> list[NameAttribute]:
-    """A RelativeDistinguishedName with its strings parsed."""
+    """Parse the strings of a RelativeDistinguishedName."""
     attributes = [_checked(attribute) for attribute in raw]
     if not attributes:
         raise ValueError("a relative distinguished name cannot be empty")
@@ -188,7 +191,7 @@ _TEXTS = (1, DNS_NAME, 6)
 
 
 def general_name(reader: der.Reader) -> GeneralName:
-    """Read the next element, parsing its structure."""
+    """Read the next element, a GeneralName, and parse its structure."""
     tag, content, _ = reader.element()
     kinds: dict[int, Callable[[], object]] = {
         0xA0: lambda: _other_name(content),
@@ -214,7 +217,7 @@ def _other_name(content: bytes) -> None:
 
 
 def general_names(content: bytes) -> list[GeneralName]:
-    """The content of a SEQUENCE OF GeneralName."""
+    """Read the content of a SEQUENCE OF GeneralName."""
     return der.items(content, general_name)
 
 
@@ -229,7 +232,7 @@ def check_general_name(one: GeneralName) -> None:
 
 
 def check_general_names(names: list[GeneralName]) -> None:
-    """Check each of them."""
+    """Check each of the names."""
     for one in names:
         check_general_name(one)
 

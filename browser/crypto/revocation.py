@@ -1,7 +1,8 @@
-"""Certificate revocation lists (RFC 5280, clause 5): parse them, check who signed them, look up.
+"""Certificate revocation lists (RFC 5280, clause 5): parse a list, check its signer, look up
+entries.
 
-As for certificates, the structure is parsed at once, strings and the values of extensions on
-demand. Extensions of entries are left out, because nobody uses them.
+As for certificates, the structure is parsed at once, but strings and the values of extensions on
+demand. Extensions of entries are ignored, because nobody uses them.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ _VERSION_2 = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokedCertificate:
-    """An entry: which certificate, and when it was revoked."""
+    """An entry: the certificate's serial number, and when it was revoked."""
 
     serial_number: int
     since: times.Time
@@ -45,7 +46,7 @@ def _entry(reader: der.Reader) -> RevokedCertificate:
 
 
 class CertificateRevocationList:
-    """A parsed list."""
+    """A parsed revocation list."""
 
     def __init__(self, encoded: bytes) -> None:
         reader = der.Reader(encoded)
@@ -98,14 +99,14 @@ class CertificateRevocationList:
     @property
     def signature_hash_algorithm(self) -> HashAlgorithm | None:
         if self._algorithm.oid == algorithms.RSASSA_PSS:
-            # The algorithm's name alone does not give the hash.
+            # The name of the algorithm alone does not determine the hash.
             raise UnsupportedAlgorithmError(
                 f"Signature algorithm OID: {self._algorithm.oid} not recognized"
             )
         return self._algorithm.hash()
 
     def is_signature_valid(self, public_key: keys.PublicKey) -> bool:
-        """Whether that key signed the list."""
+        """Return whether that key signed the list."""
         try:
             verify_with_algorithm(
                 public_key, self._algorithm, self.signature, self.tbs_certlist_bytes
@@ -115,17 +116,17 @@ class CertificateRevocationList:
         return True
 
     def get_revoked_certificate_by_serial_number(self, serial: int) -> RevokedCertificate | None:
-        """The first entry with this number; None if it is not on the list."""
+        """Return the first entry with this serial number; None if it is not on the list."""
         return next((one for one in self._entries if one.serial_number == serial), None)
 
 
 def load_der_x509_crl(data: bytes) -> CertificateRevocationList:
-    """Parse a revocation list."""
+    """Parse a revocation list from DER."""
     return CertificateRevocationList(data)
 
 
 def _issuing_distribution_point(reader: der.Reader) -> None:
-    """5.2.5: which certificates the list covers."""
+    """Check an IssuingDistributionPoint, which says what the list covers (5.2.5)."""
     inner = reader.inside()
     full, relative = inner.explicit(0, extensions.point_name) or (None, None)
     users, issuers = _flag(inner, 0x81), _flag(inner, 0x82)

@@ -1,4 +1,4 @@
-"""RSA signatures (RFC 8017), RSASSA-PKCS1-v1_5 and RSASSA-PSS: verification.
+"""Verification of RSA signatures (RFC 8017), RSASSA-PKCS1-v1_5 and RSASSA-PSS.
 
 `verify` raises unless the key made the signature. Padding is compared as a whole, never parsed
 leniently. As in OpenSSL, nothing is verified with an oversized key.
@@ -10,11 +10,11 @@ from browser.crypto.hashes import HashAlgorithm, digest
 from browser.crypto.serialization import Encoding, PublicFormat, as_pem
 
 RSA = "1.2.840.113549.1.1.1"
-# OpenSSL's limits: bits of a modulus, and of the exponent for a large modulus.
+# OpenSSL's limits in bits: for the modulus, and for the exponent if the modulus is large.
 MAX_MODULUS_BITS = 16384
 SMALL_MODULUS_BITS = 3072
 MAX_EXPONENT_BITS = 64
-# RFC 8017, 9.2, note 1: the prefix of the digest.
+# RFC 8017, 9.2, note 1: the bytes that stand before the digest.
 _DIGEST_INFO = {
     "sha1": "3021300906052b0e03021a05000414",
     "sha224": "302d300d06096086480165030402040500041c",
@@ -29,18 +29,18 @@ _DIGEST_INFO = {
 
 
 class PKCS1v15:
-    """RSASSA-PKCS1-v1_5."""
+    """The padding RSASSA-PKCS1-v1_5."""
 
 
 class MGF1:
-    """The mask generation function, with this hash."""
+    """The mask generation function MGF1, with a hash."""
 
     def __init__(self, algorithm: HashAlgorithm) -> None:
         self.algorithm = algorithm
 
 
 class PSS:
-    """RSASSA-PSS: `salt_length` bytes, or AUTO for any number."""
+    """The padding RSASSA-PSS, with a salt of `salt_length` bytes, or AUTO for any length."""
 
     AUTO = -1
 
@@ -50,7 +50,7 @@ class PSS:
 
 
 class RSAPublicNumbers:
-    """Exponent and modulus."""
+    """The exponent and modulus of a key."""
 
     def __init__(self, e: int, n: int) -> None:
         self.e = e
@@ -67,7 +67,7 @@ class RSAPublicNumbers:
 
 
 class RSAPublicKey:
-    """A key with modulus `n` and exponent `e`. Raises ValueError if no key can have them."""
+    """A public key with modulus `n` and exponent `e`. Raises ValueError if no key can have them."""
 
     def __init__(self, n: int, e: int) -> None:
         if n < 3:
@@ -87,7 +87,7 @@ class RSAPublicKey:
         return RSAPublicNumbers(self._e, self._n)
 
     def public_bytes(self, encoding: Encoding, form: PublicFormat) -> bytes:
-        """SubjectPublicKeyInfo (RFC 3279, 2.3.1)."""
+        """Encode the key as SubjectPublicKeyInfo (RFC 3279, 2.3.1)."""
         if form is not PublicFormat.SubjectPublicKeyInfo or encoding is Encoding.X962:
             raise ValueError("an RSA key is written as SubjectPublicKeyInfo")
         numbers = der.encoded_integer(self._n) + der.encoded_integer(self._e)
@@ -114,7 +114,7 @@ class RSAPublicKey:
             raise InvalidSignatureError
 
     def _message(self, signature: bytes) -> bytes:
-        """RFC 8017, 5.2.2: the signed message, with as many bytes as the modulus."""
+        """Return the signed message, with as many bytes as the modulus (RFC 8017, 5.2.2)."""
         bits = self._n.bit_length()
         too_large = bits > MAX_MODULUS_BITS or (
             bits > SMALL_MODULUS_BITS and self._e.bit_length() > MAX_EXPONENT_BITS
@@ -130,7 +130,7 @@ class RSAPublicKey:
 
 
 def _pkcs1(size: int, algorithm: HashAlgorithm, hashed: bytes) -> bytes:
-    """RFC 8017, 9.2: the only encoding of a digest."""
+    """Return the only encoding of a digest (RFC 8017, 9.2)."""
     info = bytes.fromhex(_DIGEST_INFO.get(algorithm.name, "")) + hashed
     padding = size - len(info) - 3
     if algorithm.name not in _DIGEST_INFO or padding < 8:
@@ -141,7 +141,7 @@ def _pkcs1(size: int, algorithm: HashAlgorithm, hashed: bytes) -> bytes:
 def _check_pss(
     message: bytes, bits: int, padding: PSS, algorithm: HashAlgorithm, hashed: bytes
 ) -> None:
-    """RFC 8017, 9.1.2, for an encoding with so many bits."""
+    """Check the encoding of a digest, which has `bits` bits (RFC 8017, 9.1.2)."""
     size, hash_size = (bits + 7) // 8, len(hashed)
     message, before = message[len(message) - size :], message[: len(message) - size]
     if any(before) or size < hash_size + 2 or message[-1] != 0xBC:
@@ -164,7 +164,7 @@ def _check_pss(
 
 
 def _mgf1(algorithm: HashAlgorithm, seed: bytes, size: int) -> bytes:
-    """RFC 8017, B.2.1."""
+    """Return a mask of `size` bytes (RFC 8017, B.2.1)."""
     mask = b""
     counter = 0
     while len(mask) < size:

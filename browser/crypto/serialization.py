@@ -1,4 +1,4 @@
-"""Encodings of keys."""
+"""How keys are encoded: the constants of `cryptography`, and PEM."""
 
 import base64
 import enum
@@ -21,7 +21,7 @@ class PublicFormat(enum.Enum):
 
 
 def as_pem(content: bytes, label: str) -> bytes:
-    """RFC 7468, 64 characters per line."""
+    """Encode as PEM (RFC 7468), with 64 characters per line."""
     text = base64.b64encode(content).decode()
     lines = [text[start : start + 64] for start in range(0, len(text), 64)]
     return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----\n")).encode()

@@ -14,7 +14,7 @@ class Time:
     rest: tuple[int, int, int, int, int]
 
     def value(self) -> datetime:
-        """The time. Raises ValueError for the year 0."""
+        """Return the time. Raises ValueError for the year 0."""
         month, day, hour, minute, second = self.rest
         return datetime(self.year, month, day, hour, minute, second, tzinfo=UTC)
 
@@ -40,7 +40,8 @@ def generalized_time(content: bytes) -> Time:
     year = int(digits[:4])
     month, day, hour, minute, second = (int(digits[at : at + 2]) for at in range(4, 14, 2))
     try:
-        # The year 0 would have been a leap year, as 2000 was.
+        # The year 0 would have been a leap year, as 2000 was, so its dates are checked as those of
+        # 2000.
         date(year or 2000, month, day)
         datetime(2000, 1, 1, hour, minute, second, tzinfo=UTC)
     except ValueError:

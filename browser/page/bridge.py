@@ -1,8 +1,8 @@
-"""Between the page's scripts and the verifier: files in, a report out. Runs in the browser.
+"""Connect the page's scripts to the verifier: files go in, a report comes out. Runs in the browser.
 
-The report says what `aicert verify` says about the same files, in the same words, except for what a
-browser does not show of a folder; the report says that this was not checked. Nothing is kept
-between two questions.
+The report says what `aicert verify` says about the same files, in the same words. Some properties
+of a folder cannot be seen in a browser; the report says that they were not checked. Nothing is kept
+from one question to the next.
 """
 
 import json
@@ -32,7 +32,7 @@ UNSEEN = (
     "aicert verify checks them"
 )
 
-# Reads a model's files, or has them already.
+# Reads a model's files, or returns what was read before.
 Reader = Callable[[], dict[str, FileFact | Defect]]
 
 
@@ -44,7 +44,7 @@ class Model:
         self._measured: dict[str, FileFact | Defect] = {}
 
     def begin(self, path: str) -> bool:
-        """Whether to read the file at `path`. If not, record what is wrong with it."""
+        """Return whether to read the file at `path`; if not, record what is wrong with it."""
         folder = next((folder for folder in FOLDERS if path.startswith(folder)), None)
         if folder is not None:
             self._measured[folder] = Defect("not read")
@@ -66,7 +66,7 @@ class Model:
         self._measured.setdefault(path, hashing.measured(measured))
 
     def facts(self) -> dict[str, FileFact | Defect]:
-        """The same facts as from `verifier/model_directory.py`."""
+        """Return the same facts as `verifier/model_directory.py`."""
         unread = {path: Defect("not read") for path in self._awaited - self._measured.keys()}
         measured = {**self._measured, **unread}
         if not measured:
@@ -80,25 +80,25 @@ class Model:
 
 
 class _WantedError(Exception):
-    """The answer depends on the model's files."""
+    """The answer depends on the model's files, which have not been read yet."""
 
 
 def answer(question: str, model: Model | None) -> str:
-    """JSON in and out. Files are paths in the browser's own file system.
+    """Answer a question; both are JSON. Files are paths in the browser's own file system.
 
-    `certificate`, `policy` (a name or a path), `root`, `lockfile`, `imageLock`, `collateral`,
-    `gpuCollateral`, `nonce`, `at`, `lineage` (paths), `evidence` (a folder of audits), `expected`
-    (the digest that a link named), each a text or null. The answer has `exitCode`, and
-    `certificate` (its digest), `title`, `report` (markup), `text`, `result` (as `--format json` has
-    it), `refused` (which audits cannot be read, and why) and `unseen`, or `error`.
+    The question has `certificate`, `policy` (a name or a path), `root`, `lockfile`, `imageLock`,
+    `collateral`, `gpuCollateral`, `nonce`, `at`, `lineage` (paths), `evidence` (a folder of audits)
+    and `expected` (the digest that a link named), each a text or null. The answer has `exitCode`,
+    and either `error` or `certificate` (its digest), `title`, `report` (markup), `text`, `result`
+    (as with `--format json`), `refused` (which audits cannot be read, and why) and `unseen`.
     """
     return _answer(json.loads(question), None if model is None else model.facts)
 
 
 def answer_unread(question: str) -> str | None:
-    """The same if the answer is clear before the model is read; None if it is not.
+    """Answer a question if the answer is clear before the model is read; return None if it is not.
 
-    Like `aicert verify`, it reads a model only for a run that was verified.
+    Like `aicert verify`, this reads a model only for a run that was verified.
     """
 
     def facts() -> dict[str, FileFact | Defect]:
@@ -138,8 +138,9 @@ def _appraised(
     facts: Reader | None,
     audits: Sequence[tuple[Certificate, bytes]] | None,
 ) -> tuple[bytes, AttestationResult]:
-    """The certificate's bytes, and the result. The order is that of `verify.check_files`, so that
-    the same error is reported first.
+    """Return the certificate's bytes, and the result.
+
+    The order of steps is that of `verify.check_files`, so that the same error is reported first.
     """
     policy = verify.choose_policy(
         str(asked["policy"]), root=asked["root"], image=asked["imageLock"]
@@ -168,7 +169,7 @@ def _appraised(
 
 
 def _with_unseen(result: AttestationResult) -> AttestationResult:
-    """The same verdicts, with a note about what could not be seen of the model's folder."""
+    """Add a note on what a browser cannot see of the model's folder; verdicts stay the same."""
     checks = tuple(
         replace(check, detail=f"{check.detail}\nnot checked: {UNSEEN}")
         if check.id == "subject.files" and check.verdict == "ok"
@@ -189,7 +190,7 @@ def _check_expected(data: bytes, expected: str | None) -> None:
 
 
 def _facts(data: bytes) -> "exported.Facts | None":
-    """What the certificate says; None if it cannot be read."""
+    """Return what the certificate says; None if it cannot be read."""
     try:
         return exported.read(data)
     except AicertError:
@@ -197,7 +198,7 @@ def _facts(data: bytes) -> "exported.Facts | None":
 
 
 def put(path: str, data: bytes | memoryview) -> None:
-    """Write a chosen file, and the folders above it."""
+    """Write a file that the user chose, and create the folders above it."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
         file.write(data)

@@ -1,7 +1,7 @@
-"""One file of a model, measured block by block as the scripts read it.
+"""Measure one file of a model, block by block, as the scripts read it.
 
-The result is that of `verifier/model_directory.py` for the same bytes. A helper worker has only
-this module of the bridge, and passes the result on as text.
+The result is that of `verifier/model_directory.py` for the same bytes. A helper worker has this
+module but not the bridge, and passes the result on as text.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from aicert.formats.safetensors import LENGTH, header_length, is_named, parse_he
 
 
 class File:
-    """The hash so far, and the header if the file is named safetensors."""
+    """A file being read: its hash so far, and its header if it is named as a safetensors file."""
 
     def __init__(self, path: str, size: int) -> None:
         self._path = path
@@ -21,7 +21,8 @@ class File:
         self._read = 0
         self._hash = hashlib.sha256()
         self._header = bytearray()
-        # How many of the first bytes to keep: first the length, then the header of that length.
+        # How many of the first bytes to keep: at first those of the length, then also the header,
+        # which has that length.
         self._kept = LENGTH if is_named(path) else 0
         self._refusal: EvidenceError | None = None
 
@@ -44,7 +45,7 @@ class File:
                 self._kept += header_length(bytes(self._header), self._size)
 
     def end(self) -> str:
-        """The file was read to its end: its result, for `measured`."""
+        """Return the result as text for `measured`, once the file was read to its end."""
         try:
             fact = self._fact()
         except EvidenceError as error:
@@ -52,21 +53,21 @@ class File:
         return json.dumps({"size": fact.size, "sha256": fact.sha256})
 
     def _fact(self) -> FileFact:
-        """The result. Raises EvidenceError if the file cannot be certified."""
+        """Return the facts. Raises EvidenceError if the file cannot be certified."""
         if self._read != self._size:
             raise EvidenceError(f"file changed while it was read: {self._path!a}")
         if self._refusal is not None:
             raise self._refusal
         if is_named(self._path):
             if len(self._header) < LENGTH:
-                # If the file is too short, this says what is wrong.
+                # This raises an error that says what is wrong with a file that is too short.
                 header_length(bytes(self._header), self._size)
             parse_header(bytes(self._header[LENGTH:]), self._size - self._kept)
         return FileFact(self._size, self._hash.hexdigest())
 
 
 def measured(text: str) -> FileFact | Defect:
-    """Parse what `File.end` wrote."""
+    """Parse a result of `File.end`."""
     values = json.loads(text)
     if "defect" in values:
         return Defect(values["defect"])

@@ -34,8 +34,8 @@ function filesOf(tar) {
   return files;
 }
 
-// Pyodide's module as an expression in a plain script: loading a module from memory would require a
-// policy that allows any script in memory.
+// Turn Pyodide's module into an expression in a plain script, since loading a module from memory
+// would require a policy that allows any script in memory.
 function asScript(module) {
   const end = "export default _createPyodideModule;";
   if (!module.trimEnd().endsWith(end)) throw new Error("Pyodide is not the one that was locked");
@@ -63,7 +63,7 @@ async function unpack() {
   };
 }
 
-// A worker that verifies; or, with a port, one that hashes for the worker at the other end.
+// Start a worker that verifies; or, with a port, one that hashes for the worker at the other end.
 function startWorker(port = null) {
   const started = new Worker(script);
   started.onerror = (event) => broken(event.message);
@@ -96,7 +96,7 @@ let busy = false;
 // The number of the current result; answers with an older number are ignored.
 let number = 0;
 
-// A screen reader reads out each change, so the same words change nothing.
+// Show a status. A screen reader reads out each change, so the same words are not set again.
 function say(text) {
   if (byId("status").textContent !== text) byId("status").textContent = text;
 }
@@ -107,7 +107,7 @@ function setBusy(is) {
   byId("go").disabled = is || !ready;
 }
 
-// Remove the result for other files.
+// Remove a result, which belongs to other files than those in the form now.
 function forget() {
   number++;
   byId("result").replaceChildren();
@@ -156,8 +156,8 @@ function onMessage({ data }) {
 let model = null;
 let modelName = "";
 
-// In these paths a backslash in a name became a slash. Such a file keeps its bare name, which the
-// verifier refuses.
+// Return the files of a folder picker. In their paths, a backslash in a name has become a slash.
+// Such a file gets its bare name as its path, which the verifier refuses.
 function pickedFolder(files) {
   return [...files].map((file) => {
     const parts = file.webkitRelativePath.split("/").slice(1);
@@ -227,7 +227,7 @@ async function onDrop(event) {
   if (folders.length) await walk(folders[0]);
 }
 
-// Until a dropped folder is completely listed, there is no model.
+// List a dropped folder. Until it is completely listed, there is no model.
 async function walk(folder) {
   byId("model").value = "";
   setModel("", null);
@@ -252,7 +252,7 @@ function placeOf(name) {
     : "certificate";
 }
 
-// Put dropped files into the form; an error where one control would get two.
+// Put dropped files into the form; return an error if one control would get two.
 function take(files) {
   const lists = new Map();
   for (const file of files) {
@@ -307,7 +307,7 @@ function question() {
   };
 }
 
-// What is missing or contradictory; undefined if the verifier can start.
+// Return what is missing or contradictory; undefined if the verifier can start.
 function mistake({ texts, files }) {
   if (!files.certificate) return "error: no certificate was chosen";
   const policies = files.policy.filter((file) => file.name.endsWith(".toml")).length;

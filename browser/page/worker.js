@@ -10,7 +10,7 @@ const STEP = 32 << 20;
 // The verifier reads no more than this of any file outside the model (16 MiB of a certificate); one
 // extra byte shows it that there is more.
 const MOST = (16 << 20) + 1;
-// Controls for one file each.
+// The controls that take one file each.
 const CONTROLS = ["certificate", "root", "lockfile", "imageLock", "collateral", "gpuCollateral"];
 const PARTS = "https://parts.invalid/";
 let python = null;
@@ -18,8 +18,8 @@ let python = null;
 let hashing = null;
 let bridge = null;
 
-// Pyodide gets its parts with `fetch`. The page's policy forbids all network access, so this returns
-// the parts from memory, and nothing else.
+// Replace `fetch`, with which Pyodide gets its parts. The page's policy forbids all network access,
+// so this returns the parts from memory, and nothing else.
 function serveFrom(parts) {
   self.fetch = async (url) => {
     const name = String(url).slice(PARTS.length);
@@ -49,9 +49,10 @@ async function start({ parts, lock, app, port }) {
   bridge = python.pyimport("browser.page.bridge");
 }
 
-// A file that was moved or changed since it was picked cannot be read to its end: then the blocks
-// end early, which Python sees. All are read into the same memory: new memory for each would pile up
-// until the browser looks for garbage. (Where that cannot be, the browser does as it likes.)
+// Yield the blocks of a file. A file that was moved or changed since it was picked cannot be read
+// to its end: then the blocks end early, which Python notices. All blocks are read into the same
+// memory, since new memory for each would pile up until the browser collects garbage. (If a browser
+// does not support that, it allocates memory as it likes.)
 async function* blocksOf(file) {
   const stream = file.stream();
   let reader;
@@ -102,7 +103,7 @@ function help(port) {
 
 const ports = [];
 
-// Like `measured`, by the helper at the other end of the port.
+// Do the same as `measured`, with the helper at the other end of the port.
 function measuredThere(port) {
   return (one, count) =>
     new Promise((resolve, reject) => {
@@ -115,10 +116,10 @@ function measuredThere(port) {
     });
 }
 
-// A chosen file that has changed since, or is gone.
+// A chosen file has changed since it was chosen, or is gone.
 class Unreadable extends Error {}
 
-// The path of a chosen file in Python's file system.
+// Copy a chosen file into Python's file system, and return its path there.
 async function put(path, file) {
   const bytes = await file.slice(0, MOST).arrayBuffer().catch(() => {
     throw new Unreadable(file.name);
@@ -129,7 +130,7 @@ async function put(path, file) {
   return path;
 }
 
-// Each file goes to the next free worker, large ones first.
+// Measure the files of a model: each goes to the next free worker, large ones first.
 async function measure(files, tell) {
   const model = bridge.Model();
   const left = files.filter(({ path }) => model.begin(path));
@@ -179,7 +180,7 @@ async function answer(question, tell) {
   }
   const text = JSON.stringify(asked);
   const unread = picked.model === null ? bridge.answer(text, undefined) : bridge.answer_unread(text);
-  // Of JavaScript's two empty values, only this one becomes Python's None.
+  // Of JavaScript's two empty values, only `undefined` stands for Python's None.
   if (unread !== undefined) return JSON.parse(unread);
   const model = await measure(picked.model, tell);
   tell({ kind: "appraising" });
