@@ -1,17 +1,19 @@
 """`aicert init`: write what a git repository needs for `./doit`, from the package's
 `aicert_build/`.
 
-Existing files are not changed: the owner's files stay, and missing lines are added at the end of
-`.gitignore` and `.gitattributes`. Only `--upgrade` replaces files, and only ours: the wrapper, the
-recorded version, and the locks of the machine's images. Nothing is decided here.
+The owner's files stay, except that missing lines are added at the end of `.gitignore` and
+`.gitattributes`. Only `--upgrade` replaces files, and only ours: the wrapper, the recorded version,
+the locks of the machine's images. It decides nothing.
 """
 
+import argparse
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aicert.cli.terminal import help_formatter
 from aicert.errors import ConfigError, ToolError
 from aicert.files.atomic import write_atomically
 from aicert.files.tree import read_tree
@@ -19,7 +21,7 @@ from aicert.formats.digest import Digest
 from aicert.formats.listing import dir_digest
 
 if TYPE_CHECKING:
-    from aicert.cli.terminal import Write
+    from aicert.cli.terminal import Subparsers, Write
 
 HOME = Path(__file__).resolve().parents[2] / "aicert_build"
 # The version of aicert, and the digest of its files beside this one. A repository has a copy.
@@ -61,6 +63,28 @@ class _Change:
     path: str
     data: bytes | None
     word: str
+
+
+def add_command(commands: "Subparsers") -> None:
+    """Add `init` to the parser of `aicert`."""
+    parser = commands.add_parser(
+        "init",
+        help="set up `./doit` in this git repository",
+        description="Write what a git repository needs to lock, certify and verify its own runs. "
+        "Existing files are kept; lines are added to .gitignore and .gitattributes.",
+        epilog="exit codes: 0 done, 2 it could not be written, 3 the repository cannot be set up",
+        formatter_class=help_formatter,
+    )
+    parser.add_argument(
+        "--upgrade",
+        action="store_true",
+        help="replace the wrapper, the recorded version and the image locks with this aicert's",
+    )
+    parser.set_defaults(run=_init, format="text")
+
+
+def _init(options: argparse.Namespace, say: "Write") -> int:
+    return run(options.upgrade, say)
 
 
 def digest_of(home: Path) -> Digest:

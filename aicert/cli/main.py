@@ -11,16 +11,13 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from aicert.cli.terminal import EXITS, add_format, complain, help_formatter, write, write_lines
+from aicert.cli.terminal import EXITS, complain, help_formatter, write, write_lines
 from aicert.cli.verify import commands as verify
 from aicert.errors import AicertError, ToolError
 from aicert.files.bounded import why
 from aicert.text import error_lines
-
-if TYPE_CHECKING:
-    from aicert.cli.terminal import Subparsers, Write
 
 # Commands whose options can be added without loading those of other commands.
 _OWN = ("verify", "show", "init")
@@ -126,7 +123,13 @@ def _parser(
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", prog="aicert"
     )
-    _add_commands(commands)
+    verify.add_command(commands)
+    if word != "verify":
+        from aicert.cli import init, sources
+        from aicert.cli.show import commands as show
+
+        for module in (show, sources, init):
+            module.add_command(commands)
     if word not in (*_OWN, *_SIGNATURES):
         from aicert.cli.lease import commands as lease
 
@@ -161,72 +164,6 @@ def _parser(
 
         connect.add_command(commands)
     return parser, commands.choices
-
-
-def _add_commands(commands: "Subparsers") -> None:
-    verify.add_command(commands)
-    show = commands.add_parser(
-        "show",
-        help="print what a certificate claims, with no verdict",
-        description="Print what a certificate claims. Nothing is verified.",
-        formatter_class=help_formatter,
-    )
-    sources = commands.add_parser(
-        "sources",
-        help="ask the sources of a certificate's inputs whether they have those bytes",
-        description="Ask hubs and servers whether they have the bytes of a certificate's inputs, "
-        "using metadata if they offer any. Nothing is verified.",
-        epilog="exit codes: 0 all agree, 1 one differs, 2 one could not be asked",
-        formatter_class=help_formatter,
-    )
-    start = commands.add_parser(
-        "init",
-        help="set up `./doit` in this git repository",
-        description="Write what a git repository needs to lock, certify and verify its own runs. "
-        "Existing files are not changed.",
-        epilog="exit codes: 0 done, 2 it could not be written, 3 the repository cannot be set up",
-        formatter_class=help_formatter,
-    )
-    start.add_argument(
-        "--upgrade",
-        action="store_true",
-        help="replace the wrapper, the recorded version and the image locks with this aicert's",
-    )
-    start.set_defaults(run=_init, format="text")
-    for parser, run in ((show, _show), (sources, _sources)):
-        parser.add_argument(
-            "certificate", metavar="CERT", help="the certificate file; - is standard input"
-        )
-        parser.set_defaults(run=run)
-        add_format(parser)
-
-
-def _show(options: argparse.Namespace, say: "Write") -> int:
-    from aicert.cli.show.claims import claims, claims_text
-    from aicert.verifier.verify import read_certificate
-
-    certificate = read_certificate(options.certificate)
-    if options.format == "json":
-        say(json.dumps(claims(certificate), indent=2) + "\n")
-    else:
-        say(claims_text(certificate))
-    return 0
-
-
-def _init(options: argparse.Namespace, say: "Write") -> int:
-    from aicert.cli import init
-
-    return init.run(options.upgrade, say)
-
-
-def _sources(options: argparse.Namespace, say: "Write") -> int:
-    # This is outside the trust core, and has libraries of its own: the extra `sources`.
-    from aicert.cli import sources as command
-    from aicert.verifier.verify import read_certificate
-
-    text, code = command.run(read_certificate(options.certificate), options.format)
-    say(text)
-    return code
 
 
 def _report(error: AicertError, form: str) -> int:

@@ -62,7 +62,7 @@ def _served(
             error.message = f"{error.message}\n{machine.last_lines()}".rstrip()
             raise
         except SystemExit:
-            carrier.finish()
+            shown.step(f"ended: {carrier.finish()}")
             raise
 
 

@@ -282,7 +282,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.cli.terminal": GROUND,
     "aicert.cli.progress": VERIFYING,
     "aicert.cli.table": VERIFYING,
-    "aicert.cli.show": VERIFYING,
+    "aicert.cli.show": (*VERIFYING, "aicert.cli.terminal"),
     "aicert.cli.verify": (*VERIFYING, *FACE),
     "aicert.cli.timestamp": (*VERIFYING, *FACE, "aicert.sources"),
     "aicert.cli.log": (*VERIFYING, *FACE, "aicert.log", "aicert.sources", "aicert.cli.timestamp"),

@@ -9,6 +9,7 @@ not count, this says why.
 import argparse
 from collections.abc import Iterator, Sequence
 
+from aicert.appraisal.checks.kinds import OF_RESULTS
 from aicert.appraisal.result import AttestationResult
 from aicert.cli.verify import audit_certificate
 from aicert.cli.verify.evidence import runs_of
@@ -92,6 +93,8 @@ def lines(evaluations: Evaluations, result: AttestationResult) -> Iterator[str]:
     for one in evaluations.counted:
         run, results = safe(one.run), one.results
         if not _is_about(results, result):
+            if result.kind in OF_RESULTS:
+                continue
             weights = results.subject
             part = f", of {safe(weights.inside)} in it" if weights.inside else ""
             yield f"  -       run {run} evaluated another model: {weights.digest}{part}"

@@ -9,6 +9,7 @@ them count. If an audit does not count, this says why.
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 
+from aicert.appraisal.checks.kinds import OF_RESULTS
 from aicert.appraisal.evidence.audits import check_joined
 from aicert.appraisal.result import AttestationResult
 from aicert.audits import results as forms
@@ -143,9 +144,12 @@ def lines(evidence: Evidence, result: AttestationResult) -> Iterator[str]:
         if facts is None:
             yield f"  -       what {f'run {safe(run)}' if run else 'the run'} read is not verified"
             continue
+        is_expected = facts is not result.facts or result.kind not in OF_RESULTS
         for rows in facts.records:
-            yield from _row_lines(run, rows, evidence)
-        yield from _text_lines(run, facts, evidence)
+            yield from _row_lines(run, rows, evidence, is_expected=is_expected)
+        yield from _text_lines(run, facts, evidence, is_expected=is_expected)
+    if result.kind in OF_RESULTS:
+        yield "  -       audits and evaluations are about models, and this certificate is for none"
     if result.facts is not None and not was_lineage_asked(result):
         run = safe(result.run or "")
         yield f"  -       what the runs before run {run} read is not verified (--lineage)"
@@ -154,7 +158,7 @@ def lines(evidence: Evidence, result: AttestationResult) -> Iterator[str]:
         yield f"  -       {safe(name)} does not count: {safe(first)}"
 
 
-def _text_lines(run: str, facts: Facts, evidence: Evidence) -> Iterator[str]:
+def _text_lines(run: str, facts: Facts, evidence: Evidence, *, is_expected: bool) -> Iterator[str]:
     """Yield which texts the checks of all text read besides the rows, and which of them match."""
     read: dict[Digest, set[str]] = {}
     for audit in evidence.audits:
@@ -168,15 +172,16 @@ def _text_lines(run: str, facts: Facts, evidence: Evidence) -> Iterator[str]:
     for name, digest in audited:
         for check_name in sorted(read[digest]):
             yield f"{MARGIN}{check_name}: {safe(name)} matches"
-    if len(audited) < len(facts.texts):
+    if len(audited) < len(facts.texts) and is_expected:
         texts = counted(len(facts.texts) - len(audited), "text")
         yield f"  -       run {safe(run)}: {texts} beside its rows that no audit reads"
 
 
-def _row_lines(run: str, rows: Records, evidence: Evidence) -> Iterator[str]:
+def _row_lines(run: str, rows: Records, evidence: Evidence, *, is_expected: bool) -> Iterator[str]:
+    """`is_expected`: whether it is worth saying that no audit read these rows."""
     what = f"{rows.name} {safe(rows.split)} of run {safe(run)}"
     about = _about(rows, evidence.audits)
-    if not about:
+    if not about and is_expected:
         yield f"  -       {what}: not audited"
     for audit, fact in about:
         by = f"run {safe(audit.run)}, tier {audit.tier}, results {audit.digest}"

@@ -134,6 +134,21 @@ def test_an_evaluation_of_another_model_is_not_of_this(
     assert shown(capsys) == [f"  -       run look evaluated another model: {digest}{part}"]
 
 
+def test_an_evaluations_own_certificate_is_not_measured_by_what_is_for_models(
+    model: Digest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give(tmp_path, evaluation.emit(results_of(model)), digests={"model": model})
+    place = tmp_path / "evidence/look"
+    kept = tmp_path / "own"
+    kept.mkdir()
+    (kept / "results.json").write_bytes((place / "results.json").read_bytes())
+    assert verify(tmp_path, str(place / "certificate.json"), str(kept)) == 0
+    out = capsys.readouterr().out
+    assert out.partition("\nevidence\n")[2].splitlines() == [
+        "  -       audits and evaluations are about models, and this certificate is for none",
+    ]
+
+
 def test_results_of_another_model_cannot_be_spliced_in(
     model: Digest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
