@@ -320,6 +320,27 @@ def test_a_run_without_rows_states_no_size(folder: Path) -> None:
     assert croissant.documents(given) == {}
 
 
+def test_what_there_is_none_of_is_not_stated(folder: Path) -> None:
+    (first, *_) = verified(folder).records
+    whole = replace(audited(), data=(replace(ROWS, text=None),))
+    bare = replace(
+        verified(folder).result.facts,  # type: ignore[type-var]
+        records=(replace(first, unread_bytes=0),),
+        texts=(),
+    )
+    given = verified(folder, runs=(("tiny", bare),), audits=(audit_of(whole),))
+    summary = json.loads(training_summary.document(given))
+    (size,) = [
+        field["statements"]
+        for section in summary["sections"]
+        for field in section["fields"]
+        if field["name"] == "Modalities and size of the training data"
+    ]
+    assert [each["text"].partition(",")[0] for each in size] == [
+        "3 rows of 75 bytes in 1 selection"
+    ]
+
+
 def test_a_better_tier_says_nothing_of_forging(folder: Path) -> None:
     result = replace(verified(folder).result, tier="vtpm", lineage_tier="vtpm")
     text = training_summary.markdown(verified(folder, result=result)).decode()
