@@ -1,12 +1,13 @@
-"""An audit in the booted machine: it is certified, with the same results as elsewhere."""
+"""Audits in the booted machine: with the same results as elsewhere, and before a training."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from aicert.audits import results
-from tests.machine.conftest import Built, passed_in_machine
+from tests.machine.conftest import Boot, Built, appraised, name_audit, passed_in_machine
 from tests.unit.aicert.audits.test_config import WHOLE
 from tests.unit.aicert.audits.texts import text
 
@@ -59,3 +60,27 @@ def test_an_audit_is_certified_in_the_machine(built: Built, tmp_path: Path) -> N
     (fact,) = results.parse((out / "outputs/results/results.json").read_bytes()).data
     assert [each.matches for each in fact.checks] == [1, 0, 1, 0]
     assert fact.rows.count == len(ROWS)
+
+
+def test_nothing_is_trained_after_an_audit_that_does_not_hold(
+    boot: Boot, built: Built, tmp_path: Path
+) -> None:
+    root = tmp_path / "project"
+    shutil.copytree(built.checkout.root / "examples", root / "examples")
+    shutil.copy(built.checkout.root / "aicert.toml", root)
+    name_audit(root)
+    # An evaluation of which a text stands in the data too.
+    words = text(1, 60)
+    shared = {
+        "held-out.jsonl": {"text": words},
+        "alpaca/train.jsonl": {"instruction": "Go on.", "input": "", "output": words},
+    }
+    for name, row in shared.items():
+        with (root / "examples" / name).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    certificate = boot(root=root, time_limit=300)
+    result = appraised(certificate, tmp_path, built.image)
+    assert [check.id for check in result.failed][:1] == ["outputs.exit"]
+    out = tmp_path / "work/out"
+    (fact,) = results.parse((out / "audit-tiny-audit.json").read_bytes()).data
+    assert fact.checks[0].matches == 1

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from aicert.audits import results
 from aicert.errors import ToolError
 from aicert.formats.certificate import Certificate, parse
 from aicert.formats.run_report import RunReport
@@ -26,7 +27,7 @@ from rules.machines import swtpm
 from rules.machines.qemu import machine
 from rules.machines.qemu import tpm as qemu_tpm
 from tests.e2e.conftest import wait_for
-from tests.machine.conftest import Boot, Built, appraised, make_job, verdicts
+from tests.machine.conftest import Boot, Built, appraised, make_job, name_audit, verdicts
 from tests.machine.variants import with_trainer
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
@@ -55,6 +56,9 @@ tries = {
     "an input": write("/aicert/inputs/model/model.safetensors"),
     "the rows": write("/aicert/records/alpaca/0/data/train-00000-of-00001.jsonl"),
     "an input's own rows": lambda: open("/aicert/inputs/alpaca/train.jsonl", "rb"),
+    "an audit's list": lambda: open("/aicert/inputs/tiny-audit-held-out", "rb"),
+    "an audit's key": lambda: open("/aicert/inputs/tiny-audit-record-key", "rb"),
+    "an audit's results": lambda: open("/scratch/out/audit-tiny-audit.json", "r+b"),
     "the environment": write("/aicert/environment/pyvenv.cfg"),
     "the system": write("/usr/bin/python3.11"),
     "core_pattern": write("/proc/sys/kernel/core_pattern"),
@@ -129,7 +133,14 @@ def left_in(folder: Path) -> list[str]:
 def test_a_hostile_trainer_reaches_nothing_and_its_tries_are_in_the_log(
     boot: Boot, stand_in: Image, project: Project, tmp_path: Path, image: Image
 ) -> None:
-    certificate = boot(image=stand_in, root=project(HOSTILE), time_limit=120)
+    root = project(HOSTILE)
+    name_audit(root)
+    certificate = boot(image=stand_in, root=root, time_limit=120)
+    # The audit before it held, and read the texts that the run reports.
+    audited = results.parse((tmp_path / "work/out/audit-tiny-audit.json").read_bytes())
+    assert [counts.matches for fact in audited.data for counts in fact.checks] == [0, 0]
+    texts = [(text.name, text.digest) for text in audited.texts]
+    assert texts == list(report_of(certificate).texts)
     log = (tmp_path / "work/out/training.log").read_text()
     assert "DONE:" not in log
     assert log.count("refused:") == HOSTILE.count('    "')
