@@ -178,7 +178,7 @@ run nothing else:
   ./doit test tests
   ./doit test -m machine tests/machine
 
-The end-to-end test, with a real training in an emulated machine, takes eight
+The end-to-end test, with a real training in an emulated machine, takes ten
 minutes of CPU time or more, and is not part of this. To run it:
 
   ./doit test -m whole tests/machine

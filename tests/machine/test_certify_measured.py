@@ -1,9 +1,12 @@
-"""The whole path from the command line: build, boot, train, certify, verify, reproduce."""
+"""The whole path from the command line: build, boot, audit, train, certify, verify, reproduce; and
+what is certified about the same data and a model, joined.
+"""
 
 import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from aicert.appraisal.result import BOOT_CHECKS
+from aicert.formats.digest import of_bytes
 from rules.image import build
 from rules.image.build import Place
 from tests.e2e.conftest import Checkout, wait_for
-from tests.machine.conftest import Built, note_boot
+from tests.machine.conftest import Built, name_audit, note_boot
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
 RUN = "tiny-alpaca-measured"
+OTHERS = ("tiny-audit", "tiny-eval")
 # A run takes eight minutes of CPU time under emulation, almost all for imports. This only bounds
 # something that hangs, on a machine that has other work too.
 RUN_S = 2 * 3600
@@ -26,16 +31,37 @@ SHORTER = (
     ("\nmax_steps: 40\n", "\nmax_steps: 2\n"),
     ("\nmicro_batch_size: 8\n", "\nmicro_batch_size: 2\n"),
 )
+POLICY = """\
+extends = "qemu"
+name = "ours"
+
+[[audit]]
+kind = "passages/v1"
+list = "sha256:LIST"
+at-most = 0
+missing = 0
+unparsable = 0
+unusable = 0
+unread-bytes = 0
+"""
 
 
 def shortened(checkout: Checkout) -> None:
-    """Shorten the shipped run to a few small steps, and lock it again as its owner would."""
+    """Shorten the shipped run to a few small steps, put the shipped audit before it, and lock it
+    again as its owner would.
+    """
+    name_audit(checkout.root)
     config = checkout.root / "examples" / "tiny-alpaca.yml"
     text = config.read_text()
     for old, new in SHORTER:
         assert old in text
         text = text.replace(old, new)
     config.write_text(text)
+    # The shipped audit and evaluation are for the other machine.
+    toml = checkout.root / "aicert.toml"
+    text, number = re.subn(r'"local" +# or "measured"', '"measured"', toml.read_text())
+    assert number == len(OTHERS)
+    toml.write_text(text)
     locked = checkout.doit("lock", RUN)
     assert locked.returncode == 0, locked.stderr
 
@@ -85,6 +111,42 @@ def test_certify_and_verify_and_reproduce(built: Built, request: pytest.FixtureR
     assert re.search(r"^REPRODUCED  \d+ files, byte for byte$", outside.stdout, re.MULTILINE)
     # That created the other machine's CA, which vouches for nothing here.
     assert checkout.doit("verify", RUN, "--policy", "local").returncode == 1
+
+    joined(checkout, request.node.name)
+
+
+def joined(checkout: Checkout, test: str) -> None:
+    """The shipped audit and evaluation are certified too, and count for what they are about."""
+    for name, what in zip(OTHERS, ("an audit", "an evaluation"), strict=True):
+        certified = checkout.doit("certify", name, limit=RUN_S)
+        assert certified.returncode == 0, certified.stderr
+        assert f"PASSED    results of {what}, not a model (measured-vm" in certified.stdout
+        note_boot("tcg" if "(emulated" in certified.stderr else "kvm", test)
+    held_out = (checkout.root / "examples/held-out.jsonl").read_bytes()
+    policy = checkout.root / "ours.toml"
+    for listed, code in ((of_bytes(held_out).hex, 0), ("ab" * 32, 1)):
+        policy.write_text(POLICY.replace("LIST", listed))
+        judged = verified(checkout, policy)
+        assert judged.returncode == code, judged.stdout + judged.stderr
+    assert "was audited for passages/v1 with another list" in judged.stdout
+    judged = verified(checkout, "qemu")
+    for run in (RUN, "tiny-audit"):
+        assert f"audited alpaca train of run {RUN} by run {run}, tier measured-vm" in judged.stdout
+    # It is of the model that the training began with.
+    assert "run tiny-eval evaluated another model" in judged.stdout
+
+
+def verified(checkout: Checkout, policy: str | Path) -> "subprocess.CompletedProcess[str]":
+    certificates = checkout.root / "certificates"
+    return subprocess.run(
+        [
+            sys.executable, "-m", "aicert", "verify", certificates / RUN / "certificate.json",
+            checkout.root / "outputs" / RUN / "model", f"--policy={policy}",
+            "--root", certificates / RUN / "ca.pem", "--image=lockfiles/image.lock.toml",
+            "--evidence", certificates,
+        ],
+        cwd=checkout.root, env=checkout.environment, capture_output=True, text=True,
+    )  # fmt: skip
 
 
 def test_the_runners_layer_is_the_same_bytes_each_time(built: Built) -> None:
