@@ -71,7 +71,9 @@ def main(arguments: list[str]) -> int:
 
 
 def run() -> int:
-    """The whole program. Exit code 1 always means a verdict, whatever happens to the streams."""
+    """Run the whole program. Exit code 1 always means a verdict, whatever happens to the
+    streams.
+    """
     open_missing_streams()
     keys_raise()
     if not sys.warnoptions:

@@ -110,7 +110,7 @@ def _needs(run: config.Run) -> list[str]:
 
 
 def _upstream(run: config.Run) -> list[str]:
-    """The certify tasks of the runs whose outputs this one uses."""
+    """Return the certify tasks of the runs whose outputs this one uses."""
     runs = {sources.run_of(item.source) for item in run.inputs}
     return [f"certify:{name}" for name in sorted(name for name in runs if name)]
 

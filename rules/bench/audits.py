@@ -23,7 +23,7 @@ MILLION = 1_000_000
 NAME, SPLIT, KEY = "rows", "train", bytes(32)
 VOCABULARY, DOMAINS = 50_000, 20_000
 _HEAD = '[records]\nkey = "input:key"\n'
-# The check that is measured, and the most seconds that it may add to the tree for a million rows.
+# Each question: its configuration, and the most seconds that it may add for a million rows.
 QUESTIONS = {
     "domains/v1": (
         '[[check]]\nname = "a"\nkind = "domains/v1"\ncolumn = "url"\nlist = "input:domains"\n',

@@ -56,7 +56,7 @@ class Benchmark:
 
 
 def limit(what: str, value: float, most: float, unit: str) -> Row:
-    """A row whose value must not exceed `most`."""
+    """Return a row whose value must not exceed `most`."""
     form = "{:.0f}" if unit == "ms" and value >= 10 else "{:.3f}" if unit == "×" else "{:.2f}"
     return Row(
         what=what,
@@ -67,12 +67,12 @@ def limit(what: str, value: float, most: float, unit: str) -> Row:
 
 
 def at_least(what: str, value: float, least: float) -> Row:
-    """A row whose value, a ratio, must reach `least`."""
+    """Return a row whose value, a ratio, must reach `least`."""
     return Row(what=what, measured=f"{value:.2f} ×", target=f"≥ {least:g} ×", met=value >= least)
 
 
 def wall(command: Sequence[str]) -> float:
-    """The seconds that a process takes. Raises ToolError if it fails."""
+    """Return the seconds that a process takes. Raises ToolError if it fails."""
     # Installed users run compiled files, so the first run writes them, even if the environment
     # forbids that.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
@@ -91,7 +91,9 @@ def wall(command: Sequence[str]) -> float:
 
 
 def medians(*commands: Sequence[str], times: int = 11) -> list[float]:
-    """Median wall seconds of each command, run in turn so that noise affects all alike."""
+    """Return the median wall seconds of each command, run in turn so that noise affects all
+    alike.
+    """
     taken: list[list[float]] = [[] for _ in commands]
     for _ in range(times):
         for own, command in zip(taken, commands, strict=True):
@@ -143,7 +145,7 @@ def noop_files() -> list[Row]:
 
 
 def imports_of(command: Sequence[str]) -> set[str]:
-    """Top-level modules that `command`, run with -X importtime, has imported."""
+    """Return the top-level modules that `command`, run with -X importtime, has imported."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
         # A command that failed early has imported little, which would look like a good result.
@@ -202,14 +204,16 @@ def _folder() -> Iterator[Path]:
 
 
 def _hash(folder: Path, threads: int) -> tuple[float, float]:
-    """Wall and CPU seconds to read `folder` once."""
+    """Return the wall and CPU seconds to read `folder` once."""
     started, cpu = time.perf_counter(), time.process_time()
     read_tree(folder, threads=threads)
     return time.perf_counter() - started, time.process_time() - cpu
 
 
 def _readings(folder: Path, threads: Sequence[int], times: int) -> dict[int, tuple[float, float]]:
-    """Median wall and CPU seconds by number of threads, read in turn with a warm page cache."""
+    """Return the median wall and CPU seconds by number of threads, read in turn with a warm page
+    cache.
+    """
     _hash(folder, threads[0])
     taken: dict[int, list[tuple[float, float]]] = {count: [] for count in threads}
     for _ in range(times):

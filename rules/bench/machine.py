@@ -100,7 +100,9 @@ def measure(root: Path, folder: Path, gigabytes: int = 1) -> Costs:
 
 
 def training_seconds(root: Path) -> tuple[float, float] | None:
-    """Wall seconds of the same training in the machine and outside, from the certificates here."""
+    """Return the wall seconds of the same training in the machine and outside, from the
+    certificates here.
+    """
     measured = []
     for run in (RUN, OUTSIDE):
         try:
@@ -115,7 +117,9 @@ def training_seconds(root: Path) -> tuple[float, float] | None:
 
 
 def _boot_ours(root: Path, image: Image, folder: Path) -> float:
-    """Seconds from the start of qemu to the runner's first event; the machine is stopped there."""
+    """Boot our image. Return the seconds from the start of qemu to the runner's first event, when
+    the machine is stopped.
+    """
     run = config.load(root).run(RUN)
     limited = replace(run.machine, time_limit=1)
     current = lock.current(root, run)
@@ -152,7 +156,9 @@ def _exchanged(name: str, value: object) -> Iterator[None]:
 
 
 def _boot_stock(where: build.Place, image: Image, folder: Path, accelerator: str) -> float:
-    """Seconds from the start of qemu to the login prompt on the console."""
+    """Boot the stock system. Return the seconds from the start of qemu to the login prompt on the
+    console.
+    """
     disk = _stock_disk(where, image, folder / "stock")
     work = folder / "work"
     work.mkdir()
@@ -212,7 +218,9 @@ def _stock_disk(where: build.Place, image: Image, folder: Path) -> Path:
 
 
 def _layer(root: Path, where: build.Place, image: Image) -> float:
-    """Seconds to make the image after a change to the runner; everything below it exists."""
+    """Return the seconds to make the image after a change to the runner; everything below it
+    exists.
+    """
     kept = image.folder.with_name("kept.new")
     remove(kept)
     image.folder.rename(kept)
@@ -226,14 +234,14 @@ def _layer(root: Path, where: build.Place, image: Image) -> float:
 
 
 def _from_nothing(root: Path) -> float:
-    """Seconds to rebuild the same image from the locked bytes, which are here."""
+    """Return the seconds to rebuild the same image from the locked bytes, which are here."""
     began = time.monotonic()
     tasks.reproduce(root)
     return time.monotonic() - began
 
 
 def _input_volume(image: Image, folder: Path, size: int) -> tuple[float, float]:
-    """Seconds to make the input volume from one large file, and to hash the file."""
+    """Return the seconds to make the input volume from one large file, and to hash the file."""
     data = folder / "data"
     data.mkdir()
     with (data / "weights").open("wb") as file:

@@ -28,7 +28,7 @@ READING = ("read", "readv", "pread", "preadv")
 
 
 def measure(folder: Path) -> dict[str, int]:
-    """The counts for one `certify` of the example, and the size of its model."""
+    """Return the counts for one `certify` of the example, and the size of its model."""
     checkout, counts = folder / "checkout", (folder / "counts.json").absolute()
     training.lay_out(checkout, 2)
     training.doit(checkout, str(counts), "certify", module=__name__)
@@ -38,7 +38,9 @@ def measure(folder: Path) -> dict[str, int]:
 
 
 def run(words: Sequence[str], counts: Path) -> int:
-    """`./doit WORDS` in this process, which ends soon; the file `counts` gets the counts."""
+    """Run `./doit WORDS` in this process, which ends soon, and write the counts to the file
+    `counts`.
+    """
     totals: Counter[str] = Counter(bytes=0, files=0, appraisals=0, lockfiles=0)
     places = tuple(f"{Path.cwd().resolve() / folder}/" for folder in (FINISHED, OUTPUTS))
 

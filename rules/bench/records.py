@@ -67,7 +67,7 @@ def measure(folder: Path) -> Measured:
 
 
 def block(*, canonical: bool) -> bytes:
-    """Rows of about 600 bytes, in canonical form or in `json.dumps`' default form."""
+    """Return rows of about 600 bytes, in canonical form or in `json.dumps`' default form."""
     lines = []
     for number in range(_BLOCK_ROWS):
         words = [_WORDS[(number * 7 + place * place) % len(_WORDS)] for place in range(110)]

@@ -25,5 +25,5 @@ def measure() -> dict[str, float]:
 
 
 def load_average() -> str:
-    """The load average of this computer, from its kernel."""
+    """Return the load average of this computer, from its kernel."""
     return f"{os.getloadavg()[0]:.1f}"

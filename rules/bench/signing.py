@@ -41,7 +41,7 @@ class Cost:
 
 
 def oracle() -> Path:
-    """The reference's interpreter, in the environment that the tests use too."""
+    """Return the reference's interpreter, in the environment that the tests use too."""
     try:
         return locked_env.interpreter(CODE / LOCK, "oracles", say)
     except installer.InstallError as error:
@@ -79,7 +79,9 @@ class Pair:
 
 
 def in_turn(commands: Sequence[list[str]], times: int) -> list[list[Cost]]:
-    """The costs of each command, run in turn so that noise affects all alike; warm page cache."""
+    """Return the costs of each command, run in turn so that noise affects all alike, with a warm
+    page cache.
+    """
     for command in commands:
         cost(command)
     taken: list[list[Cost]] = [[] for _ in commands]
@@ -90,7 +92,7 @@ def in_turn(commands: Sequence[list[str]], times: int) -> list[list[Cost]]:
 
 
 def compare(folder: Path, model: Path, key: Path, public: Path, times: int) -> dict[str, Pair]:
-    """`sign` and `verify` of one model by both; medians of `times` runs."""
+    """Compare `sign` and `verify` of one model by both programs; return medians of `times` runs."""
     ours, theirs = folder / "ours.sig", folder / "theirs.sig"
     reference = [str(oracle()), "-I", "-W", "ignore", "-m", "model_signing"]
     sign = [*reference, "sign", "key", "--private_key", str(key)]
@@ -119,12 +121,12 @@ def compare(folder: Path, model: Path, key: Path, public: Path, times: int) -> d
 
 
 def signs(model: Path, key: Path, signature: Path) -> list[str]:
-    """The command that signs `model`."""
+    """Return the command that signs `model`."""
     return [*PROGRAM, "sign", str(model), f"--key={key}", f"--signature={signature}"]
 
 
 def one_core_over_two(folder: Path, model: Path, key: Path) -> float:
-    """Wall seconds of signing on one core, divided by those on two."""
+    """Return the wall seconds of signing on one core, divided by those on two."""
     command = signs(model, key, folder / "ours.sig")
     one, two = in_turn([["taskset", "-c", cores, *command] for cores in ("0", "0,1")], 5)
     return statistics.median(c.wall for c in one) / statistics.median(c.wall for c in two)
@@ -138,7 +140,7 @@ def start_up() -> float:
 
 
 def make_key(folder: Path) -> tuple[Path, Path]:
-    """A P-256 key for this measurement, in PEM files."""
+    """Make a P-256 key for this measurement, in PEM files."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -160,7 +162,7 @@ def make_key(folder: Path) -> tuple[Path, Path]:
 
 
 def large(model: Path) -> None:
-    """2 GiB in 8 files."""
+    """Write a model of 2 GiB in 8 files."""
     block = os.urandom(1 << 20)
     for number in range(8):
         with (model / f"model-{number}.safetensors").open("wb") as file:
@@ -169,7 +171,7 @@ def large(model: Path) -> None:
 
 
 def many(count: int) -> Callable[[Path], None]:
-    """`count` small files in folders of a thousand."""
+    """Return a function that writes `count` small files in folders of a thousand."""
 
     def make(model: Path) -> None:
         for number in range(count):

@@ -31,7 +31,9 @@ driver = "local"
 
 
 def lock_large_model() -> tuple[float, int, int]:
-    """Seconds and bytes of traffic to lock it; lines of the lockfile that an update changes."""
+    """Lock a large model. Return the seconds and bytes of traffic that this takes, and the lines of
+    the lockfile that an update changes.
+    """
     # The tests' simulator: nothing else in the project needs a hub.
     from tests.unit import hub_server
 

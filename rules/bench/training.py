@@ -141,8 +141,8 @@ def doit(checkout: Path, *arguments: str, module: str = "rules") -> None:
 
 
 def _certified(checkout: Path) -> tuple[float, float, float]:
-    """CPU seconds of the trainer, of reading its rows and of measuring its loss, as measured by the
-    runner.
+    """Return the CPU seconds of the trainer, of reading its rows and of measuring its loss, as
+    measured by the runner.
     """
     # With a new nonce, the run is never up to date.
     doit(checkout, "certify", RUN, "--nonce", secrets.token_hex(32))

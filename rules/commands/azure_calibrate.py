@@ -100,7 +100,9 @@ firmware.
 
 
 def predicted(root: Path) -> tuple[dict[int, bytes], list[bytes], str]:
-    """The predicted PCRs, PCR 4 after one or more failed boot options, and where they come from."""
+    """Return the predicted PCRs, PCR 4 after one or more failed boot options, and where they come
+    from.
+    """
     lock = build.read_lock(root)
     if lock is None:
         raise ToolError("there is no image lock", hint="./doit run image")
@@ -139,7 +141,9 @@ def compare(
     others: list[bytes],
     name: str,
 ) -> Iterator[str]:
-    """What the certificate's machine quoted, next to what is expected of it."""
+    """Yield lines that show what the certificate's machine quoted, next to what is expected
+    of it.
+    """
     now = datetime.datetime.now(datetime.UTC)
     result = appraise(certificate, None, policy, at=now, lockfile=identity(certificate.lockfile))
     checks = {check.id: check for check in result.checks}

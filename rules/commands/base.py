@@ -90,7 +90,7 @@ class _Tidy:
             return ConfigError.exit_code
 
     def _corrected(self: Any, error: ConfigError, words: list[str]) -> str | None:
-        """The command line with the misspelt words corrected."""
+        """Return the command line with the misspelt words corrected."""
         if not isinstance(error, UnknownNameError) or error.near is None or error.name not in words:
             return None
         meant = [error.near if word == error.name else word for word in words]

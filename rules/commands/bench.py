@@ -27,7 +27,7 @@ _SECTION = re.compile(r"^## (\S+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 
 def machine() -> str:
-    """The machine in one line: processor, cores, memory, kernel, Python."""
+    """Return the machine in one line: processor, cores, memory, kernel, Python."""
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -42,7 +42,7 @@ def machine() -> str:
 
 
 def section(benchmark: Benchmark, rows: list[Row], today: str) -> str:
-    """The Markdown of one benchmark, without its heading."""
+    """Return the Markdown of one benchmark, without its heading."""
     lines = [f"\n{benchmark.what}.", f"{today}, {machine()}.", "", "| | measured | target | |"]
     lines.append("|---|--:|--:|---|")
     for row in rows:
@@ -52,7 +52,7 @@ def section(benchmark: Benchmark, rows: list[Row], today: str) -> str:
 
 
 def merged(old: str, new: dict[str, str]) -> str:
-    """The document with the sections of `new` replacing the old ones, in a fixed order."""
+    """Return the document with the sections of `new` replacing the old ones, in a fixed order."""
     sections = {name: body for name, body in _SECTION.findall(old) if name in BENCHMARKS} | new
     body = "".join(f"## {name}\n{sections[name]}" for name in BENCHMARKS if name in sections)
     return f"{HEAD}\n{body}".rstrip("\n") + "\n"
@@ -111,7 +111,7 @@ class Bench(Command):
 
 
 def chosen(names: list[str], *, every: bool) -> list[str]:
-    """The benchmarks named on the command line, or else the quick ones."""
+    """Return the benchmarks named on the command line, or else the quick ones."""
     for name in names:
         if name not in BENCHMARKS:
             raise ConfigError(

@@ -32,7 +32,9 @@ class Area:
     named: bool
 
     def paths(self, root: Path, cache: Path) -> list[Path]:
-        """The existing paths. A pattern that starts with `CACHE/` is in the cache directory."""
+        """Return the existing paths. A pattern that starts with `CACHE/` is in the cache
+        directory.
+        """
         matching: set[Path] = set()
         for pattern in self.patterns:
             in_cache = pattern.startswith("CACHE/")
@@ -114,7 +116,7 @@ CLOUDS = {name: driver for name, driver in DRIVERS.items() if driver.cloud}
 
 
 def size_of(path: Path) -> int:
-    """Bytes on disk of a file or directory tree; links count as themselves."""
+    """Return the bytes on disk of a file or directory tree; links count as themselves."""
     total = 0
     pending = [path]
     while pending:

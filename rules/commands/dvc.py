@@ -138,8 +138,8 @@ def _check_pushed(root: Path, arguments: list[str]) -> None:
 
 
 def _known(asked: list[str]) -> list[str] | None:
-    """The options and targets of `dvc push` that `dvc data status` accepts; None if it would check
-    something else.
+    """Return the options and targets of `dvc push` that `dvc data status` accepts; None if it would
+    check something else.
     """
     words: list[str] = []
     rest = iter(asked)

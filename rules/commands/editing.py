@@ -39,13 +39,13 @@ class Before:
         self._texts = {name: self._checkout.read(name) for name in names}
 
     def read(self, path: str) -> bytes | None:
-        """The bytes of a file."""
+        """Return the bytes of a file."""
         if path.startswith(f"{locked.DIRECTORY}/"):
             return self._texts.get(path)
         return self._checkout.read(path)
 
     def names(self, folder: str) -> list[str]:
-        """The files below a folder."""
+        """Return the files below a folder."""
         if folder.startswith(locked.DIRECTORY):
             return sorted(name for name in self._texts if name.startswith(f"{folder}/"))
         return self._checkout.names(folder)
@@ -56,7 +56,7 @@ class Before:
 
 
 def with_input(data: bytes, run: str, name: str, source: str, *, allow_pickle: bool) -> bytes:
-    """`aicert.toml` with that input added to the run, or with its source changed. Raises
+    """Return `aicert.toml` with that input added to the run, or with its source changed. Raises
     ConfigError.
 
     New lines get the line ending of the others.

@@ -188,7 +188,7 @@ class Score:
 
 
 def score(module: str, state: Path = STATE) -> Score:
-    """What is known about a module's mutants."""
+    """Return what is known about a module's mutants."""
     meta = _meta(module, state)
     codes: dict[str, int | None] = {}
     if meta.is_file():
@@ -204,7 +204,7 @@ def score(module: str, state: Path = STATE) -> Score:
 
 
 def total(scores: Iterable[Score]) -> Score:
-    """The scores of all modules together."""
+    """Return the scores of all modules together."""
     every = list(scores)
     return Score(
         module="together",
@@ -261,7 +261,7 @@ def refresh(state: Path = STATE) -> set[str]:
 
 
 def _module(path: Path) -> str:
-    """The name of a file of `aicert/` in MODULES."""
+    """Return the name of a file of `aicert/` in MODULES."""
     return str(path.relative_to("aicert").with_suffix(""))
 
 
@@ -382,7 +382,9 @@ class Mutants(Command):
 
 
 def _pytest(plugin: str, environment: dict[str, str]) -> None:
-    """The tests with the mutants in place of their functions, and a plugin of `tests/mutants`."""
+    """Run the tests with the mutants in place of their functions, and a plugin of
+    `tests/mutants`.
+    """
     plugins = ["-p", "tests.mutants.exchange", "-p", f"tests.mutants.{plugin}"]
     command = [sys.executable, "-m", "pytest", "--rootdir=.", *PYTEST, *TERSE, *plugins, *TESTS]
     environment |= {"MUTANT_UNDER_TEST": ""}

@@ -79,8 +79,8 @@ class Part:
 
 
 def parts(arguments: list[str]) -> list[Part]:
-    """What `./doit test ARGUMENTS` runs, in order: quick parts first, and of parallel parts the
-    longest first.
+    """Return what `./doit test ARGUMENTS` runs, in order: quick parts first, and of parallel parts
+    the longest first.
     """
     if arguments:
         return [Part(name="pytest", command=("pytest", *map(_located, arguments)))]

@@ -87,7 +87,7 @@ def _make(root: Path, driver: str, args: list[str]) -> None:
 
 
 def _fingerprint(text: str) -> str | None:
-    """The hex of `sha256:HEX`; None for any other text, for example a path."""
+    """Return the hex of `sha256:HEX`; None for any other text, for example a path."""
     kind, colon, value = text.partition(":")
     if kind != "sha256" or not colon:
         return None

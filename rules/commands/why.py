@@ -64,7 +64,7 @@ def _failed_as_it_is(root: Path, run: config.Run) -> bool:
 
 
 def _moved(root: Path, run: config.Run) -> str:
-    """A note that a new image exists; that alone is no reason to train again."""
+    """Return a note that a new image exists; that alone is no reason to train again."""
     if not run.machine.driver.in_image:
         return ""
     with contextlib.suppress(AicertError):

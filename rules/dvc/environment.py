@@ -22,7 +22,7 @@ _MARKER = "complete"
 
 
 def location() -> Path:
-    """The path of the environment for the current lock, whether it exists or not."""
+    """Return the path of the environment for the current lock, whether it exists or not."""
     return cache_directory() / "envs" / f"dvc-{_digest()[:12]}"
 
 
@@ -31,7 +31,7 @@ def _digest() -> str:
 
 
 def program() -> Path:
-    """The `dvc` to run. Its environment is made first if it is missing. Raises ToolError."""
+    """Return the `dvc` to run. Its environment is made first if it is missing. Raises ToolError."""
     own = os.environ.get("AICERT_DVC")
     if own:
         on_path = shutil.which(own)

@@ -57,17 +57,17 @@ def pass_through(root: Path, arguments: Sequence[str]) -> int:
 
 
 def objects_of(root: Path) -> Path:
-    """Where DVC stores objects for this checkout, according to DVC."""
+    """Return where DVC stores objects for this checkout, according to DVC."""
     return Path(run_dvc(root, ["cache", "dir"]).strip()) / _OBJECTS
 
 
 def own_objects(root: Path) -> Path:
-    """Where DVC stores them by default. Starts nothing."""
+    """Return where DVC stores objects by default. Starts nothing."""
     return root / ".dvc" / "cache" / _OBJECTS
 
 
 def object_at(objects: Path, md5: str) -> Path:
-    """An object's path; that of a directory's listing ends in `.dir`."""
+    """Return an object's path; that of a directory's listing ends in `.dir`."""
     return objects / md5[:2] / md5[2:]
 
 

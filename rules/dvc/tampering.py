@@ -119,7 +119,9 @@ def _at(item: Tracked, name: str) -> Path:
 
 
 def _here(item: Tracked) -> dict[str, str]:
-    """SHA-256 by path of the files in the checkout; "" is the path of an input that is a file."""
+    """Return the SHA-256 of the files in the checkout, by path; "" is the path of an input that is
+    a file.
+    """
     if not item.path.exists():
         return {}
     if item.digest.kind == "sha256":
@@ -170,14 +172,16 @@ def _shown(names: tuple[str, ...]) -> str:
 def _all_recorded(
     root: Path, project: Project, more: Iterable[Tracked]
 ) -> Iterator[tuple[Run | None, Tracked]]:
-    """All tracked items, each with its run; those of no run have a listing of their own."""
+    """Yield all tracked items, each with its run; those of no run have a listing of their own."""
     yield from ((None, item) for item in more if item.is_recorded)
     for run in project.runs.values():
         yield from ((run, item) for item in _recorded(root, project, run))
 
 
 def _recorded(root: Path, project: Project, run: Run) -> list[Tracked]:
-    """What is tracked according to lockfile and certificate: older bytes are no tampering."""
+    """Return what is tracked according to lockfile and certificate: older bytes are no
+    tampering.
+    """
     try:
         return [item for item in tracking.of_run(root, project, run) if item.is_recorded]
     except AicertError:
@@ -186,7 +190,7 @@ def _recorded(root: Path, project: Project, run: Run) -> list[Tracked]:
 
 
 def _wanted(root: Path, run: Run | None, item: Tracked) -> dict[str, str]:
-    """The right SHA-256 of every file, from a listing or the certificate."""
+    """Return the right SHA-256 of every file, from a listing or the certificate."""
     if item.digest.kind == "sha256":
         return {"": item.digest.hex}
     if item.listing is not None or run is None:

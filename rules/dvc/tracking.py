@@ -69,12 +69,12 @@ def is_on(root: Path) -> bool:
 
 
 def of_run(root: Path, project: Project, run: Run) -> list[Tracked]:
-    """What DVC has to track for `run`: its inputs as locked, its output as certified."""
+    """Return what DVC has to track for `run`: its inputs as locked, its output as certified."""
     return [*_not_in_git(root, _inputs(root, project, run)), *_outputs(root, run)]
 
 
 def _inputs(root: Path, project: Project, run: Run) -> list[Tracked]:
-    """The inputs that are in the checkout or will be, in git or in DVC."""
+    """Return the inputs that are in the checkout or will be, in git or in DVC."""
     lockfile = locked.parsed(locked.read(root, run.name))
     digests = {item.name: item.digest for item in lockfile.inputs}
     candidates = []
@@ -99,7 +99,7 @@ def _inputs(root: Path, project: Project, run: Run) -> list[Tracked]:
 
 
 def _place(root: Path, item: Input, digest: Digest) -> Path | None:
-    """Where the bytes of an input are or will be; None if another run makes them."""
+    """Return where the bytes of an input are or will be; None if another run makes them."""
     if sources.run_of(item.source) is not None:
         return None
     if not sources.is_local(item.source):
@@ -110,8 +110,8 @@ def _place(root: Path, item: Input, digest: Digest) -> Path | None:
 
 
 def _owner(project: Project, run: Run, item: Input) -> tuple[str, str]:
-    """The run and input whose lockfile the `.dvc` file goes next to: DVC wants one file
-    per path.
+    """Return the run and input whose lockfile the `.dvc` file goes next to: DVC wants one file per
+    path.
     """
     wanted = _bytes_of(item)
     return min(
@@ -123,7 +123,7 @@ def _owner(project: Project, run: Run, item: Input) -> tuple[str, str]:
 
 
 def _bytes_of(item: Input) -> Input:
-    """The input without the settings that do not affect its bytes."""
+    """Return the input without the settings that do not affect its bytes."""
     return replace(item, name="", allow_pickle=False, allow_remote_code=False)
 
 
@@ -175,7 +175,7 @@ def _git(
 
 
 def files_of_dvc(root: Path) -> list[str]:
-    """Every DVC file in the checkout, whoever made it, by its path in the repository."""
+    """Return every DVC file in the checkout, whoever made it, by its path in the repository."""
     patterns = ("*.dvc", "dvc.yaml", "**/dvc.yaml")
     names = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns]
     return [name for name in _git(root, names) if (root / name).is_file()]
@@ -239,8 +239,8 @@ def _is_right(item: Tracked) -> bool:
 
 
 def recorded_objects(objects: Path, item: Tracked) -> dict[str, str]:
-    """MD5 by path of what the `.dvc` file records; "" is the file itself, or the listing. A
-    directory's files are included if its listing is in DVC's cache and readable.
+    """Return the MD5, by path, of what the `.dvc` file records; "" is the file itself, or the
+    listing. A directory's files are included if its listing is in DVC's cache and readable.
     """
     recorded = MD5.search(item.file.read_text(encoding="utf-8"))
     by_path = {"": recorded[1]} if recorded else {}
@@ -331,7 +331,7 @@ def hand_over(root: Path, project: Project, files: Iterable[Path]) -> dict[Path,
 
 
 def _unfinished(root: Path, item: Tracked) -> bytes:
-    """A `.dvc` file to which `dvc commit` adds MD5 and size."""
+    """Return a `.dvc` file to which `dvc commit` adds MD5 and size."""
     home = root.resolve()
     up = os.path.relpath(root, item.file.parent)
     path = json.dumps(item.path.relative_to(home).as_posix())

@@ -39,7 +39,7 @@ _PIECES = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-
 
 
 def byte_names() -> list[str]:
-    """A printable character for each byte, as byte-level BPE writes them."""
+    """Return a printable character for each byte, as byte-level BPE writes them."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     names = {byte: chr(byte) for byte in plain}
     for count, byte in enumerate(each for each in range(256) if each not in names):
@@ -48,7 +48,9 @@ def byte_names() -> list[str]:
 
 
 def learn_merges(texts: Iterable[str]) -> list[tuple[str, str]]:
-    """The MERGES most frequent pairs, one after another; ties go to the first by code point."""
+    """Return the MERGES most frequent pairs, one after another; ties go to the first by
+    code point.
+    """
     names = byte_names()
     pieces = Counter(piece for text in texts for piece in _PIECES.findall(text))
     words = [([names[byte] for byte in piece.encode()], n) for piece, n in sorted(pieces.items())]
@@ -79,7 +81,7 @@ def _json(value: object) -> bytes:
 
 
 def tokenizer_files(texts: Iterable[str]) -> dict[str, bytes]:
-    """The tokenizer's files by name, with merges learnt from `texts`."""
+    """Return the tokenizer's files by name, with merges learnt from `texts`."""
     merges = learn_merges(texts)
     entries = [*SPECIAL, *sorted(byte_names()), *(left + right for left, right in merges)]
     special = [
@@ -109,7 +111,7 @@ def tokenizer_files(texts: Iterable[str]) -> dict[str, bytes]:
 
 
 def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every tensor of the model by name, sorted."""
+    """Yield every tensor of the model by name, sorted."""
     yield "lm_head.weight", (VOCABULARY, HIDDEN)
     yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
     for layer in range(LAYERS):
@@ -137,7 +139,7 @@ def _tensor(name: str, shape: tuple[int, ...]) -> bytes:
 
 
 def safetensors() -> bytes:
-    """`model.safetensors`: length of the header, header, tensors."""
+    """Return `model.safetensors`: the length of the header, the header, the tensors."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     parts: list[bytes] = []
     offset = 0
@@ -153,7 +155,7 @@ def safetensors() -> bytes:
 
 
 def model_files(texts: Iterable[str]) -> dict[str, bytes]:
-    """Every file of the model's directory, by name."""
+    """Return every file of the model's directory, by name."""
     config = {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "float32",
         "vocab_size": VOCABULARY, "hidden_size": HIDDEN, "intermediate_size": MIDDLE,

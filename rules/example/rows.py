@@ -122,7 +122,7 @@ class _Picker:
         self._count = 0
 
     def number(self, low: int, high: int) -> int:
-        """A number from `low` to `high`."""
+        """Return a number from `low` to `high`."""
         self._count += 1
         text = f"aicert example row {self._row} {self._count}"
         value = int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "big")
@@ -251,7 +251,7 @@ def rows() -> list[Row]:
 
 
 def jsonl() -> bytes:
-    """The rows as JSON lines."""
+    """Return the rows as JSON lines."""
     lines = (
         json.dumps({"instruction": row.instruction, "input": row.input, "output": row.output})
         for row in rows()

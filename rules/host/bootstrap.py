@@ -78,7 +78,7 @@ def _has_python_header() -> bool:
 
 
 def run_needs() -> list[Need]:
-    """What the commands themselves call."""
+    """Return what the commands themselves call."""
     return [
         Need(package="swtpm", present=_program("swtpm")),
         Need(package="bubblewrap", present=_program("bwrap")),
@@ -87,7 +87,9 @@ def run_needs() -> list[Need]:
 
 
 def build_needs() -> list[Need]:
-    """What the environment needs to be built; tpm2-pytss is compiled for this interpreter."""
+    """Return what it takes to build the environment; tpm2-pytss is compiled for this
+    interpreter.
+    """
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     return [
         Need(package="libtss2-dev", present=_header("tss2/tss2_esys.h")),
@@ -100,7 +102,7 @@ def build_needs() -> list[Need]:
 
 
 def test_needs() -> list[Need]:
-    """The oracles that tests compare with."""
+    """Return the oracles that tests compare with."""
     return [
         Need(package="tpm2-tools", present=_program("tpm2_checkquote")),
         Need(package="openssl", present=_program("openssl")),
@@ -203,8 +205,8 @@ def _shown(*starts: str) -> installer.OnLine:
 
 
 def cache_directory(root: Path = PROJECT) -> Path:
-    """Where environments, inputs and images are stored: `.aicert` of the repository `root`, or
-    `$AICERT_CACHE` to share them between checkouts.
+    """Return where environments, inputs and images are stored: `.aicert` of the repository `root`,
+    or `$AICERT_CACHE` to share them between checkouts.
 
     The path is resolved, because either may be a link to a larger disk. What is behind a link is
     not part of the checkout (git and DVC refuse paths through it), and apt must be able to write

@@ -17,7 +17,7 @@ from rules.host.progress import say
 
 
 def install(name: str, lock: Path) -> Path:
-    """The folder with the packages of `lock`, installed if missing. Raises ToolError."""
+    """Return the folder with the packages of `lock`, installed if missing. Raises ToolError."""
     place = cache_directory() / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
     if (place / "complete").is_file():
         return place
@@ -34,5 +34,5 @@ def install(name: str, lock: Path) -> Path:
 
 
 def python_path(*folders: Path | None) -> str:
-    """PYTHONPATH for these folders, in order, without those that are None."""
+    """Return PYTHONPATH for these folders, in order, without those that are None."""
     return os.pathsep.join(str(folder) for folder in folders if folder is not None)

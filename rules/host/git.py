@@ -10,7 +10,7 @@ _MOST = 500
 
 
 def refused(root: Path, action: str, stderr: bytes) -> ToolError:
-    """The error for a git command that failed in `root` with this `stderr`."""
+    """Return the error for a git command that failed in `root` with this `stderr`."""
     reason = stderr.decode(errors="replace")[-_MOST:].strip()
     return ToolError(f"git {action} failed: {reason}", hint=_hint(root, reason))
 

@@ -91,7 +91,9 @@ class _Output:
             self.tail.append(line)
 
     def cause(self) -> str:
-        """Everything from the first line that names an error; the last lines if none does."""
+        """Return everything from the first line that names an error; the last lines if none
+        does.
+        """
         left_out = [f"[… {self.dropped} lines …]"] if self.dropped else []
         return "\n".join([*self.head, *left_out, *self.tail] if self.head else self.before)
 
@@ -184,7 +186,7 @@ def only_maker(place: Path, on_line: OnLine = _no_line) -> Iterator[None]:
 
 
 def members(text: str) -> dict[str, str]:
-    """The requirements in a lock by name, each as pip reads it."""
+    """Return the requirements in a lock by name, each as pip reads it."""
     return {block[1]: block[0].rstrip("\n") + "\n" for block in _MEMBER.finditer(text)}
 
 
@@ -270,5 +272,5 @@ def _pip(command: Sequence[str], lock: Path, on_line: OnLine, on_tick: OnTick) -
 
 
 def _shown(path: Path) -> str:
-    """The path, relative if it is below the current directory."""
+    """Return the path, relative if it is below the current directory."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

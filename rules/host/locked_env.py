@@ -12,7 +12,7 @@ from rules.host import bootstrap, installer, training_env
 
 
 def interpreter(lock: Path, name: str, on_line: Callable[[str], None] | None = None) -> Path:
-    """The Python of the environment `name`, which is made if missing. Raises InstallError.
+    """Return the Python of the environment `name`, which is made if missing. Raises InstallError.
 
     `on_line` is called if it has to be made.
     """

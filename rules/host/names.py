@@ -7,12 +7,12 @@ from aicert.errors import ConfigError
 
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """The valid name that `name` was probably meant to be."""
+    """Return the valid name that `name` was probably meant to be."""
     return next(iter(difflib.get_close_matches(name, list(valid), 1)), None)
 
 
 def suggestion(name: str, valid: Iterable[str]) -> str:
-    """The end of an error about a name that is not valid."""
+    """Return the end of an error about a name that is not valid."""
     names = list(valid)
     close = nearest(name, names)
     if close is not None:

@@ -24,7 +24,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def explained(error: OSError) -> ToolError:
-    """`error` for people: the system's message, the file, and what to do about it."""
+    """Return `error` for people: the system's message, the file, and what to do about it."""
     reason = error.strerror or str(error) or type(error).__name__
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_name(name)]
     if error.errno == errno.ENOENT and names and "/" not in names[0]:

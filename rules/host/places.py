@@ -17,10 +17,12 @@ VENV = PROJECT / (".venv" if IS_CHECKOUT else ".aicert/venv")
 
 
 def code_of(root: Path) -> Path:
-    """Where the code for `root` is: a checkout contains its own."""
+    """Return where the code for `root` is: a checkout contains its own."""
     return root if IS_CHECKOUT else CODE
 
 
 def documentation(path: str) -> str:
-    """How a hint refers to one of our documents: through the wrapper's link."""
+    """Return the path by which a hint refers to one of our documents: through the wrapper's
+    link.
+    """
     return path if IS_CHECKOUT else f".aicert/tool/{path}"

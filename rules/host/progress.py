@@ -30,7 +30,7 @@ _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def amount(number: float, unit: str) -> str:
-    """`number` for people: bytes in binary units, anything else with its unit's name."""
+    """Return `number` for people: bytes in binary units, anything else with its unit's name."""
     if unit != "B":
         return f"{number:,.0f} {unit}".rstrip()
     step = 0
@@ -41,7 +41,7 @@ def amount(number: float, unit: str) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration for people."""
+    """Return a duration for people."""
     if value < 60:
         return f"{value:.1f} s"
     minutes, rest = divmod(int(value), 60)
@@ -77,14 +77,14 @@ class State:
 
     @property
     def left(self) -> float | None:
-        """Seconds left at the current speed, or None if that cannot be predicted."""
+        """Return the seconds left at the current speed, or None if that cannot be predicted."""
         elapsed, done = self.elapsed - self.moved_from[0], self.done - self.moved_from[1]
         if not (self.is_even and self.total) or done <= 0 or self.done >= self.total:
             return None
         return elapsed / done * (self.total - self.done)
 
     def facts(self) -> str:
-        """The known facts, such as `1.0 GiB of 2.0 GiB, 330.3 MiB/s, 3.1 s left`."""
+        """Return the known facts, such as `1.0 GiB of 2.0 GiB, 330.3 MiB/s, 3.1 s left`."""
         parts: list[str] = []
         if self.unit == "%":
             parts.append(f"{self.done:.0f} %")
@@ -152,7 +152,7 @@ class Bar:
             self._moved_from = (0.0, 0.0) if self._unit == "B" else (at, self._done)
 
     def state(self) -> State:
-        """What to show now."""
+        """Return a snapshot to show now."""
         with self._lock:
             return State(
                 title=self._title,

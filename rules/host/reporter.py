@@ -85,7 +85,7 @@ class Reporter(ConsoleReporter):
             self._line("ok", f"{task.title()}: up to date")
 
     def skip_ignore(self, task: Any) -> None:
-        """A task is skipped because somebody ran `doit ignore`."""
+        """doit skips a task because somebody ran `doit ignore`."""
         self._line("skip", f"{task.title()}: ignored; `./doit forget {task.name}` undoes that")
 
     def add_failure(self, task: Any, fail: BaseFail) -> None:
@@ -110,7 +110,7 @@ class Reporter(ConsoleReporter):
         self.write(f"error: {safe(exception.get_msg(), MAX_MESSAGE)}\n")
 
     def complete_run(self) -> None:
-        """All tasks are done."""
+        """doit has finished all tasks."""
         if self.current and not self.executed and not self.exit_code:
             self.write("nothing to do: everything is up to date\n")
 

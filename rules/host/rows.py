@@ -23,5 +23,5 @@ class Section:
 
 
 def moved(label: str, old: str | None, new: str | None) -> list[Row]:
-    """One row if the two differ, otherwise none."""
+    """Return one row if the two differ, otherwise none."""
     return [] if old == new else [Row(label=label, old=old, new=new)]

@@ -20,7 +20,7 @@ AGAIN_AFTER_S = 0.02
 
 @contextmanager
 def termination_raises() -> Iterator[None]:
-    """In the block, SIGTERM and SIGHUP raise, unless somebody else handles them."""
+    """Make SIGTERM and SIGHUP raise in the block, unless somebody else handles them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -58,7 +58,7 @@ def keys_raise() -> None:
 
 
 def keys_end_at_once() -> None:
-    """There is nothing left to clean up: end silently on a key."""
+    """End silently on a key from now on, because there is nothing left to clean up."""
     for number in (signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -11,7 +11,7 @@ Status = tuple[int, int, int, int]
 
 
 def status_of(path: Path) -> Status | None:
-    """The status of `path`; None if nothing is there."""
+    """Return the status of `path`; None if nothing is there."""
     try:
         status = path.lstat()
     except OSError:
@@ -20,7 +20,7 @@ def status_of(path: Path) -> Status | None:
 
 
 def files(path: Path) -> Iterator[Path]:
-    """`path` if it is a file, otherwise every file below it."""
+    """Yield `path` if it is a file, otherwise every file below it."""
     if path.is_file():
         yield path
     for folder, _, names in os.walk(path):
@@ -28,9 +28,10 @@ def files(path: Path) -> Iterator[Path]:
 
 
 def statuses(folder: Path) -> dict[str, Status | None]:
-    """The status of everything below `folder`, by relative path; of folders only the empty ones.
+    """Return the status of everything below `folder`, by relative path; of folders only the empty
+    ones.
 
-    So anything added to the tree is a difference: a file, a link to a folder, an empty folder.
+    This makes anything added to the tree a difference: a file, a link to a folder, an empty folder.
     """
     by_path: dict[str, Status | None] = {}
     for place, folders, names in os.walk(folder):

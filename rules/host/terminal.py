@@ -8,7 +8,7 @@ WIDTH = 80
 
 
 def users_path(text: str) -> Path:
-    """`text` as a path relative to where `./doit` was called, not to the repository."""
+    """Return `text` as a path relative to where `./doit` was called, not to the repository."""
     return Path(os.environ.get("AICERT_INVOKED_FROM") or Path.cwd(), text)
 
 

@@ -42,13 +42,15 @@ _PROBE = (
 
 
 def location(root: Path) -> Path:
-    """The path of the environment for the current lock and list, whether it exists or not."""
+    """Return the path of the environment for the current lock and list, whether it exists
+    or not.
+    """
     digest = hashlib.sha256(LOCK.read_bytes() + b"\0" + closed.digest().encode()).hexdigest()
     return cache_directory(root) / "envs" / f"training-{digest[:12]}"
 
 
 def python(environment: Path) -> Path:
-    """The environment's interpreter."""
+    """Return the environment's interpreter."""
     return environment / "bin" / "python"
 
 
@@ -95,7 +97,7 @@ def ensure_shown(root: Path) -> Path:
 def ensure(
     root: Path, *, on_line: OnLine | None = None, on_progress: OnProgress | None = None
 ) -> Path:
-    """The complete environment's directory. It is made first if it is missing.
+    """Return the complete environment's directory. The environment is made first if it is missing.
 
     `on_line` gets the installer's output. `on_progress` gets how many packages are done and how
     many there are; each counts twice (once collected, once installed). Raises ToolError.
@@ -166,7 +168,7 @@ def _take_cpu_torch(environment: Path, on_line: OnLine) -> None:
 
 
 def find_python() -> Path:
-    """A CPython 3.11 that can make environments: this one, otherwise the first on PATH or in
+    """Return a CPython 3.11 that can make environments: this one, otherwise the first on PATH or in
     `~/.local/bin`, where uv puts it.
     """
     candidates = [Path(sys.executable)] if sys.version_info[:2] == (3, 11) else []
@@ -193,7 +195,9 @@ def _how_to_get_python() -> str:
 
 
 def python_hint(release: Mapping[str, str]) -> str:
-    """How to get CPython 3.11 on a system with this `/etc/os-release`: few still package it."""
+    """Return how to get CPython 3.11 on a system with this `/etc/os-release`: few still
+    package it.
+    """
     sudo = "" if os.geteuid() == 0 else "sudo "
     kinds = {release.get("ID", ""), *release.get("ID_LIKE", "").split()}
     if (release.get("ID"), release.get("VERSION_ID")) in _HAVE_3_11:

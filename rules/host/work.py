@@ -23,7 +23,9 @@ USING = Path(".aicert") / "using.lock"
 
 @contextmanager
 def work_folder(root: Path, run: str) -> Iterator[Path]:
-    """An empty folder on the repository's disk, removed afterwards. One at a time for each run."""
+    """Yield an empty folder on the repository's disk, and remove it afterwards. There is one at a
+    time for each run.
+    """
     home = root / RUNS / run
     with only_one(home / "lock", f"run {run} is being certified by another process"):
         work = home / "work"
@@ -98,7 +100,7 @@ def sweep(root: Path, run: str) -> None:
 
 @contextmanager
 def locked(root: Path, run: str) -> Iterator[Path | None]:
-    """The run's own folder, locked; None if another process holds it."""
+    """Yield the run's own folder, locked; None if another process holds it."""
     home = root / RUNS / run
     with free(home / "lock") as is_free:
         yield home if is_free else None

@@ -46,7 +46,7 @@ class Ca:
     key: ec.EllipticCurvePrivateKey
 
     def issue(self, ak_public: rsa.RSAPublicKey) -> bytes:
-        """A certificate (DER) for an attestation key, which must be RSA with 2048 bits."""
+        """Return a certificate (DER) for an attestation key, which must be RSA with 2048 bits."""
         if ak_public.key_size != _AK_KEY_BITS:
             raise ToolError(
                 "the platform's attestation key has the wrong size\n"
@@ -75,7 +75,7 @@ class Ca:
 
 
 def local_ca(root: Path, driver: str) -> Ca:
-    """The CA of `driver` in the checkout at `root`, created if there is none.
+    """Return the CA of `driver` in the checkout at `root`, created if there is none.
 
     Raises ToolError if it cannot be created, or if its certificate exists without its key.
     """

@@ -28,7 +28,7 @@ class Lines(Protocol):
     """A stream that is read by lines, like a file."""
 
     def readline(self, most: int, /) -> bytes:
-        """The next line, or a part of a long one; empty at the end."""
+        """Return the next line, or a part of a long one; empty at the end."""
 
 
 class Follower:

@@ -140,24 +140,26 @@ class Cloud(Implementation, Protocol):
     """What the module must also have if its machines cost money."""
 
     def leftovers(self, root: Path, *, ask: bool) -> list[Leftover]:
-        """What runs of this checkout left there; with `ask`, also what only the cloud knows."""
+        """Return what runs of this checkout left there; with `ask`, also what only the
+        cloud knows.
+        """
 
     def end(self, items: list[Leftover]) -> None:
         """Remove each one, even after a failure. The first failure is raised at the end."""
 
 
 def implementation(driver: Driver) -> Implementation:
-    """The driver's module."""
+    """Return the driver's module."""
     return cast(Implementation, importlib.import_module(driver.module))
 
 
 def cloud(driver: Driver) -> Cloud:
-    """The module of a driver whose machines cost money."""
+    """Return the module of a driver whose machines cost money."""
     return cast(Cloud, importlib.import_module(driver.module))
 
 
 def tail(path: Path) -> str:
-    """The last whole lines of a hostile text file; empty if it does not exist."""
+    """Return the last whole lines of a hostile text file; empty if it does not exist."""
     try:
         with path.open("rb") as file:
             start = max(0, file.seek(0, os.SEEK_END) - _TAIL)

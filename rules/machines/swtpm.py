@@ -50,7 +50,7 @@ _WITH_PARENT: Final = 'test "$PPID" = "$1" || exit 1; shift; exec "$@"'
 
 @contextlib.contextmanager
 def platform(run_dir: Path, ca: Ca) -> Iterator[str]:
-    """A software TPM for the run in `run_dir`, with its attestation key certified by `ca`.
+    """Start a software TPM for the run in `run_dir`, with its attestation key certified by `ca`.
 
     Yields the TCTI for a child process whose working directory is `run_dir`. Raises ToolError if
     swtpm cannot be started or prepared, or dies before the block ends.
@@ -101,7 +101,7 @@ def make_state(work: Path, state: Path, ca: Ca) -> None:
 
 @contextlib.contextmanager
 def kept(work: Path, state: Path, ca: Ca) -> Iterator[str]:
-    """A TPM with persistent state in `state`, created if missing: it starts as after a reset.
+    """Start a TPM with persistent state in `state`, created if missing: it starts as after a reset.
     Yields the TCTI for a child process whose working directory is `work`.
     """
     make_state(work, state, ca)
@@ -175,7 +175,9 @@ def _connects(path: str) -> bool:
 
 
 def _within(folder: int, name: str) -> str:
-    """A short path to a file in an open directory, so that this process need not change its own."""
+    """Return a short path to a file in an open directory, so that this process need not change its
+    own.
+    """
     return f"/proc/self/fd/{folder}/{name}"
 
 

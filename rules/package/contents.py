@@ -23,7 +23,9 @@ _BYTE_CODE = "__pycache__"
 
 
 def installed(code: Path) -> dict[str, Path]:
-    """Where each file of the checkout at `code` is installed, by its path among the packages."""
+    """Return where each file of the checkout at `code` is installed, by its path among the
+    packages.
+    """
     parts = {f"{folder}/{name}" for folder in FOLDERS for name in _files(code / folder)}
     parts.update(FILES)
     by_path = {f"{HOME}/{path}": code / path for path in sorted(parts)}

@@ -36,7 +36,7 @@ DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def carried(root: Path) -> list[str]:
-    """The files of this repository that are in the page, sorted."""
+    """Return the files of this repository that are in the page, sorted."""
     folders = [root / "aicert" / room for room in ROOMS] + [root / "browser/crypto"]
     files = [path for folder in folders for path in folder.rglob("*")]
     kept = [path for path in files if path.suffix in (".py", ".pem", ".toml", ".json")]
@@ -48,7 +48,7 @@ def carried(root: Path) -> list[str]:
 
 
 def archive(root: Path, more: Sequence[str] = ()) -> bytes:
-    """A zip of these files, and of what a test needs in addition."""
+    """Return a zip of these files, and of what a test needs in addition."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as packed:
         for name in (*carried(root), *more):
@@ -68,7 +68,7 @@ def build(root: Path) -> bytes:
 
 
 def assemble(root: Path, lock: Lock, tarball: bytes, app: bytes, worker: str) -> bytes:
-    """The page made from these parts."""
+    """Return the page made from these parts."""
     page, style, script = (
         (root / SOURCES / name).read_text(encoding="utf-8")
         for name in ("page.html", "page.css", "main.js")
@@ -98,7 +98,9 @@ def assemble(root: Path, lock: Lock, tarball: bytes, app: bytes, worker: str) ->
 
 
 def policy(script: str) -> str:
-    """What the page may do: run this script and the worker that it makes, and nothing else."""
+    """Return the page's CSP: it may run this script and the worker that it makes, and
+    nothing else.
+    """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'sha256-{digest}' 'wasm-unsafe-eval'; worker-src blob:; "

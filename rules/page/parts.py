@@ -34,7 +34,7 @@ class Lock:
 
 
 def read_lock(path: Path, name: str = "pyodide") -> Lock:
-    """The lock's entry for the package. Raises ConfigError if there is none."""
+    """Return the lock's entry for the package. Raises ConfigError if there is none."""
     part = tomllib.loads(path.read_text(encoding="utf-8")).get(name)
     version, integrity = (str(part.get(key)) if isinstance(part, dict) else "" for key in
                           ("version", "integrity"))  # fmt: skip

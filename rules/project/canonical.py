@@ -24,7 +24,7 @@ _MAY_BE_ELSE = (".json", ".txt")
 
 
 def advice(root: Path, run: str, name: str, source: str) -> str | None:
-    """A hint about an added input, if each run would copy its rows."""
+    """Return a hint about an added input, if each run would copy its rows."""
     form = form_of(source)
     if not source.startswith(PATH) or form is None or source.endswith(_MAY_BE_ELSE):
         return None

@@ -120,25 +120,33 @@ class Project:
     leases: Mapping[str, Lease] = field(default_factory=dict)
 
     def run(self, name: str) -> Run:
-        """The run of that name. Raises ConfigError with the nearest name if there is none."""
+        """Return the run of that name. Raises ConfigError with the nearest name if there is
+        none.
+        """
         if name not in self.runs:
             raise UnknownNameError(FILE, "run", name, self.runs)
         return self.runs[name]
 
     def lease(self, name: str) -> Lease:
-        """The lease of that name. Raises ConfigError with the nearest name if there is none."""
+        """Return the lease of that name. Raises ConfigError with the nearest name if there
+        is none.
+        """
         if name not in self.leases:
             raise UnknownNameError(FILE, "lease", name, self.leases)
         return self.leases[name]
 
     def machine(self, name: str) -> Machine:
-        """The machine of that name. Raises ConfigError with the nearest name if there is none."""
+        """Return the machine of that name. Raises ConfigError with the nearest name if there is
+        none.
+        """
         if name not in self.machines:
             raise UnknownNameError(FILE, "machine", name, self.machines)
         return self.machines[name]
 
     def chosen(self, names: Iterable[str], *, everything: bool = False) -> list[Run]:
-        """The runs that a command line means: the named ones, otherwise all or the default ones."""
+        """Return the runs that a command line means: the named ones, otherwise all or the default
+        ones.
+        """
         named = [self.run(name) for name in names]
         if everything and named:
             raise ConfigError("--all means every run: do not name any")
@@ -159,7 +167,7 @@ def load(root: Path) -> Project:
 
 
 def read(root: Path) -> bytes:
-    """The bytes of `aicert.toml` in `root`. Raises ConfigError."""
+    """Return the bytes of `aicert.toml` in `root`. Raises ConfigError."""
     try:
         return (root / FILE).read_bytes()
     except FileNotFoundError:
@@ -371,8 +379,8 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
 
 
 def _with_audits(run: Run, runs: Mapping[str, Run]) -> Run:
-    """The run with what its audits need: everything that they read and it does not, except data.
-    What a config names is checked when it is locked, and again in the machine.
+    """Return the run with what its audits need: everything that they read and it does not, except
+    data. What a config names is checked when it is locked, and again in the machine.
     """
     inputs = list(run.inputs)
     own = {(item.source, item.choice) for item in run.inputs}
@@ -404,7 +412,7 @@ def _with_audits(run: Run, runs: Mapping[str, Run]) -> Run:
 
 
 def _audit_input(where: str, audit: str, name: str) -> str:
-    """A training's name for an input of an audit."""
+    """Return a training's name for an input of an audit."""
     whole = audit_input(audit, name)
     if not NAME.fullmatch(whole):
         raise ConfigError(f"{where}: {whole!r} is too long for an input name")

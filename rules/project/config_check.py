@@ -49,8 +49,8 @@ NEEDED = (("datasets", "pretraining_dataset"), ("learning_rate",))
 
 
 def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> str | None:
-    """The effective config. Raises whatever the runner would raise about it, about the names of
-    these inputs' files, and about models whose bytes are here. With a machine, print hints about
+    """Return the effective config. Raises whatever the runner would raise about it, about the names
+    of these inputs' files, and about models whose bytes are here. With a machine, print hints about
     packages and GPUs that it lacks.
 
     If the config has not been fetched yet, `certify` checks it after fetching. An audit or a merge
@@ -98,7 +98,7 @@ def check_alone(root: Path, lock: Lock, *, gpu: bool) -> None:
 
 
 def _missing(lock: Lock) -> dict[str, frozenset[str]]:
-    """Inputs that the config names and the run lacks: name → the files named in them."""
+    """Return the inputs that the config names and the run lacks: name → the files named in them."""
     there = {item.name for item in lock.lockfile.inputs}
     missing: dict[str, frozenset[str]] = {}
     text = lock.paths[CONFIG_INPUT].read_bytes().decode("utf-8", errors="replace")
@@ -222,8 +222,8 @@ def _by_the_runner(
     gpu: bool,
     missing: Mapping[str, frozenset[str]] = MappingProxyType({}),
 ) -> str | None:
-    """A line about dropped keys, then the effective config; nothing for a merge. None if the config
-    is not here yet.
+    """Return a line about dropped keys, then the effective config; nothing for a merge. None if the
+    config is not here yet.
 
     `missing`: inputs to treat as present, as folders with these files.
     """
@@ -287,7 +287,7 @@ def _refuse_placeholders(lock: Lock) -> None:
 
 
 def _files_of(lock: Lock, item: LockedInput) -> Mapping[str, Path]:
-    """The files of an input by name, and where they are or will be."""
+    """Return the files of an input by name, and where they are or will be."""
     root, listing = lock.paths[item.name], lock.listings.get(item.name)
     if item.name in lock.parts:
         return lock.parts[item.name]

@@ -13,7 +13,7 @@ _ON_PROCESSORS = ("eager", "sdpa")
 
 
 def without_gpu(settings: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """For each key that asks for a GPU, the line to write instead."""
+    """Yield, for each key that asks for a GPU, the key and the line to write instead."""
     for key in ("bf16", "fp16", "tf32", "fp8"):
         if settings.get(key) not in (None, False):
             yield key, f"{key}: false"

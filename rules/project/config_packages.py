@@ -62,12 +62,12 @@ class Lacking:
 
 
 def locked_packages() -> frozenset[str]:
-    """The packages of the training environment."""
+    """Return the packages of the training environment."""
     return frozenset(re.findall(r"(?m)^([a-z0-9.-]+)==", LOCK.read_text(encoding="utf-8")))
 
 
 def lacking(settings: Mapping[str, object], packages: frozenset[str]) -> Iterator[Lacking]:
-    """The missing packages that an effective config needs."""
+    """Yield the missing packages that an effective config needs."""
     for key, package, line in _needed(settings):
         if package not in packages:
             yield Lacking(key=key, package=package, line=line)

@@ -23,7 +23,7 @@ def hand_on(path: Path, files: dict[str, FileFact]) -> None:
 def cached_tree(
     path: Path, *, on_bytes: Callable[[int], None] | None = None
 ) -> dict[str, FileFact]:
-    """`aicert.files.tree.read_tree`, reading only files with a new status."""
+    """Do the same as `aicert.files.tree.read_tree`, but read only files with a new status."""
     stamp, files = _handed_on.get(path.absolute(), ("", {}))
     seen = look(path) if files else None
     if seen is not None and seen.stamp == stamp:
@@ -34,10 +34,10 @@ def cached_tree(
 def cached_listing(
     path: Path, *, on_bytes: Callable[[int], None] | None = None
 ) -> digest_cache.Listed:
-    """The size and the listing of a directory, reading only files with a new status."""
+    """Return the size and the listing of a directory, reading only files with a new status."""
     return digest_cache.cached_listing(path, cache=CACHE, on_bytes=on_bytes)
 
 
 def cached_file(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> FileFact:
-    """`aicert.files.tree.read_file`, reading only if the file's status is new."""
+    """Do the same as `aicert.files.tree.read_file`, but read only if the file's status is new."""
     return digest_cache.cached_file(path, cache=CACHE, on_bytes=on_bytes)

@@ -91,7 +91,7 @@ def _fetch(
 
 
 def _missing(where: Store, wanted: Mapping[str, str]) -> dict[str, str]:
-    """What to fetch, one path per digest. Wrong bytes in the store are removed."""
+    """Return what to fetch, one path per digest. Wrong bytes in the store are removed."""
     missing: dict[str, str] = {}
     asked: set[str] = set()
     for path, hex_ in wanted.items():

@@ -32,7 +32,7 @@ class Images:
     revoked: Mapping[Digest, str] = field(default_factory=dict)
 
     def added_to(self, policy: Policy) -> Policy:
-        """`policy` with this list's images added."""
+        """Return `policy` with this list's images added."""
         return replace(
             policy,
             accepted=policy.accepted | self.accepted,
@@ -42,7 +42,9 @@ class Images:
 
 
 def read(root: Path) -> Images:
-    """The list of a checkout; empty if there is no file. Raises ConfigError if it is wrong."""
+    """Return the list of a checkout; empty if there is no file. Raises ConfigError if it is
+    wrong.
+    """
     path = root / LIST
     try:
         return parse(path.read_bytes())

@@ -34,7 +34,7 @@ def check_signers(root: Path, lock: Lock) -> None:
 
 
 def _signature(root: Path, lock: Lock, item: LockedInput, name: str, sha256: str | None) -> Path:
-    """Where the input's signature is; fetched if it is remote and missing."""
+    """Return where the input's signature is; fetched if it is remote and missing."""
     if sha256 is None or sources.is_local(item.source):
         parts = lock.parts.get(item.name, {})
         return parts.get(name, lock.paths[item.name] / name)

@@ -42,8 +42,8 @@ class Lease:
 
 
 def serving(table: Table, driver: Driver, *, gpu: bool) -> Serving | None:
-    """The serving keys of a machine. On `local` every machine may serve, because none
-    has an image.
+    """Return the serving keys of a machine. On `local` every machine may serve, because none has an
+    image.
     """
     image = table.text("image") if table.has("image") else None
     if image not in (None, TRAIN, SERVE):
@@ -84,7 +84,7 @@ def read(
     outputs: Mapping[str, tuple[str, ...]],
     machines: Mapping[str, Machine],
 ) -> Lease:
-    """The table `[leases.NAME]`. `outputs`: those of each run."""
+    """Read the table `[leases.NAME]`. `outputs`: the names of each run's outputs."""
     table.only("model", "machine", "broker", "broker-root", "licence")
     where = table.where
     machine = table.text("machine")
@@ -135,7 +135,7 @@ def _model(
 
 
 def _path(table: Table, key: str, default: str | None) -> str | None:
-    """A path in this repository, as in `path:` sources."""
+    """Return a path in this repository, as in `path:` sources."""
     if not table.has(key):
         return default
     text = table.text(key)

@@ -19,7 +19,7 @@ IMAGES = ("image", "image-gpu", "image-serve")
 
 
 def of(root: Path, project: Project) -> dict[str, list[Path]]:
-    """The files of removed runs, by run. Links are not followed."""
+    """Return the files of removed runs, by run. Links are not followed."""
     by_run: dict[str, list[Path]] = {}
     for lockfile in sorted((root / DIRECTORY).glob(f"*{SUFFIX}")):
         by_run.setdefault(lockfile.name.removesuffix(SUFFIX), []).append(lockfile)

@@ -121,7 +121,7 @@ def _locked(item: Input, resolved: Resolved) -> LockedInput:
 
 
 def _kept(root: Path, run: str, locked: LockedInput) -> Resolved:
-    """A remote input as locked. Its listing, if it has one, must match its digest."""
+    """Return a remote input as locked. Its listing, if it has one, must match its digest."""
     data = None
     if locked.digest.kind == "dirHash":
         path = listing_of(root, run, locked.name)
@@ -141,7 +141,7 @@ def _kept(root: Path, run: str, locked: LockedInput) -> Resolved:
 
 
 def pinned(root: Path, run: Run) -> dict[str, LockedInput]:
-    """The remote inputs whose lock matches aicert.toml: `./doit lock` leaves them alone.
+    """Return the remote inputs whose lock matches aicert.toml: `./doit lock` leaves them alone.
 
     Only a new source, or `./doit update`, moves a pin. An unreadable lockfile pins nothing.
     """
@@ -191,7 +191,7 @@ def write(root: Path, lock: Lock) -> bool:
 
 
 def current(root: Path, run: Run) -> Lock:
-    """The lock of `run`, if the committed one is canonical and matches the bytes here.
+    """Return the lock of `run`, if the committed one is canonical and matches the bytes here.
 
     Offline: a remote input is current if its lock matches aicert.toml. Raises LockError that names
     the differing input, expected and found.

@@ -28,17 +28,17 @@ class Lock:
 
 
 def path_of(root: Path, run: str) -> Path:
-    """Where the lockfile of a run is."""
+    """Return where the lockfile of a run is."""
     return root / DIRECTORY / f"{run}.lock.toml"
 
 
 def listing_of(root: Path, run: str, name: str) -> Path:
-    """Where the listing of an input is."""
+    """Return where the listing of an input is."""
     return root / DIRECTORY / run / f"{name}.sha256"
 
 
 def read(root: Path, run: str) -> bytes:
-    """The bytes of a run's lockfile. Raises LockError if there is none."""
+    """Return the bytes of a run's lockfile. Raises LockError if there is none."""
     path = path_of(root, run)
     try:
         return path.read_bytes()
@@ -50,5 +50,5 @@ def read(root: Path, run: str) -> bytes:
 
 @functools.lru_cache(maxsize=64)
 def parsed(data: bytes) -> Lockfile:
-    """The content of a lockfile, parsed once per process."""
+    """Return the content of a lockfile, parsed once per process."""
     return form.parse(data)

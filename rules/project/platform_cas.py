@@ -56,7 +56,7 @@ class PlatformCa:
 
 
 def read(path: Path) -> PlatformCa:
-    """The CA in a PEM file. Raises ConfigError if it is not for a simulated platform."""
+    """Return the CA in a PEM file. Raises ConfigError if it is not for a simulated platform."""
     try:
         der = pem_to_der(read_bounded(path, MAX_PEM, "CA"), str(path))
         certificate = load(der, str(path))
@@ -107,7 +107,7 @@ def accepted(root: Path, driver: str) -> list[PlatformCa]:
 
 
 def beside(root: Path, run: str) -> PlatformCa | None:
-    """The CA next to a run's certificate; None if none can be read."""
+    """Return the CA next to a run's certificate; None if none can be read."""
     path = certificate_path(root, run).with_name(BESIDE)
     try:
         return read(path) if path.is_file() else None
@@ -116,7 +116,7 @@ def beside(root: Path, run: str) -> PlatformCa | None:
 
 
 def all_beside(root: Path) -> dict[str, PlatformCa]:
-    """The CA next to each certificate here, by run."""
+    """Return the CA next to each certificate here, by run."""
     runs = sorted(path.parent.name for path in (root / CERTIFICATES).glob(f"*/{BESIDE}"))
     by_run = {run: beside(root, run) for run in runs}
     return {run: ca for run, ca in by_run.items() if ca is not None}

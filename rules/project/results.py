@@ -14,12 +14,12 @@ REPRODUCTIONS = Path("reproductions")
 
 
 def certificate_path(root: Path, run: str) -> Path:
-    """Where a run's certificate is."""
+    """Return where a run's certificate is."""
     return root / CERTIFICATES / run / "certificate.json"
 
 
 def output_path(root: Path, run: Run) -> Path:
-    """Where the run's output is."""
+    """Return where the run's output is."""
     return root / OUTPUTS / run.name / run.outputs[0]
 
 
@@ -29,7 +29,7 @@ def has_files(path: Path) -> bool:
 
 
 def read_certificate(root: Path, run: str) -> Certificate:
-    """A run's certificate, not yet authenticated. Raises EvidenceError if there is none."""
+    """Return a run's certificate, not yet authenticated. Raises EvidenceError if there is none."""
     path = certificate_path(root, run)
     if not path.exists():
         raise EvidenceError(f"run {run} has no certificate", hint=f"./doit certify {run}")

@@ -50,7 +50,9 @@ def check(source: str) -> None:
 
 
 def checked(text: str, where: str) -> str:
-    """A source in `aicert.toml` at `where`. Raises ConfigError, which names the place."""
+    """Check a source of `aicert.toml` and return it. Raises ConfigError, which names the place
+    `where`.
+    """
     try:
         check(text)
     except AicertError as error:
@@ -88,7 +90,7 @@ def store(root: Path) -> Store:
 
 
 def locate(root: Path, source: str) -> Path:
-    """The absolute path of a local source. Refuses links that lead out of the repository."""
+    """Return the absolute path of a local source. Refuses links that lead out of the repository."""
     parsed = forms.parse(source)
     if isinstance(parsed, RunSource):
         path = root.resolve() / OUTPUTS / parsed.run / parsed.output
@@ -158,7 +160,9 @@ def ask(root: Path, source: str, choice: Choice, transfer: "Transfer") -> Resolv
 
 
 def place(where: Store, digest: Digest) -> Path:
-    """Where a fetched input is: a file of the store, or a directory of links to its files."""
+    """Return where a fetched input is: a file of the store, or a directory of links to its
+    files.
+    """
     return where.file(digest.hex) if digest.kind == "sha256" else where.tree(digest.hex)
 
 

@@ -45,7 +45,7 @@ def check_configured(run: Run, locked: Lockfile) -> None:
 
 
 def stale(run: Run, why: str) -> LockError:
-    """The error for a stale lockfile, with the command that updates it."""
+    """Return the error for a stale lockfile, with the command that updates it."""
     return LockError(
         f"lockfile of run {run.name} is stale: {why}",
         hint=f"./doit lock {run.name} && git diff {DIRECTORY}/",
@@ -64,7 +64,7 @@ def check_listings(root: Path, lock: Lock) -> None:
 
 
 def difference(locked: Lockfile, fresh: Lockfile) -> str:
-    """The first difference, in words."""
+    """Return the first difference, in words."""
     if locked.run != fresh.run or locked.trainer != fresh.trainer:
         return f"it is for run {locked.run}, trainer {locked.trainer}"
     if locked.outputs != fresh.outputs:

@@ -34,7 +34,9 @@ class Finder:
         self._tracked: dict[tuple[str, str], dict[str, str]] = {}
 
     def find(self, run: str, item: LockedInput, path: str, sha256: str) -> bytes | None:
-        """The bytes of file `path` of an input; `path` is empty if the input is a single file."""
+        """Return the bytes of file `path` of an input; `path` is empty if the input is a single
+        file.
+        """
         if not is_hex(sha256):
             return None
         stored = store(self._root).file(sha256)

@@ -177,7 +177,9 @@ def _certificates(base: Files, head: Files, policy: Policy, audits: Audits | Non
 
 
 def _readable(head: Files, paths: Sequence[str]) -> list[Certificate]:
-    """The certificates at `paths`, for lineages; an unreadable one is reported by its own check."""
+    """Return the certificates at `paths`, for lineages; an unreadable one is reported by its own
+    check.
+    """
     readable = []
     for data in map(head.read, paths[: verify.MAX_LINEAGE]):
         with contextlib.suppress(AicertError):

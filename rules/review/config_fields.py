@@ -12,7 +12,7 @@ _MAX_DEPTH = 50
 
 
 def fields(data: bytes) -> dict[str, str] | None:
-    """`{dotted.path: value as JSON}`; None if the config cannot be read as plain YAML."""
+    """Return `{dotted.path: value as JSON}`; None if the config cannot be read as plain YAML."""
     import yaml
 
     if len(data) > MAX_BYTES:
@@ -52,7 +52,9 @@ def _flat(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:
 
 
 def changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """(field, old, new) of every field that differs, by path; empty text where it is absent."""
+    """Return (field, old, new) of every field that differs, by path; empty text where it is
+    absent.
+    """
     return [
         (path, old.get(path, ""), new.get(path, ""))
         for path in sorted(old.keys() | new.keys())

@@ -16,7 +16,7 @@ from rules.review.revisions import Files
 
 
 def accepted_by(base: Files, policy: Policy) -> Policy:
-    """`policy` that also accepts the reviewed images of `base`."""
+    """Return `policy` that also accepts the reviewed images of `base`."""
     data = base.read(str(LIST))
     policy = policy if data is None else images.parse(data).added_to(policy)
     for path in IMAGES:
@@ -26,7 +26,7 @@ def accepted_by(base: Files, policy: Policy) -> Policy:
 
 
 def problem(head: Files) -> str | None:
-    """What is wrong with the list in a change; None if nothing is, or there is no list."""
+    """Return what is wrong with the list in a change; None if nothing is, or there is no list."""
     try:
         _read(head)
     except AicertError as error:
@@ -35,7 +35,7 @@ def problem(head: Files) -> str | None:
 
 
 def section(base: Files, head: Files, warnings: list[str]) -> Section | None:
-    """What the change accepts, drops and revokes; undoing a revocation is a warning."""
+    """Return what the change accepts, drops and revokes; undoing a revocation is a warning."""
     try:
         old, new = _read(base), _read(head)
     except AicertError as error:

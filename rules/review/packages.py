@@ -18,7 +18,7 @@ _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def training_section(base: Files, head: Files, warnings: list[str]) -> Section | None:
-    """What changed in the locks of the training environment."""
+    """Return what changed in the locks of the training environment."""
     old, new = _training(base, []), _training(head, warnings)
     rows = compared(old, new, warnings, "training environment")
     same = [base.read(path) == head.read(path) for path in TRAINING]
@@ -33,7 +33,7 @@ def training_section(base: Files, head: Files, warnings: list[str]) -> Section |
 def image_section(
     base: Files, head: Files, warnings: list[str], path: str = IMAGE
 ) -> Section | None:
-    """What changed in a lock of the machine's image."""
+    """Return what changed in a lock of the machine's image."""
     before, after = base.read(path), head.read(path)
     if before == after:
         return None
@@ -56,8 +56,8 @@ def image_section(
 
 
 def _training(files: Files, warnings: list[str]) -> Packages:
-    """Every pin. Other lines are warnings, because pip would follow them: an address, an index, an
-    option.
+    """Return every pin. Other lines are warnings, because pip would follow them: an address, an
+    index, an option.
     """
     locked: dict[str, tuple[str, frozenset[str]]] = {}
     for path in TRAINING:

@@ -45,11 +45,13 @@ class Side:
     finder: Finder
 
     def lockfile(self, run: str) -> bytes | None:
-        """A run's lockfile."""
+        """Return a run's lockfile."""
         return self.files.read(f"{DIRECTORY}/{run}{SUFFIX}")
 
     def listing(self, run: str, item: LockedInput | None) -> dict[str, str] | None:
-        """An input's files by SHA-256; None unless the listing matches the input's digest."""
+        """Return an input's files by SHA-256; None unless the listing matches the input's
+        digest.
+        """
         if item is None:
             return {}
         if item.digest.kind == "sha256":

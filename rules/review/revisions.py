@@ -26,11 +26,11 @@ class Files(Protocol):
     name: str
 
     def read(self, path: str) -> bytes | None:
-        """A file's bytes; None if there is no such file, or it is too big to compare."""
+        """Return a file's bytes; None if there is no such file, or it is too big to compare."""
         ...
 
     def names(self, folder: str) -> list[str]:
-        """The paths of all files below `folder`, sorted."""
+        """Return the paths of all files below `folder`, sorted."""
         ...
 
     def odd(self) -> list[tuple[str, str]]:
@@ -48,7 +48,7 @@ class Checkout:
         self._root = root
 
     def read(self, path: str) -> bytes | None:
-        """A regular file's bytes. Links are never followed."""
+        """Return a regular file's bytes. Links are never followed."""
         full = self._root
         for part in path.split("/"):
             full /= part
@@ -59,7 +59,7 @@ class Checkout:
         return full.read_bytes()
 
     def names(self, folder: str) -> list[str]:
-        """Every file below `folder`."""
+        """Return every file below `folder`."""
         paths = [
             os.path.relpath(os.path.join(parent, name), self._root)
             for parent, _, names in os.walk(self._root / folder)
@@ -92,14 +92,14 @@ class Revision:
         self._odd: list[tuple[str, str]] = []
 
     def read(self, path: str) -> bytes | None:
-        """A blob's bytes."""
+        """Return a blob's bytes."""
         size = self._tree().get(path)
         if size is None or size > MAX_BYTES:
             return None
         return git(self._root, "cat-file", "blob", f"{self._base}{path}")
 
     def names(self, folder: str) -> list[str]:
-        """Every regular file below `folder`."""
+        """Return every regular file below `folder`."""
         return sorted(path for path in self._tree() if path.startswith(f"{folder}/"))
 
     def odd(self) -> list[tuple[str, str]]:
@@ -184,7 +184,7 @@ def _copy(source: IO[bytes], target: Path, size: int) -> None:
 
 
 def resolve(root: Path, revision: str) -> str:
-    """The commit that `revision` names. Raises ConfigError."""
+    """Return the commit that `revision` names. Raises ConfigError."""
     command = [
         "git",
         "rev-parse",
@@ -211,7 +211,7 @@ def _reason(stderr: str) -> str:
 
 
 def git(root: Path, *arguments: str) -> bytes:
-    """The output of a git command. Raises ToolError."""
+    """Return the output of a git command. Raises ToolError."""
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True)
     if done.returncode != 0:
         raise refused(root, arguments[0], done.stderr)

@@ -17,7 +17,7 @@ _NUM_ROWS = 3
 
 
 def rows(name: str, data: bytes) -> int | None:
-    """The number of rows in the file `name` with content `data`."""
+    """Return the number of rows in the file `name` with content `data`."""
     kind = name.rpartition(".")[2].lower()
     if kind in ("jsonl", "ndjson"):
         return sum(1 for line in data.split(b"\n") if line.strip())
@@ -56,7 +56,7 @@ class _Thrift:
         self._at = 0
 
     def number(self, wanted: int) -> int | None:
-        """The integer field `wanted` of the structure that starts here."""
+        """Return the integer field `wanted` of the structure that starts here."""
         field = 0
         while True:
             field, kind = self._field(field)

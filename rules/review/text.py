@@ -95,13 +95,15 @@ def _markdown_section(section: Section) -> str:
 
 
 def _code(value: str) -> str:
-    """`value` in a form in which GitHub's Markdown sees no markup, mention, reference or link."""
+    """Return `value` in a form in which GitHub's Markdown sees no markup, mention, reference or
+    link.
+    """
     shown = safe(value, MAX_VALUE)
     return "<code>" + "".join(c if c in _PLAIN else f"&#{ord(c)};" for c in shown) + "</code>"
 
 
 def _bounded(parts: list[str]) -> str:
-    """As many whole parts as fit, and a note about the rest."""
+    """Return as many whole parts as fit, and a note about the rest."""
     done: list[str] = []
     size = 0
     for number, part in enumerate(parts):

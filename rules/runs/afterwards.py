@@ -54,7 +54,7 @@ def attempt(run: str, what: str, action: Callable[..., Any], *args: Any) -> None
 
 
 def left(root: Path, project: Project, names: list[str]) -> list[str]:
-    """What remains to be done after the runs `names`, in words."""
+    """Return what remains to be done after the runs `names`, in words."""
     undone = []
     for name in names:
         run = project.runs[name]

@@ -49,7 +49,7 @@ class Question:
     def appraise(
         self, certificate: Certificate, model: Model | None, lockfile: Digest
     ) -> AttestationResult:
-        """Appraise now, against the expected lockfile."""
+        """Appraise the certificate now, against the expected lockfile."""
         now = datetime.datetime.now(datetime.UTC)
         return appraise(
             certificate,
@@ -63,8 +63,8 @@ class Question:
 
 
 def evidence_at(folder: str) -> Audits | None:
-    """The audits in the folder named on the command line, if there is one, each with
-    its results.
+    """Return the audits in the folder named on the command line, if there is one, each with its
+    results.
     """
     if not folder:
         return None
@@ -118,7 +118,9 @@ def question(
 
 
 def _simulated(root: Path, name: str, image: Path | None, run: str, *, may_lack: bool) -> Policy:
-    """The built-in policy for simulated platforms with the CAs that this checkout accepts."""
+    """Return the built-in policy for simulated platforms with the CAs that this checkout
+    accepts.
+    """
     cas = platform_cas.accepted(root, name)
     if not cas and not may_lack:
         pem = root / platform_cas.OWN / f"{name}.pem"

@@ -86,7 +86,7 @@ def is_current(root: Path, run: Run, nonce: bytes | None) -> bool:
 
 
 def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
-    """The first reason why `run` is not up to date, with digests; None if it is."""
+    """Return the first reason why `run` is not up to date, with digests; None if it is."""
     if example.is_needed(root, (item.source for item in run.inputs)):
         return Reason(stops=False, text="the example's inputs do not exist yet; certify makes them")
     try:
@@ -292,7 +292,9 @@ def show(root: Path, run: Run, nonce: bytes | None, verdict: Verdict | None) -> 
 
 
 def file_of(root: Path, run: Run) -> tuple[int, int] | None:
-    """The identity of the run's certificate file: it changes when another one is put in place."""
+    """Return the identity of the run's certificate file: it changes when another one is put in
+    place.
+    """
     try:
         status = results.certificate_path(root, run.name).stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -301,7 +303,7 @@ def file_of(root: Path, run: Run) -> tuple[int, int] | None:
 
 
 def _locked(root: Path, run: Run, accept: bool) -> Lock:
-    """The current lock. If the run builds on another run, its first lock is written here."""
+    """Return the current lock. If the run builds on another run, its first lock is written here."""
     chained = any(sources.run_of(item.source) for item in run.inputs)
     if not chained or locked.path_of(root, run.name).exists():
         return lock.current(root, run)
@@ -385,7 +387,7 @@ def _require_readable(place: placing.Place, error: AicertError) -> None:
 
 
 def _worth_keeping(root: Path, place: placing.Place, run: Run, *, passes: bool) -> Path | None:
-    """Where the replaced result goes, if it is worth keeping.
+    """Return where the replaced result goes, if it is worth keeping.
 
     It is kept if it is a model that passes while the new result does not (whatever the current
     nonce and lockfile are), or if it contains files that no certificate names, because somebody put
@@ -423,7 +425,7 @@ def _refused(root: Path, run: Run, result: AttestationResult, kept: Path | None)
 
 
 def _limit_hit(root: Path, run: Run) -> object:
-    """The limit that ended the run in place, according to the runner; None if none did."""
+    """Return the limit that ended the run in place, according to the runner; None if none did."""
     statement = parse_statement(results.read_certificate(root, run.name).envelope.payload)
     value = parse_report(statement.report).values.get("limitHit")
     return None if value is None else value.data

@@ -25,7 +25,9 @@ MAX_LOCK = 1 << 22
 
 
 def signatures_of(certificate: Certificate) -> dict[str, Digest]:
-    """The digest of each output's model signature, according to the certificate's run report."""
+    """Return the digest of each output's model signature, according to the certificate's run
+    report.
+    """
     statement = parse_statement(certificate.envelope.payload)
     return dict(run_report.parse(statement.report).signatures)
 
@@ -82,8 +84,8 @@ def _exports(certificate: Path) -> list[tuple[Path, bytes]]:
 
 @functools.lru_cache(maxsize=4)
 def _exports_of(certificate: bytes) -> Mapping[str, bytes]:
-    """The exports of a certificate. Cached, because a task asks for them, writes them and asks
-    again.
+    """Return the exports of a certificate. Cached, because a task asks for them, writes them and
+    asks again.
     """
     run_facts = facts.read(certificate, locked.parsed)
     # The runner's digest in the certificate covers these locks.

@@ -50,7 +50,7 @@ def is_known(root: Path, run: Run, current: Lock) -> bool:
 
 
 def refusal(run: Run, error: RejectedError) -> RejectedError:
-    """The error for a run that is not tried again; `error` says why it failed."""
+    """Return the error for a run that is not tried again; `error` says why it failed."""
     first = error.message.split("\n", 1)[0]
     return RejectedError(
         f"{first}\n{UNCHANGED}, so it is not trained again",
@@ -68,7 +68,7 @@ def say_last_words(root: Path, run: Run, log: Path) -> None:
 
 
 def last_error(log: Path) -> list[str]:
-    """The lines of the last error in a log, or its last line if there is no error."""
+    """Return the lines of the last error in a log, or its last line if there is no error."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL))

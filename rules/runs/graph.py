@@ -52,7 +52,7 @@ class Node:
 
 
 def nodes(root: Path, project: Project) -> list[Node]:
-    """Every run, parents first."""
+    """Return every run, parents first."""
     by_name = {run.name: _node(root, run) for run in project.runs.values()}
     levels = _levels(by_name)
     return [by_name[name] for name in sorted(by_name, key=lambda name: (levels[name], name))]
@@ -81,7 +81,9 @@ def _node(root: Path, run: Run) -> Node:
 
 
 def _outputs(root: Path, run: Run, *, certified: bool) -> tuple[tuple[str, str], ...]:
-    """The outputs according to a passing certificate; any other certificate counts for nothing."""
+    """Return the outputs according to a passing certificate; any other certificate counts for
+    nothing.
+    """
     if not certified:
         return tuple((name, "not certified") for name in run.outputs)
     outputs = statements.parse(results.read_certificate(root, run.name).envelope.payload).outputs
@@ -89,7 +91,9 @@ def _outputs(root: Path, run: Run, *, certified: bool) -> tuple[tuple[str, str],
 
 
 def _levels(by_name: Mapping[str, Node]) -> dict[str, int]:
-    """How many runs come before each. A cycle of runs, which cannot be locked, ends the search."""
+    """Return how many runs come before each run. A cycle of runs, which cannot be locked, ends the
+    search.
+    """
     levels = dict.fromkeys(by_name, 0)
     for _ in by_name:
         for name, node in by_name.items():
@@ -99,7 +103,7 @@ def _levels(by_name: Mapping[str, Node]) -> dict[str, int]:
 
 
 def text(drawn: Sequence[Node]) -> str:
-    """One block per run: inputs, outputs and state."""
+    """Return one block per run: inputs, outputs and state."""
     blocks = []
     for node in drawn:
         width = max((len(name) for name, _, _ in node.inputs), default=0)
@@ -118,7 +122,7 @@ def text(drawn: Sequence[Node]) -> str:
 
 
 def svg(drawn: Sequence[Node]) -> str:
-    """The same as a picture: inputs to the left of their run, runs from left to right."""
+    """Draw the runs as a picture: inputs to the left of their run, runs from left to right."""
     levels = _levels({node.name: node for node in drawn})
     places: dict[str, tuple[int, int]] = {}
     # Draw lines first, so that boxes cover them.

@@ -79,7 +79,7 @@ class Place:
         return (*signatures, *audits, RESULTS, TRAINING_LOG, BESIDE, CERTIFICATE)
 
     def source(self, name: str) -> Path:
-        """Where the finished run has a file of `beside`."""
+        """Return where the finished run has a file of `beside`."""
         if name == RESULTS and self.of_results:
             return self.finished / machine_io.OUTPUTS / self.outputs[0] / name
         return self.finished / (SIGNATURES if name.endswith(".sig") else "") / name
@@ -124,7 +124,7 @@ def _free(folder: Path) -> int:
 
 
 def _existing(path: Path) -> Path:
-    """`path`, or the nearest existing folder above it."""
+    """Return `path`, or the nearest existing folder above it."""
     return next(each for each in (path, *path.parents) if os.path.lexists(each))
 
 
@@ -142,7 +142,9 @@ def _is_mount(path: Path) -> bool:
 
 
 def _check_writable(place: Place) -> None:
-    """Files that somebody else made, for example root, may be readable but not replaceable."""
+    """Check that everything in place can be replaced: files that somebody else made, for example
+    root, may be readable but not replaceable.
+    """
     folders = [place.home, place.certificates]
     folders += [place.root / name / place.run for name in (RUNS, FINISHED, KEPT)]
     files = [each for each in map(_existing, folders) if not each.is_dir()]
@@ -196,7 +198,7 @@ def put_aside(place: Place) -> Path | None:
 
 
 def next_kept(place: Place) -> Path:
-    """An unused path below `.aicert/kept`."""
+    """Return an unused path below `.aicert/kept`."""
     folder = place.root / KEPT
     names = [place.run, *(f"{place.run}.{number}" for number in range(2, 10_000))]
     return next(folder / name for name in names if not os.path.lexists(folder / name))
@@ -270,7 +272,7 @@ def _worded(place: Place) -> Iterator[None]:
 
 
 def _stage(source: Path, target: Path) -> None:
-    """The same tree at `target`, on its disk: hard-linked if possible, otherwise copied."""
+    """Make the same tree at `target`, on its disk: hard-linked if possible, otherwise copied."""
     target.mkdir(parents=True)
     for folder, folders, files in os.walk(source):
         inside = target / os.path.relpath(folder, source)

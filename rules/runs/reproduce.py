@@ -47,11 +47,11 @@ class Side:
 
     @property
     def statement(self) -> Statement:
-        """What its machine stated."""
+        """The statement of its machine."""
         return parse_statement(self.certificate.envelope.payload)
 
     def files(self) -> dict[str, str]:
-        """The digest of every output file."""
+        """Return the digest of every output file."""
         outputs = self.statement.outputs.values()
         return {path: digest for output in outputs for path, digest in output.files.items()}
 
@@ -77,7 +77,7 @@ class Comparison:
 
 
 def compare(first: Side, again: Side) -> Comparison:
-    """What is equal in two executions, and what differs."""
+    """Compare two executions: what is equal, and what differs."""
     one, two = first.files(), again.files()
     lines = [_registers(first, again)]
     differing = 0
@@ -153,7 +153,7 @@ def _summary(differing: Sequence[tuple[str, int, float | None]], tensors: int) -
 def _tensor(
     one: tuple[int, int, Tensor], two: tuple[int, int, Tensor]
 ) -> tuple[int, float | None] | None:
-    """How many elements differ, and by how much at most; None if the tensors are equal."""
+    """Return how many elements differ, and by how much at most; None if the tensors are equal."""
     tensor, again = one[2], two[2]
     if (tensor.dtype, tensor.shape) != (again.dtype, again.shape):
         return tensor.elements, None

@@ -22,7 +22,7 @@ class Request:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
 
     def nonce_for(self, run: str) -> bytes | None:
-        """The nonce for the requested run; runs that it builds on get none."""
+        """Return the nonce for the requested run; runs that it builds on get none."""
         return self.nonce if run == self.run else None
 
 

@@ -44,8 +44,8 @@ class Unknown:
 
 
 def unknown(root: Path, run: Run, asked: Question, evidence: Found) -> Unknown | None:
-    """Who is unknown here, if that is the only reason for a failure. None if `evidence` passes, or
-    fails for another reason.
+    """Return who is unknown here, if that is the only reason for a failure. None if `evidence`
+    passes, or fails for another reason.
     """
     if not asked.own or evidence.result.verdict == "passed":
         return None
@@ -84,8 +84,8 @@ def _is_vouched_for_by_another(policy: Policy, result: AttestationResult) -> boo
 
 
 def _accepting_its_image(policy: Policy, certificate: Certificate) -> tuple[Policy, Digest | None]:
-    """`policy`, also accepting the image that the certificate claims, unless that is known or
-    revoked.
+    """Return `policy`, also accepting the image that the certificate claims, unless that is known
+    or revoked.
     """
     if certificate.image_lock is None:
         return policy, None
@@ -99,8 +99,8 @@ def _accepting_its_image(policy: Policy, certificate: Certificate) -> tuple[Poli
 
 
 def _of_a_ca_that_is_not_here(run: Run, evidence: Found) -> Unknown | None:
-    """The CA is missing here, so the signer cannot be checked; compare the claims with the bytes
-    here.
+    """Compare the certificate's claims with the bytes here. The CA is missing here, so the signer
+    cannot be checked.
     """
     try:
         statement = parse_statement(evidence.certificate.envelope.payload)

@@ -24,7 +24,7 @@ from rules.runs.appraisal import Question
 
 
 def read_model(path: Path, title: str) -> Model:
-    """Every file of an output, read now. An empty or missing output has no files."""
+    """Read every file of an output now. An empty or missing output has no files."""
     if not results.has_files(path):
         return {}
     with progress.task(title, unit="B") as bar:
@@ -32,7 +32,7 @@ def read_model(path: Path, title: str) -> Model:
 
 
 def runner_of(certificate: Certificate) -> Digest | None:
-    """The digest of the runner's code in a certificate that passed."""
+    """Return the digest of the runner's code in a certificate that passed."""
     return parse_statement(certificate.envelope.payload).builder.get("runner")
 
 

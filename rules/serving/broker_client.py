@@ -89,8 +89,8 @@ class Desk:
         return wrapped
 
     def nonce(self, boot: str) -> Asked:
-        """The nonce for that boot's next receipt. Raises WaitError while another boot may still
-        serve.
+        """Return the nonce for that boot's next receipt. Raises WaitError while another boot may
+        still serve.
         """
         fields = self._fields("/v1/nonce", json.dumps({"boot": boot}).encode("ascii"))
         asked = Asked(

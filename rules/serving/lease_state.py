@@ -55,7 +55,7 @@ class Kept:
             write_whole(self.folder / BLOB, wrapped)
 
     def token(self, given: Path | None) -> str:
-        """The grant's token, from a file if one is given, otherwise the stored one. Raises
+        """Return the grant's token, from a file if one is given, otherwise the stored one. Raises
         ConfigError if there is none.
         """
         kept = self.folder / TOKEN

@@ -119,7 +119,9 @@ def _process(
 
 
 def _engine_packages(root: Path, say: Callable[[str], None]) -> Path:
-    """Packages that the engine needs in addition to the training environment."""
+    """Return the folder of packages that the engine needs in addition to the training
+    environment.
+    """
     python = locked_env.interpreter(code_of(root) / ENGINE_LOCK, "serving", say)
     (packages,) = python.parents[1].glob("lib/python3*/site-packages")
     return packages

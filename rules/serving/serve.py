@@ -67,7 +67,9 @@ def _served(
 
 
 def read_bundle(project: Project, lease: Lease) -> tuple[Path, Terms]:
-    """The bundle's folder and its terms. Raises ConfigError if it is not for the lease's model."""
+    """Return the bundle's folder and its terms. Raises ConfigError if it is not for the lease's
+    model.
+    """
     bundle = project.root / lease.bundle
     if not (bundle / bundles.TERMS).is_file():
         raise ConfigError(

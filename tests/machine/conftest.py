@@ -243,8 +243,8 @@ def appraised(certificate: Certificate, folder: Path, image: Image) -> Attestati
 def passed_in_machine(
     built: Built, root: Path, folder: Path, name: str, *, kind: str, check: str
 ) -> Path:
-    """Execute a run of `root`, whose `check` must show that it passes as `kind`. Returns the folder
-    of its results.
+    """Execute a run of `root` and require that it passes as `kind`, by its `check`. Returns the
+    folder of its results.
     """
     out = machine.execute_in(job_of(root, folder, name), built.image)
     judged = appraised(parse((out / "certificate.json").read_bytes()), folder, built.image)

@@ -12,7 +12,7 @@ def sha256(data: bytes) -> bytes:
 
 
 def split(count: int) -> int:
-    """The largest power of two smaller than `count`."""
+    """Return the largest power of two smaller than `count`."""
     k = 1
     while 2 * k < count:
         k *= 2

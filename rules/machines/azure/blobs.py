@@ -142,7 +142,7 @@ class Console:
         self._seen = 0
 
     def more(self) -> bytes:
-        """The output since the last call; empty if there is none, or none yet."""
+        """Return the output since the last call; empty if there is none, or none yet."""
         if self._blob is None:
             self._blob = self._find()
         if self._blob is None or self._seen >= MAX_CONSOLE:
@@ -188,6 +188,6 @@ def _words(error: Exception) -> str:
 
 
 def show_size(vhd: Vhd) -> str:
-    """What an upload will send, as in `4.1 GiB, 2.2 GiB of it written`."""
+    """Return what an upload will send, as in `4.1 GiB, 2.2 GiB of it written`."""
     written = sum(size for _, size in vhd.chunks())
     return f"{amount(vhd.size, 'B')}, {amount(written, 'B')} of it written"

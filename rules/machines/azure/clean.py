@@ -22,7 +22,9 @@ _GROUP = re.compile(r"(/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/)([A-Za-z0
 
 
 def look(root: Path, *, ask_azure: bool, module: Path = STRAYS) -> list[Leftover]:
-    """What is left: locally, and with a login also what only Azure knows."""
+    """Return what is left: what this checkout knows, and with a login also what only Azure
+    knows.
+    """
     home = root / run.HOME
     leftovers = []
     if home.is_dir():

@@ -15,7 +15,7 @@ _PATIENT = {"retry_total": 8, "connection_timeout": 20, "read_timeout": 60}
 
 
 def library(name: str = "azure.storage.blob") -> Any:
-    """The client's module. Raises ToolError if it cannot be installed."""
+    """Return the client's module. Raises ToolError if it cannot be installed."""
     folder = extras.install("azure", LOCK)
     if str(folder) not in sys.path:
         # Appended last, so that packages in `.venv` take precedence.
@@ -25,16 +25,16 @@ def library(name: str = "azure.storage.blob") -> Any:
 
 
 def service(url: str, **options: Any) -> Any:
-    """A client for the account at `url`, which contains the account's signature."""
+    """Return a client for the account at `url`, which contains the account's signature."""
     return library().BlobServiceClient(account_url=url, **(_PATIENT | options))
 
 
 def blob(url: str, **options: Any) -> Any:
-    """A client for the blob at `url`, which contains its signature."""
+    """Return a client for the blob at `url`, which contains its signature."""
     return library().BlobClient.from_blob_url(url, **(_PATIENT | options))
 
 
 def failures() -> type[Exception]:
-    """The base class of the client's errors after its last retry."""
+    """Return the base class of the client's errors after its last retry."""
     base: type[Exception] = library("azure.core.exceptions").AzureError
     return base

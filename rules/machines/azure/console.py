@@ -54,7 +54,7 @@ class ConsoleStream:
         self._never = threading.Event()
 
     def readline(self, most: int = MAX_EVENT) -> bytes:
-        """The next line, or part of a long one; empty when the machine has ended."""
+        """Return the next line, or part of a long one; empty when the machine has ended."""
         while not self._ended:
             line, feed, _ = self._buffer.partition(b"\n")
             if feed or len(self._buffer) >= most:
@@ -106,5 +106,5 @@ class ConsoleStream:
         return line
 
     def tail(self) -> str:
-        """The last lines that are not events."""
+        """Return the last lines that are not events."""
         return "\n".join(self._last)

@@ -55,7 +55,7 @@ class Costs:
 
 
 def of(size: str, hourly_price: float | None) -> Costs:
-    """The costs of a size; the user's own price takes precedence."""
+    """Return the costs of a size; the user's own price takes precedence."""
     if hourly_price is not None:
         return Costs(size=size, hourly=hourly_price, origin="hourly-price in aicert.toml")
     return Costs(

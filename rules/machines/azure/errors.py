@@ -111,7 +111,7 @@ KNOWN = (
 
 
 def explain(action: str, output: str, log: Path) -> AicertError:
-    """The error for terraform's output when `action` failed."""
+    """Return the error for terraform's output when `action` failed."""
     for known in KNOWN:
         match = known.sign.search(output)
         if match:
@@ -121,7 +121,7 @@ def explain(action: str, output: str, log: Path) -> AicertError:
 
 
 def _around(output: str, match: re.Match[str]) -> str:
-    """The line around the match."""
+    """Return the line around the match."""
     begin = output.rfind("\n", 0, match.start()) + 1
     end = output.find("\n", match.end())
     line = output[begin : end if end >= 0 else None]

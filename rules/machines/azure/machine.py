@@ -48,7 +48,7 @@ def execute_in(job: Job, image: Image) -> Path:
 
 
 def order_of(job: Job) -> run.Order:
-    """The settings for Azure in aicert.toml."""
+    """Return the settings for Azure in aicert.toml."""
     machine = job.machine
     price = cast(float | None, machine.options["hourly-price"])
     return run.Order(
@@ -109,7 +109,9 @@ def carry_out(job: Job, image: Image, order: run.Order) -> Path:
 
 
 def leftovers(root: Path, *, ask: bool) -> list[Leftover]:
-    """What interrupted runs of this checkout left on Azure; with `ask`, everything with our tag."""
+    """Return what interrupted runs of this checkout left on Azure; with `ask`, everything with our
+    tag.
+    """
     return clean.look(root, ask_azure=ask)
 
 

@@ -103,7 +103,9 @@ def execute(
 
 @contextmanager
 def provisioned(home: Path, order: Order) -> Iterator[Terraform]:
-    """A resource group with a storage account. It is destroyed afterwards with everything in it."""
+    """Provide a resource group with a storage account, and destroy it afterwards with everything in
+    it.
+    """
     name = f"aicert{secrets.token_hex(6)}"
     folder = home / name
     home.mkdir(parents=True, exist_ok=True)
@@ -145,7 +147,7 @@ def _is_off(terraform: Terraform) -> bool:
 
 
 def cut_off(home: Path) -> list[Path]:
-    """The folders of runs that have ended. The caller must hold `home` alone."""
+    """Return the folders of runs that have ended. The caller must hold `home` alone."""
     return [folder for folder in sorted(home.glob(FOLDERS)) if not _in_use(folder)]
 
 

@@ -49,7 +49,9 @@ class Terraform:
 
     @classmethod
     def in_copy_of(cls, module: Path, folder: Path, note: Note) -> "Terraform":
-        """A new folder with a copy of the module, so that later changes do not affect this run."""
+        """Make a new folder with a copy of the module, so that later changes do not affect this
+        run.
+        """
         folder.parent.mkdir(parents=True, exist_ok=True)
         # The state contains the storage account's key.
         folder.mkdir(mode=0o700)
@@ -113,7 +115,7 @@ class Terraform:
         path.write_text(json.dumps({**kept, **variables}, indent=2), encoding="utf-8")
 
     def output(self, name: str) -> Any:
-        """An output of the module, including secret ones."""
+        """Return an output of the module, including secret ones."""
         outputs = json.loads(self._run("output", "-no-color", "-json"))
         try:
             return outputs[name]["value"]
@@ -185,7 +187,7 @@ def _event(line: bytes) -> dict[str, Any]:
 
 
 def _errors(text: str) -> str:
-    """The errors in terraform's output; all of it if terraform does not print JSON."""
+    """Return the errors in terraform's output; all of it if terraform does not print JSON."""
     errors = []
     for line in text.splitlines():
         diagnostic = _event(line.encode()).get("diagnostic")

@@ -43,7 +43,9 @@ class Vhd:
         return self.disk + FOOTER
 
     def chunks(self) -> Iterator[tuple[int, int]]:
-        """(offset, size) of each piece that is not a hole in the file; the footer is the last."""
+        """Yield (offset, size) of each piece that is not a hole in the file; the footer is the
+        last.
+        """
         with self.path.open("rb") as file:
             end = os.fstat(file.fileno()).st_size
             at = 0
@@ -69,7 +71,7 @@ class Vhd:
 
 
 def of_file(path: Path) -> Vhd:
-    """The VHD of a raw disk; equal disks give equal VHDs."""
+    """Return the VHD of a raw disk; equal disks give equal VHDs."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         size = os.fstat(file.fileno()).st_size
@@ -79,7 +81,7 @@ def of_file(path: Path) -> Vhd:
 
 
 def footer(size: int, identity: uuid.UUID) -> bytes:
-    """The last 512 bytes of a fixed VHD of `size` bytes."""
+    """Return the last 512 bytes of a fixed VHD of `size` bytes."""
 
     def pack(checksum: int) -> bytes:
         return struct.pack(

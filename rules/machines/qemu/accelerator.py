@@ -22,7 +22,7 @@ _SAYS = b"aicert-init: "
 
 
 def choose(image: Image) -> str:
-    """`kvm` if the image really boots with it, otherwise `tcg`."""
+    """Return `kvm` if the image really boots with it, otherwise `tcg`."""
     if not os.access(KVM, os.R_OK | os.W_OK):
         return "tcg"
     known = image.folder / f"accelerator-{_boot_id()}"

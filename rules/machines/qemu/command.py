@@ -113,7 +113,7 @@ def boot(
 
 
 def processors(machine: Machine) -> int:
-    """The number of virtual CPUs: the configured one, otherwise the host's, up to eight."""
+    """Return the number of virtual CPUs: the configured one, otherwise the host's, up to eight."""
     return machine.cpus or min(os.cpu_count() or 1, 8)
 
 
@@ -127,8 +127,8 @@ def command(
     port: tuple[str, int] | None = None,
     network: Network | None = None,
 ) -> list[str]:
-    """The qemu command line. Relative paths are in the run's folder, disks in /machine. `port`: the
-    name of the machine's only port to this computer, and the descriptor at this end.
+    """Return the qemu command line. Relative paths are in the run's folder, disks in /machine.
+    `port`: the name of the machine's only port to this computer, and the descriptor at this end.
     """
     # Emulation: the kernel crashes with 5-level paging. KVM: the host's processor, unchanged.
     cpu = "host" if accelerator == "kvm" else "max,la57=off"

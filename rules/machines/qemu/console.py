@@ -40,7 +40,7 @@ class End:
 
 
 def end_of(lines: list[str]) -> End:
-    """Why a machine ended without results, according to its console."""
+    """Return why a machine ended without results, according to its console."""
     text = "\n".join(lines)
     panic = _PANIC.search(text)
     if panic is not None:
@@ -65,13 +65,15 @@ def has_late_tpm(lines: list[str]) -> bool:
 
 
 def explained(message: str, lines: list[str]) -> str:
-    """`message`; if there were no results, with the reason and the console's last lines."""
+    """Return `message`; if there were no results, with the reason and the console's last lines."""
     reason = f": {end_of(lines).words}" if message == NO_RESULTS else ""
     return "\n".join([message + reason, *lines[-_LINES:]])
 
 
 def read(work: Path) -> list[str]:
-    """The lines of the machine and of qemu. They are hostile, and escaped where they are shown."""
+    """Return the lines of the machine and of qemu. They are hostile, and escaped where they are
+    shown.
+    """
     lines: list[str] = []
     for name in ("qemu.log", CONSOLE):
         # Firmware clears the screen and draws on it, which is noise here.
@@ -81,7 +83,7 @@ def read(work: Path) -> list[str]:
 
 
 def console_tail(work: Path) -> str:
-    """The last of these lines, for people."""
+    """Return the last of these lines, for people."""
     return "\n".join(read(work)[-_LINES:])
 
 

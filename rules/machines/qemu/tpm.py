@@ -31,7 +31,7 @@ def machine_tpm(work: Path, ca: Ca) -> Iterator[str]:
 
 @contextlib.contextmanager
 def kept_tpm(work: Path, state: Path, ca: Ca) -> Iterator[str]:
-    """The same with a persistent state in `state`, created if missing."""
+    """Start such a TPM with a persistent state in `state`, which is created if missing."""
     make_state(work, state, ca)
     process = _start(work, state)
     try:

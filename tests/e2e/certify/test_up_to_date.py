@@ -57,7 +57,7 @@ def test_what_a_teammate_certified_is_kept_and_no_verdict_until_his_ca_is_truste
     teammate: Checkout,
 ) -> None:
     before = contents(teammate.root)
-    # This holds both before and after this checkout has a CA of its own.
+    # This holds whether or not this checkout has a CA of its own.
     for _ in range(2):
         kept = teammate.doit("certify")
         assert kept.returncode == 2, kept.stderr

@@ -38,8 +38,8 @@ class Process:
     receipts: list[bytes] = field(default_factory=list)
 
     def ask(self, kind: str, data: bytes, until: str, **numbers: int) -> Message:
-        """Send a message. Returns the machine's next message of the kind `until`; other messages
-        are ignored, except that receipts are kept.
+        """Send a message. Returns the machine's next message of the kind `until`. Receipts before
+        it are kept, states are ignored, and any other message is a failure.
         """
         self.send(kind, data, **numbers)
         return self.wait_for(until)

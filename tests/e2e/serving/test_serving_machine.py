@@ -153,9 +153,7 @@ class Courier:
 
 
 def appraised(client: Client, folder: Path) -> Served:
-    """Return the appraisal by a consumer who trusts the test's CA: of the machine at the
-    other end.
-    """
+    """Appraise the machine at the other end, as a consumer who trusts the test's CA does."""
     channel, shown = client.evidence()
     policy = with_root(built_in("local"), (folder / "platform.pem").read_bytes(), "platform.pem")
     agreed = terms.parse((folder / "bot/terms.toml").read_bytes())

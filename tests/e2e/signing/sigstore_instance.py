@@ -89,7 +89,7 @@ class Instance:
 
     @property
     def token(self) -> str:
-        """Return an identity token: for whom it is, for which audience, and until when."""
+        """Return an identity token: whose identity it is, for which audience, and until when."""
         now = int(self.now.timestamp())
         claims = {"iss": self.issuer, "sub": self.identity, "aud": "sigstore", "iat": now - 60}
         parts = ({"alg": "ES256", "typ": "JWT"}, claims | {"exp": now + 3600})

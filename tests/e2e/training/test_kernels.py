@@ -1,7 +1,7 @@
 """Triton's kernels under the audit hook, in the real sandbox: compiled for GPUs that are not here.
 
-No kernel is started, because there is no GPU. The code that starts them is compiled as far as that
-works without one.
+No kernel is started, because there is no GPU. The code that starts kernels is built as far as that
+is possible without one.
 """
 
 from __future__ import annotations
