@@ -194,7 +194,7 @@ def _verify_inside(certificate: Path, root: Path) -> float:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    # On the repository's disk: /tmp may be too small, or memory.
+    # The folder is on the repository's disk, because /tmp may be too small, or in memory.
     Path(".aicert").mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=".aicert"))
     try:

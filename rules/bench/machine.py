@@ -165,7 +165,7 @@ def _boot_stock(where: build.Place, image: Image, folder: Path, accelerator: str
     shutil.copyfile(image.tools / VARIABLES, work / "variables.fd")
     volumes = qemu_volumes.Volumes(image=disk)
     words = command(volumes, accelerator=accelerator, memory=2 << 30, cpus=2, control=None)
-    # It writes to its disk.
+    # The stock system writes to its disk.
     words = [word.replace("readonly=on,werror", "snapshot=on,werror") for word in words]
     console = work / qemu_console.CONSOLE
     began = time.monotonic()

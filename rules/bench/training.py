@@ -49,7 +49,7 @@ memory = "8 GiB"
 scratch = "4 GiB"
 time-limit = "2 h"
 """
-# As the runner sets them: threads and vector width decide the speed.
+# The runner sets the same variables: threads and vector width decide the speed.
 COMPUTES = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "MKL_CBWR": "COMPATIBLE",

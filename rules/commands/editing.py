@@ -157,7 +157,7 @@ def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> 
     try:
         return _reviewed(root, write)
     except BaseException:
-        # Also on Ctrl-C.
+        # This also restores the files on Ctrl-C.
         write_whole(root / FILE, old)
         raise
 

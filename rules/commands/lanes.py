@@ -121,7 +121,7 @@ class _Running:
         self.output, theirs = os.pipe()
         try:
             self.process = subprocess.Popen(
-                # They end when we end, however that happens.
+                # Programs end when we end, however that happens.
                 ["setpriv", "--pdeathsig", "KILL", "--", *program.command],
                 env=os.environ | program.environment,
                 stdin=subprocess.DEVNULL,

@@ -83,7 +83,7 @@ def _check(root: Path, run: config.Run) -> int:
         return _differing(run.name, comparisons)
     relock.show_lock(root, run.name, current.data, "fresh")
     for one in comparisons:
-        # What was compared differs by source: a server may give no more than a size.
+        # How much could be compared depends on the source: a server may give no more than a size.
         print(f"{'':<10} input {one.name}: {safe(one.detail, 400)}", flush=True)
     return 0
 

@@ -110,7 +110,7 @@ def test_needs() -> list[Need]:
         Need(package="nodejs", present=_program("node")),
         Need(package="npm", present=_program("npm")),
         Need(package="softhsm2", present=_program("softhsm2-util")),
-        # For tests of the pages that `aicert report` and `./doit page` make.
+        # Tests need it for the pages that `aicert report` and `./doit page` make.
         Need(package="chromium", present=_program("chromium")),
         Need(package="firefox-esr", present=_program("firefox-esr")),
     ]

@@ -37,7 +37,7 @@ SDISTS = frozenset(
         "tpm2-pytss",
     )
 )
-# For every pip that this project starts.
+# Options for every pip that this project starts.
 QUIET = ("--no-input", "--disable-pip-version-check", "--progress-bar", "off")
 # The lock decides everything except where files come from.
 CLOSED = ("--no-deps", "--require-hashes")

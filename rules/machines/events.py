@@ -20,7 +20,7 @@ _WORDS = {
     machine_io.EVALUATING: "evaluating",
     machine_io.MEASURING: "measuring outputs",
 }
-# What trainers do, of any kind.
+# The phases of trainers of every kind.
 _TRAINERS = (machine_io.TRAINING, machine_io.AUDITING, machine_io.MERGING, machine_io.EVALUATING)
 
 
@@ -43,7 +43,7 @@ class Follower:
         self._phase = ""
         self._bar: progress.Bar | None = None
         self._stack = ExitStack()
-        # Why the runner failed, in its own words.
+        # The runner's own error, once it has failed.
         self.error: AicertError | None = None
         # Whether the runner said anything: one that has started is not started again.
         self.has_started = False

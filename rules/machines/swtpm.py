@@ -71,7 +71,7 @@ def platform(run_dir: Path, ca: Ca) -> Iterator[str]:
             watchdog.cancel()
             yield TCTI
         except ToolError as error:
-            # Its sockets close a moment before we can know that it has exited.
+            # The TPM's sockets close a moment before we can know that it has exited.
             if _has_ended(process, 0.2):
                 raise _ended(process, run_dir) from error
             raise

@@ -19,7 +19,7 @@ from rules.page import parts
 from rules.page.parts import LOCK, Lock, read_lock
 
 SOURCES = Path("browser/page")
-# What the bridge imports, and what that needs; of the command line only `aicert.cli.table`.
+# Modules that the bridge imports, and what these need; of the command line only `aicert.cli.table`.
 ROOMS = (
     "appraisal", "audits", "crypto", "files", "formats", "model_signature", "tlog", "trust",
     "verifier",

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from rules.host.training_env import LOCK
 
 _TORCHAO = "torchao"
-# By name or by prefix (`transformers/trainer_optimizer.py`, Axolotl's `core/builders/base.py`).
+# Packages of optimizers, whose names may be prefixes (`transformers/trainer_optimizer.py`,
+# Axolotl's `core/builders/base.py`).
 _OPTIMIZERS: Mapping[str, str] = {
     "adamw_torch_4bit": _TORCHAO,
     "adamw_torch_8bit": _TORCHAO,

@@ -95,7 +95,7 @@ def locate(root: Path, source: str) -> Path:
     if isinstance(parsed, RunSource):
         path = root.resolve() / OUTPUTS / parsed.run / parsed.output
         if not path.is_dir() or not any(path.iterdir()):
-            # Not "stale": without those bytes nobody can tell.
+            # This is not "stale": without those bytes nobody can tell.
             raise ToolError(
                 f"run {parsed.run} has no output {parsed.output} here yet",
                 hint=f"./doit certify {parsed.run}",

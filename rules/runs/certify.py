@@ -141,8 +141,8 @@ def _not_passed(result: AttestationResult) -> str | None:
 
 def _other_runner(root: Path, run: Run, certificate: Certificate) -> str | None:
     if run.machine.driver.in_image:
-        # Its code is in the image that the policy accepts: a run stays valid when the image
-        # changes.
+        # The runner's code is in the image that the policy accepts: a run stays valid when the
+        # image changes.
         return None
     theirs, ours = verify.runner_of(certificate), code_digest(code_of(root))
     return (

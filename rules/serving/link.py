@@ -44,7 +44,7 @@ class Link:
     def close(self) -> None:
         """Close both ends, once the machine has ended."""
         while self._thread.is_alive():
-            # It may be waiting for space in the queue.
+            # The reading thread may be waiting for space in the queue.
             with contextlib.suppress(queue.Empty):
                 while True:
                     self.heard.get_nowait()

@@ -33,7 +33,7 @@ FOLDERS = "aicert*"
 MARK = "held"
 # Time for copying the image into the region and back, and for slow machines.
 BOOT_S = 900
-# For a driver that died: by then the signatures have expired and the machine has shut down.
+# If a driver has died: by then the signatures have expired and the machine has shut down.
 _GRACE_S = 4 * 3600
 
 

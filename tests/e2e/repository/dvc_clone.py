@@ -29,17 +29,9 @@ same = "path:data"
 [machines.here]
 driver = "local"
 """
-CODE = (
-    ".dvc",
-    ".gitattributes",
-    "aicert",
-    "dodo.py",
-    "doit",
-    "enclave_runner",
-    "pyproject.toml",
-    "rules",
-)  # The fewest settings that Axolotl accepts.
-# What Axolotl wants at least.
+CODE = (".dvc", ".gitattributes", "aicert", "dodo.py", "doit", "enclave_runner", "pyproject.toml",
+        "rules")  # fmt: skip
+# The fewest settings that Axolotl accepts.
 CONFIG = """\
 learning_rate: 0.1
 micro_batch_size: 1

@@ -27,22 +27,10 @@ person = own_repository.person
 # Who types each block of the page, in its order.
 CUSTODIAN, BORROWER, CONSUMER = "custodian", "borrower", "consumer"
 BLOCKS = (
-    "everybody",
-    CUSTODIAN,
-    BORROWER,
-    CUSTODIAN,
-    CUSTODIAN,
-    BORROWER,
-    BORROWER,
-    CONSUMER,
-    CONSUMER,
-    CONSUMER,
-    CUSTODIAN,
-    BORROWER,
-    BORROWER,
-    CUSTODIAN,
-)  # What the page starts in a terminal of its own, and what that prints when it is ready.
-# What the page starts in a terminal of its own, and what it prints when it is ready.
+    "everybody", CUSTODIAN, BORROWER, CUSTODIAN, CUSTODIAN, BORROWER, BORROWER, CONSUMER, CONSUMER,
+    CONSUMER, CUSTODIAN, BORROWER, BORROWER, CUSTODIAN,
+)  # fmt: skip
+# What the page starts in a terminal of its own, and what that prints when it is ready.
 READY = {
     "aicert lease broker": "listening on",
     "./doit serve bot --token": "serving at",
