@@ -3,8 +3,8 @@
 Whoever keeps receipts may have lost some, may have two files with the same ones, or may have
 receipts of a machine that ran twice. Each receipt names the one before it, which gives the order;
 equal ones count once. Refused (`ledger.successor`) are a receipt that follows none of those given,
-and two receipts that continue the same one. A kill receipt, which is about the epoch, ends the
-account.
+and two receipts that continue the same one. A kill receipt, which is about the epoch, ends a boot;
+the account has ended if no later boot served.
 """
 
 from collections.abc import Iterable
@@ -57,6 +57,7 @@ class Account:
     """Receipts that add up.
 
     `entries`: one for each receipt, in order. `first`: the meter's reading at the enrolment.
+    `ending`: of the last boot, if a kill receipt shows it.
     """
 
     ledger: Ledger
@@ -165,17 +166,22 @@ def _is_about_the_epoch(receipt: Receipt) -> bool:
 def _ending(
     ledger: Ledger, machine: Enrolled, endings: dict[bytes, tuple[Receipt, CounterReading]]
 ) -> Ending | None:
-    if not endings:
-        return None
-    if len(endings) > 1:
-        raise RefusedError("ledger.state", "there are kill receipts for two orders")
-    ((receipt, reading),) = endings.values()
-    order = orders.parse_order(receipt.body)
-    if (order.lease, order.terms) != (ledger.terms.lease, ledger.terms.digest):
-        raise RefusedError("ledger.state", "the kill receipt is for a different lease")
-    if order.kind == orders.GRANT:
-        raise RefusedError("ledger.state", "the kill receipt is for an order that ends nothing")
-    # Before a machine reports its end, it raises the epoch: no old licence is valid again.
-    if reading.value <= max(order.epoch, machine.epoch.value):
-        raise RefusedError("ledger.state", "the epoch was not raised for the kill receipt")
-    return Ending(order=order, epoch=reading.value, clock=reading.clock.clock)
+    """Check every kill receipt; return the last one's ending, or None if a later boot served."""
+    last: Ending | None = None
+    boots: set[str] = set()
+    for receipt, reading in sorted(endings.values(), key=lambda ending: ending[1].value):
+        order = orders.parse_order(receipt.body)
+        if (order.lease, order.terms) != (ledger.terms.lease, ledger.terms.digest):
+            raise RefusedError("ledger.state", "the kill receipt is for a different lease")
+        if order.kind == orders.GRANT:
+            raise RefusedError("ledger.state", "the kill receipt is for an order that ends nothing")
+        # Before a machine reports its end, it raises the epoch: no old licence is valid again.
+        if reading.value <= max(order.epoch, machine.epoch.value):
+            raise RefusedError("ledger.state", "the epoch was not raised for the kill receipt")
+        # A boot ends once, and the next one is granted at the epoch that this end left behind.
+        if order.boot in boots or (last is not None and order.epoch < last.epoch):
+            raise RefusedError("ledger.state", "there are kill receipts for two orders to one boot")
+        boots.add(order.boot)
+        last = Ending(order=order, epoch=reading.value, clock=reading.clock.clock)
+    # The clock would not tell: after a power cut it may go back a little.
+    return last if ledger.seq == 0 or ledger.boot in boots else None

@@ -88,11 +88,15 @@ class Watched(Screen):
     """A screen that nobody sees. `during` runs in a thread of its own once the machine serves."""
 
     def __init__(self, during: Callable[[str], None], ticks: int = 1000) -> None:
-        super().__init__("bot", ticks, stream=io.StringIO())
+        self._written = io.StringIO()
+        super().__init__("bot", ticks, stream=self._written)
         self._during = during
         self.failed: list[BaseException] = []
         self.notes: list[str] = []
         self.states: list[dict[str, int]] = []
+
+    def written(self) -> str:
+        return self._written.getvalue()
 
     def serving(self, url: str) -> None:
         super().serving(url)
@@ -173,6 +177,11 @@ def test_a_lease_from_the_first_boot_to_the_one_that_is_refused(
         project = leased(checkout, free_port(), lines)
         with pytest.raises(ConfigError, match="no token"):
             run(project, Watched(during))
+        # A service manager ends the first boot.
+        screen = Watched(lambda _: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(SystemExit):
+            run(project, screen, token)
+        assert "bot: ended: stop\n" in screen.written()
         screen = Watched(during)
         assert run(project, screen, token) == 0
         assert asked[0]["tokens"] == 3

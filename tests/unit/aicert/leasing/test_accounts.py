@@ -71,6 +71,23 @@ def test_a_kill_receipt_ends_the_account() -> None:
     assert (ending.order.kind, ending.epoch) == ("revoke", 4)
 
 
+def test_a_boot_after_a_kill_receipt_goes_on_until_its_own() -> None:
+    first, second = bare(orders.STOP), bare(orders.REVOKE, boot="b1" * 32, epoch=4)
+    later = receipts.emit_heartbeat(
+        forge.heartbeat(
+            seq=4,
+            previous=receipts.digest(GOOD[-1]).hex,
+            usage=Usage(),
+            boot="b1" * 32,
+        )
+    )
+    both = [*GOOD, receipt(later, 13, reset=8), killed(first)]
+    assert account(*both).ending is None
+    ending = account(*both, killed(second, 5)).ending
+    assert ending is not None
+    assert (ending.order.kind, ending.epoch) == ("revoke", 5)
+
+
 @pytest.mark.parametrize(
     ("check", "given"),
     [
@@ -84,8 +101,11 @@ def test_a_kill_receipt_ends_the_account() -> None:
         ("receipt.signature", [forge.receipt(GOOD[0].body, 11)]),
         ("receipt.body", [replace(GOOD[0], body=GOOD[1].body)]),
         ("receipt.index", [receipt(GOOD[0].body, 11, index=0x01800099)]),
-        # Kill receipts: twice, for another lease, for a grant, with an epoch that was not raised.
+        # Kill receipts: of two orders to a boot, at an epoch that an earlier one ended, for
+        # another lease, for a grant, with an epoch that was not raised.
         ("ledger.state", [killed(), killed(bare(orders.STOP))]),
+        ("ledger.state", [killed(), killed(bare(orders.STOP, epoch=4), 5)]),
+        ("ledger.state", [killed(), killed(bare(orders.STOP, boot="b1" * 32), 5)]),
         ("ledger.state", [killed(bare(orders.REVOKE, lease="0" * 32))]),
         ("ledger.state", [killed(order())]),
         ("ledger.state", [killed(value=3)]),
