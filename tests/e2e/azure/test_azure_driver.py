@@ -92,7 +92,7 @@ def test_from_volumes_to_results_and_nothing_is_left(
         ("never boots", {"boot_s": 0.1}, "printed nothing to its console.*did not boot"),
         ("hangs", {"limit_s": 0.3}, "did not finish within"),
         ("falls silent", {"ask_s": 0.1}, "wrote no results"),
-        ("hostile", {}, "unsafe name"),
+        ("hostile", {}, "contain a bad name"),
         ("refused", {}, "input alpaca: other bytes"),
     ],
 )
