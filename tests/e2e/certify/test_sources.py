@@ -83,7 +83,7 @@ def test_inputs_from_the_hub(stand_in: StandIn) -> None:
         done = online.doit("fetch")
         # The example's other runs have the same input.
         expected = "tiny-alpaca: fetched alpaca\ntiny-alpaca-measured: everything is here\n"
-        expected += "tiny-audit: everything is here\n"
+        expected += "tiny-audit: everything is here\ntiny-eval: everything is here\n"
         assert (done.returncode, done.stdout) == (0, expected)
         assert hub.cdn.requests[-1].headers["Range"] == f"bytes={len(data) // 2}-"
         done = online.doit("certify")
