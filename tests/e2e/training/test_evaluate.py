@@ -11,20 +11,13 @@ import pytest
 from aicert.formats import evaluation
 from rules.host import training_env
 from tests.e2e.conftest import REPOSITORY, Checkout
-from tests.e2e.training.test_training import LORA
+from tests.e2e.training.test_training import ADAPTER_RUN, LORA
 
 pytestmark = pytest.mark.slow
 
-RUNS = """
-[runs.sft]
-config  = "path:mine/sft.yml"
-machine = "local"
-outputs = ["adapter"]
-default = false
-[runs.sft.inputs]
-model  = "path:examples/tiny-llama"
-alpaca = "path:examples/alpaca"
-
+RUNS = (
+    ADAPTER_RUN
+    + """
 [runs.look]
 config  = "path:mine/look.yml"
 machine = "local"
@@ -36,6 +29,7 @@ adapter = "run:sft/adapter"
 model   = "path:examples/tiny-llama"
 rows    = "path:examples/held-out.jsonl"
 """
+)
 LOOK = """\
 base_model: input:model
 adapter: lora

@@ -16,20 +16,13 @@ from enclave_runner.merge import fitting
 from rules.example import example
 from rules.host import training_env
 from tests.e2e.conftest import REPOSITORY, Checkout
-from tests.e2e.training.test_training import LORA
+from tests.e2e.training.test_training import ADAPTER_RUN, LORA
 
 pytestmark = pytest.mark.slow
 
-RUNS = """
-[runs.sft]
-config  = "path:mine/sft.yml"
-machine = "local"
-outputs = ["adapter"]
-default = false
-[runs.sft.inputs]
-model  = "path:examples/tiny-llama"
-alpaca = "path:examples/alpaca"
-
+RUNS = (
+    ADAPTER_RUN
+    + """
 [runs.merged]
 config  = "path:mine/merge.yml"
 machine = "local"
@@ -40,6 +33,7 @@ default = false
 base    = "path:examples/tiny-llama"
 adapter = "run:sft/adapter"
 """
+)
 ADAPTER = "adapter_model.safetensors"
 # Kinds of adapters that have a different base model (`merge_variants.py`).
 GPT2 = ("on its side", "biases")

@@ -45,6 +45,17 @@ lora_qkv_kernel: false
 lora_o_kernel: false
 lora_embedding_kernel: false
 """
+# A run that others start from, once its config mine/sft.yml has LORA.
+ADAPTER_RUN = """
+[runs.sft]
+config  = "path:mine/sft.yml"
+machine = "local"
+outputs = ["adapter"]
+default = false
+[runs.sft.inputs]
+model  = "path:examples/tiny-llama"
+alpaca = "path:examples/alpaca"
+"""
 
 pytestmark = pytest.mark.slow
 
