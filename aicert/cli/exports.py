@@ -20,13 +20,10 @@ from aicert.frozen import dataclass
 from aicert.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from aicert.appraisal.result import AttestationResult
     from aicert.cli.terminal import Subparsers
-    from aicert.cli.verify.evaluations import Evaluation
-    from aicert.cli.verify.evidence import Audit
     from aicert.exports.facts import Facts
+    from aicert.verifier.evidence import Audit, Evaluation
 
 # A model card is text that somebody wrote.
 MAX_CARD = 1 << 22
@@ -179,8 +176,8 @@ class _Judged:
 
     data: bytes
     result: "AttestationResult"
-    audits: "Sequence[Audit]"
-    evaluations: "Sequence[Evaluation]"
+    audits: "tuple[Audit, ...]"
+    evaluations: "tuple[Evaluation, ...]"
     refused: tuple[tuple[str, str], ...]
 
 
@@ -232,16 +229,8 @@ def _contents(options: argparse.Namespace, judged: _Judged | None) -> dict[str, 
         result=judged.result,
         runs=tuple(runs_of(judged.result)),
         is_lineage_known=was_lineage_asked(judged.result),
-        audits=tuple(
-            verified.Audit(run=each.run, tier=each.tier, digest=each.digest, results=each.results)
-            for each in judged.audits
-        ),
-        evaluations=tuple(
-            verified.Evaluation(
-                run=each.run, tier=each.tier, digest=each.digest, results=each.results
-            )
-            for each in judged.evaluations
-        ),
+        audits=judged.audits,
+        evaluations=judged.evaluations,
     )
     return verified_exports(passed, options.spec_version)
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 from aicert.audits.results import CheckFact, Counts, DataFact
 from aicert.exports.markdown import code
-from aicert.exports.verified import Audit, Verified
+from aicert.exports.verified import Verified
 from aicert.formats.run_report_facts import Records
 from aicert.frozen import dataclass
+from aicert.verifier.evidence import Audit
 
 DOMAINS = "domains/v1"
 _OF_DOMAINS = (

@@ -15,12 +15,13 @@ from urllib.parse import quote
 from aicert.appraisal.checks.kinds import KINDS
 from aicert.exports.facts import METRICS, Facts, Kind, hub_source, kind_of
 from aicert.exports.provenance import CERTIFICATE
-from aicert.exports.verified import Evaluation, Verified
+from aicert.exports.verified import Verified
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput
 from aicert.formats.run_report import Value
 from aicert.formats.statement import Output
 from aicert.formats.strict_json import dumps
+from aicert.verifier.evidence import Evaluation
 from aicert.verifier.facts import fact_items
 
 Version = Literal["1.7", "1.6"]

@@ -6,34 +6,14 @@ are joined to rows by the rows' digest, evaluations to models by the model's dig
 """
 
 from aicert.appraisal.result import AttestationResult
-from aicert.audits import results as audits
 from aicert.audits.results import DataFact
 from aicert.errors import EvidenceError
 from aicert.exports.facts import Facts
-from aicert.formats import evaluation, run_report_facts
+from aicert.formats import run_report_facts
 from aicert.formats.digest import Digest
 from aicert.formats.run_report_facts import Records
 from aicert.frozen import dataclass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
-    """An audit whose certificate passes; `digest` is that of its results."""
-
-    run: str
-    tier: str
-    digest: Digest
-    results: audits.Results
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """An evaluation whose certificate passes; `digest` is that of its results."""
-
-    run: str
-    tier: str
-    digest: Digest
-    results: evaluation.Results
+from aicert.verifier.evidence import Audit, Evaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +56,4 @@ class Verified:
 
     def about_output(self, digest: Digest) -> list[Evaluation]:
         """Return the evaluations of a whole output."""
-        return [
-            each
-            for each in self.evaluations
-            if not each.results.subject.inside and each.results.subject.digest == digest
-        ]
+        return [each for each in self.evaluations if each.is_about(str(digest))]

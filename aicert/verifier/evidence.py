@@ -13,8 +13,9 @@ from aicert.audits import results as forms
 from aicert.errors import AicertError, EvidenceError
 from aicert.files.bounded import StrPath, read_bounded, why
 from aicert.formats import certificate as certificates
-from aicert.formats import run_report, statement
+from aicert.formats import evaluation, run_report, statement
 from aicert.formats.certificate import Certificate
+from aicert.formats.digest import Digest
 from aicert.formats.machine_io import audit_file
 from aicert.formats.statement import Statement
 from aicert.frozen import dataclass
@@ -34,6 +35,30 @@ class Given:
     stated: Statement
     results: tuple[bytes, ...]
     evaluation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """An audit whose certificate passes; `digest` is that of its results."""
+
+    run: str
+    tier: str
+    digest: Digest
+    results: forms.Results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """An evaluation whose certificate passes; `digest` is that of its results."""
+
+    run: str
+    tier: str
+    digest: Digest
+    results: evaluation.Results
+
+    def is_about(self, digest: str) -> bool:
+        """Return whether it evaluated the whole model with this digest, not something inside."""
+        return not self.results.subject.inside and str(self.results.subject.digest) == digest
 
 
 def read_evidence(path: StrPath) -> tuple[list[Given], list[tuple[str, str]]]:

@@ -15,21 +15,11 @@ from aicert.cli.verify import audit_certificate
 from aicert.cli.verify.evidence import runs_of
 from aicert.errors import AicertError
 from aicert.formats import evaluation, lockfile
-from aicert.formats.digest import Digest, of_bytes
-from aicert.formats.evaluation import Read, Results
+from aicert.formats.digest import of_bytes
+from aicert.formats.evaluation import Read
 from aicert.frozen import dataclass
 from aicert.text import MARGIN, counted, safe
-from aicert.verifier.evidence import Given
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """An evaluation whose certificate passes; `digest` is that of its results."""
-
-    run: str
-    tier: str
-    digest: Digest
-    results: Results
+from aicert.verifier.evidence import Evaluation, Given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +62,9 @@ def _judged(one: Given, data: bytes, options: argparse.Namespace) -> Evaluation:
     )
 
 
-def _is_about(results: Results, result: AttestationResult) -> bool:
+def _is_about(one: Evaluation, result: AttestationResult) -> bool:
     """Return whether the results are about the whole model of the verdict."""
-    weights = results.subject
-    return not weights.inside and str(weights.digest) in (result.subject or {}).values()
+    return any(map(one.is_about, (result.subject or {}).values()))
 
 
 def _trained_on(read: Read, result: AttestationResult) -> list[str]:
@@ -92,7 +81,7 @@ def lines(evaluations: Evaluations, result: AttestationResult) -> Iterator[str]:
     """Yield the lines for people; none if there are no evaluations."""
     for one in evaluations.counted:
         run, results = safe(one.run), one.results
-        if not _is_about(results, result):
+        if not _is_about(one, result):
             if result.kind in OF_RESULTS:
                 continue
             weights = results.subject
@@ -133,7 +122,7 @@ def _json(one: Evaluation, result: AttestationResult) -> dict[str, object]:
         "run": one.run,
         "tier": one.tier,
         "results": str(one.digest),
-        "isAboutTheModel": _is_about(results, result),
+        "isAboutTheModel": _is_about(one, result),
         "about": str(results.subject.digest),
         "base": str(results.base.digest),
         "loss": results.loss,

@@ -13,7 +13,7 @@ from aicert.appraisal.checks.kinds import OF_RESULTS
 from aicert.appraisal.evidence.audits import check_joined
 from aicert.appraisal.result import AttestationResult
 from aicert.audits import results as forms
-from aicert.audits.results import CheckFact, Counts, DataFact, ListFact, Results, TextFact
+from aicert.audits.results import CheckFact, Counts, DataFact, ListFact, TextFact
 from aicert.cli.verify import audit_certificate
 from aicert.errors import AicertError, EvidenceError
 from aicert.formats.certificate import Certificate
@@ -24,17 +24,7 @@ from aicert.formats.statement import Output
 from aicert.formats.uncovered_names import may_be_uncovered
 from aicert.frozen import dataclass
 from aicert.text import MARGIN, counted, safe
-from aicert.verifier.evidence import Given
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
-    """An audit whose certificate passes; `digest` is that of its results."""
-
-    run: str
-    tier: str
-    digest: Digest
-    results: Results
+from aicert.verifier.evidence import Audit, Given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,14 @@ from aicert.audits.results import Results
 from aicert.cli.main import main
 from aicert.errors import EvidenceError
 from aicert.exports import audit_counts, croissant, cyclonedx, facts, training_summary
-from aicert.exports.verified import Audit, Evaluation, Verified
+from aicert.exports.verified import Verified
 from aicert.files.tree import read_tree
 from aicert.formats import evaluation
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.evaluation import Weights
 from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import Lockfile
+from aicert.verifier.evidence import Audit, Evaluation
 from aicert.verifier.verify import check_files
 from tests.adversarial.attacks_results import audit, results
 from tests.adversarial.attacks_run import reported

@@ -16,6 +16,7 @@ from aicert.cli.verify.evidence import Evidence
 from aicert.formats.digest import of_bytes
 from aicert.formats.lockfile import Lockfile
 from aicert.formats.run_report_facts import Records
+from aicert.verifier import evidence
 from tests.adversarial.attacks_results import audit
 from tests.adversarial.attacks_run import reported
 from tests.adversarial.forger import Scene
@@ -294,7 +295,9 @@ def test_nothing_is_said_of_what_is_not_there() -> None:
     reading = whole.reading("model", "train")
     reading.feed(ROWS)
     reading.fact(0)
-    look = report.Audit(run="look", tier="software", digest=of_bytes(b""), results=whole.results())
+    look = evidence.Audit(
+        run="look", tier="software", digest=of_bytes(b""), results=whole.results()
+    )
     scene = Scene("local", 2)
     reported(records=(records("alpaca", "train"),), texts=())(scene)
     shown = report.lines(Evidence(audits=(look,), refused=()), scene.appraise())
