@@ -13,11 +13,19 @@ def beyond(config: AuditConfig, results: Results, texts: Sequence[str] = ()) -> 
     `results` are of this config: their checks are its checks, in its order. `texts`: the names of
     all texts beside the rows, also of those that it could not read.
     """
-    return [
+    over = [
         f"{what}: {number}, and {key} of its config is {most}"
         for what, key, number, most in _bounded(config, results, texts)
         if number > most
     ]
+    return [*_without_entries(results), *over]
+
+
+def _without_entries(results: Results) -> Iterator[str]:
+    """Lists that nothing is compared with: no bound allows one, as 0 matches would say nothing."""
+    for fact in results.checks:
+        if fact.list is not None and fact.list.unusable == fact.list.entries:
+            yield f"check {fact.name}: its list has no entry that can match"
 
 
 def _bounded(

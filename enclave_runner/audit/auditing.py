@@ -94,11 +94,14 @@ def run(
 def texts_of(
     settings: AuditConfig, inputs: Mapping[str, MeasuredInput]
 ) -> Iterator[tuple[str, Text]]:
-    """Each file of the inputs that are texts."""
+    """Each file of the inputs that are texts, by the run's name of the input: a training may have
+    an input of its own that is called as the audit's config calls one of these.
+    """
     for name in settings.texts:
-        for path, fact in inputs[name].files.items():
-            text = Text(digest=Digest("sha256", fact.sha256), data=inputs[name].path / path)
-            yield f"{name}/{path}" if path else name, text
+        item = inputs[name]
+        for path, fact in item.files.items():
+            text = Text(digest=Digest("sha256", fact.sha256), data=item.path / path)
+            yield f"{item.name}/{path}" if path else item.name, text
 
 
 def count(

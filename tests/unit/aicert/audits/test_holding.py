@@ -132,3 +132,14 @@ def test_a_text_that_matches_is_beyond_the_bound_of_a_check_of_all_text() -> Non
     given = replace(results(data("test", ONE)), texts=(text,))
     line = "check pii: rows and texts that match: 1, and at-most of its config is 0"
     assert holding.beyond(SETTINGS, given) == [line]
+
+
+@pytest.mark.parametrize("entries", [0, 1])
+def test_a_list_without_an_entry_that_can_match_does_not_hold(entries: int) -> None:
+    """Nothing matches an empty list, so a count of 0 says nothing; no bound allows it."""
+    listed = replace(LIST, entries=entries, unusable=entries)
+    given = results(data("test", ONE), listed=listed)
+    line = "check opt-out: its list has no entry that can match"
+    assert holding.beyond(SETTINGS, given) == [line]
+    usable = replace(LIST, entries=entries + 1, unusable=entries)
+    assert holding.beyond(SETTINGS, results(data("test", ONE), listed=usable)) == []

@@ -128,6 +128,21 @@ def test_texts_are_put_where_a_child_sees_them(tmp_path: Path) -> None:
     assert written == [b"of a file", b"one"]
 
 
+def test_a_text_of_an_audit_is_named_apart_from_one_of_the_training(tmp_path: Path) -> None:
+    """Both may call an input `model`; the training's own name for the audit's is `look-model`."""
+    settings = CONFIG + b'[texts]\ninputs = ["input:model"]\n'
+    inputs = measured(
+        tmp_path, look_config=settings, look_key=bytes(32), look_model=b"one", model=b"two"
+    )
+    (asked,) = gate.read(lockfile(inputs), inputs)
+    training = [("model", text(b"two"))]
+    beside = [*auditing.texts_of(asked.settings, asked.inputs), *training]
+    words = auditing._write_texts(beside, tmp_path / "beside")
+    assert [(each.name, digest) for each, digest in words] == [
+        ("look-model", of_bytes(b"one")), ("model", of_bytes(b"two")),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("names", [("a", "a"), (" a",), ("\u00e9",)])
 def test_texts_that_cannot_be_told_apart_are_refused(
     tmp_path: Path, names: tuple[str, ...]
