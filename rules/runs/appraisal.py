@@ -106,7 +106,8 @@ def question(
     if not simulated:
         named = policy if policy in BUILT_IN else str(users_path(policy))
         ca = users_path(pem) if pem else None
-        return Question(policy=api.choose_policy(named, root=ca), nonce=expected)
+        chosen = api.choose_policy(named, root=ca)
+        return Question(policy=_with_own_image(root, chosen, gpu=gpu), nonce=expected)
     image = _own_image(root, simulated[0], gpu=gpu)
     if pem:
         chosen = api.choose_policy(policy, root=users_path(pem), image=image)
@@ -134,6 +135,21 @@ def _simulated(root: Path, name: str, image: Path | None, run: str, *, may_lack:
         policy = with_root(policy, ca.pem, str(ca.path))
     # `choose_policy` requires a root; without one nothing passes.
     return api.choose_policy(policy, image=image) if cas else policy
+
+
+def _with_own_image(root: Path, policy: Policy, *, gpu: bool) -> Policy:
+    """Return a policy for the simulated machines that this checkout's image boots in, accepting the
+    images that the built-in one gets here; any other policy as it is.
+
+    A policy that names images is not widened: who wrote it has chosen them.
+    """
+    driver = next(
+        (d for d in DRIVERS.values() if SIMULATED_TIERS.get(d.policy) == policy.tier), None
+    )
+    if driver is None or policy.accepted:
+        return policy
+    image = _own_image(root, driver, gpu=gpu)
+    return _with_list(root, api.choose_policy(policy, image=image), driver)
 
 
 def _with_list(root: Path, policy: Policy, driver: Driver) -> Policy:

@@ -255,9 +255,12 @@ def _check_texts(run: VerifiedRun, demand: AuditDemand, audits: Sequence[Audit])
     ]
     if gaps:
         first = f"no audit covers {counted(len(gaps), 'text')} beside the rows"
+        hint = f'texts = ["{gaps[0][1]}"] in [[audit]], if you have read it and it is harmless'
+        refused = _refused(audits)
         raise EvidenceError(
-            "\n".join([first, *_some([f"{name}  {text}" for name, text in gaps])]),
-            hint=f'texts = ["{gaps[0][1]}"] in [[audit]], if you have read it and it is harmless',
+            "\n".join([first, *_some([f"{name}  {text}" for name, text in gaps]), *refused]),
+            # An audit that does not count may have read them: that is to be settled first.
+            hint=None if refused else hint,
         )
 
 
@@ -334,8 +337,11 @@ def _gap(demand: AuditDemand, run: str, rows: Records, audits: Sequence[Audit]) 
     """Return, in words, what was not audited, and which of the given audits do not count."""
     what = f"{rows.name} {rows.split} of run {run}"
     gap = f"{what} was not audited for {_what(demand)}\nrows      {rows.digest}"
-    refused = [f"{_name(one)} does not count: {one.refused}" for one in audits if one.refused]
-    return "\n".join([gap, *_some(refused)])
+    return "\n".join([gap, *_refused(audits)])
+
+
+def _refused(audits: Iterable[Audit]) -> list[str]:
+    return _some([f"{_name(one)} does not count: {one.refused}" for one in audits if one.refused])
 
 
 def _what(demand: AuditDemand) -> str:

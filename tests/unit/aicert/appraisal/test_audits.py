@@ -117,6 +117,23 @@ def test_an_audit_of_which_there_is_no_verdict_does_not_count() -> None:
     assert "does not count: the audit's certificate has no verdict: policy.claims" in check.detail
 
 
+def test_a_text_that_an_audit_without_a_verdict_may_have_read_names_the_audit() -> None:
+    """Somebody who reads "no audit covers 1 text" would look for a text, not for an image."""
+    scene = Scene("local", 2)
+    given(lambda: looked(None, input_code(allow_remote_code=True)))(scene)
+    scene.edit(
+        "policy",
+        lambda policy: replace(
+            policy, audits=tuple(replace(one, texts=frozenset()) for one in policy.audits)
+        ),
+    )
+    check = scene.appraise().check("audit.present")
+    first, _, last = check.detail.split("\n")
+    assert first == "no audit covers 1 text beside the rows"
+    assert "does not count: the audit's certificate has no verdict: policy.claims" in last
+    assert check.hint is None
+
+
 def test_many_gaps_are_counted() -> None:
     scene = audited()
     texts = tuple((f"text {n}", Digest("sha256", f"{n:064x}")) for n in range(8))

@@ -9,11 +9,14 @@ from aicert.audits import results as forms
 from aicert.formats import image_lock
 from rules.image.place import GPU_LOCK, LOCK
 from rules.machines.ca import local_ca
+from rules.project import images
 from rules.runs.appraisal import evidence_at, question
 from tests.unit.aicert.cli.verify import test_demanded_audits as demanded
 
 folder = demanded.folder
 REPOSITORY = Path(__file__).resolve().parents[4]
+LISTED = f"sha256:{'11' * 32}"
+CHOSEN = f"sha256:{'22' * 32}"
 
 
 @pytest.mark.parametrize(("gpu", "lock"), [(False, LOCK), (True, GPU_LOCK)])
@@ -27,6 +30,44 @@ def test_a_run_with_gpus_is_verified_against_the_image_with_their_drivers(
     asked = question(tmp_path, "qemu", "", "", "tiny", gpu=gpu)
     wanted = image_lock.parse((REPOSITORY / lock).read_bytes())
     assert asked.policy.accepted == {wanted.digest}
+
+
+@pytest.mark.parametrize(("gpu", "lock"), [(False, LOCK), (True, GPU_LOCK)])
+def test_a_policy_file_for_the_measured_machine_gets_this_checkouts_image(
+    tmp_path: Path, gpu: bool, lock: Path
+) -> None:
+    """`extends = "qemu"` is judged as `qemu` is, unless it names images of its own."""
+    (tmp_path / "lockfiles").mkdir()
+    for path in (LOCK, GPU_LOCK):
+        shutil.copy(REPOSITORY / path, tmp_path / path)
+    local_ca(tmp_path, "qemu")
+    pem = str(tmp_path / ".aicert/ca/qemu.pem")
+    ours = tmp_path / "ours.toml"
+    ours.write_text('extends = "qemu"\n')
+    wanted = image_lock.parse((REPOSITORY / lock).read_bytes()).digest
+    asked = question(tmp_path, str(ours), pem, "", "tiny", gpu=gpu)
+    assert asked.policy.accepted == set(asked.policy.images) == {wanted}
+    assert not asked.own
+    (tmp_path / images.LIST).write_text(
+        f'name = "list"\ntier = "measured-vm"\n[images]\naccepted = ["{LISTED}"]\n'
+    )
+    asked = question(tmp_path, str(ours), pem, "", "tiny", gpu=gpu)
+    assert {str(digest) for digest in asked.policy.accepted} == {str(wanted), LISTED}
+    ours.write_text(f'extends = "qemu"\n[images]\naccepted = ["{CHOSEN}"]\n')
+    asked = question(tmp_path, str(ours), pem, "", "tiny", gpu=gpu)
+    assert {str(digest) for digest in asked.policy.accepted} == {CHOSEN}
+
+
+def test_a_policy_file_for_other_machines_gets_no_image(tmp_path: Path) -> None:
+    """A process boots nothing, and whoever accepts a cloud's machine says which image."""
+    (tmp_path / "lockfiles").mkdir()
+    shutil.copy(REPOSITORY / LOCK, tmp_path / LOCK)
+    local_ca(tmp_path, "local")
+    pem = str(tmp_path / ".aicert/ca/local.pem")
+    ours = tmp_path / "ours.toml"
+    for base, root in (("local", pem), ("default", "")):
+        ours.write_text(f'extends = "{base}"\n')
+        assert not question(tmp_path, str(ours), root, "", "tiny").policy.accepted
 
 
 def test_a_folder_of_audits_is_read_and_what_does_not_count_is_said(
