@@ -5,9 +5,8 @@ checks apply follows from the policy and from the root to which the attestation 
 from a field of the certificate. Every check of `result.CHECKS` is decided exactly once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from aicert.appraisal import words
@@ -45,7 +44,7 @@ from aicert.frozen import replace
 from aicert.tlog.proofs import TLOG_PROOF
 
 if TYPE_CHECKING:
-    from aicert.appraisal.evidence.audited import Audit
+    from aicert.appraisal.evidence.audits import JudgedAudits
 
 # The registers for inputs and outputs, which are compared for every certificate.
 RUN_PCRS = (OUTPUT_PCR, INPUT_PCR)
@@ -60,7 +59,7 @@ def appraise(
     lockfile: Digest | bytes | None = None,
     nonce: bytes | None = None,
     ancestors: Sequence[Certificate] | None = None,
-    audits: Sequence[tuple[Certificate, bytes]] | None = None,
+    audits: "Sequence[tuple[Certificate, bytes]] | JudgedAudits | None" = None,
 ) -> AttestationResult:
     """Decide every check of a certificate and return the result.
 
@@ -70,19 +69,16 @@ def appraise(
     bytes or their digest. `nonce`: the caller's own challenge, 32 bytes. `ancestors`: certificates
     among which to look for the runs whose outputs this run used as inputs, and for the ancestors of
     those runs; None if the caller does not ask for lineage. `audits`: certificates of audits with
-    their results, for a policy that demands audits.
+    their results, for a policy that demands audits; several appraisals under one policy at one time
+    may share those of `judge_audits`.
     """
     if at.tzinfo is None:
         raise ConfigError("the time of appraisal needs a time zone")
     wanted = of_bytes(lockfile) if isinstance(lockfile, bytes) else lockfile
     seen = Seen(certificate=certificate, policy=policy, at=at, then=at)
     if audits is not None:
-        asked = replace(seen, policy=for_audits(policy))
-        given = {id(one): one for one, _ in audits}
-        # Each certificate is appraised once, however many results it names.
-        verdict = cache(lambda key: _appraise_alone(replace(asked, certificate=given[key])))
-        each = tuple(cache(partial(_audit, one, data, verdict)) for one, data in audits)
-        seen = replace(seen, audits=each)
+        given = judge_audits(audits, policy, at) if isinstance(audits, Sequence) else audits
+        seen = replace(seen, audits=given.under(for_audits(policy), at))
     lineage = None
     if ancestors is not None:
         lineage = Lineage(
@@ -106,15 +102,17 @@ def for_audits(policy: Policy) -> Policy:
     return replace(policy, claims=(), audits=())
 
 
-def _audit(
-    certificate: Certificate, results: bytes, verdict: Callable[[int], AttestationResult]
-) -> "Audit":
-    from aicert.appraisal.evidence.audits import judged
+def judge_audits(
+    audits: Sequence[tuple[Certificate, bytes]], policy: Policy, at: datetime
+) -> "JudgedAudits":
+    """Return audits whose verdicts several appraisals under this policy at this time can share."""
+    from aicert.appraisal.evidence.audits import JudgedAudits
 
-    return judged(certificate, results, verdict(id(certificate)))
+    return JudgedAudits(audits, for_audits(policy), at, _appraise_alone)
 
 
-def _appraise_alone(seen: Seen) -> AttestationResult:
+def _appraise_alone(certificate: Certificate, policy: Policy, at: datetime) -> AttestationResult:
+    seen = Seen(certificate=certificate, policy=policy, at=at, then=at)
     return _appraise(seen, None, lockfile=None, nonce=None, lineage=None)
 
 

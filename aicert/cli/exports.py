@@ -184,9 +184,10 @@ class _Judged:
 def _judged(options: argparse.Namespace) -> _Judged:
     """Judge the certificate with its model, and the evidence, under the same options."""
     from aicert.cli.verify import evaluations, evidence
+    from aicert.cli.verify.asked import asked_by
     from aicert.formats import certificate
     from aicert.verifier import verify
-    from aicert.verifier.evidence import audits_of, read_evidence
+    from aicert.verifier.evidence import read_evidence
 
     if _is_inside(options.folder, options.model):
         raise ConfigError(
@@ -200,8 +201,9 @@ def _judged(options: argparse.Namespace) -> _Judged:
         result = appraised(options, parsed)
         return _Judged(data=data, result=result, audits=(), evaluations=(), refused=())
     given, refused = read_evidence(options.evidence)
-    result = appraised(options, parsed, audits_of(given))
-    known, evaluated = evidence.gather(given, refused, options), evaluations.gather(given, options)
+    asked = asked_by(options, given)
+    result = appraised(options, parsed, asked)
+    known, evaluated = evidence.gather(given, refused, asked), evaluations.gather(given, asked)
     return _Judged(
         data=data,
         result=result,

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 from aicert.appraisal.appraise import appraise
 from aicert.appraisal.checks.model import GivenModel, Model
@@ -22,6 +23,9 @@ from aicert.formats.lockfile import MAX_BYTES as MAX_LOCKFILE
 from aicert.frozen import replace
 from aicert.trust.built_in import BUILT_IN, built_in, require_roots, with_image, with_root
 from aicert.trust.roots import MAX_PEM
+
+if TYPE_CHECKING:
+    from aicert.appraisal.evidence.audits import JudgedAudits
 
 OnBytes = Callable[[int], None]
 # The most certificates in a folder; each is only appraised if a lineage leads to it.
@@ -207,12 +211,13 @@ def check_files(
     lineage: Sequence[StrPath] | None = None,
     collateral: StrPath | None = None,
     gpu_collateral: StrPath | None = None,
-    audits: Sequence[tuple[Certificate, bytes]] | None = None,
+    audits: "Sequence[tuple[Certificate, bytes]] | JudgedAudits | None" = None,
     on_bytes: OnBytes | None = None,
 ) -> AttestationResult:
     """Read the files and appraise them; any verdict is returned.
 
-    The arguments are those of `aicert.verify`, with audits as `evidence.audits_of` returns them. A
+    The arguments are those of `aicert.verify`, with audits as `evidence.audits_of` returns them, or
+    judged under the same policy at the same time (`appraise.judge_audits`). A
     caller that shows more of the certificate passes the one that it has read: the path may hold
     another one the next time. So does a caller that has read the model.
     """

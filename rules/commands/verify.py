@@ -9,8 +9,9 @@ from aicert.errors import AicertError, ConfigError
 from rules.commands.base import ALL, Command
 from rules.host.reporter import show_error
 from rules.project import config
-from rules.runs import verify
-from rules.runs.appraisal import Question, evidence_at, question
+from rules.runs import evidence, verify
+from rules.runs.appraisal import Question, question
+from rules.runs.evidence import Folder
 
 
 class Verify(Command):
@@ -65,8 +66,8 @@ object for each run, each on its own line.
             "long": "evidence",
             "type": str,
             "default": "",
-            "help": "a folder with RUN/certificate.json and audit results, for a policy "
-            "that requires them",
+            "help": "a folder with RUN/certificate.json and results of audits and evaluations: "
+            "shown, and judged if the policy requires audits",
         },
         {
             "name": "format",
@@ -89,20 +90,24 @@ object for each run, each on its own line.
         able = [r for r in (*runs, *project.runs.values()) if r.machine.driver.policy == policy]
         maker = (able or runs)[0].name
         given = (root, policy, params["root"], params["nonce"], maker)
-        audits = evidence_at(params["evidence"])
+        folder = evidence.read(params["evidence"])
+        audits = None if folder is None else folder.audits
         asked = [replace(question(*given, gpu=run.machine.gpu), audits=audits) for run in runs]
         codes = []
         for number, run in enumerate(runs):
             if len(runs) > 1 and params["format"] == "text":
                 print(("\n" if number else "") + f"run {run.name}", flush=True)
-            codes.append(self._one(root, run, asked[number], params["format"]))
+            codes.append(self._one(root, run, asked[number], folder, params))
         return min((code for code in codes if code), default=0)
 
-    def _one(self, root: Path, run: config.Run, asked: Question, form: str) -> int:
+    def _one(
+        self, root: Path, run: config.Run, asked: Question, folder: Folder | None, params: Any
+    ) -> int:
         try:
-            result = verify.verify(root, run, asked)
-            verify.show(result, form)
-            return result.exit_code
+            appraised = verify.judged(root, run, asked)
+            shown = folder and evidence.judged(folder, appraised, asked, params["policy"])
+            verify.show(appraised.result, params["format"], shown)
+            return appraised.result.exit_code
         except AicertError as error:
             sys.stdout.flush()
             show_error(error)

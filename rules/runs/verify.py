@@ -10,6 +10,7 @@ from pathlib import Path
 from aicert.appraisal.checks.model import Model
 from aicert.appraisal.result import AttestationResult
 from aicert.cli import table, terminal
+from aicert.cli.verify.section import Section
 from aicert.errors import EvidenceError
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest
@@ -37,6 +38,11 @@ def runner_of(certificate: Certificate) -> Digest | None:
 
 
 def verify(root: Path, run: Run, asked: Question) -> AttestationResult:
+    """Return the result of appraising the run's certificate with the output and lockfile here."""
+    return judged(root, run, asked).result
+
+
+def judged(root: Path, run: Run, asked: Question) -> unknown_ca.Found:
     """Appraise the run's certificate with the output and lockfile here.
 
     Raises EvidenceError if the only problem is that this checkout does not know who vouches for it:
@@ -46,18 +52,22 @@ def verify(root: Path, run: Run, asked: Question) -> AttestationResult:
     expected = identity(locked.read(root, run.name))
     model = read_model(results.output_path(root, run), f"{run.name}: reading the model")
     result = asked.appraise(certificate, model, expected)
-    unknown = unknown_ca.unknown(
-        root, run, asked, unknown_ca.Found(certificate, model, expected, result)
-    )
+    appraised = unknown_ca.Found(certificate, model, expected, result)
+    unknown = unknown_ca.unknown(root, run, asked, appraised)
     if unknown is not None:
         raise EvidenceError(f"run {run.name}: no verdict: {unknown.text}", hint=unknown.hint)
-    return result
+    return appraised
 
 
-def show(result: AttestationResult, form: str = "text") -> None:
-    """Print a result on stdout: the table, or one JSON object on one line."""
+def show(result: AttestationResult, form: str = "text", evidence: Section | None = None) -> None:
+    """Print a result on stdout, and what evidence there is beside it: the table, or one JSON object
+    on one line.
+    """
     if form == "json":
-        terminal.write(json.dumps(table.to_json(result)) + "\n")
+        more = {} if evidence is None else {"evidence": evidence.to_json()}
+        terminal.write(json.dumps(table.to_json(result) | more) + "\n")
     else:
         columns = terminal.terminal_columns()
         terminal.write(table.text(result, colour=terminal.use_colour(), columns=columns))
+        if evidence is not None:
+            terminal.write_lines("".join(f"{line}\n" for line in evidence.lines()))

@@ -9,6 +9,8 @@ it. Ancestors are judged under the same policy, so each has these checks too.
 """
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cache, partial
 from typing import Any, Final
 
 from aicert.appraisal.checklist import NotApplicableError
@@ -24,6 +26,7 @@ from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.evidence.accepted import AuditDemand
 from aicert.appraisal.evidence.audited import Audit
+from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
 from aicert.audits import joining
 from aicert.audits import results as forms
@@ -120,6 +123,43 @@ def judged(certificate: Certificate, data: bytes, verdict: AttestationResult) ->
     except AicertError as error:
         return Audit(verdict=verdict, refused=error.message.partition("\n")[0])
     return Audit(verdict=verdict, results=results)
+
+
+class JudgedAudits:
+    """Certificates of audits with their results, each judged once, when it is first asked for.
+
+    Its verdicts are under one policy at one time, and only appraisals with these may use them.
+    """
+
+    __slots__ = ("_appraise", "_at", "_policy", "_verdicts", "each")
+
+    def __init__(
+        self,
+        audits: Sequence[tuple[Certificate, bytes]],
+        policy: Policy,
+        at: datetime,
+        appraise: Callable[[Certificate, Policy, datetime], AttestationResult],
+    ) -> None:
+        self._policy, self._at, self._appraise = policy, at, appraise
+        # By identity. Each certificate is kept, so that no other one gets its identity.
+        self._verdicts: dict[int, tuple[Certificate, AttestationResult]] = {}
+        self.each = tuple(cache(partial(self._judged, one, data)) for one, data in audits)
+
+    def verdict(self, certificate: Certificate) -> AttestationResult:
+        """Return the verdict on this certificate, whether it is one of an audit or not."""
+        if id(certificate) not in self._verdicts:
+            verdict = self._appraise(certificate, self._policy, self._at)
+            self._verdicts[id(certificate)] = certificate, verdict
+        return self._verdicts[id(certificate)][1]
+
+    def under(self, policy: Policy, at: datetime) -> tuple[Callable[[], Audit], ...]:
+        """Return the audits for an appraisal, which must have the policy and time of these."""
+        if (policy, at) != (self._policy, self._at):
+            raise ValueError("the audits were judged under another policy or at another time")
+        return self.each
+
+    def _judged(self, certificate: Certificate, data: bytes) -> Audit:
+        return judged(certificate, data, self.verdict(certificate))
 
 
 def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:

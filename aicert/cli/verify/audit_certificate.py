@@ -15,24 +15,15 @@ def judge(
     policy: str,
     root: str | None,
     at: str | None,
-    image: str | None = None,
-    kind: Kind = "audit",
 ) -> AttestationResult:
-    """Return the verdict on a certificate that names exactly these results.
+    """Return the verdict on an audit's certificate that names exactly these results.
 
     Raises AicertError if it does not name them, or does not pass.
     """
-    result = appraised(certificate, policy=policy, root=root, at=at, image=image)
-    check_named(result, data, policy, kind)
+    chosen = for_audits(choose_policy(policy, root=root))
+    result = check_files(certificate, None, policy=chosen, at=at)
+    check_named(result, data, policy)
     return result
-
-
-def appraised(
-    certificate: Certificate, *, policy: str, root: str | None, at: str | None, image: str | None
-) -> AttestationResult:
-    """Return the verdict on a certificate, whatever results it names."""
-    chosen = for_audits(choose_policy(policy, root=root, image=image))
-    return check_files(certificate, None, policy=chosen, at=at)
 
 
 def check_named(result: AttestationResult, data: bytes, policy: str, kind: Kind = "audit") -> None:

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from aicert.appraisal.checks.model import Model
     from aicert.appraisal.result import AttestationResult
     from aicert.cli.terminal import Subparsers, Write
+    from aicert.cli.verify.asked import Asked
     from aicert.formats.certificate import Certificate
     from aicert.verifier.evidence import Given
-
-    Audits = Sequence[tuple[Certificate, bytes]]
 
 _VERIFY = """\
 Check that the model in MODEL_DIR was made from what its lockfile names, inside a measured machine.
@@ -136,38 +135,33 @@ def _with_evidence(options: argparse.Namespace) -> int:
     if options.base is not None:
         raise ConfigError("--base and --evidence: ask for one at a time")
     from aicert.cli import table
-    from aicert.cli.verify import evaluations, evidence, reproductions
-    from aicert.verifier.evidence import audits_of, read_evidence
+    from aicert.cli.verify import section
+    from aicert.cli.verify.asked import asked_by
+    from aicert.verifier.evidence import read_evidence
     from aicert.verifier.verify import read_certificate
 
     given, refused = read_evidence(options.evidence)
-    audits = audits_of(given)
+    asked = asked_by(options, given)
     if options.model is None and os.path.isdir(options.certificate):
-        certificate, result = _of_model(options, options.certificate, given, audits)
+        certificate, result = _of_model(options, options.certificate, given, asked)
     else:
         certificate = read_certificate(options.certificate)
-        result = appraised(options, certificate, audits)
-    known = evidence.gather(given, refused, options)
-    evaluated = evaluations.gather(given, options)
-    again = reproductions.gather(certificate, result, given, options)
+        result = appraised(options, certificate, asked)
+    shown = section.gather(certificate, result, given, refused, asked)
     if options.format == "json":
-        shown = evidence.to_json(known, result) | reproductions.to_json(again)
-        shown |= evaluations.to_json(evaluated, result)
-        write(table.json_text(result, evidence=shown))
+        write(table.json_text(result, evidence=shown.to_json()))
         code = exit_code(result, certificate_only=options.certificate_only)
     else:
         code = show_result(result, certificate_only=options.certificate_only)
-        more = ("", *evidence.lines(known, result), *evaluations.lines(evaluated, result))
-        more += tuple(reproductions.lines(again))
-        write_lines("".join(f"{line}\n" for line in more))
-    if options.re_executed and not code and not again.has_re_execution:
+        write_lines("".join(f"{line}\n" for line in shown.lines()))
+    if options.re_executed and not code and not shown.again.has_re_execution:
         complain("no verdict: nothing shows that another machine gave these bytes, too\n")
         return 2
     return code
 
 
 def _of_model(
-    options: argparse.Namespace, model: str, given: "Sequence[Given]", audits: "Audits"
+    options: argparse.Namespace, model: str, given: "Sequence[Given]", asked: "Asked"
 ) -> "tuple[Certificate, AttestationResult]":
     """Find the model's certificate among those in the evidence, and appraise the model with it."""
     from aicert.cli.progress import Progress
@@ -179,20 +173,23 @@ def _of_model(
     with Progress(model, complain) as progress:
         files = api.read_model(model, progress.on_bytes)
     certificate = evidence.find(options.evidence, given, files)
-    return certificate, _appraised(options, certificate, files, None, audits)
+    return certificate, _appraised(options, certificate, files, None, asked)
 
 
 def appraised(
-    options: argparse.Namespace, certificate: "str | Certificate", audits: "Audits | None" = None
+    options: argparse.Namespace, certificate: "str | Certificate", asked: "Asked | None" = None
 ) -> "AttestationResult":
-    """Appraise `certificate` and the model under the options, and return the result."""
+    """Appraise `certificate` and the model under the options, and return the result.
+
+    `asked`: the same options, if they name evidence.
+    """
     if options.model is None:
         # There is nothing to read, so there is no progress to show.
-        return _appraised(options, certificate, None, None, audits)
+        return _appraised(options, certificate, None, None, asked)
     from aicert.cli.progress import Progress
 
     with Progress(options.model, complain) as progress:
-        return _appraised(options, certificate, options.model, progress.on_bytes, audits)
+        return _appraised(options, certificate, options.model, progress.on_bytes, asked)
 
 
 def _appraised(
@@ -200,23 +197,23 @@ def _appraised(
     certificate: "str | Certificate",
     model: "str | Model | None",
     on_bytes: "Callable[[int], None] | None",
-    audits: "Audits | None",
+    asked: "Asked | None",
 ) -> "AttestationResult":
     from aicert.verifier import verify as api
 
     return api.check_files(
         certificate,
         model,
-        policy=options.policy,
-        root=options.root,
+        policy=options.policy if asked is None else asked.policy,
+        root=options.root if asked is None else None,
         lockfile=options.lockfile,
-        image=options.image_lock,
+        image=options.image_lock if asked is None else None,
         nonce=options.nonce,
-        at=options.at,
+        at=options.at if asked is None else asked.at,
         lineage=options.lineage,
         collateral=options.collateral,
         gpu_collateral=options.gpu_collateral,
-        audits=audits,
+        audits=None if asked is None else asked.audits,
         on_bytes=on_bytes,
     )
 

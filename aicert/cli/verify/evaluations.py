@@ -6,12 +6,12 @@ root and time, without claims and audits. Nothing here changes the verdict. If a
 not count, this says why.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 
 from aicert.appraisal.checks.kinds import OF_RESULTS
 from aicert.appraisal.result import AttestationResult
 from aicert.cli.verify import audit_certificate
+from aicert.cli.verify.asked import Asked
 from aicert.cli.verify.evidence import runs_of
 from aicert.errors import AicertError
 from aicert.formats import evaluation, lockfile
@@ -30,29 +30,22 @@ class Evaluations:
     refused: tuple[tuple[str, str], ...]
 
 
-def gather(given: Sequence[Given], options: argparse.Namespace) -> Evaluations:
-    """Judge every evaluation in the folder under the caller's options."""
+def gather(given: Sequence[Given], asked: Asked) -> Evaluations:
+    """Judge every evaluation in the folder as the caller asked."""
     good: list[Evaluation] = []
     refused: list[tuple[str, str]] = []
     for one in given:
         if one.evaluation is not None:
             try:
-                good.append(_judged(one, one.evaluation, options))
+                good.append(_judged(one, one.evaluation, asked))
             except AicertError as error:
                 refused.append((one.name, error.message))
     return Evaluations(counted=tuple(good), refused=tuple(refused))
 
 
-def _judged(one: Given, data: bytes, options: argparse.Namespace) -> Evaluation:
-    verdict = audit_certificate.judge(
-        one.certificate,
-        data,
-        policy=options.policy,
-        root=options.root,
-        image=options.image_lock,
-        at=options.at,
-        kind="evaluate",
-    )
+def _judged(one: Given, data: bytes, asked: Asked) -> Evaluation:
+    verdict = asked.audits.verdict(one.certificate)
+    audit_certificate.check_named(verdict, data, asked.named, "evaluate")
     results = evaluation.parse(data)
     inputs = lockfile.parse(one.certificate.lockfile).inputs
     records = () if verdict.facts is None else verdict.facts.records

@@ -6,7 +6,6 @@ Nothing here changes the verdict; if the policy demands audits, `appraisal/evide
 them count. If an audit does not count, this says why.
 """
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 
 from aicert.appraisal.checks.kinds import OF_RESULTS
@@ -15,6 +14,7 @@ from aicert.appraisal.result import AttestationResult
 from aicert.audits import results as forms
 from aicert.audits.results import CheckFact, Counts, DataFact, ListFact, TextFact
 from aicert.cli.verify import audit_certificate
+from aicert.cli.verify.asked import Asked
 from aicert.errors import AicertError, EvidenceError
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Defect, Digest, FileFact, of_bytes
@@ -59,26 +59,17 @@ def _is_of(output: Output, files: Mapping[str, FileFact | Defect]) -> bool:
     )
 
 
-def gather(
-    given: Sequence[Given], refused: list[tuple[str, str]], options: argparse.Namespace
-) -> Evidence:
-    """Judge every audit in the folder under the caller's options."""
+def gather(given: Sequence[Given], refused: list[tuple[str, str]], asked: Asked) -> Evidence:
+    """Judge every audit in the folder as the caller asked."""
     refused = list(refused)
     audits: list[Audit] = []
     for one in given:
         if not one.results:
             continue
-        # Appraise the certificate once, however many results it names.
-        verdict = audit_certificate.appraised(
-            one.certificate,
-            policy=options.policy,
-            root=options.root,
-            image=options.image_lock,
-            at=options.at,
-        )
+        verdict = asked.audits.verdict(one.certificate)
         for results in one.results:
             try:
-                audits.append(_judged(one, results, verdict, options.policy))
+                audits.append(_judged(one, results, verdict, asked.named))
             except AicertError as error:
                 refused.append((one.name, error.message))
     return Evidence(audits=tuple(audits), refused=tuple(sorted(refused)))

@@ -5,16 +5,16 @@ Each certificate in DIR for the same lockfile is judged under the same policy, a
 same without the second. `--re-executed` requires a second one.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.evidence.reproduced import Reproduction, Side, compared, is_about
+from aicert.cli.verify.asked import Asked
 from aicert.errors import AicertError
 from aicert.frozen import dataclass
 from aicert.text import MARGIN, safe
 from aicert.verifier import verify as api
-from aicert.verifier.evidence import Given, audits_of
+from aicert.verifier.evidence import Given
 
 if TYPE_CHECKING:
     from aicert.appraisal.result import AttestationResult
@@ -40,12 +40,10 @@ def gather(
     certificate: "Certificate",
     verdict: "AttestationResult",
     given: Sequence[Given],
-    options: argparse.Namespace,
+    asked: Asked,
 ) -> Reproductions:
-    """Judge every certificate for the same lockfile, under the caller's options."""
+    """Judge every certificate for the same lockfile, as the caller asked."""
     first = Side(certificate=certificate, verdict=verdict)
-    policy = api.choose_policy(options.policy, root=options.root, image=options.image_lock)
-    audits = audits_of(given)
     shown: list[tuple[str, Reproduction]] = []
     refused: list[tuple[str, str]] = []
     for one in given:
@@ -56,14 +54,14 @@ def gather(
             judged = api.check_files(
                 one.certificate,
                 None,
-                policy=policy,
-                lockfile=options.lockfile,
-                at=options.at,
-                lineage=options.lineage,
-                audits=audits,
+                policy=asked.policy,
+                lockfile=asked.lockfile,
+                at=asked.at,
+                lineage=asked.lineage,
+                audits=asked.audits,
             )
             again = Side(certificate=one.certificate, verdict=judged)
-            shown.append((one.name, compared(first, again, policy.roots)))
+            shown.append((one.name, compared(first, again, asked.policy.roots)))
         except AicertError as error:
             refused.append((one.name, error.message))
     return Reproductions(shown=tuple(shown), refused=tuple(refused))

@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from aicert.appraisal.appraise import for_audits
 from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.evidence import audits
 from aicert.appraisal.evidence.audited import Audit
+from aicert.appraisal.evidence.audits import JudgedAudits
 from aicert.appraisal.policy import Claim
 from aicert.appraisal.result import AttestationResult
 from aicert.cli import table
@@ -34,6 +37,11 @@ def audited() -> Scene:
     scene = Scene("local", 2)
     given(looked)(scene)
     return scene
+
+
+def appraised_with(scene: Scene, shared: JudgedAudits) -> AttestationResult:
+    certificate, policy = scene.get("certificate"), scene.get("policy")
+    return module.appraise(certificate, scene.get("model"), policy, at=scene.at, audits=shared)
 
 
 def test_a_pass_says_what_its_audits_rest_on() -> None:
@@ -85,13 +93,30 @@ def test_a_certificate_has_one_verdict_however_many_results_it_names(
     asked: list[str] = []
     whole = module._appraise_alone
 
-    def counting(seen: Seen) -> AttestationResult:
+    def counting(*question: Any) -> AttestationResult:
         asked.append("one")
-        return whole(seen)
+        return whole(*question)
 
     monkeypatch.setattr(module, "_appraise_alone", counting)
     assert scene.appraise().verdict == "passed"
     assert asked == ["one"]
+    # Several appraisals can share the verdicts, each as often as the first.
+    shared = module.judge_audits(scene.audits, scene.get("policy"), scene.at)
+    assert [appraised_with(scene, shared).verdict for _ in range(3)] == ["passed"] * 3
+    assert asked == ["one"] * 2
+
+
+def test_verdicts_are_shared_only_under_one_policy_at_one_time() -> None:
+    """Otherwise an audit that another policy accepts would count."""
+    scene = audited()
+    policy, audits = scene.get("policy"), scene.audits or ()
+    lenient = replace(policy, allow=frozenset(("pickle",)))
+    for shared in (
+        module.judge_audits(audits, lenient, scene.at),
+        module.judge_audits(audits, policy, scene.at + timedelta(seconds=1)),
+    ):
+        with pytest.raises(ValueError, match="under another policy or at another time"):
+            appraised_with(scene, shared)
 
 
 def test_none_is_judged_where_the_policy_demands_none() -> None:

@@ -1,16 +1,23 @@
 """Which images and roots `./doit verify` uses."""
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aicert.audits import results as forms
+from aicert.formats import certificate as certificates
 from aicert.formats import image_lock
+from aicert.formats.digest import of_bytes
+from aicert.verifier.verify import read_model
 from rules.image.place import GPU_LOCK, LOCK
 from rules.machines.ca import local_ca
 from rules.project import images
+from rules.runs import evidence, verify
 from rules.runs.appraisal import evidence_at, question
+from rules.runs.unknown_ca import Found
 from tests.unit.aicert.cli.verify import test_demanded_audits as demanded
 
 folder = demanded.folder
@@ -80,3 +87,37 @@ def test_a_folder_of_audits_is_read_and_what_does_not_count_is_said(
     assert given is not None
     assert [data for _, data in given] == [forms.emit(demanded.looked())]
     assert "bad does not count: " in capsys.readouterr().err
+
+
+def shown(folder: Path, capsys: pytest.CaptureFixture[str], form: str) -> str:
+    """Return what `./doit verify --evidence` prints for the model of the scene."""
+    named = str(folder / "ours.toml")
+    given = evidence.read(str(folder / "evidence"))
+    assert given is not None
+    asked = replace(
+        question(folder, named, str(folder / "root.pem"), "", "tiny"), audits=given.audits
+    )
+    certificate = certificates.parse((folder / "c.json").read_bytes())
+    model, lockfile = read_model(folder / "model"), of_bytes(certificate.lockfile)
+    result = asked.appraise(certificate, model, lockfile)
+    assert result.verdict == "passed"
+    appraised = Found(certificate, model, lockfile, result)
+    verify.show(result, form, evidence.judged(given, appraised, asked, named))
+    return capsys.readouterr().out
+
+
+def test_the_evidence_is_shown_as_aicert_verify_shows_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evidence.read("") is None
+    (folder / "evidence" / "bad").mkdir()
+    (folder / "evidence" / "bad" / "certificate.json").write_text("{}")
+    ours = shown(folder, capsys, "text").partition("\nevidence\n")[2]
+    assert "  audited alpaca train of run tiny by run look, tier software" in ours
+    assert "bad does not count: " in ours
+    assert demanded.verify(folder, *demanded.evidence(folder)) == 0
+    assert capsys.readouterr().out.partition("\nevidence\n")[2] == ours
+    (line,) = shown(folder, capsys, "json").splitlines()
+    words = (*demanded.evidence(folder), "--format", "json")
+    assert demanded.verify(folder, *words) == 0
+    assert json.loads(line)["evidence"] == json.loads(capsys.readouterr().out)["evidence"]

@@ -1,0 +1,45 @@
+"""What `./doit verify --evidence DIR` shows beside a verdict, as `aicert verify` does."""
+
+import datetime
+from typing import NamedTuple
+
+from aicert.appraisal.appraise import judge_audits
+from aicert.cli.verify import section
+from aicert.cli.verify.asked import Asked
+from aicert.cli.verify.section import Section
+from aicert.verifier.evidence import Given, audits_of, read_evidence
+from rules.host.terminal import users_path
+from rules.runs.appraisal import Audits, Question
+from rules.runs.unknown_ca import Found
+
+
+class Folder(NamedTuple):
+    """What lies in a folder of evidence, not judged yet, and what is no evidence, with reasons."""
+
+    given: list[Given]
+    refused: list[tuple[str, str]]
+
+    @property
+    def audits(self) -> Audits:
+        """The audits that a policy may require."""
+        return audits_of(self.given)
+
+
+def read(folder: str) -> Folder | None:
+    """Return what is in the folder that the command line names, if it names one."""
+    return Folder(*read_evidence(users_path(folder))) if folder else None
+
+
+def judged(folder: Folder, appraised: Found, question: Question, named: str) -> Section:
+    """Judge the folder under the policy of `question`, which the command line calls `named`."""
+    at = datetime.datetime.now(datetime.UTC)
+    asked = Asked(
+        policy=question.policy,
+        named=named,
+        at=at,
+        audits=judge_audits(folder.audits, question.policy, at),
+        lockfile=appraised.lockfile,
+    )
+    return section.gather(
+        appraised.certificate, appraised.result, folder.given, folder.refused, asked
+    )
