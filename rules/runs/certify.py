@@ -30,9 +30,11 @@ from aicert.formats.lockfile import CONFIG_INPUT, identity
 from aicert.formats.machine_io import CERTIFICATE, SIGNATURES, TRAINING_LOG
 from aicert.formats.run_report import parse as parse_report
 from aicert.formats.statement import parse as parse_statement
+from aicert.log.errors import BrokenLogError
 from rules.example import example
 from rules.host import progress, training_env
 from rules.host.places import code_of
+from rules.host.reporter import show_error
 from rules.host.work import held, reading, work_folder
 from rules.machines.machine import Job, implementation, tail
 from rules.project import (
@@ -161,7 +163,8 @@ def certify(
     named: bool = True,
     on_verdict: Callable[[Verdict], None] = lambda _: None,
 ) -> None:
-    """Execute and certify `run`. Raises RejectedError if the result in place does not pass.
+    """Execute and certify `run`. Raises RejectedError if the result in place does not pass, and
+    BrokenLogError if it passes, but the log that it was to be in is wrong.
 
     A certificate that fails only because this checkout does not know who vouches for it is kept
     (EvidenceError), unless `again` is set, which also repeats a run that is up to date. A failed
@@ -192,6 +195,7 @@ def certify(
             # Another process certified it while we waited.
             return
         verdict = _finished_earlier(root, run, current, nonce, place)
+        broken: BrokenLogError | None = None
         if verdict is None:
             answer = time_stamps.before(run, current.data, nonce)
             answered = nonce if answer is None else answer.nonce
@@ -205,7 +209,13 @@ def certify(
             placing.finish(place, out)
             placed = results.certificate_path(root, run.name).relative_to(root)
             time_stamps.add_token(run, place.finished / CERTIFICATE, placed)
-            logs.add_proof(run, place.finished / CERTIFICATE, placed)
+            try:
+                logs.add_proof(run, place.finished / CERTIFICATE, placed)
+            except BrokenLogError as error:
+                # It says nothing about the run, which is put in place first. If that fails, this
+                # is printed all the same.
+                show_error(error)
+                broken = error
             question = own_question(root, run, nonce)
             verdict = _accepted(run, current, question, place.finished)
         if not verdict.passes:
@@ -222,6 +232,9 @@ def certify(
         raise _refused(root, run, result, kept)
     if kept is not None:
         progress.say(f"kept  {kept.relative_to(root)}: the old results had uncertified files")
+    if broken is not None:
+        message = f"run {run.name} passed and is in place, but its log is not in order (see above)"
+        raise BrokenLogError(message, hint=broken.hint)
 
 
 def _of_what_is_in_place(

@@ -3,7 +3,8 @@
 Before the run, the witnesses cosign the log as it is, and the nonce is made from that: it shows
 that the machine answered later. After the run, its certificate is logged, the witnesses are asked
 again, and the proof is added to the certificate. If that fails, the run is kept, and a warning says
-which command to run later.
+which command to run later. If the log itself is wrong, as when a witness has seen another one, the
+run is kept too, but certify ends with 1 (docs/adr/0042-sigstore-bundles.md).
 """
 
 import shlex
@@ -22,6 +23,7 @@ from aicert.formats import run_report
 from aicert.formats import statement as statements
 from aicert.formats.certificate import MAX_BYTES, Certificate
 from aicert.log import check, keys, witness_client, writer
+from aicert.log.errors import BrokenLogError
 from aicert.log.tiles import CHECKPOINT
 from aicert.tlog import proofs
 from aicert.tlog.entry import entry_of
@@ -46,6 +48,10 @@ def before(run: Run) -> bytes | None:
         key = _public(run.log)
         cosigned = [_ask(run.log, key, witness) for witness in run.log.witnesses]
         checkpoint = read_bounded(run.log.folder / CHECKPOINT, MAX_NOTE, CHECKPOINT)
+    except BrokenLogError as error:
+        # Asking again would not help.
+        message = f"run {run.name} was not started: {error.message}"
+        raise BrokenLogError(message, hint=error.hint) from None
     except AicertError as error:
         raise ToolError(
             f"run {run.name} was not started: {error.message}",
@@ -57,8 +63,11 @@ def before(run: Run) -> bytes | None:
 
 
 def add_proof(run: Run, certificate: Path, placed: Path) -> None:
-    """Log the certificate of a finished run and add the proof to it. Failures are only reported. A
-    run that ended with an error is not logged, because a log is for ever.
+    """Log the certificate of a finished run and add the proof to it. A run that ended with an error
+    is not logged, because a log is for ever.
+
+    Failures are only reported, except that BrokenLogError is raised, at the end, if the log is
+    wrong, or a witness says so.
     """
     if run.log is None:
         return
@@ -75,6 +84,9 @@ def add_proof(run: Run, certificate: Path, placed: Path) -> None:
         index, proof = check.prove(log.folder, key, entry)
         stamped = with_stamp(parsed, proofs.encode(proof))
         write_atomically(certificate, certificates.emit(stamped))
+    except BrokenLogError as error:
+        message = f"run {run.name} is not in the log: {error.message}"
+        raise BrokenLogError(message, hint=error.hint) from None
     except AicertError as error:
         message = f"run {run.name} is not in the log: {error.message}"
         show_error(ToolError(message, hint=_by_hand(log, placed)), word="warning")
@@ -82,20 +94,32 @@ def add_proof(run: Run, certificate: Path, placed: Path) -> None:
     by = f", cosigned by {_names(cosigned)}" if cosigned else ""
     progress.say(f"{run.name}: logged, entry {index} of {key.name}{by}")
     for witness, reason in missing:
-        message = f"run {run.name} lacks a cosignature: {reason}"
-        show_error(ToolError(message, hint=_ask_by_hand(log, witness, placed)), word="warning")
+        if not isinstance(reason, BrokenLogError):
+            message = f"run {run.name} lacks a cosignature: {reason.message}"
+            show_error(ToolError(message, hint=_ask_by_hand(log, witness, placed)), word="warning")
+    broken = [reason for _, reason in missing if isinstance(reason, BrokenLogError)]
+    if broken:
+        raise BrokenLogError(
+            "\n".join(
+                [f"run {run.name} is logged, but the log is not in order"]
+                + [reason.message for reason in broken]
+            ),
+            hint=next((reason.hint for reason in broken if reason.hint), None),
+        )
 
 
-def _ask_all(log: Log, key: VerifierKey) -> tuple[list[_Cosigned], list[tuple[Witness, str]]]:
+def _ask_all(
+    log: Log, key: VerifierKey
+) -> tuple[list[_Cosigned], list[tuple[Witness, AicertError]]]:
     """Ask every witness of the log. Return those who cosigned, and those who did not, with the
-    reasons.
+    errors.
     """
     cosigned, missing = [], []
     for witness in log.witnesses:
         try:
             cosigned.append(_ask(log, key, witness))
         except AicertError as error:
-            missing.append((witness, error.message))
+            missing.append((witness, error))
     return cosigned, missing
 
 

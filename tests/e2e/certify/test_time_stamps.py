@@ -140,19 +140,22 @@ def test_no_run_begins_without_an_answer_and_none_that_ended_is_lost(
         assert "answers 503" in stopped.stderr
 
 
+def with_log(checkout: Checkout, bench: Bench, running: Site, server: WitnessServer) -> None:
+    """Name the log and its witness, and have the example's run logged."""
+    path = checkout.root / "aicert.toml"
+    text = path.read_text().replace("[runs.tiny-alpaca]\n", "[runs.tiny-alpaca]\nlog = true\n")
+    path.write_text(
+        f'{text}\n[log]\nfolder = "{bench.folder}"\n[[log.witnesses]]\n'
+        f'url = "{running.url}"\nkey = "{server.key}"\n'
+    )
+
+
 def test_a_run_is_logged_between_two_checkpoints(stand_in: StandIn, tmp_path: Path) -> None:
     checkout, bench = stand_in(GOOD), Bench(tmp_path)
     bench.grow(3)
     server = WitnessServer({ORIGIN: str(bench.key)}, now=int(time.time()) - 60)
     with site(server.answer) as running:
-        with (checkout.root / "aicert.toml").open("a") as file:
-            file.write(
-                f'\n[log]\nfolder = "{bench.folder}"\n[[log.witnesses]]\n'
-                f'url = "{running.url}"\nkey = "{server.key}"\n'
-            )
-        path = checkout.root / "aicert.toml"
-        text = path.read_text()
-        path.write_text(text.replace("[runs.tiny-alpaca]\n", "[runs.tiny-alpaca]\nlog = true\n"))
+        with_log(checkout, bench, running, server)
         done = checkout.doit("certify", "tiny-alpaca", "--nonce", CHALLENGE)
         assert done.returncode == 0, done.stderr
         assert "tiny-alpaca: begins after 2" in done.stderr
@@ -177,3 +180,30 @@ def test_a_run_is_logged_between_two_checkpoints(stand_in: StandIn, tmp_path: Pa
         assert document["verdict"] == "passed", document
         for name in ("log.included", "log.witnessed", "time.not-before", "policy.age"):
             assert checks[name] == "ok", name
+
+
+def test_a_witness_that_saw_another_log_ends_it_with_1_and_the_run_in_place(
+    stand_in: StandIn, tmp_path: Path
+) -> None:
+    checkout, bench = stand_in(GOOD), Bench(tmp_path)
+    bench.grow(3)
+    server = WitnessServer({ORIGIN: str(bench.key)}, now=int(time.time()) - 60)
+
+    def answer(request: Request) -> Reply:
+        # During the run, somebody shows the witness another log of four entries.
+        is_after = request.body.decode().partition("\n\n")[2].splitlines()[1] == "4"
+        return Reply(status=422) if is_after else server.answer(request)
+
+    with site(answer) as running:
+        with_log(checkout, bench, running, server)
+        done = checkout.doit("certify", "tiny-alpaca")
+        assert done.returncode == 1, done.stderr
+        assert "error: run tiny-alpaca is logged, but the log is not in order\n" in done.stderr
+        assert f"{server.name} says that the 4 entries here do not go on" in done.stderr
+        assert "run tiny-alpaca passed and is in place, but its log" in done.stderr
+        assert "hint: aicert log check FOLDER --against" in done.stderr
+        assert "PASSED" in done.stdout
+    # The certificate is as good as another, so what is left is done the next time.
+    again = checkout.doit("certify", "tiny-alpaca")
+    assert again.returncode == 0, again.stderr
+    assert checkout.doit("verify", "tiny-alpaca", "--policy", "local").returncode == 0

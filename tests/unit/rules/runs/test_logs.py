@@ -1,5 +1,6 @@
 """A logged run: its nonce from the witnesses' time, its proof, and servers that are down."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from aicert.appraisal.evidence.accepted import NoteSigner
 from aicert.cli.main import main
 from aicert.errors import ToolError
 from aicert.formats import certificate as certificates
+from aicert.log import writer
+from aicert.log.errors import BrokenLogError
 from aicert.tlog.checkpoints import open_checkpoint
 from aicert.tlog.notes import VerifierKey
 from rules.project import config
@@ -194,3 +197,48 @@ def test_a_witness_that_is_away_can_be_asked_later(
     for words in typed(shown):
         assert main(words) == 0
     assert appraised(path, bench, server, CHALLENGE)[2:4] == ["ok", "ok"]
+
+
+def fork(bench: Bench, tmp_path: Path) -> None:
+    """Replace the log in the folder by another one of the same key, which is as long."""
+    bench.folder.rename(tmp_path / "first")
+    last = bench.key_file.with_name(bench.key_file.name + ".last")
+    last.unlink()
+    writer.start(bench.folder, ORIGIN, bench.key_file)
+    writer.append(bench.folder, bench.key_file, [b"other %d" % number for number in range(3)])
+
+
+def test_a_witness_that_saw_another_log_is_no_warning(
+    tmp_path: Path, bench: Bench, server: WitnessServer, running: Site,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Somebody shows two logs: nothing that can be tried again would change that."""
+    tiny, path = run(tmp_path, (running.url, server.key)), tmp_path / "certificate.json"
+    assert logs.before(tiny) is not None
+    fork(bench, tmp_path)
+    written(path, CHALLENGE)
+    with pytest.raises(BrokenLogError, match="run tiny is logged, but the log is not") as caught:
+        logs.add_proof(tiny, path, PLACED)
+    assert caught.value.exit_code == 1
+    assert "the log has forked" in caught.value.message
+    assert "aicert log check FOLDER --against" in (caught.value.hint or "")
+    # The run keeps its proof: it shows one of the two logs.
+    assert appraised(path, bench, server, CHALLENGE)[2:4] == ["ok", "not-checked"]
+    assert "warning" not in capsys.readouterr().err
+    with pytest.raises(BrokenLogError, match=r"run tiny was not started: .*forked") as caught:
+        logs.before(tiny)
+    assert "aicert log check FOLDER --against" in (caught.value.hint or "")
+
+
+def test_a_log_that_was_rolled_back_is_no_warning(
+    tmp_path: Path, bench: Bench, server: WitnessServer, running: Site
+) -> None:
+    tiny, path = run(tmp_path, (running.url, server.key)), tmp_path / "certificate.json"
+    written(path, CHALLENGE)
+    shutil.copytree(bench.folder, tmp_path / "earlier")
+    bench.grow(2)
+    shutil.rmtree(bench.folder)
+    (tmp_path / "earlier").rename(bench.folder)
+    with pytest.raises(BrokenLogError, match="run tiny is not in the log: ") as caught:
+        logs.add_proof(tiny, path, PLACED)
+    assert caught.value.exit_code == 1
