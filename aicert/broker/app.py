@@ -30,7 +30,6 @@ from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
 from aicert.lease import enrolment, receipts
 from aicert.lease.checks import RefusedError
-from aicert.lease.receipts import hex_field
 from aicert.text import safe
 
 Scope = MutableMapping[str, Any]
@@ -202,7 +201,7 @@ def _enrol(broker: Broker, token: str, body: bytes) -> Answer:
 def _nonce(broker: Broker, token: str, body: bytes) -> Answer:
     what = "the request"
     fields = Fields(strict_json.loads(body, what=what, max_bytes=MAX_BOOT), what)
-    boot = hex_field(fields, "boot")
+    boot = fields.hex("boot")
     fields.done()
     asked = broker.nonce(token, boot)
     return _answered({"head": asked.head, "nonce": asked.nonce.hex(), "seq": asked.seq})

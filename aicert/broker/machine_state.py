@@ -14,7 +14,7 @@ from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
 from aicert.lease import orders
 from aicert.lease.ledger import Ledger
-from aicert.lease.receipts import Usage, hex_field
+from aicert.lease.receipts import Usage
 from aicert.lease.terms import Terms
 
 MAX_BYTES: Final = 1 << 15
@@ -85,7 +85,7 @@ def parse(data: bytes, terms: Terms) -> Seen:
     fields = Fields(strict_json.loads(data, what=what, max_bytes=MAX_BYTES), what)
     ledger = Ledger(
         terms=terms,
-        head=hex_field(fields, "head"),
+        head=fields.hex("head"),
         meter=fields.integer("meter"),
         clock=fields.integer("clock"),
         resets=fields.integer("resets"),

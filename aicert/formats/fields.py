@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TypeVar, cast
 
 from aicert.errors import AicertError, EvidenceError, LockError
+from aicert.formats.digest import is_hex
 
 # Sizes and counters fit 63 bits; nothing of ours is larger.
 MAX_INT = 2**63 - 1
@@ -31,6 +32,8 @@ class Reader:
 
     __slots__ = ("_left", "where")
     error: type[AicertError] = EvidenceError
+    # What stands in errors before a key's name.
+    between = "."
 
     def __init__(self, value: Mapping[str, object], where: str) -> None:
         self._left = dict(value)
@@ -45,6 +48,13 @@ class Reader:
         if value is MISSING and default is not None:
             return default
         raise self.refusal(key, kind, value)
+
+    def hex(self, key: str, digits: int = 64) -> str:
+        """A string of exactly so many lowercase hexadecimal digits."""
+        text = self.take(key, str)
+        if not is_hex(text, digits):
+            raise self.error(f"{self.where}{self.between}{key} is not {digits} hexadecimal digits")
+        return text
 
     def refusal(self, key: str, kind: type, value: object) -> AicertError:
         """The error for a value of another type, or for an absent one (MISSING)."""
@@ -79,11 +89,10 @@ def shown(value: object) -> str:
 
 
 class Table(Reader):
-    """One table of TOML. `between` stands in errors before a key's name."""
+    """One table of TOML."""
 
     __slots__ = ("_asked",)
     error: type[AicertError] = LockError
-    between = "."
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):

@@ -33,7 +33,7 @@ from typing import Final
 
 from aicert.errors import EvidenceError, LockError
 from aicert.formats.canonical_toml import read
-from aicert.formats.digest import Digest, is_hex, of_bytes
+from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.fields import Table
 from aicert.frozen import dataclass
 
@@ -143,7 +143,7 @@ def _read(document: dict[str, object], digest: Digest) -> ImageLock:
         digest=digest,
         name=table.text("name"),
         disk=Digest.parse(table.text("digest")),
-        pcrs={index: _pcr(pcrs, f"pcr{index}") for index in PCRS},
+        pcrs={index: bytes.fromhex(pcrs.hex(f"pcr{index}")) for index in PCRS},
         verity={
             part.text("name"): Digest.parse(part.text("digest"))
             for part in _tables(table, "verity", MAX_VERITY)
@@ -176,13 +176,6 @@ def _check(
         raise LockError("image lock: packages are not sorted, or one is repeated")
     if tuple(sorted(pcrs)) != PCRS or any(len(value) != 32 for value in pcrs.values()):
         raise LockError("image lock: expected PCRs 4, 11, 12 and 13, 32 bytes each")
-
-
-def _pcr(table: Table, key: str) -> bytes:
-    text = table.text(key)
-    if not is_hex(text):
-        raise LockError(f"{WHAT}: {key} is not 64 hexadecimal digits")
-    return bytes.fromhex(text)
 
 
 def _tables(table: Table, key: str, limit: int) -> list[_Table]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from aicert.errors import EvidenceError
-from aicert.formats.digest import Digest, is_hex, of_bytes
+from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.dsse import MAX_PAYLOAD, b64decode
 from aicert.formats.lockfile import MAX_INPUTS, NAME
 from aicert.formats.lockfile import MAX_NAME as MAX_RUN_NAME
@@ -167,7 +167,7 @@ def parse(data: bytes) -> Statement:
         outputs=_outputs(entries, declared),
         builder_id=builder_id,
         builder=_unique(builder_facts, "builderDependencies"),
-        nonce=_nonce(metadata.text("invocationId", max_length=64)),
+        nonce=bytes.fromhex(metadata.hex("invocationId")),
         started=_time(metadata, "startedOn"),
         finished=_time(metadata, "finishedOn"),
         report=report,
@@ -263,12 +263,6 @@ def _byproducts(byproducts: tuple[Fields, ...]) -> tuple[bytes, Digest]:
     digest = _read_digest(log)
     log.done()
     return content, digest
-
-
-def _nonce(text: str) -> bytes:
-    if not is_hex(text):
-        raise EvidenceError("statement: invocationId is not 64 hexadecimal digits")
-    return bytes.fromhex(text)
 
 
 def _time(metadata: Fields, key: str) -> str:

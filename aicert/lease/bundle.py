@@ -28,7 +28,6 @@ from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
 from aicert.lease.blob import HALF_BYTES
 from aicert.lease.checks import RefusedError, checking
-from aicert.lease.receipts import hex_field
 from aicert.lease.terms import LEASE_DIGITS, Terms
 
 # The names of a bundle's files; file N of the header is DATA/N.
@@ -187,7 +186,7 @@ def _read(data: bytes) -> Header:
     fields.const("version", VERSION)
     fields.const("chunk", CHUNK)
     header = Header(
-        lease=hex_field(fields, "lease", LEASE_DIGITS),
+        lease=fields.hex("lease", LEASE_DIGITS),
         terms=Digest.parse(fields.text("terms")),
         files=fields.items("files", _read_file, max_items=MAX_FILES),
     )
@@ -198,7 +197,7 @@ def _read(data: bytes) -> Header:
 def _read_file(value: object, where: str) -> PackedFile:
     fields = Fields(value, where)
     file = PackedFile(
-        path=fields.text("path"), size=fields.integer("size"), sha256=hex_field(fields, "sha256")
+        path=fields.text("path"), size=fields.integer("size"), sha256=fields.hex("sha256")
     )
     fields.const("chunks", file.chunks)
     fields.done()

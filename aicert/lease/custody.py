@@ -13,7 +13,6 @@ from aicert.formats.strict_json import Fields
 from aicert.lease import keys
 from aicert.lease.blob import HALF_BYTES
 from aicert.lease.bundle import NO_BROKER
-from aicert.lease.receipts import hex_field
 from aicert.lease.terms import LEASE_DIGITS
 
 if TYPE_CHECKING:
@@ -70,10 +69,10 @@ def parse(data: bytes) -> Secrets:
     fields = Fields(strict_json.loads(data, what=what, max_bytes=MAX_BYTES), what)
     fields.const("version", VERSION)
     kept = Secrets(
-        lease=hex_field(fields, "lease", LEASE_DIGITS),
+        lease=fields.hex("lease", LEASE_DIGITS),
         key=keys.load_private(fields.text("key", max_length=MAX_PEM).encode()),
-        tpm_half=bytes.fromhex(hex_field(fields, "tpmHalf")),
-        broker_half=bytes.fromhex(hex_field(fields, "brokerHalf")),
+        tpm_half=bytes.fromhex(fields.hex("tpmHalf")),
+        broker_half=bytes.fromhex(fields.hex("brokerHalf")),
     )
     fields.done()
     if emit(kept) != data:

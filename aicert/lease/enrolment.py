@@ -20,7 +20,6 @@ from aicert.formats.strict_json import Fields
 from aicert.formats.tpm import NAME_BYTES, sha256_name
 from aicert.frozen import dataclass
 from aicert.lease import licence, tpm_policy
-from aicert.lease.receipts import hex_field
 from aicert.lease.terms import LEASE_DIGITS
 
 VERSION: Final = 1
@@ -105,12 +104,12 @@ def parse(data: bytes) -> Enrolment:
     fields.const("version", VERSION)
     counters, pcrs = fields.fields("counters"), fields.fields("pcrs")
     enrolment = Enrolment(
-        lease=hex_field(fields, "lease", LEASE_DIGITS),
+        lease=fields.hex("lease", LEASE_DIGITS),
         terms=Digest.parse(fields.text("terms")),
-        nonce=bytes.fromhex(hex_field(fields, "nonce")),
+        nonce=bytes.fromhex(fields.hex("nonce")),
         ak_chain=read_chain(fields),
         quote=read_signed(fields.fields("quote"), max_bytes=MAX_TPM),
-        pcrs={index: bytes.fromhex(hex_field(pcrs, str(index))) for index in QUOTED_PCRS},
+        pcrs={index: bytes.fromhex(pcrs.hex(str(index))) for index in QUOTED_PCRS},
         receipt_key=read_certified(fields.fields("receiptKey")),
         storage_key=read_certified(fields.fields("storageKey")),
         meter=read_signed(counters.fields("meter"), max_bytes=MAX_TPM),

@@ -26,7 +26,7 @@ from aicert.frozen import dataclass
 from aicert.lease import keys, licence, receipts
 from aicert.lease.blob import HALF_BYTES
 from aicert.lease.checks import RefusedError, checking
-from aicert.lease.receipts import Heartbeat, Receipt, hex_field
+from aicert.lease.receipts import Heartbeat, Receipt
 from aicert.lease.terms import LEASE_DIGITS
 
 if TYPE_CHECKING:
@@ -100,12 +100,12 @@ def parse_order(data: bytes) -> Order:
     fields = Fields(strict_json.loads(data, what=what, max_bytes=MAX_ORDER), what)
     order = Order(
         kind=fields.text("kind"),
-        lease=hex_field(fields, "lease", LEASE_DIGITS),
+        lease=fields.hex("lease", LEASE_DIGITS),
         terms=Digest.parse(fields.text("terms")),
-        boot=hex_field(fields, "boot"),
+        boot=fields.hex("boot"),
         epoch=fields.integer("epoch"),
         seq=fields.integer("seq"),
-        answers=hex_field(fields, "answers"),
+        answers=fields.hex("answers"),
         generation=fields.integer("generation"),
         licence=_licence(fields) if fields.has("licence") else b"",
         half=b64decode(fields, "half", max_bytes=SEALED_HALF) if fields.has("half") else b"",

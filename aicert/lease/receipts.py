@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from aicert.crypto.signatures import ec_key, verify_signature
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats import strict_json, tpm
-from aicert.formats.digest import Digest, is_hex
+from aicert.formats.digest import Digest
 from aicert.formats.dsse import b64decode, b64encode
 from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
@@ -121,11 +121,11 @@ def parse_heartbeat(data: bytes) -> Heartbeat:
     )
     tokens = fields.fields("tokens")
     heartbeat = Heartbeat(
-        lease=hex_field(fields, "lease", LEASE_DIGITS),
+        lease=fields.hex("lease", LEASE_DIGITS),
         seq=fields.integer("seq"),
-        previous=hex_field(fields, "previous"),
-        nonce=hex_field(fields, "nonce"),
-        boot=hex_field(fields, "boot"),
+        previous=fields.hex("previous"),
+        nonce=fields.hex("nonce"),
+        boot=fields.hex("boot"),
         usage=Usage(
             tokens_in=tokens.integer("in"),
             tokens_out=tokens.integer("out"),
@@ -133,21 +133,13 @@ def parse_heartbeat(data: bytes) -> Heartbeat:
             requests=fields.integer("requests"),
             ticks=fields.integer("ticks"),
         ),
-        half_for=hex_field(fields, "halfFor") if fields.has("halfFor") else "",
+        half_for=fields.hex("halfFor") if fields.has("halfFor") else "",
     )
     tokens.done()
     fields.done()
     if emit_heartbeat(heartbeat) != data:
         raise EvidenceError("the heartbeat is not in canonical form")
     return heartbeat
-
-
-def hex_field(fields: Fields, key: str, digits: int = 64) -> str:
-    """A field of exactly so many lowercase hexadecimal digits."""
-    text = fields.text(key, max_length=digits)
-    if not is_hex(text, digits):
-        raise EvidenceError(f"{fields.where}.{key} is not {digits} hexadecimal digits")
-    return text
 
 
 def emit(receipt: Receipt) -> bytes:

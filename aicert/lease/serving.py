@@ -35,7 +35,6 @@ from aicert.lease.enrolment import (
     read_certified,
     read_chain,
 )
-from aicert.lease.receipts import hex_field
 from aicert.lease.terms import LEASE_DIGITS
 
 CONTEXT: Final = b"aicert serve v1\0"
@@ -121,7 +120,7 @@ def parse_statement(data: bytes) -> Statement:
     fields = Fields(strict_json.loads(data, what=what, max_bytes=MAX_STATEMENT), what)
     image = fields.text("image")
     statement = Statement(
-        lease=hex_field(fields, "lease", LEASE_DIGITS),
+        lease=fields.hex("lease", LEASE_DIGITS),
         terms=Digest.parse(fields.text("terms")),
         model=Digest.parse(fields.text("model")),
         certificate=Digest.parse(fields.text("certificate")),
@@ -156,10 +155,10 @@ def parse(data: bytes) -> Evidence:
     fields = Fields(strict_json.loads(data, what=WHAT, max_bytes=MAX_BYTES), WHAT)
     pcrs = fields.fields("pcrs")
     evidence = Evidence(
-        nonce=bytes.fromhex(hex_field(fields, "nonce")),
+        nonce=bytes.fromhex(fields.hex("nonce")),
         ak_chain=read_chain(fields),
         quote=read_signed(fields.fields("quote"), max_bytes=MAX_TPM),
-        pcrs={index: bytes.fromhex(hex_field(pcrs, str(index))) for index in QUOTED_PCRS},
+        pcrs={index: bytes.fromhex(pcrs.hex(str(index))) for index in QUOTED_PCRS},
         receipt_key=read_certified(fields.fields("receiptKey")),
         meter=read_signed(fields.fields("meter"), max_bytes=MAX_TPM),
         terms=b64decode(fields, "terms", max_bytes=terms.MAX_BYTES),

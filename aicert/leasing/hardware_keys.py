@@ -18,7 +18,6 @@ from aicert.formats.dsse import b64decode, b64encode
 from aicert.formats.strict_json import Fields
 from aicert.lease import custody, keys
 from aicert.lease.custody import Secrets
-from aicert.lease.receipts import hex_field
 from aicert.lease.terms import LEASE_DIGITS
 
 if TYPE_CHECKING:
@@ -95,10 +94,10 @@ def parse(data: bytes, sign: Sign) -> Secrets:
     place = fields.text("keyAt", max_length=MAX_PLACE)
     public = keys.load_public(b64decode(fields, "public", max_bytes=_MAX_PUBLIC))
     kept = _secrets(
-        hex_field(fields, "lease", LEASE_DIGITS),
+        fields.hex("lease", LEASE_DIGITS),
         HeldKey(place, public, sign),
-        bytes.fromhex(hex_field(fields, "tpmHalf")),
-        bytes.fromhex(hex_field(fields, "brokerHalf")),
+        bytes.fromhex(fields.hex("tpmHalf")),
+        bytes.fromhex(fields.hex("brokerHalf")),
     )
     fields.done()
     if emit(kept) != data:

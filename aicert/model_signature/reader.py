@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 
 from aicert.errors import EvidenceError
-from aicert.formats.digest import is_hex
 from aicert.formats.dsse import PAYLOAD_TYPE, b64decode
 from aicert.formats.paths import MAX_FILES, check_path, check_paths
 from aicert.formats.strict_json import Fields, loads, string
@@ -233,9 +232,7 @@ def _check_cover(path: str, pieces: list[Piece]) -> None:
 def _subject(value: object, where: str) -> tuple[str, str]:
     fields = Fields(value, where)
     name = fields.text("name") if fields.has("name") else ""
-    digest = fields.fields("digest").text("sha256", max_length=64)
-    if not is_hex(digest):
-        raise EvidenceError(f"{where}.digest.sha256 is not 64 hexadecimal digits")
+    digest = fields.fields("digest").hex("sha256")
     return name, digest
 
 

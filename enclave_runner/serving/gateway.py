@@ -17,7 +17,6 @@ from aicert.formats import strict_json
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.strict_json import Fields
 from aicert.frozen import replace
-from aicert.lease.receipts import hex_field
 from aicert.lease.terms import Terms
 from enclave_runner.serving import answers, requests, wire
 from enclave_runner.serving.answers import EngineError, Piece, Writer
@@ -145,7 +144,7 @@ class Gateway:
         try:
             what = "the request"
             fields = Fields(strict_json.loads(raw.body, what=what, max_bytes=256), what)
-            nonce = bytes.fromhex(hex_field(fields, "nonce"))
+            nonce = bytes.fromhex(fields.hex("nonce"))
             fields.done()
         except EvidenceError as error:
             raise RequestRefused("gateway.request", 400, error.message) from None

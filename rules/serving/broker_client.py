@@ -14,7 +14,6 @@ from typing import Final
 
 from aicert.errors import AicertError, ConfigError, EvidenceError, ToolError
 from aicert.formats import strict_json
-from aicert.formats.digest import is_hex
 from aicert.formats.dsse import b64decode
 from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
@@ -77,7 +76,7 @@ class Desk:
     def challenge(self) -> bytes:
         """Ask for the nonce that an enrolment has to answer."""
         fields = self._fields("/v1/challenge", b"")
-        nonce = _hex(fields, "nonce")
+        nonce = bytes.fromhex(fields.hex("nonce"))
         fields.done()
         return nonce
 
@@ -94,7 +93,9 @@ class Desk:
         """
         fields = self._fields("/v1/nonce", json.dumps({"boot": boot}).encode("ascii"))
         asked = Asked(
-            nonce=_hex(fields, "nonce"), seq=fields.integer("seq"), head=_hex(fields, "head")
+            nonce=bytes.fromhex(fields.hex("nonce")),
+            seq=fields.integer("seq"),
+            head=bytes.fromhex(fields.hex("head")),
         )
         fields.done()
         return asked
@@ -151,10 +152,3 @@ def _problem(answer: http.client.HTTPResponse, data: bytes) -> AicertError:
         return SilentError(words)
     hint = "ask the custodian for a token (aicert lease grant)"
     return RefusedHereError(words, hint=hint if answer.status == _NO_TOKEN else None)
-
-
-def _hex(fields: Fields, name: str) -> bytes:
-    text = fields.text(name, max_length=64)
-    if not is_hex(text):
-        raise EvidenceError(f"the broker's answer: {name} is not 32 bytes in hex")
-    return bytes.fromhex(text)

@@ -72,3 +72,16 @@ def test_lists_up_to_their_limit() -> None:
     assert table.tables("b", 2, "tables") == [{}, {}]
     assert table.tables("b", 2, "tables") == []
     table.done()
+
+
+def test_digits_are_lowercase_and_exactly_as_many() -> None:
+    good = "0123456789abcdef"
+    assert Reader({"a": good * 4}, "top").hex("a") == good * 4
+    assert Reader({"a": good}, "top").hex("a", 16) == good
+    for text in ("", good[1:], good + "0", good.upper(), "g" * 16, "\u0660" * 16, f" {good[1:]}"):
+        refused = refusal(partial(Reader({"a": text}, "top").hex, "a", 16))
+        assert refused == (EvidenceError, "top.a is not 16 hexadecimal digits")
+    refused = refusal(lambda: Reader({"a": 7}, "top").hex("a"))
+    assert refused == (EvidenceError, "top.a: expected a string, found 7")
+    refused = refusal(lambda: Policy({"a": ""}, "top").hex("a"))
+    assert refused == (ConfigError, "top: a is not 64 hexadecimal digits")

@@ -21,7 +21,6 @@ TEXTS: list[tuple[Path, int]] = [
     ((*EXTERNAL, "lockfile"), 80),
     ((*DEPENDENCY, "name"), 63),
     ((*DEPENDENCY, "uri"), 4096),
-    ((*METADATA, "invocationId"), 64),
     ((*METADATA, "startedOn"), 20),
     ((*METADATA, "finishedOn"), 20),
     ((*BUILDER, "id"), 200),
@@ -94,8 +93,10 @@ def test_a_digest_is_exactly_one() -> None:
 
 
 def test_nonce_and_times_have_their_form() -> None:
-    nonce = "statement: invocationId is not 64 hexadecimal digits"
-    assert refusal_of((*METADATA, "invocationId"), lambda text: text[:-1] + "G") == nonce
+    place = (*METADATA, "invocationId")
+    nonce = f"{where(place)} is not 64 hexadecimal digits"
+    for change in (lambda text: text[:-1] + "G", lambda text: text + "0", str.upper):
+        assert refusal_of(place, change) == nonce
     for key in ("startedOn", "finishedOn"):
         wanted = f"statement: {key} is not a UTC time like 2026-08-21T09:14:07Z"
         assert refusal_of((*METADATA, key), lambda text: text.replace("Z", "z")) == wanted
