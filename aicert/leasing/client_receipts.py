@@ -4,8 +4,8 @@ Each receipt for an answer is signed by the TLS key of a boot, which receipts of
 under a TPM's signature; so whoever holds both knows that the leased image gave that answer.
 
 Two different receipts with the same number were signed by copies of one machine. Clients together
-cannot hold receipts for more tokens than the machine counted: if they do, receipts of the lease are
-missing, or its count is wrong.
+cannot hold receipts for more tokens than the machine counted, of those that went in or of those
+that came out: if they do, receipts of the lease are missing, or its count is wrong.
 """
 
 from collections.abc import Iterable
@@ -46,9 +46,10 @@ def answered(account: Account, tokens: Iterable[bytes]) -> Answered:
 
     RefusedError names the check that failed, UndecidedError says what is missing.
     """
-    counted = {entry.boot: 0 for entry in account.entries}
+    counted = {entry.boot: (0, 0) for entry in account.entries}
     for entry in account.entries:
-        counted[entry.boot] += entry.usage.tokens_in + entry.usage.tokens_out
+        into, out = counted[entry.boot]
+        counted[entry.boot] = into + entry.usage.tokens_in, out + entry.usage.tokens_out
     seen: dict[tuple[str, int], AnswerReceipt] = {}
     for token in tokens:
         signed = answer_receipts.verify(token)
@@ -64,15 +65,20 @@ def answered(account: Account, tokens: Iterable[bytes]) -> Answered:
                 "answer.number",
                 f"two answers have number {receipt.number} of one boot: the machine runs twice",
             )
-    for boot, tokens_counted in counted.items():
-        held = sum(one.tokens_in + one.tokens_out for (of, _), one in seen.items() if of == boot)
-        if held > tokens_counted:
-            raise UndecidedError(
-                f"clients hold receipts for {held} tokens of boot {boot}, but receipts here count "
-                f"only {tokens_counted}: later ones are missing, or the count is wrong"
-            )
+    for boot, (into, out) in counted.items():
+        held = [one for (of, _), one in seen.items() if of == boot]
+        _check_no_more(boot, "in", sum(one.tokens_in for one in held), into)
+        _check_no_more(boot, "out", sum(one.tokens_out for one in held), out)
     return Answered(
         count=len(seen),
         tokens_in=sum(one.tokens_in for one in seen.values()),
         tokens_out=sum(one.tokens_out for one in seen.values()),
     )
+
+
+def _check_no_more(boot: str, way: str, held: int, counted: int) -> None:
+    if held > counted:
+        raise UndecidedError(
+            f"clients hold receipts for {held} tokens {way} of boot {boot}, but receipts here "
+            f"count only {counted}: later ones are missing, or the count is wrong"
+        )

@@ -15,12 +15,15 @@ from tests.unit.aicert.leasing import test_accounts
 BOOT = answer_receipts.verify(TOKEN).boot
 
 
-def accounted(*tokens: int) -> Account:
-    """Return the account of the boot whose key signs the answers, after these counts of tokens."""
-    beats, total = [], 0
-    for number, more in enumerate(tokens, 1):
-        total += more
-        beats.append((10 + number, Usage(tokens_out=total, requests=number, ticks=number)))
+def accounted(*tokens: tuple[int, int]) -> Account:
+    """Return the account of the boot whose key signs the answers, after these counts of tokens in
+    and out.
+    """
+    beats = []
+    for number in range(1, len(tokens) + 1):
+        into, out = (sum(counts) for counts in zip(*tokens[:number], strict=True))
+        usage = Usage(tokens_in=into, tokens_out=out, requests=number, ticks=number)
+        beats.append((10 + number, usage))
     return test_accounts.account(*test_accounts.story(*beats, boot=BOOT))
 
 
@@ -31,7 +34,7 @@ def signed(key: Any = KEY, **changes: Any) -> bytes:
 def test_answers_fit_the_receipts_of_their_lease() -> None:
     held = [TOKEN, signed(number=2, answer="ab" * 16), TOKEN]
     data = b"".join(answer_receipts.to_text(one).encode() + b"\n" for one in held)
-    checked = client_receipts.answered(accounted(10, 10), client_receipts.parse_lines(data))
+    checked = client_receipts.answered(accounted((7, 3), (7, 3)), client_receipts.parse_lines(data))
     assert (checked.count, checked.tokens_in, checked.tokens_out) == (2, 14, 6)
 
 
@@ -47,15 +50,21 @@ def test_an_answer_that_does_not_fit_is_refused_by_its_check(
     check: str, tokens: list[bytes]
 ) -> None:
     with pytest.raises(RefusedError) as refused:
-        client_receipts.answered(accounted(100), tokens)
+        client_receipts.answered(accounted((100, 100)), tokens)
     assert refused.value.check == check
 
 
-def test_clients_hold_no_more_than_was_counted() -> None:
-    with pytest.raises(
-        UndecidedError, match=r"for 10 tokens of boot .* receipts here count only 9"
-    ):
-        client_receipts.answered(accounted(9), [TOKEN])
+@pytest.mark.parametrize(
+    ("counted", "words"),
+    [
+        ((6, 100), "for 7 tokens in of boot .* receipts here count only 6"),
+        # As many in all, but an answer of three tokens was counted as one of two.
+        ((8, 2), "for 3 tokens out of boot .* receipts here count only 2"),
+    ],
+)
+def test_clients_hold_no_more_than_was_counted(counted: tuple[int, int], words: str) -> None:
+    with pytest.raises(UndecidedError, match=words):
+        client_receipts.answered(accounted(counted), [TOKEN])
 
 
 def test_a_file_has_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
