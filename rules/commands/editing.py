@@ -17,7 +17,7 @@ from aicert.formats.lockfile import CONFIG_INPUT
 from rules.host.names import UnknownNameError, nearest
 from rules.host.places import documentation
 from rules.host.work import write_whole
-from rules.project import config, config_check, lock, locked
+from rules.project import config, config_check, lock, locked, relock
 from rules.project.config import FILE, Run
 from rules.review import review, text
 from rules.review.revisions import Checkout
@@ -150,8 +150,8 @@ def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> 
         changed = project.run(run)
         # Only new inputs are resolved at their source; other pins stay.
         fresh = lock.resolve(root, changed, keep=lock.pinned(root, changed))
-        if name == CONFIG_INPUT:
-            config_check.check_alone(root, fresh, gpu=changed.machine.gpu)
+        # Not as `lock` checks it: another input, or a config that fits this one, may follow.
+        config_check.check_alone(root, fresh, gpu=changed.machine.gpu)
         lock.write(root, fresh)
 
     try:
@@ -163,7 +163,11 @@ def add(root: Path, run: str, name: str, source: str, *, allow_pickle: bool) -> 
 
 
 def update(root: Path, runs: list[Run], name: str | None) -> review.Review:
-    """Resolve inputs again and write the lockfiles. Returns what changed."""
+    """Resolve inputs again and write the lockfiles. Returns what changed.
+
+    A config that no run could use is refused, as when locking, before that run's lockfile is
+    written.
+    """
     for run in runs:
         names = [item.name for item in run.inputs]
         if name is not None and name not in names:
@@ -173,7 +177,7 @@ def update(root: Path, runs: list[Run], name: str | None) -> review.Review:
         for run in runs:
             pinned = lock.pinned(root, run) if name is not None else {}
             keep = {other: item for other, item in pinned.items() if other != name}
-            lock.write(root, lock.resolve(root, run, keep=keep))
+            lock.write(root, relock.checked(root, run, keep))
 
     return _reviewed(root, write)
 

@@ -18,6 +18,7 @@ class Update(Command):
     doc_usage = "[RUN [INPUT]]"
     doc_description = """\
 Resolves each source again and writes the lockfiles. aicert.toml does not change.
+If no run could use a run's config, it is refused and its lockfile stays.
 RUN limits this to one run, INPUT to one input.
 
   ./doit update

@@ -209,10 +209,11 @@ def test_a_config_key_that_axolotl_would_ignore_is_refused_once_locked(stand_in:
     assert "learning_rtae" in done.stderr
     assert "learning_rate" in done.stderr
     assert lockfile.read_bytes() == before
-    # `update` moves pins and checks no config; certify does.
-    assert checkout.doit("update").returncode == 0
-    done = checkout.doit("certify")
-    assert (done.returncode, "learning_rtae" in done.stderr) == (3, True)
+    # What resolves inputs again refuses it too.
+    for words in (("update",), ("add", "tiny-alpaca", "alpaca", "path:examples/alpaca")):
+        done = checkout.doit(*words)
+        assert (done.returncode, "learning_rtae" in done.stderr) == (3, True), done.stderr
+        assert lockfile.read_bytes() == before
 
 
 def test_a_later_failure_keeps_the_model_that_passed(stand_in: StandIn) -> None:

@@ -9,7 +9,7 @@ from aicert.errors import AicertError, ConfigError
 from rules.commands import editing
 from rules.project import config, lock, locked
 from rules.review import text as review_text
-from tests.unit.review_project import TOML, make
+from tests.unit.review_project import TOML, commit, make, relock
 
 CONFIG = "base_model: input:base\nlearning_rate: 0.1\ndatasets:\n  - path: input:data\n"
 
@@ -18,6 +18,9 @@ CONFIG = "base_model: input:base\nlearning_rate: 0.1\ndatasets:\n  - path: input
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = make(tmp_path / "project", monkeypatch)
     (root / "whole.yml").write_text(CONFIG)
+    (root / "tiny.yml").write_text(CONFIG)
+    relock(root)
+    commit(root, "a whole config")
     return root
 
 
@@ -135,15 +138,40 @@ def test_add_that_is_interrupted_changes_nothing(
 
 
 def test_update_shows_what_moved(root: Path) -> None:
+    (root / "base").mkdir()
+    (root / "base" / "config.json").write_text('{"model_type": "llama"}')
+    editing.add(root, "tiny", "base", "path:base", allow_pickle=False)
+    (root / "data" / "test.csv").unlink()
     (root / "data" / "train.jsonl").write_text("{}\n")
     runs = list(config.load(root).runs.values())
     assert "train.jsonl" in review_text.text(editing.update(root, runs, "data"))
     # The last commit shows what the value was.
-    (root / "tiny.yml").write_text("learning_rate: 0.2\ndatasets:\n  - path: input:data\n")
+    (root / "tiny.yml").write_text(CONFIG.replace("0.1", "0.2"))
     text = review_text.text(editing.update(root, runs, "config"))
     assert re.search(r"config: learning_rate +0\.1 -> 0\.2\n", text)
     with pytest.raises(ConfigError, match="no input 'datum'"):
         editing.update(root, runs, "datum")
+
+
+def test_what_resolves_inputs_again_refuses_a_config_that_no_run_could_use(root: Path) -> None:
+    """Otherwise somebody would review a lockfile in vain."""
+    (root / "tiny.yml").write_text(CONFIG.replace("learning_rate", "learning_rat"))
+    (root / "data" / "train.jsonl").write_text("{}\n")
+    (root / "more.txt").write_text("x")
+    before = locked.read(root, "tiny")
+    runs = list(config.load(root).runs.values())
+    for name in (None, "data", "config"):
+        with pytest.raises(ConfigError, match="no such key"):
+            editing.update(root, runs, name)
+    with pytest.raises(ConfigError, match="no such key"):
+        editing.add(root, "tiny", "more", "path:more.txt", allow_pickle=False)
+    assert locked.read(root, "tiny") == before
+    assert (root / "aicert.toml").read_text() == TOML
+    # What the inputs lack may be added next; only `lock` and `update` need all of them.
+    (root / "tiny.yml").write_text(CONFIG)
+    editing.add(root, "tiny", "more", "path:more.txt", allow_pickle=False)
+    with pytest.raises(ConfigError, match="base"):
+        editing.update(root, list(config.load(root).runs.values()), None)
 
 
 def test_add_keeps_the_line_ends(root: Path) -> None:
