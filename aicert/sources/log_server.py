@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import httpx2
 
 from aicert.errors import ConfigError, ToolError
-from aicert.sources.transfer import new_client, small_answer
+from aicert.sources.deadline import Deadline
+from aicert.sources.transfer import exchange_s, new_client, small_answer
 
 # A note has at most 64 KiB (aicert.tlog.notes). The size that a witness saw is only a number.
 MAX_ANSWER = 1 << 16
@@ -43,7 +44,7 @@ def add_checkpoint(url: str, body: bytes) -> tuple[int, bytes]:
     """
     where = f"{check_url(url)}/add-checkpoint"
     with new_client(follow_redirects=False) as client:
-        return _answer(client, "POST", where, MAX_ANSWER, body)
+        return _answer(client, Deadline(), "POST", where, MAX_ANSWER, body)
 
 
 class LogSite:
@@ -52,6 +53,7 @@ class LogSite:
     def __init__(self, url: str) -> None:
         self._url = check_url(url)
         self._client = new_client(follow_redirects=False)
+        self._deadline = Deadline()
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +64,7 @@ class LogSite:
     def read(self, place: str, limit: int) -> bytes | None:
         """Return a file of the log; None if the server does not have it. Raises ToolError."""
         where = f"{self._url}/{place}"
-        status, data = _answer(self._client, "GET", where, limit)
+        status, data = _answer(self._client, self._deadline, "GET", where, limit)
         if status in (404, 410):
             return None
         if status != 200:
@@ -71,11 +73,21 @@ class LogSite:
 
 
 def _answer(
-    client: httpx2.Client, method: str, where: str, limit: int, body: bytes | None = None
+    client: httpx2.Client,
+    deadline: Deadline,
+    method: str,
+    where: str,
+    limit: int,
+    body: bytes | None = None,
 ) -> tuple[int, bytes]:
-    headers = {"Accept-Encoding": "identity"}
+    headers, extensions = {"Accept-Encoding": "identity"}, {"trace": deadline.trace}
     try:
-        with client.stream(method, where, content=body, headers=headers) as answer:
+        with (
+            deadline.within(exchange_s(limit), f"{where[:200]!a}"),
+            client.stream(
+                method, where, content=body, headers=headers, extensions=extensions
+            ) as answer,
+        ):
             if answer.is_redirect:
                 raise ToolError(f"{where[:200]!a} redirects elsewhere, which is not followed")
             data = small_answer(answer, limit)

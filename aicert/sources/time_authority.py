@@ -9,7 +9,8 @@ import httpx2
 from aicert.errors import ConfigError, ToolError
 from aicert.formats import der
 from aicert.formats.der import Der
-from aicert.sources.transfer import new_client, small_answer
+from aicert.sources.deadline import Deadline
+from aicert.sources.transfer import exchange_s, new_client, small_answer
 
 # A token has at most 16 KiB; a refusal is a few words.
 MAX_ANSWER = 1 << 16
@@ -24,10 +25,18 @@ def ask(url: str, digest: bytes, nonce: int) -> bytes:
         raise ConfigError(f"not a URL of a time authority: {url[:80]!a}", hint="--tsa https://…")
     where = url[:200]
     headers = {"Content-Type": "application/timestamp-query", "Accept-Encoding": "identity"}
+    deadline = Deadline()
     try:
         with (
             new_client() as client,
-            client.stream("POST", url, content=request(digest, nonce), headers=headers) as answer,
+            deadline.within(exchange_s(MAX_ANSWER), f"the time authority {where!a}"),
+            client.stream(
+                "POST",
+                url,
+                content=request(digest, nonce),
+                headers=headers,
+                extensions={"trace": deadline.trace},
+            ) as answer,
         ):
             if answer.status_code != 200:
                 raise ToolError(f"the time authority {where!a} answers {answer.status_code}")

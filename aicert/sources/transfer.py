@@ -151,6 +151,11 @@ class Transfer:
             ).run()
 
 
+def exchange_s(limit: int) -> float:
+    """Return how many seconds a whole exchange may take whose answer has `limit` bytes at most."""
+    return CONNECT_S + READ_S + limit / SLOWEST
+
+
 def small_answer(
     answer: "httpx2.Response", limit: int, *, clock: Callable[[], float] = time.monotonic
 ) -> bytes | None:

@@ -18,9 +18,12 @@ from aicert.formats.dsse import b64decode
 from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
 from aicert.lease import blob, orders
+from aicert.sources.deadline import Deadline
 from aicert.text import safe
 
 _SECONDS: Final = 30.0
+# For a whole exchange: who sends a byte now and then would otherwise hold the courier up for ever.
+_EXCHANGE_S: Final = 90.0
 _MAX_ANSWER: Final = 2 * max(blob.MAX_BYTES, orders.MAX_BYTES) + 4096
 _MAX_REASON: Final = 1024
 _TOO_EARLY: Final = 409
@@ -117,10 +120,16 @@ class Desk:
         connection = http.client.HTTPSConnection(
             self._host, self._port, context=self._context, timeout=_SECONDS
         )
+        deadline = Deadline()
         try:
-            connection.request("POST", path, body, {"Authorization": f"Bearer {self._token}"})
-            answer = connection.getresponse()
-            data = answer.read(_MAX_ANSWER + 1)
+            with deadline.within(_EXCHANGE_S, f"broker {self.address}"):
+                connection.connect()
+                deadline.watch(connection.sock)
+                connection.request("POST", path, body, {"Authorization": f"Bearer {self._token}"})
+                answer = connection.getresponse()
+                data = answer.read(_MAX_ANSWER + 1)
+        except ToolError as error:
+            raise SilentError(error.message) from None
         except ssl.SSLCertVerificationError as error:
             raise RefusedHereError(
                 f"the broker's certificate is not accepted: {error.verify_message}",

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -126,6 +126,30 @@ def site(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[Site
         yield running
     finally:
         running.close()
+
+
+@contextmanager
+def unfinished(beginning: bytes, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Answer each request with this, and then wait for the client to go away. Yields the URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    plain, _ = listening.accept()
+                    with (
+                        plain
+                        if context is None
+                        else context.wrap_socket(plain, server_side=True) as connected
+                    ):
+                        connected.recv(1 << 16)
+                        connected.sendall(beginning)
+                        while connected.recv(1 << 16):
+                            pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        scheme = "http" if context is None else "https"
+        yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
 
 
 @contextmanager
