@@ -1,6 +1,7 @@
 """Run a serving machine as a process: `python -m enclave_runner.serving …`.
 
-The courier writes lines to standard input and reads the machine's lines from standard output.
+The courier writes lines to standard input and reads the machine's lines from standard output; with
+`--courier-key` it comes by the machine's port instead (`entrance`).
 Serving goes on when the courier disconnects; only the deadline ends it. The exit code is 0 if
 serving ended because of an order or because the licence ran out.
 """
@@ -14,9 +15,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from aicert.errors import AicertError, ToolError
 from aicert.formats.digest import Digest
@@ -25,6 +26,7 @@ from aicert.lease.courier import Message
 from enclave_runner.attester.tpm import Tpm
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.serving import load, running, tls
+from enclave_runner.serving.entrance import Entrance
 from enclave_runner.serving.lease_tpm import LeaseTpm
 from enclave_runner.serving.machine import ASKED, Machine, Place
 from enclave_runner.serving.opened import DEADLINE
@@ -35,6 +37,19 @@ _AS_LICENSED: Final = (ASKED, DEADLINE, orders.REVOKE, orders.STOP)
 _WAITING: Final = 256
 _LAST_WORDS_S: Final = 10.0
 _POLL_S: Final = 0.01
+
+
+class CourierEnd(Protocol):
+    """How the machine talks with its courier: `CourierWriter`, or `entrance.Entrance`."""
+
+    def send(self, message: Message) -> None:
+        """Send one line; never blocks."""
+
+    def listen(self, handle: Callable[[bytes], None]) -> None:
+        """Hand over each line that arrives, in a thread of its own."""
+
+    def finish(self, seconds: float) -> None:
+        """Wait until every line has been taken, for at most `seconds`."""
 
 
 class CourierWriter:
@@ -55,6 +70,15 @@ class CourierWriter:
         except queue.Full:
             # The courier loses this receipt, but the next one names it.
             return
+
+    def listen(self, handle: Callable[[bytes], None]) -> None:
+        """Hand over each line of standard input."""
+
+        def work() -> None:
+            for line in lines(sys.stdin.fileno()):
+                handle(line)
+
+        threading.Thread(target=work, daemon=True).start()
 
     def finish(self, seconds: float) -> None:
         """Wait until every queued line is written, for at most `seconds`."""
@@ -109,20 +133,24 @@ def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> str:
             packages=tuple(arguments.packages),
         )
     )
+    identity, address = tls.make_identity(), (arguments.host, arguments.port)
+    key = arguments.courier_key
+    entrance = None if key is None else Entrance(address, identity, key)
+    end: CourierEnd = entrance or CourierWriter(sys.stdout.fileno())
     place = Place(
         memory=arguments.memory,
         copies=arguments.copies,
-        address=(arguments.host, arguments.port),
+        address=address,
         model_types=axolotl_keys().model_types,
         start=functools.partial(Running, settings),
+        admit=None if entrance is None else entrance.admit,
     )
-    writer = CourierWriter(sys.stdout.fileno())
     machine = Machine(
         tpm,
         load.read_bundle(arguments.bundle),
         place,
-        tls.make_identity(),
-        writer.send,
+        identity,
+        end.send,
         image=arguments.image,
         # An order to end is heard, and a licence renewed, while a large model loads.
         loading=lambda load: threading.Thread(target=load, name="loader", daemon=True).start(),
@@ -131,15 +159,10 @@ def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> str:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _in_a_thread(machine))
     machine.ready()
-    threading.Thread(target=_listen, args=(machine,), daemon=True).start()
+    end.listen(machine.handle)
     machine.over.wait()
-    writer.finish(_LAST_WORDS_S)
+    end.finish(_LAST_WORDS_S)
     return machine.reason
-
-
-def _listen(machine: Machine) -> None:
-    for line in lines(sys.stdin.fileno()):
-        machine.handle(line)
 
 
 def lines(descriptor: int) -> Iterator[bytes]:
@@ -178,6 +201,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--host", default="127.0.0.1")
     add("--port", type=int, default=0)
     add("--image", type=Digest.parse)
+    add("--courier-key", type=Digest.parse, help="SHA-256 of the key of a courier at the port")
     return parser.parse_args(argv)
 
 

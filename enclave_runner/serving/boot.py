@@ -2,8 +2,8 @@
 
 The machine's init (image/machine/init.c) starts this once the volumes are open, and powers off when
 it ends. The input volume holds the bundle and `serve.json`. The courier talks through a
-virtio-serial port, and clients reach one TCP port. Everything written is in memory. Serving itself
-is the same as in a process and is not here.
+virtio-serial port, or where `serve.json` has its key, by the one TCP port that clients reach.
+Everything written is in memory. Serving itself is the same as in a process and is not here.
 """
 
 import os
@@ -35,8 +35,9 @@ def main() -> int:
         settings = handed.parse(
             read_bounded(INPUTS / handed.SETTINGS, machine_io.MAX_LIMITS, handed.SETTINGS)
         )
-        _take_courier()
-        network.bring_up(settings.address, settings.prefix)
+        if settings.courier is None:
+            _take_courier()
+        network.bring_up(settings.address, settings.prefix, settings.gateway)
         scratch = MEMORY / "engine"
         scratch.mkdir(mode=0o700)
         os.chown(scratch, ENGINE_USER, ENGINE_USER)
@@ -61,6 +62,7 @@ def main() -> int:
             f"--host={settings.address}",
             f"--port={settings.port}",
             f"--image={settings.image}",
+            *([] if settings.courier is None else [f"--courier-key={settings.courier}"]),
         ]
     )
 

@@ -31,9 +31,10 @@ from aicert.lease.orders import Order, SignedOrder
 from aicert.lease.receipts import Heartbeat, Receipt, Usage
 from aicert.lease.terms import SPLIT
 from enclave_runner.serving import load
+from enclave_runner.serving.gateway import Connection
 from enclave_runner.serving.lease_tpm import LeaseTpm
 from enclave_runner.serving.load import Offered
-from enclave_runner.serving.opened import Boot, Opened, Started
+from enclave_runner.serving.opened import Boot, Listening, Opened, Started
 from enclave_runner.serving.tls import Identity
 
 # Reasons for the end of a boot, besides the order kinds that end it and those in `opened`. The
@@ -47,7 +48,8 @@ _LOADING_ENDS_S: Final = 60.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """What the machine provides. `memory` is an empty folder on a memory file system for weights,
-    `copies` an empty one for cleaned files, and `start` runs the engine on these files.
+    `copies` an empty one for cleaned files, and `start` runs the engine on these files. `admit`
+    lets clients in where `address` is listened on already, as the courier comes by it.
     """
 
     memory: Path
@@ -55,6 +57,7 @@ class Place:
     address: tuple[str, int]
     model_types: frozenset[str]
     start: Callable[[Mapping[str, Path]], Started]
+    admit: Callable[[Callable[[Connection], None]], Listening] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,7 @@ class Machine:
             image=image,
             address=place.address,
             end=self.end,
+            admit=place.admit,
         )
         self._place = place
         self._tell = tell

@@ -22,7 +22,7 @@ from aicert.lease.licence import Licence
 from aicert.lease.receipts import Usage
 from aicert.lease.serving import Statement
 from enclave_runner.serving.engine import Engine
-from enclave_runner.serving.gateway import Gateway
+from enclave_runner.serving.gateway import Connection, Gateway
 from enclave_runner.serving.lease_tpm import LeaseTpm, Served
 from enclave_runner.serving.listener import Listener
 from enclave_runner.serving.load import Offered
@@ -38,6 +38,15 @@ BROKEN: Final = "tpm"
 WATCH_S: Final = 1.0
 # The most that a chat template adds besides messages; text per message is counted with each one.
 TEMPLATE_TOKENS: Final = 4096
+
+
+class Listening(Protocol):
+    """A port at which clients are served: a `Listener`, or an entrance's part for them."""
+
+    port: int
+
+    def stop(self) -> None:
+        """Close it, and every open connection at once."""
 
 
 class Started(Protocol):
@@ -64,7 +73,8 @@ class Started(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
     """What does not change during a boot. `image` is the digest of the image's lock, or None if
-    nothing measures the boot. `end` ends serving for a reason.
+    nothing measures the boot. `end` ends serving for a reason. `admit` lets clients in, where the
+    port is open already; otherwise clients have `address`.
     """
 
     tpm: LeaseTpm
@@ -73,6 +83,7 @@ class Boot:
     image: Digest | None
     address: tuple[str, int]
     end: Callable[[str], None]
+    admit: Callable[[Callable[[Connection], None]], Listening] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +109,7 @@ class Opened:
             budget=given.bounds.budget - before,
         )
         self._engine: Started | None = None
-        self._listener: Listener | None = None
+        self._listener: Listening | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()
 
@@ -126,10 +137,16 @@ class Opened:
             distrust=boot.end,
         )
         with self._unless_over():
-            listener = Listener(boot.address, server_context(boot.identity), gateway.serve)
-            listener.start()
-            self._listener = listener
+            listener = self._listener = self._listening(gateway.serve)
         tell(Message(kind=courier.SERVING, numbers=(("port", listener.port),)))
+
+    def _listening(self, serve: Callable[[Connection], None]) -> Listening:
+        boot = self._boot
+        if boot.admit is not None:
+            return boot.admit(serve)
+        listener = Listener(boot.address, server_context(boot.identity), serve)
+        listener.start()
+        return listener
 
     def watch(self, tell: Callable[[Message], None]) -> None:
         """Look each second, from now on, whether it is over."""

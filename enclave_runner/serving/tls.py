@@ -79,6 +79,14 @@ class Channel(tls.Channel):
         connection.set_accept_state()
         super().__init__(connection, connected, until, peer="the client", failure=ChannelError)
 
+    def abort(self) -> None:
+        """End it at once, from another thread: whoever waits for it gets a ChannelError."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # It is already closed.
+            return
+
     def close(self) -> None:
         """Send close_notify if that is possible at once, then close."""
         try:
