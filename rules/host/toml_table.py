@@ -2,6 +2,7 @@
 are refused.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import cast
@@ -97,6 +98,18 @@ class Table(Reader):
         if len(value) > MAX_PATTERNS or not all(isinstance(item, str) and item for item in value):
             raise ConfigError(f"{FILE}: {self._at(key)} is not a list of {of}")
         return tuple(cast(list[str], value))
+
+    def networks(self, key: str) -> tuple[str, ...]:
+        values = self.patterns(key, "networks")
+        for value in values:
+            try:
+                ipaddress.IPv4Network(value)
+            except ValueError:
+                raise ConfigError(
+                    f"{FILE}: {self._at(key)} has {value[:40]!r}, but should have networks like "
+                    "'203.0.113.0/24'"
+                ) from None
+        return values
 
     def only(self, *valid: str) -> None:
         """Refuse an unknown key, with the nearest valid one."""

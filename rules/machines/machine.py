@@ -56,12 +56,14 @@ _TABLE = (
         module="rules.machines.azure.machine",
         policy="default",
         in_image=True,
+        serves=True,
         cloud="Azure",
         keys={
             "region": lambda table, key: table.name(key, _REGION, "westeurope"),
             "size": lambda table, key: table.name(key, _SIZE_NAME, "Standard_D8s_v5"),
             "hourly-price": lambda table, key: table.price(key),
             "budget": lambda table, key: table.count(key, 0) if table.has(key) else 0,
+            "clients": lambda table, key: table.networks(key) if table.has(key) else (),
         },
     ),
 )
@@ -90,7 +92,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """Where the port of a machine that serves is reachable on this computer."""
+    """Where the port of a machine that serves is reachable; `listen` is of this computer."""
 
     listen: str
     port: int

@@ -299,6 +299,7 @@ def _machine(name: str, table: Table) -> Machine:
             f"{FILE}: {table.where}.scratch is more than half of the memory that holds it",
             hint=f"raise {table.where}.memory, or lower scratch",
         )
+    options = {key: read(table, key) for key, read in driver.keys.items()}
     return Machine(
         name=name,
         driver=driver,
@@ -307,9 +308,9 @@ def _machine(name: str, table: Table) -> Machine:
         time_limit=table.quantity("time-limit", _TIME, "30 min", DEFAULT_TIME),
         processes=table.count("processes", DEFAULT_PROCESSES),
         cpus=table.count("cpus", 0) if table.has("cpus") else None,
-        options={key: read(table, key) for key, read in driver.keys.items()},
+        options=options,
         gpu=gpu,
-        serving=leases.serving(table, driver, gpu=gpu),
+        serving=leases.serving(table, driver, options, gpu=gpu),
     )
 
 

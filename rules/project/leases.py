@@ -41,7 +41,9 @@ class Lease:
     licence: str | None = None
 
 
-def serving(table: Table, driver: Driver, *, gpu: bool) -> Serving | None:
+def serving(
+    table: Table, driver: Driver, options: Mapping[str, object], *, gpu: bool
+) -> Serving | None:
     """Return the serving keys of a machine. On `local` every machine may serve, because none has an
     image.
     """
@@ -58,13 +60,15 @@ def serving(table: Table, driver: Driver, *, gpu: bool) -> Serving | None:
             f"{FILE}: {table.where}.image is {SERVE!r}, but there is no serving image for {what}"
         )
     if image != SERVE and driver.in_image:
-        for key in ("listen", "port"):
-            if table.has(key):
+        for key in ("listen", "port", "clients"):
+            if table.has(key) or options.get(key):
                 raise ConfigError(
                     f"{FILE}: {table.where}.{key} is for machines that serve",
                     hint=f'image = "{SERVE}"',
                 )
         return None
+    if driver.cloud:
+        _check_cloud(table, driver, options)
     listen = table.text("listen") if table.has("listen") else "127.0.0.1"
     try:
         ipaddress.IPv4Address(listen)
@@ -76,6 +80,17 @@ def serving(table: Table, driver: Driver, *, gpu: bool) -> Serving | None:
     if port >= 1 << 16:
         raise ConfigError(f"{FILE}: {table.where}.port must be at most 65535")
     return Serving(listen=listen, port=port)
+
+
+def _check_cloud(table: Table, driver: Driver, options: Mapping[str, object]) -> None:
+    """A cloud's machine has an address of its own, which only named networks may reach."""
+    if table.has("listen"):
+        raise ConfigError(f"{FILE}: {table.where}.listen is not for driver {driver.name}")
+    if not options["clients"]:
+        raise ConfigError(
+            f"{FILE}: {table.where}.clients is missing: who may reach the machine's port",
+            hint='clients = ["203.0.113.0/24"], with the address of this computer in it',
+        )
 
 
 def read(
@@ -95,13 +110,18 @@ def read(
     if machines[machine].serving is None:
         raise ConfigError(
             f"{FILE}: {where}.machine: machine {machine} cannot serve",
-            hint=f'image = "{SERVE}" in [machines.{machine}], with driver qemu',
+            hint=f'image = "{SERVE}" in [machines.{machine}], with driver qemu or azure',
         )
     broker = table.text("broker") if table.has("broker") else None
     if broker is not None and not _BROKER.fullmatch(broker):
         raise ConfigError(
             f"{FILE}: {where}.broker is {broker[:80]!a}, but should be like "
             "'https://custodian.example:8444'"
+        )
+    if broker is None and machines[machine].driver.cloud:
+        raise ConfigError(
+            f"{FILE}: {where}.broker is missing: machine {machine} and its TPM are removed when "
+            "serving ends, so no licence can be issued for it beforehand"
         )
     for key in ("broker-root",) if broker is None else ("licence",):
         if table.has(key):

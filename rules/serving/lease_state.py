@@ -8,7 +8,8 @@ its receipts.
                          receipts.jsonl every receipt, one per line
                          unsent.jsonl   those that the broker has not confirmed
 
-An enrolled machine is its TPM: after `tpm/` is deleted, a new token is needed.
+An enrolled machine is its TPM: after `tpm/` is deleted, a new token is needed. A cloud's machine is
+removed after each call, so what belongs to it moves to `earlier/NUMBER/` at the next one.
 """
 
 import os
@@ -26,6 +27,7 @@ from rules.host.work import remove, write_whole
 SERVING = Path(".aicert") / "serving"
 ENROLMENT, BLOB, TOKEN = "enrolment.json", "blob", "token"
 RECEIPTS, UNSENT = "receipts.jsonl", "unsent.jsonl"
+EARLIER = "earlier"
 _TOKEN_DIGITS = 64
 _MAX_FILE = 1 << 28
 
@@ -103,6 +105,17 @@ class Kept:
         """Delete what a machine with another lease or another TPM left behind."""
         for name in (ENROLMENT, BLOB, RECEIPTS, UNSENT):
             (self.folder / name).unlink(missing_ok=True)
+
+    def put_away(self) -> None:
+        """Move what belongs to a machine that is gone to a folder of its own."""
+        earlier = self.folder / EARLIER
+        earlier.mkdir(exist_ok=True)
+        number = 1 + max((int(path.name) for path in earlier.iterdir()), default=0)
+        place = earlier / str(number)
+        place.mkdir()
+        for name in (ENROLMENT, BLOB, TOKEN, RECEIPTS, UNSENT):
+            if (self.folder / name).exists():
+                (self.folder / name).rename(place / name)
 
     def _read(self, name: str, most: int) -> bytes | None:
         path = self.folder / name

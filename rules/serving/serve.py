@@ -1,6 +1,8 @@
 """`./doit serve`: one lease, from power-on to its last receipt."""
 
 import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -12,41 +14,87 @@ from aicert.lease import bundle as bundles
 from aicert.lease import terms as lease_terms
 from aicert.lease.terms import TPM_ALONE, Terms
 from rules.host.signals import termination_raises
+from rules.machines.machine import Machine
 from rules.project.config import Project
 from rules.project.leases import Lease
 from rules.project.results import certificate_path
 from rules.serving import lease_state as kept_places
 from rules.serving import power
-from rules.serving.broker_client import Desk
+from rules.serving.broker_client import Desk, RefusedHereError
 from rules.serving.courier import AS_LICENSED, Carrier, Files, NotIssuedError
 from rules.serving.lease_state import Kept
+from rules.serving.power import Powered
 from rules.serving.screen import Screen
 
 CHALLENGE_DIGITS: Final = 64
+Start = Callable[
+    [Path, Kept, Path, Machine, Callable[[str], None]], AbstractContextManager[Powered]
+]
 
 
 def serve(
-    project: Project, lease: Lease, *, token: Path | None, nonce: str, screen: Screen | None = None
+    project: Project,
+    lease: Lease,
+    *,
+    token: Path | None,
+    nonce: str,
+    screen: Screen | None = None,
+    start: Start | None = None,
 ) -> int:
     """Serve until serving ends or somebody presses Ctrl-C. Returns 0 if it ended by order or by
-    licence.
+    licence. `start` starts the machine; otherwise its driver does.
     """
     bundle, terms = read_bundle(project, lease)
     with kept_places.opened(project.root, lease.name) as kept:
+        if lease.machine.driver.cloud:
+            _retire(project.root, lease, kept)
         custodian = _custodian(project.root, lease, kept, terms, token=token, nonce=nonce)
         shown = screen or Screen(lease.name, terms.tick_tokens)
         with termination_raises(), shown:
-            reason = _served(project.root, lease, kept, bundle, terms, custodian, shown)
+            powered = (start or _starter(lease))(
+                project.root, kept, bundle, lease.machine, shown.step
+            )
+            reason = _served(powered, kept, bundle, terms, custodian, shown)
             shown.step(f"ended: {reason}")
     return 0 if reason.partition(":")[0] in AS_LICENSED else 1
 
 
+def _starter(lease: Lease) -> Start:
+    if not lease.machine.driver.cloud:
+        return power.powered
+    # Not loaded where nothing is to do there.
+    from rules.serving import cloud
+
+    return cloud.powered
+
+
+def _retire(root: Path, lease: Lease, kept: Kept) -> None:
+    """The last call's machine is gone, with its TPM. Hand in what it signed, and put it away."""
+    if kept.enrolment is None:
+        return
+    if kept.unsent and lease.broker is not None:
+        broker_root = None if lease.broker_root is None else root / lease.broker_root
+        desk = Desk(lease.broker, kept.token(None), broker_root)
+        for receipt in kept.unsent:
+            try:
+                desk.receipt(receipt)
+            except RefusedHereError:
+                # It stays in the file that is put away.
+                break
+            kept.sent_one()
+    kept.put_away()
+
+
 def _served(
-    root: Path, lease: Lease, kept: Kept, bundle: Path, terms: Terms, custodian: Desk | Files,
+    powered: AbstractContextManager[Powered],
+    kept: Kept,
+    bundle: Path,
+    terms: Terms,
+    custodian: Desk | Files,
     shown: Screen,
-) -> str:  # fmt: skip
+) -> str:
     """Serve, and return why it ended."""
-    with power.powered(root, kept, bundle, lease.machine, shown.step) as machine:
+    with powered as machine:
         carrier = Carrier(machine.link, kept, terms, custodian, shown)
         try:
             shown.serving(machine.url(carrier.serve()))

@@ -4,6 +4,9 @@
 locals {
   machine = var.stage == "machine" ? 1 : 0
   disks   = var.stage == "store" ? 0 : 1
+  # A machine that serves has a port and no output disk.
+  serves = var.port > 0 ? local.machine : 0
+  output = var.port > 0 ? 0 : 1
   tags = {
     aicert  = "machine"
     run     = var.run
@@ -175,7 +178,7 @@ resource "azurerm_managed_disk" "inputs" {
 }
 
 resource "azurerm_managed_disk" "output" {
-  count                = local.disks
+  count                = local.disks * local.output
   name                 = "output"
   resource_group_name  = azurerm_resource_group.run.name
   location             = azurerm_resource_group.run.location
@@ -188,7 +191,8 @@ resource "azurerm_managed_disk" "output" {
   tags                          = local.tags
 }
 
-# A machine must have an interface. The image has no driver for it; these rules are a second barrier.
+# A machine must have an interface. The image that trains has no driver for it, and these rules are a
+# second barrier; one that serves has a port for the named networks alone.
 resource "azurerm_virtual_network" "run" {
   count               = local.machine
   name                = var.name
@@ -221,7 +225,7 @@ resource "azurerm_network_security_rule" "deny" {
   resource_group_name         = azurerm_resource_group.run.name
   network_security_group_name = azurerm_network_security_group.run[0].name
   # Ahead of Azure's own rules (65000 and up), which allow traffic within the network.
-  priority                   = 100
+  priority                   = 200
   direction                  = each.value
   access                     = "Deny"
   protocol                   = "*"
@@ -229,6 +233,33 @@ resource "azurerm_network_security_rule" "deny" {
   destination_port_range     = "*"
   source_address_prefix      = "*"
   destination_address_prefix = "*"
+}
+
+# Answers need no rule of their own. Nothing else goes out, except to the platform's own address
+# 168.63.129.16, which no rule closes.
+resource "azurerm_network_security_rule" "serve" {
+  count                       = local.serves
+  name                        = "serve"
+  resource_group_name         = azurerm_resource_group.run.name
+  network_security_group_name = azurerm_network_security_group.run[0].name
+  priority                    = 100
+  direction                   = "Inbound"
+  access                      = "Allow"
+  protocol                    = "Tcp"
+  source_port_range           = "*"
+  destination_port_range      = tostring(var.port)
+  source_address_prefixes     = var.clients
+  destination_address_prefix  = "10.0.0.4"
+}
+
+resource "azurerm_public_ip" "serve" {
+  count               = local.serves
+  name                = var.name
+  resource_group_name = azurerm_resource_group.run.name
+  location            = azurerm_resource_group.run.location
+  allocation_method   = "Static"
+  sku                 = "Standard"
+  tags                = local.tags
 }
 
 resource "azurerm_subnet_network_security_group_association" "run" {
@@ -244,11 +275,14 @@ resource "azurerm_network_interface" "run" {
   location            = azurerm_resource_group.run.location
   tags                = local.tags
 
-  # No public_ip_address_id: there is no public address.
+  # A machine that trains has no public address. The image has no DHCP: the one that serves knows its
+  # address (rules/serving/cloud.py), the first that Azure leaves to its customers.
   ip_configuration {
     name                          = "private"
     subnet_id                     = azurerm_subnet.run[0].id
-    private_ip_address_allocation = "Dynamic"
+    private_ip_address_allocation = "Static"
+    private_ip_address            = "10.0.0.4"
+    public_ip_address_id          = one(azurerm_public_ip.serve[*].id)
   }
 
   # Traffic is denied before the machine exists.
@@ -292,7 +326,7 @@ data "azurerm_virtual_machine" "run" {
 # The machine's init waits for its disks, and identifies them by these numbers. Inputs come last, so
 # once they are there, everything is.
 resource "azurerm_virtual_machine_data_disk_attachment" "output" {
-  count              = local.machine
+  count              = local.machine * local.output
   managed_disk_id    = azurerm_managed_disk.output[0].id
   virtual_machine_id = azurerm_linux_virtual_machine.run[0].id
   lun                = 11

@@ -11,6 +11,11 @@ output "power_state" {
   value       = local.machine == 1 ? data.azurerm_virtual_machine.run[0].power_state : ""
 }
 
+output "address" {
+  description = "The public address of a machine that serves; empty otherwise."
+  value       = local.serves == 1 ? azurerm_public_ip.serve[0].ip_address : ""
+}
+
 output "output_disk" {
   description = "The output disk's bytes, with a signature; empty before stage collect."
   value       = var.stage == "collect" ? azurerm_managed_disk_sas_token.output[0].sas_url : ""

@@ -54,3 +54,20 @@ variable "budget" {
   default     = 0
   description = "The monthly amount, in the subscription's currency, at which the owners are notified; 0 for no budget."
 }
+
+variable "port" {
+  type        = number
+  default     = 0
+  description = "The one TCP port of a machine that serves; 0 for a machine that trains, which has none."
+}
+
+variable "clients" {
+  type        = list(string)
+  default     = []
+  description = "Networks that may reach that port, such as 203.0.113.0/24."
+
+  validation {
+    condition     = alltrue([for network in var.clients : can(cidrhost(network, 0))])
+    error_message = "clients must be networks such as 203.0.113.0/24."
+  }
+}

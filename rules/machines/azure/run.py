@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aicert.errors import AicertError, ToolError
 from rules.host import progress
@@ -39,8 +40,8 @@ _GRACE_S = 4 * 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What to run and where. `output_gib` is the output disk's size, `limit_s` the
-    machine's time.
+    """What to run and where. `output_gib` is the output disk's size, `limit_s` the machine's time.
+    A machine that serves has no such disk, but a `port` that the networks `clients` may reach.
     """
 
     run: str
@@ -51,6 +52,8 @@ class Order:
     output_gib: int
     limit_s: float
     keep: bool = False
+    port: int = 0
+    clients: tuple[str, ...] = ()
     module: Path = MODULE
     boot_s: float = BOOT_S
     look_s: float = 5.0
@@ -70,6 +73,41 @@ def execute(
 
     `follow` reads the console to its end and raises the runner's error.
     """
+    with _booted(home, order, image=image, inputs=inputs) as (terraform, store):
+        stream = ConsoleStream(
+            blobs.Console(store).more,
+            boot_s=order.boot_s,
+            limit_s=order.limit_s,
+            look_s=order.look_s,
+            is_off=lambda: _is_off(terraform),
+            ask_s=order.ask_s,
+        )
+        follow(stream)
+        _apply(terraform, order, "stopped")
+        _apply(terraform, order, "collect")
+        blobs.download(terraform.output("output_disk"), output, order.output_gib * azure_vhd.GIB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A machine that serves: its address, and its console's text since the last call."""
+
+    address: str
+    more: Callable[[], bytes]
+
+
+@contextmanager
+def standing(home: Path, order: Order, *, image: Path, inputs: Path) -> Iterator[Standing]:
+    """Boot `image` with `inputs` for as long as the block runs."""
+    with _booted(home, order, image=image, inputs=inputs) as (terraform, store):
+        yield Standing(address=str(terraform.output("address")), more=blobs.Console(store).more)
+
+
+@contextmanager
+def _booted(
+    home: Path, order: Order, *, image: Path, inputs: Path
+) -> Iterator[tuple[Terraform, Any]]:
+    """The machine, with what holds it and its store. All of it is destroyed afterwards."""
     disks = {"image.vhd": azure_vhd.of_file(image), "inputs.vhd": azure_vhd.of_file(inputs)}
     costs = azure_costs.of(order.size, order.hourly_price)
     say(f"{order.run}: azure {order.region}, {costs.before(order.limit_s)}")
@@ -83,20 +121,7 @@ def execute(
                 say(f"{order.run}: {name}: {blobs.show_size(vhd)}")
                 blobs.upload(store, vhd, name)
             _apply(terraform, order, "machine")
-            stream = ConsoleStream(
-                blobs.Console(store).more,
-                boot_s=order.boot_s,
-                limit_s=order.limit_s,
-                look_s=order.look_s,
-                is_off=lambda: _is_off(terraform),
-                ask_s=order.ask_s,
-            )
-            follow(stream)
-            _apply(terraform, order, "stopped")
-            _apply(terraform, order, "collect")
-            blobs.download(
-                terraform.output("output_disk"), output, order.output_gib * azure_vhd.GIB
-            )
+            yield terraform, store
     finally:
         say(f"{order.run}: azure {order.region}, {costs.after(time.monotonic() - began)}")
 
@@ -171,6 +196,8 @@ def _facts(order: Order) -> dict[str, object]:
         "size": order.size,
         "budget": order.budget,
         "output_gib": order.output_gib,
+        "port": order.port,
+        "clients": order.clients,
         "starts": starts.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "expires": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

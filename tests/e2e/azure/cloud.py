@@ -6,13 +6,17 @@ fails with which words, and `play` says how the machine behaves.
 """
 
 import hashlib
+import io
 import json
 import os
 import signal
+import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
+from aicert.lease import handed
 from rules.machines.azure import client
 from rules.machines.azure.vhd import FOOTER, GIB
 
@@ -37,6 +41,9 @@ def read_disk(service: Any, name: str) -> bytes:
 def run_machine(world: Path, store: str, play: str) -> None:
     """Do at once what a machine does: leave the console and the output disk as it would."""
     service = client.service(store)
+    if play == "serves":
+        start_serving(world, read_disk(service, "inputs.vhd"))
+        return
     console = b"" if play == "never boots" else b"\x1b[2J[    0.1] Linux version 6.12\n" + EVENT
     if play == "interrupted":
         (world / "stopped-here").write_text(str(os.getpid()))
@@ -69,6 +76,33 @@ def run_machine(world: Path, store: str, play: str) -> None:
         blob.upload_page(console.ljust(-(-len(console) // 512) * 512, b"\0"), 0, _up(len(console)))
 
 
+def start_serving(world: Path, inputs: bytes) -> None:
+    """The serving machine as a process: everything but the boot is what the image runs. Its volume
+    is an archive, and its address that of this computer.
+    """
+    with tarfile.open(fileobj=io.BytesIO(inputs)) as archive:
+        archive.extractall(world / "volume", filter="data")
+    settings = handed.parse((world / "volume" / handed.SETTINGS).read_bytes())
+    words: list[str] = json.loads((world / "machine.json").read_text())
+    words += ["--bundle", str(world / "volume" / handed.BUNDLE), "--port", str(settings.port)]
+    words += ["--courier-key", str(settings.courier), "--threads", str(settings.threads)]
+    with (world / "console").open("wb") as log:
+        process = subprocess.Popen(
+            words, cwd=world, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    (world / "pid").write_text(str(process.pid))
+
+
+def stop_serving(world: Path) -> None:
+    """What Azure does to a machine that is removed."""
+    try:
+        os.kill(int((world / "pid").read_text()), signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        # It never started, or it has powered off.
+        return
+
+
 def write(service: Any, stream: bytes) -> None:
     blob = service.get_blob_client("disks", "output")
     for at in range(0, len(stream), 4 << 20):
@@ -89,6 +123,8 @@ def main(world: Path, what: str, action: str, gib: int) -> None:
     with (world / "log").open("a") as log:
         log.write(f"{step}\n")
     if action == "destroy":
+        if what == "machine":
+            stop_serving(world)
         # The account stands for the resource group. Destroying it also destroys whatever is still
         # in it, as the provider is configured to do (terraform/azure/versions.tf).
         for path in (world / "left").iterdir() if what == "account" else [mark]:

@@ -14,6 +14,8 @@ variable "run" { type = string }
 variable "expires" { type = string }
 variable "starts" { type = string }
 variable "budget" { type = number }
+variable "port" { type = number }
+variable "clients" { type = list(string) }
 
 # Of the played cloud, from the environment.
 variable "cloud" { type = string }
@@ -101,6 +103,10 @@ output "store" {
 
 output "power_state" {
   value = local.machine == 0 ? "" : fileexists("${var.world}/off") ? "stopped" : "running"
+}
+
+output "address" {
+  value = var.port > 0 && local.machine == 1 ? "127.0.0.1" : ""
 }
 
 output "output_disk" {

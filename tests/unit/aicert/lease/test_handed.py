@@ -7,6 +7,7 @@ import pytest
 
 from aicert.errors import EvidenceError
 from aicert.formats.digest import of_bytes
+from aicert.frozen import replace
 from aicert.lease import handed
 from aicert.lease.handed import Settings
 
@@ -15,8 +16,12 @@ SETTINGS = Settings(
 )
 
 
-def test_settings_are_read_as_they_were_written() -> None:
-    assert handed.parse(handed.emit(SETTINGS)) == SETTINGS
+AWAY = replace(SETTINGS, courier=of_bytes(b"key"), gateway="10.0.2.2")
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, AWAY])
+def test_settings_are_read_as_they_were_written(settings: Settings) -> None:
+    assert handed.parse(handed.emit(settings)) == settings
 
 
 @pytest.mark.parametrize(
@@ -24,7 +29,8 @@ def test_settings_are_read_as_they_were_written() -> None:
     [
         ("address", "fe80::1"), ("address", "custodian.example"), ("prefix", 31), ("prefix", 0),
         ("port", 0), ("port", 1 << 16), ("image", "none"), ("memory", 0), ("threads", 1025),
-        ("threads", "2"), ("route", "10.0.2.2"),
+        ("threads", "2"), ("route", "10.0.2.2"), ("courier", "key"), ("gateway", "10.0.3.1"),
+        ("gateway", "router"),
     ],
 )  # fmt: skip
 def test_settings_that_are_none_are_refused(key: str, value: Any) -> None:
