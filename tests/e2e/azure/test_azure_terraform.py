@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from rules.serving import cloud
 from tests.oracles import environment
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -212,8 +213,14 @@ def test_nothing_that_would_open_the_machine_is_there() -> None:
     # There is no user, password or key, no agent, no script and no cloud identity.
     for key in ("admin_username", "admin_ssh_key", "custom_data", "user_data", "identity"):
         assert key not in machine
-    types = {t for t, _, _ in blocks(load(MODULES[0]), "resource")}
-    assert not {t for t in types if "public_ip" in t or "extension" in t}
+    there = list(blocks(load(MODULES[0]), "resource"))
+    assert not {t for t, _, _ in there if "extension" in t}
+    # An address and an open port has only a machine that serves.
+    (address,) = (body for t, _, body in there if "public_ip" in t)
+    (allowed,) = (body for t, _, body in there if body.get("access") == '"Allow"')
+    assert address["count"] == allowed["count"] == "${local.serves}"
+    (locals_,) = (item for document in load(MODULES[0]) for item in document.get("locals", []))
+    assert locals_["serves"] == "${var.port > 0 ? local.machine : 0}"
 
 
 def evaluated(expression: str, values: dict[str, str], folder: Path) -> str:
@@ -262,9 +269,24 @@ def test_all_that_is_paid_for_carries_the_tag() -> None:
 
 def test_network_denies_everything_both_ways() -> None:
     rules = [body for type_, _, body in blocks(load(MODULES[0]), "resource") if "_rule" in type_]
-    (rule,) = rules
+    (rule,) = (body for body in rules if body["access"] == '"Deny"')
     assert '["Inbound", "Outbound"]' in rule["for_each"].replace('\\"', '"')
-    assert rule["access"] == '"Deny"'
     for key, value in rule.items():
         if key.endswith(("_range", "_prefix")) or key == "protocol":
             assert value == '"*"', key
+
+
+def test_one_port_is_open_to_the_named_networks_alone() -> None:
+    rules = [body for type_, _, body in blocks(load(MODULES[0]), "resource") if "_rule" in type_]
+    allowed, denied = sorted(rules, key=lambda body: int(body["priority"]))
+    assert (allowed["access"], denied["access"]) == ('"Allow"', '"Deny"')
+    assert (allowed["direction"], allowed["protocol"]) == ('"Inbound"', '"Tcp"')
+    assert allowed["destination_port_range"] == "${tostring(var.port)}"
+    assert allowed["source_address_prefixes"] == "${var.clients}"
+    assert allowed["destination_address_prefix"] == f'"{cloud.ADDRESS}"'
+    (interface,) = (
+        body for type_, _, body in blocks(load(MODULES[0]), "resource") if "interface" in type_
+    )
+    (address,) = interface["ip_configuration"]
+    assert address["private_ip_address"] == f'"{cloud.ADDRESS}"'
+    assert address["public_ip_address_id"] == "${one(azurerm_public_ip.serve[*].id)}"

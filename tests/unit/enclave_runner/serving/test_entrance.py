@@ -63,6 +63,7 @@ def serve(connection: Connection) -> None:
     """What a gateway does, in short."""
     reader = wire.Reader(connection.receive)
     assert connection.exporter
+    assert connection.until
     while (raw := reader.request()) is not None:
         connection.send(wire.answer(200, raw.body, is_last=False))
 
@@ -186,8 +187,11 @@ def test_clients_come_in_while_something_is_served(entrance: Entrance) -> None:
         assert carried(carrier, parcels) == [courier.emit(READY)]
 
 
-def test_who_leaves_without_a_word_is_forgotten(entrance: Entrance) -> None:
+@pytest.mark.parametrize("carries", [False, True])
+def test_who_leaves_without_a_word_is_forgotten(entrance: Entrance, carries: bool) -> None:
     with Client(entrance.port) as client:
+        if carries:
+            assert carried(client, Parcels()) == []
         client.tls.shutdown()
         assert client.is_closed()
 

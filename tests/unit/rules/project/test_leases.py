@@ -23,6 +23,7 @@ broker = "https://custodian.example:8444"
 broker-root = "custodian.pem"
 """
 AZURE = 'driver = "azure"\nregion = "westeurope"\nsize = "Standard_D8s_v5"'
+CLOUD = f"{AZURE}\nclients = ['203.0.113.0/24']"
 OFFLINE = LEASE.partition("broker =")[0]
 
 
@@ -31,6 +32,14 @@ def test_a_lease_names_bundle_machine_and_broker(tmp_path: Path) -> None:
     assert (lease.bundle, lease.broker) == ("leases/bot", "https://custodian.example:8444")
     assert (lease.broker_root, lease.licence) == ("custodian.pem", None)
     assert lease.machine.serving == Serving(listen="127.0.0.1", port=9000)
+
+
+def test_a_machine_of_a_cloud_serves_named_networks_with_a_broker(tmp_path: Path) -> None:
+    machine = load(tmp_path, GOOD + LEASE.replace('driver = "qemu"', CLOUD)).machine("serving")
+    assert machine.serving == Serving(listen="127.0.0.1", port=9000)
+    assert machine.options["clients"] == ("203.0.113.0/24",)
+    with pytest.raises(ConfigError, match="broker is missing"):
+        load(tmp_path, GOOD + OFFLINE.replace('driver = "qemu"', CLOUD))
 
 
 def test_a_lease_of_a_run_lies_in_a_folder_of_its_own_name(tmp_path: Path) -> None:
@@ -55,7 +64,11 @@ def test_every_machine_of_driver_local_serves_and_none_that_trains_in_an_image(
         ('image = "serve"\n', "", "port is for machines that serve"),
         ('image = "serve"', 'image = "server"', "is not one of train, serve"),
         ('driver = "qemu"\nimage', 'driver = "local"\nimage', "is for measured machines"),
-        ('driver = "qemu"', AZURE, "no serving image for driver azure"),
+        ('driver = "qemu"', AZURE, "clients is missing"),
+        ('driver = "qemu"', f"{AZURE}\nclients = ['1.2.3.4/24']", "should have networks like"),
+        ('driver = "qemu"', f"{CLOUD}\nlisten = '0.0.0.0'", "listen is not for driver azure"),
+        ('driver = "qemu"\nimage = "serve"', f"{CLOUD}\nimage = 'train'", "machines that serve"),
+        ('driver = "qemu"', "driver = 'qemu'\nclients = ['1.2.3.4/32']", "is for driver azure"),
         (
             'image = "serve"',
             'image = "serve"\ngpu = true',
