@@ -317,6 +317,8 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
     },
     "serving.md": {
         "line of a courier": ("aicert.lease.courier.MAX_LINE",),
+        "parcel": ("aicert.lease.parcels.MAX_PARCEL",),
+        "first line of a parcel": ("aicert.lease.parcels._MAX_HEAD",),
         "characters of a reason that the machine tells": ("aicert.lease.courier.MAX_TEXT",),
         "head of a request": ("enclave_runner.serving.wire.MAX_HEAD",),
         "headers of a request": ("enclave_runner.serving.wire.MAX_HEADERS",),
