@@ -23,7 +23,8 @@ KEY_BYTES: Final = 32
 MAX_PARCEL: Final = 2 * courier.MAX_LINE
 # Lines that the other end has not taken yet.
 MOST_HELD: Final = 256
-_MAX_HEAD: Final = 128
+# Two numbers and their names.
+_HEAD_BYTES: Final = 128
 
 
 class Parcels:
@@ -95,7 +96,7 @@ def _parse(parcel: bytes) -> tuple[int, int, list[bytes]]:
     if len(parcel) > MAX_PARCEL or not parcel.endswith(b"\n"):
         raise EvidenceError(f"{what} is too large or ends early")
     head, *lines = parcel[:-1].split(b"\n")
-    fields = Fields(strict_json.loads(head, what=what, max_bytes=_MAX_HEAD), what)
+    fields = Fields(strict_json.loads(head, what=what, max_bytes=_HEAD_BYTES), what)
     first, taken = fields.integer("first", low=1), fields.integer("taken")
     fields.done()
     return first, taken, [line + b"\n" for line in lines]
