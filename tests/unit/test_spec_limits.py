@@ -520,15 +520,13 @@ def test_a_page_states_the_limits_of_the_code(page: str) -> None:
     rows = ROWS.get(page, {})
     assert stated.keys() == rows.keys()
     for row, held in rows.items():
-        assert ({held()} if callable(held) else {value_of(one) for one in held}) == {stated[row]}, (
-            row
-        )
+        values = {held()} if callable(held) else {value_of(name) for name in held}
+        assert values == {stated[row]}, row
 
 
 def test_every_limit_of_the_code_is_on_a_page() -> None:
     every = [held for rows in ROWS.values() for held in rows.values() if not callable(held)]
-    listed = {name for held in every for name in held}
-    assert constants() - listed == INTERNAL.keys()
+    assert constants() - {name for held in every for name in held} == INTERNAL.keys()
 
 
 def test_a_number_of_a_table_is_read_with_its_unit(
