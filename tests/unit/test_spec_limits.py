@@ -20,6 +20,7 @@ from enclave_runner.axolotl import loss
 from enclave_runner.axolotl.measuring.__main__ import FEWEST_ROWS
 from enclave_runner.axolotl.measuring.template_tokens import PIECE
 from tests.second.limits import SPEC, limits
+from tests.unit import spec_limits_of_leases
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(page.name for page in SPEC.glob("*.md"))
@@ -269,91 +270,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "signers of a policy": ("aicert.guard.policy.MAX_SIGNERS",),
         "model card": ("aicert.guard.card._MAX_CARD", "aicert.cli.exports.MAX_CARD"),
     },
-    "lease.md": {
-        "terms": ("aicert.lease.terms.MAX_BYTES",),
-        "`tick-tokens`": ("aicert.lease.terms.MAX_TICK_TOKENS",),
-        "`max-output-tokens`": ("aicert.lease.terms.MAX_OUTPUT_TOKENS",),
-        "`heartbeat-seconds`": ("aicert.lease.terms.MAX_HEARTBEAT",),
-        "`egress-bytes-per-token`": ("aicert.lease.terms.MAX_EGRESS",),
-        "licence": ("aicert.lease.licence.MAX_BYTES",),
-        "blob": ("aicert.lease.blob.MAX_BYTES",),
-        "its public area": ("aicert.lease.blob.MAX_PUBLIC",),
-        "its wrapped half": ("aicert.lease.blob.MAX_DUPLICATE",),
-        "`budget`, `epoch` and `clock`": ("aicert.lease.licence.MAX_COUNT",),
-        "`resets` and `restarts`": ("aicert.lease.licence.MAX_BOOTS",),
-        "header of a bundle": ("aicert.lease.bundle.MAX_HEADER",),
-        "files of a bundle": ("aicert.lease.bundle.MAX_FILES",),
-        "chunks of a file": ("aicert.lease.bundle.MAX_CHUNKS",),
-        "file of the custodian's keys": ("aicert.lease.custody.MAX_BYTES",),
-        "tokens of a budget that is issued": ("aicert.leasing.granting.MAX_TOKENS",),
-        "seconds of `--until`": ("aicert.leasing.granting.MAX_SECONDS",),
-        "`--boots`": ("aicert.leasing.granting.MAX_MORE_BOOTS",),
-        "receipts that are added up": ("aicert.leasing.accounts.MAX_RECEIPTS",),
-        "characters of `keyAt`": ("aicert.leasing.hardware_keys.MAX_PLACE",),
-    },
-    "lease-messages.md": {
-        "enrolment, and evidence of a serving machine": ("aicert.lease.enrolment.MAX_BYTES",),
-        "each attestation, signature and public area of an enrolment": (
-            "aicert.lease.enrolment.MAX_TPM",
-        ),
-        "certificates of `akChain`": ("aicert.lease.enrolment.MAX_CHAIN",),
-        "each of these certificates": ("aicert.lease.enrolment.MAX_CERTIFICATE",),
-        "serving statement": ("aicert.lease.serving.MAX_STATEMENT",),
-        "signed order": ("aicert.lease.orders.MAX_BYTES",),
-        "its `order`": ("aicert.lease.orders.MAX_ORDER",),
-        "signature of an order": ("aicert.lease.orders.MAX_SIGNATURE",),
-        "body of a receipt": ("aicert.lease.receipts.MAX_BODY",),
-        "receipt": ("aicert.lease.receipts.MAX_RECEIPT",),
-        "its `attest`": ("aicert.lease.receipts.MAX_ATTEST",),
-        "its `signature`": ("aicert.lease.receipts.MAX_SIGNATURE",),
-        "receipt of an answer": ("aicert.lease.answer_receipts.MAX_BYTES",),
-        "receipts of answers that are checked together": (
-            "aicert.leasing.client_receipts.MAX_ANSWERS",
-        ),
-        "number of a claim": ("aicert.lease.answer_receipts._MAX_COUNT",),
-        "milliseconds that a power cut takes from the clock": (
-            "aicert.lease.ledger.MAX_CLOCK_LOSS",
-        ),
-    },
-    "serving.md": {
-        "line of a courier": ("aicert.lease.courier.MAX_LINE",),
-        "parcel": ("aicert.lease.parcels.MAX_PARCEL",),
-        "characters of a reason that the machine tells": ("aicert.lease.courier.MAX_TEXT",),
-        "head of a request": ("enclave_runner.serving.wire.MAX_HEAD",),
-        "headers of a request": ("enclave_runner.serving.wire.MAX_HEADERS",),
-        "line of an engine's answer": ("enclave_runner.serving.answers.MAX_LINE",),
-        "lines of an engine's answer beside two a token": (
-            "enclave_runner.serving.answers.MORE_LINES",
-        ),
-        "tokens of a chat template beside messages": (
-            "enclave_runner.serving.opened.TEMPLATE_TOKENS",
-        ),
-        "request": ("enclave_runner.serving.requests.MAX_BODY",),
-        "messages of a request": ("enclave_runner.serving.requests.MAX_MESSAGES",),
-        "texts of `stop`": ("enclave_runner.serving.requests.MAX_STOPS",),
-        "tokens that a request may reserve": ("enclave_runner.serving.meter.MAX_RESERVE",),
-        "tokens around a message": ("enclave_runner.serving.requests.AROUND_MESSAGE",),
-        "tokens around a request": ("enclave_runner.serving.requests.AROUND_ALL",),
-        "head of an answer": ("aicert.serving.wire.MAX_HEAD",),
-        "headers of an answer": ("aicert.serving.wire.MAX_HEADERS",),
-        "event of an answer": ("aicert.serving.wire.MAX_EVENT",),
-        "whole answer": ("aicert.serving.wire.MAX_WHOLE",),
-        "streamed answer": ("aicert.serving.wire.MAX_STREAM",),
-        "request of a local client": ("aicert.serving.endpoint.MAX_BODY",),
-        "connections of local clients": ("aicert.serving.endpoint.CLIENTS",),
-        "connections of an endpoint to its machine": ("aicert.serving.connections.MOST",),
-    },
-    "broker.md": {
-        "body of `/v1/nonce`": ("aicert.broker.app.MAX_BOOT",),
-        "heartbeats between a receipt and the end of the licence that answers it": (
-            "aicert.broker.broker.HEARTBEATS_AHEAD",
-        ),
-        "seconds that the clock may be behind the ledger": ("aicert.broker.broker.CLOCK_SLACK_S",),
-        "characters of a borrower's name": ("aicert.broker.custodian.MAX_BORROWER",),
-        "characters of a reason that a courier is told": ("aicert.broker.app.MAX_REASON",),
-        "connections at once": ("aicert.broker.app.MAX_CONNECTIONS",),
-        "head of a request to the broker": ("aicert.broker.app.MAX_HEAD",),
-    },
+    **spec_limits_of_leases.ROWS,
     "log-folder.md": {
         "key of a log, public": ("aicert.log.tiles.MAX_KEY",),
         "key of a log or a witness, private": ("aicert.log.keys.MAX_BYTES",),
