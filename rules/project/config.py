@@ -300,6 +300,8 @@ def _machine(name: str, table: Table) -> Machine:
             hint=f"raise {table.where}.memory, or lower scratch",
         )
     options = {key: read(table, key) for key, read in driver.keys.items()}
+    # It asks which keys are there, and one that was read no longer is.
+    serving = leases.serving(table, driver, options, gpu=gpu)
     return Machine(
         name=name,
         driver=driver,
@@ -310,7 +312,7 @@ def _machine(name: str, table: Table) -> Machine:
         cpus=table.count("cpus", 0) if table.has("cpus") else None,
         options=options,
         gpu=gpu,
-        serving=leases.serving(table, driver, options, gpu=gpu),
+        serving=serving,
     )
 
 

@@ -83,13 +83,20 @@ def serving(
 
 
 def _check_cloud(table: Table, driver: Driver, options: Mapping[str, object]) -> None:
-    """A cloud's machine has an address of its own, which only named networks may reach."""
+    """Raise ConfigError unless a cloud's machine has what one that serves needs: it has an address
+    of its own, which only named networks may reach, and costs money for as long as it exists.
+    """
     if table.has("listen"):
         raise ConfigError(f"{FILE}: {table.where}.listen is not for driver {driver.name}")
     if not options["clients"]:
         raise ConfigError(
             f"{FILE}: {table.where}.clients is missing: who may reach the machine's port",
             hint='clients = ["203.0.113.0/24"], with the address of this computer in it',
+        )
+    if not table.has("time-limit"):
+        raise ConfigError(
+            f"{FILE}: {table.where}.time-limit is missing: when serving ends at the latest",
+            hint='time-limit = "12 h"',
         )
 
 

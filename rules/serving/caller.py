@@ -13,12 +13,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from aicert.errors import AicertError, EvidenceError, ToolError
 from aicert.frozen import dataclass
 from aicert.lease.parcels import MAX_PARCEL, MOST_HELD, ROUTE, Parcels
+from rules.host.progress import seconds
 from rules.serving.link import Link
 
 # An answer takes the machine a moment; a connection that is silent for longer is replaced.
@@ -32,7 +33,8 @@ _STEP: Final = 1 << 16
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callee:
     """Where the machine is. `key` (hex): what its `serve.json` has the SHA-256 of. `boots_s`: how
-    long it may be silent until it has answered once.
+    long it may be silent until it has answered once; until then, `has_ended` is asked whether it
+    is off.
     """
 
     host: str
@@ -40,6 +42,7 @@ class Callee:
     key: str
     boots_s: float
     gone_s: float = GONE_S
+    has_ended: Callable[[], bool] = lambda: False
 
 
 @contextlib.contextmanager
@@ -78,15 +81,10 @@ class _Caller:
         self._thread.join()
 
     def _run(self) -> None:
-        until = time.monotonic() + self._callee.boots_s
         with self._end:
             try:
-                while not self._over.is_set() and time.monotonic() < until:
-                    self._gather()
-                    if self._exchange():
-                        until = time.monotonic() + self._callee.gone_s
-                    else:
-                        self._over.wait(_AGAIN_S)
+                if self._has_answered():
+                    self._carry()
             except OSError:
                 # Nobody listens here any more.
                 pass
@@ -95,6 +93,35 @@ class _Caller:
                     self._link.heard.put_nowait(error)
             finally:
                 self._hang_up()
+
+    def _has_answered(self) -> bool:
+        """Wait for the machine's first answer. Returns whether it came before `stop`. Raises
+        ToolError if the machine has ended, or is silent for too long.
+        """
+        until = time.monotonic() + self._callee.boots_s
+        while not self._over.is_set():
+            self._gather()
+            if self._exchange():
+                return True
+            if self._callee.has_ended():
+                raise ToolError("the machine powered off before it answered its courier")
+            if time.monotonic() >= until:
+                raise ToolError(
+                    f"the machine did not answer at {self._callee.host}:{self._callee.port} within "
+                    f"{seconds(self._callee.boots_s)}",
+                    hint="is this computer's address in a network that may reach the port?",
+                )
+            self._over.wait(_AGAIN_S)
+        return False
+
+    def _carry(self) -> None:
+        until = time.monotonic() + self._callee.gone_s
+        while not self._over.is_set() and time.monotonic() < until:
+            self._gather()
+            if self._exchange():
+                until = time.monotonic() + self._callee.gone_s
+            else:
+                self._over.wait(_AGAIN_S)
 
     def _gather(self) -> None:
         """Take what the `Link` has written by now."""

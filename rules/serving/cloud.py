@@ -7,11 +7,12 @@ run on Azure itself yet (docs/azure.md).
 
 import contextlib
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, cast
 
-from aicert.errors import AicertError, ToolError
+from aicert.errors import ToolError
 from aicert.formats.digest import of_bytes
 from aicert.lease import handed
 from aicert.lease.handed import Settings
@@ -30,7 +31,6 @@ from rules.serving.power import Powered
 ADDRESS: Final = "10.0.0.4"
 PREFIX: Final = 29
 GATEWAY: Final = "10.0.0.1"
-_LINES: Final = 20
 
 
 @contextlib.contextmanager
@@ -85,6 +85,7 @@ def order_of(kept: Kept, machine: Machine, serving: Serving) -> run.Order:
         hourly_price=cast(float | None, options["hourly-price"]),
         budget=cast(int, options["budget"]),
         output_gib=0,
+        # When this has passed, serving ends, which may take as long as a boot.
         limit_s=machine.time_limit + run.BOOT_S,
         port=serving.port,
         clients=cast(tuple[str, ...], options["clients"]),
@@ -104,20 +105,19 @@ def booted(
     """Make the machine from these volumes; remove everything afterwards."""
     say("making the machine on Azure")
     with run.standing(root / run.HOME, order, image=image, inputs=inputs) as standing:
+        until = time.monotonic() + order.limit_s - run.BOOT_S
         say("waiting for the machine")
-        callee = Callee(host=standing.address, port=order.port, key=key, boots_s=order.boot_s)
+        callee = Callee(
+            host=standing.address,
+            port=order.port,
+            key=key,
+            boots_s=order.boot_s,
+            has_ended=standing.signs.has_ended,
+        )
         with calling(callee) as link:
             yield Powered(
                 link=link,
                 url=lambda port: f"https://{standing.address}:{port}",
-                last_lines=lambda: _last_lines(standing.more),
+                last_lines=standing.signs.last_lines,
+                until=until,
             )
-
-
-def _last_lines(more: Callable[[], bytes]) -> str:
-    """Of the machine's console, if it can be read."""
-    data = b""
-    with contextlib.suppress(AicertError):
-        while part := more():
-            data += part
-    return "\n".join(data.decode("utf-8", "replace").splitlines()[-_LINES:])

@@ -10,6 +10,7 @@ serves, and receipts are only stored. A broker that does not answer is asked aga
 runs out; then the machine ends by itself.
 """
 
+import math
 import queue
 import secrets
 import time
@@ -84,15 +85,28 @@ class EndedError(ToolError):
         self.reason = reason
 
 
+class OverTimeError(ToolError):
+    """The machine may not run for longer."""
+
+
 class Carrier:
-    """The courier of one boot. `custodian`: its broker, or its files."""
+    """The courier of one boot. `custodian`: its broker, or its files. `until`: how long the machine
+    may run.
+    """
 
     def __init__(
-        self, link: Link, kept: Kept, terms: Terms, custodian: Desk | Files, shown: Shown
+        self,
+        link: Link,
+        kept: Kept,
+        terms: Terms,
+        custodian: Desk | Files,
+        shown: Shown,
+        until: float = math.inf,
     ) -> None:
         self._link, self._kept, self._terms = link, kept, terms
         self._custodian = custodian
         self._shown = shown
+        self._until = until
         self._boot = ""
         self._is_resumed = False
         self._given = b""
@@ -143,7 +157,12 @@ class Carrier:
         """End the boot, so that its last receipt arrives and nothing keeps running. Returns the
         reason.
         """
+        self._until = math.inf
         if self._is_over:
+            return ASKED
+        if not self._boot:
+            # It has not come up, so there is no receipt to wait for.
+            self._link.ask(Message(kind=courier.STOP))
             return ASKED
         self._shown.step("ending: waiting for the last receipt")
         try:
@@ -310,10 +329,13 @@ class Carrier:
 
     def _next(self, seconds: float) -> Message | None:
         """Return the next message, or None if none arrives within so many seconds. Raises
-        EndedError once the machine has ended.
+        EndedError once the machine has ended, and OverTimeError once it should have.
         """
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise OverTimeError("the machine's time-limit has passed")
         try:
-            heard = self._link.heard.get(timeout=seconds)
+            heard = self._link.heard.get(timeout=min(seconds, left))
         except queue.Empty:
             return None
         if isinstance(heard, AicertError):

@@ -7,6 +7,7 @@ the machine's identity for a broker. What courier and machine send is elsewhere.
 
 import contextlib
 import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -47,12 +48,13 @@ _ENDS_S: Final = 20.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Powered:
     """A running machine. `url`: for the port that the machine names; `last_lines`: the last lines
-    of its console.
+    of its console; `until`: when it has to end (`time.monotonic`), because it costs money.
     """
 
     link: Link
     url: Callable[[int], str]
     last_lines: Callable[[], str]
+    until: float = math.inf
 
 
 @contextlib.contextmanager

@@ -21,12 +21,14 @@ from rules.project.results import certificate_path
 from rules.serving import lease_state as kept_places
 from rules.serving import power
 from rules.serving.broker_client import Desk, RefusedHereError
-from rules.serving.courier import AS_LICENSED, Carrier, Files, NotIssuedError
+from rules.serving.courier import AS_LICENSED, Carrier, Files, NotIssuedError, OverTimeError
 from rules.serving.lease_state import Kept
 from rules.serving.power import Powered
 from rules.serving.screen import Screen
 
 CHALLENGE_DIGITS: Final = 64
+# Why serving ended, where neither an order nor the licence did it.
+TIME_LIMIT: Final = "time-limit"
 Start = Callable[
     [Path, Kept, Path, Machine, Callable[[str], None]], AbstractContextManager[Powered]
 ]
@@ -45,11 +47,11 @@ def serve(
     licence. `start` starts the machine; otherwise its driver does.
     """
     bundle, terms = read_bundle(project, lease)
+    shown = screen or Screen(lease.name, terms.tick_tokens)
     with kept_places.opened(project.root, lease.name) as kept:
         if lease.machine.driver.cloud:
-            _retire(project.root, lease, kept)
+            _retire(project.root, lease, kept, shown)
         custodian = _custodian(project.root, lease, kept, terms, token=token, nonce=nonce)
-        shown = screen or Screen(lease.name, terms.tick_tokens)
         with termination_raises(), shown:
             powered = (start or _starter(lease))(
                 project.root, kept, bundle, lease.machine, shown.step
@@ -68,8 +70,10 @@ def _starter(lease: Lease) -> Start:
     return cloud.powered
 
 
-def _retire(root: Path, lease: Lease, kept: Kept) -> None:
-    """The last call's machine is gone, with its TPM. Hand in what it signed, and put it away."""
+def _retire(root: Path, lease: Lease, kept: Kept, shown: Screen) -> None:
+    """The last call's machine is gone, with its TPM. Hand in what it signed, in order, and put it
+    away. Raises AicertError, and puts nothing away, if the broker cannot be reached.
+    """
     if kept.enrolment is None:
         return
     if kept.unsent and lease.broker is not None:
@@ -78,8 +82,9 @@ def _retire(root: Path, lease: Lease, kept: Kept) -> None:
         for receipt in kept.unsent:
             try:
                 desk.receipt(receipt)
-            except RefusedHereError:
-                # It stays in the file that is put away.
+            except RefusedHereError as error:
+                # Those after it follow from it. All of them stay in the file that is put away.
+                shown.note(f"the broker refused a receipt of the last machine: {error.message}")
                 break
             kept.sent_one()
     kept.put_away()
@@ -95,12 +100,15 @@ def _served(
 ) -> str:
     """Serve, and return why it ended."""
     with powered as machine:
-        carrier = Carrier(machine.link, kept, terms, custodian, shown)
+        carrier = Carrier(machine.link, kept, terms, custodian, shown, machine.until)
         try:
             shown.serving(machine.url(carrier.serve()))
             return carrier.carry()
         except KeyboardInterrupt:
             return carrier.finish()
+        except OverTimeError as error:
+            shown.note(error.message)
+            return f"{TIME_LIMIT}: {carrier.finish()}"
         except NotIssuedError as error:
             error.hint = (error.hint or "").replace("BUNDLE", shlex.quote(str(bundle)))
             carrier.finish()

@@ -1,15 +1,16 @@
-"""The machine's console as a stream of lines that ends when the machine does.
+"""The machine's console: a stream of lines that ends when the machine does, or its last lines.
 
 The runner writes its events there (enclave_runner/boot/init.py), between the kernel's messages.
 Every byte is hostile: it is bounded, and read only for events and for the machine's end.
 """
 
+import contextlib
 import re
 import threading
 import time
 from collections.abc import Callable
 
-from aicert.errors import ToolError
+from aicert.errors import AicertError, ToolError
 from aicert.formats.machine_io import MAX_EVENT
 from rules.host.progress import seconds
 
@@ -20,6 +21,7 @@ _END = re.compile(
 )
 _TERMINAL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
 _KEPT = 12
+_HELD = 1 << 16
 
 
 class ConsoleStream:
@@ -108,3 +110,41 @@ class ConsoleStream:
     def tail(self) -> str:
         """Return the last lines that are not events."""
         return "\n".join(self._last)
+
+
+class Signs:
+    """The console and the state of a machine that serves, whose events nobody follows there.
+
+    `more` and `is_off` are as in `ConsoleStream`; `is_off` is called at most every `ask_s`.
+    """
+
+    def __init__(
+        self, more: Callable[[], bytes], *, is_off: Callable[[], bool], ask_s: float = 60.0
+    ) -> None:
+        self._more, self._is_off, self._ask_s = more, is_off, ask_s
+        self._asked = time.monotonic()
+        self._held = b""
+        self._ended = False
+        # Who calls the machine looks for its end, and who ends serving reads the last lines.
+        self._lock = threading.Lock()
+
+    def has_ended(self) -> bool:
+        """Whether the console or Azure says that the machine is off."""
+        self._read()
+        if not self._ended and time.monotonic() - self._asked >= self._ask_s:
+            self._ended = self._is_off()
+            self._asked = time.monotonic()
+        return self._ended
+
+    def last_lines(self) -> str:
+        """Return the console's last lines, if it can be read."""
+        self._read()
+        text = _TERMINAL.sub("", self._held.decode("utf-8", "replace"))
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return "\n".join(lines[-_KEPT:])
+
+    def _read(self) -> None:
+        with self._lock, contextlib.suppress(AicertError):
+            while data := self._more():
+                self._held = (self._held + data)[-_HELD:]
+                self._ended = self._ended or _END.search(self._held) is not None

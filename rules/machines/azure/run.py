@@ -25,7 +25,7 @@ from rules.host.work import held, is_held, remove
 from rules.machines.azure import blobs, client
 from rules.machines.azure import costs as azure_costs
 from rules.machines.azure import vhd as azure_vhd
-from rules.machines.azure.console import ConsoleStream
+from rules.machines.azure.console import ConsoleStream, Signs
 from rules.machines.azure.terraform import Terraform
 
 HOME = Path(".aicert") / "azure"
@@ -90,17 +90,20 @@ def execute(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A machine that serves: its address, and its console's text since the last call."""
+    """A machine that serves: its address, and what its console and Azure say about it."""
 
     address: str
-    more: Callable[[], bytes]
+    signs: Signs
 
 
 @contextmanager
 def standing(home: Path, order: Order, *, image: Path, inputs: Path) -> Iterator[Standing]:
     """Boot `image` with `inputs` for as long as the block runs."""
     with _booted(home, order, image=image, inputs=inputs) as (terraform, store):
-        yield Standing(address=str(terraform.output("address")), more=blobs.Console(store).more)
+        signs = Signs(
+            blobs.Console(store).more, is_off=lambda: _is_off(terraform), ask_s=order.ask_s
+        )
+        yield Standing(address=str(terraform.output("address")), signs=signs)
 
 
 @contextmanager

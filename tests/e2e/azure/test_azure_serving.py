@@ -59,6 +59,7 @@ memory = "4 GiB"
 cpus = 1
 port = %d
 clients = ["127.0.0.0/8"]
+time-limit = "12 h"
 
 [leases.bot]
 model = "path:leases/bot"

@@ -10,7 +10,7 @@ import pytest
 from aicert.errors import AicertError, ConfigError, ToolError
 from rules.machines.azure import costs, errors, machine
 from rules.machines.azure import vhd as azure_vhd
-from rules.machines.azure.console import ConsoleStream
+from rules.machines.azure.console import ConsoleStream, Signs
 from rules.machines.machine import DRIVERS, Job, Machine
 from tests.oracles import environment
 
@@ -165,6 +165,30 @@ def test_console_of_a_machine_that_went_off_without_a_word() -> None:
     )  # fmt: skip
     assert [stream.readline(), stream.readline(), stream.readline()] == [b"a\n", b"last\n", b""]
     assert len(asked) == 2
+
+
+def test_signs_of_a_machine_that_says_that_it_powers_off() -> None:
+    def is_off() -> bool:
+        raise AssertionError("nobody needs to ask")
+
+    signs = Signs(
+        console(b"boot\r\n\x1b[2Jwo", b"rds\nreboot: Pow", b"", b"er down\n"), is_off=is_off
+    )
+    assert not signs.has_ended()
+    assert signs.last_lines() == "boot\nwords\nreboot: Power down"
+    assert signs.has_ended()
+
+
+def test_signs_of_a_machine_that_went_off_without_a_word() -> None:
+    looks = iter([False, True])
+
+    def more() -> bytes:
+        raise ToolError("the machine's console cannot be read")
+
+    signs = Signs(more, is_off=lambda: next(looks), ask_s=0)
+    # Nobody asks again once it is known.
+    assert [signs.has_ended(), signs.has_ended(), signs.has_ended()] == [False, True, True]
+    assert signs.last_lines() == ""
 
 
 def test_costs_are_said_before_and_after() -> None:

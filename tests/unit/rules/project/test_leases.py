@@ -23,7 +23,8 @@ broker = "https://custodian.example:8444"
 broker-root = "custodian.pem"
 """
 AZURE = 'driver = "azure"\nregion = "westeurope"\nsize = "Standard_D8s_v5"'
-CLOUD = f"{AZURE}\nclients = ['203.0.113.0/24']"
+NETWORKS = f"{AZURE}\nclients = ['203.0.113.0/24']"
+CLOUD = f"{NETWORKS}\ntime-limit = '12 h'"
 OFFLINE = LEASE.partition("broker =")[0]
 
 
@@ -65,6 +66,7 @@ def test_every_machine_of_driver_local_serves_and_none_that_trains_in_an_image(
         ('image = "serve"', 'image = "server"', "is not one of train, serve"),
         ('driver = "qemu"\nimage', 'driver = "local"\nimage', "is for measured machines"),
         ('driver = "qemu"', AZURE, "clients is missing"),
+        ('driver = "qemu"', NETWORKS, "time-limit is missing"),
         ('driver = "qemu"', f"{AZURE}\nclients = ['1.2.3.4/24']", "should have networks like"),
         ('driver = "qemu"', f"{CLOUD}\nlisten = '0.0.0.0'", "listen is not for driver azure"),
         ('driver = "qemu"\nimage = "serve"', f"{CLOUD}\nimage = 'train'", "machines that serve"),

@@ -3,12 +3,14 @@
 import queue
 import secrets
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from aicert.errors import ToolError
 from aicert.formats.digest import of_bytes
+from aicert.frozen import replace
 from aicert.lease import courier
 from aicert.lease.courier import Message
 from enclave_runner.serving import tls
@@ -60,11 +62,44 @@ def test_a_machine_that_was_there_and_is_gone_has_ended(entrance: Entrance) -> N
         assert link.heard.get() is None
 
 
-def test_a_machine_that_never_boots_has_ended() -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        with calling(callee(silent.getsockname()[1], boots_s=0.0)) as link:
-            assert link.heard.get() is None
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """Return a port at which nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def error_of(called: Callee) -> str:
+    """Return the message of the error with which the line ends."""
+    with calling(called) as link:
+        error = link.heard.get()
+        assert isinstance(error, ToolError)
+        assert link.heard.get() is None
+    return error.message
+
+
+def test_a_machine_that_never_answers_is_given_up(silent: int) -> None:
+    words = f"the machine did not answer at 127.0.0.1:{silent} within 0.0 s"
+    assert error_of(callee(silent, boots_s=0.0)) == words
+
+
+def test_a_machine_that_went_off_before_it_answered_is_not_awaited(silent: int) -> None:
+    looks = iter([False, True])
+    called = replace(callee(silent), has_ended=lambda: next(looks))
+    assert error_of(called) == "the machine powered off before it answered its courier"
+
+
+def test_nobody_waits_for_a_machine_that_is_no_longer_wanted(silent: int) -> None:
+    asked = threading.Event()
+
+    def has_ended() -> bool:
+        asked.set()
+        return False
+
+    with calling(replace(callee(silent), has_ended=has_ended)) as link:
+        assert asked.wait(600)
+    assert link.heard.get() is None
 
 
 def test_a_machine_that_knows_another_key_is_an_error(entrance: Entrance) -> None:

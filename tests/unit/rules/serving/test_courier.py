@@ -1,5 +1,6 @@
 """A courier with a hostile machine: it never waits forever, and no file is corrupted."""
 
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from aicert.errors import AicertError, ToolError
 from aicert.lease import courier
 from aicert.lease.courier import Message
 from rules.serving import lease_state as kept_places
-from rules.serving.courier import Carrier, Files
+from rules.serving.courier import ASKED, Carrier, Files, OverTimeError
 from rules.serving.link import Link
 from tests.unit.rules.serving.test_link import STATE
 from tests.vectors.leases import agreed
@@ -72,9 +73,9 @@ def talking(until: bytes, last: bytes) -> Iterator[tuple[Link, threading.Thread]
         os.close(heard)
 
 
-def carrier(folder: Path, link: Link, shown: Shown) -> Carrier:
+def carrier(folder: Path, link: Link, shown: Shown, until: float = math.inf) -> Carrier:
     with kept_places.opened(folder, "bot") as kept:
-        return Carrier(link, kept, agreed(), Files(folder=folder), shown)
+        return Carrier(link, kept, agreed(), Files(folder=folder), shown, until)
 
 
 def test_what_is_awaited_is_not_awaited_for_ever(tmp_path: Path) -> None:
@@ -106,3 +107,25 @@ def test_a_receipt_that_is_none_is_not_kept(tmp_path: Path) -> None:
     os.close(heard)
     with kept_places.opened(tmp_path, "bot") as kept:
         assert kept.receipts == []
+
+
+READY = courier.emit(Message(kind=courier.READY, data=bytes(32)))
+
+
+def test_a_machine_that_may_run_no_longer_is_ended_whatever_it_says(tmp_path: Path) -> None:
+    ended = courier.emit(Message(kind=courier.ENDED, data=b"asked"))
+    with talking(b"stop", READY + ended) as (link, _):
+        one = carrier(tmp_path, link, Shown(), until=0.0)
+        with pytest.raises(OverTimeError, match="time-limit has passed"):
+            one.carry()
+        one._boot = "5e" * 32
+        # Its end may take longer.
+        assert one.finish() == ASKED
+
+
+def test_a_machine_that_has_not_come_up_is_told_to_stop_and_not_awaited(tmp_path: Path) -> None:
+    with talking(b"stop", b"") as (link, thread):
+        assert carrier(tmp_path, link, Shown()).finish() == ASKED
+        while thread.is_alive():
+            # It was told; its last lines are read by whoever closes the line.
+            link.heard.get()
