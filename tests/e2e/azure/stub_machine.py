@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 from enclave_runner.serving import __main__ as process
+from enclave_runner.serving import running
 from tests.e2e.serving import stub_engine
 
 
@@ -17,7 +18,7 @@ def main() -> int:
     with (
         stub_engine.running(folder) as stub,
         mock.patch.object(process, "Running", lambda _, files: stub.started_with(files)),
-        mock.patch.object(process.running, "transformers", lambda settings: settings),
+        mock.patch.object(running, "transformers", lambda settings: settings),
     ):
         return process.main()
 

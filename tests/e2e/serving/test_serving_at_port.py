@@ -18,6 +18,7 @@ from aicert.formats.digest import of_bytes
 from aicert.lease import courier
 from aicert.lease.courier import Message
 from enclave_runner.serving import __main__ as process
+from enclave_runner.serving import running
 from enclave_runner.serving.lease_tpm import LeaseTpm
 from rules.serving.caller import Callee, calling
 from rules.serving.link import Link
@@ -54,7 +55,7 @@ def program(
 ) -> tuple[int, Callable[[LeaseTpm], str]]:
     """Return the program's port, and what serves there with the stub until it is over."""
     monkeypatch.setattr(process, "Running", lambda _, files: stub.started_with(files))
-    monkeypatch.setattr(process.running, "transformers", lambda settings: settings)
+    monkeypatch.setattr(running, "transformers", lambda settings: settings)
     with socket.socket() as asked:
         asked.bind(("127.0.0.1", 0))
         port: int = asked.getsockname()[1]
