@@ -3,6 +3,7 @@
 Its working directory gets the engine's socket, whose name has to be short.
 """
 
+import os
 import sys
 from pathlib import Path
 from unittest import mock
@@ -13,7 +14,7 @@ from tests.e2e.serving import stub_engine
 
 
 def main() -> int:
-    folder = Path("stub")
+    folder = Path(f"stub{os.getpid()}")
     folder.mkdir()
     with (
         stub_engine.running(folder) as stub,
