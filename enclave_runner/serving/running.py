@@ -26,6 +26,7 @@ from enclave_runner.serving.engine_process import Job
 MODEL: Final = "/aicert/model"
 PORT: Final = 8000
 _BRIDGE: Final = f"{PLUGIN}/bridge.py"
+_START: Final = f"{PLUGIN}/engine_start.py"
 _POLL_S: Final = 0.05
 # Time to load: a hundred gigabytes from memory on a slow machine.
 _LOADS_S: Final = 1800.0
@@ -52,16 +53,14 @@ class EngineSettings:
     show: tuple[tuple[str, Path], ...] = ()
 
 
-# No host settings, no look-ups, and one thread count for every library.
-_TRANSFORMERS: Final = (
-    "-P", "-m", "transformers.cli.transformers", "serve", MODEL, "--host", "127.0.0.1",
-    "--port", str(PORT), "--device", "cpu", "--no-continuous-batching", "--log-level", "warning",
-)  # fmt: skip
-
-
 def transformers(settings: EngineSettings) -> EngineSettings:
     """`transformers serve`, which loads safetensors without conversion."""
-    return replace(settings, command=_TRANSFORMERS)
+    start = Path(__file__).with_name("engine_start.py")
+    return replace(
+        settings,
+        command=("-P", _START, MODEL, str(PORT)),
+        show=(*settings.show, (_START, start)),
+    )
 
 
 class Running:
@@ -142,6 +141,7 @@ def _command(command: Sequence[str]) -> list[str]:
 
 def _environment(settings: EngineSettings) -> dict[str, str]:
     threads = settings.threads
+    # No host settings, no look-ups, and one thread count for every library.
     return {
         "HF_HOME": f"{SCRATCH}/hf",
         "HF_HUB_OFFLINE": "1",
