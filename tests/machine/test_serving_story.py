@@ -49,7 +49,8 @@ def test_a_booted_machine_serves_until_it_is_revoked(
     built: Built, printed: Printed, record_property: Callable[[str, object], None]
 ) -> None:
     checkout, root = built.checkout, built.checkout.root
-    done = checkout.doit("run", "image_serve", limit=BUILD_S)
+    task = "image_serve_update" if built.fresh else "image_serve"
+    done = checkout.doit("run", task, limit=BUILD_S)
     assert done.returncode == 0, done.stderr
     folder = root / "story"
     folder.mkdir()
@@ -69,11 +70,13 @@ def test_a_booted_machine_serves_until_it_is_revoked(
         path.write_text(before + LEASE.format(port=free_port(), broker=desk.port))
         with checkout.start("serve", "bot", "--token", str(token)) as process:
             assert process.stderr is not None
-            url = ""
+            lines: list[str] = []
             for line in process.stderr:
+                lines.append(line)
                 if "serving at https://" in line:
-                    url = line.partition("serving at ")[2].strip()
                     break
+            url = "".join(lines[-1:]).partition("serving at ")[2].strip()
+            assert url, lines
             with aicert.serving.connect(
                 url, lease=agreed.lease, certificate=folder / "c.json", policy="local",
                 root=folder / "root.pem", at=AT, machine_policy="qemu",
