@@ -293,6 +293,8 @@ def environment(limits: Limits, ranks: int = 1) -> dict[str, str]:
         "PYTHONPATH": PLUGIN,
         "PYTHONSAFEPATH": "1",
         "HF_HOME": f"{home}/huggingface",
+        # It keeps no copies of vocabularies, which it would find again by their paths alone.
+        "TIKTOKEN_CACHE_DIR": "",
         "HOME": home,
         "LOGNAME": "trainer",
         "TMPDIR": f"{SCRATCH}/tmp",  # noqa: S108 - in the sandbox

@@ -46,7 +46,6 @@ _ATTENTION_SWITCHES: Mapping[str, str] = {
 _OTHERS: Mapping[str, tuple[str, str]] = {
     "deepspeed": ("deepspeed", "deepspeed: null"),
     "qat": (_TORCHAO, "qat: null"),
-    "tokenizer_use_mistral_common": ("mistral-common", "tokenizer_use_mistral_common: false"),
     "use_onebitllms": ("onebitllms", "use_onebitllms: false"),
 }
 _ACROSS_CONTEXTS = "context_parallel_size"

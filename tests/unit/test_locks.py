@@ -38,8 +38,8 @@ TOGETHER = {
 NOT_IMPORTED = {
     "axolotl": {
         "adlfs", "antlr4-python3-runtime", "fla-core", "flash-linear-attention", "gcsfs", "gradio",
-        "hf-transfer", "immutabledict", "langdetect", "liger-kernel", "lm-eval", "mistral-common",
-        "modal", "ocifs", "openenv-core", "optimum", "s3fs", "schedulefree", "scipy", "tensorboard",
+        "hf-transfer", "immutabledict", "langdetect", "liger-kernel", "lm-eval", "modal",
+        "ocifs", "openenv-core", "optimum", "s3fs", "schedulefree", "scipy", "tensorboard",
         "torchao", "trackio", "xformers", "zstandard",
     },
     "cwevals": {"sniffio"},

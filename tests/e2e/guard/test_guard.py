@@ -155,6 +155,14 @@ LOADED = {
 LOADER = {
     "a picture": PLANTED + "from transformers.image_utils import load_image\n"
     "load_image('/aicert/scratch/planted.py')",
+    "a picture of a Mistral's row": PLANTED
+    + "from mistral_common.protocol.instruct.chunk import ImageURLChunk\n"
+    "from mistral_common.tokens.tokenizers.image import image_from_chunk\n"
+    "image_from_chunk(ImageURLChunk(image_url='file:///aicert/scratch/planted.py'))",
+    "a sound of a Mistral's row": PLANTED
+    + "from mistral_common.tokens.tokenizers import audio\n"
+    "audio.assert_soundfile_installed = lambda: None\n"
+    "audio.Audio.from_file('/aicert/scratch/planted.py')",
     "a template that is a path": PLANTED
     + "from axolotl.utils.chat_templates.base import get_chat_template\n"
     "get_chat_template('jinja', '/aicert/plugin/../scratch/planted.py')",

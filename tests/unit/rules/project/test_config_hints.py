@@ -38,7 +38,6 @@ def test_each_thing_that_needs_a_gpu_has_the_line_to_write(
         ({"attn_implementation": "flash_attention_2"}, "flash-attn"),
         ({"xformers_attention": True}, "xformers"),
         ({"deepspeed": "/aicert/inputs/zero1"}, "deepspeed"),
-        ({"tokenizer_use_mistral_common": True}, "mistral-common"),
         ({"use_onebitllms": True}, "onebitllms"),
         ({"context_parallel_size": 2}, "ring-flash-attn"),
     ],
@@ -50,7 +49,7 @@ def test_a_package_that_no_lock_names_is_named(settings: dict[str, object], pack
 @pytest.mark.parametrize("optimizer", ["adamw_torch_fused", "adamw_bnb_8bit", "muon", "lion_8bit"])
 def test_what_the_environment_has_is_not(optimizer: str) -> None:
     settings: dict[str, object] = {"optimizer": optimizer, "attn_implementation": "sdpa"}
-    settings["context_parallel_size"] = 1
+    settings |= {"context_parallel_size": 1, "tokenizer_use_mistral_common": True}
     assert not list(lacking(settings, locked_packages()))
 
 
