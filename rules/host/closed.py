@@ -86,6 +86,10 @@ ABSENT = (
         paths=("kernels", "kernels-*.dist-info", "kernels_data", "kernels_data-*.dist-info"),
         why="it loads compiled code from a hub or from its cache, which is a folder in scratch",
     ),
+    Absent(
+        paths=("mistral_common/data",),
+        why="vocabularies that a name chooses, and that no lockfile names",
+    ),
 )
 
 _NO_CODE = 'raise OSError("the machine runs no code of a model\'s folder or of a hub")\n'
@@ -255,6 +259,18 @@ EDITS = (
         "pdf",
         "    def decode_example(self, value: dict, token_per_repo_id=None) "
         '-> "pdfplumber.pdf.PDF":\n',
+    ),
+    Edit(
+        path="mistral_common/tokens/tokenizers/image.py",
+        before="    if isinstance(chunk, ImageChunk):\n        return chunk.image\n",
+        after=f"    {_NO_MEDIA}",
+        why=_WHY_MEDIA,
+    ),
+    Edit(
+        path="mistral_common/tokens/tokenizers/audio.py",
+        before="        assert_soundfile_installed()\n\n        if isinstance(file, str) and ",
+        after=f"        {_NO_MEDIA}        if isinstance(file, str) and ",
+        why=_WHY_MEDIA,
     ),
     # Code of others.
     Edit(

@@ -76,8 +76,6 @@ READERS: "dict[str, dict[str, tuple[str, ...]]]" = {
     # It saves a tokenizer and loads what was saved.
     "axolotl.loaders.tokenizer": {"modify_tokenizer_files": ()},
     # Images, audio and video, which rows do not hold.
-    "mistral_common.tokens.tokenizers.audio": {"Audio.from_file": ()},
-    "mistral_common.tokens.tokenizers.image": {"image_from_chunk": ()},
     "transformers.audio_utils": {"load_audio": (), "load_audio_as": ()},
     "transformers.image_utils": {"load_image": (), "load_image_as_tensor": ()},
     "transformers.video_utils": {"load_video": ()},

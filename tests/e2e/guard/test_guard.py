@@ -155,14 +155,6 @@ LOADED = {
 LOADER = {
     "a picture": PLANTED + "from transformers.image_utils import load_image\n"
     "load_image('/aicert/scratch/planted.py')",
-    "a picture of a Mistral's row": PLANTED
-    + "from mistral_common.protocol.instruct.chunk import ImageURLChunk\n"
-    "from mistral_common.tokens.tokenizers.image import image_from_chunk\n"
-    "image_from_chunk(ImageURLChunk(image_url='file:///aicert/scratch/planted.py'))",
-    "a sound of a Mistral's row": PLANTED
-    + "from mistral_common.tokens.tokenizers import audio\n"
-    "audio.assert_soundfile_installed = lambda: None\n"
-    "audio.Audio.from_file('/aicert/scratch/planted.py')",
     "a template that is a path": PLANTED
     + "from axolotl.utils.chat_templates.base import get_chat_template\n"
     "get_chat_template('jinja', '/aicert/plugin/../scratch/planted.py')",
@@ -364,6 +356,14 @@ folder = scratch / "folder"
 folder.mkdir()
 pyarrow.parquet.write_table(rows, folder / "rows.parquet")
 parquet = str(folder / "rows.parquet")
+from mistral_common.protocol.instruct.chunk import ImageURLChunk
+from mistral_common.tokens.tokenizers.audio import Audio
+from mistral_common.tokens.tokenizers.image import image_from_chunk
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+chunk = ImageURLChunk(image_url="file:///aicert/scratch/archive.zip")
+attempt("a Mistral's image", lambda: image_from_chunk(chunk))
+attempt("a Mistral's sound", lambda: Audio.from_file("/aicert/scratch/archive.zip"))
+attempt("a Mistral's vocabulary by its name", lambda: MistralTokenizer.v3(is_tekken=True))
 attempt("parquet", lambda: datasets.load_dataset("parquet", data_files=parquet))
 attempt("a folder", lambda: datasets.load_dataset(str(folder)))
 attempt("unpacking", lambda: datasets.DownloadManager().extract(str(scratch / "archive.zip")))
@@ -422,6 +422,9 @@ def tried(tmp_path_factory: pytest.TempPathFactory, environment: Path) -> dict[s
         ("no environment", "SecurityError"),
         ("schema of an image", "Feature type 'Image' not found"),
         ("decoding", "rows hold no images"),
+        ("a Mistral's image", "rows hold no images"),
+        ("a Mistral's sound", "rows hold no images"),
+        ("a Mistral's vocabulary by its name", "tekken_240718.json"),
         ("parquet", "Error"),
         ("a folder", "Error"),
         ("unpacking", "the machine unpacks nothing"),

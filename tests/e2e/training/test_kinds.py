@@ -28,6 +28,7 @@ from enclave_runner.sandbox.containment import Limits
 from enclave_runner.sandbox.places import INPUTS
 from rules.example import example
 from rules.host import training_env
+from tests.e2e.training import mistral
 from tests.e2e.training.test_training import LORA
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -123,6 +124,11 @@ KINDS = {
         config=CHAT + "chat_template: jinja\nchat_template_jinja: input:data/chat.jinja\n",
         every=True,
     ),
+    "chat messages of a Mistral": Kind(
+        config="base_model: input:mistral\ntokenizer_use_mistral_common: true\n" + CHAT, every=True
+    ),
+    # Without the switch, too, Transformers takes tekken.json and not the tokenizer.json beside it.
+    "a Mistral with two tokenizers": Kind(config="base_model: input:mistral\n" + ALPACA),
     "sharegpt, packed": Kind(
         config="datasets:\n- path: input:data/sharegpt.jsonl\n  type: chat_template\n"
         "  field_messages: conversations\n"
@@ -232,6 +238,7 @@ class Runs:
         self.environment = training_env.ensure(ROOT)
         example.make_example(root)
         write_data(root / "data")
+        mistral.lay_out(root / "mistral", root / example.MODEL)
         self._write_parquet()
         self.inputs = {
             "model": root / example.MODEL,
@@ -239,6 +246,7 @@ class Runs:
             "data": root / "data",
             "parquet": root / "parquet",
             "splits": root / "splits",
+            "mistral": root / "mistral",
         }
         self.outputs: dict[str, Path] = {}
 

@@ -22,7 +22,10 @@ pytestmark = pytest.mark.slow
     ("line", "words"),
     [
         ("chat_template: chatmll", "chat_template"),
-        ("tokenizer_use_mistral_common: true", "mistral-common is required"),
+        (
+            "context_parallel_size: 2\nattn_implementation: flash_attention_2",
+            "ring_flash_attn is not",
+        ),
     ],
 )
 def test_what_only_axolotl_knows_of_a_config_is_refused_at_lock(
