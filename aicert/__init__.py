@@ -65,16 +65,19 @@ def verify(
         image_lock: path of the lock of a machine image that you accept.
         nonce: your challenge, 32 bytes or 64 hexadecimal digits.
         at: the time at which X.509 validity is judged, with a zone; now, if None.
-        lineage: certificates of the runs it builds on: files, or folders of RUN/certificate.json.
-        collateral: JSON file of what Intel says of a TDX machine's processor (docs/spec/tdx.md).
-        gpu_collateral: JSON file of what NVIDIA says of the GPUs (docs/spec/gpu.md).
-        evidence: a folder of audits (RUN/certificate.json, results.json) for a policy with some.
+        lineage: certificates of the runs that this run builds on: files, or folders of
+            RUN/certificate.json.
+        collateral: JSON file with Intel's collateral for a TDX machine's processor
+            (docs/spec/tdx.md).
+        gpu_collateral: JSON file with NVIDIA's collateral for the GPUs (docs/spec/gpu.md).
+        evidence: folder of audits (RUN/certificate.json, results.json), for a policy that demands
+            some.
 
     Returns:
         The AttestationResult, with `verdict == "passed"`.
 
     Raises:
-        RejectedError: the evidence says no; `.result` has every check (`exit_code` 1).
+        RejectedError: a check failed; `.result` has every check (`exit_code` 1).
         EvidenceError: missing or malformed evidence; or, as `verifier.verify.NoVerdictError` with
             `.result`, checks that could not be made (`exit_code` 2).
         ConfigError: the policy or an argument is wrong (`exit_code` 3).

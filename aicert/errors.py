@@ -1,8 +1,8 @@
 """The errors of aicert: one base, one exit code each.
 
 A message is lower case and has no full stop; `hint` is a command to paste or the next thing to do.
-1 means "the evidence says no"; 2 "no verdict"; 3 "bad configuration or command line". No code has
-two meanings.
+Exit code 1 means "the evidence says no", 2 means "no verdict", and 3 means "bad configuration or
+command line". No code has two meanings.
 """
 
 

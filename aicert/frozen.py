@@ -98,7 +98,7 @@ def replace(record: R, **changes: Any) -> R:
 
 
 class _Fields:
-    """What the functions of `dataclasses` look for, made on first use."""
+    """The `__dataclass_fields__` that functions of `dataclasses` read, made on first use."""
 
     def __init__(self, defaults: dict[str, Any], *, kw_only: bool) -> None:
         self._defaults = defaults

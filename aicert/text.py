@@ -1,4 +1,4 @@
-"""Text that came from somebody else, on its way to a person: the one place that escapes it.
+"""Escape text that came from somebody else before a person reads it: the one place that does.
 
 What a certificate, a machine or a server says is hostile. `safe` returns one line in which every
 character is visible and stands where it was written; a web page or Markdown escapes its markup on
@@ -14,11 +14,12 @@ MAX_LINE = 240
 MAX_LINES = 12
 # A command to paste is useless if it is cut, and its paths may be as long as paths can be.
 MAX_HINT = 4096
-# Marks above or below one letter; a tower of them would cover other lines. Scripts use up to two.
+# How many marks one letter may have above or below it; a tower of them would cover other lines.
+# Scripts use up to two.
 MAX_MARKS = 2
-# Lines after the first begin below the words of the first.
+# The indent of lines after the first, which begin below the first one's words.
 MARGIN = " " * 10
-# Narrower terminals wrap by themselves.
+# No line is wrapped narrower than this; a narrower terminal wraps lines itself.
 LEAST_ROOM = 30
 
 # Letters and marks that are invisible: Default_Ignorable_Code_Point as far as `str.isprintable`
@@ -31,16 +32,16 @@ IGNORABLE = (
 _BLANK = "[\U00013441\U00013442\U00016fe4\U0001d159]"
 # Letters that are written from right to left would move what is beside them.
 _RIGHT_TO_LEFT = ("R", "AL", "AN")
-# Unicode's combining class of marks that strike a letter through: FAILED would look like nothing.
+# Unicode's combining class of marks that strike a letter through: nobody could read FAILED then.
 _OVERLAY = 1
 _STYLE = re.compile("\x1b\\[[0-9]*m")
 
 
 def safe(text: str, limit: int = MAX_LINE) -> str:
-    """One line of at most `limit` characters, each visible where it stands; others are escaped.
+    """Return `text` as one line of at most `limit` characters, each visible where it stands.
 
-    Escaped are controls, line ends, spaces that are not the plain one, invisible characters,
-    letters that are written from right to left, and marks that have no letter or cover it.
+    It escapes controls, line ends, spaces that are not the plain one, invisible characters, letters
+    that are written from right to left, and marks that have no letter or cover it.
     """
     if text.isascii() and text.isprintable():
         return text if len(text) <= limit else text[: limit - 1] + "…"
@@ -65,7 +66,7 @@ def safe(text: str, limit: int = MAX_LINE) -> str:
 
 
 def _stays_in_place(character: str) -> bool:
-    """Whether a terminal shows the character as itself, without moving or covering its
+    """Return whether a terminal shows the character as itself, without moving or covering its
     neighbours.
     """
     # False for the categories Cc, Cf, Cs, Co, Cn, Zl, Zp, and for Zs except the plain space.
@@ -81,8 +82,10 @@ def _escaped(character: str) -> str:
 
 
 def fitted(text: str, columns: int | None) -> str:
-    """`text` for a terminal of that width, which then breaks no line itself: hostile text at the
-    beginning of a broken line could look like a verdict.
+    """Return `text` wrapped to `columns`, or as it is if that is None.
+
+    A terminal of that width then breaks no line itself: hostile text at the beginning of a broken
+    line could look like a verdict.
     """
     if columns is None:
         return text
@@ -101,7 +104,7 @@ def fitted(text: str, columns: int | None) -> str:
 
 
 def error_lines(message: str, hint: str | None) -> str:
-    """An error as the command line shows it; further lines of the message are indented."""
+    """Return an error as the command line shows it; further lines of the message are indented."""
     first, *more = message.split("\n")
     if len(more) > MAX_LINES:
         more[MAX_LINES - 1 :] = [f"… and {len(more) - MAX_LINES + 1} more lines"]
@@ -112,5 +115,5 @@ def error_lines(message: str, hint: str | None) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 file`, `5 files`."""
+    """Return a count with its noun: `1 file`, `5 files`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,1 +1,4 @@
-"""Bytes to values and back. Standard library only, no input or output; it can only reject."""
+"""Parse bytes into values and write them back. Standard library only, no input or output.
+
+Code in this room can only reject.
+"""

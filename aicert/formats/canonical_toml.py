@@ -2,9 +2,9 @@
 
 A line is empty, a header (`[NAME]`, `[[NAME]]`) or `KEY = VALUE`; a value is a text without
 escapes, a list of such texts, an integer or `true`. Everything that `read` accepts is TOML and
-means there what it means here; all other TOML is refused by line. It takes linear time, which
-readers of the whole language do not. Whether the form is canonical is for the caller to check, by
-writing it again.
+means there what it means here; all other TOML is refused, by its line. Reading takes linear time,
+which readers of the whole language do not. Whether the form is canonical is for the caller to
+check, by writing it again.
 """
 
 import re
@@ -20,7 +20,9 @@ _LINE: Final = (
 
 
 def read(text: str, what: str, hint: str) -> dict[str, object]:
-    """What `tomllib` would give; `what` and `hint` are for the LockError of a wrong line."""
+    """Return what `tomllib` would give for `text`. A wrong line is a LockError, which names `what`
+    and carries `hint`.
+    """
     line_form = re.compile(_LINE)
     document: dict[str, object] = {}
     table = document
@@ -43,7 +45,9 @@ def read(text: str, what: str, hint: str) -> dict[str, object]:
 
 
 def _open(document: dict[str, object], single: str, repeated: str) -> dict[str, object] | None:
-    """The table that a header begins; None for no header, or for a name that is taken."""
+    """Return the new table that a header begins; None if the line is no header, or the name is
+    taken.
+    """
     table: dict[str, object] = {}
     if single and single not in document:
         document[single] = table
@@ -57,7 +61,9 @@ def _open(document: dict[str, object], single: str, repeated: str) -> dict[str, 
 
 
 class _Tables(list[dict[str, object]]):
-    """What `[[NAME]]` made: a header may not add to a list that a line gave as a value."""
+    """The list that `[[NAME]]` headers make; a header may not add to a list that a line gave as a
+    value.
+    """
 
 
 def _value(text: str | None, texts: str | None, integer: str | None) -> object:

@@ -17,8 +17,8 @@ from aicert.frozen import dataclass, replace
 
 VERSION = 2
 KIND = "aicert-certificate"
-# A report of Azure's host compatibility layer around one of the processor
-# (aicert.appraisal.evidence.azure_hcl), or a trust domain's own quote (td_quote).
+# `azure-hcl`: a report of Azure's host compatibility layer around the processor's own report
+# (aicert.appraisal.evidence.azure_hcl). `tdx`: a trust domain's own quote (td_quote).
 AZURE_HCL, TDX = PLATFORM_KINDS = ("azure-hcl", "tdx")
 # A statement of 8 MiB in base64, a boot log, a lockfile, and some room.
 MAX_BYTES = 1 << 24
@@ -38,10 +38,10 @@ MAX_EVENT_LOG = 1 << 20
 # A few tokens of a few kilobytes each, in base64, or a proof from a log.
 MAX_TIMESTAMPS = 8
 MAX_TIMESTAMP_CHARS = 1 << 17
-# What they begin with (docs/spec/time.md).
+# How entries of `timestamps` begin (docs/spec/time.md).
 RFC3161 = "rfc3161:"
 NOT_BEFORE = "not-before:"
-# That of lockfiles.
+# The limit for lockfiles themselves (`lockfile.MAX_BYTES`).
 MAX_LOCKFILE_CHARS = 1 << 20
 # An image lock lists some 500 packages.
 MAX_IMAGE_LOCK_CHARS = 1 << 20
@@ -57,11 +57,13 @@ class Signed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformReport:
-    """What a confidential machine's processor says about the machine: for kind `azure-hcl` the
-    contents of NV 0x01400001, for kind `tdx` a TD quote. The host adds what no machine can fetch:
-    the X.509 certificate of the processor's key (DER), or Intel's collateral (JSON). `quote`: the
-    TD quote of an Azure machine, whose report only its processor could check. `given_collateral`:
-    the verifier's own, which counts instead and is no part of the certificate or of its digest.
+    """What a confidential machine's processor says about the machine.
+
+    `report`: for kind `azure-hcl` the contents of NV 0x01400001, for kind `tdx` a TD quote. The
+    host adds what no machine can fetch: the X.509 certificate of the processor's key
+    (`chip_certificate`, DER), or Intel's `collateral` (JSON). `quote`: the TD quote of an Azure
+    machine, whose report only its own processor could check. `given_collateral`: the verifier's
+    own, which counts instead and is part of neither the certificate nor its digest.
     """
 
     report: bytes
@@ -74,7 +76,8 @@ class PlatformReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What the TPM gave. `pcrs`: SHA-256 bank, 0–15; `ak_chain`: DER, leaf first, without root.
+    """The evidence from the TPM. `pcrs`: the SHA-256 bank, 0–15; `ak_chain`: DER certificates, leaf
+    first, without the root.
 
     `timestamps`: what others say about the time (docs/spec/time.md); they may be added afterwards.
     """
@@ -93,9 +96,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """`lockfile`: the run's lockfile bytes; `image_lock`: a claim, never a reference value.
+    """The content of a certificate file. `lockfile`: the bytes of the run's lockfile; `image_lock`:
+    a claim, never a reference value.
 
-    In `version` 1 the run key was certified at the end of the run, and the report is of version 1.
+    In `version` 1 the run key was certified at the end of the run, and the run report is of version
+    1.
     """
 
     envelope: Envelope
@@ -106,7 +111,7 @@ class Certificate:
 
 
 def emit(certificate: Certificate) -> bytes:
-    """The certificate file's bytes."""
+    """Return the certificate file's bytes."""
     evidence = certificate.evidence
     document: dict[str, object] = {
         "kind": KIND,
@@ -135,9 +140,9 @@ def emit(certificate: Certificate) -> bytes:
 
 
 def core_digest(certificate: Certificate) -> Digest:
-    """*The* digest of a certificate: of its bytes as emitted with `timestamps` empty.
+    """Return *the* digest of a certificate: that of its bytes as emitted with `timestamps` empty.
 
-    What says when the certificate was made is added to it afterwards, so the digest cannot cover
+    Evidence of when the certificate was made is added to it afterwards, so the digest cannot cover
     it; and a certificate's name stays the same when another token is added.
     """
     bare = replace(certificate.evidence, timestamps=())
@@ -169,12 +174,12 @@ def parse(data: bytes) -> Certificate:
 
 
 def signed_json(signed: Signed) -> dict[str, str]:
-    """An attestation and its signature, as JSON-ready values."""
+    """Return an attestation and its signature as JSON-ready values."""
     return {"attest": b64encode(signed.attest), "signature": b64encode(signed.signature)}
 
 
 def read_signed(fields: Fields, *, max_bytes: int = MAX_TPM_BYTES) -> Signed:
-    """Read them back; each has at most `max_bytes`."""
+    """Read what `signed_json` writes: attestation and signature, each at most `max_bytes`."""
     signed = Signed(
         attest=b64decode(fields, "attest", max_bytes=max_bytes),
         signature=b64decode(fields, "signature", max_bytes=max_bytes),
@@ -205,7 +210,7 @@ def _read_platform(fields: Fields) -> PlatformReport:
         kind=kind,
         report=b64decode(fields, "report", max_bytes=MAX_REPORT),
         collateral=added("collateral", MAX_COLLATERAL),
-        # Around a bare quote there is nothing, and no certificate comes with it.
+        # A bare quote has nothing around it, and no certificate comes with it.
         chip_certificate=added("chipCertificate", MAX_CERT_BYTES) if kind == AZURE_HCL else None,
         quote=added("quote", MAX_REPORT) if kind == AZURE_HCL else None,
     )

@@ -1,4 +1,4 @@
-"""DER as signed structures have it (X.690, 8 and 10): elements of one definite, shortest length.
+"""Read and write DER as in signed structures (X.690, 8 and 10): lengths are definite and shortest.
 
 A `Der` reads the elements of one structure in order: each is taken by its tag, and `done` refuses
 what is left. Tags have one octet: nothing that is read here has longer ones. Left out: indefinite
@@ -22,7 +22,7 @@ class Element:
 
 
 class Der:
-    """The elements of `data`, which `what` names in errors, in order."""
+    """A reader of the elements of `data`, in order; errors call the data `what`."""
 
     __slots__ = ("_rest", "what")
 
@@ -31,7 +31,7 @@ class Der:
         self.what = what
 
     def take(self, tag: int) -> Element:
-        """The next element, which must have this tag."""
+        """Return the next element, which must have this tag."""
         if not self.follows(tag):
             present = f"0x{self._rest[0]:02x}" if self._rest else "its end"
             raise EvidenceError(f"{self.what}: expected DER tag 0x{tag:02x}, found {present}")
@@ -40,24 +40,24 @@ class Der:
         return element
 
     def inside(self, tag: int) -> "Der":
-        """The elements inside the next one."""
+        """Return a reader of the elements inside the next one, which must have this tag."""
         return Der(self.take(tag).content, self.what)
 
     def integer(self) -> int:
-        """The next element, an INTEGER in its shortest form."""
+        """Return the value of the next element, an INTEGER in its shortest form."""
         content = self.take(INTEGER).content
-        # 8.3.2: the first nine bits are not alike.
+        # X.690, 8.3.2: the first nine bits must not all be equal.
         padded = len(content) > 1 and content[0] == (0xFF if content[1] & 0x80 else 0)
         if not content or padded:
             raise EvidenceError(f"{self.what}: an INTEGER is not in its shortest form")
         return int.from_bytes(content, signed=True)
 
     def follows(self, tag: int) -> bool:
-        """Whether the next element has this tag."""
+        """Return whether the next element has this tag."""
         return self._rest[:1] == bytes((tag,))
 
     def rest(self, tag: int, most: int) -> list[Element]:
-        """Every remaining element, at most `most`, each with this tag."""
+        """Return every remaining element: at most `most`, each with this tag."""
         elements: list[Element] = []
         while self._rest:
             if len(elements) == most:
@@ -66,13 +66,13 @@ class Der:
         return elements
 
     def done(self) -> None:
-        """EvidenceError if anything is left."""
+        """Raise EvidenceError if anything is left."""
         if self._rest:
             raise EvidenceError(f"{self.what}: {len(self._rest)} trailing bytes")
 
 
 def one(data: bytes, tag: int, what: str) -> Der:
-    """The elements inside the one element that `data` is."""
+    """Return a reader of the elements inside the one element that `data` consists of."""
     outer = Der(data, what)
     inner = outer.inside(tag)
     outer.done()
@@ -84,7 +84,8 @@ def _element(data: bytes, what: str) -> Element:
     octets = first - 0x80 if first > 0x80 else 0
     start = 2 + octets
     size = int.from_bytes(data[2:start]) if octets else first
-    # 10.1: definite, and no more octets than needed. No length that is read here has three octets.
+    # X.690, 10.1: a length is definite and has no more octets than needed. No length that is read
+    # here has three.
     shortest = size >= (0x80 if octets == 1 else 0x100) if octets else first != 0x80
     if octets > 2 or not shortest:
         raise EvidenceError(f"{what}: a length is not in its shortest form")
@@ -94,7 +95,7 @@ def _element(data: bytes, what: str) -> Element:
 
 
 def encode(tag: int, *contents: bytes) -> bytes:
-    """One element around `contents`."""
+    """Return one element with this tag around `contents`."""
     content = b"".join(contents)
     size = len(content)
     octets = b"" if size < 0x80 else size.to_bytes((size.bit_length() + 7) // 8)
@@ -103,5 +104,5 @@ def encode(tag: int, *contents: bytes) -> bytes:
 
 
 def encode_integer(value: int) -> bytes:
-    """An INTEGER that is not negative."""
+    """Return an INTEGER for a value that is not negative."""
     return encode(INTEGER, value.to_bytes(value.bit_length() // 8 + 1))

@@ -1,8 +1,8 @@
 """Digests of files and directories, and what a reader measures of one file.
 
-A file is `sha256:` and 64 lowercase hex; a directory is `dirHash:` and 64 hex, the SHA-256 of its
-`sha256sum` listing sorted by path (in-toto digest set, `dirHash`). The kind is part of the digest
-everywhere: a *file* that is the listing would have the same hex.
+A file's digest is `sha256:` and 64 lowercase hex; a directory's is `dirHash:` and 64 hex, the
+SHA-256 of its `sha256sum` listing sorted by path (in-toto digest set, `dirHash`). The kind is part
+of the digest everywhere: a *file* whose content is that listing would have the same hex.
 """
 
 import hashlib
@@ -51,10 +51,10 @@ class Defect:
 
 
 def is_hex(text: str, length: int = 64) -> bool:
-    """Whether `text` is exactly `length` lowercase hexadecimal digits."""
+    """Return whether `text` is exactly `length` lowercase hexadecimal digits."""
     return len(text) == length and HEX.issuperset(text)
 
 
 def of_bytes(data: bytes) -> Digest:
-    """The `sha256:` digest of `data`."""
+    """Return the `sha256:` digest of `data`."""
     return Digest("sha256", hashlib.sha256(data).hexdigest())

@@ -14,7 +14,7 @@ from aicert.frozen import dataclass
 # take 5 MB. In memory, long paths cost 17 times their bytes, and a verifier should stay below 200
 # MB.
 MAX_PAYLOAD = 1 << 23
-# ECDSA on P-521 has some 140 bytes; a key's Name has 68 digits, a Sigstore hint 64.
+# A signature by ECDSA on P-521 has some 140 bytes; a key's Name has 68 digits, a Sigstore hint 64.
 MAX_SIGNATURE = 1024
 MAX_KEYID = 128
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -22,14 +22,16 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """`payload`: the statement's bytes; `signature`: DER ECDSA over `pae(...)`; `keyid`: a hint."""
+    """One envelope. `payload`: the statement's bytes; `signature`: DER ECDSA over `pae(...)`;
+    `keyid`: a hint.
+    """
 
     payload: bytes
     signature: bytes
     keyid: str = ""
 
     def to_json(self) -> dict[str, object]:
-        """The envelope as JSON-ready values."""
+        """Return the envelope as JSON-ready values."""
         return {
             "payload": b64encode(self.payload),
             "payloadType": PAYLOAD_TYPE,
@@ -38,7 +40,7 @@ class Envelope:
 
     @staticmethod
     def from_json(fields: Fields) -> "Envelope":
-        """Read an envelope; exactly one signature and our payload type."""
+        """Read an envelope, which must have exactly one signature and our payload type."""
         fields.const("payloadType", PAYLOAD_TYPE)
         payload = b64decode(fields, "payload", max_bytes=MAX_PAYLOAD)
         signatures = fields.items("signatures", Fields, max_items=1)
@@ -52,18 +54,20 @@ class Envelope:
 
 
 def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
-    """The pre-authentication encoding: what the signature covers (DSSE protocol, PAE)."""
+    """Return the pre-authentication encoding, which the signature covers (DSSE protocol, PAE)."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
 def b64encode(data: bytes) -> str:
-    """Standard base64 with padding (RFC 4648, 4)."""
+    """Return `data` in standard base64 with padding (RFC 4648, 4)."""
     return base64.b64encode(data).decode("ascii")
 
 
 def b64decode(fields: Fields, key: str, *, max_bytes: int) -> bytes:
-    """A field in standard base64; only the one encoding of its bytes is accepted."""
+    """Return the bytes of a field in standard base64; only the one encoding of its bytes is
+    accepted.
+    """
     text = fields.text(key, max_length=4 * -(-max_bytes // 3))
     try:
         data = base64.b64decode(text, validate=True)
@@ -77,7 +81,7 @@ def b64decode(fields: Fields, key: str, *, max_bytes: int) -> bytes:
 def b64decode_items(
     fields: Fields, key: str, *, max_items: int, max_bytes: int
 ) -> tuple[bytes, ...]:
-    """A list of such strings."""
+    """Return the bytes of each string in a list, read as `b64decode` reads one."""
     values = fields.items(key, lambda value, _: value, max_items=max_items)
     items = Fields({str(i): value for i, value in enumerate(values)}, f"{fields.where}.{key}")
     return tuple(b64decode(items, str(i), max_bytes=max_bytes) for i in range(len(values)))

@@ -1,8 +1,8 @@
 """The results of an evaluation: canonical JSON, joined to a model by the digests of what was read.
 
 `about` names the weights by their inputs, `data` the rows in the form of a run report's `records`.
-A task is known to nobody but its builder: what names it is the digest of the config that the
-machine ran and those of the rows (docs/spec/evaluation.md).
+A task is known only to its builder, so it is identified by the digests of the config that the
+machine ran and of the rows (docs/spec/evaluation.md).
 """
 
 import math
@@ -28,7 +28,9 @@ _LONGEST_SPLIT: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """A model or an adapter: its input, the input's digest, and the folder in it ("": all)."""
+    """A model or an adapter: its input, the input's digest, and the folder in that input (empty:
+    the whole input).
+    """
 
     input: str
     digest: Digest
@@ -37,7 +39,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """One split of one input, as run reports name it."""
+    """The rows that were read from one split of one input, as run reports name them."""
 
     name: str
     split: str
@@ -49,9 +51,11 @@ class Read:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """`loss`: the mean over `tokens`, in nats, which are those of `rows`. `left_out`: rows that
-    were read and have no token to predict, or do not fit. `template_tokens`: those of `tokens` that
-    come from no row. `config`: SHA-256 of the effective config.
+    """The results of one evaluation. `loss`: the mean in nats over `tokens`, the tokens of `rows`.
+
+    `left_out`: rows that were read and do not count, since they have no token to predict or are too
+    long. `template_tokens`: how many of `tokens` come from no row. `config`: SHA-256 of the
+    effective config.
     """
 
     base: Weights
@@ -68,17 +72,17 @@ class Results:
 
     @property
     def perplexity(self) -> float:
-        """It follows from the loss."""
+        """The perplexity, which follows from the loss."""
         return math.exp(self.loss)
 
     @property
     def subject(self) -> Weights:
-        """What the results are about: the adapter, where there is one."""
+        """The weights that the results are about: the adapter, where there is one."""
         return self.adapter or self.base
 
 
 def reads(records: Iterable[Records]) -> tuple[Read, ...]:
-    """What a run report says of the rows, in order."""
+    """Return what a run report says about the rows, sorted by name and split."""
     return tuple(
         sorted(
             (
@@ -100,8 +104,9 @@ def reads(records: Iterable[Records]) -> tuple[Read, ...]:
 def check_joined(
     results: Results, records: Iterable[Records], inputs: Mapping[str, Digest]
 ) -> None:
-    """EvidenceError unless the results are about inputs and rows of this run. `inputs`: those of
-    its lockfile.
+    """Raise EvidenceError unless the results are about inputs and rows of this run.
+
+    `records`: those of its run report; `inputs`: the digests of its lockfile's inputs by name.
     """
     for weights in (results.base, results.adapter):
         if weights is not None and inputs.get(weights.input) != weights.digest:
@@ -111,7 +116,7 @@ def check_joined(
 
 
 def emit(results: Results) -> bytes:
-    """The canonical bytes, with a line end."""
+    """Return the canonical bytes, with a line end."""
     about = {"base": _weights_json(results.base)}
     if results.adapter is not None:
         about["adapter"] = _weights_json(results.adapter)
@@ -132,7 +137,7 @@ def emit(results: Results) -> bytes:
 
 
 def parse(data: bytes) -> Results:
-    """Read exactly what `emit` writes. Raises EvidenceError."""
+    """Read exactly what `emit` writes; raises EvidenceError for anything else."""
     fields = Fields(loads(data, what=WHAT, max_bytes=MAX_BYTES), WHAT)
     fields.const("version", VERSION)
     about = fields.fields("about")
@@ -158,7 +163,7 @@ def parse(data: bytes) -> Results:
 
 
 def check(results: Results) -> None:
-    """EvidenceError if the numbers contradict each other."""
+    """Raise EvidenceError if the numbers contradict each other."""
     if not 0 <= results.loss <= MOST_LOSS:
         raise EvidenceError(f"{WHAT}.loss is not between 0 and {MOST_LOSS:.0f}")
     if results.template_tokens > results.tokens:

@@ -1,7 +1,7 @@
 """Read one object of JSON or one table of TOML: each key once, by its exact type, none left over.
 
-The one reader behind certificates, statements and reports (`strict_json.Fields`), and behind locks
-and policy files (`Table`). `done` refuses what nobody asked for, so that no unknown field is
+The one reader of certificates, statements and reports (`strict_json.Fields`), and of locks and
+policy files (`Table`). `done` refuses what nobody asked for, so that no unknown field is
 carried or believed. Nothing is coerced: `true` is not an integer.
 """
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Reader:
-    """The fields of one object or table that were not read yet, and its place, for errors."""
+    """The fields of one object or table that were not read yet; errors name its place, `where`."""
 
     __slots__ = ("_left", "where")
     error: type[AicertError] = EvidenceError
@@ -40,7 +40,9 @@ class Reader:
         self.where = where
 
     def take(self, key: str, kind: type[T], default: T | None = None) -> T:
-        """The value of `key`, exactly of that type; `default`, if given, when it is absent."""
+        """Return the value of `key`, which must have exactly that type; `default`, if given, when
+        it is absent.
+        """
         value = self._left.pop(key, MISSING)
         # bool is a subclass of int: compare the exact type, as a verifier must not coerce.
         if type(value) is kind:
@@ -57,17 +59,17 @@ class Reader:
         return text
 
     def refusal(self, key: str, kind: type, value: object) -> AicertError:
-        """The error for a value of another type, or for an absent one (MISSING)."""
+        """Return the error for a value of another type, or for an absent one (MISSING)."""
         if value is MISSING:
             return self.error(f"{self.where}.{key} is missing")
         return self.error(f"{self.where}.{key}: expected {_KINDS[kind]}, found {shown(value)}")
 
     def has(self, key: str) -> bool:
-        """Whether the field is present and not taken yet."""
+        """Return whether the field is present and not taken yet."""
         return key in self._left
 
     def rest(self) -> dict[str, object]:
-        """Every field not taken yet; for objects whose keys are data."""
+        """Return every field not taken yet; for objects whose keys are data."""
         left, self._left = self._left, {}
         return left
 
@@ -77,12 +79,12 @@ class Reader:
             raise self.error(f"{self.where} has an unknown key {key[:80]!a}", hint=self.near(key))
 
     def near(self, key: str) -> str | None:
-        """The hint for a key that nobody asked for."""
+        """Return the hint for a key that nobody asked for."""
         return None
 
 
 def shown(value: object) -> str:
-    """A short description of any value, for errors."""
+    """Return a short description of any value, for errors."""
     if isinstance(value, dict | list | str):
         return {dict: "an object", list: "a list"}.get(type(value), "a string")
     return repr(value)[:40]
@@ -101,29 +103,29 @@ class Table(Reader):
         self._asked: list[str] = []
 
     def take(self, key: str, kind: type[T], default: T | None = None) -> T:
-        """Like `Reader.take`; remembers which keys were asked for, as those have a meaning."""
+        """Like `Reader.take`, but remember which keys were asked for: those have a meaning."""
         self._asked.append(key)
         return super().take(key, kind, default)
 
     def has(self, key: str) -> bool:
-        """Like `Reader.has`: a key that is looked for has a meaning too."""
+        """Like `Reader.has`; a key that is looked for has a meaning too."""
         self._asked.append(key)
         return super().has(key)
 
     def wrong(self, key: str, wanted: str) -> AicertError:
-        """The error for an unwanted value: `expected a string`."""
+        """Return the error for an unwanted value; `wanted` reads like `expected a string`."""
         return self.error(f"{self.where}{self.between}{key}: {wanted}")
 
     def refusal(self, key: str, kind: type, value: object) -> AicertError:
-        """Like `Reader.refusal`: an absent value and one of another type give the same error."""
+        """Like `Reader.refusal`, but an absent value gives the error of one of another type."""
         return self.wrong(key, f"expected {_TABLE_KINDS[kind]}")
 
     def text(self, key: str) -> str:
-        """A string."""
+        """Return a string."""
         return self.take(key, str)
 
     def texts(self, key: str, limit: int) -> tuple[str, ...]:
-        """A list of at most `limit` strings."""
+        """Return a list of at most `limit` strings."""
         wanted = "expected a list of strings"
         values = self._list(key, limit, wanted)
         if not all(type(one) is str for one in values):
@@ -131,15 +133,15 @@ class Table(Reader):
         return tuple(cast("list[str]", values))
 
     def tables(self, key: str, limit: int, wanted: str) -> list[object]:
-        """A list of at most `limit` tables, empty if absent; reading an item shows whether it is a
-        table. `wanted`: the message for anything else.
+        """Return a list of at most `limit` tables, empty if absent; reading an item shows whether
+        it is a table. `wanted`: the message for anything else.
         """
         return self._list(key, limit, wanted) if self.has(key) else []
 
     def _list(self, key: str, limit: int, wanted: str) -> list[object]:
         self._asked.append(key)
         value = self._left.pop(key, None)
-        # What `[[NAME]]` made may be a list of its own type (`canonical_toml`).
+        # The list that `[[NAME]]` headers make may have a type of its own (`canonical_toml`).
         if not isinstance(value, list) or len(value) > limit:
             raise self.wrong(key, wanted)
         return value

@@ -1,8 +1,8 @@
-"""What GPUs and the switches between them say about themselves, as a certificate carries it.
+"""The reports of GPUs and of the switches between them, as a certificate carries them.
 
 Reading authenticates nothing. A report does not say in which machine its device sits: the machine's
 runner asks its own devices, with a nonce derived from the run, and its statement names their
-answers by `digest` (docs/spec/gpu.md).
+reports by `digest` (docs/spec/gpu.md).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from aicert.formats.dsse import b64decode, b64decode_items, b64encode
 from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
 
-# The name of that digest among what the machine knows about itself (`Statement.builder`).
+# The name of that digest in `Statement.builder`, which holds what the machine knows about itself.
 BUILDER_FACT = "gpus"
 # Eight GPUs and four switches, and some room.
 MAX_DEVICES = 16
@@ -30,7 +30,7 @@ _CONTEXT = b"aicert gpu v1\0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceReport:
-    """The answer of one device, and the certificates of its key (DER), the device's own first."""
+    """The report of one device, and the certificates of its key (DER), the device's own first."""
 
     report: bytes
     chain: tuple[bytes, ...]
@@ -38,9 +38,10 @@ class DeviceReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpus:
-    """The answers of all GPUs and switches that the machine asked, in its order. The host adds
-    `collateral`: what their maker says about them (JSON). `given_collateral`: the verifier's own,
-    which counts instead and is no part of the certificate or of its digest.
+    """The reports of all GPUs and switches that the machine asked, in its order.
+
+    The host adds `collateral`: what their maker says about them (JSON). `given_collateral`: the
+    verifier's own, which counts instead and is part of neither the certificate nor its digest.
     """
 
     devices: tuple[DeviceReport, ...]
@@ -49,18 +50,20 @@ class Gpus:
 
 
 def nonce(run_nonce: bytes, run_key_name: bytes) -> bytes:
-    """The nonce for the devices: nobody knows it before the run key is made."""
+    """Return the nonce for the devices, which nobody knows before the run key is made."""
     return hashlib.sha256(_CONTEXT + run_nonce + run_key_name).digest()
 
 
 def digest(devices: Sequence[DeviceReport]) -> Digest:
-    """The name of all answers: SHA-256 of the digests of each report and its certificates."""
+    """Return the digest that names all reports: SHA-256 over the digests of each report and each of
+    its certificates.
+    """
     parts = [hashlib.sha256(data).digest() for one in devices for data in (one.report, *one.chain)]
     return Digest("sha256", hashlib.sha256(b"".join(parts)).hexdigest())
 
 
 def to_json(gpus: Gpus) -> dict[str, object]:
-    """As a certificate has it."""
+    """Return the reports as JSON-ready values, as a certificate holds them."""
     devices = [
         {"report": b64encode(one.report), "chain": [b64encode(der) for der in one.chain]}
         for one in gpus.devices
@@ -72,7 +75,7 @@ def to_json(gpus: Gpus) -> dict[str, object]:
 
 
 def read(fields: Fields) -> Gpus:
-    """Read it; raises EvidenceError."""
+    """Read the reports from a certificate; raises EvidenceError."""
     devices = fields.items("devices", _device, max_items=MAX_DEVICES)
     if not devices:
         raise EvidenceError(f"{fields.where}.devices is empty")

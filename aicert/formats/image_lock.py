@@ -17,15 +17,14 @@ r"""The lock of a machine image: what it is built from, and what a machine that 
 
     [[package]]
     part = "machine"                         # what it is for: machine, tools, training, …
-    name = "libc6"                           # everything that was used, sorted by part and name
+    name = "libc6"                           # every package that was used, sorted by part and name
     version = "2.36-9+deb12u9"
     digest = "sha256:…"
 
-Output rules: as the run's lockfile: LF, printable ASCII, no `"` or `\` in values, a fixed order of
-keys, and `parse` accepts exactly what `emit` writes. Its identity is the SHA-256 of its bytes.
-Version 1 has no `snapshot`. PCRs
-12 and 13 are zero unless the image measures something there (systemd-stub: command line addons
-and system extensions, of which our machines have none).
+Output rules, as for the run's lockfile: LF, printable ASCII, no `"` or `\` in values, a fixed order
+of keys, and `parse` accepts exactly what `emit` writes. A lock's identity is the SHA-256 of its
+bytes. Version 1 has no `snapshot`. PCRs 12 and 13 are zero unless the image measures something
+there (systemd-stub: command line addons and system extensions, of which our machines have none).
 """
 
 import re
@@ -37,7 +36,7 @@ from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.fields import Table
 from aicert.frozen import dataclass
 
-# Version 2 adds when a snapshot archive had all of the packages.
+# Version 2 adds the time at which a snapshot archive had all of the packages.
 VERSIONS: Final = (1, 2)
 PCRS: Final = (4, 11, 12, 13)
 # Some 500 packages of 150 bytes; the certificate's own limit on a carried lock is the same.
@@ -63,7 +62,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLock:
-    """A machine image; `digest` is the identity of the lock, `disk` that of the disk image."""
+    """A parsed lock. `digest`: the identity of the lock; `disk`: the digest of the disk image."""
 
     digest: Digest
     name: str
@@ -83,7 +82,7 @@ def emit(
     packages: tuple[Package, ...] = (),
     snapshot: str | None = None,
 ) -> bytes:
-    """The canonical bytes of a lock; LockError for what it cannot hold."""
+    """Return the canonical bytes of a lock; LockError for what it cannot hold."""
     _check(name, pcrs, verity, packages)
     version = VERSIONS[0] if snapshot is None else VERSIONS[1]
     lines = [f"version = {version}", f'name = "{name}"', f'digest = "{disk}"']

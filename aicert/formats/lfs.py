@@ -1,4 +1,4 @@
-"""A git LFS pointer: it stands for a file that LFS has not fetched (git-lfs: docs/spec.md)."""
+"""Recognise git LFS pointers: they stand for files not yet fetched (git-lfs: docs/spec.md)."""
 
 # How much of a file `is_pointer` looks at.
 HEAD = 64
@@ -13,5 +13,5 @@ _VERSIONS = (
 
 
 def is_pointer(head: bytes) -> bool:
-    """Whether a file with this beginning is a git LFS pointer, whatever else is wrong with it."""
+    """Return whether a file that begins so is a git LFS pointer, whatever else is wrong with it."""
     return head.startswith(_VERSIONS)

@@ -1,7 +1,7 @@
 """A directory's listing, as `sha256sum` prints it, and the digest that stands for the directory.
 
-`dirHash:` and the SHA-256 of the listing sorted by path (in-toto digest set, `dirHash`).
-`sha256sum -c` checks a listing with no tool of ours.
+The digest is `dirHash:` and the SHA-256 of the listing sorted by path (in-toto digest set,
+`dirHash`). `sha256sum -c` checks a listing without any tool of ours.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ MAX_LISTING = 1 << 27
 
 
 def listing(files: Mapping[str, FileFact] | Mapping[str, str]) -> bytes:
-    """What `sha256sum` prints for these files, sorted by path bytes: `HEX  PATH` lines.
+    """Return what `sha256sum` prints for these files, sorted by path bytes: `HEX  PATH` lines.
 
     `files` maps a path to its FileFact or to its 64 hex digits.
     """
@@ -54,7 +54,7 @@ def parse_listing(data: bytes) -> dict[str, str]:
 
 
 def dir_digest(files: Mapping[str, FileFact] | Mapping[str, str]) -> Digest:
-    """The `dirHash:` digest of a tree of files."""
+    """Return the `dirHash:` digest of a tree of files."""
     return Digest("dirHash", hashlib.sha256(listing(files)).hexdigest())
 
 

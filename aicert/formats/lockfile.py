@@ -23,7 +23,8 @@ CONFIG_INPUT = "config"
 RUN_SCHEME = "run:"
 # A public key: its curve, and its point in compressed form (SEC 1, 2.3.3) in hex.
 SIGNER = "p256:0[23][0-9a-f]{64}|p384:0[23][0-9a-f]{96}|p521:0[23][0-9a-f]{132}"
-# Read before anything is authenticated: far above any lockfile that people could review.
+# A lockfile is read before anything is authenticated. This is far above any that people could
+# review.
 MAX_BYTES = 1 << 20
 # A reviewer reads every input, and every pattern; URIs of models have up to 200 characters.
 MAX_INPUTS = 1000
@@ -33,7 +34,7 @@ MAX_VALUE = 1000
 CODE_WORDS = ("remote-code", "pickle")
 # Processes on one machine; the largest have sixteen GPUs.
 MAX_RANKS = 64
-# Each reads all rows again.
+# Each audit reads all rows again.
 MAX_AUDITS = 16
 
 
@@ -59,10 +60,10 @@ class LockedInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lockfile:
-    """The parsed form; `emit(lockfile)` gives its bytes.
+    """A parsed lockfile; `emit(lockfile)` gives its bytes.
 
-    `ranks`: how many processes train together. `audits`: those that have to hold before it trains;
-    config, key and lists of each are inputs (`audit_input`).
+    `ranks`: how many processes train together. `audits`: the audits that must hold before the run
+    trains; the config, key and lists of each are inputs (`audit_input`).
     """
 
     run: str
@@ -73,12 +74,12 @@ class Lockfile:
     audits: tuple[str, ...] = ()
 
     def input(self, name: str) -> LockedInput:
-        """The input of that name; KeyError where there is none."""
+        """Return the input of that name, which the caller knows to be there."""
         return next(i for i in self.inputs if i.name == name)
 
 
 def emit(lockfile: Lockfile) -> bytes:
-    """The canonical bytes. Raises LockError for what a lockfile cannot hold."""
+    """Return the canonical bytes. Raises LockError for what a lockfile cannot hold."""
     _check(lockfile)
     lines = [
         f"version = {VERSION}",
@@ -133,33 +134,33 @@ def parse(data: bytes) -> Lockfile:
 
 
 def pcr14(data: bytes) -> bytes:
-    """The PCR 14 (32 bytes) that a machine has after measuring exactly this lockfile's inputs."""
+    """Return the PCR 14 (32 bytes) of a machine that measured exactly this lockfile's inputs."""
     return pcr14_of(parse(data), data)
 
 
 def pcr14_of(lockfile: Lockfile, data: bytes) -> bytes:
-    """The same, for a lockfile that was already parsed from exactly these bytes."""
+    """Like `pcr14`, for a lockfile that was already parsed from exactly these bytes."""
     return replay(input_events(data, [(item.name, item.digest) for item in lockfile.inputs]))
 
 
 def audit_input(audit: str, name: str) -> str:
-    """What the input `name` of an audit is called in the run that names the audit."""
+    """Return the name that an audit's input `name` has in the run that names the audit."""
     return f"{audit}-{name}"
 
 
 def identity(data: bytes) -> Digest:
-    """What names this lockfile: the SHA-256 of its bytes."""
+    """Return the digest that names this lockfile: the SHA-256 of its bytes."""
     return of_bytes(data)
 
 
 def signers(lockfile: Lockfile) -> tuple[tuple[str, str], ...]:
-    """The inputs that must be signed, each with the key."""
+    """Return the inputs that must be signed, each with the key."""
     return tuple((i.name, i.signed_by) for i in lockfile.inputs if i.signed_by is not None)
 
 
 def input_code(lockfile: Lockfile) -> tuple[tuple[str, str], ...]:
-    """The inputs whose code may run in the trainer, each with the word by which a policy allows it:
-    one of CODE_WORDS.
+    """Return the inputs whose code may run in the trainer, each after the word by which a policy
+    allows it: one of CODE_WORDS.
     """
     asked = [
         (word, item.name)

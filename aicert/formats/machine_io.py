@@ -2,8 +2,8 @@
 
 The host hands over an input volume and a kernel command line; the machine answers with events, a
 console and an output volume (docs/spec/image.md). `image/machine/init.c` and `terraform/azure` know
-some of it too, in their own languages; tests compare them with this page. The registers and what is
-extended into them are in `measurement`. Having the right form makes nothing here trustworthy.
+some of it too, in their own languages; tests compare them with this module. The registers and what
+is extended into them are in `measurement`. Having the right form makes nothing here trustworthy.
 """
 
 import json
@@ -40,12 +40,12 @@ _VERITY_WORD = re.compile(r"(?:^| )aicert\.([a-z]+)=([0-9a-f]{64}),[0-9]+(?= |\n
 
 
 def verity_word(volume: str, root: str, blocks: int) -> str:
-    """The command line's word for a volume: its root hash in hex, and its number of blocks."""
+    """Return the command line's word for a volume: root hash in hex, and number of blocks."""
     return f"aicert.{volume}={root},{blocks}"
 
 
 def verity_roots(command_line: str) -> dict[str, str]:
-    """`{volume: sha256:ROOT}`. Raises EvidenceError unless each volume is named exactly once."""
+    """Return `{volume: sha256:ROOT}`; EvidenceError unless each volume is named exactly once."""
     words = _VERITY_WORD.findall(command_line)
     if sorted(name for name, _ in words) != sorted(VERITY_VOLUMES):
         raise EvidenceError(
@@ -63,10 +63,10 @@ INPUTS: Final = "inputs"
 BLOCK: Final = 4096
 INPUT_TRAILER: Final = b"aicert inputs 1\n"
 _NONCE = re.compile(rb"[0-9a-f]{64}\n")
-# The most that is read of the two files; a larger file is refused.
+# The most that is read of the nonce's and the limits' files; a larger file is refused.
 MAX_NONCE: Final = 66
 MAX_LIMITS: Final = 4096
-# Also the runner's options, `--NAME=VALUE`.
+# The names of the limits, which are also the runner's options, `--NAME=VALUE`.
 LIMITS: Final = ("time-limit", "memory", "processes", "scratch-limit", "threads")
 
 # The run report's names for the limit that ended a training (`limitHit`).
@@ -77,17 +77,17 @@ SCRATCH: Final = "scratch"
 
 
 def input_trailer(root: str, blocks: int) -> bytes:
-    """The input volume's last block: the root hash in hex, and the number of data blocks."""
+    """Return the input volume's last block: the root hash in hex, and the number of data blocks."""
     return (INPUT_TRAILER + f"{root}\n{blocks}\n".encode("ascii")).ljust(BLOCK, b"\0")
 
 
 def emit_nonce(nonce: bytes) -> bytes:
-    """The nonce's file."""
+    """Return the content of the nonce's file."""
     return nonce.hex().encode("ascii") + b"\n"
 
 
 def parse_nonce(data: bytes) -> str:
-    """The nonce in hex. Raises EvidenceError for anything but 32 bytes."""
+    """Return the nonce in hex. Raises EvidenceError for anything but 32 bytes."""
     if not _NONCE.fullmatch(data):
         raise EvidenceError("the input volume holds no nonce of 32 bytes")
     return data.decode("ascii").strip()
@@ -96,17 +96,17 @@ def parse_nonce(data: bytes) -> str:
 def limits(
     *, seconds: int, memory: int, processes: int, scratch: int, threads: int
 ) -> dict[str, int]:
-    """What the host lets a run use, by the names in LIMITS; sizes in bytes."""
+    """Return what the host lets a run use, by the names in LIMITS; sizes in bytes."""
     return dict(zip(LIMITS, (seconds, memory, processes, scratch, threads), strict=True))
 
 
 def emit_limits(values: Mapping[str, int]) -> bytes:
-    """The limits' file."""
+    """Return the content of the limits' file."""
     return json.dumps(dict(values)).encode("ascii")
 
 
 def parse_limits(data: bytes) -> dict[str, int]:
-    """The limits. Raises EvidenceError unless each is a positive number and there are no others."""
+    """Return the limits; EvidenceError unless each is a positive number and none is added."""
     values = strict_json.loads(data, what=LIMITS_FILE, max_bytes=MAX_LIMITS)
     if not isinstance(values, dict) or sorted(values) != sorted(LIMITS):
         raise EvidenceError(f"{LIMITS_FILE} must have exactly the keys {', '.join(LIMITS)}")
@@ -133,12 +133,12 @@ ERROR: Final = "error"
 
 
 def emit_event(kind: str, facts: Mapping[str, object]) -> bytes:
-    """One line; a line of more than MAX_EVENT bytes is not read as an event."""
+    """Return an event as one line; a line of more than MAX_EVENT bytes is not read as an event."""
     return json.dumps({"event": kind, **facts}, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def parse_event(line: bytes) -> dict[str, object] | None:
-    """The event in a line from an untrusted source; None if it holds none."""
+    """Return the event in a line from an untrusted source; None if it holds none."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
@@ -146,7 +146,7 @@ def parse_event(line: bytes) -> dict[str, object] | None:
     return event if isinstance(event, dict) else None
 
 
-# --- Results: a stream of files on the output volume. These names, and what the run made.
+# --- Results: a stream of files on the output volume, with these names and what the run made.
 
 CERTIFICATE: Final = "certificate.json"
 TRAINING_LOG: Final = "training.log"
@@ -155,24 +155,26 @@ SIGNATURES: Final = "signatures"
 
 
 def audit_file(audit: str) -> str:
-    """Beside the certificate, the results of an audit that was made before the run."""
+    """Return the name of the file, beside the certificate, that holds the results of an audit made
+    before the run.
+    """
     return f"audit-{audit}.json"
 
 
 STREAM_HEADER: Final = b"aicert output 1\n"
 STREAM_END: Final = b"end\n"
-# The longest path that can be certified, and the text around it.
+# Enough for the longest path that can be certified, and the text around it.
 MAX_FILE_LINE: Final = 4400
 _FILE_LINE = re.compile(rb"file (0|[1-9][0-9]{0,15}) (.+)\n")
 
 
 def file_line(name: str, size: int) -> bytes:
-    """The line before a file's bytes."""
+    """Return the line before a file's bytes."""
     return f"file {size} {name}\n".encode()
 
 
 def parse_file_line(line: bytes) -> tuple[bytes, int]:
-    """Name and size of the file that follows; the name is not yet checked."""
+    """Return the name and size of the file that follows; the name is not yet checked."""
     match = _FILE_LINE.fullmatch(line)
     if match is None:
         raise EvidenceError("the machine's results end early or are malformed")

@@ -25,12 +25,12 @@ _EXIT_CODE = re.compile(
 
 
 def extend(pcr: bytes, event: bytes) -> bytes:
-    """The register after TPM2_PCR_Extend with the SHA-256 of `event`."""
+    """Return the register after TPM2_PCR_Extend with the SHA-256 of `event`."""
     return hashlib.sha256(pcr + hashlib.sha256(event).digest()).digest()
 
 
 def replay(events: Iterable[bytes]) -> bytes:
-    """The value of a zero register after `events`, in order."""
+    """Return the value of a zero register after `events`, in order."""
     value = ZERO
     for event in events:
         value = extend(value, event)
@@ -38,17 +38,17 @@ def replay(events: Iterable[bytes]) -> bytes:
 
 
 def input_event(name: str, digest: Digest) -> bytes:
-    """The event of one input, as hashed in the machine."""
+    """Return the event of one input, as hashed in the machine."""
     return f"input {name} {digest}\n".encode("ascii")
 
 
 def input_events(lockfile: bytes, inputs: Iterable[tuple[str, Digest]]) -> list[bytes]:
-    """PCR 14: the lockfile's bytes, each input in the lockfile's order, `sealed`."""
+    """Return PCR 14's events: the lockfile's bytes, each input in its order, `sealed`."""
     return [lockfile, *(input_event(name, digest) for name, digest in inputs), SEALED]
 
 
 def output_events(exit_code: str, outputs: Mapping[str, Digest], report: Digest) -> list[bytes]:
-    """PCR 8: `exit CODE`, each output sorted by name, `report DIGEST`, `sealed`."""
+    """Return PCR 8's events: `exit CODE`, outputs sorted by name, `report DIGEST`, `sealed`."""
     check_exit_code(exit_code)
     events = [f"exit {exit_code}\n".encode("ascii")]
     events += [f"output {name} {outputs[name]}\n".encode("ascii") for name in sorted(outputs)]
@@ -56,6 +56,6 @@ def output_events(exit_code: str, outputs: Mapping[str, Digest], report: Digest)
 
 
 def check_exit_code(text: str) -> None:
-    """Raise unless `text` has the form of an exit code."""
+    """Raise EvidenceError unless `text` has the form of an exit code."""
     if not _EXIT_CODE.fullmatch(text):
         raise EvidenceError(f"not an exit code: {text[:40]!r}")

@@ -21,7 +21,7 @@ MAX_FILES = 1_000_000
 MAX_DEPTH = 64
 
 
-# One character can fold to 18; names full of them would turn one megabyte into six.
+# One character can fold to 18 characters; names full of such would turn one megabyte into six.
 MAX_GROWTH = 4
 
 
@@ -34,7 +34,7 @@ class OddNameError(EvidenceError):
 
 
 class UnclearNameError(OddNameError):
-    """A path as people may honestly write it, though not the same on every system (NFD,
+    """A path that people may write honestly, though it is not the same on every system (NFD,
     joiners).
     """
 
@@ -45,7 +45,7 @@ def check_path(path: str) -> None:
 
 
 def _folded(path: str) -> str:
-    """`fold(path)`, which is costly for some paths, of a path that `check_path` does not refuse."""
+    """Refuse a path as `check_path` does; return `fold(path)`, which is costly for some paths."""
     try:
         raw = path.encode("utf-8")
     except UnicodeEncodeError:
@@ -81,7 +81,7 @@ def _folded(path: str) -> str:
 
 
 def _unclear(path: str) -> OddNameError:
-    """What is wrong with a name, and what to do about the first rule that it breaks."""
+    """Return the error for an odd name, with advice about the first rule that it breaks."""
     message = (
         "path has a control or invisible character, a backslash or is not in Unicode NFC: "
         f"{path[:200]!a}"
@@ -103,7 +103,7 @@ _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
 
 def check_paths(paths: Iterable[str]) -> None:
-    """`check_path` for each; refuse twins (equal but for case) and files used as folders."""
+    """Apply `check_path` to each; refuse twins (equal but for case) and files used as folders."""
     paths = list(paths)
     if len(paths) > MAX_FILES:
         raise EvidenceError(f"more than {MAX_FILES} files")
@@ -129,9 +129,10 @@ _PLAIN = re.compile(r"(?:(?!\.{1,2}(?:[/\n]|\Z))[A-Za-z0-9._+=@, -]{1,255}+(?:[/
 
 
 def _are_plain(paths: list[str]) -> bool:
-    """Whether `check_path` would surely accept all of them. This looks at all at once, in a
-    fraction of the time, and suffices for the paths that models and data sets have. False only
-    means: check each.
+    """Return whether `check_path` would surely accept all of them.
+
+    This looks at all paths at once, in a fraction of the time, and suffices for the paths that
+    models and data sets have. False only means that each must be checked.
     """
     text = "\n".join(paths)
     return (
@@ -160,7 +161,7 @@ def _check_folders(
 
 
 def fold(path: str) -> str:
-    """The form under which a case-insensitive or normalising file system would merge two paths."""
+    """Return a form of `path`: file systems that ignore case or normalise merge equal forms."""
     if path.isascii():
         return path.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFKC", path).casefold())

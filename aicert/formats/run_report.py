@@ -1,7 +1,7 @@
 """The run report: what the runner says about one training, each value with its origin.
 
 `measured` by the runner outside the trainer; `derived` by the runner from measured values;
-`in-trainer`: counted by the image's code in the trainer's process (of version 2 alone);
+`in-trainer`: counted by the image's code in the trainer's process (only in version 2);
 `self-reported` by the trainer, which runs the builder's config and data and may say anything. The
 report's digest is extended into PCR 8; its bytes travel inside the statement.
 
@@ -36,13 +36,13 @@ MAX_BYTES = 1 << 20
 # The runner writes some thirty values.
 MAX_VALUES = 200
 MAX_ITEMS = 20_000
-# Of an audit that ended without any.
+# Stands for the results of an audit that ended without any.
 NO_RESULTS = "none"
 
 Origin = Literal["measured", "derived", "in-trainer", "self-reported"]
 IN_TRAINER: Origin = "in-trainer"
 ORIGINS = ("measured", "derived", IN_TRAINER, "self-reported")
-# What version 1 has.
+# The origins that version 1 has.
 _OLDER_ORIGINS = ("measured", "derived", "self-reported")
 Scalar = str | int | float
 _KEY = re.compile(r"[a-z][a-zA-Z0-9]{0,63}")
@@ -68,12 +68,13 @@ class Override:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """`unchanged_weights`: output weight files whose bytes equal a file of an input (measured).
+    """What the runner says about one training.
 
-    `signatures`: output → digest of the model signature that the runner made of it
+    `unchanged_weights`: output weight files whose bytes equal a file of an input (measured).
+    `signatures`: output → digest of the model signature that the runner made for it
     (aicert.model_signature.writer). `signers`: input → key whose signature over it the runner
-    verified (aicert.model_signature.signed_by). `audits`: audits that were made
-    before the run → digest of their results, None where one ended without any.
+    verified (aicert.model_signature.signed_by). `audits`: audits that were made before the run →
+    digest of their results, None where an audit ended without any.
 
     Only in version 2: `records` (derived), in the order of the config; `loss` (measured), None if
     training failed; `texts` (measured): text that comes from no row, name → SHA-256, sorted;
@@ -96,11 +97,11 @@ class RunReport:
 
     @property
     def audited(self) -> tuple[str, ...]:
-        """The audits by name."""
+        """The names of the audits that were made before the run."""
         return tuple(name for name, _ in self.audits)
 
     def number(self, key: str) -> float | None:
-        """A numeric value by key, or None if the report has none."""
+        """Return a numeric value by key, or None if the report has none."""
         value = self.values.get(key)
         if value is None or isinstance(value.data, str | tuple):
             return None
@@ -108,15 +109,15 @@ class RunReport:
 
     @property
     def self_reported(self) -> "RunReport":
-        """The same report if an input's code ran in the trainer: everything in `values` becomes
-        self-reported.
+        """The same report for a run in which an input's code ran in the trainer: everything in
+        `values` becomes self-reported.
         """
         values = {key: Value("self-reported", value.data) for key, value in self.values.items()}
         return replace(self, values=values)
 
     @property
     def facts(self) -> Facts | None:
-        """What version 2 adds, together."""
+        """Everything that version 2 adds, together; None in version 1."""
         if self.version == 1:
             return None
         return Facts(
@@ -129,7 +130,9 @@ class RunReport:
 
     @property
     def compute(self) -> ComputeFacts:
-        """What it could compute on; only values whose origin is `measured` count."""
+        """What the run could compute on: processors, accelerators and weights count only if their
+        origin is `measured`, and rows only if they were counted in the trainer's process.
+        """
         weights = self._of_origin("weightInputs", "measured")
         return ComputeFacts(
             processors=self._count("processorCount", 1),
@@ -141,7 +144,9 @@ class RunReport:
         )
 
     def _counted_rows(self) -> CountedRows | None:
-        """`parse` has seen that the four belong together."""
+        """Return the rows counted in the trainer's process, None if there are none; `parse` has
+        checked that the four values belong together.
+        """
         epochs, rows, of, steps = (self._of_origin(key, IN_TRAINER) for key in COUNTED)
         if epochs is None:
             return None
@@ -166,7 +171,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def emit(report: RunReport) -> bytes:
-    """The report's bytes; `parse(emit(r)) == r`."""
+    """Return the report's bytes; `parse(emit(r)) == r`."""
     check_exit_code(report.exit_code)
     values: dict[str, object] = {}
     for key, value in report.values.items():
@@ -193,7 +198,7 @@ def emit(report: RunReport) -> bytes:
     facts = Facts(
         records=report.records, loss=report.loss, texts=report.texts, removed=report.removed
     )
-    # In version 1, `parse` refuses them.
+    # In version 1, `parse` refuses these facts.
     if report.version > 1 or facts != NO_FACTS:
         document |= run_report_facts.to_json(facts)
     data = dumps(document)
@@ -241,7 +246,7 @@ def parse(data: bytes) -> RunReport:
 
 
 def _audit(given: tuple[str, str]) -> tuple[str, Digest | None]:
-    """An audit and the digest of its results, which are one file."""
+    """Return an audit's name and the digest of its results' file, None if it has no results."""
     name, text = given
     digest = None if text == NO_RESULTS else Digest.parse(text)
     if digest is not None and digest.kind != "sha256":
@@ -250,7 +255,7 @@ def _audit(given: tuple[str, str]) -> tuple[str, Digest | None]:
 
 
 def _read_names(report: Fields, key: str, of: str, most: int) -> tuple[tuple[str, str], ...]:
-    """A measured table of texts by name, sorted; absent if it is empty."""
+    """Read a measured table of texts by name, sorted; it is absent if it would be empty."""
     if not report.has(key):
         return ()
     fields = report.fields(key)
@@ -294,7 +299,7 @@ def _read_values(fields: Fields, origins: tuple[str, ...]) -> dict[str, Value]:
 
 
 def _check_counted(values: Mapping[str, Value], where: str) -> None:
-    """What is counted in the trainer's process: all four numbers that belong together, or none."""
+    """Refuse values counted in the trainer's process unless all four are there and fit together."""
     numbers = {key: value.data for key, value in values.items() if value.origin == IN_TRAINER}
     if not numbers:
         return

@@ -20,21 +20,21 @@ from aicert.frozen import dataclass
 MAX_RECORDS = 64
 MAX_RECORD_FILES = 4096
 MAX_TEXTS = 64
-# How the name begins that stands for all texts beyond that; its digest is of their names and
-# digests, so that of what they say nobody who has it knows anything.
+# The beginning of the name that stands for all texts beyond MAX_TEXTS. Its digest covers their
+# names and digests, so that it shows nothing of what they say.
 MORE_TEXTS = "~ "
 MAX_REMOVED = 256
 MAX_REASON = 400
 MAX_SPLIT = 64
 MAX_TEXT_NAME = 200
 
-# The values that are counted in the trainer's process.
+# The keys of the values that are counted in the trainer's process.
 COUNTED_EPOCHS, COUNTED_ROWS = "countedEpochs", "countedRows"
 COUNTED_SET, COUNTED_STEPS = "trainingRows", "countedSteps"
 COUNTED = (COUNTED_EPOCHS, COUNTED_ROWS, COUNTED_SET, COUNTED_STEPS)
 LossState = Literal["measured", "no-loss", "incomplete"]
 LOSS_STATES = ("measured", "no-loss", "incomplete")
-# Both are shown in tables: printable ASCII, no look-alikes.
+# Splits and names of texts are shown in tables: printable ASCII, no look-alikes.
 _SPLIT = re.compile(rf"[!-~]{{1,{MAX_SPLIT}}}")
 TEXT_NAME = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_TEXT_NAME - 2}}}[!-~])?")
 
@@ -63,8 +63,9 @@ class Loss:
 
     `state`: `measured`; `no-loss` if this kind of training has none; `incomplete` if it could not
     be measured. For the last two, `reason` says why, and there are no numbers `before` and `after`.
-    `comparable`: the trainer's own losses are of the same kind. `tokens` are those of the sample's
-    `rows`; `template_tokens` those among them that come from templates and from no row.
+    `comparable`: whether the trainer's own losses are of the same kind. `tokens`: how many tokens
+    the sample's `rows` have; `template_tokens`: how many of those come from templates and from no
+    row.
     """
 
     state: LossState
@@ -84,9 +85,11 @@ class Loss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All four together. `texts`: text that comes from no row, name → SHA-256, sorted by name.
+    """What version 2 of the report adds. `texts`: text that comes from no row, name → SHA-256,
+    sorted by name.
 
-    `audits`, which the report has elsewhere: those before the run, with their results.
+    `audits`: the audits made before the run, with the digests of their results; the report has them
+    elsewhere.
     """
 
     records: tuple[Records, ...] = ()
@@ -98,8 +101,10 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedRows:
-    """What code of the image counted in the trainer's process: `rows` that reached the model in
-    `steps`, of the `of` that the trainer had made of the data; `epochs`: how often, rounded down.
+    """Rows that the image's code counted in the trainer's process.
+
+    `rows` reached the model in `steps`; the trainer had made `of` rows from the data. `epochs`: how
+    many times the rows cover those, rounded down.
     """
 
     epochs: float
@@ -111,10 +116,11 @@ class CountedRows:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeFacts:
     """What a run could compute on: processors and accelerators that the machine counted, and the
-    inputs of which its trainer saw weights. Each is None if the machine does not say.
+    inputs whose weights its trainer saw. Each is None if the machine does not say.
 
-    `counted`: of its rows, None where they were not counted, or where code of an input may have run
-    beside. `flops` and `epochs` are the trainer's own counts, which nobody has to believe.
+    `counted`: its rows as counted in the trainer's process; None if they were not counted, or if an
+    input's code may have run there. `flops` and `epochs` are the trainer's own counts, which nobody
+    has to believe.
     """
 
     processors: int | None = None
@@ -129,7 +135,7 @@ NO_FACTS = Facts()
 
 
 def plain(facts: Facts) -> dict[str, object]:
-    """The four as JSON-ready values."""
+    """Return `records`, `loss`, `texts` and `removed` as JSON-ready values."""
     return {
         "records": [_records_json(records) for records in facts.records],
         "loss": None if facts.loss is None else _loss_json(facts.loss),
@@ -139,7 +145,7 @@ def plain(facts: Facts) -> dict[str, object]:
 
 
 def to_json(facts: Facts) -> dict[str, object]:
-    """The keys of the report's JSON: each value with its origin."""
+    """Return these keys of the report's JSON, each value with its origin."""
     return {
         key: {"origin": "derived" if key == "records" else "measured", "value": value}
         for key, value in plain(facts).items()
@@ -148,7 +154,7 @@ def to_json(facts: Facts) -> dict[str, object]:
 
 
 def read(report: Fields) -> Facts:
-    """Take the keys from a report; raises EvidenceError."""
+    """Take these keys from a report; raises EvidenceError."""
     derived, left_out = report.fields("records"), report.fields("removed")
     derived.const("origin", "derived")
     left_out.const("origin", "measured")

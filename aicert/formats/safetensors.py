@@ -1,8 +1,8 @@
 """Read the header of a safetensors file, which says where in the file each tensor lies.
 
 Follows the format of https://github.com/huggingface/safetensors and its reference reader, 0.8: an
-unsigned 64-bit little-endian length, that many bytes of JSON, then the tensors' bytes. Promised of
-a header that is accepted: each tensor's bytes are as many as its type and shape need, and together
+unsigned 64-bit little-endian length, that many bytes of JSON, then the tensors' bytes. Promises for
+a header that is accepted: each tensor has as many bytes as its type and shape need, and together
 they cover the rest of the file exactly once, in the order of their offsets. So nothing hides
 between tensors, and no two readers see different weights. Stricter than the reference: JSON has one
 meaning (`strict_json`), stands on one line, and has no keys but the format's. A large header is
@@ -22,7 +22,7 @@ from aicert.formats.strict_json import Fields, loads
 from aicert.frozen import dataclass
 
 SUFFIX = ".safetensors"
-# The reference's own limit.
+# The limit of the reference reader.
 MAX_HEADER = 100_000_000
 # Mixture-of-experts models save up to 18,867 tensors in one file; each costs some 350 bytes of
 # memory.
@@ -58,12 +58,12 @@ _NO_ENTRY = re.compile(_SPACE + rb"\}")
 
 
 class BeyondLimits(EvidenceError):  # noqa: N818 - says what it is
-    """A header that may be sound, but has more in it than this reader reads."""
+    """A header that may be sound, but holds more than this reader reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What one file holds: its number of tensors, and of their elements together."""
+    """What one file holds: the number of its tensors, and that of all their elements together."""
 
     tensors: int
     elements: int
@@ -71,7 +71,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Tensor:
-    """One tensor: its bytes are those from `begin` to `end`, from the end of the header on."""
+    """One tensor; `begin` and `end` of its bytes are counted from the end of the header."""
 
     begin: int
     end: int
@@ -82,14 +82,14 @@ class Tensor:
 
 
 def is_named(path: str) -> bool:
-    """Whether loaders take a file of this name for safetensors, also on systems that ignore
-    case.
+    """Return whether loaders, also those that ignore case, take a file of this name for
+    safetensors.
     """
     return path.lower().endswith(SUFFIX)
 
 
 def header_length(octets: bytes, size: int) -> int:
-    """The length of the header, from the first LENGTH octets of a file of `size` bytes."""
+    """Return the length of the header, from the first LENGTH octets of a file of `size` bytes."""
     length = int.from_bytes(octets, "little")
     if size < LENGTH or length > size - LENGTH:
         raise EvidenceError("not safetensors: the header does not fit into the file")
@@ -99,19 +99,21 @@ def header_length(octets: bytes, size: int) -> int:
 
 
 def parse_header(data: bytes, size: int) -> Header:
-    """Read the JSON of a header that `size` bytes of tensors follow; EvidenceError if it is bad."""
+    """Read the JSON of a header before `size` bytes of tensors; EvidenceError if it is unsound."""
     return header_of(
         parse_tensors((data[at : at + PART] for at in range(0, len(data), PART)), size)
     )
 
 
 def header_of(tensors: tuple[Tensor, ...]) -> Header:
-    """The total of these tensors."""
+    """Return the totals of these tensors."""
     return Header(tensors=len(tensors), elements=sum(tensor.elements for tensor in tensors))
 
 
 def parse_tensors(blocks: Iterator[bytes], size: int) -> tuple[Tensor, ...]:
-    """The tensors of a header whose text comes in `blocks` of PART bytes, as `parse_header`."""
+    """Return the tensors of a header whose text comes in `blocks` of PART bytes; as strict as
+    `parse_header`.
+    """
     names: set[str] = set()
     tensors: list[Tensor] = []
     for part in _parts(blocks):
@@ -141,7 +143,7 @@ def parse_tensors(blocks: Iterator[bytes], size: int) -> tuple[Tensor, ...]:
 
 
 def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The header's object as several objects that together hold its entries; one if it is short."""
+    """Yield the header's object as objects that together hold its entries; one if it is short."""
     text = _checked(next(blocks, b""))
     if text[:1] != b"{":
         raise EvidenceError("not safetensors: the header is not a JSON object")
@@ -149,8 +151,8 @@ def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
     if block is None:
         yield text
         return
-    # `begin`: where the entries in `text` begin that were not handed on yet; `at`: the end of those
-    # seen.
+    # `begin`: the start of the entries in `text` that were not yielded yet; `at`: the end of the
+    # entries that were seen.
     begin = at = 1
     closed = _NO_ENTRY.match(text, at)
     while closed is None:
@@ -206,7 +208,7 @@ def _tensor(name: str, value: object, size: int) -> Tensor:
 
 
 def _product(shape: tuple[int, ...]) -> int:
-    """The number of elements; the caller treats all numbers above MAX_INT alike."""
+    """Return the number of elements; the caller treats all numbers above MAX_INT alike."""
     product = 1
     for dimension in shape:
         product *= dimension

@@ -53,7 +53,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What the machine says. `builder`: what the machine knows about itself (name → digest)."""
+    """What the machine says about one run. `builder`: what it knows about itself, name → digest."""
 
     run: str
     trainer: str
@@ -75,7 +75,7 @@ class Statement:
 
 
 def emit(statement: Statement) -> bytes:
-    """The statement's bytes: what is signed. `parse(emit(s)) == s`."""
+    """Return the statement's bytes, which are what is signed. `parse(emit(s)) == s`."""
     subject: list[object] = []
     for name in sorted(statement.outputs):
         output = statement.outputs[name]
@@ -136,7 +136,7 @@ def _run_details(statement: Statement) -> dict[str, object]:
 
 
 def parse(data: bytes) -> Statement:
-    """Read a statement strictly; raises EvidenceError. `data` must be authenticated before."""
+    """Read a statement strictly; raises EvidenceError. The caller has authenticated `data`."""
     fields = Fields(loads(data, what="statement", max_bytes=MAX_BYTES), "statement")
     fields.const("_type", TYPE)
     fields.const("predicateType", PREDICATE_TYPE)

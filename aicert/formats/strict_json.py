@@ -33,8 +33,8 @@ T = TypeVar("T")
 def loads(data: bytes, *, what: str, max_bytes: int, signed: bool = False) -> object:
     """Parse strictly; `what` names the document in errors. Raises EvidenceError only.
 
-    `signed`: bytes that a key signed which the caller trusts, in another writer's form. Surrogate
-    pairs may be escaped, and only `max_bytes` bounds the work.
+    `signed`: whether the bytes are in another writer's form and signed by a key that the caller
+    trusts. Then surrogate pairs may be escaped, and only `max_bytes` bounds the work.
     """
     if len(data) > max_bytes:
         raise EvidenceError(f"{what} is larger than {max_bytes} bytes")
@@ -70,7 +70,7 @@ def loads(data: bytes, *, what: str, max_bytes: int, signed: bool = False) -> ob
 
 
 def dumps(value: object) -> bytes:
-    """Our canonical form: sorted keys, no spaces, UTF-8, no NaN. Only for documents that we
+    """Return our canonical form: sorted keys, no spaces, UTF-8, no NaN. Only for documents that we
     write.
     """
     try:
@@ -146,31 +146,31 @@ class Fields(Reader):
         super().__init__(value, where)
 
     def text(self, key: str, *, max_length: int = 4096) -> str:
-        """A string of at most `max_length` characters."""
+        """Return a string of at most `max_length` characters."""
         value = self.take(key, str)
         if len(value) > max_length:
             raise EvidenceError(f"{self.where}.{key} is longer than {max_length} characters")
         return value
 
     def optional_text(self, key: str, *, max_length: int = 4096) -> str | None:
-        """A string, or None if the key is absent."""
+        """Return a string, or None if the key is absent."""
         return self.text(key, max_length=max_length) if key in self._left else None
 
     def const(self, key: str, wanted: object) -> None:
-        """The field must be exactly `wanted`."""
+        """Require the field to be exactly `wanted`."""
         value = self._left.pop(key, None)
         if type(value) is not type(wanted) or value != wanted:
             raise EvidenceError(f"{self.where}.{key} is not {wanted!r}")
 
     def integer(self, key: str, *, low: int = 0, high: int = MAX_INT) -> int:
-        """An integer in `low`..`high`."""
+        """Return an integer in `low`..`high`."""
         value = self.take(key, int)
         if not low <= value <= high:
             raise EvidenceError(f"{self.where}.{key} is out of range: {value}")
         return value
 
     def number(self, key: str) -> float:
-        """A number that is not negative, written as an integer or not."""
+        """Return a number that is not negative, written as an integer or not."""
         value = self._left.pop(key, MISSING)
         if value is MISSING:
             raise EvidenceError(f"{self.where}.{key} is missing")
@@ -181,15 +181,15 @@ class Fields(Reader):
         return cast(float, value)
 
     def boolean(self, key: str) -> bool:
-        """True or false."""
+        """Return true or false."""
         return self.take(key, bool)
 
     def fields(self, key: str) -> "Fields":
-        """A nested object."""
+        """Return the fields of a nested object."""
         return Fields(self.take(key, dict), f"{self.where}.{key}")
 
     def items(self, key: str, read: Callable[[object, str], T], *, max_items: int) -> tuple[T, ...]:
-        """A list, each item read by `read(value, where)`."""
+        """Return a list, each item read by `read(value, where)`."""
         values: list[object] = self.take(key, list)
         if len(values) > max_items:
             raise EvidenceError(f"{self.where}.{key} has more than {max_items} items")
@@ -198,7 +198,7 @@ class Fields(Reader):
 
 
 def string(value: object, where: str) -> str:
-    """An item that must be a string of at most 4096 characters."""
+    """Return an item that must be a string of at most 4096 characters."""
     if type(value) is not str or len(value) > 4096:
         raise EvidenceError(f"{where}: expected a short string, found {shown(value)}")
     return value

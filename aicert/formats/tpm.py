@@ -1,4 +1,4 @@
-"""Strict parsers for what a TPM signs, and object names. No TPM is touched here.
+"""Strict parsers for what a TPM signs, and the Names of objects. No TPM is touched here.
 
 TPM 2.0 Library, Part 2 (Structures): TPMS_ATTEST 10.12.12, TPMT_SIGNATURE 11.3.4, TPMT_PUBLIC
 12.2.4; Part 1, clause 16: Names and Qualified Names. Every parser consumes its input exactly,
@@ -189,7 +189,9 @@ def parse_certification(data: bytes, what: str = "the run key's TPMS_ATTEST") ->
 
 
 def parse_counter(data: bytes, what: str) -> CounterReading:
-    """Read what TPM2_NV_Certify signed about a whole counter (Part 2, 10.12.8); just as strict."""
+    """Read what TPM2_NV_Certify signed about a whole counter (Part 2, 10.12.8); as strict as
+    `parse_quote`.
+    """
     reader = Reader(data, what)
     signer, extra, clock = _attest_head(reader, ST_ATTEST_NV)
     name = reader.sized(MAX_NAME, "indexName")
@@ -230,7 +232,7 @@ def _attest_head(reader: Reader, wanted: int) -> tuple[bytes, bytes, Clock]:
 
 
 def _selection(reader: Reader) -> Selection:
-    """TPMS_PCR_SELECTION, Part 2, 10.6.2: bit `n % 8` of byte `n // 8` selects PCR n."""
+    """Read a TPMS_PCR_SELECTION, Part 2, 10.6.2: bit `n % 8` of byte `n // 8` selects PCR n."""
     algorithm = reader.u16()
     bitmap = reader.take(reader.u8())
     # Part 2, 10.6.1: PCR_SELECT_MIN is 3 octets on a PC; 4 octets select up to PCR 31, the highest
@@ -244,7 +246,7 @@ def _selection(reader: Reader) -> Selection:
 
 
 def selected_pcrs(quote: Quote) -> tuple[int, ...]:
-    """The PCRs of the one SHA-256 selection; none, two, or another bank is an EvidenceError.
+    """Return the PCRs of the one SHA-256 selection; none, two, or another bank is an EvidenceError.
 
     With a second selection, even an empty or a repeated one, the value of one register was passed
     off as that of another (CVE-2024-29039).
@@ -290,7 +292,7 @@ def parse_public(data: bytes) -> Public:
     kind = reader.u16()
     if kind not in (ALG_RSA, ALG_ECC):
         raise EvidenceError(f"{reader.what}: object type {kind:#06x} is not a key's")
-    # A run key's nameAlg is SHA-256: for any other the answer is no.
+    # A run key's nameAlg is SHA-256, so a key with an unknown one is refused, not undecided.
     name_hash = _known_hash(reader, EvidenceError)
     attributes = reader.u32()
     policy = reader.sized(MAX_DIGEST, "authPolicy")
@@ -329,12 +331,14 @@ def _ecc_unique(reader: Reader) -> tuple[int, bytes, bytes]:
 
 
 def sha256_name(public_area: bytes) -> bytes:
-    """The Name of a public area whose nameAlg is SHA-256 (Part 1, clause 16)."""
+    """Return the Name of a public area whose nameAlg is SHA-256 (Part 1, clause 16)."""
     return ALG_SHA256.to_bytes(2) + hashlib.sha256(public_area).digest()
 
 
 def qualified_name_of_primary(hierarchy: int, name: bytes) -> bytes:
-    """QN = nameAlg ‖ H(handle of the hierarchy ‖ Name), for a primary (Part 1, clause 16)."""
+    """Return a primary key's qualified name: nameAlg ‖ H(handle of the hierarchy ‖ Name) (Part 1,
+    clause 16).
+    """
     algorithm = int.from_bytes(name[:2])
     return name[:2] + _hash(algorithm, hierarchy.to_bytes(4) + name)
 
@@ -344,12 +348,12 @@ def _hash(algorithm: int, data: bytes) -> bytes:
 
 
 def pcr_digest(values: Mapping[int, bytes], pcrs: tuple[int, ...], signature: Signature) -> bytes:
-    """What pcrDigest must be: the scheme's hash over the values, ascending (Part 3, 18.4)."""
+    """Return what pcrDigest must be: the scheme's hash over the ascending values (Part 3, 18.4)."""
     return _hash(signature.hash, b"".join(values[n] for n in pcrs))
 
 
 def quote_extra_data(nonce: bytes, run_key_name: bytes, statement: bytes) -> bytes:
-    """What a quote's extraData must be: it binds nonce, run key and statement to the PCRs.
+    """Return what a quote's extraData must be: it binds nonce, run key and statement to the PCRs.
 
     `nonce` is 32 bytes and `run_key_name` 34, so that no two triples give the same preimage.
     """

@@ -1,7 +1,8 @@
 """The closed list of files that may be in a model's directory without being covered.
 
-Files that a model hub adds, that people put beside a model, and our own: no loader reads any of
-them as part of a model. Verifiers print each as "present, not covered" (docs/spec/certificate.md).
+They are files that a model hub adds, files that people put beside a model, and our own: no loader
+reads any of them as part of a model. Verifiers print each as "present, not covered"
+(docs/spec/certificate.md).
 """
 
 import re
@@ -31,10 +32,10 @@ _LICENSE = re.compile(r"LICENSE(?:-[A-Za-z0-9_-]{1,64})?(?:\.md|\.txt)?")
 
 
 def may_be_uncovered(path: str) -> bool:
-    """Whether there may be a file at `path` that the certificate does not cover."""
+    """Return whether there may be a file at `path` that the certificate does not cover."""
     return path.startswith(FOLDERS) or path in FILES or _LICENSE.fullmatch(path) is not None
 
 
 def ignored_paths() -> tuple[str, ...]:
-    """The same list for formats that know whole names only: files, and folders without a slash."""
+    """Return the list for formats that know whole names only: files, folders without a slash."""
     return tuple(sorted((*FILES, *_LICENSES, *(name.removesuffix("/") for name in FOLDERS))))
