@@ -1,8 +1,8 @@
 """TLS 1.3 over a socket, and the exporter that evidence binds (RFC 9266).
 
 No older version, no tickets, no resumption: each connection shows the key anew and has an exporter
-of its own. Everything waits until a deadline that the caller sets, so that a peer who sends a byte
-a minute holds nothing for long.
+of its own. Every operation waits until a deadline that the caller sets and no longer, so a peer who
+sends a byte a minute holds nothing for long.
 """
 
 import functools
@@ -21,7 +21,7 @@ _STEP: Final = 1 << 16
 
 
 def context() -> Any:
-    """What either end's connections are made with."""
+    """Return the settings with which either end makes its connections."""
     settings = SSL.Context(SSL.TLS_METHOD)
     settings.set_min_proto_version(SSL.TLS1_3_VERSION)
     settings.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -30,9 +30,11 @@ def context() -> Any:
 
 
 class Channel:
-    """A connection after its handshake. `tls`: knows which end it is. `until`: seconds of
-    time.monotonic() until which it waits. Afterwards, and where the connection ends, it raises
-    `failure`, whose words call the other end `peer`.
+    """A connection after its handshake.
+
+    `tls`: the TLS state, which knows which end this is. `until`: the deadline, in seconds of
+    time.monotonic(). After it, and when the connection ends, methods raise `failure`, whose message
+    calls the other end `peer`.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class Channel:
         self.exporter: bytes = tls.export_keying_material(EXPORTER_LABEL, EXPORTER_BYTES, b"")
 
     def receive(self, size: int) -> bytes:
-        """Some bytes, at most so many; none once the other end closed the connection."""
+        """Return at most `size` bytes; none once the other end has closed the connection."""
         try:
             data: bytes = self._whenever(lambda: self._tls.recv(size))
         except SSL.ZeroReturnError:
@@ -65,7 +67,7 @@ class Channel:
         return data
 
     def send(self, data: bytes) -> None:
-        """All of them."""
+        """Send all of `data`."""
         rest = memoryview(data)
         while rest:
             sent = self._whenever(functools.partial(self._tls.send, bytes(rest[:_STEP])))
@@ -73,11 +75,11 @@ class Channel:
             self._flush()
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         self._socket.close()
 
     def _whenever(self, command: Callable[[], T]) -> T:
-        """What the command gives once it has what it needs from the other end."""
+        """Call `command` until it has what it needs from the other end; return its result."""
         while True:
             try:
                 return command()
@@ -100,7 +102,7 @@ class Channel:
         return data
 
     def _flush(self) -> None:
-        """Send what TLS has to say by now."""
+        """Send everything that TLS has to say by now."""
         while True:
             try:
                 data = self._tls.bio_read(_STEP)

@@ -1,1 +1,1 @@
-"""X.509 and signatures, on `cryptography`: what decides for every certificate."""
+"""X.509 certificates and signatures, on `cryptography`: part of every certificate's verdict."""

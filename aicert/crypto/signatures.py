@@ -1,4 +1,4 @@
-"""Signatures of TPMs, run keys and processors, over bytes and by keys that other modules read.
+"""Verify signatures of TPMs, run keys and processors; other modules read the bytes and the keys.
 
 Every function raises EvidenceError unless the key made the signature; none returns a boolean that a
 caller could forget. Left out: who may sign what, which the appraisal decides.
@@ -55,7 +55,9 @@ def _hash_by_name(name: str) -> "hashes.HashAlgorithm":
 
 
 def ec_key(public: Public) -> "EllipticCurvePublicKey":
-    """The P-256 or P-384 key of a TPM's public area; a point off the curve is an EvidenceError."""
+    """Return the P-256 or P-384 key of a TPM's public area; EvidenceError for a point off the
+    curve.
+    """
     if public.type != ALG_ECC:
         raise EvidenceError("the public area is not an elliptic curve key")
     bits = 256 if public.curve == CURVE_P256 else 384
@@ -63,8 +65,8 @@ def ec_key(public: Public) -> "EllipticCurvePublicKey":
 
 
 def point(x: bytes, y: bytes, bits: int, refusal: str) -> "EllipticCurvePublicKey":
-    """The P-256 or P-384 key that is this point; EvidenceError(refusal) if the point is not on the
-    curve.
+    """Return the P-256 or P-384 key that is this point (`bits`: 256 or 384); EvidenceError(refusal)
+    if the point is not on the curve.
     """
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -90,21 +92,21 @@ def verify_ecdsa(
 
 
 def ecdsa_der(r: int, s: int) -> bytes:
-    """A signature's two numbers as DER."""
+    """Return a signature's two numbers as DER."""
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
     return encode_dss_signature(r, s)
 
 
 def public_key_info(key: "PublicKeyTypes") -> bytes:
-    """SubjectPublicKeyInfo (RFC 5280, 4.1.2.7), DER."""
+    """Return the key's SubjectPublicKeyInfo (RFC 5280, 4.1.2.7) in DER."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def rsa_numbers(key: "PublicKeyTypes") -> tuple[int, int] | None:
-    """Modulus and exponent of an RSA key, None for any other kind of key."""
+    """Return modulus and exponent of an RSA key, None for any other kind of key."""
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
     if not isinstance(key, RSAPublicKey):

@@ -19,7 +19,7 @@ _UTF8_STRING: Final = 0x0C
 
 
 def extension(driver: str) -> x509.UnrecognizedExtension:
-    """The extension (to be added as critical) of a platform that `driver` simulates."""
+    """Return the extension (to be added as critical) of a platform that `driver` simulates."""
     if driver not in DRIVERS:
         raise ValueError(f"no simulated platform is named {driver!r}")
     text = f"simulated:{driver}".encode("ascii")
@@ -27,8 +27,8 @@ def extension(driver: str) -> x509.UnrecognizedExtension:
 
 
 def simulated_driver(certificate: x509.Certificate) -> str | None:
-    """The driver that `certificate` names as its simulator; "unknown" if the extension is not
-    critical or holds another value; None if there is no such extension.
+    """Return the driver that `certificate` names as its simulator; "unknown" if the extension is
+    not critical or holds another value; None if there is no such extension.
     """
     for entry in certificate.extensions:
         if entry.oid == SIMULATED_OID:

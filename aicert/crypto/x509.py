@@ -22,12 +22,13 @@ E = TypeVar("E", bound="ExtensionType")
 
 # An NV index holds some 4 KiB; certificates in use are 0.3 to 2 KiB.
 MAX_CERTIFICATE = 8192
-# Fewer are too weak (NIST SP 800-131A); no TPM makes more, which would take longer to verify.
+# Fewer bits are too weak (NIST SP 800-131A); no TPM makes keys with more, which would take longer
+# to verify.
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 4096
 CURVES = ("secp256r1", "secp384r1")
 HASHES = ("sha256", "sha384", "sha512")
-# Broken or too short (NIST SP 800-131A). This module does not know any other hash.
+# Hashes that are broken or too short (NIST SP 800-131A). This module knows no others.
 WEAK_HASHES = ("md5", "sha1", "sha224")
 
 
@@ -49,7 +50,7 @@ _UNDERSTOOD = frozenset(
 
 
 def trim_padding(der: bytes) -> bytes:
-    """One DER certificate without NV padding; other trailing bytes are an EvidenceError.
+    """Return one DER certificate without NV padding; other trailing bytes are an EvidenceError.
 
     The length is read from the outer SEQUENCE (X.690, 8.1.3): two length octets, as every
     certificate of 256 to 65535 bytes has.
@@ -85,21 +86,21 @@ def load(der: bytes, what: str) -> "Certificate":
 
 
 def quiet() -> "warnings.catch_warnings[None]":
-    """This module itself refuses or accepts what cryptography warns about; nobody else needs the
-    warning.
+    """Return a context that ignores warnings: this module itself refuses or accepts what
+    cryptography warns about, and nobody else needs the warning.
     """
     return warnings.catch_warnings(action="ignore")
 
 
 def read(der: bytes, what: str) -> "Certificate":
-    """One certificate whose names, extensions, key and hash can all be read."""
+    """Return one certificate whose names, extensions, key and hash can all be read."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
         with quiet():
             certificate = x509.load_der_x509_certificate(der)
-            # They are parsed when they are first asked for: here.
+            # cryptography parses these when they are first asked for, which is here.
             certificate.subject, certificate.issuer, certificate.extensions  # noqa: B018 - asked for
             certificate.public_key(), certificate.signature_hash_algorithm
             # There is a year 0 in DER, and none in Python.
@@ -110,7 +111,7 @@ def read(der: bytes, what: str) -> "Certificate":
         *_UNSOUND,
         x509.DuplicateExtension,
         x509.InvalidVersion,
-        # Of an x400Address or ediPartyName, wherever a GeneralName can stand.
+        # Raised for an x400Address or ediPartyName, wherever a GeneralName can stand.
         x509.UnsupportedGeneralNameType,
     ) as error:
         # If DER cannot even be parsed, the library's message is about its own structures.
@@ -121,10 +122,10 @@ def read(der: bytes, what: str) -> "Certificate":
 
 
 def check_outside(certificate: "Certificate", der: bytes, what: str) -> None:
-    """EvidenceError if the part that no signature covers is not in its one form.
+    """Raise EvidenceError if the part that no signature covers is not in its one form.
 
-    After the signed part stand the algorithm, which the signed part repeats after the serial
-    number (RFC 5280, 4.1.1.2), and the signature, a BIT STRING of whole octets.
+    After the signed part stand the algorithm, which the signed part repeats after the serial number
+    (RFC 5280, 4.1.1.2), and the signature, a BIT STRING of whole octets.
     """
     signature = certificate.signature
     size = len(signature) + 1
@@ -139,10 +140,10 @@ def check_outside(certificate: "Certificate", der: bytes, what: str) -> None:
 
 
 def serial_number(der: bytes, what: str) -> slice:
-    """Where the serial number's octets stand in a certificate of version 3 (RFC 5280, 4.1.2.1).
+    """Return where a version 3 certificate's serial number has its octets (RFC 5280, 4.1.2.1).
 
-    Computed here, since versions of cryptography differ on a serial number that is not positive (a
-    warning, or an error).
+    This is computed here, since versions of cryptography differ on a serial number that is not
+    positive (a warning, or an error).
     """
     start = 8 if der[4:6] == b"\x30\x82" else 7
     if der[start : start + 5] != b"\xa0\x03\x02\x01\x02" or der[start + 5 : start + 6] != b"\x02":
@@ -175,7 +176,7 @@ def _check_key(key: "PublicKeyTypes", what: str) -> None:
 
 
 def check_valid_at(certificate: "Certificate", at: datetime) -> None:
-    """EvidenceError if the certificate is not valid at that time."""
+    """Raise EvidenceError if the certificate is not valid at that time."""
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not start <= at <= end:
         raise EvidenceError(
@@ -185,18 +186,18 @@ def check_valid_at(certificate: "Certificate", at: datetime) -> None:
 
 
 def stamp(time: datetime) -> str:
-    """A time as people and RFC 3339 write it."""
+    """Return a time as people and RFC 3339 write it."""
     # Not `strftime`, which writes a year before 1000 in four digits on some systems only.
     return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def common_name(certificate: "Certificate") -> str:
-    """The subject's last common name, empty if there is none."""
+    """Return the subject's last common name, empty if there is none."""
     return _common_name(certificate.subject)
 
 
 def issuer_common_name(certificate: "Certificate") -> str:
-    """The issuer's last common name, empty if there is none."""
+    """Return the issuer's last common name, empty if there is none."""
     return _common_name(certificate.issuer)
 
 
@@ -208,13 +209,13 @@ def _common_name(name: "Name") -> str:
 
 
 def extension_of(certificate: "Certificate", kind: type[E]) -> E | None:
-    """The value of an extension that RFC 5280 knows, None if it is absent."""
+    """Return the value of an extension that RFC 5280 knows, None if it is absent."""
     values = (extension.value for extension in certificate.extensions)
     return next((value for value in values if isinstance(value, kind)), None)
 
 
 def basic_constraints(certificate: "Certificate") -> "BasicConstraints | None":
-    """The basic constraints extension of a CA, None for any other certificate."""
+    """Return the basic constraints extension of a CA, None for any other certificate."""
     from cryptography.x509 import BasicConstraints
 
     constraints = extension_of(certificate, BasicConstraints)
@@ -222,14 +223,14 @@ def basic_constraints(certificate: "Certificate") -> "BasicConstraints | None":
 
 
 def key_usage(certificate: "Certificate") -> "KeyUsage | None":
-    """The key usage extension, None if it is absent."""
+    """Return the key usage extension, None if it is absent."""
     from cryptography.x509 import KeyUsage
 
     return extension_of(certificate, KeyUsage)
 
 
 def extended_key_usage(certificate: "Certificate") -> frozenset[str] | None:
-    """The dotted key purposes, None if the extension is absent."""
+    """Return the dotted key purposes, None if the extension is absent."""
     from cryptography.x509 import ExtendedKeyUsage
 
     usage = extension_of(certificate, ExtendedKeyUsage)
@@ -237,7 +238,7 @@ def extended_key_usage(certificate: "Certificate") -> frozenset[str] | None:
 
 
 def check_key_identifier(child: "Certificate", issuer: "Certificate") -> None:
-    """EvidenceError if `child` names the key of another issuer."""
+    """Raise EvidenceError if `child` names the key of another issuer."""
     from cryptography.x509 import AuthorityKeyIdentifier, SubjectKeyIdentifier
 
     of_child = extension_of(child, AuthorityKeyIdentifier)
@@ -252,7 +253,7 @@ def check_key_identifier(child: "Certificate", issuer: "Certificate") -> None:
 
 
 def check_signature(child: "Certificate", issuer: "Certificate") -> None:
-    """EvidenceError unless `issuer` signed `child`."""
+    """Raise EvidenceError unless `issuer` signed `child`."""
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     try:
@@ -265,7 +266,7 @@ def check_signature(child: "Certificate", issuer: "Certificate") -> None:
 
 
 def key_on(certificate: "Certificate", curve: str, what: str) -> "EllipticCurvePublicKey":
-    """The certificate's key; EvidenceError unless it is on that curve (`CURVES`)."""
+    """Return the certificate's key; EvidenceError unless it is on that curve (`CURVES`)."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = certificate.public_key()
@@ -275,7 +276,7 @@ def key_on(certificate: "Certificate", curve: str, what: str) -> "EllipticCurveP
 
 
 def private_extensions(certificate: "Certificate") -> dict[str, bytes]:
-    """The values of the extensions that are not in RFC 5280, by dotted name."""
+    """Return the values of the extensions that are not in RFC 5280, by dotted name."""
     from cryptography.x509 import UnrecognizedExtension
 
     values = ((one.oid.dotted_string, one.value) for one in certificate.extensions)
@@ -283,8 +284,8 @@ def private_extensions(certificate: "Certificate") -> dict[str, bytes]:
 
 
 def issued_with_pss(child: "Certificate", signed: bytes, issuer: "Certificate") -> bool:
-    """Whether `issuer` signed the bytes `signed` of `child` by RSASSA-PSS with SHA-384 and a salt
-    of 48 octets, as all of AMD's certificates are signed (AMD 57230).
+    """Return whether `issuer` signed the bytes `signed` of `child` by RSASSA-PSS with SHA-384 and a
+    salt of 48 octets, as all of AMD's certificates are signed (AMD 57230).
     """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric import padding, rsa

@@ -1,1 +1,1 @@
-"""Files, read safely: trees without links, and never more bytes than allowed."""
+"""Read files safely: trees without links, and never more bytes than allowed."""

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole: readers see the old file or the new one."""
+"""Replace files as a whole: readers see the old file or the new one."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ def check_place(path: Path) -> None:
 
 
 def require_replaceable(path: Path) -> int | None:
-    """The mode of the file at `path`, None if there is none; ToolError for anything else.
+    """Return the mode of the file at `path`, None if there is none; ToolError for anything else.
 
     A folder that somebody sent may hold a link to one of the reader's files, or a FIFO; and a
     device that is replaced is gone for every program.
@@ -40,7 +40,9 @@ def require_replaceable(path: Path) -> int | None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path` and keep its mode; readers see the old file or the new one."""
+    """Write `data` to `path`; an existing file keeps its mode, and readers see all of it or the
+    old.
+    """
     mode = require_replaceable(path)
     beside = path.parent / f".aicert.{os.urandom(8).hex()}"
     try:
@@ -52,6 +54,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         raise ToolError(f"cannot write {os.fspath(path)!a}: {why(error)}") from None
     finally:
-        # Also for a missing file: a read-only file system says that it is read-only.
+        # Every OSError, since for a missing file a read-only file system reports that it is
+        # read-only.
         with contextlib.suppress(OSError):
             beside.unlink()

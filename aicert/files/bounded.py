@@ -9,14 +9,14 @@ StrPath = str | os.PathLike[str]
 
 
 def why(error: OSError) -> str:
-    """The system's reason, in words that say what to look at."""
+    """Return the system's reason, in words that say what to look at."""
     if error.errno == errno.ELOOP:
         return "its symbolic links form a loop"
     return error.strerror or str(error)
 
 
 def read_bounded(path: StrPath, limit: int, what: str, *, hint: str | None = None) -> bytes:
-    """A file's bytes; an EvidenceError, with `hint`, if it cannot be read or is larger than
+    """Return a file's bytes; an EvidenceError, with `hint`, if it cannot be read or is larger than
     `limit`.
     """
     try:

@@ -1,8 +1,8 @@
-"""What may be in a model's directory although a plain walk refuses it, because it hides nothing.
+"""Recognise what may be in a model's directory although a plain walk refuses it: it hides nothing.
 
 A file of a snapshot in the hub's cache is a link into `blobs/` of the same cache folder
-(huggingface_hub, "Understand caching"): it is read there. No other link is followed. `lost+found`
-at the top belongs to the file system if it is empty or only root may look into it.
+(huggingface_hub, "Understand caching"), so it is read there. No other link is followed.
+`lost+found` at the top belongs to the file system if it is empty or only root may look into it.
 """
 
 import os
@@ -20,8 +20,8 @@ LOST = "lost+found/"
 
 
 def blob_of(root: Path, path: str) -> Path | None:
-    """The file that the link at `path` of the snapshot `root` stands for; None if it is not such a
-    link.
+    """Return the file that the link at `path` of the snapshot `root` stands for; None if it is not
+    such a link.
     """
     snapshot = Path(os.path.abspath(root))
     cache = snapshot.parents[1] if len(snapshot.parents) > 1 else snapshot
@@ -40,14 +40,16 @@ def blob_of(root: Path, path: str) -> Path | None:
 
 
 def open_in(root: Path, path: str) -> int:
-    """A descriptor of the file at `path`, which may be one of a snapshot."""
+    """Return a descriptor of the file at `path`, which may be a link in a snapshot of the hub's
+    cache.
+    """
     blob = blob_of(root, path)
     return open_file(root, path) if blob is None else open_file(blob.parent, blob.name)
 
 
 def is_lost_and_found(root: Path, path: str) -> bool:
-    """Whether the folder at `path`, which ends in a slash, belongs to the file system and holds
-    nothing that could be loaded.
+    """Return whether the folder at `path`, which ends in a slash, belongs to the file system and
+    holds nothing that could be loaded.
     """
     if path != LOST or (root / LOST).is_symlink():
         return False

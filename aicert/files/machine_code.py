@@ -1,6 +1,7 @@
-"""What of this repository runs in a machine: the runner, and the rooms of `aicert/` it imports.
+"""The code of this repository that runs in a machine: the runner, and the rooms of `aicert/` it
+uses.
 
-One list: it says what goes into the image, what the image's cache key covers, and what the runner's
+One list says what goes into the image, what the image's cache key covers, and what the runner's
 code digest covers on a local machine. Code outside it can change without a new image and without a
 new certificate. `tests/unit/test_layering.py` compares it with what the runner really imports.
 """
@@ -57,10 +58,10 @@ SERVING_CODE = (
 
 
 def machine_code(root: Path, entries: tuple[str, ...] = MACHINE_CODE) -> dict[str, FileFact]:
-    """Every file of the list in the checkout at `root`, by its path there.
+    """Return every file of the list in the checkout at `root`, by its path there.
 
-    Raises ToolError if something on the list is missing or empty: a digest of less than the
-    machine runs would let code change unseen.
+    Raises ToolError if something on the list is missing or empty: a digest of less than the machine
+    runs would let code change unseen.
     """
     code: dict[str, FileFact] = {}
     for entry in entries:
@@ -75,7 +76,7 @@ def machine_code(root: Path, entries: tuple[str, ...] = MACHINE_CODE) -> dict[st
 
 
 def code_digest(root: Path) -> Digest:
-    """The dirHash of the machine's code.
+    """Return the dirHash of the machine's code.
 
     On `local` this stands for the machine's image; like everything there, it is a claim.
     """

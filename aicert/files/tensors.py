@@ -1,4 +1,4 @@
-"""Where the tensors are in an open safetensors file: the header is read in bounded parts.
+"""Find the tensors in an open safetensors file; its header is read in bounded parts.
 
 `formats/safetensors.py` says what a header is and what is refused.
 """
@@ -18,12 +18,14 @@ from aicert.formats.safetensors import (
 
 
 def read_header(fd: int, size: int) -> Header:
-    """The header of the open file `fd` of `size` bytes; EvidenceError if it has none."""
+    """Return the header of the open file `fd` of `size` bytes; EvidenceError if it has none."""
     return header_of(read_tensors(fd, size)[1])
 
 
 def read_tensors(fd: int, size: int) -> tuple[int, tuple[Tensor, ...]]:
-    """Where the tensors' bytes start in the open file `fd` of `size` bytes, and the tensors."""
+    """Return the tensors of the open file `fd` of `size` bytes, after the offset where their bytes
+    start.
+    """
     start = LENGTH + header_length(os.pread(fd, LENGTH, 0), size)
     blocks = (os.pread(fd, min(PART, start - at), at) for at in range(LENGTH, start, PART))
     return start, parse_tensors(blocks, size - start)

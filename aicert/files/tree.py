@@ -35,7 +35,7 @@ _OPEN_DIR = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 
 
 def read_file(path: Path, *, on_bytes: OnBytes | None = None) -> FileFact:
-    """Size and SHA-256 of one regular file. Raises EvidenceError for anything else."""
+    """Return size and SHA-256 of one regular file. Raises EvidenceError for anything else."""
     try:
         fd = os.open(path, _OPEN)
     except OSError as error:
@@ -57,7 +57,7 @@ def read_tree(
     refused: Refused | None = None,
     threads: int | None = None,
 ) -> dict[str, FileFact]:
-    """`{relative path: FileFact}` of every file under `root`.
+    """Return `{relative path: FileFact}` of every file under `root`.
 
     `known(path, stat)` may give a digest that a cache holds for exactly that stat; `learned` is
     called with each digest computed here. `skip(path)` leaves out a file, or a directory (its path
@@ -98,7 +98,7 @@ def read_tree(
 def read_some(
     root: Path, paths: Iterable[str], *, on_bytes: OnBytes | None = None, threads: int | None = None
 ) -> dict[str, FileFact]:
-    """`read_tree` for these files only; nothing else under `root` is looked at."""
+    """Like `read_tree`, for these files only; nothing else under `root` is looked at."""
     wanted = list(paths)
     check_paths(wanted)
     walk = _Walk(on_bytes, None, None, None, None, None)
@@ -114,7 +114,7 @@ def read_some(
 
 
 def open_file(root: Path, path: str) -> int:
-    """A descriptor of the file at `path` under `root`; no component of `path` may be a link."""
+    """Return a descriptor of the file at `path` under `root`; no part of `path` may be a link."""
     try:
         fd = os.open(root, _OPEN_DIR)
         try:
@@ -152,8 +152,8 @@ class _Walk:
         self.stopped = False
 
     def refuse(self, path: str, error: EvidenceError) -> None:
-        """Note what cannot be certified if the caller wants to know all of it; otherwise raise
-        it.
+        """Pass a path that cannot be certified to `refused`, if the caller gave that; otherwise
+        raise `error`.
         """
         if self.refused is None:
             raise error
@@ -195,7 +195,8 @@ class _Walk:
         if self.skip is not None and self.skip(path + "/" if folder else path):
             return
         if folder or self.refused is not None:
-            # Files' paths are checked together at the end, where one error ends it all anyway.
+            # Without `refused`, files' paths are checked together at the end: the first error ends
+            # the walk anyway.
             try:
                 check_path(path)
             except EvidenceError as error:
@@ -237,7 +238,9 @@ class _Walk:
             os.close(fd)
 
     def count(self, size: int) -> None:
-        """Report bytes that were read, unless all reading has ended, by Ctrl-C for example."""
+        """Report bytes that were read; EvidenceError if all reading has ended, by Ctrl-C for
+        example.
+        """
         if self.stopped:
             raise EvidenceError("the reading of other files ended")
         if self.on_bytes is not None:
@@ -285,8 +288,8 @@ def _hash_blocks(fd: int, size: int, on_bytes: OnBytes | None) -> tuple[int, str
     buffer = bytearray(BLOCK)
     view = memoryview(buffer)
     total = 0
-    # No further than one block past the end: a writer that appends faster than we read would keep
-    # us here for ever.
+    # Read no further than one block past the end: a writer that appends faster than we read would
+    # keep us here for ever.
     while total <= size and (count := os.readv(fd, [buffer])):
         digest.update(view[:count])
         total += count

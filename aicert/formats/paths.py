@@ -161,7 +161,10 @@ def _check_folders(
 
 
 def fold(path: str) -> str:
-    """Return a form of `path`: file systems that ignore case or normalise merge equal forms."""
+    """Return a form of `path` that ignores case and normalisation.
+
+    A case-insensitive or normalising file system would merge two paths with the same form.
+    """
     if path.isascii():
         return path.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFKC", path).casefold())

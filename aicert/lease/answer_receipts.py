@@ -1,14 +1,14 @@
-"""Answer receipts: what a machine signs of one answer, for the client who asked for it.
+"""Answer receipts: what a machine signs about one answer, for the client who asked for it.
 
-A token: COSE_Sign1 (RFC 9052) over claims of CWT and EAT (RFC 8392, 9711), in deterministic CBOR.
-It names model, lease and terms, the digests of request and answer, the tokens that were counted,
-the client's nonce, and the evidence that this machine showed on that connection. Where the draft
-"Attested Inference Receipt" has a claim of this meaning, its number is used; its profile is not
-claimed, which is closed to other keys than Ed25519 and to other platforms than it lists.
+A receipt is a token: COSE_Sign1 (RFC 9052) over claims of CWT and EAT (RFC 8392, 9711), in
+deterministic CBOR. It names model, lease and terms, the digests of request and answer, the tokens
+that were counted, the client's nonce, and the evidence that this machine showed on that connection.
+Where the draft "Attested Inference Receipt" has a claim of this meaning, its number is used. The
+draft's profile is not claimed, since it admits only Ed25519 keys and the platforms that it lists.
 
 The key is the boot's TLS key: evidence binds it to the TPM (`serve.channel`), and each receipt of
 the lease names it (`boot`). A signature of TLS is over 64 spaces and a context, one of COSE over an
-array: neither is ever the other. The machine's clock is its host's: `at` proves nothing.
+array, so neither can pass for the other. The machine's clock is its host's, so `at` proves nothing.
 """
 
 import base64
@@ -32,17 +32,18 @@ WHAT: Final = "the answer's receipt"
 MAX_BYTES: Final = 1024
 PROFILE: Final = "urn:aicert:answer-receipt:1"
 HEADER: Final = "aicert-receipt"
-"""The request's header with the client's nonce, and the answer's, or its trailer, with a receipt.
+"""The name of the request's header with the client's nonce, and of the answer's header or trailer
+with the receipt.
 """
 _COSE_SIGN1: Final = 18
 _ALG, _KID, _ES256 = 1, 4, -7
 _NUMBER_BYTES: Final = 32
-# CWT and EAT.
+# The claims of CWT and EAT.
 _IAT, _CTI, _NONCE, _PROFILE = 6, 7, 10, 265
-# The draft's.
+# The draft's claims.
 _MODEL_ID, _MODEL_HASH, _REQUEST, _RESPONSE = -65537, -65539, -65540, -65541
 _EVIDENCE, _SEQUENCE, _MILLISECONDS, _MODEL_SCHEME = -65542, -65545, -65546, -65549
-# Ours, of the range for private use.
+# Our own claims, in the range for private use.
 _TERMS, _TOKENS_IN, _TOKENS_OUT = -70001, -70002, -70003
 _CLAIMS: Final = frozenset((
     _IAT, _CTI, _NONCE, _PROFILE, _MODEL_ID, _MODEL_HASH, _REQUEST, _RESPONSE, _EVIDENCE,
@@ -53,10 +54,13 @@ _MAX_COUNT: Final = (1 << 63) - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerReceipt:
-    """What is signed. `lease`: also the name that clients give the model; `answer`: 16 octets of
-    its own, which the answer's `id` has, too; `nonce`: the client's; `evidence`: SHA-256 of what
-    the machine showed on this connection; `request`, `response`: of both bodies; `number`: how many
-    receipts of answers this boot has signed with it; `at`: seconds since 1970.
+    """The content of an answer receipt.
+
+    `lease`: the lease, whose name clients also give the model; `answer`: 16 octets of its own, in
+    hex, which the answer's `id` has too; `nonce`: the client's, in hex; `evidence`: SHA-256 of the
+    evidence that the machine showed on this connection; `request`, `response`: SHA-256 of both
+    bodies; `number`: how many answer receipts this boot has signed, with this one; `at`: seconds
+    since 1970.
     """
 
     lease: str
@@ -83,12 +87,12 @@ class SignedAnswer:
 
     @property
     def boot(self) -> str:
-        """How receipts of the lease name that boot."""
+        """The name of the boot in receipts of the lease: SHA-256 of `spki`, in hex."""
         return hashlib.sha256(self.spki).hexdigest()
 
 
 def sign(key: "EllipticCurvePrivateKey", receipt: AnswerReceipt) -> bytes:
-    """The token."""
+    """Return the signed token."""
     spki = keys.spki_of(key.public_key())
     protected = cbor.dumps({_ALG: _ES256, _KID: spki})
     payload = cbor.dumps(_claims(receipt))
@@ -98,8 +102,10 @@ def sign(key: "EllipticCurvePrivateKey", receipt: AnswerReceipt) -> bytes:
 
 
 def verify(token: bytes) -> SignedAnswer:
-    """A token that the key in it signed; RefusedError otherwise (`answer.signature`), EvidenceError
-    where it has another form. Whose key that is, is the caller's question.
+    """Return the receipt in a token, if the key that it names signed it.
+
+    Raises RefusedError (`answer.signature`) if the key did not, and EvidenceError for another form.
+    The caller must check whose key that is.
     """
     if len(token) > MAX_BYTES:
         raise EvidenceError(f"{WHAT} is larger than {MAX_BYTES} bytes")
@@ -131,12 +137,12 @@ def verify(token: bytes) -> SignedAnswer:
 
 
 def to_text(token: bytes) -> str:
-    """How a header and a file carry a token: standard base64."""
+    """Return a token in standard base64, as a header or a file carries it."""
     return base64.b64encode(token).decode("ascii")
 
 
 def from_text(text: str) -> bytes:
-    """A token from its one encoding, else EvidenceError."""
+    """Return the token of its one base64 encoding; EvidenceError for anything else."""
     try:
         token = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -147,7 +153,9 @@ def from_text(text: str) -> bytes:
 
 
 def check_terms(receipt: AnswerReceipt, terms: Terms) -> None:
-    """Raise RefusedError unless it is of an answer of this lease's model under these terms."""
+    """Raise RefusedError unless the receipt is for an answer of this lease's model under these
+    terms.
+    """
     if (receipt.lease, receipt.terms, receipt.model) != (terms.lease, terms.digest, terms.model):
         raise RefusedError(
             "answer.body", "it is for a different lease, different terms or a different model"
@@ -155,7 +163,7 @@ def check_terms(receipt: AnswerReceipt, terms: Terms) -> None:
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
-    """Sig_structure (RFC 9052, 4.4), without external data."""
+    """Return the Sig_structure (RFC 9052, 4.4), without external data."""
     return cbor.dumps(["Signature1", protected, b"", payload])
 
 

@@ -1,10 +1,10 @@
 """The lease blob: the TPM's half of a content key, wrapped for one machine's storage key.
 
-In the form that TPM2_Import takes (TPM 2.0 Library, Part 1, clause 23.3: duplication without an
-inner wrapper), made without a TPM. Who holds the storage key's TPM can load it, and can unseal it
-only in a session with the policy that the custodian signs (`licence.sealed_policy`): the object has
-no password, is not duplicable, and its policy cannot be changed without changing its Name, which
-the wrapping covers.
+It has the form that TPM2_Import takes (TPM 2.0 Library, Part 1, clause 23.3: duplication without an
+inner wrapper), and is made without a TPM. Whoever holds the storage key's TPM can load it, but can
+unseal it only in a session with the policy that the custodian signs (`licence.sealed_policy`): the
+object has no password, is not duplicable, and its policy cannot be changed without changing its
+Name, which the wrapping covers.
 """
 
 import hashlib
@@ -31,7 +31,8 @@ _ALG_KEYEDHASH: Final = 0x0008
 _KEY_BITS: Final = 2048
 _AES_BITS: Final = 128
 _AES_BLOCK: Final = 16
-# TPMA_OBJECT, Part 2, 8.3. A storage parent has those of TCG's template for storage root keys.
+# TPMA_OBJECT, Part 2, 8.3. A storage parent has the attributes of TCG's template for storage root
+# keys.
 _FIXED: Final = 0x0000_0002 | 0x0000_0010 | 0x0000_0020  # fixedTPM, fixedParent, dataOrigin
 _USER_WITH_AUTH: Final = 0x0000_0040
 _NO_DA: Final = 0x0000_0400
@@ -56,7 +57,9 @@ _STORAGE_HEAD: Final = b"".join(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
-    """What TPM2_Import takes: TPMT_PUBLIC, TPM2B_PRIVATE's and TPM2B_ENCRYPTED_SECRET's content."""
+    """What TPM2_Import takes: a TPMT_PUBLIC, and the contents of a TPM2B_PRIVATE and a
+    TPM2B_ENCRYPTED_SECRET.
+    """
 
     public: bytes
     duplicate: bytes
@@ -64,7 +67,7 @@ class Blob:
 
 
 def emit(blob: Blob) -> bytes:
-    """The three parts, each with its size before it."""
+    """Return the three parts, each with its size before it."""
     return b"".join(_sized(part) for part in (blob.public, blob.duplicate, blob.seed))
 
 
@@ -79,9 +82,11 @@ def parse(data: bytes) -> Blob:
 
 
 def storage_key(public: bytes) -> "RSAPublicKey":
-    """The RSA key of a storage key's TPMT_PUBLIC; EvidenceError unless it is of the usual template.
+    """Return the RSA key of a storage key's TPMT_PUBLIC; EvidenceError unless that has the usual
+    template.
 
-    Any other would protect a half less: duplicable, of another cipher, or none that wraps.
+    A key of another template would protect a half less: it could be duplicated, use another cipher,
+    or not be one that wraps.
     """
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
@@ -116,20 +121,22 @@ def wrap(half: bytes, policy: bytes, storage_public: bytes) -> Blob:
 
 
 def _sealed_public(policy: bytes, unique: bytes) -> bytes:
-    """TPMT_PUBLIC of a sealed half: no userWithAuth, so no password opens it."""
+    """Return the TPMT_PUBLIC of a sealed half: no userWithAuth, so no password opens it."""
     head = _ALG_KEYEDHASH.to_bytes(2) + ALG_SHA256.to_bytes(2) + _NO_DA.to_bytes(4)
     return head + _sized(policy) + ALG_NULL.to_bytes(2) + _sized(unique)
 
 
 def key_derivation(key: bytes, label: bytes, context: bytes, bits: int) -> bytes:
-    """KDFa with SHA-256, of at most 256 bits (Part 1, clause 11.4.10.2)."""
+    """Return a key by KDFa with SHA-256, of at most 256 bits (Part 1, clause 11.4.10.2)."""
     message = (1).to_bytes(4) + label + b"\0" + context + bits.to_bytes(4)
     return hmac.digest(key, message, "sha256")[: bits // 8]
 
 
 def _aes_cfb(key: bytes, data: bytes) -> bytes:
-    """AES-CFB from a zero vector (Part 1, clause 22.4): each block's key stream is the encryption
-    of the block before it. `cryptography` has the mode under another name in each version.
+    """Encrypt by AES-CFB from a zero vector (Part 1, clause 22.4): each block's key stream is the
+    encryption of the block before it.
+
+    The mode is written out here because its name in `cryptography` differs between versions.
     """
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -144,7 +151,7 @@ def _aes_cfb(key: bytes, data: bytes) -> bytes:
 
 
 def _oaep(parent: "RSAPublicKey", seed: bytes) -> bytes:
-    """RSAES_OAEP with the label DUPLICATE (Part 1, B.10.4)."""
+    """Encrypt the seed by RSAES_OAEP with the label DUPLICATE (Part 1, B.10.4)."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding
 
@@ -154,5 +161,5 @@ def _oaep(parent: "RSAPublicKey", seed: bytes) -> bytes:
 
 
 def _sized(data: bytes) -> bytes:
-    """A TPM2B."""
+    """Return `data` as a TPM2B."""
     return len(data).to_bytes(2) + data

@@ -1,4 +1,4 @@
-"""The bundle: a model's files, encrypted for whoever opens the lease, and the header of all.
+"""The bundle: a model's files, encrypted for whoever opens the lease, and a header that lists them.
 
     {"chunk":4194304,"files":[{"chunks":1,"path":"config.json","sha256":"…","size":612},…],
      "lease":"719013b3…","terms":"sha256:44c1…","version":1}
@@ -9,8 +9,8 @@ number and whether it is the last; the SHA-256 of the header is associated data.
 swapped, cut, flipped, repeated or taken from another file or bundle is refused (`bundle.chunks`),
 and so is a file whose bytes are not those of the header (`bundle.files`).
 
-The content key is HKDF-SHA256 of both halves, with the header's SHA-256 as salt: a header that
-differs is another key. Left out: reading and writing files.
+The content key is HKDF-SHA256 of both halves, with the header's SHA-256 as salt, so a header that
+differs gives another key. Left out: reading and writing files.
 """
 
 import hashlib
@@ -48,13 +48,13 @@ _KEY_BYTES: Final = 32
 _PREFIX_BYTES: Final = 7
 _CONTENT_INFO: Final = b"aicert content key v1\0"
 _FILE_INFO: Final = b"aicert file v1\0"
-# What a broker would hold of a lease that needs none: docs/spec/lease.md says what that loses.
+# The broker's half for a lease that needs no broker; docs/spec/lease.md says what that loses.
 NO_BROKER: Final = bytes(HALF_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedFile:
-    """One file, before encryption."""
+    """One file of a bundle, before encryption."""
 
     path: str
     size: int
@@ -62,13 +62,15 @@ class PackedFile:
 
     @property
     def chunks(self) -> int:
-        """An empty file has one, too: that it is the last one says that nothing is missing."""
+        """The number of chunks. An empty file has one, too: as the last one, it shows that nothing
+        is missing.
+        """
         return max(1, -(-self.size // CHUNK))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a bundle holds, and under which terms."""
+    """The files that a bundle holds, and the terms of its lease."""
 
     lease: str
     terms: Digest
@@ -81,12 +83,12 @@ class Header:
 
 
 class ContentKey:
-    """The key of a bundle. It says nothing of itself: not in errors, logs or representations."""
+    """The key of a bundle. No error, log or representation shows it."""
 
     __slots__ = ("_key", "_salt")
 
     def __init__(self, tpm_half: bytes, broker_half: bytes, header: bytes) -> None:
-        """Both halves, and the header's bytes, to which the key belongs."""
+        """Derive the key from both halves and from the header's bytes, to which it belongs."""
         if len(tpm_half) != HALF_BYTES or len(broker_half) != HALF_BYTES:
             raise EvidenceError(f"half of a content key has {HALF_BYTES} bytes")
         self._salt = hashlib.sha256(header).digest()
@@ -99,7 +101,7 @@ class ContentKey:
         raise TypeError("a content key is not written anywhere")
 
     def file(self, number: int) -> "_FileCipher":
-        """What encrypts and decrypts file `number` of the header."""
+        """Return the cipher that encrypts and decrypts file `number` of the header."""
         info = _FILE_INFO + number.to_bytes(4)
         material = _derived(self._key, self._salt, info, _KEY_BYTES + _PREFIX_BYTES)
         return _FileCipher(material, self._salt)
@@ -122,13 +124,15 @@ class _FileCipher:
         return self._prefix + number.to_bytes(4) + bytes((is_last,))
 
     def encrypt(self, number: int, plain: bytes, *, is_last: bool) -> bytes:
-        """Chunk `number` with its tag."""
+        """Return chunk `number`, encrypted, with its tag."""
         return self._aead.encrypt(self._nonce(number, is_last=is_last), plain, self._associated)
 
     def decrypt(
         self, number: int, sealed: bytes | memoryview, into: memoryview, *, is_last: bool
     ) -> None:
-        """The chunk; EvidenceError unless exactly these bytes were encrypted in this place."""
+        """Decrypt chunk `number` to `into`; RefusedError unless these bytes were encrypted for this
+        place.
+        """
         from cryptography.exceptions import InvalidTag
 
         nonce = self._nonce(number, is_last=is_last)
@@ -148,7 +152,7 @@ def _derived(secret: bytes, salt: bytes, info: bytes, length: int) -> bytes:
 
 
 def packed(files: Mapping[str, FileFact]) -> tuple[PackedFile, ...]:
-    """The files of a header, in its order."""
+    """Return the files of a header, in its order."""
     return tuple(
         PackedFile(path=path, size=files[path].size, sha256=files[path].sha256)
         for path in sorted(files, key=str.encode)
@@ -156,7 +160,7 @@ def packed(files: Mapping[str, FileFact]) -> tuple[PackedFile, ...]:
 
 
 def emit(header: Header) -> bytes:
-    """The canonical bytes; EvidenceError for files that no bundle holds."""
+    """Return the canonical bytes; EvidenceError for files that no bundle can hold."""
     _check(header)
     return strict_json.dumps(
         {
@@ -173,7 +177,7 @@ def emit(header: Header) -> bytes:
 
 
 def parse(data: bytes) -> Header:
-    """Read a header in its one form, else EvidenceError (`bundle.header`)."""
+    """Read a header in its one form; RefusedError (`bundle.header`) for any other."""
     with checking("bundle.header"):
         header = _read(data)
         if emit(header) != data:
@@ -214,12 +218,12 @@ def _check(header: Header) -> None:
     names = [file.path for file in header.files]
     if names != sorted(set(names), key=str.encode):
         raise EvidenceError("files are not sorted by path, or one is repeated")
-    # Also what refuses a path that another system could take for a different one.
+    # This also refuses a path that another system could take for a different one.
     dir_digest({file.path: file.sha256 for file in header.files})
 
 
 def check_terms(header: Header, terms: Terms) -> None:
-    """EvidenceError unless the bundle holds the model of these terms."""
+    """Raise RefusedError unless the bundle holds the model of these terms."""
     if (header.lease, header.terms) != (terms.lease, terms.digest):
         raise RefusedError(
             "terms.digest", "the bundle is for a different lease, or for different terms"
@@ -233,8 +237,10 @@ def check_terms(header: Header, terms: Terms) -> None:
 
 
 def check_certificate(header: Header, terms: Terms, certificate: Certificate) -> None:
-    """RefusedError unless it is the certificate of the terms, and exactly these files are one of
-    its outputs. Whether it passes is for whoever asks the machine, under his own policy.
+    """Raise RefusedError unless the certificate is the one in the terms and exactly these files are
+    one of its outputs.
+
+    Whether the certificate passes is judged by whoever asks the machine, under his own policy.
     """
     if certificates.core_digest(certificate) != terms.certificate:
         raise RefusedError("bundle.files", "the certificate is not the one in the terms")
@@ -245,9 +251,10 @@ def check_certificate(header: Header, terms: Terms, certificate: Certificate) ->
 
 
 def encrypted(key: ContentKey, number: int, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """`data/N` of the file whose content is `blocks`, each of CHUNK bytes but for the last.
+    """Yield the chunks of `data/N` for a file whose content is `blocks`, each of CHUNK bytes but
+    for the last.
 
-    An empty file is no block.
+    An empty file has no blocks, and one chunk.
     """
     cipher = key.file(number)
     waiting, place = b"", 0
@@ -266,11 +273,12 @@ def decrypt_file(
     sealed: Iterable[bytes | memoryview],
     write: Callable[[memoryview], object],
 ) -> None:
-    """Give the file's content to `write`, chunk by chunk; RefusedError for a chunk or a whole that
-    is not its own. What was written before an error is to be thrown away.
+    """Give the file's content to `write`, chunk by chunk; RefusedError if a chunk or the whole file
+    is not what the header names.
 
-    `sealed`: the chunks of `data/N`, each with its tag. What `write` is given changes afterwards:
-    all chunks are decrypted into one place, which memory that is taken anew costs half of the time.
+    What was written before an error must be thrown away. `sealed`: the chunks of `data/N`, each
+    with its tag. The memory that `write` is given changes afterwards: all chunks are decrypted into
+    one place, since taking new memory for each costs half of the time.
     """
     cipher, hashed, count = key.file(number), hashlib.sha256(), 0
     room = memoryview(bytearray(min(file.size, CHUNK)))

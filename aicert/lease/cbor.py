@@ -1,8 +1,8 @@
-"""As much of CBOR (RFC 8949) as a signed token needs, in its one deterministic form (4.2.1).
+"""Read and write as much of CBOR (RFC 8949) as a signed token needs, in deterministic form (4.2.1).
 
 Integers, octets, text, arrays and maps whose keys are integers, each with the shortest head, keys
 in the order of their octets; nothing else, and nothing of indefinite length. So a value has one
-encoding: what is read and written again is the same octets, or was refused.
+encoding: what is accepted and written again gives the same octets.
 """
 
 from typing import Final, TypeAlias, cast
@@ -16,7 +16,7 @@ _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)
 
 
 def dumps(value: Value, tag: int | None = None) -> bytes:
-    """The octets of a value, with a tag before it."""
+    """Return the octets of a value, after a tag if one is given."""
     before = b"" if tag is None else _head(_TAG, tag)
     if isinstance(value, int):
         return before + (_head(_NEGATIVE, -1 - value) if value < 0 else _head(_UNSIGNED, value))
@@ -32,7 +32,7 @@ def dumps(value: Value, tag: int | None = None) -> bytes:
 
 
 def loads(data: bytes, what: str, tag: int | None = None) -> Value:
-    """The value whose octets these are, all of them; EvidenceError for every other form."""
+    """Return the value that exactly these octets encode; EvidenceError for every other form."""
     reader = _Reader(data, what)
     if tag is not None and reader.head() != (_TAG, tag):
         raise EvidenceError(f"{what} has no tag {tag}")
@@ -65,7 +65,7 @@ class _Reader:
         return taken
 
     def head(self) -> tuple[int, int]:
-        """A kind and its number."""
+        """Read the head of an item: its kind and its number."""
         (first,) = self._take(1)
         kind, more = first >> 5, first & 31
         if more < 24:
@@ -75,7 +75,7 @@ class _Reader:
         return kind, int.from_bytes(self._take(1 << more - 24))
 
     def value(self, depth: int) -> Value:
-        """What is next."""
+        """Read the next value, which may hold `depth` more levels."""
         kind, number = self.head()
         if kind in (_UNSIGNED, _NEGATIVE):
             return number if kind == _UNSIGNED else -1 - number
@@ -93,5 +93,5 @@ class _Reader:
         pairs = [(self.value(0), self.value(depth - 1)) for _ in range(number)]
         if not all(isinstance(key, int) for key, _ in pairs):
             raise EvidenceError(f"{self._what} has a key that is no number")
-        # A key that is there twice is lost here, and so the octets differ.
+        # A key that is given twice is lost here, so that `loads` finds different octets.
         return dict(cast("list[tuple[int, Value]]", pairs))

@@ -1,6 +1,6 @@
-"""The checks of leases by their ids, and the error of one that says no.
+"""The ids of the checks of leases, and the error of a check that fails.
 
-A check that fails is exit code 1, as everywhere; what cannot be read stays an EvidenceError, and
+A check that fails has exit code 1, as everywhere; what cannot be read stays an EvidenceError, and
 what cannot be judged an UndecidedError.
 """
 
@@ -11,29 +11,29 @@ from typing import Final
 from aicert.errors import EvidenceError, UndecidedError
 
 CHECKS: Final = (
-    # The machine's, of what it is given.
+    # The machine checks what it is given.
     "bundle.header", "bundle.chunks", "bundle.files", "bundle.inert", "terms.digest",
     "licence.tpm",
     "order.signature", "order.answer", "order.epoch",
-    # The custodian's, of a machine that enrols.
+    # The custodian checks a machine that enrols.
     "enrol.nonce", "enrol.chain", "enrol.tier", "enrol.quote", "enrol.image", "enrol.firmware",
     "enrol.registers", "enrol.policy-ak", "enrol.storage-key", "enrol.counters",
-    # The consumer's, of a machine that serves.
+    # The consumer checks a machine that serves.
     "serve.fresh", "serve.chain", "serve.tier", "serve.quote", "serve.image", "serve.firmware",
     "serve.channel", "serve.lease", "serve.terms", "serve.model", "serve.registers", "serve.boot",
-    # Of each receipt.
+    # Checks of each receipt.
     "receipt.signature", "receipt.form", "receipt.index", "receipt.body", "receipt.boot",
     "receipt.fresh",
     "ledger.successor", "ledger.meter", "ledger.clock", "ledger.boots", "ledger.tokens",
     "ledger.state",
-    # Of a receipt of one answer.
+    # Checks of a receipt for one answer.
     "answer.signature", "answer.fresh", "answer.channel", "answer.body", "answer.boot",
     "answer.number",
 )  # fmt: skip
 
 
 class RefusedError(EvidenceError):
-    """A check of CHECKS that says no; `check` is its id."""
+    """A check of CHECKS failed; `check` is its id."""
 
     exit_code = 1
 
@@ -46,7 +46,9 @@ class RefusedError(EvidenceError):
 
 @contextmanager
 def checking(check: str) -> Iterator[None]:
-    """What is refused inside, without a check of its own, is refused by `check`."""
+    """Make `check` the one that fails if an EvidenceError is raised inside and names no check of
+    its own.
+    """
     try:
         yield
     except (UndecidedError, RefusedError):

@@ -1,10 +1,11 @@
-"""What a courier and a serving machine say to each other, one line each.
+"""The messages between a courier and a serving machine, one line each.
 
     {"data":"…","kind":"heartbeat"}
     {"data":"eyJh…","kind":"receipt"}
 
-The machine dials nobody: whoever runs it carries what it says to the custodian, and back. All that
-matters is signed inside `data`; a courier can keep it, and then the deadline stops the machine.
+The machine opens no connection: whoever runs it carries its messages to the custodian, and the
+answers back. All that matters is signed inside `data`; a courier can withhold it, and then the
+deadline stops the machine.
 """
 
 from collections.abc import Mapping
@@ -18,8 +19,9 @@ from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
 from aicert.lease import blob, enrolment, licence, orders, receipts
 
-# A courier asks. `data` is a nonce; the SHA-256 of the last receipt, with its `seq`; a blob,
-# a licence, a signed order; nothing.
+# What a courier asks, and at most how many bytes `data` has. ENROL and HEARTBEAT carry a nonce;
+# RESUME the SHA-256 of the last receipt, with its `seq`; BLOB, LICENCE and ORDER what they are
+# called, the order signed; STOP nothing.
 ENROL: Final = "enrol"
 RESUME: Final = "resume"
 HEARTBEAT: Final = "heartbeat"
@@ -38,8 +40,9 @@ ASKS: Final[Mapping[str, int]] = MappingProxyType(
         STOP: 0,
     }
 )
-# The machine tells: the SHA-256 of its TLS key, an enrolment, a receipt; that it serves, what it
-# served (`state`), what it refuses and why, and why it ended.
+# What the machine tells, and at most how many bytes `data` has: the SHA-256 of its TLS key, an
+# enrolment, a receipt; that it serves, what it served (STATE), what it refuses and why, and why it
+# ended.
 READY: Final = "ready"
 ENROLMENT: Final = "enrolment"
 RECEIPT: Final = "receipt"
@@ -59,7 +62,7 @@ TELLS: Final[Mapping[str, int]] = MappingProxyType(
         ENDED: MAX_TEXT,
     }
 )
-# Base64, and what stands around it.
+# Enough for base64, and what stands around it.
 MAX_LINE: Final = 2 * enrolment.MAX_BYTES
 _NUMBERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -73,7 +76,7 @@ _EXACT: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One line. `numbers`: those that its kind has, and no others."""
+    """One message. `numbers`: the numbers that its kind has, by name, and no others."""
 
     kind: str
     data: bytes = b""
@@ -86,7 +89,7 @@ class Message:
 
 
 def emit(message: Message) -> bytes:
-    """The line, with its end."""
+    """Return the message as one line, with its end."""
     document: dict[str, object] = {"kind": message.kind, **message.number}
     if message.data:
         document["data"] = b64encode(message.data)
@@ -94,7 +97,9 @@ def emit(message: Message) -> bytes:
 
 
 def parse(line: bytes, kinds: Mapping[str, int]) -> Message:
-    """Read a line of one of these kinds (ASKS or TELLS) in its one form, else EvidenceError."""
+    """Read a line of one of these kinds (ASKS or TELLS) in its one form; EvidenceError for any
+    other.
+    """
     what = "the message"
     if not line.endswith(b"\n"):
         raise EvidenceError(f"{what} ends early")

@@ -1,7 +1,7 @@
-"""What the custodian of a lease keeps to itself: both halves of the content key, and the lease key.
+"""The secrets of a lease's custodian: both halves of the content key, and the lease key.
 
-One file, `DIR.keys`, which only its owner may read. Nothing of it has a representation, and no
-error repeats it.
+They are in one file, `DIR.keys`, which only its owner may read. None of them has a representation,
+and no error repeats them.
 """
 
 import secrets
@@ -41,7 +41,7 @@ class Secrets:
 
 
 def drawn(*, offline: bool) -> Secrets:
-    """Fresh secrets of a new lease; one that runs offline has no broker's half."""
+    """Return fresh secrets for a new lease; one that runs offline has no broker's half."""
     return Secrets(
         lease=secrets.token_hex(LEASE_DIGITS // 2),
         key=keys.generate(),
@@ -51,7 +51,7 @@ def drawn(*, offline: bool) -> Secrets:
 
 
 def emit(kept: Secrets) -> bytes:
-    """The file's bytes."""
+    """Return the bytes of the file with the secrets."""
     return strict_json.dumps(
         {
             "brokerHalf": kept.broker_half.hex(),

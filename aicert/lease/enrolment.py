@@ -34,7 +34,7 @@ MAX_CHAIN: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertifiedPublic:
-    """A TPMT_PUBLIC, and what the attestation key certified of it."""
+    """A TPMT_PUBLIC, and the attestation key's certification of it."""
 
     public: bytes
     certify: Signed
@@ -42,7 +42,9 @@ class CertifiedPublic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """`pcrs`: SHA-256 bank, 0 to 15. `meter`, `epoch`: what the receipt key certified of them."""
+    """The content of an enrolment. `pcrs`: the SHA-256 bank, 0 to 15. `meter`, `epoch`: the receipt
+    key's certifications of these counters.
+    """
 
     lease: str
     terms: Digest
@@ -57,7 +59,9 @@ class Enrolment:
 
 
 def quote_extra_data(nonce: bytes, terms: Digest, receipt_key: bytes, storage_key: bytes) -> bytes:
-    """extraData of the quote, from the Names of both keys; those of the counters are ours."""
+    """Return the quote's extraData, from the Names of both keys; the counters' Names are computed
+    here.
+    """
     names = (
         receipt_key,
         storage_key,
@@ -71,12 +75,12 @@ def quote_extra_data(nonce: bytes, terms: Digest, receipt_key: bytes, storage_ke
 
 
 def names(enrolment: Enrolment) -> tuple[bytes, bytes]:
-    """The Names of receipt key and storage key, recomputed from their public areas."""
+    """Return the Names of receipt key and storage key, recomputed from their public areas."""
     return sha256_name(enrolment.receipt_key.public), sha256_name(enrolment.storage_key.public)
 
 
 def emit(enrolment: Enrolment) -> bytes:
-    """The file's bytes."""
+    """Return the bytes of an enrolment."""
     return strict_json.dumps(
         {
             "akChain": [b64encode(der) for der in enrolment.ak_chain],
@@ -98,7 +102,7 @@ def emit(enrolment: Enrolment) -> bytes:
 
 
 def parse(data: bytes) -> Enrolment:
-    """Read an enrolment in its one form, else EvidenceError."""
+    """Read an enrolment in its one form; EvidenceError for any other."""
     fields = Fields(strict_json.loads(data, what=WHAT, max_bytes=MAX_BYTES), WHAT)
     fields.const("kind", "aicert enrolment")
     fields.const("version", VERSION)
@@ -123,12 +127,12 @@ def parse(data: bytes) -> Enrolment:
 
 
 def certified_json(key: CertifiedPublic) -> dict[str, object]:
-    """A certified key, as JSON-ready values."""
+    """Return a certified key as JSON-ready values."""
     return {"certify": signed_json(key.certify), "public": b64encode(key.public)}
 
 
 def read_certified(fields: Fields) -> CertifiedPublic:
-    """Read it back."""
+    """Read a certified key, as `certified_json` writes it."""
     key = CertifiedPublic(
         public=b64decode(fields, "public", max_bytes=MAX_TPM),
         certify=read_signed(fields.fields("certify"), max_bytes=MAX_TPM),
@@ -138,7 +142,7 @@ def read_certified(fields: Fields) -> CertifiedPublic:
 
 
 def read_chain(fields: Fields) -> tuple[bytes, ...]:
-    """The attestation key's certificates (DER), leaf first."""
+    """Read the attestation key's certificates (DER), leaf first."""
 
     def certificate(value: object, where: str) -> bytes:
         return b64decode(Fields({"der": value}, where), "der", max_bytes=MAX_CERTIFICATE)

@@ -19,12 +19,12 @@ from aicert.formats.digest import Digest
 from aicert.formats.strict_json import Fields
 from aicert.frozen import dataclass
 
-# In the root of the input volume.
+# Their names in the root of the input volume.
 SETTINGS: Final = "serve.json"
 BUNDLE: Final = "bundle"
 # The port of virtio-serial on which courier and machine talk.
 COURIER_PORT: Final = "aicert.courier"
-# Below it an address has no neighbours.
+# With a longer prefix an address has no neighbours.
 _LONGEST_PREFIX: Final = 30
 _LAST_PORT: Final = (1 << 16) - 1
 
@@ -63,7 +63,7 @@ def emit(settings: Settings) -> bytes:
 
 
 def parse(data: bytes) -> Settings:
-    """Read it in its one form, else EvidenceError."""
+    """Read the settings in their one form; EvidenceError for any other."""
     fields = Fields(
         strict_json.loads(data, what=SETTINGS, max_bytes=machine_io.MAX_LIMITS), SETTINGS
     )

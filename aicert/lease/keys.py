@@ -1,4 +1,4 @@
-"""The custodian's key: P-256, whose signature under a TPM policy is a licence.
+"""The custodian's key on P-256, whose signature under a TPM policy is a licence.
 
 Promises: `public_area` is the TPMT_PUBLIC that a TPM loads to check such a signature
 (TPM2_LoadExternal), so the Name that a lease is bound to can be computed without a TPM; a signature
@@ -31,7 +31,7 @@ MAKE_KEY: Final = "openssl ecparam -name prime256v1 -genkey -noout -out lease-ke
 
 
 def load_private(pem: bytes) -> "EllipticCurvePrivateKey":
-    """The custodian's key from PEM; ConfigError unless it is an unencrypted P-256 key."""
+    """Read the custodian's key from PEM; ConfigError unless it is an unencrypted P-256 key."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -48,14 +48,14 @@ def load_private(pem: bytes) -> "EllipticCurvePrivateKey":
 
 
 def generate() -> "EllipticCurvePrivateKey":
-    """A fresh key."""
+    """Return a fresh key."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def private_pem(key: "EllipticCurvePrivateKey") -> bytes:
-    """The key in PEM (PKCS #8), unencrypted."""
+    """Return the key in PEM (PKCS #8), unencrypted."""
     from cryptography.hazmat.primitives.serialization import (
         Encoding,
         NoEncryption,
@@ -66,7 +66,9 @@ def private_pem(key: "EllipticCurvePrivateKey") -> bytes:
 
 
 def load_public(spki: bytes, what: str = "the custodian's key") -> "EllipticCurvePublicKey":
-    """A P-256 key from the DER of its SubjectPublicKeyInfo; EvidenceError for anything else."""
+    """Read a P-256 key from the DER of its SubjectPublicKeyInfo; EvidenceError for
+    anything else.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -75,7 +77,7 @@ def load_public(spki: bytes, what: str = "the custodian's key") -> "EllipticCurv
         key = load_der_public_key(spki)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise EvidenceError(f"{what} is not a SubjectPublicKeyInfo") from None
-    # One form: a compressed point would have another digest.
+    # Only one form is accepted: a compressed point would have another digest.
     p256 = isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1"
     if not isinstance(key, ec.EllipticCurvePublicKey) or not p256 or spki_of(key) != spki:
         raise EvidenceError(f"{what} is not on P-256, or not in its usual form")
@@ -83,19 +85,21 @@ def load_public(spki: bytes, what: str = "the custodian's key") -> "EllipticCurv
 
 
 def spki_of(key: "EllipticCurvePublicKey") -> bytes:
-    """The DER of the key's SubjectPublicKeyInfo."""
+    """Return the DER of the key's SubjectPublicKeyInfo."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def spki_digest(key: "EllipticCurvePublicKey") -> str:
-    """SHA-256 of that, in hex: how terms name their custodian."""
+    """Return the SHA-256 of the key's SubjectPublicKeyInfo, in hex: how terms name
+    their custodian.
+    """
     return hashlib.sha256(spki_of(key)).hexdigest()
 
 
 def public_area(key: "EllipticCurvePublicKey") -> bytes:
-    """TPMT_PUBLIC of a key that only verifies (Part 2, 12.2.4): no scheme, no policy."""
+    """Return the TPMT_PUBLIC of a key that only verifies (Part 2, 12.2.4): no scheme, no policy."""
     numbers = key.public_numbers()
     point = (number.to_bytes(_NUMBER_BYTES) for number in (numbers.x, numbers.y))
     head = (ALG_ECC, ALG_SHA256)
@@ -111,12 +115,12 @@ def public_area(key: "EllipticCurvePublicKey") -> bytes:
 
 
 def name_of(key: "EllipticCurvePublicKey") -> bytes:
-    """The Name that a TPM gives the loaded key."""
+    """Return the Name that a TPM gives the loaded key."""
     return sha256_name(public_area(key))
 
 
 def sign(key: "EllipticCurvePrivateKey", data: bytes) -> bytes:
-    """The DER signature over the SHA-256 of `data`."""
+    """Return the DER signature over the SHA-256 of `data`."""
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -124,7 +128,9 @@ def sign(key: "EllipticCurvePrivateKey", data: bytes) -> bytes:
 
 
 def signature_numbers(der: bytes) -> tuple[int, int]:
-    """r and s, as TPM2_VerifySignature takes them; EvidenceError unless `der` is their one form."""
+    """Return r and s, as TPM2_VerifySignature takes them; EvidenceError unless `der` is their one
+    form.
+    """
     from cryptography.hazmat.primitives.asymmetric.utils import (
         decode_dss_signature,
         encode_dss_signature,

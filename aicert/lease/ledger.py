@@ -1,8 +1,8 @@
 """The custodian's ledger of one lease: each receipt continues the one before it, or is refused.
 
-State of a TPM that was put back, or that runs twice, shows here and nowhere else: its meter, clock
-or chain of receipts is not ahead of what was seen. Pure: `after` gives the ledger that follows, and
-whoever keeps it writes that down. It is also how anybody adds receipts up.
+Only here does it show that a TPM's state was put back, or that it runs twice: its meter, clock or
+chain of receipts is then not ahead of what was seen. Pure: `after` gives the ledger that follows,
+and whoever keeps it writes that down. This is also how anybody adds receipts up.
 """
 
 from typing import Final
@@ -14,13 +14,14 @@ from aicert.lease.receipts import Heartbeat, Receipt, Usage, digest
 from aicert.lease.terms import Terms
 
 # After a power cut a TPM goes on from the clock that it last wrote down, at most 2^22 ms before
-# (TPM 2.0 Library, Part 1, clause 36.3.2), and says that it is not safe.
+# (TPM 2.0 Library, Part 1, clause 36.3.2), and says that its clock is not safe.
 MAX_CLOCK_LOSS: Final = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What was seen. `head`: SHA-256 of the last receipt in hex, or of the terms before the first.
+    """What was seen of one lease. `head`: SHA-256 of the last receipt in hex, or of the terms
+    before the first.
 
     `first_meter`: the meter at the start of the boot that runs; `earlier`: what the boots before it
     served, in all.
@@ -45,7 +46,7 @@ class Ledger:
 
 
 def opened(terms: Terms, reading: CounterReading) -> Ledger:
-    """The ledger of a machine that was enrolled: nothing was served yet."""
+    """Return the ledger of a machine that was just enrolled: nothing was served yet."""
     return Ledger(
         terms=terms,
         head=terms.digest.hex,
@@ -62,10 +63,10 @@ def after(
     reading: CounterReading,
     nonce: str | None,
 ) -> Ledger:
-    """The ledger with one more receipt; RefusedError names the check that refuses it.
+    """Return the ledger with one more receipt; RefusedError names the check that refuses it.
 
-    `heartbeat` is what was read of its body, `reading` what was verified with it. `nonce`: the
-    broker's own in hex, None for who reads receipts afterwards.
+    `heartbeat`: the receipt's body, as parsed; `reading`: the counter reading that was verified
+    with it. `nonce`: the broker's own in hex, None for whoever reads receipts afterwards.
     """
     if nonce is not None and heartbeat.nonce != nonce:
         raise RefusedError("receipt.fresh", "it answers a different nonce")
@@ -114,7 +115,7 @@ def after(
 
 
 def revoked(ledger: Ledger) -> Ledger:
-    """The ledger of a lease that is over, for good."""
+    """Return the ledger of a lease that is over, for good."""
     return replace(ledger, is_revoked=True)
 
 

@@ -1,4 +1,4 @@
-"""A licence: the custodian's signature under one TPM policy, and the numbers that the policy is of.
+"""A licence: the custodian's signature under one TPM policy, and the numbers in that policy.
 
     aicert licence 1
     lease 719013b3e3cbb8539017a0e3b4efa6d0
@@ -12,13 +12,13 @@
     restarts 0
     signature 3046…
 
-The sealed half of a content key opens where the TPM itself finds all of it true: the registers are
+The sealed half of a content key opens if the TPM itself finds all of this true: the registers are
 those of the image and of the enrolled firmware, nothing was served or stopped in this boot, the
 meter is below `budget`, the epoch is `epoch`, the clock is below `clock`, and neither `resets` nor
 `restarts` is exceeded. The TPM computes the policy digest from what it sees; the numbers in the
-file only say which policy that was. A changed number is a policy that nobody signed.
+file only say which policy that was. A changed number gives a policy that nobody signed.
 
-Reading proves nothing: `verify` does, and the TPM once more.
+Reading a licence proves nothing; `verify` checks it, and the TPM does once more.
 """
 
 import hashlib
@@ -42,11 +42,12 @@ if TYPE_CHECKING:
     )
 
 REFERENCE_CONTEXT: Final = b"aicert lease 1\0"
-# As enrolled, and accepted by the custodian's policy.
+# The firmware's registers: as enrolled, and accepted by the custodian's policy.
 FIRMWARE_PCRS: Final = (0, 1, 2, 3, 7)
-# What an image's lock gives; 12 and 13 stay zero in it.
+# The registers that an image's lock gives; it has 12 and 13 too, which stay zero.
 IMAGE_PCRS: Final = (4, 11)
-# Zero: not stopped in this boot; no addons, no credentials or extensions; nothing served yet.
+# The registers that are zero: not stopped in this boot (8); no addons, no credentials or extensions
+# (12, 13); nothing served yet (14).
 STOPPED_PCR: Final = 8
 SERVING_PCR: Final = 14
 ZERO_PCRS: Final = (STOPPED_PCR, 12, 13, SERVING_PCR)
@@ -54,7 +55,7 @@ LICENCE_PCRS: Final = tuple(sorted((*FIRMWARE_PCRS, *IMAGE_PCRS, *ZERO_PCRS)))
 # The key of receipts signs while the machine serves, and so is not bound to PCR 14.
 RECEIPT_PCRS: Final = tuple(index for index in LICENCE_PCRS if index != SERVING_PCR)
 
-# One lease a TPM at a time: its two counters, in the owner's range (TCG registry of handles).
+# A TPM has one lease at a time, with two counters in the owner's range (TCG registry of handles).
 METER_INDEX: Final = 0x0180_0010
 EPOCH_INDEX: Final = 0x0180_0011
 
@@ -78,7 +79,9 @@ _FORM = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What the TPM compares: meter below, epoch equal, clock in ms below, boots at most."""
+    """The numbers that the TPM compares: the meter is below `budget`, the epoch equals `epoch`, the
+    clock in ms is below `clock`, and the counts of boots are at most `resets` and `restarts`.
+    """
 
     budget: int
     epoch: int
@@ -102,7 +105,7 @@ class Licence:
 
 
 def emit(licence: Licence) -> bytes:
-    """The bytes of a licence; EvidenceError for what none can say."""
+    """Return the bytes of a licence; EvidenceError for what none can say."""
     bounds = licence.bounds
     lines = (
         "aicert licence 1",
@@ -123,7 +126,7 @@ def emit(licence: Licence) -> bytes:
 
 
 def parse(data: bytes) -> Licence:
-    """Read a licence in its one form, else EvidenceError. Nothing is verified."""
+    """Read a licence in its one form; EvidenceError for any other. Nothing is verified."""
     if len(data) > MAX_BYTES:
         raise EvidenceError(f"the licence is larger than {MAX_BYTES} bytes")
     line = _FORM.fullmatch(data.decode("ascii", "replace"))
@@ -145,7 +148,7 @@ def parse(data: bytes) -> Licence:
 
 
 def registers(firmware: Mapping[int, bytes], image: ImageLock | None) -> dict[int, bytes]:
-    """The registers that a machine with this image has when it may open the lease.
+    """Return the registers that a machine with this image has when it may open the lease.
 
     `firmware` has PCRs 0, 1, 2, 3 and 7. Without an image nothing measured a boot: 4 and 11 are 0.
     """
@@ -157,16 +160,19 @@ def registers(firmware: Mapping[int, bytes], image: ImageLock | None) -> dict[in
 
 
 def policy_digest(bounds: Bounds, values: Mapping[int, bytes]) -> bytes:
-    """The digest of the licence's policy, which the TPM computes from what it sees.
+    """Return the digest of the licence's policy, which the TPM computes from what it sees.
 
-    `values` has LICENCE_PCRS. Order is part of it; docs/spec/lease.md lists the terms.
+    `values` has LICENCE_PCRS. The digest depends on the order of the policy's terms, which
+    docs/spec/lease.md lists.
     """
     opening = {index: values[index] for index in LICENCE_PCRS}
     return with_bounds(tpm_policy.with_pcrs(tpm_policy.START, opening), bounds)
 
 
 def with_bounds(digest: bytes, bounds: Bounds) -> bytes:
-    """The policy's terms after the registers: counters, time, and what it is good for."""
+    """Return `digest` extended by the terms after the registers: counters, time, and the one
+    command that the policy allows.
+    """
     _check(bounds)
     less, at_most = tpm_policy.UNSIGNED_LESS, tpm_policy.UNSIGNED_AT_MOST
     meter, epoch = (tpm_policy.counter_name(index) for index in (METER_INDEX, EPOCH_INDEX))
@@ -174,15 +180,18 @@ def with_bounds(digest: bytes, bounds: Bounds) -> bytes:
     digest = tpm_policy.with_counter(digest, epoch, tpm_policy.EQUAL, bounds.epoch)
     digest = tpm_policy.with_time(digest, tpm_policy.CLOCK, less, bounds.clock)
     digest = tpm_policy.with_time(digest, tpm_policy.RESET_COUNT, at_most, bounds.resets)
-    # Else registers that TPM2_Shutdown(STATE) kept over a power cut would open it for any system.
+    # Otherwise registers that TPM2_Shutdown(STATE) kept over a power cut would open the half for
+    # any system.
     digest = tpm_policy.with_time(digest, tpm_policy.RESTART_COUNT, at_most, bounds.restarts)
     return tpm_policy.with_command(digest, tpm_policy.CC_UNSEAL)
 
 
 def policy_reference(lease: str, terms: Digest, machine: bytes) -> bytes:
-    """policyRef: of the signatures of one custodian, which are for this lease under these terms, on
-    this machine. Without the machine, the licence of one whose meter stands higher would give
-    another of the same lease more than it was given.
+    """Return the policyRef of the custodian's signatures for this lease, these terms and this
+    machine.
+
+    Without the machine, a licence for one machine whose meter stands higher would give another one
+    of the same lease more than it was given.
     """
     named = bytes.fromhex(lease) + bytes.fromhex(terms.hex) + machine
     return hashlib.sha256(REFERENCE_CONTEXT + named).digest()
@@ -191,13 +200,16 @@ def policy_reference(lease: str, terms: Digest, machine: bytes) -> bytes:
 def sealed_policy(
     custodian: "EllipticCurvePublicKey", lease: str, terms: Digest, machine: bytes
 ) -> bytes:
-    """authPolicy of the sealed half: whatever policy this custodian signed for this lease there."""
+    """Return the authPolicy of the sealed half: any policy that this custodian signed for this
+    lease, these terms and this machine.
+    """
     reference = policy_reference(lease, terms, machine)
     return tpm_policy.authorized_by(keys.name_of(custodian), reference)
 
 
 def receipt_policy(values: Mapping[int, bytes]) -> bytes:
-    """authPolicy of the key that signs receipts: the machine runs this image, and has not stopped.
+    """Return the authPolicy of the key that signs receipts: the machine runs this image and has not
+    stopped.
 
     `values` has RECEIPT_PCRS at least.
     """
@@ -205,7 +217,9 @@ def receipt_policy(values: Mapping[int, bytes]) -> bytes:
 
 
 def signed_bytes(lease: str, terms: Digest, machine: bytes, digest: bytes) -> bytes:
-    """What is signed with SHA-256: policyDigest ‖ policyRef (Part 3, TPM2_PolicyAuthorize)."""
+    """Return what is signed with SHA-256: policyDigest ‖ policyRef (Part 3,
+    TPM2_PolicyAuthorize).
+    """
     return digest + policy_reference(lease, terms, machine)
 
 
@@ -219,7 +233,7 @@ def issue(
     firmware: Mapping[int, bytes],
     bounds: Bounds,
 ) -> Licence:
-    """The custodian's licence for a machine with this image and this firmware."""
+    """Return the custodian's licence for a machine with this image and this firmware."""
     digest = policy_digest(bounds, registers(firmware, image))
     return Licence(
         lease=lease,
@@ -234,7 +248,7 @@ def issue(
 def verify(
     licence: Licence, custodian: "EllipticCurvePublicKey", values: Mapping[int, bytes]
 ) -> bytes:
-    """The policy digest that the custodian signed for a machine with these registers.
+    """Return the policy digest that the custodian signed for a machine with these registers.
 
     Raises RefusedError (licence.tpm) for any other signature. `values` has LICENCE_PCRS.
     """

@@ -6,9 +6,9 @@
 `grant` brings a licence, and the broker's half of the content key where the heartbeat asked for it;
 `revoke` ends the lease, `stop` this boot. A machine takes an order only as the answer to its own
 latest receipt: it names boot, seq and the SHA-256 of that receipt, attestation and signature too.
-So one for another boot or from before cannot be played back, and of two copies of a machine that
-say the same only one is answered. `generation` is the broker's own count: a ledger restored from a
-backup would give one that was seen before.
+So an order for another boot, or an earlier one, cannot be replayed, and of two copies of a machine
+that say the same only one is answered. `generation` is the broker's own count: a ledger restored
+from a backup would give one that was seen before.
 
 The half is encrypted to a key of the boot (RFC 9180, base mode: DHKEM(X25519), HKDF-SHA256,
 AES-256-GCM), and bound to lease, terms, nonce and boot.
@@ -51,8 +51,8 @@ SEALED_HALF: Final = 32 + HALF_BYTES + 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """`answers`: SHA-256 of the receipt, in hex; `licence` and `half`: of a grant, empty
-    where there is none.
+    """One order. `answers`: SHA-256 of the receipt that it answers, in hex; `licence` and `half`:
+    parts of a grant, empty where there is none.
     """
 
     kind: str
@@ -76,7 +76,7 @@ class SignedOrder:
 
 
 def emit_order(order: Order) -> bytes:
-    """The bytes that are signed."""
+    """Return the bytes that are signed."""
     document: dict[str, object] = {
         "answers": order.answers,
         "boot": order.boot,
@@ -95,7 +95,7 @@ def emit_order(order: Order) -> bytes:
 
 
 def parse_order(data: bytes) -> Order:
-    """Read an order in its one form, else EvidenceError."""
+    """Read an order in its one form; EvidenceError for any other."""
     what = "the order"
     fields = Fields(strict_json.loads(data, what=what, max_bytes=MAX_ORDER), what)
     order = Order(
@@ -133,14 +133,14 @@ def _check(order: Order) -> None:
 
 
 def emit(signed: SignedOrder) -> bytes:
-    """What the courier carries."""
+    """Return the signed order as the courier carries it."""
     return strict_json.dumps(
         {"order": b64encode(signed.order), "signature": b64encode(signed.signature)}
     )
 
 
 def parse(data: bytes) -> SignedOrder:
-    """Read a signed order in its one form, else EvidenceError. Nothing is verified."""
+    """Read a signed order in its one form; EvidenceError for any other. Nothing is verified."""
     what = "the signed order"
     fields = Fields(strict_json.loads(data, what=what, max_bytes=MAX_BYTES), what)
     signed = SignedOrder(
@@ -154,8 +154,10 @@ def parse(data: bytes) -> SignedOrder:
 
 
 def sign(key: "EllipticCurvePrivateKey", order: Order) -> SignedOrder:
-    """The order with the custodian's signature. With its context it is longer than what a licence
-    signs, so that neither can be taken for the other.
+    """Return the order with the custodian's signature.
+
+    Its context makes it longer than what a licence signs, so that neither can be taken for the
+    other.
     """
     _check(order)
     data = emit_order(order)
@@ -172,10 +174,11 @@ def accept(
     epoch: int,
     generation: int,
 ) -> Order:
-    """The order, if it answers the machine's latest receipt, which is of this heartbeat;
-    RefusedError names the check.
+    """Return the order if it answers the machine's latest receipt; RefusedError names the check
+    that fails.
 
-    `epoch`: what the TPM's counter shows; `generation`: the highest that this boot has seen.
+    `heartbeat`: that receipt's body, as parsed; `epoch`: what the TPM's counter shows;
+    `generation`: the highest that this boot has seen.
     """
     with checking("order.signature"):
         verify_ecdsa(
@@ -202,13 +205,15 @@ def accept(
 
 
 def half_context(heartbeat: Heartbeat, terms: Digest) -> bytes:
-    """What an encrypted half is bound to: lease, terms, nonce and boot."""
+    """Return what an encrypted half is bound to: lease, terms, nonce and boot."""
     names = (heartbeat.lease, terms.hex, heartbeat.nonce, heartbeat.boot)
     return HALF_CONTEXT + b"".join(bytes.fromhex(name) for name in names)
 
 
 def seal_half(half: bytes, heartbeat: Heartbeat, terms: Digest) -> bytes:
-    """The broker's half for the boot that asked, by a heartbeat that was verified."""
+    """Encrypt the broker's half for the boot that asked for it, by a heartbeat that was
+    verified.
+    """
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
     if not heartbeat.half_for:
@@ -219,13 +224,15 @@ def seal_half(half: bytes, heartbeat: Heartbeat, terms: Digest) -> bytes:
     try:
         sealed: bytes = _suite().encrypt(half, public, half_context(heartbeat, terms))
     except ValueError:
-        # A point of small order: nobody's key.
+        # The heartbeat's key is a point of small order, and so nobody's key.
         raise EvidenceError("nothing can be encrypted to the heartbeat's key") from None
     return sealed
 
 
 def open_half(sealed: bytes, key: "X25519PrivateKey", heartbeat: Heartbeat, terms: Digest) -> bytes:
-    """The broker's half; RefusedError unless it was encrypted for this boot, nonce and lease."""
+    """Return the broker's half; RefusedError unless it was encrypted for this boot, nonce and
+    lease.
+    """
     from cryptography.exceptions import InvalidTag
 
     try:

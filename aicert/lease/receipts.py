@@ -1,13 +1,13 @@
 """Receipts: what a machine says it served, under a count that its TPM signed.
 
-A receipt is a body and what TPM2_NV_Certify says of a counter, with SHA-256 of the body as its
+A receipt is a body and what TPM2_NV_Certify says about a counter, with SHA-256 of the body as its
 extraData: number, clock, resets and restarts are under one signature, with that body. The key that
 signs is bound by its policy to the leased image (`licence.receipt_policy`), so a signature says
 that this image runs. Bodies are canonical JSON: sorted keys, no spaces, each field there.
 
-Promises: `verify` gives a receipt only if that key signed it, about that counter, over that body.
-Whether it continues what came before is the ledger's question. The key itself is believed after
-an enrolment was appraised (`check_receipt_key` compares it, and proves nothing of whose it is).
+Promises: `verify` returns only if that key signed the receipt, about that counter, over that body.
+Whether it continues what came before is the ledger's question. The key itself is believed only
+after an enrolment was appraised; `check_receipt_key` compares it, and does not prove whose it is.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MAX_BODY: Final = 4096
 MAX_RECEIPT: Final = 16_384
-# TPMS_ATTEST of a counter has 149 bytes, an ECDSA signature 72.
+# A counter's TPMS_ATTEST has 149 bytes, an ECDSA signature 72.
 MAX_ATTEST: Final = 512
 MAX_SIGNATURE: Final = 256
 RH_ENDORSEMENT: Final = 0x4000_000B  # Part 2, 7.4
@@ -58,9 +58,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """A body. `previous`: SHA-256 of the receipt before it, or of the terms before the first;
-    `nonce`: the broker's; `boot`: SHA-256 of the TLS key's SubjectPublicKeyInfo. All three in hex.
+    """The body of a receipt.
 
+    `previous`: SHA-256 of the receipt before it, or of the terms before the first; `nonce`: the
+    broker's; `boot`: SHA-256 of the TLS key's SubjectPublicKeyInfo. All three are in hex.
     `half_for`: the X25519 key of this boot, in hex, for which the broker's half is asked; empty
     once the lease is opened. A key that no receipt names gets no half.
     """
@@ -76,7 +77,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """A body's bytes, TPMS_ATTEST and TPMT_SIGNATURE."""
+    """One receipt: its body's bytes, its TPMS_ATTEST and its TPMT_SIGNATURE."""
 
     body: bytes
     attest: bytes
@@ -85,7 +86,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptKey:
-    """A key that signs for the leased image; `qualified_name` is that of a primary."""
+    """A key that signs for the leased image. `qualified_name`: the one it has as a primary key."""
 
     key: "EllipticCurvePublicKey"
     name: bytes
@@ -93,7 +94,7 @@ class ReceiptKey:
 
 
 def emit_heartbeat(heartbeat: Heartbeat) -> bytes:
-    """The body's bytes."""
+    """Return the body's bytes."""
     usage = heartbeat.usage
     return strict_json.dumps(
         {
@@ -115,7 +116,7 @@ def emit_heartbeat(heartbeat: Heartbeat) -> bytes:
 
 
 def parse_heartbeat(data: bytes) -> Heartbeat:
-    """Read a body in its one form, else EvidenceError."""
+    """Read a body in its one form; EvidenceError for any other."""
     fields = Fields(
         strict_json.loads(data, what="the heartbeat", max_bytes=MAX_BODY), "the heartbeat"
     )
@@ -143,7 +144,7 @@ def parse_heartbeat(data: bytes) -> Heartbeat:
 
 
 def emit(receipt: Receipt) -> bytes:
-    """One line of a file of receipts, without its end."""
+    """Return the receipt as one line of a file of receipts, without the line's end."""
     return strict_json.dumps(
         {
             "attest": b64encode(receipt.attest),
@@ -154,7 +155,7 @@ def emit(receipt: Receipt) -> bytes:
 
 
 def parse(data: bytes) -> Receipt:
-    """Read a receipt in its one form, else EvidenceError. Nothing is verified."""
+    """Read a receipt in its one form; EvidenceError for any other. Nothing is verified."""
     fields = Fields(
         strict_json.loads(data, what="the receipt", max_bytes=MAX_RECEIPT), "the receipt"
     )
@@ -170,7 +171,8 @@ def parse(data: bytes) -> Receipt:
 
 
 def check_receipt_key(public_area: bytes, values: Mapping[int, bytes]) -> ReceiptKey:
-    """The key of a TPMT_PUBLIC; EvidenceError unless it signs for machines with these registers.
+    """Return the key of a TPMT_PUBLIC; EvidenceError unless it signs for machines with these
+    registers.
 
     `values` has licence.RECEIPT_PCRS at least.
     """
@@ -196,12 +198,14 @@ def check_receipt_key(public_area: bytes, values: Mapping[int, bytes]) -> Receip
 
 
 def verify(receipt: Receipt, key: ReceiptKey, index: int) -> tpm.CounterReading:
-    """What the TPM says of its counter at `index`; RefusedError names the check that fails."""
+    """Return what the TPM says about its counter at `index`; RefusedError names the check that
+    fails.
+    """
     with checking("receipt.signature"):
         try:
             signature = tpm.parse_signature(receipt.signature)
         except UndecidedError as error:
-            # The key's own scheme is known, and no other is its.
+            # The key's own scheme is known, so a signature of an unknown one is not the key's.
             raise EvidenceError(error.message) from None
         verify_signature(key.key, signature, receipt.attest)
     with checking("receipt.form"):
@@ -224,7 +228,9 @@ def verify(receipt: Receipt, key: ReceiptKey, index: int) -> tpm.CounterReading:
 
 
 def digest(receipt: Receipt) -> Digest:
-    """How the next body and the order that answers name it: by all that was signed, and the
-    signature. Of a body alone, two copies of one machine that run in step would sign the same.
+    """Return the digest by which the next body, and the order that answers, name this receipt.
+
+    It covers all that was signed, and the signature. With a digest of the body alone, two copies of
+    one machine that run in step would sign the same.
     """
     return Digest("sha256", hashlib.sha256(emit(receipt)).hexdigest())

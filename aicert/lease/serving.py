@@ -1,16 +1,17 @@
-"""What a serving machine says of itself in the attested channel, and what it measured of it.
+"""What a serving machine says about itself in the attested channel, and what it measured.
 
     {"boots":3,"certificate":"sha256:77aa…","image":"sha256:9a10…","lease":"719013b3…",
      "model":"dirHash:8e1f…","receiptKey":"000b…","terms":"sha256:44c1…"}
 
 Evidence is asked for after the TLS 1.3 handshake, on that very connection. The quote's extraData
-binds the consumer's nonce, the TLS key, the connection's exporter (RFC 9266) and the statement: the
-key alone would accept a relay that holds a stolen one, an exporter alone can be reflected.
+binds the consumer's nonce, the TLS key, the connection's exporter (RFC 9266) and the statement.
+With the key alone, a relay that holds a stolen key would be accepted; an exporter alone can be
+reflected.
 
-The key of receipts signs the same, with the meter: its clock says whether the TPM was resumed. A
-TPM2_Startup(STATE) brings back all registers of a machine that served, for whatever system runs
-then; the attestation key may be of a hierarchy whose counts of resumes are disguised.
-Canonical JSON; reading proves nothing (`aicert.leasing` judges).
+The receipt key signs the same extraData, in a certification of the meter, whose clock says whether
+the TPM was resumed. A TPM2_Startup(STATE) brings back all registers of a machine that served, for
+whatever system runs then; and the attestation key may be in a hierarchy whose counts of resumes the
+TPM obfuscates. Evidence is canonical JSON; reading it proves nothing (`aicert.leasing` judges).
 """
 
 import hashlib
@@ -47,8 +48,10 @@ SERVING: Final = b"serving\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """`image`: the digest of the image's lock, None where nothing measures a boot; `receipt_key`:
-    the Name of the key that receipts are signed with, in hex.
+    """What a serving machine says about itself.
+
+    `image`: the digest of the image's lock, None where nothing measures a boot; `receipt_key`: the
+    Name of the key that receipts are signed with, in hex.
     """
 
     lease: str
@@ -62,8 +65,10 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """`terms` and `statement`: their bytes. `pcrs`: SHA-256 bank, 0 to 15. `meter`: what the key of
-    receipts certified of it, over the quote's extraData.
+    """The evidence of a serving machine.
+
+    `terms` and `statement`: their bytes. `pcrs`: the SHA-256 bank, 0 to 15. `meter`: the receipt
+    key's certification of the meter, over the quote's extraData.
     """
 
     nonce: bytes
@@ -77,22 +82,28 @@ class Evidence:
 
 
 def events(terms_bytes: bytes, model: Digest) -> list[bytes]:
-    """PCR 14 of a machine that serves: the terms, the model as it was read, `serving`."""
+    """Return PCR 14's events in a machine that serves: the terms, the model as it was read,
+    `serving`.
+    """
     return [terms_bytes, f"model {model}\n".encode("ascii"), SERVING]
 
 
 def serving_register(terms_bytes: bytes, model: Digest) -> bytes:
-    """The value of PCR 14 after these."""
+    """Return the value of PCR 14 after these events."""
     return replay(events(terms_bytes, model))
 
 
 def stopped_event(reason: str) -> bytes:
-    """What is measured into PCR 8 when serving ends; nothing is opened or signed after it."""
+    """Return the event measured into PCR 8 when serving ends; nothing is opened or
+    signed after it.
+    """
     return f"stopped {reason}\n".encode("ascii")
 
 
 def quote_extra_data(nonce: bytes, spki: bytes, exporter: bytes, statement: bytes) -> bytes:
-    """extraData of the quote: this consumer's nonce, TLS key and connection, this statement."""
+    """Return the quote's extraData: this consumer's nonce, TLS key and connection, this
+    statement.
+    """
     if len(nonce) != 32 or len(exporter) != EXPORTER_BYTES:
         raise EvidenceError("a channel binds a nonce and an exporter of 32 bytes each")
     digests = hashlib.sha256(spki).digest(), hashlib.sha256(statement).digest()
@@ -100,7 +111,7 @@ def quote_extra_data(nonce: bytes, spki: bytes, exporter: bytes, statement: byte
 
 
 def emit_statement(statement: Statement) -> bytes:
-    """The statement's bytes."""
+    """Return the statement's bytes."""
     return strict_json.dumps(
         {
             "boots": statement.boots,
@@ -115,7 +126,7 @@ def emit_statement(statement: Statement) -> bytes:
 
 
 def parse_statement(data: bytes) -> Statement:
-    """Read a statement in its one form, else EvidenceError."""
+    """Read a statement in its one form; EvidenceError for any other."""
     what = "the serving statement"
     fields = Fields(strict_json.loads(data, what=what, max_bytes=MAX_STATEMENT), what)
     image = fields.text("image")
@@ -135,7 +146,7 @@ def parse_statement(data: bytes) -> Statement:
 
 
 def emit(evidence: Evidence) -> bytes:
-    """What is sent over the channel."""
+    """Return the evidence as it is sent over the channel."""
     return strict_json.dumps(
         {
             "akChain": [b64encode(der) for der in evidence.ak_chain],
@@ -151,7 +162,7 @@ def emit(evidence: Evidence) -> bytes:
 
 
 def parse(data: bytes) -> Evidence:
-    """Read evidence in its one form, else EvidenceError."""
+    """Read evidence in its one form; EvidenceError for any other."""
     fields = Fields(strict_json.loads(data, what=WHAT, max_bytes=MAX_BYTES), WHAT)
     pcrs = fields.fields("pcrs")
     evidence = Evidence(

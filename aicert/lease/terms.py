@@ -19,7 +19,7 @@ WHAT: Final = "lease terms"
 # The longest terms have some 700 bytes. `tomllib` takes quadratic time for a key with many dots.
 MAX_BYTES: Final = 4096
 LEASE_DIGITS: Final = 32
-# What a gateway can count and bound. A lease allows some of these and never another.
+# The routes that a gateway can count and bound. A lease allows some of these and never another.
 ROUTES: Final = ("/v1/chat/completions", "/v1/completions", "/v1/models")
 SPLIT: Final = "split"
 TPM_ALONE: Final = "tpm"
@@ -55,9 +55,9 @@ class Terms:
 
 
 def emit(terms: Terms) -> bytes:
-    """The canonical bytes; LockError for what terms cannot say. Their own digest is not looked at.
+    """Return the canonical bytes; LockError for what terms cannot say. `digest` itself is not read.
 
-    What stands in them is reviewed by people: values that a machine could not honour are refused.
+    People review what stands in terms: values that a machine could not honour are refused.
     """
     _check(terms)
     routes = ", ".join(f'"{route}"' for route in terms.routes)
@@ -78,7 +78,7 @@ def emit(terms: Terms) -> bytes:
 
 
 def identified(terms: Terms) -> Terms:
-    """The same terms with the digest that their bytes have."""
+    """Return the same terms with the digest that their bytes have."""
     return replace(terms, digest=of_bytes(emit(terms)))
 
 
@@ -95,7 +95,7 @@ def parse(data: bytes) -> Terms:
         terms = _read(Table(document, WHAT), of_bytes(data))
     except EvidenceError as error:
         raise LockError(f"{WHAT}: {error.message}") from None
-    # Also what refuses another order, other spellings of a value, comments and blank lines.
+    # This also refuses another order, other spellings of a value, comments and blank lines.
     if emit(terms) != data:
         raise LockError(f"{WHAT} are not in canonical form")
     return terms

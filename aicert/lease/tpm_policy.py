@@ -1,8 +1,8 @@
-"""TPM policies by arithmetic: what a policy session's digest is after its terms, and Names.
+"""TPM policies by arithmetic: the digest of a policy session after its terms, and Names.
 
 TPM 2.0 Library, Part 3, clause 23 (enhanced authorisation), and Part 1, clause 16 (Names). Each
-term extends a digest, from 32 zero bytes on. No TPM is touched: a custodian signs such a digest,
-and a TPM that runs the same terms, all true, has the same. Everything is SHA-256.
+term extends a digest, which begins as 32 zero bytes. No TPM is touched: a custodian signs such a
+digest, and a TPM that runs the same terms, all true, reaches the same one. Everything is SHA-256.
 """
 
 import hashlib
@@ -45,43 +45,55 @@ COUNTER_ATTRIBUTES: Final = (
 
 
 def pcr_selection(pcrs: Mapping[int, bytes]) -> bytes:
-    """TPML_PCR_SELECTION of registers of the SHA-256 bank, of 0 to 23 (Part 2, 10.9.7)."""
+    """Return the TPML_PCR_SELECTION of registers of the SHA-256 bank, of 0 to 23 (Part
+    2, 10.9.7).
+    """
     bits = sum(1 << index for index in pcrs)
     return (1).to_bytes(4) + ALG_SHA256.to_bytes(2) + b"\x03" + bits.to_bytes(3, "little")
 
 
 def with_pcrs(digest: bytes, values: Mapping[int, bytes]) -> bytes:
-    """TPM2_PolicyPCR: these registers have these values."""
+    """Return `digest` after TPM2_PolicyPCR: these registers have these values."""
     registers = hashlib.sha256(b"".join(values[index] for index in sorted(values))).digest()
     return _extended(digest, CC_POLICY_PCR, pcr_selection(values) + registers)
 
 
 def with_counter(digest: bytes, name: bytes, operation: int, operand: int) -> bytes:
-    """TPM2_PolicyNV: the counter of this Name compares so with `operand`."""
+    """Return `digest` after TPM2_PolicyNV: `operation` compares the counter of this Name with
+    `operand`.
+    """
     arguments = operand.to_bytes(COUNTER_BYTES) + bytes(2) + operation.to_bytes(2)
     return _extended(digest, CC_POLICY_NV, hashlib.sha256(arguments).digest() + name)
 
 
 def with_time(digest: bytes, place: tuple[int, int], operation: int, operand: int) -> bytes:
-    """TPM2_PolicyCounterTimer: CLOCK, RESET_COUNT or RESTART_COUNT compares so with `operand`."""
+    """Return `digest` after TPM2_PolicyCounterTimer: `operation` compares the number at `place`
+    (CLOCK, RESET_COUNT or RESTART_COUNT) with `operand`.
+    """
     offset, size = place
     arguments = operand.to_bytes(size) + offset.to_bytes(2) + operation.to_bytes(2)
     return _extended(digest, CC_POLICY_COUNTER_TIMER, hashlib.sha256(arguments).digest())
 
 
 def with_command(digest: bytes, code: int) -> bytes:
-    """TPM2_PolicyCommandCode: the session authorises this command and no other."""
+    """Return `digest` after TPM2_PolicyCommandCode: the session authorises this command and no
+    other.
+    """
     return _extended(digest, CC_POLICY_COMMAND_CODE, code.to_bytes(4))
 
 
 def authorized_by(key_name: bytes, reference: bytes) -> bytes:
-    """TPM2_PolicyAuthorize: any policy that this key signed together with `reference`."""
+    """Return the digest of TPM2_PolicyAuthorize: any policy that this key signed with
+    `reference`.
+    """
     by_key = _extended(START, CC_POLICY_AUTHORIZE, key_name)
     return hashlib.sha256(by_key + reference).digest()
 
 
 def counter_public(index: int) -> bytes:
-    """TPMS_NV_PUBLIC of a counter at `index` that was incremented once (Part 2, 13.6)."""
+    """Return the TPMS_NV_PUBLIC of a counter at `index` that was incremented once (Part
+    2, 13.6).
+    """
     return (
         index.to_bytes(4)
         + ALG_SHA256.to_bytes(2)
@@ -92,7 +104,7 @@ def counter_public(index: int) -> bytes:
 
 
 def counter_name(index: int) -> bytes:
-    """The Name of that counter: an index of another kind in its place has another."""
+    """Return that counter's Name; an index of another kind in its place has another Name."""
     return sha256_name(counter_public(index))
 
 

@@ -1,1 +1,1 @@
-"""OpenSSF model signatures: written, read, and the key that signed."""
+"""Write and read OpenSSF model signatures, and check which key signed."""

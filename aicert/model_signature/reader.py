@@ -37,7 +37,9 @@ _MEDIA = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A signature file, nothing of it verified. `hint`: hex SHA-256 of the signer's public PEM."""
+    """A signature file of which nothing is verified. `hint`: hex SHA-256 of the signer's public
+    PEM.
+    """
 
     payload: bytes
     signature: bytes
@@ -109,7 +111,7 @@ def _certificate(value: object, where: str) -> bytes:
 
 
 def read_manifest(payload: bytes) -> Manifest:
-    """The manifest in a verified statement; EvidenceError if it is not sound."""
+    """Return the manifest in a verified statement; EvidenceError if it is not sound."""
     document = loads(payload, what="signed statement", max_bytes=MAX_BYTES, signed=True)
     fields = Fields(document, "statement")
     fields.const("_type", writer.STATEMENT_TYPE)
@@ -174,7 +176,7 @@ def _manifest(
 
 
 def _algorithm(resources: tuple[tuple[str, str, str], ...]) -> str:
-    """The one hash algorithm of all resources; each digest must have its length."""
+    """Return the one hash algorithm of all resources; each digest must have its length."""
     names = {algorithm for _, algorithm, _ in resources}
     algorithms = {algorithm.partition("-sharded-")[0] for algorithm in names}
     algorithm = algorithms.pop()

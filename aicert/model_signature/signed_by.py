@@ -28,7 +28,7 @@ CURVES: dict[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]] = {
 
 
 def key_text(key: ec.EllipticCurvePublicKey) -> str:
-    """The key, as a lockfile writes it."""
+    """Return the key as a lockfile writes it."""
     for name, (curve, _) in CURVES.items():
         if curve.name == key.curve.name:
             encoding, form = serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
@@ -57,7 +57,9 @@ def check(signed_by: str, files: Mapping[str, str], signature: StrPath) -> None:
 
 
 def _signed_files(signed_by: str, data: bytes, files: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each of `files` with its signed digest."""
+    """Verify the signature, then yield each of `files` but the signature's own with its signed
+    digest.
+    """
     bundle = parse(data)
     name, _, point = signed_by.partition(":")
     curve, algorithm = CURVES[name]

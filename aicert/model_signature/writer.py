@@ -24,7 +24,7 @@ MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
 def statement(name: str, files: Mapping[str, str], ignored: Iterable[str] = ()) -> bytes:
-    """The statement over `files` (path → SHA-256 hex) of the model called `name`.
+    """Return the statement over `files` (path → SHA-256 hex) of the model called `name`.
 
     `ignored`: names that a verifier does not miss if they are absent; those in `files` are signed
     all the same.
@@ -61,7 +61,7 @@ def statement(name: str, files: Mapping[str, str], ignored: Iterable[str] = ()) 
 
 
 def _has(paths: Sequence[str], name: str) -> bool:
-    """Whether the sorted `paths` hold `name`, or something below it."""
+    """Return whether the sorted `paths` hold `name`, or something below it."""
     below = f"{name}/"
     return any(
         path == name or path.startswith(below)
@@ -71,12 +71,16 @@ def _has(paths: Sequence[str], name: str) -> bool:
 
 
 def subject_digest(digests: Iterable[str]) -> str:
-    """SHA-256 over the raw digests in order: what the format calls the model's digest."""
+    """Return the SHA-256 over the raw digests in order: what the format calls the
+    model's digest.
+    """
     return hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
 
 
 def bundle(payload: bytes, signature: bytes, material: Mapping[str, object]) -> bytes:
-    """The signature file: `signature` (DER) is over the envelope's pre-authentication encoding."""
+    """Return the signature file; `signature` (DER) is over the envelope's pre-authentication
+    encoding.
+    """
     return dumps(
         {
             "mediaType": MEDIA_TYPE,
@@ -91,23 +95,23 @@ def bundle(payload: bytes, signature: bytes, material: Mapping[str, object]) -> 
 
 
 def public_pem(key: "EllipticCurvePublicKey") -> bytes:
-    """The key as SubjectPublicKeyInfo in PEM."""
+    """Return the key as SubjectPublicKeyInfo in PEM."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def key_hint(pem: bytes) -> str:
-    """How a bundle names a bare key: the hex SHA-256 of its PEM text."""
+    """Return the hex SHA-256 of a bare key's PEM text, by which a bundle names the key."""
     return hashlib.sha256(pem).hexdigest()
 
 
 def key_material(key: "EllipticCurvePublicKey") -> dict[str, object]:
-    """Verification material that names a bare key."""
+    """Return verification material that names a bare key."""
     return {"publicKey": {"hint": key_hint(public_pem(key))}}
 
 
 def certificate_material(chain: Sequence[bytes]) -> dict[str, object]:
-    """Verification material that carries certificates (DER), the signer's first."""
+    """Return verification material that carries certificates (DER), the signer's first."""
     certificates = [{"rawBytes": b64encode(der)} for der in chain]
     return {"x509CertificateChain": {"certificates": certificates}}

@@ -22,7 +22,7 @@ from aicert.tlog.notes import (
 )
 
 TIME_BYTES: Final = 8
-# What can be a witness's time, in seconds since 1970: the years 2001 to 9998.
+# The first and last time that a witness can give, in seconds since 1970: the years 2001 to 9998.
 TIMES: Final = (978_307_200, 253_370_764_799)
 
 
@@ -35,7 +35,7 @@ class Checkpoint:
     root: bytes
 
     def text(self) -> bytes:
-        """What is signed, without further lines."""
+        """Return the text that is signed, without further lines."""
         return f"{self.origin}\n{self.size}\n{to_base64(self.root)}\n".encode()
 
     @classmethod
@@ -55,10 +55,10 @@ class Checkpoint:
 
 
 def open_checkpoint(data: bytes, key: VerifierKey) -> Checkpoint:
-    """The checkpoint that the log with `key` signed.
+    """Return the checkpoint that the log with `key` signed.
 
-    UndecidedError if it signed nothing here; EvidenceError if the signature is not its own, or the
-    signed text is not a checkpoint of that log.
+    Raises UndecidedError if the key signed nothing here; EvidenceError if the signature is not its
+    own, or the signed text is not a checkpoint of that log.
     """
     return checkpoint_of(Note.parse(data), key)
 
@@ -77,21 +77,24 @@ def checkpoint_of(note: Note, key: VerifierKey) -> Checkpoint:
 
 
 def cosigned_text(text: bytes, time: int) -> bytes:
-    """What a witness signs (cosignature/v1): that at `time`, in seconds since 1970, the checkpoint
-    with this text was the largest that it had seen from the log.
+    """Return the text that a witness signs (cosignature/v1).
+
+    It says that at `time`, in seconds since 1970, the checkpoint with this text was the largest
+    that the witness had seen from the log.
     """
     return f"cosignature/v1\ntime {time}\n".encode() + text
 
 
 def cosignature(time: int, signature: bytes) -> bytes:
-    """The content of a witness's line: the time, and its signature over `cosigned_text`."""
+    """Return the content of a witness's line: the time, and its signature over `cosigned_text`."""
     return time.to_bytes(TIME_BYTES) + signature
 
 
 def cosigned_at(note: Note, key: VerifierKey) -> tuple[int, ...]:
-    """When the witness with `key` cosigned a checkpoint, each time; the earliest comes first.
+    """Return the times at which the witness with `key` cosigned a checkpoint, the earliest first.
 
-    UndecidedError if it did not; EvidenceError if a signature in its name is not its own.
+    Raises UndecidedError if it did not cosign; EvidenceError if a signature in its name is not its
+    own.
     """
     key.check_kind(COSIGNATURE)
     times = []

@@ -1,4 +1,4 @@
-"""What a transparency log holds of a certificate: its digest, and what people search for.
+"""A certificate's entry in a transparency log: its digest, and what people search for.
 
 An entry is a function of the certificate, so nobody can log a certificate and leave something out:
 a verifier computes the entry again, and only that leaf counts (docs/spec/log.md). Like the core
@@ -27,7 +27,8 @@ VERSION: Final = 1
 MAX_BYTES: Final = (1 << 16) - 1
 # The length of a digest: its kind, a colon, 64 digits.
 _MAX_DIGEST: Final = 80
-# The run report's value that names the input which the run began from (formats.run_report).
+# The key of the run report's value that names the input from which the run began
+# (formats.run_report).
 _BASE: Final = "baseInput"
 
 
@@ -42,7 +43,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """`certificate`: the core digest. `base`: which input is the model that the run began from.
+    """One entry. `certificate`: the core digest; `base`: the input with the model that the run
+    began from.
 
     `code`: what the machine says it ran, by name: its image, its runner.
     """
@@ -59,10 +61,10 @@ class Entry:
 
 
 def entry_of(certificate: Certificate) -> bytes:
-    """The entry of a certificate, as it is logged; EvidenceError or LockError if it has none.
+    """Return the entry of a certificate as it is logged; EvidenceError or LockError if it has none.
 
-    Sources' names are left out if they would make it too large. An entry that is still too large
-    cannot be logged, since anything else that was left out could not be searched for.
+    The URIs of sources are left out if they would make it too large. An entry that is still too
+    large cannot be logged, since anything else that was left out could not be searched for.
     """
     statement = statements.parse(certificate.envelope.payload)
     lockfile = lockfiles.parse(certificate.lockfile)
@@ -92,7 +94,7 @@ def entry_of(certificate: Certificate) -> bytes:
 
 
 def emit(entry: Entry, *, uris: bool = True) -> bytes:
-    """The entry's bytes, in our canonical JSON."""
+    """Return the entry's bytes, in our canonical JSON."""
     document: dict[str, object] = {
         "kind": KIND,
         "version": VERSION,

@@ -1,9 +1,9 @@
 """Signed notes and the keys that sign them (C2SP signed-note), with Ed25519.
 
 Promises: a note can be read in only one way, its text is what was signed, and a key counts only if
-a line has its name and id and the signature is its own: an id has only four bytes, which anybody
-can match. Lines of other keys are kept but prove nothing. Left out: other kinds of signatures
-(ECDSA, ML-DSA), whose lines are those of an unknown key.
+a line has its name and id and the signature is the key's own: an id has only four bytes, which
+anybody can match. Lines of other keys are kept but prove nothing. Left out: other kinds of
+signatures (ECDSA, ML-DSA), whose lines are those of an unknown key.
 """
 
 import hashlib
@@ -17,7 +17,8 @@ from aicert.tlog.encoding import to_base64, unbase64
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-# Kinds of signatures, in a key's id and encoding: over a note's text, and witnesses'.
+# The kinds of signatures, as a key's id and encoding have them: over a note's text, and a
+# witness's.
 ED25519: Final = 1
 COSIGNATURE: Final = 4
 ALGORITHMS: Final = (ED25519, COSIGNATURE)
@@ -46,17 +47,20 @@ class VerifierKey:
 
     @property
     def id(self) -> bytes:
-        """The first bytes of the key's digest: a hint which key it is, and no more."""
+        """The first bytes of the key's digest: a hint at which key it is, and no more."""
         encoded = bytes((self.algorithm,)) + self.public
         return hashlib.sha256(self.name.encode() + b"\n" + encoded).digest()[:ID_BYTES]
 
     def __str__(self) -> str:
-        """NAME+ID+BASE64, as policies name a key."""
+        """Return NAME+ID+BASE64, as policies name a key."""
         return f"{self.name}+{self.id.hex()}+{to_base64(bytes((self.algorithm,)) + self.public)}"
 
     @classmethod
     def parse(cls, text: str, algorithm: int | None = None) -> "VerifierKey":
-        """Read a key in the form that `str` gives, of that kind; EvidenceError for any other."""
+        """Read a key in the form that `str` gives; EvidenceError for any other.
+
+        `algorithm`: the kind that the key must be of, if the caller wants one.
+        """
         name, _, rest = text.partition("+")
         given, _, encoded = rest.partition("+")
         if not is_hex(given, 2 * ID_BYTES) or len(encoded) > 2 * KEY_BYTES:
@@ -73,7 +77,9 @@ class VerifierKey:
         return key
 
     def check_kind(self, algorithm: int) -> None:
-        """EvidenceError unless it is a log's key (ED25519), or a witness's (COSIGNATURE)."""
+        """Raise EvidenceError unless the key is of this kind: a log's (ED25519) or a witness's
+        (COSIGNATURE).
+        """
         if self.algorithm != algorithm:
             kinds = {ED25519: "a log's", COSIGNATURE: "a witness's"}
             raise EvidenceError(
@@ -81,7 +87,7 @@ class VerifierKey:
             )
 
     def check(self, signature: bytes, data: bytes) -> None:
-        """EvidenceError unless this key made `signature` over `data`."""
+        """Raise EvidenceError unless this key made `signature` over `data`."""
         from cryptography.exceptions import InvalidSignature
 
         try:
@@ -128,11 +134,12 @@ class Note:
         return cls(text=(text + "\n").encode(), signatures=tuple(map(_signature, given)))
 
     def is_by(self, key: VerifierKey) -> bool:
-        """Whether a line has a key's name and id; nothing is verified."""
+        """Return whether a line has the key's name and id; nothing is verified."""
         return any((one.name, one.id) == (key.name, key.id) for one in self.signatures)
 
     def by(self, key: VerifierKey) -> list[bytes]:
-        """The signatures in the lines with a key's name and id; UndecidedError if there are none.
+        """Return the signatures in lines with the key's name and id; UndecidedError if there are
+        none.
 
         Nothing is verified.
         """
@@ -144,34 +151,36 @@ class Note:
         return named
 
     def verify(self, key: VerifierKey) -> None:
-        """UndecidedError if `key` signed nothing here; EvidenceError if it signed another text."""
+        """Raise UndecidedError if `key` signed nothing here, EvidenceError if it signed another
+        text.
+        """
         for signature in self.by(key):
             key.check(signature, self.text)
 
 
 def check_key_name(name: str) -> None:
-    """EvidenceError unless `name` can be a key's name: no space, no `+`, no control characters."""
+    """Raise EvidenceError unless `name` can be a key's: no space, no `+`, no control characters."""
     forbidden = any(one.isspace() or one < " " or one == "+" for one in name)
     if not name or forbidden or len(name.encode()) > MAX_KEY_NAME:
         raise EvidenceError(f"a key's name is empty, too long, or has a space or +: {name[:80]!a}")
 
 
 def signature_line(key: VerifierKey, data: bytes) -> bytes:
-    """The line with a signature of `key`: its 64 bytes; for a witness, 8 bytes of time come
-    first.
+    """Return the line with a signature by `key`: its 64 bytes; a witness's has 8 bytes of time
+    before them.
     """
     return f"{_DASH}{key.name} {to_base64(key.id + data)}\n".encode()
 
 
 def sign(seed: bytes, data: bytes) -> bytes:
-    """The signature over `data` by the private key of this seed (RFC 8032, 5.1.5)."""
+    """Return the signature over `data` by the private key of this seed (RFC 8032, 5.1.5)."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     return Ed25519PrivateKey.from_private_bytes(seed).sign(data)
 
 
 def public_of(seed: bytes) -> bytes:
-    """The public key of a seed."""
+    """Return the public key of the private key with this seed."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()

@@ -12,7 +12,8 @@ from aicert.tlog.encoding import hash_of, number, to_base64, unbase64
 from aicert.tlog.notes import MAX_NOTE
 
 FORM: Final = "c2sp.org/tlog-proof@v1"
-# Prefixes in `evidence.timestamps`: for the certificate itself; and after `not-before:HEX:`.
+# Prefixes in `evidence.timestamps`: of a proof of the certificate itself; of a checkpoint, after
+# `not-before:HEX:`.
 TLOG_PROOF: Final = "tlog-proof:"
 CHECKPOINT: Final = "checkpoint:"
 # The height of a tree with 2^63 leaves.
@@ -23,7 +24,9 @@ _EXTRA, _INDEX = "extra ", "index "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """Which leaf the entry is, its path (lowest sibling first), and a checkpoint as signed."""
+    """A proof: the `index` of the entry's leaf, its path (lowest sibling first), a checkpoint as
+    signed.
+    """
 
     index: int
     path: tuple[bytes, ...]
@@ -31,7 +34,7 @@ class Proof:
 
 
 def emit(proof: Proof) -> bytes:
-    """The proof's bytes."""
+    """Return the proof's bytes."""
     lines = [FORM, f"{_INDEX}{proof.index}", *map(to_base64, proof.path), "", ""]
     return "\n".join(lines).encode() + proof.checkpoint
 
@@ -59,22 +62,22 @@ def parse(data: bytes) -> Proof:
 
 
 def encode(proof: bytes) -> str:
-    """The entry of `timestamps` that carries a proof of the certificate itself."""
+    """Return the entry of `timestamps` that carries a proof of the certificate itself."""
     return TLOG_PROOF + to_base64(proof)
 
 
 def decode(entry: str) -> bytes:
-    """The proof of `tlog-proof:BASE64`."""
+    """Return the proof in `tlog-proof:BASE64`."""
     return _decoded(entry, TLOG_PROOF, MAX_PROOF)
 
 
 def encode_checkpoint(checkpoint: bytes) -> str:
-    """The text in a `not-before` entry for a checkpoint with cosignatures."""
+    """Return the text that stands for a cosigned checkpoint in a `not-before` entry."""
     return CHECKPOINT + to_base64(checkpoint)
 
 
 def decode_checkpoint(text: str) -> bytes:
-    """The checkpoint of `checkpoint:BASE64`."""
+    """Return the checkpoint in `checkpoint:BASE64`."""
     return _decoded(text, CHECKPOINT, MAX_NOTE)
 
 

@@ -12,18 +12,21 @@ EMPTY_ROOT = hashlib.sha256().digest()
 
 
 def node(left: bytes, right: bytes) -> bytes:
-    """The hash of a node over two (RFC 6962, 2.1)."""
+    """Return the hash of the node over two others (RFC 6962, 2.1)."""
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
 def check_consistency(
     old_size: int, old_root: bytes, size: int, root: bytes, path: Sequence[bytes]
 ) -> None:
-    """EvidenceError unless the tree of `size` leaves begins with that of `old_size` (2.1.4.2)."""
+    """Raise EvidenceError unless the tree of `size` leaves begins with that of `old_size`.
+
+    Follows RFC 9162, 2.1.4.2.
+    """
     if not 0 <= old_size <= size:
         raise EvidenceError(f"a tree of {old_size} leaves cannot be the beginning of one of {size}")
     if old_size in (0, size):
-        # There is no path: they are the same, or the older one is empty.
+        # No path is needed: the trees are the same, or the older one is empty.
         if path or old_root != (root if old_size == size else EMPTY_ROOT):
             raise EvidenceError(
                 "two trees of one size differ, or the path from an empty one is not empty"
