@@ -42,7 +42,7 @@ class ToolError(AicertError):
 
 
 class RejectedError(AicertError):
-    """The evidence was read and says no. `result` is the whole AttestationResult."""
+    """The evidence was read, and a check failed. `result` is the whole AttestationResult."""
 
     exit_code = 1
 

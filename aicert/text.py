@@ -66,8 +66,9 @@ def safe(text: str, limit: int = MAX_LINE) -> str:
 
 
 def _stays_in_place(character: str) -> bool:
-    """Return whether a terminal shows the character as itself, without moving or covering its
-    neighbours.
+    """Return whether a terminal shows the character as itself.
+
+    Such a character neither moves nor covers its neighbours.
     """
     # False for the categories Cc, Cf, Cs, Co, Cn, Zl, Zp, and for Zs except the plain space.
     if not character.isprintable() or re.fullmatch(f"{IGNORABLE}|{_BLANK}", character):

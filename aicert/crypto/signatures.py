@@ -55,7 +55,7 @@ def _hash_by_name(name: str) -> "hashes.HashAlgorithm":
 
 
 def ec_key(public: Public) -> "EllipticCurvePublicKey":
-    """Return the P-256 or P-384 key of a TPM's public area; EvidenceError for a point off the
+    """Return the P-256 or P-384 key of a TPM's public area; EvidenceError if it is not on its
     curve.
     """
     if public.type != ALG_ECC:

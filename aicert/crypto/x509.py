@@ -1,10 +1,10 @@
 """X.509 certificates in evidence and policies (RFC 5280): read them, and check who issued one.
 
 Promises: `load` gives a certificate of version 3 whose names, extensions, key and hash were all
-read. Key and hash are strong, and no critical extension is unknown. Bytes after it are refused,
-except the padding of a TPM's NV index (all 0x00 or all 0xFF; Azure pads to 4096 bytes), which is
-cut off. Left out: which chains are accepted (`appraisal/ak_chain.py`), revocation lists, AIA
-fetching, name constraints (critical: refused).
+read. Key and hash are strong, and no critical extension is unknown. Bytes after the certificate are
+refused, except the padding of a TPM's NV index (all 0x00 or all 0xFF; Azure pads to 4096 bytes),
+which is cut off. Left out: which chains are accepted (`appraisal/ak_chain.py`), revocation lists,
+AIA fetching, name constraints (critical: refused).
 """
 
 import warnings
@@ -67,7 +67,10 @@ def trim_padding(der: bytes) -> bytes:
 
 
 def load(der: bytes, what: str) -> "Certificate":
-    """Parse one certificate (NV padding allowed): v3, sound extensions, strong key and hash."""
+    """Parse one certificate (NV padding allowed): v3, sound extensions, strong key and hash.
+
+    Raises EvidenceError for any other, and UndecidedError if its key or hash is of an unknown kind.
+    """
     der = trim_padding(der)
     if int.from_bytes(der[serial_number(der, what)], signed=True) <= 0:
         # No known attestation key certificate has one; AMD's VCEKs do

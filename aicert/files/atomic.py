@@ -40,8 +40,9 @@ def require_replaceable(path: Path) -> int | None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path`; an existing file keeps its mode, and readers see all of it or the
-    old.
+    """Put `data` at `path`, and keep the mode of a file that is there.
+
+    Readers see the old file or the new one.
     """
     mode = require_replaceable(path)
     beside = path.parent / f".aicert.{os.urandom(8).hex()}"

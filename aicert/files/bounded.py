@@ -16,8 +16,9 @@ def why(error: OSError) -> str:
 
 
 def read_bounded(path: StrPath, limit: int, what: str, *, hint: str | None = None) -> bytes:
-    """Return a file's bytes; an EvidenceError, with `hint`, if it cannot be read or is larger than
-    `limit`.
+    """Return a file's bytes, at most `limit`.
+
+    Raises EvidenceError, with `hint`, if the file cannot be read or is larger.
     """
     try:
         with open(path, "rb") as file:

@@ -20,8 +20,9 @@ LOST = "lost+found/"
 
 
 def blob_of(root: Path, path: str) -> Path | None:
-    """Return the file that the link at `path` of the snapshot `root` stands for; None if it is not
-    such a link.
+    """Return the file that the link at `path` of the snapshot `root` stands for.
+
+    None if it is not a link of a snapshot.
     """
     snapshot = Path(os.path.abspath(root))
     cache = snapshot.parents[1] if len(snapshot.parents) > 1 else snapshot
@@ -40,9 +41,7 @@ def blob_of(root: Path, path: str) -> Path | None:
 
 
 def open_in(root: Path, path: str) -> int:
-    """Return a descriptor of the file at `path`, which may be a link in a snapshot of the hub's
-    cache.
-    """
+    """Return a descriptor of the file at `path`, which may be a link of a snapshot."""
     blob = blob_of(root, path)
     return open_file(root, path) if blob is None else open_file(blob.parent, blob.name)
 

@@ -1,5 +1,4 @@
-"""The code of this repository that runs in a machine: the runner, and the rooms of `aicert/` it
-uses.
+"""The code of this repository that runs in a machine: the runner, and what it imports of `aicert/`.
 
 One list says what goes into the image, what the image's cache key covers, and what the runner's
 code digest covers on a local machine. Code outside it can change without a new image and without a

@@ -23,8 +23,8 @@ def read_header(fd: int, size: int) -> Header:
 
 
 def read_tensors(fd: int, size: int) -> tuple[int, tuple[Tensor, ...]]:
-    """Return the tensors of the open file `fd` of `size` bytes, after the offset where their bytes
-    start.
+    """Return the offset of the tensors' bytes in the open file `fd` of `size` bytes, and the
+    tensors.
     """
     start = LENGTH + header_length(os.pread(fd, LENGTH, 0), size)
     blocks = (os.pread(fd, min(PART, start - at), at) for at in range(LENGTH, start, PART))

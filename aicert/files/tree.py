@@ -152,8 +152,8 @@ class _Walk:
         self.stopped = False
 
     def refuse(self, path: str, error: EvidenceError) -> None:
-        """Pass a path that cannot be certified to `refused`, if the caller gave that; otherwise
-        raise `error`.
+        """Report what cannot be certified to `refused`, if the caller gave that; otherwise raise
+        it.
         """
         if self.refused is None:
             raise error
@@ -238,8 +238,9 @@ class _Walk:
             os.close(fd)
 
     def count(self, size: int) -> None:
-        """Report bytes that were read; EvidenceError if all reading has ended, by Ctrl-C for
-        example.
+        """Report bytes that were read.
+
+        Raises EvidenceError if all reading has ended, by Ctrl-C for example.
         """
         if self.stopped:
             raise EvidenceError("the reading of other files ended")

@@ -20,8 +20,9 @@ _LINE: Final = (
 
 
 def read(text: str, what: str, hint: str) -> dict[str, object]:
-    """Return what `tomllib` would give for `text`. A wrong line is a LockError, which names `what`
-    and carries `hint`.
+    """Return what `tomllib` would give for `text`.
+
+    Raises LockError, with `what` and `hint`, for a line that is not in this form.
     """
     line_form = re.compile(_LINE)
     document: dict[str, object] = {}
@@ -45,9 +46,7 @@ def read(text: str, what: str, hint: str) -> dict[str, object]:
 
 
 def _open(document: dict[str, object], single: str, repeated: str) -> dict[str, object] | None:
-    """Return the new table that a header begins; None if the line is no header, or the name is
-    taken.
-    """
+    """Return the table that a header begins; None if there is no header, or its name is taken."""
     table: dict[str, object] = {}
     if single and single not in document:
         document[single] = table
@@ -61,9 +60,7 @@ def _open(document: dict[str, object], single: str, repeated: str) -> dict[str, 
 
 
 class _Tables(list[dict[str, object]]):
-    """The list that `[[NAME]]` headers make; a header may not add to a list that a line gave as a
-    value.
-    """
+    """The tables of `[[NAME]]` headers; no header may add to a list that a line gave as a value."""
 
 
 def _value(text: str | None, texts: str | None, integer: str | None) -> object:

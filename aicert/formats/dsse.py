@@ -22,8 +22,9 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """One envelope. `payload`: the statement's bytes; `signature`: DER ECDSA over `pae(...)`;
-    `keyid`: a hint.
+    """One envelope.
+
+    `payload`: the statement's bytes; `signature`: DER ECDSA over `pae(...)`; `keyid`: a hint.
     """
 
     payload: bytes
@@ -65,9 +66,7 @@ def b64encode(data: bytes) -> str:
 
 
 def b64decode(fields: Fields, key: str, *, max_bytes: int) -> bytes:
-    """Return the bytes of a field in standard base64; only the one encoding of its bytes is
-    accepted.
-    """
+    """Return the bytes of a field in standard base64; only their one encoding is accepted."""
     text = fields.text(key, max_length=4 * -(-max_bytes // 3))
     try:
         data = base64.b64decode(text, validate=True)

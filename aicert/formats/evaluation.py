@@ -28,9 +28,7 @@ _LONGEST_SPLIT: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """A model or an adapter: its input, the input's digest, and the folder in that input (empty:
-    the whole input).
-    """
+    """A model or an adapter: its input, the digest of that, and the folder in it ("": all)."""
 
     input: str
     digest: Digest

@@ -40,8 +40,9 @@ class Reader:
         self.where = where
 
     def take(self, key: str, kind: type[T], default: T | None = None) -> T:
-        """Return the value of `key`, which must have exactly that type; `default`, if given, when
-        it is absent.
+        """Return the value of `key`, which must have exactly that type.
+
+        `default`: the value if the key is absent; without it, an absent key is an error.
         """
         value = self._left.pop(key, MISSING)
         # bool is a subclass of int: compare the exact type, as a verifier must not coerce.

@@ -55,8 +55,9 @@ def nonce(run_nonce: bytes, run_key_name: bytes) -> bytes:
 
 
 def digest(devices: Sequence[DeviceReport]) -> Digest:
-    """Return the digest that names all reports: SHA-256 over the digests of each report and each of
-    its certificates.
+    """Return the digest that names all reports.
+
+    It is the SHA-256 over the digests of each report and of its certificates, in order.
     """
     parts = [hashlib.sha256(data).digest() for one in devices for data in (one.report, *one.chain)]
     return Digest("sha256", hashlib.sha256(b"".join(parts)).hexdigest())

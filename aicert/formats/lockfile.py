@@ -182,8 +182,9 @@ def check_name(kind: str, name: str) -> None:
 
 
 def check_signer(where: str, text: str) -> None:
-    """Refuse a `signed-by` that is not a public key; whether it is a point on its curve is checked
-    on use.
+    """Refuse a `signed-by` that is not a public key.
+
+    Whether it is a point on its curve is checked on use.
     """
     if not re.fullmatch(SIGNER, text):
         raise LockError(

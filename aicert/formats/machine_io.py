@@ -155,8 +155,9 @@ SIGNATURES: Final = "signatures"
 
 
 def audit_file(audit: str) -> str:
-    """Return the name of the file, beside the certificate, that holds the results of an audit made
-    before the run.
+    """Return the name of the file with an audit's results, beside the certificate of a run.
+
+    The audit was made before the run.
     """
     return f"audit-{audit}.json"
 

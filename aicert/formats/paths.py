@@ -34,9 +34,7 @@ class OddNameError(EvidenceError):
 
 
 class UnclearNameError(OddNameError):
-    """A path that people may write honestly, though it is not the same on every system (NFD,
-    joiners).
-    """
+    """An odd path that people may write honestly: systems differ on it (NFD, joiners)."""
 
 
 def check_path(path: str) -> None:

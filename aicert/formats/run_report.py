@@ -299,7 +299,7 @@ def _read_values(fields: Fields, origins: tuple[str, ...]) -> dict[str, Value]:
 
 
 def _check_counted(values: Mapping[str, Value], where: str) -> None:
-    """Refuse values counted in the trainer's process unless all four are there and fit together."""
+    """Refuse values counted in the trainer's process unless all four are there and agree."""
     numbers = {key: value.data for key, value in values.items() if value.origin == IN_TRAINER}
     if not numbers:
         return

@@ -85,11 +85,10 @@ class Loss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What version 2 of the report adds. `texts`: text that comes from no row, name → SHA-256,
-    sorted by name.
+    """What version 2 of the report adds.
 
-    `audits`: the audits made before the run, with the digests of their results; the report has them
-    elsewhere.
+    `texts`: text that comes from no row, name → SHA-256, sorted by name. `audits`: the audits made
+    before the run, with the digests of their results; the report has them elsewhere.
     """
 
     records: tuple[Records, ...] = ()

@@ -82,9 +82,7 @@ class Tensor:
 
 
 def is_named(path: str) -> bool:
-    """Return whether loaders, also those that ignore case, take a file of this name for
-    safetensors.
-    """
+    """Return whether loaders, even those that ignore case, take this name for safetensors."""
     return path.lower().endswith(SUFFIX)
 
 
@@ -111,8 +109,9 @@ def header_of(tensors: tuple[Tensor, ...]) -> Header:
 
 
 def parse_tensors(blocks: Iterator[bytes], size: int) -> tuple[Tensor, ...]:
-    """Return the tensors of a header whose text comes in `blocks` of PART bytes; as strict as
-    `parse_header`.
+    """Return the tensors of a header whose text comes in `blocks` of PART bytes.
+
+    As strict as `parse_header`.
     """
     names: set[str] = set()
     tensors: list[Tensor] = []

@@ -70,8 +70,9 @@ def loads(data: bytes, *, what: str, max_bytes: int, signed: bool = False) -> ob
 
 
 def dumps(value: object) -> bytes:
-    """Return our canonical form: sorted keys, no spaces, UTF-8, no NaN. Only for documents that we
-    write.
+    """Return our canonical form: sorted keys, no spaces, UTF-8, no NaN.
+
+    Only for documents that we write.
     """
     try:
         text = json.dumps(

@@ -189,8 +189,9 @@ def parse_certification(data: bytes, what: str = "the run key's TPMS_ATTEST") ->
 
 
 def parse_counter(data: bytes, what: str) -> CounterReading:
-    """Read what TPM2_NV_Certify signed about a whole counter (Part 2, 10.12.8); as strict as
-    `parse_quote`.
+    """Read what TPM2_NV_Certify signed about a whole counter (Part 2, 10.12.8).
+
+    As strict as `parse_quote`.
     """
     reader = Reader(data, what)
     signer, extra, clock = _attest_head(reader, ST_ATTEST_NV)
@@ -260,8 +261,9 @@ def selected_pcrs(quote: Quote) -> tuple[int, ...]:
 
 
 def parse_signature(data: bytes) -> Signature:
-    """Read a TPMT_SIGNATURE: RSASSA, RSAPSS or ECDSA, with SHA-256, SHA-384 or SHA-512; another
-    scheme or hash is an UndecidedError, unless it is missing or too weak.
+    """Read a TPMT_SIGNATURE: RSASSA, RSAPSS or ECDSA, with SHA-256, SHA-384 or SHA-512.
+
+    Another scheme or hash is an UndecidedError, unless it is missing or too weak.
     """
     reader = Reader(data, "the TPMT_SIGNATURE")
     scheme = reader.u16()
@@ -336,8 +338,9 @@ def sha256_name(public_area: bytes) -> bytes:
 
 
 def qualified_name_of_primary(hierarchy: int, name: bytes) -> bytes:
-    """Return a primary key's qualified name: nameAlg ‖ H(handle of the hierarchy ‖ Name) (Part 1,
-    clause 16).
+    """Return a primary key's qualified name (Part 1, clause 16).
+
+    QN = nameAlg ‖ H(handle of the hierarchy ‖ Name).
     """
     algorithm = int.from_bytes(name[:2])
     return name[:2] + _hash(algorithm, hierarchy.to_bytes(4) + name)

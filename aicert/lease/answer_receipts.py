@@ -56,11 +56,11 @@ _MAX_COUNT: Final = (1 << 63) - 1
 class AnswerReceipt:
     """The content of an answer receipt.
 
-    `lease`: the lease, whose name clients also give the model; `answer`: 16 octets of its own, in
-    hex, which the answer's `id` has too; `nonce`: the client's, in hex; `evidence`: SHA-256 of the
-    evidence that the machine showed on this connection; `request`, `response`: SHA-256 of both
-    bodies; `number`: how many answer receipts this boot has signed, with this one; `at`: seconds
-    since 1970.
+    `lease`: the lease's name, which is also what clients call the model; `answer`: 16 octets of its
+    own, in hex, which the answer's `id` has too; `nonce`: the client's, in hex; `evidence`: SHA-256
+    of the evidence that the machine showed on this connection; `request`, `response`: SHA-256 of
+    both bodies; `number`: how many answer receipts this boot has signed, with this one; `at`:
+    seconds since 1970.
     """
 
     lease: str
@@ -153,9 +153,7 @@ def from_text(text: str) -> bytes:
 
 
 def check_terms(receipt: AnswerReceipt, terms: Terms) -> None:
-    """Raise RefusedError unless the receipt is for an answer of this lease's model under these
-    terms.
-    """
+    """Raise RefusedError unless the receipt is for this lease, these terms and their model."""
     if (receipt.lease, receipt.terms, receipt.model) != (terms.lease, terms.digest, terms.model):
         raise RefusedError(
             "answer.body", "it is for a different lease, different terms or a different model"

@@ -82,11 +82,10 @@ def parse(data: bytes) -> Blob:
 
 
 def storage_key(public: bytes) -> "RSAPublicKey":
-    """Return the RSA key of a storage key's TPMT_PUBLIC; EvidenceError unless that has the usual
-    template.
+    """Return the RSA key of a storage key's TPMT_PUBLIC, which must have the usual template.
 
-    A key of another template would protect a half less: it could be duplicated, use another cipher,
-    or not be one that wraps.
+    Any other is an EvidenceError. It would protect a half less: it could be duplicated, use another
+    cipher, or not be a key that wraps.
     """
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 

@@ -62,8 +62,9 @@ class PackedFile:
 
     @property
     def chunks(self) -> int:
-        """The number of chunks. An empty file has one, too: as the last one, it shows that nothing
-        is missing.
+        """The number of chunks.
+
+        An empty file has one, too: marked as the last one, it shows that nothing is missing.
         """
         return max(1, -(-self.size // CHUNK))
 
@@ -130,8 +131,9 @@ class _FileCipher:
     def decrypt(
         self, number: int, sealed: bytes | memoryview, into: memoryview, *, is_last: bool
     ) -> None:
-        """Decrypt chunk `number` to `into`; RefusedError unless these bytes were encrypted for this
-        place.
+        """Decrypt chunk `number` to `into`.
+
+        Raises RefusedError unless exactly these bytes were encrypted for this place.
         """
         from cryptography.exceptions import InvalidTag
 
@@ -237,8 +239,7 @@ def check_terms(header: Header, terms: Terms) -> None:
 
 
 def check_certificate(header: Header, terms: Terms, certificate: Certificate) -> None:
-    """Raise RefusedError unless the certificate is the one in the terms and exactly these files are
-    one of its outputs.
+    """Raise RefusedError unless these files are an output of the terms' own certificate.
 
     Whether the certificate passes is judged by whoever asks the machine, under his own policy.
     """
@@ -251,10 +252,9 @@ def check_certificate(header: Header, terms: Terms, certificate: Certificate) ->
 
 
 def encrypted(key: ContentKey, number: int, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the chunks of `data/N` for a file whose content is `blocks`, each of CHUNK bytes but
-    for the last.
+    """Yield the chunks of `data/N` for a file whose content is `blocks`.
 
-    An empty file has no blocks, and one chunk.
+    Each block has CHUNK bytes, except the last. An empty file has no blocks, and one chunk.
     """
     cipher = key.file(number)
     waiting, place = b"", 0
@@ -273,12 +273,12 @@ def decrypt_file(
     sealed: Iterable[bytes | memoryview],
     write: Callable[[memoryview], object],
 ) -> None:
-    """Give the file's content to `write`, chunk by chunk; RefusedError if a chunk or the whole file
-    is not what the header names.
+    """Give the file's content to `write`, chunk by chunk.
 
-    What was written before an error must be thrown away. `sealed`: the chunks of `data/N`, each
-    with its tag. The memory that `write` is given changes afterwards: all chunks are decrypted into
-    one place, since taking new memory for each costs half of the time.
+    Raises RefusedError if a chunk, or the whole, is not what the header names; what was written
+    before an error must be thrown away. `sealed`: the chunks of `data/N`, each with its tag. The
+    memory that `write` is given changes afterwards: all chunks are decrypted into one place, since
+    taking new memory for each costs half of the time.
     """
     cipher, hashed, count = key.file(number), hashlib.sha256(), 0
     room = memoryview(bytearray(min(file.size, CHUNK)))

@@ -46,9 +46,7 @@ class RefusedError(EvidenceError):
 
 @contextmanager
 def checking(check: str) -> Iterator[None]:
-    """Make `check` the one that fails if an EvidenceError is raised inside and names no check of
-    its own.
-    """
+    """Turn an EvidenceError from inside that names no check into the RefusedError of `check`."""
     try:
         yield
     except (UndecidedError, RefusedError):

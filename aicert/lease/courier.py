@@ -20,8 +20,8 @@ from aicert.frozen import dataclass
 from aicert.lease import blob, enrolment, licence, orders, receipts
 
 # What a courier asks, and at most how many bytes `data` has. ENROL and HEARTBEAT carry a nonce;
-# RESUME the SHA-256 of the last receipt, with its `seq`; BLOB, LICENCE and ORDER what they are
-# called, the order signed; STOP nothing.
+# RESUME carries the SHA-256 of the last receipt, with its `seq`; BLOB a lease blob, LICENCE a
+# licence, ORDER a signed order, and STOP nothing.
 ENROL: Final = "enrol"
 RESUME: Final = "resume"
 HEARTBEAT: Final = "heartbeat"
@@ -97,8 +97,9 @@ def emit(message: Message) -> bytes:
 
 
 def parse(line: bytes, kinds: Mapping[str, int]) -> Message:
-    """Read a line of one of these kinds (ASKS or TELLS) in its one form; EvidenceError for any
-    other.
+    """Read a line of one of these kinds (ASKS or TELLS).
+
+    Raises EvidenceError unless it is in its one form.
     """
     what = "the message"
     if not line.endswith(b"\n"):

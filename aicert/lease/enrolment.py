@@ -59,9 +59,7 @@ class Enrolment:
 
 
 def quote_extra_data(nonce: bytes, terms: Digest, receipt_key: bytes, storage_key: bytes) -> bytes:
-    """Return the quote's extraData, from the Names of both keys; the counters' Names are computed
-    here.
-    """
+    """Return the quote's extraData, from the Names of both keys and of the fixed counters."""
     names = (
         receipt_key,
         storage_key,

@@ -66,9 +66,7 @@ def private_pem(key: "EllipticCurvePrivateKey") -> bytes:
 
 
 def load_public(spki: bytes, what: str = "the custodian's key") -> "EllipticCurvePublicKey":
-    """Read a P-256 key from the DER of its SubjectPublicKeyInfo; EvidenceError for
-    anything else.
-    """
+    """Read a P-256 key from its SubjectPublicKeyInfo in DER; EvidenceError for anything else."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -92,9 +90,7 @@ def spki_of(key: "EllipticCurvePublicKey") -> bytes:
 
 
 def spki_digest(key: "EllipticCurvePublicKey") -> str:
-    """Return the SHA-256 of the key's SubjectPublicKeyInfo, in hex: how terms name
-    their custodian.
-    """
+    """Return the SHA-256 of the SubjectPublicKeyInfo in hex, by which terms name a custodian."""
     return hashlib.sha256(spki_of(key)).hexdigest()
 
 
@@ -128,8 +124,9 @@ def sign(key: "EllipticCurvePrivateKey", data: bytes) -> bytes:
 
 
 def signature_numbers(der: bytes) -> tuple[int, int]:
-    """Return r and s, as TPM2_VerifySignature takes them; EvidenceError unless `der` is their one
-    form.
+    """Return r and s, as TPM2_VerifySignature takes them.
+
+    Raises EvidenceError unless `der` is their one form.
     """
     from cryptography.hazmat.primitives.asymmetric.utils import (
         decode_dss_signature,

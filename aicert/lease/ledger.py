@@ -20,11 +20,10 @@ MAX_CLOCK_LOSS: Final = 1 << 22
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What was seen of one lease. `head`: SHA-256 of the last receipt in hex, or of the terms
-    before the first.
+    """What was seen of one lease.
 
-    `first_meter`: the meter at the start of the boot that runs; `earlier`: what the boots before it
-    served, in all.
+    `head`: SHA-256 of the last receipt in hex, or of the terms before the first. `first_meter`: the
+    meter at the start of the boot that runs; `earlier`: what the boots before it served, in all.
     """
 
     terms: Terms

@@ -105,7 +105,7 @@ class Licence:
 
 
 def emit(licence: Licence) -> bytes:
-    """Return the bytes of a licence; EvidenceError for what none can say."""
+    """Return the bytes of a licence; EvidenceError for what none can hold."""
     bounds = licence.bounds
     lines = (
         "aicert licence 1",
@@ -187,8 +187,7 @@ def with_bounds(digest: bytes, bounds: Bounds) -> bytes:
 
 
 def policy_reference(lease: str, terms: Digest, machine: bytes) -> bytes:
-    """Return the policyRef of the custodian's signatures for this lease, these terms and this
-    machine.
+    """Return the policyRef under which a custodian signs for this lease, terms and machine.
 
     Without the machine, a licence for one machine whose meter stands higher would give another one
     of the same lease more than it was given.
@@ -200,25 +199,27 @@ def policy_reference(lease: str, terms: Digest, machine: bytes) -> bytes:
 def sealed_policy(
     custodian: "EllipticCurvePublicKey", lease: str, terms: Digest, machine: bytes
 ) -> bytes:
-    """Return the authPolicy of the sealed half: any policy that this custodian signed for this
-    lease, these terms and this machine.
+    """Return the authPolicy of the sealed half.
+
+    It is any policy that this custodian signed for this lease, these terms and this machine.
     """
     reference = policy_reference(lease, terms, machine)
     return tpm_policy.authorized_by(keys.name_of(custodian), reference)
 
 
 def receipt_policy(values: Mapping[int, bytes]) -> bytes:
-    """Return the authPolicy of the key that signs receipts: the machine runs this image and has not
-    stopped.
+    """Return the authPolicy of the key that signs receipts.
 
-    `values` has RECEIPT_PCRS at least.
+    It says that the machine runs this image and has not stopped. `values` has RECEIPT_PCRS at
+    least.
     """
     return tpm_policy.with_pcrs(tpm_policy.START, {index: values[index] for index in RECEIPT_PCRS})
 
 
 def signed_bytes(lease: str, terms: Digest, machine: bytes, digest: bytes) -> bytes:
-    """Return what is signed with SHA-256: policyDigest ‖ policyRef (Part 3,
-    TPM2_PolicyAuthorize).
+    """Return what is signed: policyDigest ‖ policyRef (Part 3, TPM2_PolicyAuthorize).
+
+    The signature is over its SHA-256.
     """
     return digest + policy_reference(lease, terms, machine)
 

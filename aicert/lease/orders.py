@@ -174,11 +174,10 @@ def accept(
     epoch: int,
     generation: int,
 ) -> Order:
-    """Return the order if it answers the machine's latest receipt; RefusedError names the check
-    that fails.
+    """Return the order if it answers the machine's latest receipt, `receipt`.
 
     `heartbeat`: that receipt's body, as parsed; `epoch`: what the TPM's counter shows;
-    `generation`: the highest that this boot has seen.
+    `generation`: the highest that this boot has seen. RefusedError names the check that fails.
     """
     with checking("order.signature"):
         verify_ecdsa(
@@ -211,9 +210,7 @@ def half_context(heartbeat: Heartbeat, terms: Digest) -> bytes:
 
 
 def seal_half(half: bytes, heartbeat: Heartbeat, terms: Digest) -> bytes:
-    """Encrypt the broker's half for the boot that asked for it, by a heartbeat that was
-    verified.
-    """
+    """Encrypt the broker's half for the boot that asked for it in a verified heartbeat."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
     if not heartbeat.half_for:
@@ -230,9 +227,7 @@ def seal_half(half: bytes, heartbeat: Heartbeat, terms: Digest) -> bytes:
 
 
 def open_half(sealed: bytes, key: "X25519PrivateKey", heartbeat: Heartbeat, terms: Digest) -> bytes:
-    """Return the broker's half; RefusedError unless it was encrypted for this boot, nonce and
-    lease.
-    """
+    """Decrypt the broker's half; RefusedError unless it is for this boot, nonce and lease."""
     from cryptography.exceptions import InvalidTag
 
     try:

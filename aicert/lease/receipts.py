@@ -171,10 +171,9 @@ def parse(data: bytes) -> Receipt:
 
 
 def check_receipt_key(public_area: bytes, values: Mapping[int, bytes]) -> ReceiptKey:
-    """Return the key of a TPMT_PUBLIC; EvidenceError unless it signs for machines with these
-    registers.
+    """Return the key of a TPMT_PUBLIC that signs for machines with these registers.
 
-    `values` has licence.RECEIPT_PCRS at least.
+    Any other is an EvidenceError. `values` has licence.RECEIPT_PCRS at least.
     """
     public = tpm.parse_public(public_area)
     scheme = (public.symmetric, public.scheme, public.scheme_hash)
@@ -198,8 +197,9 @@ def check_receipt_key(public_area: bytes, values: Mapping[int, bytes]) -> Receip
 
 
 def verify(receipt: Receipt, key: ReceiptKey, index: int) -> tpm.CounterReading:
-    """Return what the TPM says about its counter at `index`; RefusedError names the check that
-    fails.
+    """Return what the TPM says about its counter at `index`.
+
+    RefusedError names the check that fails.
     """
     with checking("receipt.signature"):
         try:

@@ -82,8 +82,9 @@ class Evidence:
 
 
 def events(terms_bytes: bytes, model: Digest) -> list[bytes]:
-    """Return PCR 14's events in a machine that serves: the terms, the model as it was read,
-    `serving`.
+    """Return PCR 14's events in a serving machine.
+
+    They are the terms, the model as it was read, and `serving`.
     """
     return [terms_bytes, f"model {model}\n".encode("ascii"), SERVING]
 
@@ -94,15 +95,17 @@ def serving_register(terms_bytes: bytes, model: Digest) -> bytes:
 
 
 def stopped_event(reason: str) -> bytes:
-    """Return the event measured into PCR 8 when serving ends; nothing is opened or
-    signed after it.
+    """Return the event that is measured into PCR 8 when serving ends.
+
+    Nothing is opened or signed after it.
     """
     return f"stopped {reason}\n".encode("ascii")
 
 
 def quote_extra_data(nonce: bytes, spki: bytes, exporter: bytes, statement: bytes) -> bytes:
-    """Return the quote's extraData: this consumer's nonce, TLS key and connection, this
-    statement.
+    """Return the quote's extraData.
+
+    It binds this consumer's nonce, the TLS key and connection, and this statement.
     """
     if len(nonce) != 32 or len(exporter) != EXPORTER_BYTES:
         raise EvidenceError("a channel binds a nonce and an exporter of 32 bytes each")

@@ -55,7 +55,7 @@ class Terms:
 
 
 def emit(terms: Terms) -> bytes:
-    """Return the canonical bytes; LockError for what terms cannot say. `digest` itself is not read.
+    """Return the canonical bytes; LockError for what terms cannot hold. `digest` is not read.
 
     People review what stands in terms: values that a machine could not honour are refused.
     """

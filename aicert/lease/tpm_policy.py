@@ -45,9 +45,7 @@ COUNTER_ATTRIBUTES: Final = (
 
 
 def pcr_selection(pcrs: Mapping[int, bytes]) -> bytes:
-    """Return the TPML_PCR_SELECTION of registers of the SHA-256 bank, of 0 to 23 (Part
-    2, 10.9.7).
-    """
+    """Return the TPML_PCR_SELECTION of registers 0 to 23 of the SHA-256 bank (Part 2, 10.9.7)."""
     bits = sum(1 << index for index in pcrs)
     return (1).to_bytes(4) + ALG_SHA256.to_bytes(2) + b"\x03" + bits.to_bytes(3, "little")
 
@@ -59,16 +57,19 @@ def with_pcrs(digest: bytes, values: Mapping[int, bytes]) -> bytes:
 
 
 def with_counter(digest: bytes, name: bytes, operation: int, operand: int) -> bytes:
-    """Return `digest` after TPM2_PolicyNV: `operation` compares the counter of this Name with
-    `operand`.
+    """Return `digest` after TPM2_PolicyNV.
+
+    The term is that `operation` holds between the counter of this Name and `operand`.
     """
     arguments = operand.to_bytes(COUNTER_BYTES) + bytes(2) + operation.to_bytes(2)
     return _extended(digest, CC_POLICY_NV, hashlib.sha256(arguments).digest() + name)
 
 
 def with_time(digest: bytes, place: tuple[int, int], operation: int, operand: int) -> bytes:
-    """Return `digest` after TPM2_PolicyCounterTimer: `operation` compares the number at `place`
-    (CLOCK, RESET_COUNT or RESTART_COUNT) with `operand`.
+    """Return `digest` after TPM2_PolicyCounterTimer.
+
+    The term is that `operation` holds between the number at `place` (CLOCK, RESET_COUNT or
+    RESTART_COUNT) and `operand`.
     """
     offset, size = place
     arguments = operand.to_bytes(size) + offset.to_bytes(2) + operation.to_bytes(2)
@@ -76,24 +77,21 @@ def with_time(digest: bytes, place: tuple[int, int], operation: int, operand: in
 
 
 def with_command(digest: bytes, code: int) -> bytes:
-    """Return `digest` after TPM2_PolicyCommandCode: the session authorises this command and no
-    other.
-    """
+    """Return `digest` after TPM2_PolicyCommandCode: the session authorises this command alone."""
     return _extended(digest, CC_POLICY_COMMAND_CODE, code.to_bytes(4))
 
 
 def authorized_by(key_name: bytes, reference: bytes) -> bytes:
-    """Return the digest of TPM2_PolicyAuthorize: any policy that this key signed with
-    `reference`.
+    """Return the digest of TPM2_PolicyAuthorize.
+
+    The term is that this key signed the session's policy together with `reference`.
     """
     by_key = _extended(START, CC_POLICY_AUTHORIZE, key_name)
     return hashlib.sha256(by_key + reference).digest()
 
 
 def counter_public(index: int) -> bytes:
-    """Return the TPMS_NV_PUBLIC of a counter at `index` that was incremented once (Part
-    2, 13.6).
-    """
+    """Return the TPMS_NV_PUBLIC of a counter at `index`, incremented once (Part 2, 13.6)."""
     return (
         index.to_bytes(4)
         + ALG_SHA256.to_bytes(2)

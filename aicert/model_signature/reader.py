@@ -37,9 +37,7 @@ _MEDIA = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A signature file of which nothing is verified. `hint`: hex SHA-256 of the signer's public
-    PEM.
-    """
+    """A signature file, not verified. `hint`: hex SHA-256 of the signer's public PEM."""
 
     payload: bytes
     signature: bytes

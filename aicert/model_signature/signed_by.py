@@ -57,8 +57,9 @@ def check(signed_by: str, files: Mapping[str, str], signature: StrPath) -> None:
 
 
 def _signed_files(signed_by: str, data: bytes, files: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Verify the signature, then yield each of `files` but the signature's own with its signed
-    digest.
+    """Verify the signature, then yield each of `files` with its signed digest.
+
+    The file with the signature itself is left out.
     """
     bundle = parse(data)
     name, _, point = signed_by.partition(":")

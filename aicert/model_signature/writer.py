@@ -71,15 +71,14 @@ def _has(paths: Sequence[str], name: str) -> bool:
 
 
 def subject_digest(digests: Iterable[str]) -> str:
-    """Return the SHA-256 over the raw digests in order: what the format calls the
-    model's digest.
-    """
+    """Return what the format calls the model's digest: SHA-256 over the raw digests in order."""
     return hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
 
 
 def bundle(payload: bytes, signature: bytes, material: Mapping[str, object]) -> bytes:
-    """Return the signature file; `signature` (DER) is over the envelope's pre-authentication
-    encoding.
+    """Return the signature file.
+
+    `signature` (DER) is over the envelope's pre-authentication encoding.
     """
     return dumps(
         {

@@ -43,9 +43,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One entry. `certificate`: the core digest; `base`: the input with the model that the run
-    began from.
+    """One entry of a log.
 
+    `certificate`: the core digest; `base`: the input with the model that the run began from;
     `code`: what the machine says it ran, by name: its image, its runner.
     """
 

@@ -77,8 +77,9 @@ class VerifierKey:
         return key
 
     def check_kind(self, algorithm: int) -> None:
-        """Raise EvidenceError unless the key is of this kind: a log's (ED25519) or a witness's
-        (COSIGNATURE).
+        """Raise EvidenceError unless this is a log's (ED25519) or a witness's key (COSIGNATURE).
+
+        `algorithm` says which of the two it must be.
         """
         if self.algorithm != algorithm:
             kinds = {ED25519: "a log's", COSIGNATURE: "a witness's"}
@@ -138,10 +139,9 @@ class Note:
         return any((one.name, one.id) == (key.name, key.id) for one in self.signatures)
 
     def by(self, key: VerifierKey) -> list[bytes]:
-        """Return the signatures in lines with the key's name and id; UndecidedError if there are
-        none.
+        """Return the signatures in lines with the key's name and id; nothing is verified.
 
-        Nothing is verified.
+        Raises UndecidedError if there are none.
         """
         by = (key.name, key.id)
         # A repeated line does no harm.
@@ -151,8 +151,9 @@ class Note:
         return named
 
     def verify(self, key: VerifierKey) -> None:
-        """Raise UndecidedError if `key` signed nothing here, EvidenceError if it signed another
-        text.
+        """Check that `key` signed this text.
+
+        Raises UndecidedError if it signed nothing here; EvidenceError if it signed another text.
         """
         for signature in self.by(key):
             key.check(signature, self.text)
@@ -166,8 +167,9 @@ def check_key_name(name: str) -> None:
 
 
 def signature_line(key: VerifierKey, data: bytes) -> bytes:
-    """Return the line with a signature by `key`: its 64 bytes; a witness's has 8 bytes of time
-    before them.
+    """Return the line with a signature by `key`, for the end of a note.
+
+    `data`: the signature's 64 bytes; for a witness, 8 bytes of time come first.
     """
     return f"{_DASH}{key.name} {to_base64(key.id + data)}\n".encode()
 

@@ -24,8 +24,9 @@ _EXTRA, _INDEX = "extra ", "index "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """A proof: the `index` of the entry's leaf, its path (lowest sibling first), a checkpoint as
-    signed.
+    """A proof that a log has an entry.
+
+    `index`: the entry's leaf; `path`: the hashes, lowest sibling first; `checkpoint`: as signed.
     """
 
     index: int
