@@ -1,8 +1,8 @@
-"""The config of an audit: closed TOML (docs/spec/audit.md has an example with every key).
+"""The config of an audit: TOML that may hold no unknown key (docs/spec/audit.md has an example).
 
-It names the inputs that hold the key and the lists; every other input is data, so that none can be
-left out. Parameters cannot be chosen: they follow from a kind and its version. The counts that it
-allows decide only if the audit has to hold before a training (`holding`).
+The config names the inputs that hold the key and the lists; every other input is data, so that no
+data can be left out. Parameters cannot be chosen: they follow from a kind of check and its version.
+The counts that a config allows matter only if the audit has to hold before a training (`holding`).
 """
 
 import tomllib
@@ -20,7 +20,7 @@ DOMAINS: Final = "domains/v1"
 EXACT: Final = "exact/v1"
 PASSAGES: Final = "passages/v1"
 PATTERNS: Final = "patterns/v1"
-# Whether a kind has a list, and whether it must have a column.
+# For each kind of check: whether it has a list, and whether it must name a column.
 KINDS: Final = {
     DOMAINS: (True, True),
     EXACT: (True, False),
@@ -36,11 +36,11 @@ _REFERENCE: Final = "input:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One question. `column`: about which column, by default about all text; `list`: an input's
-    name.
+    """One check of an audit: what to look for, where, and how many matches are allowed.
 
-    The counts that it allows: `at_most` rows that match, `missing` and `unparsable` rows,
-    `unusable` entries of the list.
+    `column`: the column to look at, or None for all text of a row. `list`: the name of the input
+    that holds the list. `at_most`: how many rows may match; `missing` and `unparsable`: how many
+    rows may lack the column or be unreadable; `unusable`: how many entries of the list may be.
     """
 
     name: str
@@ -55,9 +55,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
-    """What an audit does. `key`: the input that salts the record tree; `passages`: whether to build
-    a tree of passages too; `unread_bytes`: how many it allows in the files; `unread_texts`: how
-    many beside the rows that it cannot read; `texts`: the inputs whose files are such texts.
+    """The config of an audit.
+
+    `key`: the input that salts the record tree. `passages`: whether to build a tree of passages
+    too. `unread_bytes`: how many bytes of the files may be in no row. `unread_texts`: how many
+    texts beside the rows may be unreadable. `texts`: the inputs whose files are texts of that sort.
     """
 
     key: str
@@ -125,7 +127,7 @@ def parse(data: bytes) -> AuditConfig:
 
 
 def check_inputs(config: AuditConfig, sizes: Mapping[str, int | None]) -> None:
-    """Check that a run has what its config names, and data. Raises ConfigError.
+    """Check that a run has the inputs that its config names, and data besides. Raises ConfigError.
 
     `sizes`: the size in bytes of each input that is one file; None for directories.
     """
@@ -135,7 +137,10 @@ def check_inputs(config: AuditConfig, sizes: Mapping[str, int | None]) -> None:
 
 
 def check_named(config: AuditConfig, sizes: Mapping[str, int | None]) -> None:
-    """The same for an audit whose data comes from elsewhere."""
+    """Check that a run has the inputs that its config names; the data may come from elsewhere.
+
+    `sizes` as in `check_inputs`. Raises ConfigError.
+    """
     for name in sorted(config.named):
         if name not in sizes:
             raise ConfigError(f"the audit's config names input {name}, which the run does not have")
@@ -199,7 +204,7 @@ def _check(value: object, where: str) -> Check:
 
 
 def _bound(table: Table, key: str) -> int:
-    """A count that is allowed, 0 by default."""
+    """Return the count that `key` allows, 0 by default."""
     number = table.take(key, int, 0)
     if not 0 <= number <= MAX_INT:
         raise table.wrong(key, "expected a number that is not negative")
@@ -214,7 +219,7 @@ def _input(table: _Table, key: str) -> str:
 
 
 def _referred(text: str) -> str | None:
-    """The name of an input that is not the config, or None."""
+    """Return NAME of `input:NAME`; None if `text` is something else, or names the config."""
     scheme, _, name = text.partition(":")
     if f"{scheme}:" != _REFERENCE or not NAME.fullmatch(name) or name == CONFIG_INPUT:
         return None

@@ -1,9 +1,9 @@
-"""domains/v1: the host of a URL, as browsers take it apart, and whether a list has it.
+"""domains/v1: find the host of a URL as browsers do, and look it up in a list.
 
-After WHATWG's URL standard where that decides which host is asked: spaces around, tabs and line
-ends, backslashes, users, ports, escapes, full-width dots, capitals, IDNA. A value that browsers
-would not take for a URL counts as unparsable, but for a bare `example.org/page`. Left out: numbers
-as addresses in other than four decimal parts, and the validity of `xn--` labels.
+This follows WHATWG's URL standard wherever that decides which host a browser asks: surrounding
+spaces, tabs and line ends, backslashes, users, ports, escapes, full-width dots, capitals, IDNA. A
+value that browsers would not take for a URL counts as unparsable, except a bare `example.org/page`.
+Left out: IPv4 addresses not written as four decimal numbers, and the validity of `xn--` labels.
 """
 
 import re
@@ -16,19 +16,20 @@ from aicert.text import IGNORABLE
 
 MAX_HOST: Final = 253
 MAX_LABEL: Final = 63
-# A host whose every character is escaped, and some more.
+# Leaves room for a host whose every character is escaped.
 _MOST_ESCAPED: Final = 4 * MAX_HOST
 # Nobody fetched a URL longer than this.
 MAX_URL: Final = 1 << 16
 _AROUND: Final = "".join(map(chr, range(0x21)))
 _DROPPED = str.maketrans("", "", "\t\n\r")
-# Schemes whose slashes browsers do not need, or any scheme with two; else the host itself.
+# Browsers do not need the slashes after some schemes. After any other scheme there must be two;
+# without a scheme, the text begins with the host itself.
 _AUTHORITY = re.compile(
     r"(?:(?:(?:https?|ftp|wss?):[/\\]*+|(?:[a-z][a-z0-9+.-]*+:)?+[/\\]{2,}+)([^/\\?#]*+)"
     r"|([^/\\?#:@]++)(?:[/\\?#:]|\Z))",
     re.IGNORECASE,
 )
-# Nearly every URL in data; the next pattern finds the same host, in more time.
+# Nearly every URL in data matches this; `_AUTHORITY` finds the same host, but takes longer.
 _PLAIN = re.compile(r"https?://([a-z0-9.-]++)(?:[/?#]|\Z)")
 _PORT = re.compile(r":[0-9]*\Z")
 _IGNORED = re.compile(rf"[\u00ad\u200b-\u200d\u2060\ufeff]|{IGNORABLE}")
@@ -39,7 +40,7 @@ _DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
 
 
 def host_of(url: str) -> str | None:
-    """The host of a URL, folded; None where it has none."""
+    """Return the host of a URL, folded; None if it has no host."""
     if len(url) > MAX_URL:
         return None
     plain = _PLAIN.match(url)
@@ -57,7 +58,7 @@ def host_of(url: str) -> str | None:
 
 
 def folded_host(text: str) -> str | None:
-    """A host in its one form: ASCII, small letters, no dot at the end; None if it is none."""
+    """Return a host in its one form: ASCII, lower case, no final dot; None if it is no host."""
     return None if len(text) > _MOST_ESCAPED else _folded(text)
 
 
@@ -78,7 +79,7 @@ def _folded(text: str) -> str | None:
 
 
 def _undone(text: str) -> str:
-    """A host without escapes and what only looks otherwise; empty if it is none."""
+    """Undo escapes and compatibility forms in a host; return "" if it is not UTF-8."""
     try:
         host = unquote(text, errors="strict")
     except UnicodeDecodeError:
@@ -95,7 +96,7 @@ def _ascii_label(label: str) -> str:
 
 
 def is_listed(host: str, domains: frozenset[str]) -> bool:
-    """Whether a list has the host, or a domain that it lies in."""
+    """Return whether a list has the host, or a domain that the host is in."""
     while host not in domains:
         _, dot, host = host.partition(".")
         if not dot:

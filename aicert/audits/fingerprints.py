@@ -1,7 +1,7 @@
-"""Fingerprints of passages: two texts that share a run of 50 folded words share one.
+"""Fingerprints of passages: two texts that share 50 folded words in a row share a fingerprint.
 
 Winnowing (Schleimer, Wilkerson and Aiken, 2003): of all runs of RUN words that begin in WINDOW
-places one after another, the one with the smallest hash is selected. A shared passage of RUN +
+consecutive places, the one with the smallest hash is selected. A shared passage of RUN +
 WINDOW - 1 words has a whole window inside, in both texts. The hash is a polynomial over the words'
 SHA-256, modulo 2^64: fast, and not resistant to collisions. Whoever produces collisions gets extra
 matches, never a false absence; the guarantee holds for any hash.
@@ -22,14 +22,14 @@ _FACTOR: Final = 0x9E3779B97F4A7C15
 _LANE: Final = 16
 _LANE_BITS: Final = 8 * _LANE
 _MASK: Final = b"\xff" * HASH_BYTES + b"\0" * HASH_BYTES
-# Of the native words of a row of lanes, the lower ones, lowest lane first.
+# Selects the lower half of each lane, from the first lane on, among words in native byte order.
 _LOW: Final = slice(None, None, 2 if sys.byteorder == "little" else -2)
-# Hashes of words are kept: texts repeat them. Each takes some 200 bytes.
+# Hashes of words are kept, because texts repeat words. Each takes some 200 bytes.
 _MOST_KEPT: Final = 400_000
 
 
 class _Hashes(dict[str, bytes]):
-    """The hash of each word, as a number of _LANE bytes."""
+    """A cache of the hash of each word, as a little-endian number of _LANE bytes."""
 
     def __missing__(self, word: str) -> bytes:
         if len(self) >= _MOST_KEPT:
@@ -43,13 +43,15 @@ _HASHES = _Hashes()
 
 
 def of_words(words: list[str]) -> set[int]:
-    """The fingerprints of a text, given as its folded words; none if it has fewer than RUN
-    words.
+    """Return the fingerprints of a text, given as its folded words.
+
+    The set is empty if there are fewer than RUN words.
     """
     if len(words) < RUN:
         return set()
-    # The hashes of all runs at once, in numbers whose digits are lanes of 128 bits. Lane i of `one`
-    # is the hash of word i; of `two`, `four`, …, that of the run of so many words that ends there.
+    # Hash all runs at once, in numbers whose digits are lanes of 128 bits. Lane i of `one` is the
+    # hash of word i; lane i of `two`, `four`, … is the hash of the run of that many words that ends
+    # with word i.
     size = len(words) * _LANE
     mask = int.from_bytes(_MASK * len(words), "little")
     one = int.from_bytes(b"".join(map(_HASHES.__getitem__, words)), "little")
@@ -62,16 +64,17 @@ def of_words(words: list[str]) -> set[int]:
 
 
 def _joined(first: int, second: int, length: int, mask: int) -> int:
-    """In each lane the hash of a run of `first` and one of `second`, of `length` words, behind it.
+    """Hash longer runs: in each lane, a run of `first` followed by one of `second`.
 
-    A lane has room for a product of two numbers of 64 bits and a third.
+    `length`: the number of words in a run of `second`. A lane has room for the product of two
+    64-bit numbers plus a third one.
     """
     factor = pow(_FACTOR, length, 2**64)
     return ((first << length * _LANE_BITS) * factor + second) & mask
 
 
 def _smallest_of_windows(runs: list[int]) -> set[int]:
-    """The smallest of each WINDOW in turn; of all, where there is no whole window."""
+    """Return the smallest hash of each WINDOW; of all hashes if they are fewer than a WINDOW."""
     window = runs[:WINDOW]
     begin, selected = 0, set()
     while True:
@@ -79,7 +82,7 @@ def _smallest_of_windows(runs: list[int]) -> set[int]:
         place = begin + window.index(smallest)
         end = begin + len(window)
         selected.add(smallest)
-        # It is the smallest of those windows that hold it, until a smaller one comes.
+        # It stays the smallest of the windows that hold it until a smaller one comes.
         coming = runs[end : place + WINDOW]
         while coming and min(coming) < smallest:
             place = end + next(i for i, value in enumerate(coming) if value < smallest)
@@ -94,7 +97,7 @@ def _smallest_of_windows(runs: list[int]) -> set[int]:
 
 
 class Fingerprints:
-    """Many fingerprints, each once, in eight bytes: grouped by their first byte as they arrive."""
+    """A set of many fingerprints of eight bytes each, grouped by first byte as they arrive."""
 
     def __init__(self) -> None:
         self._parts = [array("Q") for _ in range(256)]
@@ -105,7 +108,7 @@ class Fingerprints:
             self._parts[fingerprint >> 56].append(fingerprint)
 
     def sorted(self) -> Iterator[int]:
-        """All of them in order, each once. Call it once only: it forgets as it goes."""
+        """Yield all fingerprints in order, each once. Call it only once: it empties the set."""
         for place, part in enumerate(self._parts):
             self._parts[place] = array("Q")
             yield from sorted(set(part))

@@ -1,11 +1,11 @@
 """Folding: texts that look the same to a reader give the same words (docs/spec/audit.md).
 
-NFKD and case folding twice over; marks, controls and what nothing shows are dropped; look-alikes
-become one character (UTS 39); a run of letters and digits is a word, and each character of a script
-without spaces is one. ASCII alone takes a short way, to the same words.
+NFKD and case folding are applied twice; marks, controls and invisible characters are dropped;
+look-alikes become one character (UTS 39); a run of letters and digits is a word, and in a script
+without spaces each character is a word. Plain ASCII takes a shortcut to the same words.
 
-The tables are those of this Python's Unicode (`UNICODE`): code points that a later one assigns
-may fold otherwise, so results name the version.
+The tables come from the version of Unicode in this Python (`UNICODE`). Code points that a later
+version assigns may fold differently, so results name the version.
 """
 
 import re
@@ -16,7 +16,7 @@ from aicert.audits.look_alikes import LOOK_ALIKES
 from aicert.text import IGNORABLE
 
 UNICODE: Final = unicodedata.unidata_version
-# A longer run of letters is not a word: somebody may have removed the spaces.
+# A run of letters longer than this is no word: somebody may have removed the spaces.
 LONG_WORD: Final = 40
 # Han, kana, Thai, Lao, Myanmar and Khmer (Unicode's Scripts.txt, whole blocks).
 _WITHOUT_SPACES = re.compile(
@@ -25,13 +25,17 @@ _WITHOUT_SPACES = re.compile(
 )
 _INVISIBLE = re.compile(IGNORABLE)
 _SPACES = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f \x85")
-# One letter for two, and two digits that are read as letters.
+# Two letters that look like one, and two digits that look like letters.
 _PAIR, _ONE = "rn", "m"
 _LETTERS = {"0": "o", "1": "l"}
 
 
 class _Characters(dict[int, str]):
-    """What each character becomes before look-alikes are replaced: itself, nothing, or a space."""
+    """A cache of what each character becomes before look-alikes are replaced.
+
+    A character becomes itself (with spaces around it in a script without spaces), nothing, or a
+    space.
+    """
 
     def __missing__(self, code: int) -> str:
         self[code] = image = _image(chr(code))
@@ -45,7 +49,7 @@ def _image(character: str) -> str:
         return "" if _INVISIBLE.match(character) else character
     if character in _SPACES:
         return " "
-    # Marks, controls, formats (tags are), and code points without a character.
+    # Marks, controls, format characters (which include tags), and code points without a character.
     is_dropped = unicodedata.category(character)[0] in "MC" or _INVISIBLE.match(character)
     return "" if is_dropped else " "
 
@@ -60,13 +64,14 @@ _FOREIGN = re.compile(f"[{''.join(s for s, t in LOOK_ALIKES.items() if t.isascii
 
 
 def words(text: str) -> list[str]:
-    """The folded words of a text, in order."""
+    """Return the folded words of a text, in order."""
     return words_and_mixed(text)[0]
 
 
 def words_and_mixed(text: str) -> tuple[list[str], int]:
-    """The folded words of a text, and how many of them have both letters of ASCII and look-alikes
-    of such letters.
+    """Return the folded words of a text, and how many of them are mixed.
+
+    A mixed word has both ASCII letters and characters that look like ASCII letters.
     """
     if text.isascii():
         return text.translate(_PLAIN).replace(_PAIR, _ONE).split(), 0
@@ -78,6 +83,6 @@ def words_and_mixed(text: str) -> tuple[list[str], int]:
 
 
 def _spelled(text: str) -> str:
-    """The words as they are written, in one case and without invisible characters."""
+    """Return `text` in one case and without invisible characters, look-alikes still in place."""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return folded.translate(_CHARACTERS)

@@ -1,4 +1,4 @@
-"""Whether an audit holds: what it counted is within the bounds of its own config."""
+"""Decide whether an audit holds: whether its counts are within the bounds of its own config."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,10 +8,10 @@ from aicert.text import safe
 
 
 def beyond(config: AuditConfig, results: Results, texts: Sequence[str] = ()) -> list[str]:
-    """What is beyond a bound, in words; nothing if the audit holds.
+    """Describe each count that is beyond its bound; the list is empty if the audit holds.
 
-    `results` are of this config: their checks are its checks, in its order. `texts`: the names of
-    all texts beside the rows, also of those that it could not read.
+    `results` must come from this config: they have the same checks in the same order. `texts`: the
+    names of all texts beside the rows, including those that the audit could not read.
     """
     over = [
         f"{what}: {number}, and {key} of its config is {most}"
@@ -31,7 +31,7 @@ def _without_entries(results: Results) -> Iterator[str]:
 def _bounded(
     config: AuditConfig, results: Results, texts: Sequence[str]
 ) -> Iterator[tuple[str, str, int, int]]:
-    """Each count, over all rows: of what, the bound's key, the number, and the most."""
+    """Yield each count over all rows: what was counted, the bound's key, the count, the bound."""
     for place, (check, fact) in enumerate(zip(config.checks, results.checks, strict=True)):
         counts = [each.checks[place] for each in results.data]
         name = f"check {check.name}"
@@ -50,7 +50,7 @@ def _bounded(
     yield "bytes in no row", "unread-bytes", unread, config.unread_bytes
     read = {text.name for text in results.texts}
     left = [name for name in texts if name not in read]
-    # A check of a column reads no text.
+    # A check of a column reads no text beside the rows.
     if left and any(check.column is None for check in config.checks):
         what = f"texts beside the rows that it cannot read, the first {safe(left[0])}"
         yield what, "unread-texts", len(left), config.unread_texts

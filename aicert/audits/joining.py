@@ -1,6 +1,4 @@
-"""Compare results with what else is known about their run: are they about its inputs and its
-rows?
-"""
+"""Check that the results of an audit are about the inputs and the rows of its run."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,7 +9,7 @@ from aicert.formats.run_report_facts import Records
 
 
 def check_rows(results: Results, records: Iterable[Records]) -> None:
-    """EvidenceError unless the results are about exactly these rows."""
+    """Raise EvidenceError unless the results are about exactly the rows in `records`."""
     read = {(each.name, each.split): _of_records(each) for each in records}
     audited = {
         (fact.name, fact.split): (fact.rows.count, fact.bytes, fact.digest, fact.unread_bytes)
@@ -29,7 +27,7 @@ def _of_records(records: Records) -> tuple[int, int, Digest, int]:
 
 
 def check_lists(checks: Iterable[CheckFact], inputs: Mapping[str, Digest]) -> None:
-    """EvidenceError unless every list is an input of the run, by name and digest."""
+    """Raise EvidenceError unless every list is an input of the run, by name and digest."""
     for check in checks:
         if check.list is not None and inputs.get(check.list.name) != check.list.digest:
             raise EvidenceError(f"the list of check {check.name} is not an input of the run")

@@ -1,4 +1,4 @@
-"""Lists that data is compared with: of domains, of digests of records, of texts.
+"""Lists that data is compared with: lists of domains, of digests of values, and of texts.
 
 A list is an input of the audit, named by digest. Entries that cannot match anything are counted as
 unusable, so that an empty list is noticed.
@@ -25,7 +25,7 @@ _EXACT: Final = b"aicert exact v1\0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainList:
-    """Hosts, folded; each also stands for its subdomains."""
+    """A list of folded hosts, each of which also stands for its subdomains."""
 
     domains: frozenset[str]
     entries: int
@@ -34,7 +34,7 @@ class DomainList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExactList:
-    """Digests of values under the list's own salt."""
+    """A list of digests of values, computed with the list's own salt."""
 
     salt: bytes
     digests: frozenset[bytes]
@@ -44,8 +44,9 @@ class ExactList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextList:
-    """Fingerprints of texts; a text of fewer than PASSAGE words counts as unusable, but may still
-    match.
+    """The fingerprints of a list of texts.
+
+    A text of fewer than PASSAGE words counts as unusable, although it may still match.
     """
 
     fingerprints: frozenset[int]
@@ -57,7 +58,8 @@ AnyList = DomainList | ExactList | TextList
 
 
 def domains(data: bytes) -> DomainList:
-    """Read a list of domains: one a line, `#` begins a comment. EvidenceError if it is not text."""
+    """Read a list of domains: one per line; `#` begins a comment. EvidenceError if it is not text.
+    """
     entries = [line.partition("#")[0].strip() for line in _lines(data, "list of domains")]
     hosts = [folded_host(entry) for entry in entries if entry]
     usable = frozenset(host for host in hosts if host is not None)
@@ -65,7 +67,7 @@ def domains(data: bytes) -> DomainList:
 
 
 def exact(data: bytes) -> ExactList:
-    """Read a list of digests: `salt HEX`, then one SHA-256 a line, sorted, without duplicates."""
+    """Read a list of digests: `salt HEX`, then one SHA-256 per line, sorted, without duplicates."""
     what = "list of digests"
     lines = _lines(data, what)
     first, *digests = lines[:-1] or [""]
@@ -79,12 +81,12 @@ def exact(data: bytes) -> ExactList:
 
 
 def exact_digest(salt: bytes, value: bytes) -> bytes:
-    """The digest by which a list of digests names a value."""
+    """Return the digest that stands for `value` in a list of digests with this salt."""
     return hashlib.sha256(_EXACT + salt + value).digest()
 
 
 def texts(entries: Iterable[str]) -> TextList:
-    """A list of texts."""
+    """Make a list from texts. EvidenceError if they are too many."""
     fingerprints: set[int] = set()
     count = unusable = 0
     for entry in entries:

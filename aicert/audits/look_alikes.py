@@ -1,20 +1,20 @@
-"""Characters that look like another, and the one that each is folded to. Derived from Unicode's
-data.
+"""Characters that look like another one, and the character that each is folded to.
 
-From the confusable characters of UTS 39 (Unicode 15.1, as confusable_homoglyphs 3.3.1 has them),
-by these rules (tests/oracles/look_alikes.py), so that letters of either case go the same way:
+The table is made from the confusable characters of UTS 39 (Unicode 15.1, as confusable_homoglyphs
+3.3.1 has them) by these rules (tests/oracles/look_alikes.py), which treat both cases of a letter
+alike:
 
-- a letter beyond ASCII that looks like a letter of ASCII, itself or else its capital, becomes that
-  letter in lower case; the decimal digits of all scripts become those of ASCII;
-- what looks alike among the rest becomes the first of its kind by code point;
-- left out: what NFKD and case folding change already, sequences, and what scripts without spaces
-  write.
+- a letter beyond ASCII that looks like an ASCII letter, or whose capital does, becomes that letter
+  in lower case; the decimal digits of all scripts become ASCII digits;
+- of other characters that look alike, all become the one with the lowest code point;
+- left out: what NFKD and case folding change already, sequences, and characters of scripts that
+  are written without spaces.
 
 Derived from data files, copyright 1991-2023 Unicode, Inc., under the Unicode License v3
-(https://www.unicode.org/license.txt), and changed as said above.
+(https://www.unicode.org/license.txt), and changed as described above.
 """
 
-# A line: the code point that stands for all, and those folded to it; lines may go on, indented.
+# Each line has a code point and then those that are folded to it; indented lines continue it.
 _TABLE = """
 30 660 6f0 7c0 966 9e6 a66 ae6 b66 be6 c66 ce6 d66 de6 e50 ed0 f20 1040 1090 17e0 1810 1946
   19d0 1a80 1a90 1b50 1bb0 1c40 1c50 a620 a8d0 a900 a9d0 a9f0 aa50 abf0 104a0 10d30 11066 110f0

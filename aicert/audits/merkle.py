@@ -1,8 +1,9 @@
-"""The hash tree of RFC 6962, section 2.1, built as leaves arrive: root and inclusion paths.
+"""The hash tree of RFC 6962, section 2.1, built as leaves arrive: its root and inclusion paths.
 
-Memory is the tree's height. A path is what section 2.1.1 of RFC 6962 defines, lowest sibling first;
-`root_of` follows RFC 9162, 2.1.3.2. A root says nothing without the number of leaves, which fixes
-the tree's shape. The leaves themselves keep trees of different kinds apart (`trees`).
+Memory grows with the tree's height only. A path is what section 2.1.1 of RFC 6962 defines, lowest
+sibling first; `root_of` follows RFC 9162, 2.1.3.2. A root means nothing without the number of
+leaves, which fixes the tree's shape. Trees of different kinds are kept apart by what their leaves
+begin with (`trees`).
 """
 
 import hashlib
@@ -13,13 +14,13 @@ from typing import Final
 from aicert.errors import EvidenceError
 
 HASH_BYTES: Final = 32
-# The most leaves of a tree. A path is no longer than that number has bits.
+# The most leaves that a tree may have. A path has at most as many hashes as this number has bits.
 MAX_LEAVES: Final = 1 << 48
 _LEAF, _NODE = b"\0", b"\1"
 
 
 def leaf_hash(data: bytes) -> bytes:
-    """The hash of a leaf that holds `data`."""
+    """Return the hash of a leaf that holds `data`."""
     return hashlib.sha256(_LEAF + data).digest()
 
 
@@ -28,19 +29,20 @@ def _node(left: bytes, right: bytes) -> bytes:
 
 
 class Tree:
-    """Takes leaves in order; call `root` when all are in. `paths` are those of the `chosen`
-    leaves.
+    """A hash tree that takes leaves in order; call `root` after the last one.
+
+    `paths` then has the inclusion paths of the `chosen` leaves, by index.
     """
 
     def __init__(self, chosen: Iterable[int] = ()) -> None:
         self.count = 0
         self._chosen = sorted(set(chosen))
         self.paths: dict[int, list[bytes]] = {index: [] for index in self._chosen}
-        # Whole subtrees, largest first: one for each bit of `count`.
+        # The roots of complete subtrees, largest first: one for each bit set in `count`.
         self._whole: list[bytes] = []
 
     def add(self, data: bytes) -> None:
-        """The next leaf."""
+        """Add the next leaf."""
         node, index = leaf_hash(data), self.count
         size = 1
         while index & size:
@@ -53,7 +55,7 @@ class Tree:
         self.count += 1
 
     def root(self) -> bytes:
-        """The root. Call it once, at the end; it completes `paths`."""
+        """Return the root and complete `paths`. Call it once, after the last leaf."""
         if not self._whole:
             return hashlib.sha256().digest()
         node = self._whole.pop()
@@ -68,7 +70,10 @@ class Tree:
         return node
 
     def _step(self, begin: int, middle: int, left: bytes, right: bytes) -> None:
-        """Two subtrees become one; the second begins at leaf `middle` and ends with the last."""
+        """Extend the paths of chosen leaves in two subtrees that are being joined into one.
+
+        The second begins at leaf `middle` and ends with the last leaf so far.
+        """
         chosen = self._chosen
         for place in range(bisect_left(chosen, begin), bisect_right(chosen, self.count)):
             index = chosen[place]
@@ -76,7 +81,7 @@ class Tree:
 
 
 def root_of(data: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes:
-    """The root of the tree of `count` leaves in which `path` leads to `data` as leaf `index`.
+    """Compute the root of the tree of `count` leaves in which `path` proves `data` as leaf `index`.
 
     EvidenceError if there is no such leaf, or the path does not have that tree's length.
     """

@@ -1,15 +1,15 @@
-"""patterns/v1: kinds of personal data with a fixed form, and their checksums if they have one.
+"""patterns/v1: find personal data that has a fixed form, with its checksum where it has one.
 
 No match means "0 matches of patterns/v1", never "no personal data": names and addresses have no
-fixed form. Characters of other widths and decimal digits of other scripts are read as ASCII's.
+fixed form. Full-width characters and decimal digits of other scripts are read as their ASCII forms.
 
 | name | form |
 | --- | --- |
-| `card` | 13 to 19 digits, with spaces or hyphens between, first digit 2 to 6, Luhn's sum |
-| `email` | an address with a domain of two labels or more, the last of letters |
-| `iban` | ISO 13616: two letters, 13 to 32 further ones and digits, 97's remainder is 1 |
+| `card` | 13 to 19 digits, with spaces or hyphens between, the first 2 to 6, Luhn's checksum |
+| `email` | an address whose domain has two labels or more, the last of letters only |
+| `iban` | ISO 13616: two letters, then 13 to 32 letters and digits; remainder 1 modulo 97 |
 | `phone` | E.164 with its `+`: 8 to 15 digits, with spaces, dots, hyphens and brackets between |
-| `ssn` | of the US: 3, 2 and 4 digits with hyphens, of a group that is given out |
+| `ssn` | of the US: 3, 2 and 4 digits with hyphens, in groups that are in use |
 """
 
 import re
@@ -48,8 +48,8 @@ _IBAN_LENGTHS: Final = {
     )
     for country in countries.split()
 }
-# First find what is rare in texts: an at sign, a plus, the beginning of a number. From there each
-# pattern looks at a dozen characters or so.
+# Each search first finds what is rare in texts (an at sign, a plus sign, the beginning of a number)
+# and then looks at a dozen characters or so from there.
 _EMAIL = re.compile(r"(?<=[\w.%+'-])@(?:[\w-]{1,63}+\.){1,8}[^\W\d_]{2,63}+(?!\w|\.\w)")
 _PHONE = re.compile(r"\+(?=([0-9(][0-9 ().-]{6,30}))")
 _NUMBER = re.compile(r"[0-9](?<![0-9].)")
@@ -62,7 +62,7 @@ _PHONE_DIGITS: Final = range(8, 16)
 
 
 def patterns_in(text: str) -> tuple[str, ...]:
-    """The names of the patterns that a text matches, sorted."""
+    """Return the names of the patterns that a text matches, sorted."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
     names = set()
@@ -80,8 +80,11 @@ def patterns_in(text: str) -> tuple[str, ...]:
 
 
 def _is_card(text: str) -> bool:
-    """Luhn's sum (ISO/IEC 7812-1, annex B) of all digits, or of those up to a gap."""
-    # By the parity of the number's length, which says what digits are doubled.
+    """Return whether all digits, or those up to a gap, have Luhn's checksum.
+
+    ISO/IEC 7812-1, annex B.
+    """
+    # One sum for each parity of the number's length, which decides which digits are doubled.
     sums = [0, 0]
     count = 0
     for character in f"{text} ":
@@ -96,7 +99,10 @@ def _is_card(text: str) -> bool:
 
 
 def _is_iban(text: str) -> bool:
-    """ISO 7064, MOD 97-10, of as many characters as the country has."""
+    """Return whether the first characters, as many as the country's IBANs have, check out.
+
+    The checksum is MOD 97-10 of ISO 7064.
+    """
     code = text.translate(_BETWEEN)
     length = _IBAN_LENGTHS.get(code[:2].upper())
     if length is None or len(code) < length:
@@ -106,7 +112,7 @@ def _is_iban(text: str) -> bool:
 
 
 def _is_phone(text: str) -> bool:
-    """Whether all digits, or those up to a gap, are as many as E.164 has."""
+    """Return whether E.164 allows that many digits: all of them, or those up to a gap."""
     count = 0
     for character in f"{text} ":
         if character.isdecimal():
@@ -116,7 +122,7 @@ def _is_phone(text: str) -> bool:
     return False
 
 
-# Name, letters before the number, form, and what else has to hold.
+# For each pattern: its name, how many letters precede the number, its form, and a further check.
 _OF_NUMBERS: tuple[tuple[str, int, re.Pattern[str], Callable[[str], bool]], ...] = (
     ("card", 0, _CARD, _is_card),
     ("iban", 2, _IBAN, _is_iban),

@@ -2,7 +2,8 @@
 
 A proof says nothing by itself: the root, the number of leaves, the kind and its parameters come
 from results whose digest a certificate names, and the verifier computes leaves and fingerprints
-from the row or text in question. JSON of one form; hashes in base64, one path after another.
+from the row or text in question. A proof is canonical JSON; the hashes of a path are joined and
+written in base64.
 """
 
 import base64
@@ -28,7 +29,8 @@ WHAT: Final = "proof"
 RECORD: Final = "record/v1"
 ABSENCE: Final = "passage-absence/v1"
 MAX_BYTES: Final = 1 << 23
-# The most fingerprints of a text: some 20,000 words have that many. Each takes two paths.
+# The most fingerprints that a text may have (about 20,000 words have that many). Each of them takes
+# two paths.
 MAX_FINGERPRINTS: Final = 1000
 _MAX_PATH: Final = MAX_LEAVES.bit_length()
 _MAX_PATH_TEXT: Final = 4 * (_MAX_PATH * HASH_BYTES // 3 + 1)
@@ -47,7 +49,7 @@ class RecordProof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """A fingerprint in the tree, and its path."""
+    """A fingerprint that is in the tree, and its inclusion path."""
 
     fingerprint: int
     path: tuple[bytes, ...]
@@ -55,7 +57,10 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """Where a fingerprint would stand, before leaf `index`: between these two, if there are any."""
+    """The place, before leaf `index`, where an absent fingerprint would be in the tree.
+
+    `left` and `right`: the leaves beside it; None at an end of the tree.
+    """
 
     index: int
     left: Neighbour | None
@@ -64,7 +69,10 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbsenceProof:
-    """Proves that no fingerprint of a text is in the tree of passages: a gap for each, in order."""
+    """Proves that no fingerprint of a text is in the tree of passages.
+
+    `gaps`: one for each fingerprint, in the order of the fingerprints.
+    """
 
     name: str
     split: str
@@ -77,7 +85,7 @@ Proof = RecordProof | AbsenceProof
 def prove_record(
     rows: Iterable[bytes], index: int, salts: Salts, expected: TreeFact
 ) -> tuple[bytes, tuple[bytes, ...]]:
-    """Salt and path of row `index`, counted from 0; this hashes all rows.
+    """Return the salt and the path of row `index`, counted from 0. This hashes all rows.
 
     LockError if the rows are not those of the results.
     """
@@ -91,9 +99,10 @@ def prove_record(
 def prove_absence(
     fingerprints: Iterable[int], wanted: Iterable[int], expected: TreeFact
 ) -> tuple[Gap, ...]:
-    """The gaps of each fingerprint in `wanted`, among `fingerprints`, sorted, each once.
+    """Return the gap among `fingerprints` for each fingerprint in `wanted`, in order.
 
-    LockError if these are not those of the results; RejectedError if a wanted one is among them.
+    `fingerprints`: those of the data, sorted, each once. LockError if they are not the ones in the
+    results; RejectedError if one of `wanted` is among them.
     """
     keys = array("Q", fingerprints)
     places = [(fingerprint, bisect_left(keys, fingerprint)) for fingerprint in sorted(set(wanted))]
@@ -122,7 +131,7 @@ def _check_same(tree: Tree, expected: TreeFact, what: str) -> None:
 
 
 def passages_of(text: str) -> list[int]:
-    """The fingerprints of a text that a proof of absence is about, in order.
+    """Return the fingerprints of a text that a proof of absence covers, in order.
 
     EvidenceError if the text has no whole passage: nothing can be said about it.
     """
@@ -139,7 +148,7 @@ def passages_of(text: str) -> list[int]:
 
 
 def check_record(proof: RecordProof, row: bytes, results: Results) -> None:
-    """RejectedError unless the row, without its line feed, is where the proof says."""
+    """Raise RejectedError unless the row, given without line feed, is where the proof says."""
     tree = results.of(proof.name, proof.split).rows
     root = root_of(row_leaf(proof.salt, row), proof.row - 1, tree.count, proof.path)
     if root != tree.root:
@@ -151,7 +160,7 @@ def check_record(proof: RecordProof, row: bytes, results: Results) -> None:
 
 
 def check_absence(proof: AbsenceProof, text: str, results: Results) -> None:
-    """RejectedError unless no passage of the text is in the data that the proof names."""
+    """Raise RejectedError unless the proof shows that the data has no passage of the text."""
     if not text.isascii() and results.unicode != UNICODE:
         raise UndecidedError(
             f"the audit folded texts with Unicode {results.unicode}, but this Python has {UNICODE}",
@@ -168,7 +177,7 @@ def check_absence(proof: AbsenceProof, text: str, results: Results) -> None:
 
 
 def _check_gap(fingerprint: int, gap: Gap, tree: TreeFact) -> None:
-    """Check that two adjacent leaves, or the tree's ends, leave no room for it."""
+    """Check that two adjacent leaves, or the ends of the tree, leave no place for `fingerprint`."""
     if gap.index > tree.count:
         raise RejectedError("a gap lies outside the tree", gap)
     if (gap.left is None) != (gap.index == 0) or (gap.right is None) != (gap.index == tree.count):
@@ -185,7 +194,7 @@ def _check_gap(fingerprint: int, gap: Gap, tree: TreeFact) -> None:
 
 
 def emit(proof: Proof) -> bytes:
-    """The proof in its canonical form, with a line end."""
+    """Return the proof in canonical form, with a line feed."""
     document: dict[str, object] = {
         "name": proof.name,
         "split": proof.split,

@@ -1,8 +1,8 @@
-"""The results of an audit: canonical JSON, joined to trainings by the digests of rows.
+"""The results of an audit: canonical JSON, matched with trainings by the digests of rows.
 
-`data` says what was read, one entry for each split of an input, in the form of a run report's
-`records`; each entry has the counts of every check, in the order of `checks`. What is good enough
-is for a policy to say.
+`data` has one entry for each split of an input that was read, like `records` in a run report; each
+entry has the counts of every check, in the order of `checks`. A policy decides which counts are
+good enough.
 """
 
 import re
@@ -21,7 +21,7 @@ from aicert.frozen import dataclass
 VERSION: Final = 1
 WHAT: Final = "audit results"
 MAX_BYTES: Final = 1 << 22
-# The same as in run reports.
+# Run reports have the same bound.
 MAX_DATA: Final = 64
 MAX_BESIDE: Final = 256
 _SPLIT = re.compile("[!-~]{1,64}")
@@ -30,8 +30,9 @@ _UNICODE = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListFact:
-    """A list: its input's name and digest, its number of entries, and how many of them cannot
-    match.
+    """A list that an audit used: the name and digest of its input, and its numbers of entries.
+
+    `unusable`: how many of the entries cannot match anything.
     """
 
     name: str
@@ -42,7 +43,7 @@ class ListFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckFact:
-    """A check as the config asks for it, and its list."""
+    """A check as the config defines it, and its list if it has one."""
 
     name: str
     kind: str
@@ -52,9 +53,10 @@ class CheckFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Rows, counted by what a check made of them. `missing`: the column is absent or null;
-    `unparsable`: the kind cannot read the value; `patterns`: rows by pattern, if the kind has
-    patterns.
+    """How many rows of a split a check sorted in which way.
+
+    `missing`: rows whose column is absent or null. `unparsable`: rows with a value that this kind
+    of check cannot read. `patterns`: matching rows by pattern, if the kind has patterns.
     """
 
     matches: int
@@ -65,7 +67,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeFact:
-    """A tree: its root says something only together with the number of leaves."""
+    """A tree's root and number of leaves; the root means nothing without that number."""
 
     count: int
     root: bytes
@@ -73,8 +75,10 @@ class TreeFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextFact:
-    """Folded words, how many mix letters with look-alikes, and how many are too long to be a
-    word.
+    """Counts of folded words.
+
+    `mixed_words`: those that mix letters with look-alikes. `long_words`: those too long to be
+    words.
     """
 
     words: int
@@ -84,8 +88,10 @@ class TextFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFact:
-    """One split of one input: what run reports also say about it, its trees, and counts by
-    check.
+    """The results for one split of one input.
+
+    It has the facts that a run report also has (`bytes`, `digest`, `unread_bytes`, the number of
+    rows), the trees, and the counts of each check.
     """
 
     name: str
@@ -101,8 +107,10 @@ class DataFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BesideFact:
-    """A text beside the rows, named as run reports name it. `matches`: 1 or 0 for each check that
-    has no column, in order; a check of a column does not read it.
+    """The results for one text beside the rows, named as in run reports.
+
+    `matches`: 1 or 0 for each check without a column, in order. Checks of a column do not read
+    texts.
     """
 
     name: str
@@ -113,8 +121,9 @@ class BesideFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """`unicode`: the version of the tables that texts were folded with; `texts`: those beside the
-    rows.
+    """The results of an audit.
+
+    `unicode`: the version of Unicode that texts were folded with. `texts`: those beside the rows.
     """
 
     unicode: str
@@ -123,14 +132,14 @@ class Results:
     texts: tuple[BesideFact, ...] = ()
 
     def matches(self, check: CheckFact) -> list[tuple[BesideFact, int]]:
-        """Each text that one of the checks read, and whether it matches."""
+        """Return each text beside the rows that `check` read, with 1 if it matched, else 0."""
         whole = [one for one in self.checks if one.column is None]
         if check not in whole:
             return []
         return [(text, text.matches[whole.index(check)]) for text in self.texts]
 
     def of(self, name: str, split: str) -> DataFact:
-        """The results for one split; EvidenceError if there are none."""
+        """Return the results for one split; EvidenceError if there are none."""
         for fact in self.data:
             if (fact.name, fact.split) == (name, split):
                 return fact
@@ -138,7 +147,7 @@ class Results:
 
 
 def emit(results: Results) -> bytes:
-    """The canonical bytes, with a line end."""
+    """Return the results as canonical JSON, with a line feed."""
     document: dict[str, object] = {
         "checks": [_check_json(check) for check in results.checks],
         "data": [_data_json(fact) for fact in results.data],

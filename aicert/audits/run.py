@@ -1,8 +1,8 @@
-"""An audit: rows in, results out. It depends only on the config, the key, the lists and the rows.
+"""Run an audit: rows go in, results come out, and nothing but config, key, lists and data counts.
 
-`Audit(config, key, lists)`; for each split of each data input `reader = audit.reading(name, split)`
-gets the canonical rows, which the strict reader (`aicert.records.reader`) has checked, through
-`reader.feed(block)`, and `reader.fact(unread_bytes)` ends it; `audit.results()` covers all of them.
+Make an `Audit(config, key, lists)`. For each split of each data input, `audit.reading(name, split)`
+returns a reader: pass it the canonical rows, which the strict reader (`aicert.records.reader`) has
+checked, with `feed(block)`, then call `fact(unread_bytes)`. `audit.results()` covers all splits.
 """
 
 import hashlib
@@ -35,21 +35,21 @@ from aicert.formats.digest import Digest, of_bytes
 from aicert.frozen import dataclass
 
 _MATCH = ("",)
-# What a kind makes of a value: the names of what matched, possibly none, or None if it cannot read
-# it.
+# Looks at a value for one check and returns the names of what matched, possibly none; None if this
+# kind of check cannot read the value.
 _Matcher = Callable[["_Value"], tuple[str, ...] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenList:
-    """A list that was read, and the digest of its input."""
+    """The entries of a list, and the digest of the input that they come from."""
 
     digest: Digest
     entries: AnyList
 
 
 def text_of(value: object) -> str:
-    """All texts in a value, in order, separated by spaces; names of fields do not count as text."""
+    """Join all strings in a value, in order, with spaces; names of fields are left out."""
     return value if type(value) is str else " ".join(_texts(value))
 
 
@@ -65,18 +65,18 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _strings(text: str) -> str:
-    """Every string of a JSON document, with spaces between: a vocabulary's words are names of
-    fields. Of a name that is given twice, loaders differ about which value counts: both are read.
+    """Join every string of a JSON document with spaces, names of fields included.
 
-    Raises ValueError or RecursionError.
+    Names count because a vocabulary has its words there. If a name is given twice, both values are
+    read, since loaders differ about which one counts. Raises ValueError or RecursionError.
     """
     document = json.loads(text, object_pairs_hook=lambda pairs: [*chain.from_iterable(pairs)])
-    # Half of a surrogate pair can be escaped, but has no form in UTF-8.
+    # JSON can escape half of a surrogate pair, which UTF-8 cannot encode.
     return text_of(document).encode("utf-8", "replace").decode("utf-8")
 
 
 class _Value:
-    """A row or a value in it. What several checks need is computed once, on first use."""
+    """A row, or a value in it, with what several checks need computed once, on first use."""
 
     __slots__ = ("_fingerprints", "_text", "_words", "value")
 
@@ -87,26 +87,26 @@ class _Value:
         self._fingerprints: set[int] | None = None
 
     def text(self) -> str:
-        """All texts in it."""
+        """Return all strings in the value, joined with spaces."""
         if self._text is None:
             self._text = text_of(self.value)
         return self._text
 
     def words(self) -> tuple[list[str], int]:
-        """Its folded words, and how many mix letters with look-alikes."""
+        """Return the folded words of the value, and how many mix letters with look-alikes."""
         if self._words is None:
             self._words = words_and_mixed(self.text())
         return self._words
 
     def fingerprints(self) -> set[int]:
-        """The fingerprints of its passages."""
+        """Return the fingerprints of the passages in the value."""
         if self._fingerprints is None:
             self._fingerprints = of_words(self.words()[0])
         return self._fingerprints
 
 
 class Audit:
-    """One audit. ConfigError if its arguments are not what the config asks for."""
+    """An audit in progress. ConfigError if the key or the lists do not fit the config."""
 
     def __init__(self, config: AuditConfig, key: bytes, lists: Mapping[str, GivenList]) -> None:
         if len(key) != KEY_BYTES:
@@ -123,11 +123,11 @@ class Audit:
         self._texts: list[BesideFact] = []
 
     def look_at_text(self, name: str, data: bytes, *, is_json: bool) -> bool:
-        """Look at a text beside the rows, by the checks that have no column. False if it cannot be
-        read: then the results do not name it.
+        """Run the checks that have no column on a text beside the rows.
 
-        `is_json`: it is all strings in `data`, names of fields among them. Of any other text that
-        is JSON these are read too: an escape would hide them.
+        Returns False if the text cannot be read; the results then do not name it. `is_json`: look
+        only at the strings in `data`, names of fields included. In any other text that happens to
+        be JSON, these strings are looked at too, because escapes could hide words in it.
         """
         values = []
         try:
@@ -150,7 +150,7 @@ class Audit:
         return True
 
     def reading(self, name: str, split: str) -> "Reading":
-        """A reader for the rows of one split of an input."""
+        """Return a reader for the rows of one split of an input."""
         if name in self._config.named:
             raise ConfigError(f"input {name} is a key or a list of the audit, not data")
         if (name, split) in self._begun or len(self._begun) == MAX_DATA:
@@ -161,7 +161,7 @@ class Audit:
         return Reading(self._config, self._key, self._matchers, name, split, self._data)
 
     def results(self) -> Results:
-        """The results, once everything was read; EvidenceError if nothing was."""
+        """Return the results after everything has been read; EvidenceError if no rows have."""
         if not self._data:
             raise EvidenceError("the audit read no rows")
         checks = tuple(
@@ -179,7 +179,7 @@ class Audit:
 
 
 class Reading:
-    """The rows of one split, as they come."""
+    """A reader that audits the rows of one split as they arrive."""
 
     def __init__(
         self,
@@ -205,14 +205,14 @@ class Reading:
         self._done = done
 
     def feed(self, block: bytes) -> None:
-        """More of the rows; a block may end anywhere."""
+        """Take the next block of the rows; it may end anywhere."""
         self._hash.update(block)
         self._bytes += len(block)
         *rows, self._rest = (self._rest + block).split(b"\n")
         for row in rows:
             self._tree.add(row_leaf(self._salts.salt(self._tree.count), row))
         if self._tallies or self._text is not None:
-            # Joining the rows into one list takes two thirds of the time that its items take alone.
+            # Parsing the rows as one list takes two thirds of the time of parsing them one by one.
             for row in json.loads(b"[%b]" % b",".join(rows)):
                 self._look_at(row)
 
@@ -226,7 +226,11 @@ class Reading:
                 self._passages.add(whole.fingerprints())
 
     def fact(self, unread_bytes: int) -> DataFact:
-        """What was read. `unread_bytes`: bytes of the files that are in no row."""
+        """Finish, and return the results for this split.
+
+        `unread_bytes`: how many bytes of the files are in no row. EvidenceError if the last row has
+        no line feed.
+        """
         if self._rest:
             raise EvidenceError("the rows do not end in a line feed")
         passages = None
@@ -251,7 +255,7 @@ class Reading:
 
 
 class _Text:
-    """Counts of the words of rows."""
+    """Running counts of the words in rows."""
 
     def __init__(self) -> None:
         self._words = self._mixed = self._long = 0
@@ -267,7 +271,7 @@ class _Text:
 
 
 class _Tally:
-    """Rows, counted by what one check makes of them."""
+    """Running counts of how one check sorted the rows."""
 
     def __init__(self, check: Check, matcher: _Matcher) -> None:
         self._column = check.column
@@ -327,7 +331,11 @@ class _Domains:
 
 
 class _Exact:
-    """A text is named by its UTF-8; any other value, a row too, by its canonical JSON."""
+    """Looks values up in a list of digests.
+
+    The digest of a string is of its UTF-8; that of any other value, or of a row, is of its
+    canonical JSON.
+    """
 
     def __init__(self, entries: ExactList) -> None:
         self._list = entries
@@ -347,7 +355,7 @@ class _Passages:
 
 
 def canonical(value: object) -> bytes:
-    """A value as canonical rows write it."""
+    """Write a value as canonical rows do."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode()
 

@@ -1,7 +1,7 @@
-"""What the leaves hold: salted rows, and fingerprints of passages in order.
+"""The content of leaves: salted rows in one tree, fingerprints of passages, sorted, in the other.
 
-Each kind of leaf begins with its own context, and each salt belongs to one input and split, so that
-no leaf, path or salt of one tree is valid in another (docs/spec/audit.md).
+Each kind of leaf begins with a prefix of its own, and each salt belongs to one input and split, so
+that no leaf, path or salt of one tree is valid in another (docs/spec/audit.md).
 """
 
 import hashlib
@@ -22,18 +22,22 @@ _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class Salts:
-    """The salts of one split: whoever does not know the key cannot guess a neighbour."""
+    """The salts of the rows of one split, derived from a key.
+
+    Without the key nobody can guess a row from the hash of its leaf.
+    """
 
     def __init__(self, key: bytes, name: str, split: str) -> None:
         block = key.ljust(_BLOCK, b"\0")
-        # Neither name has a zero in it.
+        # Neither name contains a zero byte.
         context = _SALT + name.encode() + b"\0" + split.encode() + b"\0"
-        # Both hashes begin alike for every row: this takes half the time of one HMAC after another.
+        # Both hashes begin the same way for every row. Copying that beginning takes half the time
+        # of computing each HMAC anew.
         self._inner = hashlib.sha256(block.translate(_INNER) + context)
         self._outer = hashlib.sha256(block.translate(_OUTER))
 
     def salt(self, index: int) -> bytes:
-        """The salt of row `index`, counted from 0."""
+        """Return the salt of row `index`, counted from 0."""
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(index.to_bytes(_INDEX_BYTES, "big"))
         outer.update(inner.digest())
@@ -41,10 +45,10 @@ class Salts:
 
 
 def row_leaf(salt: bytes, row: bytes) -> bytes:
-    """The leaf of a canonical row, given without its line feed."""
+    """Return the content of the leaf for a canonical row, given without its line feed."""
     return _ROW + salt + row
 
 
 def passage_leaf(fingerprint: int) -> bytes:
-    """The leaf of a fingerprint."""
+    """Return the content of the leaf for a fingerprint."""
     return _PASSAGE + fingerprint.to_bytes(HASH_BYTES, "big")

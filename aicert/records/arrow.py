@@ -1,4 +1,4 @@
-"""pyarrow, where a file needs it: the extra `records`."""
+"""Import pyarrow only when a file needs it; the extra `records` installs it."""
 
 import importlib
 from typing import Any
@@ -7,7 +7,10 @@ from aicert.errors import ConfigError
 
 
 def pyarrow(what: str, module: str = "pyarrow") -> Any:
-    """pyarrow or one of its modules; a ConfigError where it is not installed."""
+    """Import pyarrow or one of its modules; ConfigError if it is not installed.
+
+    `what`: the kind of file that needs it, for the message.
+    """
     try:
         return importlib.import_module(module)
     except ImportError:

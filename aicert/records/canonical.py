@@ -1,4 +1,4 @@
-"""Writing canonical rows: values that fit a schema, as the one line that stands for them."""
+"""Write canonical rows: the one line that stands for values that fit a schema."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -18,7 +18,10 @@ Fit = Callable[[Any], object]
 
 
 def line_writer(schema: Schema) -> Callable[[Mapping[str, object]], bytes]:
-    """A function that writes one row, whose values fit `schema`, with its line feed."""
+    """Return a function that writes a row whose values fit `schema`, with its line feed.
+
+    That function raises RowRefused for a row that has no canonical form.
+    """
     fit = _fit_struct(schema.columns)
 
     def write(row: Mapping[str, object]) -> bytes:
@@ -39,7 +42,7 @@ def line_writer(schema: Schema) -> Callable[[Mapping[str, object]], bytes]:
 
 
 def _fit(kind: Type, name: str) -> Fit | None:
-    """A function that brings a value into form; None if every value of this type already is."""
+    """Return a function that converts a value to its canonical type; None if none is needed."""
     if kind == "float":
         return lambda value: _as_float(value, name)
     if isinstance(kind, ListOf):
@@ -60,7 +63,8 @@ def _fit_struct(fields: tuple[tuple[str, Type], ...]) -> Fit:
     def fit_struct(value: Mapping[str, object]) -> object:
         if not value.keys() <= missing.keys():
             raise RowRefused("its columns differ from those of the first reading")
-        # Not name by name: rows that have few of many columns would be nearly all nulls.
+        # One merge of dicts, because a loop over the names would be slow for rows that have few of
+        # many columns.
         row: dict[str, object] = {**missing, **value}
         for name, fit in fits:
             row[name] = fit(row[name])

@@ -1,15 +1,16 @@
-"""The converter: `python -m aicert.records.convert OUT < request`, a program of its own.
+"""Convert files to canonical rows, as a program: `python -m aicert.records.convert OUT < request`.
 
 It runs where hostile bytes can do no harm: no network, no TPM, and only OUT to write to. The
 request is JSON: `{"files": [PATH, …], "root": DIR, "scratch": BYTES}`; the files are below DIR, in
-the order of their rows, and the copy may take BYTES bytes. OUT, an empty directory, gets
+the order of their rows, and the copy may take BYTES bytes. The program writes to OUT, which must be
+an empty directory:
 
-- `facts.json`: `outcome.read` reads it, and raises the refusal that it holds;
+- `facts.json`: `outcome.read` reads it, and raises the refusal if it holds one;
 - `schema.json`: the columns;
 - `rows.jsonl`: the canonical rows, unless the files are canonical already (`inPlace`).
 
-Exit code 0, or 2 if rows were refused. Nothing that it says is believed: its parent passes every
-byte to the strict reader (`reader`).
+It exits with 0, or with 2 if it refused rows. Its parent believes nothing that it writes, and
+passes every byte to the strict reader (`reader`).
 """
 
 import json
@@ -27,11 +28,11 @@ from aicert.records.infer import Columns
 from aicert.records.schema import Schema
 from aicert.records.source import Source
 
-# A hundred thousand paths of some hundred bytes each.
+# Room for a hundred thousand paths of about a hundred bytes each.
 MAX_REQUEST = 1 << 24
 MAX_FILES = 50_000
-# Rows are counted up to this many times what scratch can hold: a small file may unpack to many
-# rows.
+# Counting stops at this many times what scratch can hold, because a small file may unpack to very
+# many rows.
 COUNTED = 16
 ROWS, SCHEMA, FACTS = "rows.jsonl", "schema.json", "facts.json"
 
@@ -45,14 +46,14 @@ class Request:
     scratch: int
 
     def emit(self) -> bytes:
-        """The form in which `convert` reads it from its standard input."""
+        """Return the request as the JSON that the converter reads from its standard input."""
         return json.dumps(
             {"files": list(self.files), "root": self.root, "scratch": self.scratch}
         ).encode()
 
     @staticmethod
     def parse(data: bytes) -> "Request":
-        """Read what `emit` wrote."""
+        """Read a request that `emit` wrote."""
         fields = Fields(loads(data, what="request", max_bytes=MAX_REQUEST), "request")
         request = Request(
             root=fields.text("root"),
@@ -65,14 +66,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Files, and their columns."""
+    """Source files and the columns that they share.
+
+    `in_place`: the files are canonical already.
+    """
 
     sources: tuple[Source, ...]
     schema: Schema
     in_place: bool
 
     def facts(self) -> dict[str, object]:
-        """The content of `facts.json`."""
+        """Return the content of `facts.json`."""
         files = [
             {
                 "form": source.form.form,
@@ -108,9 +112,9 @@ def learn(root: Path, files: Sequence[str]) -> Selection:
 
 
 def write(selection: Selection, stream: BinaryIO, scratch: int) -> int:
-    """Write the canonical rows; returns how many bytes they are.
+    """Write the canonical rows, and return how many bytes they take.
 
-    If they need more than `scratch`, goes on reading so that the error can say by how much.
+    If they need more than `scratch` bytes, this reads on so that the error can say by how much.
     """
     size = 0
     for source in selection.sources:
@@ -135,7 +139,7 @@ def _too_large(selection: Selection, size: int, scratch: int, least: str) -> Row
 
 
 def convert(request: Request, out: Path) -> None:
-    """Convert, as the module's docstring says. RowsRefused if rows cannot be trained on."""
+    """Carry out a request as the module's docstring says. RowsRefused if rows are refused."""
     selection = learn(Path(request.root), request.files)
     (out / SCHEMA).write_bytes(selection.schema.emit())
     if not selection.in_place:
@@ -145,9 +149,9 @@ def convert(request: Request, out: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The program."""
+    """Run the converter, and return its exit code."""
     (out,) = map(Path, arguments)
-    # The only place that can be written to.
+    # Temporary files go to the only directory that can be written to.
     tempfile.tempdir = str(out)
     try:
         convert(Request.parse(sys.stdin.buffer.read(MAX_REQUEST + 1)), out)

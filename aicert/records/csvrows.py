@@ -1,8 +1,8 @@
-"""CSV as a source of rows (RFC 4180): UTF-8, commas, double quotes, names in the first line.
+"""Read rows from CSV (RFC 4180): UTF-8, commas, double quotes, column names in the first line.
 
 CSV has no types. A column holds integers, floats or booleans if each of its values is written
 exactly as we would write it, so that no character is lost; otherwise it is text. An empty field is
-null; words such as `NA` are words.
+null; words such as `NA` stay text.
 """
 
 import csv
@@ -25,14 +25,14 @@ _TEXT: frozenset[str] = frozenset()
 
 
 class CsvReader:
-    """The records of one source; `row` counts those below the names."""
+    """A reader for the records of one source; `row` counts them, without the line of names."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
         self.row = 0
 
     def learn(self, columns: Columns) -> None:
-        """Widen `columns` by what the values can be."""
+        """Widen `columns` by the types that the values can have."""
         records = self._records(self._blocks)
         names = _names(next(records, []))
         able: list[frozenset[str] | None] = [None] * len(names)
@@ -45,7 +45,7 @@ class CsvReader:
         columns.absorb_text({name: _kind(kinds) for name, kinds in zip(names, able, strict=True)})
 
     def rows(self, schema: Schema) -> Iterator[bytes]:
-        """The canonical rows."""
+        """Yield the canonical rows."""
         write = line_writer(schema)
         records = self._records(self._blocks)
         names = _names(next(records, []))
@@ -98,14 +98,17 @@ def _names(record: list[str]) -> tuple[str, ...]:
 
 
 def _kind(able: frozenset[str] | None) -> Scalar:
-    """The type of a column whose values can all be `able`; None if there is no value."""
+    """Return the type of a column, given the types that all its values can have.
+
+    `able` is None if the column has no value.
+    """
     if able is None:
         return "null"
     return next((kind for kind in _CANDIDATES if kind in able), "string")
 
 
 def _able(value: str) -> frozenset[str]:
-    """The types, beside text, that `value` can have without losing a character."""
+    """Return the types, besides text, that `value` can have without losing a character."""
     if value in _BOOLS:
         return frozenset(("bool",))
     if _INTEGER.fullmatch(value):
@@ -123,7 +126,7 @@ def _text(value: str) -> str:
 
 
 def _number(value: str) -> float:
-    # An integer stays one until it is known to be exact as a float (`canonical`).
+    # An integer stays an integer until `canonical` has checked that it is exact as a float.
     return int(value) if _INTEGER.fullmatch(value) else float(value)
 
 

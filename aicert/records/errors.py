@@ -1,13 +1,16 @@
-"""Why rows are refused: always a file and a reason, and the row if one is to blame."""
+"""Errors for refused rows: they always name a file and a reason, and the row if one is at fault."""
 
 from aicert.errors import LockError
 
-# How much a message quotes of a name or value that somebody else chose.
+# How many characters a message quotes of a name or value that somebody else chose.
 QUOTED = 80
 
 
 class RowsRefused(LockError):  # noqa: N818 - it says what happened to the rows
-    """Rows that cannot be trained on. `row` counts from 1; None if the whole file is meant."""
+    """Raised for rows that cannot be trained on.
+
+    `row` counts from 1; it is None if the whole file is refused.
+    """
 
     def __init__(
         self, file: str, reason: str, *, row: int | None = None, hint: str | None = None
@@ -20,16 +23,16 @@ class RowsRefused(LockError):  # noqa: N818 - it says what happened to the rows
 
 
 class RowRefused(LockError):  # noqa: N818 - it says what happened to the row
-    """The same, from code that knows only the row; `at` adds file and number."""
+    """Raised by code that knows only the row that it refuses; `at` adds file and row number."""
 
     def __init__(self, reason: str, *, hint: str | None = None) -> None:
         super().__init__(reason, hint=hint)
 
     def at(self, file: str, row: int | None) -> RowsRefused:
-        """This refusal with its place."""
+        """Return this refusal with its file and row."""
         return RowsRefused(file, self.message, row=row, hint=self.hint)
 
 
 def quoted(text: str) -> str:
-    """A name or value that somebody else chose, short and in ASCII."""
+    """Quote a name or value that somebody else chose, shortened and in ASCII."""
     return f"{text[:QUOTED]!a}"

@@ -1,4 +1,4 @@
-"""The closed list of source forms, by file name; any may be compressed."""
+"""The closed list of file formats that rows are read from, by file name; each may be compressed."""
 
 from typing import Literal
 
@@ -21,14 +21,14 @@ SUPPORTED = f"{', '.join(SUFFIXES)}, each with or without {' or '.join(_PACKINGS
 
 @dataclass(frozen=True, slots=True)
 class FileForm:
-    """What a file's name says it is."""
+    """The format and the compression that a file's name implies."""
 
     form: Form
     packing: Packing | None
 
 
 def form_of(path: str) -> FileForm | None:
-    """The form that a file's name implies; None if rows are not read from such files."""
+    """Return the format that a file's name implies; None if rows are not read from such files."""
     name = path.lower()
     packing = None
     for suffix, kind in _PACKINGS.items():

@@ -1,15 +1,15 @@
-"""Which bytes are canonical rows: a regular expression made from the schema, and no parser.
+"""Decide which bytes are canonical rows with a regular expression made from the schema.
 
-A line is canonical if it is what `json.dumps(row, ensure_ascii=False, separators=(",", ":"),
-allow_nan=False)` writes of a row that has exactly the schema's columns, and a line feed. So each
-value has one form, and a line can be matched without building anything: it needs no more memory
-than its bytes, nesting does not recurse, and no lenient parser has a say.
+A line is canonical if `json.dumps(row, ensure_ascii=False, separators=(",", ":"),
+allow_nan=False)` writes it for a row that has exactly the schema's columns, with a line feed at its
+end. So each value has one form, and a line can be matched without building anything: that needs no
+more memory than the line's bytes, nesting does not recurse, and no lenient parser decides.
 
-A block of lines is looked at four times. No byte below 32 but the line feed that ends a line.
-Escaped quotes and backslashes are replaced by as many bytes 127, so that strings have no quote
-inside; any backslash left begins one of the other escapes. Then the structure. Then what a pattern
-cannot say: UTF-8, that an integer fits 64 bits, and that a float is the shortest text that gives
-it.
+A block of lines is checked in four ways. It has no byte below 32 except the line feeds that end
+lines. Every backslash begins an escape that the canonical form uses: escaped quotes and backslashes
+are first replaced by as many bytes 127, so that strings have no quote inside. The structure matches
+the pattern. And what a pattern cannot express: the block is UTF-8, each integer fits 64 bits, and
+each float is the shortest text for its value.
 """
 
 import json
@@ -19,21 +19,22 @@ from collections.abc import Iterator
 from aicert.records.schema import ListOf, Schema, StructOf, Type
 
 MAX_INT = 2**63 - 1
-# The longest line; a book has a megabyte.
+# The longest line. A book takes about a megabyte.
 MAX_LINE = 16 << 20
-# Commas and opening brackets on a line: each may be a value that takes a parser 150 bytes.
+# The most commas and opening brackets on a line: each may be a value that costs a parser 150 bytes.
 MAX_PARTS = 1 << 20
 _CONTROLS = bytes(range(32))
-# Pairs of backslashes first: then each backslash left begins an escape. No name and no structure
-# holds a 127, so a replacement outside a string matches nothing; nor does a backslash there.
+# Pairs of backslashes are replaced first: then each remaining backslash begins an escape. No name
+# and no structure holds a byte 127, so a replacement outside a string matches nothing; neither does
+# a backslash there.
 PAIR = re.compile(rb'(\\[\\"])')
 _NEUTRAL = b"\x7f\x7f"
-# One search for both is quicker if there are few of them, which the beginning of the block shows.
-# On a line full of them it takes many times the line's memory.
+# One search for both kinds of escape is quicker if there are few, which the beginning of the block
+# shows. On a line full of escapes it would take many times the line's memory.
 _MOST_AT_ONCE = 1 << 20
 _BEGINNING = 1 << 12
 _NO_ESCAPE = re.compile(rb"\\(?![nrtbf]|u00(?:0[0-7bef]|1[0-9a-f]))")
-# Nor half of a surrogate pair, which is not a character.
+# JSON allows more escapes, but half of a surrogate pair is refused: it is not a character.
 _NO_JSON_ESCAPE = re.compile(
     rb"\\(?![nrtbf/]|u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]|[dD][0-7])[0-9a-fA-F]{2}"
     rb"|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -44,13 +45,13 @@ _FLOAT = rb"-?[0-9]{1,22}(?:\.[0-9]{1,22}(?:e[-+][0-9]{1,3})?+|e[-+][0-9]{1,3})"
 _INT = rb"0|-?[1-9][0-9]{0,18}"
 _NUMBER = re.compile(rb"-?[0-9][-+.e0-9]*+")
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
-# Shorter ones fit 64 bits.
+# Integers with fewer digits fit 64 bits.
 _LONG = b"0" * 19
 _SCALARS = {"string": _STRING, "int": _INT, "float": _FLOAT, "bool": rb"true|false"}
 
 
 def oversize(line: bytes) -> str | None:
-    """Why a line is too large, if it is."""
+    """Say why a line is too large; None if it is not."""
     if len(line) <= MAX_PARTS:
         return None
     if len(line) > MAX_LINE:
@@ -60,7 +61,10 @@ def oversize(line: bytes) -> str | None:
 
 
 class Grammar:
-    """The canonical rows of one schema; if `loose`, also with spaces and needless escapes."""
+    """Recognises the canonical rows of one schema.
+
+    If `loose`, it also accepts spaces and needless escapes.
+    """
 
     def __init__(self, schema: Schema, *, loose: bool = False) -> None:
         form = _Form(rb" *+" if loose else b"")
@@ -72,7 +76,10 @@ class Grammar:
         self._has_ints = "int" in leaves
 
     def count(self, lines: bytes) -> int | None:
-        """The number of rows in `lines`, if they all begin alike; None if one is not canonical."""
+        """Return the number of rows in `lines`; None if one is not canonical.
+
+        A loose grammar also returns None if the rows do not all begin with the same bytes.
+        """
         head = self._head.match(lines)
         if head is None:
             return None
@@ -92,10 +99,9 @@ class Grammar:
         return rows if self._are_numbers(neutral) else None
 
     def prefix(self, block: bytes) -> tuple[int, int]:
-        """How many rows, and bytes, at the start of `block`, which holds whole lines, are
-        canonical.
+        """Return how many rows, and how many bytes, at the start of `block` are canonical.
 
-        The rest begins with a line that is not.
+        `block` holds whole lines; what follows begins with a line that is not canonical.
         """
         rows = good = 0
         end = bad = len(block)
@@ -105,13 +111,13 @@ class Grammar:
                 bad = end
             else:
                 rows, good = rows + count, end
-            # Half of the remaining lines, by their bytes.
+            # Next, try half of the remaining lines, measured in bytes.
             middle = (good + bad) // 2
             end = block.find(b"\n", middle, bad - 1) + 1 or block.rfind(b"\n", good, middle) + 1
         return rows, good
 
     def _are_numbers(self, neutral: bytes) -> bool:
-        """Whether all numbers are in range and in their one form."""
+        """Return whether all numbers are in range and in their one form."""
         may_be_long = self._has_ints and _LONG in neutral.translate(_DIGITS)
         if not self._has_floats and not may_be_long:
             return True
@@ -134,7 +140,7 @@ def _without_quotes_inside(lines: bytes) -> bytes:
 
 
 def is_full_of_escapes(lines: bytes) -> bool:
-    """Whether there are so many that replacing each kind by itself is quicker."""
+    """Return whether there are so many escapes that replacing each kind by itself is quicker."""
     return lines.count(b"\\", 0, _BEGINNING) > _BEGINNING >> 6
 
 
@@ -143,17 +149,17 @@ def _name(name: str) -> bytes:
 
 
 class _Form:
-    """Regular expressions of values, with `space` wherever JSON allows some."""
+    """Makes regular expressions for values, with `space` wherever JSON allows white space."""
 
     def __init__(self, space: bytes) -> None:
         self._space = space
 
     def row(self, schema: Schema) -> bytes:
-        """A line of that schema, without its end."""
+        """Return the expression for a row of that schema, without its line feed."""
         return self._space + self._object(schema.columns) + self._space
 
     def head(self, schema: Schema) -> bytes:
-        """How each line begins."""
+        """Return the expression for the beginning of each line."""
         name = re.escape(_name(schema.columns[0][0])[:-1])
         return self._space + rb"\{" + self._space + name + self._space + b":"
 

@@ -1,6 +1,6 @@
-"""The schema of rows that come without one: what their values have in common.
+"""Infer the schema of rows that come without one from what their values have in common.
 
-Columns and fields are in the order in which rows first have them. Absent and null are the same.
+Columns and fields are in the order in which rows first have them. Absent values count as null.
 Integers and floats in one column are floats; any other mix is refused, as is a column whose type
 would have to be guessed.
 """
@@ -25,7 +25,10 @@ _NUMBERS = {"int", "float"}
 
 
 class Columns:
-    """What is known about the columns so far. `changes` counts the changes to it."""
+    """What is known about the columns so far.
+
+    `changes` counts how often that changed; `nodes` counts columns, fields and item types.
+    """
 
     def __init__(self) -> None:
         self.changes = 0
@@ -41,27 +44,28 @@ class Columns:
         self._root.absorb_type(StructOf(schema.columns))
 
     def absorb_text(self, kinds: Mapping[str, Scalar]) -> None:
-        """Widen the columns by those of a file without types, whose values can be these kinds.
+        """Widen the columns by those of a file without types, whose values fit these types.
 
-        If two such files differ, the column is text, and each value is its own text.
+        If two such files differ about a column, it is a column of text, and its values keep the
+        text that the files have.
         """
         self._root.absorb_text(kinds)
 
     def schema(self) -> Schema:
-        """The columns as they are now; RowRefused if there are none."""
+        """Return the columns as known now; RowRefused if there are none."""
         root = self._root.type()
         return Schema(root.fields if isinstance(root, StructOf) else ())
 
 
 class _Node:
-    """A value's place: a column, a field, the items of a list."""
+    """A place where values occur: a column, a field, or the items of a list."""
 
     __slots__ = ("columns", "depth", "fields", "item", "kind", "only_text", "path")
 
     def __init__(self, columns: Columns, path: str, depth: int) -> None:
         columns.changes += 1
         columns.nodes += 1
-        # The row itself is one.
+        # The row itself is a node, too.
         if columns.nodes > MAX_NODES + 1:
             raise RowRefused(f"there are more than {MAX_NODES} columns and fields")
         if depth > MAX_DEPTH + 1:

@@ -1,4 +1,4 @@
-"""Lines of JSON: canonical lines are taken as they are, the rest is parsed row by row."""
+"""Read rows from lines of JSON: canonical lines are taken as they are, others are parsed."""
 
 import json
 import re
@@ -12,27 +12,28 @@ from aicert.records.infer import Columns
 from aicert.records.jsonrows import parse_row
 from aicert.records.schema import Schema
 
-# Placeholders for two escapes that a search for quotes would stumble over: no JSON has these bytes.
+# Placeholders for two escapes that would mislead a search for quotes; no JSON has these bytes.
 _MARKS = {b"\x00": rb"\\", b"\x01": rb"\""}
-# Escapes that are needless, or that the canonical form writes differently. The pattern begins with
-# a backslash, which a search finds quickly.
+# Escapes that are needless or that the canonical form writes differently. The pattern begins with a
+# backslash, which a search finds quickly.
 _ESCAPES = re.compile(rb"(\\(?:u[0-9a-fA-F]{4}|/)(?:\\(?:u[0-9a-fA-F]{4}|/))*+)")
-# Space, except between two parts of a number or a word, where some stays for the parser to refuse.
+# White space that may be dropped. Between two parts of a number or a word it stays, so that the
+# parser refuses it.
 _SPACE = re.compile(rb"(?<![-+.\w])[ \t\r]++|[ \t\r]++(?![-+.\w])")
 _WORD = b"-+._0123456789" + b"abcdefghijklmnopqrstuvwxyz" + b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SPACE_OR_WORD = bytes.maketrans(b"\t\r" + _WORD, b"  " + b"w" * len(_WORD))
 _BLANK = re.compile(rb"(?:[ \t\r]*+\n)++")
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _LEAST = 1 << 6
-# How many lines are kept to be looked at again; each schema begins with some.
+# How many parsed lines are kept, to be looked at again once the schema is known.
 _MOST_PARSED = 100
 _MOST = 1 << 18
-# More commas and brackets would take too much memory when split; the parser reads such lines.
+# Splitting longer text could take too much memory; the parser reads such lines.
 _MOST_SQUEEZED = 1 << 20
 
 
 def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Blocks of whole lines; the last line gets a line feed if it has none."""
+    """Yield blocks of whole lines; add a line feed to the last line if it has none."""
     rest: list[bytes] = []
     size = 0
     for block in blocks:
@@ -50,7 +51,10 @@ def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matched:
-    """From `start` on, all lines match `schema`; if `squeeze`, some match only loosely."""
+    """The fact that all lines from byte `start` on match `schema`.
+
+    If `squeeze`, some of them match only without needless spaces and escapes.
+    """
 
     schema: Schema
     start: int
@@ -58,10 +62,10 @@ class Matched:
 
 
 class LineReader:
-    """The lines of one source, in two passes: `learn` widens columns, `rows` writes rows.
+    """A reader for the lines of one source, in two passes: `learn` widens columns, `rows` writes.
 
-    `row` is the number of the row that was read last, for error messages. `matched`, once learned,
-    is given to the second pass.
+    `row`: the number of the row that was read last, for error messages. `matched`: set by `learn`,
+    to be handed to the reader of the second pass.
     """
 
     def __init__(self) -> None:
@@ -69,14 +73,14 @@ class LineReader:
         self.matched: Matched | None = None
         self._squeeze = False
         self._window = _LEAST
-        # Whether the lines are canonical, as far as is known (`is_canonical`).
+        # False once the lines are known not to be canonical, or it is unclear (`is_canonical`).
         self._plain = True
         self._matched_at: set[int] = set()
         self._parsed: list[bytes] = []
         self._matched_from = 0
 
     def learn(self, blocks: Iterator[bytes], columns: Columns) -> None:
-        """Widen `columns` by what the lines hold."""
+        """Widen `columns` so that the values in the lines fit."""
         grammar = loose = None
         quiet = start = 0
         for block in whole_lines(blocks):
@@ -119,9 +123,9 @@ class LineReader:
             self._plain = False
 
     def is_canonical(self, columns: Columns, grammar: Grammar) -> bool | None:
-        """Whether the lines are canonical as they are, for the present `columns`.
+        """Return whether the lines are canonical as they are, for the present `columns`.
 
-        None if only reading them again can tell.
+        None if that can be decided only by reading them again.
         """
         if self._squeeze:
             return False
@@ -130,7 +134,7 @@ class LineReader:
         return not self._parsed or grammar.count(b"".join(self._parsed)) is not None
 
     def rows(self, blocks: Iterator[bytes], schema: Schema) -> Iterator[bytes]:
-        """The canonical rows, in blocks."""
+        """Yield the canonical rows, in blocks."""
         grammar = Grammar(schema)
         write = line_writer(schema)
         matched = self.matched if self.matched and self.matched.schema == schema else None
@@ -138,7 +142,7 @@ class LineReader:
         for block in whole_lines(blocks):
             at = 0
             while at < len(block):
-                # Lines that matched need no second look here: the strict reader takes one.
+                # Lines that matched are not checked again here: the strict reader does that.
                 if matched is not None and start + at >= matched.start:
                     yield squeezed(block[at:]) if matched.squeeze else block[at:]
                     break
@@ -151,7 +155,8 @@ class LineReader:
             start += len(block)
 
     def _next(self, line: bytes) -> bool:
-        """Whether the line is a row."""
+        """Count the line if it is a row, and return whether it is; RowRefused if it is too large.
+        """
         reason = oversize(line)
         if reason is not None:
             self.row += 1
@@ -162,8 +167,9 @@ class LineReader:
     def _canonical(
         self, block: bytes, at: int, grammar: Grammar, loose: Grammar | None = None
     ) -> tuple[bytes, int]:
-        """The rows that begin at `at`, in canonical form, as many as need no parser; and where they
-        end. With `loose` they may keep their spaces and escapes.
+        """Return the canonical rows from `at` on that need no parser, and where they end.
+
+        With `loose`, rows that match it may keep their spaces and escapes.
         """
         parts = []
         while at < len(block):
@@ -195,7 +201,7 @@ class LineReader:
 
 
 def _written(escapes: bytes) -> bytes:
-    """Escapes in their one form, or unchanged if they have none."""
+    """Return a run of escapes in its canonical form, or unchanged if it has none."""
     try:
         halves = escapes.replace(rb"\/", b"/").decode("raw-unicode-escape")
         text = halves.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
@@ -205,15 +211,16 @@ def _written(escapes: bytes) -> bytes:
 
 
 def _all_written(escapes: list[bytes]) -> list[bytes]:
-    # All at once, separated by the rarest character that has a short form.
+    # All at once, separated by the rarest of the characters that have a short escape.
     written = _written(b"\b".join(escapes)).split(rb"\b")
-    # One by one, if that character was in them too or one of them has no form.
+    # One by one if they contained that character, or if one of them has no canonical form.
     return written if len(written) == len(escapes) else [*map(_written, escapes)]
 
 
 def squeezed(lines: bytes) -> bytes:
-    """`lines` without spaces and escapes that mean nothing in JSON. What is not JSON does not
-    become JSON.
+    """Return `lines` without spaces and escapes that mean nothing in JSON.
+
+    Text that is not JSON does not become JSON.
     """
     if len(lines) > _MOST_SQUEEZED or any(mark in lines for mark in _MARKS):
         return lines
@@ -227,14 +234,14 @@ def squeezed(lines: bytes) -> bytes:
     kept = PAIR.split(lines)
     if len(kept) == 1:
         return _squeezed(lines)
-    # Afterwards there are as many marks, in the same order.
+    # Squeezing keeps the marks, in the same order.
     (mark, *_) = _MARKS
     kept[::2] = _squeezed(mark.join(kept[::2])).split(mark)
     return b"".join(kept)
 
 
 def _squeezed(neutral: bytes) -> bytes:
-    """Lines without a quote inside a string, squeezed."""
+    """Squeeze lines whose strings have no quotes inside."""
     parts = neutral.split(b'"')
     structure = b'"'.join(parts[::2])
     if b"w " in structure.translate(_SPACE_OR_WORD):
@@ -243,7 +250,7 @@ def _squeezed(neutral: bytes) -> bytes:
         structure = structure.translate(None, b" \t\r")
     parts[::2] = structure.split(b'"')
     text = b'"'.join(parts)
-    # Outside strings an escape has to stay, for the parser to refuse.
+    # An escape outside strings has to stay, so that the parser refuses it.
     if b"\\" not in text or b"\\" in structure:
         return text
     pieces = _ESCAPES.split(text)
@@ -253,7 +260,7 @@ def _squeezed(neutral: bytes) -> bytes:
 
 
 def _line(block: bytes, at: int) -> tuple[bytes, int]:
-    """The line at `at` and where it ends; a series of blank lines counts as one empty line."""
+    """Return the line at `at` and where it ends; blank lines in a row count as one empty line."""
     blank = _BLANK.match(block, at)
     if blank is not None:
         return b"", blank.end()

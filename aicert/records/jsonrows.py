@@ -1,7 +1,7 @@
-"""JSON as a source of rows: one object a line, or one array of objects (RFC 8259, and stricter).
+"""Parse rows from JSON: one object per line, or one array of objects (RFC 8259, and stricter).
 
 Readers of JSON disagree about keys given twice, NaN, numbers that are too large, halves of
-surrogate pairs, byte order marks and line ends; docs/spec/records.md says what each is here.
+surrogate pairs, byte order marks and line ends; docs/spec/records.md says how each is treated here.
 """
 
 import json
@@ -15,12 +15,11 @@ from aicert.records.grammar import MAX_INT, MAX_PARTS
 
 # Longer than any number that a double needs.
 MAX_NUMBER = 400
-# Refused early, so that no parser recurses far.
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def parse_row(line: bytes) -> dict[str, object]:
-    """The one object that a line holds."""
+    """Return the one object that a line holds. Raises RowRefused."""
     text = decoded(line).strip(" \t\r\n")
     value, end = parse_value(text, 0)
     if end != len(text):
@@ -29,7 +28,7 @@ def parse_row(line: bytes) -> dict[str, object]:
 
 
 def parse_value(text: str, start: int) -> tuple[dict[str, object], int]:
-    """The object at `start`, and where it ends."""
+    """Return the object that begins at `start`, and where it ends. Raises RowRefused."""
     try:
         value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
@@ -42,7 +41,7 @@ def parse_value(text: str, start: int) -> tuple[dict[str, object], int]:
 
 
 def decoded(data: bytes) -> str:
-    """Bytes as UTF-8."""
+    """Decode UTF-8. Raises RowRefused."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -50,9 +49,7 @@ def decoded(data: bytes) -> str:
 
 
 def as_text(data: bytes) -> str:
-    """Bytes as text that people write: anything with a NUL is an archive or another program's
-    file.
-    """
+    """Decode UTF-8 that must be text: a NUL means an archive or another program's file."""
     text = decoded(data)
     if "\0" in text:
         raise RowRefused("it holds a zero byte, so it is not text, and archives are not unpacked")
@@ -60,13 +57,14 @@ def as_text(data: bytes) -> str:
 
 
 def array_rows(blocks: Iterator[bytes], most: int) -> Iterator[dict[str, object]]:
-    """The objects of the one array that the blocks hold, none longer than `most` bytes."""
+    """Yield the objects of the one array that the blocks hold, none longer than `most` characters.
+    """
     reader = _ArrayReader(blocks, most)
     yield from reader.rows()
 
 
 class IncompleteError(RowRefused):
-    """Not JSON, as far as it was read."""
+    """Raised for text that is not JSON, or not yet: the rest may not have been read."""
 
 
 class _ArrayReader:
@@ -97,8 +95,8 @@ class _ArrayReader:
                 value, self._at = parse_value(self._text, self._at)
                 return value
             except IncompleteError:
-                # Twice as much each time, so that the cost of a long row is proportional to its
-                # length.
+                # Read twice as much each time, so that the cost of a long row is proportional to
+                # its length.
                 wanted = 2 * (len(self._text) - self._at)
                 if wanted > 2 * self._most:
                     raise RowRefused(f"longer than {self._most} characters") from None
@@ -106,7 +104,7 @@ class _ArrayReader:
                     raise
 
     def _check_parts(self) -> None:
-        """Less than two rows are read at once if rows are long."""
+        """Refuse a row with too many values; fewer than two long rows are in memory at once."""
         if len(self._text) - self._at <= MAX_PARTS:
             return
         parts = sum(self._text.count(part, self._at) for part in ",[{")
@@ -114,7 +112,7 @@ class _ArrayReader:
             raise RowRefused(f"longer than {MAX_PARTS} commas and brackets")
 
     def _peek(self) -> str:
-        """The next character that is not white space; empty at the end."""
+        """Skip white space, and return the next character; "" at the end."""
         while True:
             self._at = cast("re.Match[str]", _SPACE.match(self._text, self._at)).end()
             if self._at < len(self._text) or not self._more(0):
@@ -126,9 +124,7 @@ class _ArrayReader:
         self._at += 1
 
     def _more(self, wanted: int) -> bool:
-        """Read on until there are `wanted` characters; returns whether there was anything to
-        read.
-        """
+        """Read on until there are `wanted` characters; return whether there was more to read."""
         parts = [self._text[self._at :]]
         length = len(parts[0])
         self._at = 0
@@ -146,7 +142,7 @@ class _ArrayReader:
 
 
 def _split_utf8(data: bytes) -> tuple[str, bytes]:
-    """The whole characters of `data`, and the bytes of an incomplete one."""
+    """Return the complete characters of `data`, and the bytes of an incomplete last one."""
     try:
         return data.decode("utf-8"), b""
     except UnicodeDecodeError as error:

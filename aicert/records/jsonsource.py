@@ -1,4 +1,4 @@
-"""A file of JSON: lines of objects or one array of them, as its beginning shows."""
+"""Read rows from a JSON file: lines of objects or one array of objects, as its beginning shows."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -16,7 +16,7 @@ MARK = b"\xef\xbb\xbf"
 
 
 class JsonReader:
-    """The rows of one source; `row` is the number of the one that was read last."""
+    """A reader for the rows of one JSON file, in lines or in an array."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
@@ -34,7 +34,7 @@ class JsonReader:
 
     @property
     def matched(self) -> Matched | None:
-        """What was learned about where lines match (`LineReader`)."""
+        """The lines that are known to match the schema (`LineReader`); None before `learn`."""
         return self._lines.matched
 
     @matched.setter
@@ -42,7 +42,7 @@ class JsonReader:
         self._lines.matched = value
 
     def learn(self, columns: Columns) -> None:
-        """Widen `columns` by what the rows hold."""
+        """Widen `columns` so that the rows fit."""
         self._is_array, blocks = _look(self._blocks)
         if self._is_array:
             for row in self._array(blocks):
@@ -51,13 +51,14 @@ class JsonReader:
             self._lines.learn(blocks, columns)
 
     def is_canonical(self, columns: Columns, grammar: Grammar) -> bool | None:
-        """Whether the file is canonical as it is, once it was learned from; None if it has to be
-        read.
+        """Return whether the file is canonical as it is; call `learn` first.
+
+        None if that can be decided only by reading it again.
         """
         return False if self._is_array else self._lines.is_canonical(columns, grammar)
 
     def rows(self, schema: Schema) -> Iterator[bytes]:
-        """The canonical rows, in blocks."""
+        """Yield the canonical rows, in blocks."""
         is_array, blocks = _look(self._blocks)
         if is_array:
             yield from map(line_writer(schema), self._array(blocks))
@@ -65,7 +66,7 @@ class JsonReader:
             yield from self._lines.rows(blocks, schema)
 
     def _array(self, blocks: Iterator[bytes]) -> Iterator[dict[str, object]]:
-        # A row is counted before it is read, so that one that cannot be read has its number.
+        # A row is counted before it is read, so that errors name the row that cannot be read.
         rows = array_rows(blocks, MAX_LINE)
         while True:
             self.row += 1
@@ -77,7 +78,7 @@ class JsonReader:
 
 
 def without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """`blocks` without a byte order mark at the beginning."""
+    """Yield `blocks` without a byte order mark at the beginning."""
     head = b""
     for block in blocks:
         head += block
@@ -91,7 +92,7 @@ def without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _look(blocks: Iterator[bytes]) -> tuple[bool, Iterator[bytes]]:
-    """Whether an array begins here, and the blocks unchanged."""
+    """Return whether the content begins with an array, and the blocks unchanged."""
     space: list[bytes] = []
     size = 0
     for block in blocks:

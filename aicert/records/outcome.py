@@ -1,4 +1,4 @@
-"""What a converter left behind, read as untrusted bytes."""
+"""Read the files that a converter wrote, as untrusted bytes."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from aicert.records.errors import RowsRefused
 from aicert.records.schema import MAX_BYTES, Schema
 
 MAX_FACTS = 1 << 24
-# The most that is shown to people.
+# How many characters of a converter's reason or hint are shown.
 MAX_REASON = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOutcome:
-    """One source file: how many rows it gave, and how many of its bytes are in no row."""
+    """How many rows one source file has, and how many of its bytes are in no row."""
 
     path: str
     form: str
@@ -28,9 +28,9 @@ class FileOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a converter says. `in_place`: the files are the canonical rows, and there is no copy.
+    """What a converter reports; the strict reader must then count exactly `rows` rows.
 
-    The strict reader must then count exactly `rows` rows.
+    `in_place`: the files are the canonical rows already, and there is no copy.
     """
 
     schema: Schema
@@ -41,7 +41,10 @@ class Outcome:
 
 
 def read(out: Path, files: tuple[str, ...]) -> Outcome:
-    """Read what a converter of `files` left in `out`; raises its refusal, if there is one."""
+    """Read what the converter of `files` wrote to `out`.
+
+    Raises RowsRefused if it refused them, EvidenceError if its files do not fit together.
+    """
     facts = read_bounded(out / FACTS, MAX_FACTS, "facts of the row converter")
     fields = Fields(loads(facts, what="facts of the row converter", max_bytes=MAX_FACTS), "facts")
     if fields.has("refused"):

@@ -1,8 +1,8 @@
-"""gzip and zstd, unpacked in bounded memory, with nothing beside the rows.
+"""Unpack gzip and zstd in bounded memory, and refuse bytes that belong to no row.
 
-Whatever a decompressor would skip silently is refused: bytes after the last member or frame,
-comments and fields of a gzip header (RFC 1952, 2.3.1), skippable zstd frames (RFC 8878, 3.1.2).
-Several members or frames make one file, as with `cat`.
+Everything that a decompressor would skip silently is refused: bytes after the last member or frame,
+comments and extra fields of a gzip header (RFC 1952, 2.3.1), skippable zstd frames (RFC 8878,
+3.1.2). Several members or frames make one file, as when files are joined with `cat`.
 """
 
 import zlib
@@ -14,21 +14,24 @@ from aicert.records.errors import RowRefused
 from aicert.records.forms import Packing
 
 BLOCK = 1 << 18
-# Rows shrink to a tenth; a file that shrank to less than a thousandth is a bomb, from this size on.
+# Rows shrink to about a tenth. A file that unpacks to more than ALWAYS_ALLOWED bytes and to more
+# than a thousand times its size is taken for a decompression bomb.
 MAX_RATIO = 1000
 ALWAYS_ALLOWED = 1 << 30
 _GZIP = 16 + zlib.MAX_WBITS
-# RFC 1952: the flag for a name. Besides, only no flag at all and the flag for text hide no bytes.
+# RFC 1952: the flags for text and for a file name, together or alone, and no flag. All others mean
+# that the header has further bytes.
 _GZIP_FLAGS = {0, 1, 8, 9}
 _ZSTD_MAGIC = (0xFD2FB528).to_bytes(4, "little")
 _ZSTD_MAX_BLOCK = 1 << 17
-# What decoders allow themselves by default.
+# The largest window that decoders accept by default.
 _ZSTD_MAX_WINDOW = 1 << 27
 
 
 def unpacked(file: BinaryIO, packing: Packing) -> Iterator[bytes]:
-    """What a packed file holds, in blocks; RowRefused if it is incomplete or something else is in
-    it.
+    """Yield the unpacked content of a file, in blocks.
+
+    RowRefused if the file is incomplete or has bytes besides that content.
     """
     blocks = _gunzip(file) if packing == "gzip" else _unzstd(file)
     size = file.seek(0, 2)
@@ -80,7 +83,7 @@ def _unzstd(file: BinaryIO) -> Iterator[bytes]:
 
 
 def check_frames(file: BinaryIO) -> int:
-    """Walk a file's frames (RFC 8878, 3.1.1); returns their number."""
+    """Check all frames of a file (RFC 8878, 3.1.1), and return their number."""
     frames = 0
     while magic := file.read(4):
         if magic != _ZSTD_MAGIC:
@@ -110,7 +113,7 @@ def _check_frame(file: BinaryIO) -> None:
         last, kind, length = bool(header & 1), header >> 1 & 3, header >> 3
         if kind == 3 or length > _ZSTD_MAX_BLOCK:
             raise RowRefused("not zstd: a block has no valid kind or is too long")
-        # One byte, repeated.
+        # A block of kind 1 is one byte, repeated.
         _exactly(file, 1 if kind == 1 else length)
     _exactly(file, 4 if checksum else 0)
 

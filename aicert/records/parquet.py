@@ -1,8 +1,8 @@
-"""Parquet as a source of rows. pyarrow reads it; `parquet_layout` checks that nothing is left over.
+"""Read rows from Parquet: pyarrow reads them; `parquet_layout` checks that no bytes are left over.
 
-Only a column's Arrow type counts: other libraries' metadata, which would turn it into an image or a
-sound, is ignored. Types without a form in canonical rows are refused. A dictionary value that no
-row of its row group uses counts as unread.
+Only a column's Arrow type counts: the metadata of other libraries, which would turn a column into
+images or sounds, is ignored. Types that canonical rows do not have are refused. A dictionary value
+that no row of its row group uses counts as unread.
 """
 
 from collections.abc import Iterator
@@ -15,14 +15,18 @@ from aicert.records.infer import Columns
 from aicert.records.parquet_layout import DictionaryPage, RowGroup, layout
 from aicert.records.schema import MAX_DEPTH, ListOf, Schema, StructOf, Type
 
-# The size of a batch, roughly.
+# The approximate size of a batch, in bytes.
 _BATCH = 4 << 20
 _MOST_ROWS = 4096
 _BUFFER = 1 << 20
 
 
 class ParquetReader:
-    """The rows of one file; `row` is the number of the last one read, once rows are written."""
+    """A reader for the rows of one file.
+
+    `row`: after `learn`, the number of rows; during `rows`, the number of the last row.
+    `unread_bytes`: known after `learn`.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.row = 0
@@ -42,7 +46,7 @@ class ParquetReader:
             raise RowRefused(f"not Parquet: {error}") from None
 
     def learn(self, columns: Columns) -> None:
-        """Widen `columns` by the file's, and count the bytes that are in no row."""
+        """Widen `columns` by those of the file, and count the bytes that are in no row."""
         columns.absorb_schema(
             Schema(tuple((field.name, _type(field.type, field.name)) for field in self._fields))
         )
@@ -51,7 +55,7 @@ class ParquetReader:
             self.row += group.rows
 
     def rows(self, schema: Schema) -> Iterator[bytes]:
-        """The canonical rows, in blocks."""
+        """Yield the canonical rows, in blocks."""
         write = line_writer(schema)
         names = [field.name for field in self._fields]
         for number, group in enumerate(self._groups):
@@ -67,7 +71,7 @@ class ParquetReader:
                 yield b"".join(lines)
 
     def _values(self, column: Any, name: str) -> list[object]:
-        """A column's values; `row` becomes the number of the first refused one."""
+        """Return the values of a column; if one is refused, `row` becomes the number of its row."""
         try:
             plain = column.cast(_plain(self._arrow, column.type))
             plain.validate(full=True)
@@ -114,7 +118,7 @@ class ParquetReader:
         self.unread_bytes += sum(len(value) for values in unseen.values() for value in values)
 
     def _dictionary(self, page: DictionaryPage, leaf: int) -> set[bytes]:
-        """The values of a dictionary, as their bytes."""
+        """Return the values of a dictionary page, each as the bytes that encode it."""
         self._file.seek(page.start)
         data: bytes = self._file.read(page.packed)
         if page.codec is not None:
@@ -135,7 +139,7 @@ _SIZES = {"INT32": 4, "INT64": 8, "FLOAT": 4, "DOUBLE": 8, "FIXED_LEN_BYTE_ARRAY
 
 
 def _plain_values(data: bytes, physical: str, count: int) -> Iterator[bytes]:
-    """Values in the PLAIN encoding, as their bytes (Parquet encodings, PLAIN = 0)."""
+    """Split data in the PLAIN encoding (0 in Parquet's list) into the bytes of each value."""
     size = _SIZES.get(physical)
     if size is None and physical != "BYTE_ARRAY":
         raise RowRefused("a column has a dictionary, but its type cannot have one")
@@ -153,7 +157,7 @@ def _plain_values(data: bytes, physical: str, count: int) -> Iterator[bytes]:
 
 
 def _leaves(arrow: Any, arrays: list[Any]) -> Iterator[Any]:
-    """The leaf columns below `arrays`, in the order in which Parquet keeps them."""
+    """Yield the leaf columns below `arrays`, in the order in which Parquet stores them."""
     for array in arrays:
         types = arrow.types
         if types.is_struct(array.type):
@@ -169,7 +173,7 @@ def _leaves(arrow: Any, arrays: list[Any]) -> Iterator[Any]:
 
 
 def _seen(arrow: Any, values: Any) -> set[bytes]:
-    """The distinct values of a leaf column, as a dictionary would hold them."""
+    """Return the distinct values of a leaf column, as the bytes that a dictionary would hold."""
     kind = values.type
     if arrow.types.is_dictionary(kind):
         values, kind = values.dictionary_decode(), kind.value_type
@@ -177,7 +181,7 @@ def _seen(arrow: Any, values: Any) -> set[bytes]:
     if _is_text(arrow.types, kind):
         return set(distinct.cast(arrow.large_binary()).to_pylist())
     if arrow.types.is_integer(kind):
-        # Parquet has 32 and 64 bits; unsigned numbers are stored as the same bits.
+        # Parquet stores integers in 32 or 64 bits; unsigned ones keep their bits.
         wide = 8 if kind.bit_width == 64 else 4
         mask = (1 << 8 * wide) - 1
         return {(value & mask).to_bytes(wide, "little") for value in distinct.to_pylist()}
@@ -197,7 +201,7 @@ def _is_list(types: Any, kind: Any) -> bool:
 
 
 def _type(kind: Any, name: str, depth: int = 0) -> Type:
-    """The type of a column in canonical rows."""
+    """Return the type that a column has in canonical rows; RowRefused if there is none."""
     types = pyarrow(".parquet", "pyarrow.types")
     if depth > MAX_DEPTH:
         raise RowRefused(f"column {quoted(name)} is nested deeper than {MAX_DEPTH} levels")
@@ -228,7 +232,7 @@ def _why(types: Any, kind: Any, name: str) -> str:
 
 
 def _plain(arrow: Any, kind: Any) -> Any:
-    """The Arrow type that holds the same values without loss and in one way."""
+    """Return the Arrow type that holds the same values without loss, the same for all variants."""
     types = arrow.types
     if types.is_dictionary(kind):
         return _plain(arrow, kind.value_type)

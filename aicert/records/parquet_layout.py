@@ -1,10 +1,9 @@
-"""The layout of a Parquet file, checked so that no bytes hide in it.
+"""Check the layout of a Parquet file, so that no bytes hide in it.
 
 pyarrow follows offsets and ignores everything between them. This module walks the whole file: magic
 bytes, each column chunk page by page, page indexes and bloom filters, footer. They have to follow
-one another without a gap or an overlap (Parquet format 2.11, `parquet.thrift`). Their own structure
-(headers, statistics, indexes, metadata) is not looked at further, nor are bytes in a page after its
-last value.
+one another without a gap or an overlap (Parquet format 2.11, `parquet.thrift`). It does not look
+inside headers, statistics, indexes and metadata, nor at bytes in a page after its last value.
 """
 
 from collections.abc import Iterator
@@ -18,20 +17,22 @@ from aicert.records.thrift import Struct, ThriftReader, integer, struct, structs
 MAGIC = b"PAR1"
 ENCRYPTED = b"PARE"
 MAX_FOOTER = 64 << 20
-# A page has a megabyte, or one larger value.
+# Writers make pages of about a megabyte, or larger for one large value.
 MAX_PAGE = 256 << 20
 # A header's statistics hold two values.
 _MAX_PAGE_HEADER = 1 << 20
 _FIRST_READ = 1 << 10
-# parquet.thrift: CompressionCodec, as pyarrow calls them. LZO and the old LZ4 are read by few.
+# parquet.thrift: CompressionCodec, by pyarrow's names. Few readers support LZO and the old LZ4.
 CODECS = {0: None, 1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 _DATA, _INDEX, _DICTIONARY, _DATA_V2 = range(4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DictionaryPage:
-    """The values that a chunk's pages refer to by number; unpacked, `data` has them in PLAIN
-    encoding.
+    """Where a chunk's dictionary is: the values that its pages refer to by number.
+
+    `start` and `packed`: the offset and size of its bytes; they unpack, by `codec`, to `unpacked`
+    bytes, which hold `values` values in PLAIN encoding.
     """
 
     start: int
@@ -50,7 +51,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowGroup:
-    """A row group; `chunks` in the order of the leaf columns."""
+    """A row group, with its chunks in the order of the leaf columns."""
 
     rows: int
     unpacked: int
@@ -58,7 +59,7 @@ class RowGroup:
 
 
 def layout(file: BinaryIO) -> tuple[RowGroup, ...]:
-    """Walk the file; RowRefused if something in it is not accounted for."""
+    """Walk the file, and return its row groups; RowRefused if any bytes belong to no part of it."""
     size = file.seek(0, 2)
     footer_start, footer = _footer(file, size)
     walk = _Walk(file, footer_start)
@@ -161,7 +162,7 @@ class _Walk:
         self._add(start, at + integer(header, 1))
 
     def _pages(self, at: int, end: int) -> Iterator[tuple[int, Struct]]:
-        """Where each page's bytes start, and its header."""
+        """Yield where the bytes of each page start, and its header."""
         while at < end:
             page, at = self._header(at, end)
             yield at, page

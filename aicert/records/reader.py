@@ -1,7 +1,8 @@
-"""The strict reader: checks every byte of canonical rows in bounded memory, and counts them.
+"""The strict reader: check every byte of canonical rows in bounded memory, and count the rows.
 
-It does not trust whoever made the rows, be it a converter in a child process or the input itself:
-the trainer reads only lines that this reader has matched (`grammar`), and the digest covers these.
+It does not trust where the rows come from, be that a converter in a child process or the input
+itself: the trainer reads only lines that this reader has matched (`grammar`), and the digest covers
+exactly these lines.
 """
 
 import hashlib
@@ -15,13 +16,13 @@ from aicert.records.grammar import MAX_LINE, MAX_PARTS, Grammar, oversize
 from aicert.records.schema import Schema
 
 BLOCK = 1 << 18
-# More than any data set has; a counter needs no more than a machine word.
+# More rows than any data set has; the count still fits a machine word.
 MAX_ROWS = 10**12
 
 
 @dataclass(frozen=True, slots=True)
 class RowsFact:
-    """What was read: how many rows, in how many bytes, and the SHA-256 of these bytes."""
+    """How many rows were read, in how many bytes, and the SHA-256 of these bytes."""
 
     rows: int
     bytes: int
@@ -29,7 +30,7 @@ class RowsFact:
 
 
 class NotCanonical(RowRefused):
-    """The first row that is not canonical; `row` counts from 1."""
+    """Raised for the first row that is not canonical; `row` counts from 1."""
 
     def __init__(self, row: int, reason: str) -> None:
         super().__init__(f"row {row} {reason}")
@@ -37,7 +38,7 @@ class NotCanonical(RowRefused):
 
 
 class Checker:
-    """Takes rows in blocks of any size, one file after another; `fact` ends it."""
+    """Checks rows that arrive in blocks of any size, one file after another; call `fact` last."""
 
     def __init__(self, schema: Schema) -> None:
         self._grammar = Grammar(schema)
@@ -48,7 +49,7 @@ class Checker:
         self._rest_size = 0
 
     def feed(self, data: bytes) -> None:
-        """Check all whole lines; NotCanonical at the first that is not canonical."""
+        """Check all complete lines; NotCanonical at the first line that is not canonical."""
         end = data.rfind(b"\n") + 1
         self._rest.append(data[: end or None])
         self._rest_size += len(self._rest[-1])
@@ -76,12 +77,12 @@ class Checker:
                 raise NotCanonical(row, f"is {reason}")
 
     def end_of_file(self) -> None:
-        """A row cannot continue in the next file."""
+        """Check that a file ended with a line feed: no row may continue in the next file."""
         if self._rest_size:
             raise NotCanonical(self._rows + 1, "has no line feed at its end")
 
     def fact(self) -> RowsFact:
-        """What was read, once everything was."""
+        """Return what was read. Call it after the last block."""
         self.end_of_file()
         return RowsFact(self._rows, self._bytes, Digest("sha256", self._hash.hexdigest()))
 
@@ -95,7 +96,7 @@ def check(stream: BinaryIO, schema: Schema) -> RowsFact:
 
 
 def blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """The stream's content, in blocks."""
+    """Yield the content of a stream, in blocks."""
     # Until a larger piece of memory has been freed once, glibc returns each block's memory to the
     # system and takes it again, which costs as much as checking the block (mallopt(3),
     # M_MMAP_THRESHOLD).

@@ -1,11 +1,11 @@
-"""The columns of canonical rows and their types: a closed list, with one form as bytes.
+"""The schema of canonical rows: their columns and types, with exactly one form as bytes.
 
     {"columns":[["text","string"],["scores",{"list":"float"}],
                 ["from",{"struct":[["name","string"],["page","int"]]}]],"version":1}
 
-The form is JSON without spaces (docs/spec/records.md); `parse` accepts what `emit` gives and
-nothing else. Every value may be null. Column names are short and plain, so that there is only one
-way to write each.
+That form is JSON without spaces (docs/spec/records.md); `parse` accepts what `emit` writes and
+nothing else. The list of types is closed, and every value may be null. Column names are short and
+have no quotes or backslashes, so that JSON can write each in only one way.
 """
 
 import json
@@ -21,12 +21,12 @@ Scalar = Literal["string", "int", "float", "bool", "null"]
 SCALARS: frozenset[str] = frozenset(get_args(Scalar))
 # Chats with tool calls nest 6 deep. The schema's own JSON takes 3 levels for each.
 MAX_DEPTH = 9
-# Columns and fields together; tables of features of a thousand columns exist.
+# The most columns and fields together; tables of features with a thousand columns exist.
 MAX_NODES = 4096
 MAX_NAME = 256
-# For all names together: the grammar spells each of them out.
+# The most characters of all names together, because the grammar spells each of them out.
 MAX_NAMES = 1 << 17
-# Characters have up to four bytes, and each name comes with some 20 bytes of JSON.
+# A character has up to four bytes, and each name comes with about 20 bytes of JSON.
 MAX_BYTES = 1 << 20
 
 
@@ -64,14 +64,14 @@ class Schema:
             )
 
     def emit(self) -> bytes:
-        """The one form of this schema, without a line end."""
+        """Return the one form of this schema, without a line feed."""
         columns = [[name, _plain(kind)] for name, kind in self.columns]
         document = {"columns": columns, "version": 1}
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
     @staticmethod
     def parse(data: bytes) -> "Schema":
-        """Read what `emit` wrote; anything else is an EvidenceError."""
+        """Read a schema that `emit` wrote; anything else is an EvidenceError."""
         document = loads(data, what="schema of rows", max_bytes=MAX_BYTES)
         columns = document.get("columns") if isinstance(document, dict) else None
         try:
@@ -84,11 +84,12 @@ class Schema:
 
 
 def check_name(name: str) -> None:
-    """Refuse a column's or field's name that a row could write in two ways, or that is
-    invisible.
+    """Refuse the name of a column or field if a row could write it in two ways.
+
+    Invisible characters and names that are empty or too long are refused, too.
     """
     plain = name.isprintable() and '"' not in name and "\\" not in name
-    # The grammar tells lines apart by the name that a row begins with.
+    # The grammar counts rows by the name that each begins with.
     if not plain or not 0 < len(name) <= MAX_NAME or name[0] in ",:]}":
         raise RowRefused(
             f"the name of column {quoted(name)} is empty, longer than {MAX_NAME} characters, "
@@ -97,7 +98,7 @@ def check_name(name: str) -> None:
 
 
 def _checked(kind: Type, depth: int) -> Iterator[int]:
-    """Check every column, field and list; yields the length of each name."""
+    """Check every column, field and list, and yield the length of each name (0 for items)."""
     if depth > MAX_DEPTH:
         raise RowRefused(f"a column is nested deeper than {MAX_DEPTH} levels")
     if isinstance(kind, ListOf):

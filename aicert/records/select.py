@@ -1,8 +1,8 @@
-"""From which files of a directory rows are read, and as which split.
+"""Choose the files of a directory that rows are read from, and the split that each belongs to.
 
-The configuration's `data_files` decide, otherwise the paths; the files of a split are read sorted
-by path. No file's content decides: no README header, no list, no cache. Anything ambiguous is
-refused, so that no file is left out silently.
+The configuration's `data_files` decide; without them, the paths do, and the files of a split are
+read sorted by path. The content of files decides nothing: no README header, no list, no cache.
+Anything ambiguous is refused, so that no file is left out silently.
 """
 
 import re
@@ -14,17 +14,17 @@ from aicert.records.forms import SUPPORTED, form_of
 
 DataFiles = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 DEFAULT = "train"
-# As `datasets` names them.
+# The words by which `datasets` recognises splits.
 _WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "dev", "val"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _SPLITS = {word: split for split, words in _WORDS.items() for word in words}
-# How the Hub names the parts of a split.
+# The way that the Hub names the parts of a split.
 _PART = re.compile(r"(?:^|/)data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*$")
 _BETWEEN = re.compile(r"[-._ 0-9/]+")
-# What `datasets` itself writes beside rows.
+# Files that `datasets` itself writes beside rows.
 _BESIDE = {
     "config.json",
     "dataset_dict.json",
@@ -37,7 +37,7 @@ _BESIDE = {
 def choose(
     files: Iterable[str], data_files: DataFiles | None = None, *, where: str = "."
 ) -> dict[str, list[str]]:
-    """The files of each split, in the order in which their rows are read.
+    """Return the files of each split, in the order in which their rows are read.
 
     `files` are paths below the directory; `where` names it in errors.
     """
@@ -49,8 +49,9 @@ def choose(
 
 
 def _named(listed: Sequence[str], names: str | Sequence[str], where: str) -> list[str]:
-    """The files that a list of paths and patterns names, in its order; those of one pattern are
-    sorted by path.
+    """Return the files that a list of paths and patterns names, in the order of the list.
+
+    Files that match the same pattern are sorted by path.
     """
     chosen: list[str] = []
     for name in (names,) if isinstance(names, str) else names:
@@ -72,18 +73,19 @@ def _named(listed: Sequence[str], names: str | Sequence[str], where: str) -> lis
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """`*` and `?` match no slash; `**` between slashes matches any number of folders, also none.
+    """Return whether `path` matches `pattern`.
 
-    Part by part: one expression for everything would take exponential time for some patterns.
+    `*` and `?` match no slash; `**` between slashes matches any number of folders, even none. Parts
+    are matched one by one, since one regular expression could take exponential time.
     """
     parts = path.split("/")
-    # How many parts of the path the pattern can have taken so far.
+    # The numbers of parts of the path that the pattern may have matched so far.
     taken = {0}
     for part in pattern.split("/"):
         if part == "**":
             taken = {count for count in range(len(parts) + 1) if count >= min(taken)}
         else:
-            # To fnmatch, a bracket opens a set of characters.
+            # fnmatch would take a bracket for the start of a set of characters.
             wild = part.replace("[", "[[]")
             fitting = (count for count in taken if count < len(parts))
             taken = {count + 1 for count in fitting if fnmatchcase(parts[count], wild)}
@@ -102,7 +104,7 @@ def _by_paths(paths: list[str], where: str) -> dict[str, list[str]]:
     hint = f"name the files in data_files; rows are read from {SUPPORTED}"
     forms = {path: known.form for path in paths if (known := form_of(path)) is not None}
     if len(set(forms.values())) > 1:
-        # A licence or a word list beside the rows.
+        # Text beside rows of another form is a licence or a word list.
         paths = [path for path in paths if forms[path] != "text"]
     if not paths:
         raise RowsRefused(where, "there is no file with rows", hint=hint)
@@ -121,7 +123,7 @@ def _by_paths(paths: list[str], where: str) -> dict[str, list[str]]:
 
 
 def _split(path: str, hint: str) -> str:
-    """The split that a path names; empty if it names none."""
+    """Return the split that a path names; "" if it names none."""
     part = _PART.search(path)
     if part is not None:
         return part[1]

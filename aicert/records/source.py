@@ -1,4 +1,4 @@
-"""One file of rows, opened according to its name: its bytes in blocks, and its rows."""
+"""Read one file of rows, in the format that its name implies."""
 
 import os
 import stat
@@ -23,7 +23,7 @@ from aicert.records.textrows import TextReader
 
 
 class RowReader(Protocol):
-    """The rows of one form; `row` is the number of the row that was read last."""
+    """A reader for one format; `row` is the number of the row that was read last."""
 
     row: int
 
@@ -31,7 +31,7 @@ class RowReader(Protocol):
         """Widen `columns` so that the rows fit."""
 
     def rows(self, schema: Schema) -> Iterator[bytes]:
-        """The canonical rows, in blocks."""
+        """Yield the canonical rows, in blocks."""
 
 
 _TEXTS: dict[Form, Callable[[Iterator[bytes]], RowReader]] = {
@@ -42,7 +42,7 @@ _TEXTS: dict[Form, Callable[[Iterator[bytes]], RowReader]] = {
 
 
 class Source:
-    """A file below `root`. `learn` first, then `rows`: both read it from its start.
+    """A file of rows below `root`. Call `learn`, then `rows`; both read the file from its start.
 
     `row_count` and `unread_bytes` are known after `learn`.
     """
@@ -69,15 +69,16 @@ class Source:
             self._learned = reader if isinstance(reader, JsonReader) else None
 
     def rows(self, schema: Schema) -> Iterator[bytes]:
-        """The canonical rows of this file, in blocks."""
+        """Yield the canonical rows of this file, in blocks."""
         with self._reader() as reader:
             if self._learned is not None and isinstance(reader, JsonReader):
                 reader.matched = self._learned.matched
             yield from reader.rows(schema)
 
     def is_canonical(self, columns: Columns, schema: Schema) -> bool:
-        """Whether the file's own bytes are the canonical rows. Call it once all files were learned
-        from.
+        """Return whether the file's own bytes are the canonical rows.
+
+        Call it after `learn` of all files, with the columns and the schema of all.
         """
         if self.form != FileForm("json", None) or not self._ends_well():
             return False
@@ -87,7 +88,7 @@ class Source:
         return self._is_checked(schema) if known is None else known
 
     def _ends_well(self) -> bool:
-        """No byte order mark at the start, and a line feed at the end."""
+        """Return whether the file begins without byte order mark and ends with a line feed."""
         with self._opened() as file:
             mark = file.read(len(MARK))
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
@@ -103,7 +104,7 @@ class Source:
 
     @contextmanager
     def _reader(self) -> Iterator[RowReader]:
-        """The reader for one pass over this file; its refusals get the file and the row."""
+        """Open a reader for one pass over this file, and add file and row to its refusals."""
         reader: RowReader | None = None
         try:
             with self._opened() as file:
@@ -116,7 +117,7 @@ class Source:
                     return
                 with TemporaryFile() if packing is not None else nullcontext(file) as whole:
                     if packing is not None:
-                        # pyarrow begins to read at the end.
+                        # pyarrow begins to read at the end, so it needs the whole file.
                         whole.writelines(content)
                     reader = ParquetReader(whole)
                     yield reader
@@ -125,13 +126,13 @@ class Source:
             raise error.at(self.name, row) from None
 
     def _refuse_pointer(self, file: BinaryIO) -> None:
-        """Read as text or CSV, it would be rows."""
+        """Refuse a Git LFS pointer, which would be read as rows of text or CSV."""
         if lfs.is_pointer(file.read(lfs.HEAD)):
             raise RowsRefused(self.name, lfs.REASON, hint=lfs.HINT)
         file.seek(0)
 
     def _opened(self) -> BinaryIO:
-        # This path was measured as a regular file, so nothing else is opened.
+        # This path was measured as a regular file, so anything else is refused.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             descriptor = os.open(self.path, flags)

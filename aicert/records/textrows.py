@@ -1,6 +1,6 @@
-"""Text as a source of rows: each line is a row `{"text": …}`, as `datasets` reads text.
+"""Read rows from text: each line is a row `{"text": …}`, as `datasets` reads text.
 
-A line ends with a line feed, or with a carriage return and a line feed, and with nothing else.
+A line may end only with a line feed, or with a carriage return and a line feed.
 """
 
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ COLUMN = "text"
 
 
 class TextReader:
-    """The lines of one source; `row` is the number of the one that was read last."""
+    """A reader for the lines of one source; `row` is the number of the line that was read last."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
         self.row = 0
 
     def learn(self, columns: Columns) -> None:
-        """Widen `columns` by the only one, `text`."""
+        """Add the only column, `text`, to `columns`, and count the rows."""
         for _ in self._lines(self._blocks):
             pass
         if self.row:
             columns.absorb({COLUMN: ""})
 
     def rows(self, schema: Schema) -> Iterator[bytes]:
-        """The canonical rows."""
+        """Yield the canonical rows, in blocks."""
         write = line_writer(schema)
         for lines in self._lines(self._blocks):
             yield b"".join([write({COLUMN: line}) for line in lines])
@@ -40,7 +40,7 @@ class TextReader:
             try:
                 text = as_text(block).replace("\r\n", "\n")
             except RowRefused:
-                # One by one, so that `row` is that of the line that is refused.
+                # Decode line by line, so that `row` is the number of the line that is refused.
                 lines_alone = iter(block.split(b"\n"))
                 while True:
                     self.row += 1

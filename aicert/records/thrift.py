@@ -1,7 +1,6 @@
-"""The compact protocol of Apache Thrift, as far as Parquet's metadata needs it; only reading. A
-struct is a dict by field number, so that fields that nobody asks for need no code.
+"""Read the compact protocol of Apache Thrift, as far as Parquet's metadata uses it.
 
-
+A struct becomes a dict by field number, so that fields that nobody asks for need no code.
 """
 
 from aicert.records.errors import RowRefused
@@ -16,14 +15,14 @@ Struct = dict[int, Value]
 
 
 class ThriftReader:
-    """Reads values from `data`, from `at` on."""
+    """Reads values from `data`, beginning at `at`, which moves on with each value."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:
         self._data = data
         self.at = at
 
     def struct(self, depth: int = 0) -> Struct:
-        """The struct that begins here."""
+        """Return the struct that begins at `at`. Raises RowRefused."""
         if depth > MAX_DEPTH:
             raise RowRefused("its metadata is nested too deeply")
         fields: Struct = {}
@@ -44,7 +43,7 @@ class ThriftReader:
         if kind in (_LIST, _SET):
             return self._list(depth)
         if kind in (_BYTE, _TRUE, _FALSE):
-            # In a list, a boolean takes a byte.
+            # A boolean in a list takes a byte.
             return self._byte()
         if kind == _DOUBLE:
             return self._bytes(8)
@@ -82,7 +81,7 @@ class ThriftReader:
 
 
 def integer(fields: Struct, number: int) -> int:
-    """A required field: an integer from 0."""
+    """Return a required field that is an integer of at least 0. Raises RowRefused."""
     value = fields.get(number)
     if type(value) is not int or value < 0:
         raise RowRefused("its metadata lacks a number")
@@ -90,7 +89,7 @@ def integer(fields: Struct, number: int) -> int:
 
 
 def struct(fields: Struct, number: int) -> Struct:
-    """A required field: a struct."""
+    """Return a required field that is a struct. Raises RowRefused."""
     value = fields.get(number)
     if not isinstance(value, dict):
         raise RowRefused("its metadata lacks a part")
@@ -98,7 +97,7 @@ def struct(fields: Struct, number: int) -> Struct:
 
 
 def structs(fields: Struct, number: int) -> list[Struct]:
-    """A required field: a list of structs."""
+    """Return a required field that is a list of structs. Raises RowRefused."""
     value = fields.get(number)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise RowRefused("its metadata lacks a list")
