@@ -56,12 +56,12 @@ from enclave_runner.merge import merging, settings
 from enclave_runner.sandbox.places import INPUTS, REMOTE_CODE
 
 BUILDER_ID = "urn:aicert:machine:"
-# Why no loss is measured for such a run.
+# The reason in the report for which no loss is measured if an input's code may run.
 OWN_CODE = "an input's code may run while the model is loaded, so it could decide what is measured"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run what the command line says; the exit code is 0 if a certificate was written."""
+    """Make the run that the command line describes; return 0 if a certificate was written."""
     arguments = options.parse(argv, __doc__)
     events = Events(arguments.events_fd)
     signal.signal(signal.SIGTERM, _stopped)
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         events.error(error.message, error.hint, error.exit_code)
         return error.exit_code
     except OSError as error:
-        # A full disk, for example: the host's problem, not a defect of ours.
+        # For example a full disk, which is the host's problem and no defect of ours.
         where = f": {os.fspath(error.filename)!a}" if error.filename else ""
         events.error(f"{error.strerror}{where}", "df -h .", ToolError.exit_code)
         return ToolError.exit_code
@@ -89,14 +89,14 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
     lockfile = lockfile_form.parse(data)
     with Tpm(arguments.tcti) as tpm:
         attest.check_registers(tpm)
-        # This comes first: the TPM's own clock counts from here to the quote.
+        # The run key comes first: the TPM's own clock measures the time from here to the quote.
         key = attest.make_run_key(tpm, nonce)
         devices = _ask_gpus(arguments, key)
         units = machine_facts.units(arguments.gpu)
         measured = _measure_inputs(arguments, lockfile, events)
         attest.measure_inputs(tpm, data, measured)
         ran = _trainer(lockfile)(Machine(tpm=tpm, key=key), arguments, lockfile, measured, events)
-        # This comes last, since the outputs were compared with the inputs too.
+        # The inputs are compared last, since the outputs were compared with them too.
         measure.check_unchanged(measured)
         run_report = _with_units(ran.report, units, lockfile)
         log = _keep_log(ran.log, arguments.out / machine_io.TRAINING_LOG)
@@ -109,8 +109,8 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
             ),
             outputs={lockfile.outputs[0]: ran.subject},
             builder_id=BUILDER_ID + ("measured" if arguments.builder else "local"),
-            # A measured machine runs what its command line names; elsewhere, this code digest is a
-            # claim.
+            # The kernel command line of a measured machine names the code that it runs. Elsewhere
+            # this code digest is only a claim.
             builder=attest.with_gpus(
                 arguments.builder or {"runner": code_digest(Path(__file__).parents[1])}, devices
             ),
@@ -127,14 +127,14 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
 
 
 def _with_units(run_report: RunReport, units: Mapping[str, Value], lockfile: Lockfile) -> RunReport:
-    """The report, completed with what there was to compute on."""
+    """Return the report, completed with the processors that the run could compute on."""
     whole = replace(run_report, values={**run_report.values, **units})
     return whole.self_reported if input_code(lockfile) else whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What attests: the TPM, and the key of this run."""
+    """The TPM that attests to this run, and the run's key in it."""
 
     tpm: Tpm
     key: attest.CertifiedKey
@@ -142,7 +142,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """How a trainer ended: its one output, what the report says about it, and its log."""
+    """The result of a trainer: its one output, the run report, and its log."""
 
     subject: Output
     report: RunReport
@@ -156,13 +156,13 @@ def _trained(
     measured: list[MeasuredInput],
     events: Events,
 ) -> Ran:
-    """A training by Axolotl: a model, and how well it fits the rows."""
+    """Train a model with Axolotl, and measure how well it fits the rows."""
     prepared = _prepare(arguments, lockfile, measured, events)
     audits = _gate(arguments, measured, prepared, events)
     if audits.exit_code != "0":
         return _not_begun(arguments, lockfile, measured, prepared, audits)
     result = _train(arguments, lockfile, prepared, events)
-    # The trainer is gone: nobody could know these bytes before.
+    # The trainer has ended, so nobody could know these bytes while it ran.
     seed = loss_sample.seed(machine.key.nonce, machine.tpm.random(32))
     events.send(machine_io.MEASURING)
     base = adapter_base.base_of(prepared.effective.references, lockfile)
@@ -182,7 +182,7 @@ def _gate(
     prepared: "Prepared",
     events: Events,
 ) -> Gate:
-    """The audits that have to hold before it trains; their results, where the host takes them."""
+    """Run the audits that have to hold before the training, and write out their results."""
     if prepared.audits:
         events.send(machine_io.AUDITING)
     audits = gate.run(
@@ -202,7 +202,7 @@ def _gate(
 def _texts(
     arguments: argparse.Namespace, measured: list[MeasuredInput], prepared: "Prepared"
 ) -> list[tuple[str, Text]]:
-    """The texts that come from no row: what of them the report names, an audit reads."""
+    """Return the texts that come from no row. The report names them, and audits read the same."""
     return texts.read_texts(
         prepared.effective.config,
         prepared.effective.references,
@@ -219,7 +219,7 @@ def _not_begun(
     prepared: "Prepared",
     audits: Gate,
 ) -> Ran:
-    """A training that was not begun, because an audit does not hold."""
+    """Return the result of a training that did not begin because an audit does not hold."""
     log = options.beside_scratch(arguments, "gate.log")
     log.write_text("".join(f"{line}\n" for line in audits.lines), encoding="utf-8")
     run_report = replace(gate.report(audits, prepared.rows, measured), signers=signers(lockfile))
@@ -233,7 +233,7 @@ def _audited(
     measured: list[MeasuredInput],
     events: Events,
 ) -> Ran:
-    """An audit of rows: results, and no model."""
+    """Audit rows. The output is the results; there is no model."""
     auditing.check(lockfile)
     inputs = {item.name: item for item in measured}
     asked = auditing.read_config(measure.config_of(measured), inputs)
@@ -262,7 +262,7 @@ def _merged(
     measured: list[MeasuredInput],
     events: Events,
 ) -> Ran:
-    """A merge of a model and an adapter: a model, without any training."""
+    """Merge an adapter into a model. The output is a model, without any training."""
     settings.check(lockfile)
     named = settings.read(
         measure.config_of(measured), {item.name: not item.is_file for item in measured}
@@ -274,7 +274,7 @@ def _merged(
     name = lockfile.outputs[0]
     folder = arguments.out / machine_io.OUTPUTS / name
     files = training.collect(result, folder)
-    # Before it is signed: if it is not the requested merge, there is no model.
+    # The check comes before the signature: if this is not the requested merge, there is no model.
     merged = merging.report_of(prepared, result, measured, files, folder)
     run_report = replace(
         merged,
@@ -287,7 +287,7 @@ def _merged(
 def _take_results(
     arguments: argparse.Namespace, name: str, results: bytes | None
 ) -> Mapping[str, FileFact]:
-    """Put results where the host collects them, and hash them; None: there are none."""
+    """Put results where the host collects them, and hash them. If `results` is None, do nothing."""
     if results is None:
         return {}
     folder = arguments.out / machine_io.OUTPUTS / name
@@ -303,7 +303,7 @@ def _evaluated(
     measured: list[MeasuredInput],
     events: Events,
 ) -> Ran:
-    """An evaluation of a model on rows: results, and no model."""
+    """Evaluate a model on rows. The output is the results; there is no model."""
     evaluation_settings.check(lockfile)
     asked = evaluation_settings.read(measure.config_of(measured), evaluating.views(measured))
     events.send(machine_io.READING)
@@ -323,8 +323,7 @@ def _evaluated(
     return Ran(subject=_subject(files), report=run_report, log=evaluated.result.log)
 
 
-# What this machine can run. Each trainer is a room beside `axolotl`; the verifier knows each by
-# name.
+# The trainers that this machine can run. The verifier knows each by name.
 TRAINERS: Mapping[str, Callable[..., Ran]] = {
     "audit": _audited,
     "axolotl": _trained,
@@ -344,7 +343,7 @@ def _trainer(lockfile: Lockfile) -> Callable[..., Ran]:
 def _ask_gpus(
     arguments: argparse.Namespace, key: attest.CertifiedKey
 ) -> tuple[gpu.DeviceReport, ...]:
-    """What the GPUs of a measured machine say about themselves, before anything runs on them."""
+    """Return the reports of a measured machine's GPUs, made before anything runs on them."""
     if not arguments.gpu:
         return ()
     return gpus.ask(gpus.load(), gpu.nonce(key.nonce, key.run_key.name))
@@ -353,9 +352,7 @@ def _ask_gpus(
 def _measure_inputs(
     arguments: argparse.Namespace, lockfile: Lockfile, events: Events
 ) -> list[MeasuredInput]:
-    """Every input as hashed here: it is what the lockfile says, and signed by whom the lockfile
-    says.
-    """
+    """Hash every input; check that each has the digest and the signer that the lockfile names."""
     counter = Counter(events, machine_io.HASHING, sum(item.size for item in lockfile.inputs))
     measured = measure.measure(lockfile, arguments.input, counter.add)
     for item, own in zip(lockfile.inputs, measured, strict=True):
@@ -366,9 +363,9 @@ def _measure_inputs(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What passed every check: the config that Axolotl runs, and everything that the trainer sees.
+    """A training that passed every check: its config, and everything that the trainer will see.
 
-    `shown`: place in its sandbox → file or folder.
+    `shown`: place in the trainer's sandbox → file or folder here.
     """
 
     effective: config.Effective
@@ -460,7 +457,7 @@ def _train(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """The run's one output: `files` in `folder`, none if the training failed.
+    """The run's one output: `files` below `folder`; there are none if the training failed.
 
     `renamed`: the adapter configs into which the runner wrote the name of `base`.
     """
@@ -474,7 +471,7 @@ class Made:
 
     @property
     def subject(self) -> Output:
-        """The form in which the statement names it."""
+        """The output as the statement describes it."""
         return _subject(self.files)
 
 
@@ -509,7 +506,7 @@ def _take_output(
 def _signed(
     arguments: argparse.Namespace, name: str, files: Mapping[str, FileFact], run_key: RunKey
 ) -> dict[str, Digest]:
-    """Sign an output that is not empty; its name and the signature's digest."""
+    """Sign an output unless it is empty. Return its name with the digest of the signature."""
     if not files:
         return {}
     data = attest.sign_output(run_key, name, files)
@@ -556,8 +553,9 @@ def _with_loss(
     seed: bytes,
     run_report: RunReport,
 ) -> RunReport:
-    """The report, completed with how well base and output fit a sample of the rows, drawn by
-    `seed`.
+    """Return the report, completed with the losses of base and output on a sample of the rows.
+
+    `seed` decides which rows are drawn.
     """
     room = loss.Room(
         folder=options.beside_scratch(arguments, "loss"),
@@ -593,7 +591,7 @@ def _now() -> str:
 if __name__ == "__main__":
     code = main()
     with contextlib.suppress(OSError):
-        # Its file may be on a full disk; everything that matters has been sent by now.
+        # Standard error may be a file on a full disk. Everything that matters has been sent by now.
         sys.stderr.flush()
     # Threads of a TPM that never answers must not keep the process alive.
     os._exit(code)

@@ -1,7 +1,7 @@
-"""What the runner tells the host while it works: one JSON object a line, on a single descriptor.
+"""Send events to the host while the runner works: one JSON object per line, on one descriptor.
 
-Nothing here is evidence. The host treats every line as hostile; a host that stops reading only
-loses its progress bar.
+Nothing here is evidence. The host treats every line as hostile; a host that stops reading loses
+only its progress bar.
 """
 
 import os
@@ -11,19 +11,21 @@ from typing import Final
 
 from aicert.formats import machine_io
 
-# People cannot see more than this; 50,000 small files must not become 50,000 lines.
+# The least time between two lines of progress. People cannot see more, and 50,000 small files must
+# not become 50,000 lines.
 _INTERVAL_S: Final = 0.1
 
 
 class Events:
-    """Writes events to `fd`; silent once the reader has gone."""
+    """Writes events to `fd`, until the reader has gone."""
 
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
 
     def error(self, message: str, hint: str | None, exit_code: int) -> None:
-        """Why the run ended. It is cut until it fits, since without it the host would know only a
-        number.
+        """Send the reason why the run ended.
+
+        It is cut until it fits on a line, since without it the host would know only an exit code.
         """
         for length in (2000, 500, 150):
             facts = {"message": message[:length], "hint": hint and hint[:length]}
@@ -33,7 +35,7 @@ class Events:
         self._write(line)
 
     def send(self, kind: str, **facts: str | float | None) -> None:
-        """One event; a line longer than the bound is dropped, never cut into something else."""
+        """Send one event; a line longer than the bound is dropped, never cut."""
         self._write(machine_io.emit_event(kind, facts))
 
     def _write(self, line: bytes) -> None:
@@ -46,7 +48,10 @@ class Events:
 
 
 class Counter:
-    """Bytes done of a total, reported at a bounded rate; `add` may be called by several threads."""
+    """Counts the bytes done of a total, and reports them at a bounded rate.
+
+    Several threads may call `add`.
+    """
 
     def __init__(self, events: Events, kind: str, total: int) -> None:
         self._events = events
@@ -57,7 +62,7 @@ class Counter:
         self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
-        """`count` more bytes are done."""
+        """Add `count` bytes that are done."""
         with self._lock:
             self._done += count
             now = time.monotonic()

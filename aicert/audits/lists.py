@@ -58,8 +58,7 @@ AnyList = DomainList | ExactList | TextList
 
 
 def domains(data: bytes) -> DomainList:
-    """Read a list of domains: one per line; `#` begins a comment. EvidenceError if it is not text.
-    """
+    """Read a list of domains: one per line, `#` for comments. EvidenceError if it is not text."""
     entries = [line.partition("#")[0].strip() for line in _lines(data, "list of domains")]
     hosts = [folded_host(entry) for entry in entries if entry]
     usable = frozenset(host for host in hosts if host is not None)

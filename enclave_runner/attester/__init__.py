@@ -1,4 +1,4 @@
-"""The TPM: registers, keys, the quote, and the certificate made from them.
+"""Use the TPM: registers, keys, the quote, and the certificate that is made from them.
 
-Imports `inputs` for what was measured, and those rooms of `aicert` that the machine carries.
+This room imports `inputs` for the measured inputs, and rooms of `aicert` that the machine carries.
 """

@@ -1,10 +1,9 @@
-"""Both ends of a run: first the run key; at the end the outputs' measurement, the statement and the
-quote.
+"""Attest to a run: make its key at the start; at the end measure the outputs, sign and quote.
 
-Order matters and follows docs/spec/measurement.md: the run key is made and certified before the
-inputs are hashed, so that the TPM's clock says how long the run took; PCR 8 is extended and sealed
-before the quote; the quote's extraData binds nonce, run key and statement, so no part can be
-replaced by another run's.
+The order matters and follows docs/spec/measurement.md: the run key is made and certified before the
+inputs are hashed, so that the TPM's clock shows how long the run took; PCR 8 is extended and sealed
+before the quote; the quote's extraData binds nonce, run key and statement, so that none of them can
+be replaced by one of another run.
 """
 
 import hashlib
@@ -31,7 +30,7 @@ from enclave_runner.inputs.measure import MeasuredInput
 
 
 def check_registers(tpm: Tpm) -> None:
-    """Both registers must be zero: nobody measured into them before the runner."""
+    """Check that PCR 8 and PCR 14 are zero, so that the runner is the first to extend them."""
     for index, value in tpm.read_pcrs((OUTPUT_PCR, INPUT_PCR)).items():
         if value != ZERO:
             raise ToolError(f"PCR {index} is not zero at the start: {value.hex()}")
@@ -39,7 +38,7 @@ def check_registers(tpm: Tpm) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertifiedKey:
-    """The run key, and what the attestation key signed about it at the run's start, for `nonce`."""
+    """The run key, and the attestation key's signature about it, made at the start for `nonce`."""
 
     run_key: RunKey
     nonce: bytes
@@ -47,7 +46,7 @@ class CertifiedKey:
 
 
 def make_run_key(tpm: Tpm, nonce: bytes) -> CertifiedKey:
-    """Make the run key and have it certified: before anything is measured."""
+    """Make the run key and have the attestation key certify it. Call it before measuring."""
     run_key = tpm.make_run_key()
     attest, signature = run_key.certify(nonce)
     certify = Signed(attest=attest, signature=signature)
@@ -55,13 +54,13 @@ def make_run_key(tpm: Tpm, nonce: bytes) -> CertifiedKey:
 
 
 def measure_inputs(tpm: Tpm, lockfile: bytes, inputs: list[MeasuredInput]) -> None:
-    """Extend PCR 14 with the lockfile, every input as hashed here, and the seal."""
+    """Extend PCR 14 with the lockfile, the measured digest of every input, and the seal."""
     for event in input_events(lockfile, [(item.name, item.digest) for item in inputs]):
         tpm.extend(INPUT_PCR, event)
 
 
 def sign_output(run_key: RunKey, name: str, files: Mapping[str, FileFact]) -> bytes:
-    """The model signature (OMS bundle) of the output `name`, by the run key."""
+    """Sign the output `name` with the run key; return the model signature (OMS bundle)."""
     payload = writer.statement(
         name, {path: fact.sha256 for path, fact in files.items()}, ignored_paths()
     )
@@ -74,7 +73,7 @@ def sign_output(run_key: RunKey, name: str, files: Mapping[str, FileFact]) -> by
 def with_gpus(
     builder: Mapping[str, Digest], devices: Sequence[gpu.DeviceReport]
 ) -> Mapping[str, Digest]:
-    """What the machine knows about itself, including the digest of its GPUs' answers."""
+    """Return the facts about the machine with the digest of its GPUs' reports added, if any."""
     return {**builder, gpu.BUILDER_FACT: gpu.digest(devices)} if devices else builder
 
 
@@ -86,9 +85,9 @@ def attest(
     lockfile: bytes,
     devices: Sequence[gpu.DeviceReport] = (),
 ) -> bytes:
-    """Extend PCR 8, sign the statement, quote. Returns the certificate's bytes.
+    """Extend PCR 8, sign the statement and quote; return the certificate's bytes.
 
-    `devices`: the GPUs' answers, which the statement names.
+    `devices`: the reports of the GPUs, whose digest is in the statement.
     """
     outputs: dict[str, Digest] = {n: o.digest for n, o in statement.outputs.items()}
     for event in output_events(report.exit_code, outputs, statement.report_digest):
@@ -123,6 +122,6 @@ def _sign_and_quote(tpm: Tpm, key: CertifiedKey, payload: bytes) -> tuple[Eviden
 
 
 def _signature(run_key: RunKey, payload: bytes) -> bytes:
-    """The run key's DER signature over the payload's pre-authentication encoding."""
+    """Sign the payload's pre-authentication encoding (DSSE) with the run key; return it as DER."""
     parsed = parse_signature(run_key.sign(hashlib.sha256(pae(payload)).digest()))
     return encode_dss_signature(parsed.r, parsed.s)

@@ -3,11 +3,11 @@
 Only GPUs in confidential computing mode give a report: for others, and for those in developer mode,
 the certificate has none, and `platform.gpu` gives no verdict (docs/spec/gpu.md). Functions,
 constants and struct layouts are those of NVIDIA's nvml.h, driver 580. Switches between GPUs are not
-asked, since that takes a library that the image's driver does not have. Tried on an H200 with
-driver 580.159.04, which was not in confidential computing mode:
+asked, because that takes a library that the image's driver does not have.
 
-the layouts match those of NVIDIA's own Python module; the settings are all zero, so nothing is
-asked; when asked anyway, it gives no certificate (999). No GPU has answered yet.
+This was tried on an H200 with driver 580.159.04 that was not in confidential computing mode: the
+layouts match those of NVIDIA's own Python module, and the settings are all zero, so the GPU is not
+asked. Asked anyway, it returns no certificate (error 999). No GPU has given a report yet.
 """
 
 import ctypes
@@ -77,7 +77,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
 
 
 class Nvml:
-    """NVIDIA's library; each call that fails is a ToolError."""
+    """NVIDIA's library, as functions that raise ToolError when they fail."""
 
     def __init__(self, library: Any) -> None:
         self._functions = {name: getattr(library, name) for name in _FUNCTIONS}
@@ -92,7 +92,7 @@ class Nvml:
 
 
 def load() -> Nvml | None:
-    """The library of the image's driver; None if there is none, or only an older one."""
+    """Load the library of the image's driver; None if there is none, or only an older one."""
     try:
         return Nvml(ctypes.CDLL(LIBRARY))
     except (OSError, AttributeError):
@@ -100,11 +100,10 @@ def load() -> Nvml | None:
 
 
 def ask(nvml: Nvml | None, nonce: bytes) -> tuple[DeviceReport, ...]:
-    """What all GPUs answer to `nonce` (`formats.gpu`), in the driver's order; nothing if they are
-    not protected.
+    """Ask all GPUs for reports about `nonce` (`formats.gpu`), in the driver's order.
 
-    A protected GPU computes only after this: the driver waits until it is told that the GPU was
-    asked. ToolError if a GPU that should answer does not.
+    Returns nothing if the GPUs are not protected. A protected GPU computes only after this, because
+    the driver waits until it is told to accept work. ToolError if a GPU does not answer.
     """
     if nvml is None:
         return ()
@@ -120,12 +119,13 @@ def ask(nvml: Nvml | None, nonce: bytes) -> tuple[DeviceReport, ...]:
 
 
 def _are_protected(nvml: Nvml) -> bool:
-    """Whether the driver says that the GPUs are protected, and not in developer mode."""
+    """Return whether, by the driver's settings, the GPUs are protected and not in developer mode.
+    """
     settings = Settings(version=ctypes.sizeof(Settings) | _SETTINGS_V1)
     try:
         nvml.call("nvmlSystemGetConfComputeSettings", byref(settings))
     except ToolError:
-        # The driver's code for a GPU that cannot be protected: not supported.
+        # The driver returns "not supported" for GPUs that cannot be protected.
         return False
     is_on: bool = settings.ccFeature == _FEATURE_ON or settings.multiGpuMode == _PROTECTED_PCIE
     is_closed: bool = settings.devToolsMode == _DEVELOPERS_OFF
@@ -159,5 +159,5 @@ def _ask_one(nvml: Nvml, index: int, nonce: bytes) -> DeviceReport:
 
 
 def _first(data: object, size: int) -> bytes:
-    """As many bytes as the driver says; never more than it was given room for."""
+    """Return the first `size` bytes of a buffer, where `size` comes from the driver."""
     return bytes(cast("Array[c_ubyte]", data))[:size]

@@ -1,14 +1,14 @@
-"""The runner's use of the TPM: registers, the platform's attestation key, the run key, one quote.
+"""Talk to the TPM: registers, the platform's attestation key, the run key, and the quote.
 
-Promises: `TPMS_ATTEST`, `TPMT_SIGNATURE` and `TPMT_PUBLIC` are returned as the TPM made them (TPM
-2.0 Library, Part 2). The run key is a primary key of the NULL hierarchy from a fresh random
-template, so nobody can create it again under another system; it is never persistent, and it is
-flushed. A quote is only returned together with the register values that it covers. A TPM that
-fails, dies or stops answering is a ToolError within a bounded time.
+`TPMS_ATTEST`, `TPMT_SIGNATURE` and `TPMT_PUBLIC` are returned as the TPM made them (TPM 2.0
+Library, Part 2). The run key is a primary key of the NULL hierarchy from a fresh random template,
+so that nobody can create it again under another system; it is never persistent, and it is flushed.
+A quote is returned only together with the register values that it covers. If the TPM fails, dies or
+stops answering, a ToolError follows within a bounded time.
 
-Leaves out: choosing an attestation key. The platform's lies at 0x81000003 with its certificate in
-NV 0x01C101D0 and, in a confidential machine, the processor's report in NV 0x01400001 (as on Azure);
-a guest takes what its platform gives it. Checking any of this is up to the verifier.
+The runner does not choose an attestation key. The platform's key is at 0x81000003, its certificate
+in NV 0x01C101D0 and, in a confidential machine, the processor's report in NV 0x01400001 (as on
+Azure); a guest takes what its platform gives it. The verifier checks all of this.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ from aicert.formats.measurement import QUOTED_PCRS
 T = TypeVar("T")
 
 _NV_BUFFER_MAX: Final = 0x12C  # TPM_PT_NV_BUFFER_MAX (Part 2, 6.13)
-# The slowest command here (a primary key) takes well under a second, in hardware some seconds.
+# The slowest command here makes a primary key: well under a second, or some seconds in hardware.
 _ANSWER_S: Final = 60.0
 _QUOTE_TRIES: Final = 5
 _READ_TRIES: Final = 64
@@ -68,7 +68,7 @@ class RunKey:
     _handle: Any = field(repr=False)
 
     def sign(self, digest: bytes) -> bytes:
-        """The TPMT_SIGNATURE (ECDSA) over a SHA-256 digest of 32 bytes."""
+        """Sign a SHA-256 digest of 32 bytes with ECDSA; return the TPMT_SIGNATURE."""
         return self._tpm.ask(
             "sign with the run key",
             lambda esapi: bytes(
@@ -77,7 +77,10 @@ class RunKey:
         )
 
     def certify(self, qualifying: bytes) -> tuple[bytes, bytes]:
-        """(TPMS_ATTEST, TPMT_SIGNATURE): the attestation key says that this key is in its TPM."""
+        """Have the attestation key certify that this key is in its TPM.
+
+        Returns TPMS_ATTEST and TPMT_SIGNATURE. `qualifying`: the extraData.
+        """
         ak = self._tpm.attestation_key()
 
         def certify(esapi: Any) -> tuple[bytes, bytes]:
@@ -93,11 +96,13 @@ class RunKey:
 
 
 class Tpm:
-    """A connection to a TPM, as a context manager. No object that it made outlives it."""
+    """A connection to a TPM, as a context manager. It flushes every object that it made."""
 
     def __init__(self, tcti: str, *, answer_s: float = _ANSWER_S) -> None:
-        """`tcti` is written as in tpm2-tools, such as `swtpm:path=tpm.sock`, `device:/dev/tpmrm0`.
-        `answer_s` bounds each command, in seconds.
+        """Prepare a connection.
+
+        `tcti`: the TPM as tpm2-tools name it, such as `swtpm:path=tpm.sock` or
+        `device:/dev/tpmrm0`. `answer_s`: the most seconds that a command may take.
         """
         self._tcti = tcti
         self._answer_s = answer_s
@@ -106,7 +111,7 @@ class Tpm:
         self._loaded: list[Any] = []
 
     def __enter__(self) -> Self:
-        # The TSS prints its own errors to standard error; our exceptions carry them.
+        # Stop the TSS from printing errors to standard error; our exceptions have them.
         os.environ.setdefault("TSS2_LOG", "all+none")
         self._esapi = self._bounded("answer", lambda: ESAPI(self._tcti))
         return self
@@ -130,7 +135,7 @@ class Tpm:
                 esapi.close()
 
     def ask(self, what: str, command: Callable[[Any], T]) -> T:
-        """Run `command` on the connection; `what` says in errors what the TPM did not do."""
+        """Run `command` on the connection. Errors say that the TPM cannot `what`."""
         esapi = self._esapi
         if esapi is None:
             raise ToolError(f"the TPM cannot {what}: the connection to it is closed", hint=_HINT)
@@ -159,10 +164,10 @@ class Tpm:
             raise ToolError(f"the TPM cannot {what}: {error}", hint=_HINT) from error
 
     def read_pcrs(self, indices: Iterable[int]) -> dict[int, bytes]:
-        """The values of these registers in the SHA-256 bank."""
+        """Read the values of these registers in the SHA-256 bank."""
         wanted = sorted(set(indices))
         values: dict[int, bytes] = {}
-        # A TPM returns at most eight at a time and says which (Part 3, TPM2_PCR_Read).
+        # A TPM returns at most eight registers at a time and says which (Part 3, TPM2_PCR_Read).
         for _ in range(_READ_TRIES):
             missing = [index for index in wanted if index not in values]
             if not missing:
@@ -185,9 +190,9 @@ class Tpm:
         return self.ask("read its registers", read)
 
     def random(self, count: int) -> bytes:
-        """`count` random bytes that this TPM draws now (Part 3, TPM2_GetRandom)."""
+        """Return `count` random bytes that the TPM draws now (Part 3, TPM2_GetRandom)."""
         drawn = b""
-        # A TPM returns at most a digest's size at a time, and may return less.
+        # A TPM returns at most as many bytes as a digest has, and may return fewer.
         for _ in range(_READ_TRIES):
             drawn += self._draw(min(count - len(drawn), _RANDOM_STEP))
             if len(drawn) >= count:
@@ -204,7 +209,7 @@ class Tpm:
         self.ask(f"extend PCR {pcr}", lambda esapi: esapi.pcr_extend(ESYS_TR(pcr), digests))
 
     def ak_chain(self) -> tuple[bytes, ...]:
-        """The attestation key's certificates (DER), leaf first: only the one in NV.
+        """Return the attestation key's certificate chain (DER): only the certificate in NV.
 
         Azure puts no intermediate there; verifiers pin those that cannot be fetched (ADR 10).
         """
@@ -212,8 +217,9 @@ class Tpm:
         return (cut_padding(self._read_nv(AK_CERTIFICATE_NV, what)),)
 
     def platform_report(self) -> bytes | None:
-        """The whole report that a confidential machine's platform put into NV 0x01400001; None if
-        there is no such index, so that the machine is not confidential.
+        """Read the report that a confidential machine's platform put into NV 0x01400001.
+
+        None if there is no such index, which means that the machine is not confidential.
         """
 
         def first(esapi: Any) -> list[int]:
@@ -242,7 +248,7 @@ class Tpm:
         return self.ask(what, read)
 
     def attestation_key(self) -> Any:
-        """The platform's attestation key, as the TSS names it."""
+        """Return the TSS's handle for the platform's attestation key."""
         if self._ak is None:
             self._ak = self.ask(
                 f"find the platform's attestation key ({AK_HANDLE:#x})",
@@ -251,12 +257,11 @@ class Tpm:
         return self._ak
 
     def make_run_key(self) -> RunKey:
-        """A fresh run key. Raises ToolError if the TPM's Name does not match the key that it
-        made.
+        """Make a fresh run key. ToolError if the TPM's Name for it does not match its public area.
         """
         template = TPM2B_PUBLIC.parse("ecc256:ecdsa-sha256", objectAttributes=RUN_KEY_ATTRIBUTES)
-        # A primary key is a function of the hierarchy's seed and the template; this makes it a new
-        # one.
+        # A primary key is a function of the hierarchy's seed and the template, so random bytes in
+        # the template make a new key.
         template.publicArea.unique.ecc.x = secrets.token_bytes(32)
 
         def create(esapi: Any) -> tuple[Any, bytes, bytes]:
@@ -281,10 +286,10 @@ class Tpm:
             self.ask("flush the run key", lambda esapi: esapi.flush_context(handle))
 
     def quote(self, qualifying: bytes) -> tuple[bytes, bytes, dict[int, bytes]]:
-        """(TPMS_ATTEST, TPMT_SIGNATURE, values): PCRs 0-15 of the SHA-256 bank, in one selection.
+        """Quote PCRs 0-15 of the SHA-256 bank, in one selection, with `qualifying` as extraData.
 
-        The values are those that the quote covers: if a register changed in between, it is made
-        again.
+        Returns TPMS_ATTEST, TPMT_SIGNATURE and the values that the quote covers: if a register
+        changed in between, the quote is made again.
         """
         ak = self.attestation_key()
 
@@ -307,7 +312,7 @@ class Tpm:
 
 
 def cut_padding(content: bytes) -> bytes:
-    """The DER SEQUENCE at the start of `content`: platforms pad what they keep in NV.
+    """Return the DER SEQUENCE at the start of `content`, since platforms pad what NV holds.
 
     Raises ToolError if there is none, or if it is longer than `content`.
     """

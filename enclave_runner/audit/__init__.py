@@ -1,4 +1,4 @@
-"""The trainer `audit`: data inputs as canonical rows in, results out (docs/spec/audit.md).
+"""The trainer `audit`: it reads data inputs as canonical rows and outputs results, no model.
 
-It runs only our own code, and makes no model.
+It runs only our own code (docs/spec/audit.md).
 """

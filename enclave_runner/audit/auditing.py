@@ -1,7 +1,7 @@
-"""An audit in the machine: read its config, run the child that counts, check the results.
+"""Run an audit in the machine: read its config, run the child that counts, check the results.
 
-The config names a key and lists; every other input is data. Rows are made and checked as for a
-training. The child's results are accepted only if they are about these rows and lists.
+The config names a key and lists; every other input is data. Rows are made and checked as they are
+for a training. The child's results are accepted only if they are about these rows and lists.
 """
 
 import os
@@ -31,18 +31,21 @@ from enclave_runner.sandbox.containment import Ended
 from enclave_runner.sandbox.interpreter import PYTHON
 from enclave_runner.sandbox.places import CODE, INPUTS, SCRATCH
 
-# Only for the results.
+# The child writes nothing but its results there.
 _SCRATCH_BYTES = 4 * results.MAX_BYTES
 _LOG_BYTES = 64 << 10
-# Vocabularies are the largest, with some 30 MB.
+# The largest texts are vocabularies, with about 30 MB.
 _MAX_TEXT = 64 << 20
-# No input has such a name.
+# The names of inputs never begin with a dot, so this place is free.
 _BESIDE = f"{INPUTS}/.texts"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Audited:
-    """How an audit ended: `results` is None if it failed; `log` is the child's output."""
+    """An audit that ended.
+
+    `results`: None if it failed. `data`: the rows that it read. `log`: what the child printed.
+    """
 
     results: bytes | None
     reading_seconds: float
@@ -52,7 +55,7 @@ class Audited:
 
 
 def check(lockfile: Lockfile) -> None:
-    """Refuse a lockfile with anything that an audit cannot have. Raises ConfigError."""
+    """Refuse a lockfile that asks for anything that an audit cannot have. Raises ConfigError."""
     if len(lockfile.outputs) != 1:
         raise ConfigError("an audit makes exactly one output")
     if lockfile.ranks != 1:
@@ -62,7 +65,7 @@ def check(lockfile: Lockfile) -> None:
 
 
 def read_config(data: bytes, inputs: Mapping[str, MeasuredInput]) -> AuditConfig:
-    """The config, if the run has what it names. Raises ConfigError."""
+    """Read the config, and check that the run has the inputs that it names. Raises ConfigError."""
     settings = config.parse(data)
     config.check_inputs(settings, file_sizes(inputs))
     return settings
@@ -75,7 +78,7 @@ def run(
     scratch: Path,
     begin: Callable[[], None],
 ) -> Audited:
-    """Make the rows, call `begin`, then audit them in a child that writes to `scratch`.
+    """Make canonical rows, call `begin`, then audit them in a child that writes to `scratch`.
 
     LockError if the child's results are not about these inputs.
     """
@@ -114,15 +117,14 @@ def count(
     *,
     beside: Iterable[tuple[str, Text]] = (),
 ) -> Audited:
-    """Audit, in a child, the rows that were made and checked, `prepared` from `selections`, and
-    texts that are `beside` them.
+    """Audit, in a child, the rows that were `prepared` from `selections` and the texts `beside`.
 
-    `inputs`: those that the config names, by the names by which it does, and maybe others.
-    LockError where the child's results are not about these inputs.
+    `inputs`: the inputs that the config names, by the names that it uses, and possibly others.
+    LockError if the child's results are not about these inputs.
     """
     texts = {entry.list for entry in settings.checks if _is_text_list(entry)}
     listed = _listed((inputs[name] for name in sorted(filter(None, texts))), selections)
-    # Of another run they may be called as data is here.
+    # The same input may have another name in the run than in the audit's config.
     names = {inputs[name].name: name for name in inputs}
     room = lists_of(room)
     room = replace(
@@ -163,13 +165,16 @@ def count(
 
 
 def _write_texts(beside: Iterable[tuple[str, Text]], folder: Path) -> list[tuple[TextFile, Digest]]:
-    """Put the texts where a child sees them; those that it can be given, each with its digest."""
+    """Write texts into `folder` for the child; return those that it gets, with their digests.
+
+    Texts that are too large, or beyond the most that results may name, are left out.
+    """
     folder.mkdir(mode=0o755)
     words: list[tuple[TextFile, Digest]] = []
     for name, text in beside:
         size = text.data.stat().st_size if isinstance(text.data, Path) else len(text.data or b"")
         if text.data is None or size > _MAX_TEXT or len(words) == results.MAX_BESIDE:
-            # The results do not name it, so nobody takes it for audited.
+            # The results will not name this text, so nobody takes it for audited.
             continue
         if not TEXT_NAME.fullmatch(name) or any(name == each.name for each, _ in words):
             raise ConfigError(f"a text cannot be named like this, or two are: {safe(name)}")
@@ -185,7 +190,7 @@ def _write_texts(beside: Iterable[tuple[str, Text]], folder: Path) -> list[tuple
 
 
 def lists_of(room: Room) -> Room:
-    """Where lists of texts are made, beside the rows of an audit."""
+    """Return the room where lists of texts are made into rows, apart from the rows of the audit."""
     return replace(room, folder=room.folder.with_name(f"{room.folder.name}-lists"))
 
 
@@ -198,8 +203,10 @@ def _is_text_list(entry: Check) -> bool:
 
 
 def _listed(items: Iterable[MeasuredInput], selections: Sequence[Selection]) -> list[Selection]:
-    """The rows of lists. A training may read rows of a list too, and perhaps not all of its files:
-    these are in a place of their own.
+    """Select all rows of the lists of texts.
+
+    They get a place of their own, because a training may also read rows of a list, and perhaps not
+    all of its files.
     """
     number = 1 + max((each.number for each in selections), default=0)
     return [
@@ -212,7 +219,7 @@ def _lists(checks: Sequence[Check]) -> list[str]:
 
 
 def _splits(item: MeasuredInput) -> dict[str, tuple[str, ...]]:
-    """The files of every split, chosen as `aicert audit` does."""
+    """Return the files of every split, chosen as `aicert audit` chooses them."""
     if item.is_file:
         return {select.DEFAULT: ("",)}
     chosen = select.choose(item.files, where=f"input {item.name}")
@@ -220,7 +227,7 @@ def _splits(item: MeasuredInput) -> dict[str, tuple[str, ...]]:
 
 
 def _place(records: Records, selections: Sequence[Selection], prepared: Rows) -> DataRows:
-    """Where a child finds these rows: in one file, or in several that are used where they are."""
+    """Return where the child finds these rows: one file, or several that are used in place."""
     place = next(
         each.place
         for each in selections
@@ -268,8 +275,10 @@ def _taken(
     data: Sequence[Records],
     words: Iterable[tuple[TextFile, Digest]] = (),
 ) -> bytes:
-    """The results that a child left, if they answer this config and are about these rows and
-    lists.
+    """Read the results that a child left.
+
+    LockError or EvidenceError unless they are for this config, and about these rows, lists and
+    texts.
     """
     if not path.is_file():
         raise LockError("the audit ended with 0 but left no results")
@@ -287,7 +296,7 @@ def _taken(
 
 
 def report(audited: Audited, inputs: Mapping[str, MeasuredInput]) -> RunReport:
-    """What the runner reports about an audit."""
+    """Build the run report of an audit."""
     ended = audited.ended
     size = len(audited.results or b"")
     values = {

@@ -1,8 +1,8 @@
-"""The program that audits. It runs in a sandbox, since anybody may have written the texts that it
-reads.
+"""The program that audits, in a sandbox, since anybody may have written the texts that it reads.
 
-It gets a job (`Job`) on stdin, and sees the inputs that the audit's config names, and rows that the
-strict reader has checked. It leaves `results.json`, which the runner compares with its own counts.
+It reads a job (`Job`) from stdin, and sees the inputs that the audit's config names and rows that
+the strict reader has checked. It writes `results.json`, which the runner compares with its own
+counts.
 """
 
 import json
@@ -24,7 +24,7 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataRows:
-    """One split of an input: files of canonical rows, by their place in the sandbox."""
+    """One split of an input: files of canonical rows, as paths in the sandbox."""
 
     name: str
     split: str
@@ -34,7 +34,7 @@ class DataRows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextFile:
-    """A text beside the rows: its name in the results, and its file, by place."""
+    """A text beside the rows: its name in the results, and its path in the sandbox."""
 
     name: str
     path: str
@@ -43,8 +43,11 @@ class TextFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """`inputs`: where the config, the key and the lists are; `digests`: those of the lists, by
-    name; `data`: the rows to audit; `texts`: lists that are rows.
+    """What the child has to audit.
+
+    `inputs`: the folder with the config, the key and the lists. `digests`: the digests of the
+    lists, by name. `data`: the rows to audit. `texts`: the rows of lists of texts. `beside`: texts
+    to audit that come from no row.
     """
 
     inputs: str
@@ -54,12 +57,12 @@ class Job:
     beside: Sequence[TextFile] = ()
 
     def emit(self) -> bytes:
-        """What the child reads."""
+        """Return the job as the JSON that the child reads."""
         return json.dumps(asdict(self)).encode()
 
 
 def read_job(data: bytes) -> Job:
-    """Read what `emit` wrote, which comes from the runner itself."""
+    """Read a job that `emit` wrote. It comes from the runner, so it is not checked."""
     document = json.loads(data)
     for key in ("data", "texts"):
         document[key] = [DataRows(**each) for each in document[key]]
@@ -68,7 +71,7 @@ def read_job(data: bytes) -> Job:
 
 
 def audit(job: Job) -> bytes:
-    """The results, in their one form."""
+    """Audit, and return the results in canonical form."""
     inputs = Path(job.inputs)
     settings = config.parse((inputs / CONFIG_INPUT).read_bytes())
     given = {
@@ -110,7 +113,7 @@ def _texts(name: str, job: Job) -> Iterator[str]:
 
 
 def main(folder: Path, job: bytes) -> int:
-    """Audit, and leave the results in `folder`."""
+    """Audit, write the results into `folder`, and return the exit code."""
     try:
         data = audit(read_job(job))
     except AicertError as error:

@@ -1,9 +1,9 @@
-"""Audits that a training names: they read its rows first, and it does not begin unless all hold.
+"""Run the audits that a training names: unless all of them hold, the training does not begin.
 
-The config, the key and the lists of each are inputs of the training, under names that begin with
-the audit's; its data are the very rows that were made for the trainer, and the texts beside them.
-An audit holds if what it
-counted is within the bounds of its config (`aicert.audits.holding`).
+The config, the key and the lists of each audit are inputs of the training, under names that begin
+with the audit's name. Its data are the very rows that were made for the trainer, and the texts
+beside them. An audit holds if its counts are within the bounds of its config
+(`aicert.audits.holding`).
 """
 
 import shutil
@@ -27,13 +27,13 @@ from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Selection, Text
 from enclave_runner.inputs.rows import Room, Rows
 
-# What a run ends with that was not begun, because an audit counted more than its config allows.
+# The exit code of a run that did not begin because an audit counted more than its config allows.
 BEYOND = "1"
 
 
 @record(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """An audit by name, its config, and its inputs by the names by which the config names them."""
+    """An audit to make: its name, its config, and its inputs by the names that the config uses."""
 
     name: str
     settings: AuditConfig
@@ -42,8 +42,10 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gate:
-    """What all audits came to: `results` by audit, None of one that ended without; the exit code,
-    `0` if all hold, with the limit that ended one; and why one does not, in lines.
+    """The outcome of all audits.
+
+    `results`: by audit; None if an audit failed. `exit_code`: `0` if all hold. `limit_hit`: the
+    limit that ended an audit, if one did. `lines`: why audits do not hold.
     """
 
     results: Mapping[str, bytes | None]
@@ -53,14 +55,14 @@ class Gate:
 
     @property
     def named(self) -> tuple[tuple[str, Digest | None], ...]:
-        """As the run report has them."""
+        """The digests of the results by audit, in the form that the run report has."""
         return tuple(
             (name, None if data is None else of_bytes(data)) for name, data in self.results.items()
         )
 
 
 def read(lockfile: Lockfile, measured: Sequence[MeasuredInput]) -> list[Asked]:
-    """The audits that the lockfile names. Raises ConfigError where one lacks what it names."""
+    """Read the audits that the lockfile names. ConfigError if the run lacks an input of one."""
     return [_asked(name, measured) for name in lockfile.audits]
 
 
@@ -79,7 +81,10 @@ def _asked(audit: str, measured: Sequence[MeasuredInput]) -> Asked:
 
 
 def check_rows(prepared: Rows) -> None:
-    """Refuse rows that audits cannot tell apart, or none. Raises ConfigError."""
+    """Refuse a training without rows, or with rows that audits cannot tell apart.
+
+    Raises ConfigError.
+    """
     if not prepared.records:
         raise ConfigError("the run reads no rows, so no audit can hold", hint="remove `audits`")
     names = [(each.name, each.split) for each in prepared.records]
@@ -99,7 +104,7 @@ def run(
     room: Room,
     scratch: Path,
 ) -> Gate:
-    """Make every audit, each in a child of its own; nothing of them is left on the disk."""
+    """Make every audit, each in a child of its own, and remove all their files afterwards."""
     audited = {
         one.name: _one(
             one, prepared, selections, texts, room, scratch.with_name(f"{scratch.name}-gate")
@@ -127,7 +132,7 @@ def _one(
     room: Room,
     scratch: Path,
 ) -> tuple[Audited, list[str]]:
-    """An audit, and why it does not hold: nothing if it does."""
+    """Make an audit; return it, and why it does not hold. The list is empty if it does."""
     room = replace(room, folder=scratch.with_name(f"{scratch.name}-rows"))
     beside = [*auditing.texts_of(one.settings, one.inputs), *texts]
     audited = auditing.count(
@@ -146,7 +151,7 @@ def _one(
 
 
 def report(gate: Gate, prepared: Rows, inputs: Sequence[MeasuredInput]) -> RunReport:
-    """What the runner says of a run that did not begin."""
+    """Build the run report of a training that did not begin."""
     values = {
         "readingCpuSeconds": Value("measured", round(prepared.cpu_seconds, 3)),
         "inputBytes": Value("measured", sum(f.size for i in inputs for f in i.files.values())),

@@ -1,5 +1,5 @@
-"""The trainer `axolotl`: rules for its config, the training, its report.
+"""The trainer `axolotl`: rules for its config, the training, and its report.
 
-Imports `inputs` and `sandbox`, which know nothing about it; every other trainer has a room beside
-this one.
+This room imports `inputs` and `sandbox`, which know nothing about it. Every other trainer has a
+room beside this one.
 """

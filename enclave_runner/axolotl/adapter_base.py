@@ -1,8 +1,8 @@
-"""The name of the base model in an adapter's config: what the lockfile calls it.
+"""Name the base model in an adapter's config as the lockfile names it.
 
 The trainer writes the path at which it saw the base, which exists nowhere else. Loaders of adapters
-use that name, so the runner writes the locked one if loaders can use it. Like every name of a
-source, it is the builder's claim; the input's digest says what was trained on.
+use that field, so the runner writes the name from the lockfile there, if loaders can use it. Like
+every name of a source, it is the builder's claim; the input's digest says what was trained on.
 """
 
 import hashlib
@@ -28,8 +28,10 @@ _MAX_CONFIG = 1 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
-    """The base of a run: `reference` as in the config (INPUT or INPUT/PATH), and the name and
-    revision under which loaders find it, if there are any.
+    """The base model of a run.
+
+    `reference`: INPUT or INPUT/PATH, as in the config. `name` and `revision`: how loaders find the
+    base, if they can.
     """
 
     reference: str
@@ -38,12 +40,12 @@ class Base:
 
     @property
     def shown(self) -> str:
-        """Name and revision, in the form that people write."""
+        """The name and revision as people write them: NAME@REVISION."""
         return "@".join(part for part in (self.name, self.revision) if part)
 
 
 def base_of(references: Iterable[Reference], lockfile: Lockfile) -> Base:
-    """The base model that the run's config names."""
+    """Return the base model that the run's config names."""
     base = next(each for each in references if each.key == _BASE_KEY)
     reference = "/".join(part for part in (base.name, base.inside) if part)
     uri = lockfile.input(base.name).uri
@@ -60,10 +62,10 @@ def base_of(references: Iterable[Reference], lockfile: Lockfile) -> Base:
 
 
 def rename(folder: Path, files: Mapping[str, FileFact], base: Base) -> dict[str, FileFact]:
-    """Write the base's name into every adapter's config below `folder`; returns the changed files.
+    """Write the base's name into every adapter's config below `folder`; return the changed files.
 
-    `files` are all files there, hashed; none of the trainer's processes is left. A config that
-    cannot be read is left alone: no loader can read it either, or each reads it differently.
+    `files`: all files there, with their hashes. No process of the trainer may be left. A config
+    that cannot be read is left alone, since loaders cannot read it either, or read it differently.
     """
     changed = {}
     for path in files:
@@ -86,5 +88,5 @@ def _renamed(data: bytes, base: Base) -> bytes | None:
     kept = {key: value for key, value in config.items() if key not in (NAME, REVISION)}
     named = {NAME: base.name, REVISION: base.revision}
     kept |= {key: value for key, value in named.items() if value is not None}
-    # In PEFT's own format.
+    # This is the format in which PEFT writes it.
     return json.dumps(kept, indent=2, sort_keys=True).encode("ascii")

@@ -1,11 +1,13 @@
-"""Write `axolotl_keys.json`: every key that the locked Axolotl reads, at every level; which
-first-level keys take only numbers or words of a closed list; the keys that its own plugins add; its
-dataset types; which model each `rl` uses for a data set; and the model types that Transformers has.
+"""Write `axolotl_keys.json`, the tables of what the locked Axolotl reads from a config.
 
-Runs with the training environment's Python and prints to stdout; a test compares the committed file
-with this output. Axolotl ignores keys that it does not know, so the runner refuses every key that
-is not listed here. A dataset type names code; only code inside Axolotl's own `prompt_strategies` is
-listed.
+They list every key at every level; the first-level keys that take only numbers or words of a closed
+list; the keys that Axolotl's own plugins add; its dataset types; the model that each `rl` uses for
+a data set; and the model types that Transformers has.
+
+The program runs with the training environment's Python and prints to stdout; a test compares the
+committed file with this output. Axolotl ignores keys that it does not know, so the runner refuses
+every key that is not listed here. A dataset type names code; only code inside Axolotl's own
+`prompt_strategies` is listed.
 """
 
 from __future__ import annotations
@@ -35,27 +37,27 @@ from axolotl.utils.schemas.config import AxolotlInputConfig, BaseModel
 from axolotl.utils.schemas.enums import CustomSupportedOptimizers, RLType
 
 INTEGRATIONS = "axolotl.integrations"
-# Axolotl removes this prefix from every one of these keys before it reads them, except from the
-# version's.
+# Axolotl removes this prefix from the keys of this model before it reads them, except from
+# `fsdp_version`.
 PREFIXED = {"FSDPConfig": "fsdp_"}
 STRATEGIES = "axolotl.prompt_strategies"
-# Sub-packages whose members are named by a function: `chatml.intel` under `rl: dpo`.
+# Sub-packages in which a type names a module and a function: `chatml.intel` under `rl: dpo`.
 BY_FUNCTION = ("dpo", "kto", "orpo", "ebft")
 NUMBERS = {
     frozenset((int,)): "a whole number",
     frozenset((float,)): "a number",
     frozenset((int, float)): "a number",
 }
-# Its type is text, which a validator turns into a number.
+# Axolotl types these keys as text, and a validator turns the text into a number.
 NUMBERS_AS_TEXT = {"learning_rate": "a number"}
-# No type lists these words: `validate_adapter` and `core/builders/base.py` name them.
+# No type of Axolotl's lists these words; `validate_adapter` and `core/builders/base.py` name them.
 ADAPTERS = ("llama-adapter", "lora", "qlora")
 SCHEDULERS = ("one_cycle", "rex")
 HELPERS = ("base", "jinja_template_analyzer")
 
 
 def models_in(annotation: object) -> Iterator[Any]:
-    """Every pydantic model that a field of this type may hold."""
+    """Yield every pydantic model that a field of this type may hold."""
     if inspect.isclass(annotation) and not typing.get_args(annotation):
         if issubclass(annotation, BaseModel):
             yield annotation
@@ -65,7 +67,7 @@ def models_in(annotation: object) -> Iterator[Any]:
 
 
 def names_of(name: str, field: Any) -> Iterator[str]:
-    """The key of a pydantic field, and its aliases."""
+    """Yield the key of a pydantic field, and its aliases."""
     yield name
     for alias in (field.alias, field.validation_alias):
         if isinstance(alias, str):
@@ -75,7 +77,7 @@ def names_of(name: str, field: Any) -> Iterator[str]:
 
 
 def schema(roots: list[Any]) -> dict[str, dict[str, list[str]]]:
-    """Model name -> key -> names of the models that a mapping under that key may be."""
+    """Return model name -> key -> names of the models that a mapping under that key may be."""
     models: dict[str, dict[str, list[str]]] = {}
     waiting = list(roots)
     while waiting:
@@ -96,9 +98,9 @@ def schema(roots: list[Any]) -> dict[str, dict[str, list[str]]]:
 
 
 def numbers(root: Any) -> dict[str, str]:
-    """Key -> what Axolotl wants there, for keys that take only numbers.
+    """Return key -> the kind of number that Axolotl wants, for keys that take only numbers.
 
-    Truth values are left out: for some of them Axolotl's validators accept any text.
+    Booleans are left out, since Axolotl's validators accept any text for some of them.
     """
     number_keys = dict(NUMBERS_AS_TEXT)
     for name, field in root.model_fields.items():
@@ -109,7 +111,7 @@ def numbers(root: Any) -> dict[str, str]:
 
 
 def words(root: Any) -> dict[str, list[str]]:
-    """Key -> the words that Axolotl takes there, for keys that take nothing else."""
+    """Return key -> the words that Axolotl accepts there, for keys that accept nothing else."""
     valid_words: dict[str, list[str]] = {}
     for name, field in root.model_fields.items():
         kinds = [
@@ -141,14 +143,14 @@ def words(root: Any) -> dict[str, list[str]]:
 
 
 def plugins() -> dict[str, Any]:
-    """Each plugin of Axolotl's own that can be imported -> the model of the keys that it adds."""
+    """Return each of Axolotl's own plugins that can be imported -> the model of its keys."""
     models: dict[str, Any] = {}
     for info in pkgutil.iter_modules(import_module(INTEGRATIONS).__path__, INTEGRATIONS + "."):
         if not info.ispkg:
             continue
         try:
             package = import_module(info.name)
-        except ImportError:  # It needs a package that the environment does not have.
+        except ImportError:  # The plugin needs a package that the environment does not have.
             continue
         for name, value in tuple(vars(package).items()):
             own = inspect.isclass(value) and value.__module__.startswith(info.name)
@@ -160,7 +162,7 @@ def plugins() -> dict[str, Any]:
 
 
 def spectrum_models() -> list[str]:
-    """Models for which the plugin Spectrum has its own measurements, as it spells them."""
+    """Return the models for which the plugin Spectrum has measurements, as it spells them."""
     package = Path(import_module(f"{INTEGRATIONS}.spectrum").__path__[0])
     start = "snr_results_"
     files = (package / "model_snr_results").glob(f"{start}*.json")
@@ -168,11 +170,14 @@ def spectrum_models() -> list[str]:
 
 
 def dataset_models() -> dict[str, str]:
-    """`rl` -> the model that Axolotl reads an entry of `datasets` into: other keys are lost."""
+    """Return `rl` -> the model that Axolotl reads an entry of `datasets` into.
+
+    Keys that the model does not have are lost.
+    """
     models = {}
     for rl in ("", *(each.value for each in RLType)):
         settings = DictDefault({"rl": rl or None, "datasets": [{"path": "x"}]})
-        # The entries are converted first; it does not matter what else this config lacks.
+        # Axolotl converts the entries first, so it does not matter what else this config lacks.
         with contextlib.suppress(ValueError):
             validate_config(settings)
         models[rl] = type(settings["datasets"][0]).__name__
@@ -180,7 +185,7 @@ def dataset_models() -> dict[str, str]:
 
 
 def functions(module: ModuleType) -> Iterator[str]:
-    """The public functions that the module itself defines."""
+    """Yield the names of the public functions that the module itself defines."""
     for name, value in vars(module).items():
         own = inspect.isfunction(value) and value.__module__ == module.__name__
         if own and not name.startswith("_"):
@@ -188,11 +193,11 @@ def functions(module: ModuleType) -> Iterator[str]:
 
 
 def dataset_types() -> list[str]:
-    """What `type:` of a dataset may say."""
+    """Return the values that `type:` of a dataset may have."""
     from axolotl.utils.data.wrappers import DATASET_HANDLERS
 
     types = set(DATASET_HANDLERS)
-    # The styles that these handlers' prompters know (`alpaca:chat`).
+    # With the styles that the prompters of these handlers know (`alpaca:chat`).
     types |= {f"{base}:{style.value}" for base in DATASET_HANDLERS for style in PromptStyle}
     package = import_module(STRATEGIES)
     for info in pkgutil.walk_packages(package.__path__, STRATEGIES + "."):
@@ -210,14 +215,14 @@ def dataset_types() -> list[str]:
 
 
 def model_types() -> list[str]:
-    """What a model's `model_type` may say if no code comes with it."""
+    """Return the values that a model's `model_type` may have if no code comes with the model."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return sorted(CONFIG_MAPPING_NAMES)
 
 
 def main() -> int:
-    """Print the file."""
+    """Print the content of the file."""
     own = plugins()
     added = [model for model in own.values() if model is not None]
     content = {

@@ -63,13 +63,16 @@ def main() -> int:
 
 
 def _drops(override: config.AppliedOverride) -> bool:
-    """What of the config asks for checkpoints, which are not kept."""
+    """Return whether this key of the config asked for checkpoints, which are not kept."""
     empty = override.configured in (None, False, "no")
     return override.why == config_rules.NO_CHECKPOINTS and not empty
 
 
 def is_whole(reference: Reference, at_hand: Mapping[str, MeasuredInput]) -> bool:
-    """Whether to look at it now: the runner will refuse a folder that lacks what its role needs."""
+    """Return whether the referenced input is here with the file that its role needs.
+
+    If it is not, it is not checked early; the runner refuses a folder that lacks such a file.
+    """
     item = at_hand.get(reference.name)
     needed = model_files.NEEDED.get(reference.role)
     place = "/".join(part for part in (reference.inside, needed) if part)
@@ -77,7 +80,7 @@ def is_whole(reference: Reference, at_hand: Mapping[str, MeasuredInput]) -> bool
 
 
 def inputs_at_hand(inputs: Mapping[str, Any]) -> Iterator[MeasuredInput]:
-    """Folders of which every file is here; they were hashed when they were locked or fetched."""
+    """Yield the folders whose files are all here; they were hashed when locked or fetched."""
     for name, item in inputs.items():
         if item["path"] is None or item["files"] is None:
             continue

@@ -1,12 +1,13 @@
 """Turn the config that a lockfile pins into the one that Axolotl runs, or refuse it.
 
-docs/spec/axolotl.md says what is read, dropped and refused. `resolve` is pure and gives the same
-bytes on every machine that has kernels for a GPU, and on every other: the host calls it early, for
-convenience, but only the runner's call counts.
+docs/spec/axolotl.md says what is read, dropped and refused. `resolve` is pure. It gives the same
+bytes on all machines with kernels for a GPU, and the same on all machines without. The host calls
+it early, for convenience, but only the runner's call counts.
+
 `input:NAME` and `input:NAME/PATH` are whole scalars and become paths in the sandbox. Keys that
 would make Axolotl fetch, import, resume or send something, or that it would ignore, are refused by
 name, with the nearest valid one; so is text where Axolotl takes only numbers. Left out: other
-checks of value types, which Axolotl makes, and the files' content (`pickles.py`).
+checks of value types, which Axolotl makes, and the content of files (`pickles.py`).
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from enclave_runner.sandbox.places import TEMPLATES
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
 _PATTERN = re.compile(r"[*?]")
-# The key for texts of one column, and the model of its keys.
+# The key for pretraining on one column of text, and Axolotl's model for its entries.
 _PRETRAINING, _PRETRAINING_MODEL = "pretraining_dataset", "PretrainingDataset"
 _PATH_LIKE = re.compile(r"[/\\]|^~|^\.\.?$|^input:")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputView:
-    """What a reference can name: a file, or the files of a directory by their paths in it.
+    """The view of an input that references need: a file, or the paths in a directory.
 
     `code`: whether the lockfile lets the input's Python files run (`allow-remote-code`).
     """
@@ -51,7 +52,7 @@ class InputView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AppliedOverride:
-    """A key where the runner's value differs from the config's (None: absent)."""
+    """A key for which the runner uses another value than the config has (None: absent)."""
 
     key: str
     configured: object
@@ -61,12 +62,12 @@ class AppliedOverride:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effective:
-    """`config` is what Axolotl reads, byte for byte: canonical JSON, which is YAML.
+    """The effective config: `config` is what Axolotl reads, as canonical JSON, which is YAML.
 
     `references`: every input that it names, in the config's order. `selections`: the rows of the
     data inputs; the effective config names the place of their canonical form. `templates`: place →
     text of a chat template that the config contains; the runner writes it to a file, and the
-    effective config names that.
+    effective config names that file.
     """
 
     config: bytes
@@ -80,7 +81,7 @@ class Effective:
         return "sha256:" + hashlib.sha256(self.config).hexdigest()
 
     def show_templates(self, folder: Path) -> dict[str, Path]:
-        """Write the templates into `folder`: place → file."""
+        """Write the templates into `folder`; return place → file."""
         shown = {}
         for place, text in self.templates.items():
             folder.mkdir(exist_ok=True)
@@ -89,15 +90,13 @@ class Effective:
         return shown
 
     def code_of(self, inputs: Mapping[str, InputView]) -> frozenset[str]:
-        """The inputs whose Python is to run: the lockfile allows it, and this config asks for
-        it.
-        """
+        """Return the inputs whose Python is to run: lockfile and config both ask for it."""
         asked = bool(json.loads(self.config).get(rules.REMOTE_CODE))
         return frozenset(name for name, view in inputs.items() if asked and view.code)
 
 
 def refer(*, key: str, name: str, inside: str) -> Reference:
-    """The reference under `key`, with the role that it has for Axolotl."""
+    """Make the reference under `key`, with the role that it has for Axolotl."""
     if key.partition(".")[0] in rules.ROWS:
         role = "file" if key in rules.MAYBE_REFERENCES else "data"
     else:
@@ -108,14 +107,14 @@ def refer(*, key: str, name: str, inside: str) -> Reference:
 def resolve(
     config_bytes: bytes, inputs: Mapping[str, InputView], *, kernels: bool = False
 ) -> Effective:
-    """The effective config; for `kernels` see `plugins.read`. Raises ConfigRefused."""
+    """Make the effective config; for `kernels` see `plugins.read`. Raises ConfigRefused."""
     try:
         document = strict_yaml.load(config_bytes)
     except strict_yaml.YamlError as error:
         raise ConfigRefused("", error.message) from error
     if not isinstance(document, dict) or not document:
         raise ConfigRefused("", "not a mapping of Axolotl's keys")
-    # Before the keys, since a refused plugin's keys would be called unknown.
+    # Plugins are read before the keys, since the keys of a refused plugin would be called unknown.
     taken = plugins.read(document, kernels=kernels)
     walk = _Walk(inputs, taken, rl=str(document.get("rl") or ""))
     settings = walk.mapping(document, (axolotl_keys().root,), "", "")
@@ -172,7 +171,7 @@ def _nearest(name: str, valid: Iterable[str]) -> str | None:
 
 
 def _refuse_generated(entry: Mapping[object, object], place: str) -> None:
-    """Raise if Axolotl would make the rows itself."""
+    """Raise ConfigRefused if Axolotl would make the rows of this entry itself."""
     key, kind = "type", str(entry.get("type"))
     if kind.partition(".")[0].partition(":")[0] != rules.GENERATED_TYPE:
         key, kind = "path", str(entry.get("path"))
@@ -186,7 +185,7 @@ def _refuse_generated(entry: Mapping[object, object], place: str) -> None:
 
 
 def _is_number(text: str) -> bool:
-    """Whether Axolotl may read it as a number: YAML reads `1e-5` as text."""
+    """Return whether Axolotl may read the text as a number; YAML reads `1e-5` as text."""
     try:
         float(text)
     except ValueError:
@@ -195,7 +194,7 @@ def _is_number(text: str) -> bool:
 
 
 def _asks_no_more(value: object, own: object) -> bool:
-    """Whether all that `value` says is in `own`, what Axolotl takes by itself."""
+    """Return whether `value` asks for nothing beyond `own`, which Axolotl uses by itself."""
     if isinstance(value, dict) and isinstance(own, dict):
         return all(key in own and _asks_no_more(each, own[key]) for key, each in value.items())
     if isinstance(value, list) and isinstance(own, list):
@@ -208,9 +207,9 @@ def _empty(value: object) -> bool:
 
 
 class _Walk:
-    """One pass over the config.
+    """One pass over the config, which resolves, drops and refuses keys.
 
-    `rule` is the dotted key without list positions, `place` with them.
+    In its methods, `rule` is the dotted key without list positions, and `place` the one with them.
     """
 
     def __init__(self, inputs: Mapping[str, InputView], taken: plugins.Plugins, *, rl: str) -> None:
@@ -252,8 +251,9 @@ class _Walk:
     def _kept(
         self, value: dict[object, object], models: tuple[str, ...], rule: str, place: str
     ) -> dict[object, object]:
-        """The value without dropped keys, which are recorded, and without unknown keys that have no
-        value.
+        """Return a mapping without dropped keys, and without unknown keys that have no value.
+
+        Dropped keys are recorded.
         """
         kept: dict[object, object] = {}
         read = self._candidates(models, rule)
@@ -291,7 +291,10 @@ class _Walk:
     def _known(
         self, value: dict[object, object], models: tuple[str, ...], rule: str, place: str
     ) -> Mapping[str, tuple[str, ...]]:
-        """The keys of those models, among the ones allowed here, that have every key of `value`."""
+        """Return the keys of `value` and the models below each, from models that have every key.
+
+        Raises ConfigRefused if none of the models that are allowed here has all keys.
+        """
         names = {str(key) for key in value}
         candidates = self._candidates(models, rule)
         fitting = [candidate for candidate in candidates if names <= candidate.keys()]
@@ -317,21 +320,22 @@ class _Walk:
     def _candidates(
         self, models: tuple[str, ...], rule: str
     ) -> list[Mapping[str, tuple[str, ...]]]:
-        """The keys that Axolotl reads here, of one model or of another."""
+        """Return the keys that Axolotl reads here, for each model that it may use."""
         model = self._entry_model(rule)
         if model is not None:
-            # The runner reads some keys itself, whatever Axolotl reads.
+            # The runner itself reads some keys, whether or not Axolotl does.
             return [dict.fromkeys(rules.OWN_ROWS_KEYS, ()) | dict(self._keys.models[model])]
         candidates: list[Mapping[str, tuple[str, ...]]]
         candidates = [self._keys.models[model] for model in models]
         if rule == "":
-            # One model with the keys of all, as Axolotl joins its plugins' keys to its own.
+            # One model has the keys of all, as Axolotl joins its plugins' keys to its own.
             return [{key: below for each in candidates for key, below in each.items()}]
         return candidates
 
     def _entry_model(self, rule: str) -> str | None:
-        """What Axolotl makes of an entry of rows. It accepts the keys of any data set, but reads
-        only this one's.
+        """Return the model into which Axolotl reads an entry of rows; None elsewhere.
+
+        Axolotl accepts the keys of all its models there, but reads only those of this one.
         """
         if rule == _PRETRAINING:
             return _PRETRAINING_MODEL
@@ -339,7 +343,7 @@ class _Walk:
         return of_rl.get(self._rl, of_rl[""]) if rule == "datasets" else None
 
     def _taken_by_itself(self, entry: Mapping[object, object], rule: str) -> Mapping[str, object]:
-        """Keys that Axolotl does not read of this entry, and what it takes for them."""
+        """Return keys that Axolotl does not read in this entry, and the values that it uses."""
         kind, column = entry.get("type"), entry.get("text_column")
         own = rules.TAKEN_BY_ITSELF.get(
             (self._entry_model(rule) or "", str(kind or "").removesuffix(".load")), {}
@@ -421,10 +425,12 @@ class _Walk:
         return value
 
     def _template(self, text: str, place: str) -> str:
-        """The place where the runner writes a template from the config: Axolotl never gets the text
-        itself, since it would open the text if it were a path.
+        """Return the place where the runner will write a template from the config.
+
+        Axolotl never gets the text itself, since it would open the text if it were a path.
         """
-        # It would no longer be a path, but it would not be the intended template either.
+        # In a file, such a text would no longer be taken for a path, but it would not be the
+        # intended template either.
         if text.startswith("/") or ".." in text.split("/"):
             raise ConfigRefused(
                 place,
@@ -482,7 +488,7 @@ class _Walk:
         if view.is_file:
             raise ConfigRefused(place, f"input {name!r} is a file", hint=f"use `input:{name}`")
         if rule.endswith(".data_files") and _PATTERN.search(inside):
-            # The selection of rows determines which files it names.
+            # The selection of rows decides which files the pattern names.
             return reference.place
         if inside not in view.files and not any(
             each.startswith(inside + "/") for each in view.files

@@ -1,8 +1,8 @@
-"""The tables behind `config.py`: what an Axolotl config may not say, and what the runner sets.
+"""The tables behind `config.py`: what an Axolotl config may not contain, and what the runner sets.
 
-Key names are Axolotl's (0.19.0); a dotted one is nested, and applies under every list element. They
-come from reading where Axolotl imports modules by name, loads from a hub, opens paths, resumes and
-reports.
+Key names are Axolotl's (0.19.0); a dotted key is nested, and applies to every element of a list.
+The tables come from reading where Axolotl's code imports modules by name, loads from a hub, opens
+paths, resumes and reports.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from enclave_runner.sandbox.places import OUTPUT, SCRATCH
 
 
 class ConfigRefused(ConfigError):  # noqa: N818 - says what happened
-    """The config says something that a certified run cannot do; `key` is the field."""
+    """Raised for a config that asks for something that a certified run cannot do.
+
+    `key`: the key in question; empty for the whole config.
+    """
 
     def __init__(self, key: str, reason: str, *, hint: str | None = None) -> None:
         super().__init__(f"config: {key}: {reason}" if key else f"config: {reason}", hint=hint)
@@ -96,9 +99,10 @@ _STEPS: Mapping[str, object] = {
     "train_on_last_step_only": False,
 }
 _TEXTS: Mapping[str, object] = {"field": "text"}
-# What Axolotl takes where it has lost a key of an entry of rows: (its model of the entry, the
-# entry's type) → key → value (`prompt_strategies/dpo/chat_template.py`, `stepwise_supervised.py`).
-# A config that asks for no more is trained as it says: its key is dropped and recorded.
+# The values that Axolotl uses where it loses a key of an entry of rows: (its model of the entry,
+# the entry's type) → key → value (`prompt_strategies/dpo/chat_template.py`,
+# `stepwise_supervised.py`). If a config asks for nothing else, training does what it says; the key
+# is dropped and recorded.
 TAKEN_BY_ITSELF: Mapping[tuple[str, str], Mapping[str, object]] = {
     ("DPODataset", "chat_template"): _MESSAGES,
     ("DPODataset", "chat_template.default"): _MESSAGES,
@@ -113,7 +117,7 @@ TAKEN_BY_ITSELF: Mapping[tuple[str, str], Mapping[str, object]] = {
 TRACKERS = ("wandb_", "mlflow_", "comet_", "trackio_", "otel_")
 TRACKER_SWITCHES = ("use_wandb", "use_mlflow", "use_comet", "use_trackio", "use_otel_metrics")
 
-# What a mapping that Axolotl passes on unchanged may not hold, at any depth.
+# Keys that may not occur, at any depth, in a mapping that Axolotl passes on unchanged.
 REFUSED_ANYWHERE: Mapping[str, str] = {
     "trust_remote_code": _CODE,
     "auto_map": _CODE,
@@ -131,7 +135,7 @@ REFUSED_ANYWHERE: Mapping[str, str] = {
     "variant": _FILES,
     "pickle_module": _CODE,
 }
-# What such a mapping may not turn off.
+# Settings that such a mapping may not turn off.
 REFUSED_WHEN_FALSE: Mapping[str, str] = {
     "weights_only": "without it, loading weights runs code that the file names",
     "use_safetensors": "without it, loaders look for pickles",
@@ -161,9 +165,9 @@ MAYBE_REFERENCES = frozenset(
      "test_datasets.chat_template_jinja")
 )  # fmt: skip
 
-# The role of a reference for the trainer: rows below the first, otherwise as listed here.
+# References below these keys have the role of rows; other roles are in `ROLES`.
 ROWS = ("datasets", "test_datasets", "pretraining_dataset")
-# How an entry says that Axolotl is to make the rows itself, without an input.
+# The values with which an entry asks Axolotl to make rows itself, without an input.
 GENERATED_TYPE = "_synthetic"
 GENERATED_PATH = "synthetic"
 # Keys of an entry that the runner reads: the runner chooses the files, and Axolotl gets their rows.
@@ -185,8 +189,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "input_transform": ("chat", "chat.load"),
 }
 
-# Text that people write for models: a slash in it does not make it a path. Everything below these
-# keys is text.
+# Everything below these keys is text that people write for models: a slash in it does not make it a
+# path.
 TEXT = frozenset(
     (
         "chat_template_kwargs",
@@ -223,8 +227,10 @@ NUMBERED = frozenset(("max_memory", "peft_trainable_token_indices"))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Override:
-    """One key that the runner sets. `unless`: if the config uses one of these keys, its own value
-    stays.
+    """One key that the runner sets.
+
+    `unless`: if the config uses one of these keys, the config's value stays. `only_when_absent`:
+    the config's value stays if there is one.
     """
 
     key: str
@@ -237,7 +243,7 @@ class Override:
 NO_CHECKPOINTS = "checkpoints are never part of an output"
 _KEEPS = ("load_best_model_at_end", "early_stopping_patience")
 
-# All that the runner adds or overrides in a config, in this order. A value of None removes the key.
+# All keys that the runner adds or overrides in a config, in order. A value of None removes the key.
 OVERRIDES: tuple[Override, ...] = (
     Override(key="output_dir", value=OUTPUT, why="outputs are taken from this one place"),
     Override(
@@ -258,7 +264,7 @@ OVERRIDES: tuple[Override, ...] = (
     Override(key="save_first_step", value=None, why=NO_CHECKPOINTS, unless=_KEEPS),
 )  # fmt: skip
 
-# Their values are never used, so a path in them does not matter.
+# Keys whose values in a config are never used, so that a path in them does not matter.
 OVERRIDDEN = frozenset(
     each.key for each in OVERRIDES if not each.unless and not each.only_when_absent
 )

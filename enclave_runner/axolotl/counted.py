@@ -1,8 +1,9 @@
-"""What the plugin counted in the trainer's processes: rows that reached the model (in-trainer).
+"""Read how many rows the plugin counted in the trainer's processes: rows that reached the model.
 
-Code of the image counted it, in processes in which only the image's code runs as far as the sandbox
-and its audit hook hold. So it is worth more than what a trainer says of itself, and less than what
-the runner measures from outside: here it is read as hostile as all else from there.
+The image's code counted them, in processes in which only the image's code runs as long as the
+sandbox and its audit hook hold. Such values are called "in-trainer": they are worth more than what
+a trainer reports about itself, and less than what the runner measures from outside. The messages
+are read as hostile, like everything from the trainer.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from dataclasses import dataclass
 from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import COUNTED_EPOCHS, COUNTED_ROWS, COUNTED_SET, COUNTED_STEPS
 
-# Whole numbers beyond it are not exact everywhere.
+# Beyond this, not every reader of JSON keeps whole numbers exact.
 _MAX_COUNT = 2**53
 _KEYS = ("steps", "rows", "of")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Share:
-    """What one process counted: its `rows`, of the `of` that there are."""
+    """The count of one process: `rows` that it took in `steps`, of a data set of `of` rows."""
 
     steps: int
     rows: int
@@ -28,7 +29,7 @@ class _Share:
 
 
 class Counted:
-    """Takes what each of `processes` counted; together they counted something or nothing."""
+    """Collects the counts of all `processes`; they add up to a value only if all are complete."""
 
     def __init__(self, processes: int) -> None:
         self._processes = processes
@@ -36,7 +37,7 @@ class Counted:
         self._contradicted = False
 
     def take(self, message: object) -> None:
-        """One process's count. Two of one process contradict each other, whatever they are."""
+        """Take the count of one process; a second one from the same process is a contradiction."""
         if not isinstance(message, dict):
             return
         process, *numbers = (_count(message.get(key)) for key in ("process", *_KEYS))
@@ -47,7 +48,11 @@ class Counted:
         self._shares[process] = _Share(steps=steps, rows=rows, of=of)
 
     def values(self) -> Mapping[str, Value]:
-        """For the report: nothing, unless each process counted, in as many steps, of as many."""
+        """Return the values for the report.
+
+        There are none unless every process counted, in the same number of steps and for the same
+        number of rows in the data set.
+        """
         shares = list(self._shares.values())
         common = {(share.steps, share.of) for share in shares}
         complete = self._shares.keys() == set(range(self._processes))
@@ -55,7 +60,7 @@ class Counted:
             return {}
         [(steps, of)] = common
         rows = sum(share.rows for share in shares)
-        # Rounded down: at least so many.
+        # Rounded down, so that the training took at least this many epochs.
         epochs = rows * 1000 // of / 1000
         numbers = {
             COUNTED_EPOCHS: epochs, COUNTED_ROWS: rows, COUNTED_SET: of, COUNTED_STEPS: steps,

@@ -1,9 +1,9 @@
 """Refuse keys that contradict each other about the kind of training.
 
-From these keys the run report says why no loss per token was measured, and whether the trainer's
-own losses are of that kind. But Axolotl takes a plugin's trainer, or another model class, whatever
-these keys say: a language model could be trained, and the report would call it a reward model.
-Pure.
+By these keys the run report says why no loss per token was measured, and whether the trainer's own
+losses are losses per token. But Axolotl takes a plugin's trainer, or another model class, whatever
+these keys say: a language model could be trained, and the report would call it a reward model. The
+functions here are pure.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from enclave_runner.axolotl.config_rules import ConfigRefused
 from enclave_runner.axolotl.plugins import DIFFUSION
 
-# A key, and how the class names of such a training end.
+# For each key, the ending of the names of classes that such a training uses.
 _CLASSES: Mapping[str, str] = {
     "reward_model": "ForSequenceClassification",
     "process_reward_model": "ForTokenClassification",
 }
-# Axolotl has both names for it.
+# Axolotl has two keys for the class of the model.
 _CLASS_KEYS = ("type_of_model", "model_type")
 _NOT_BESIDE_DIFFUSION = (*_CLASSES, "rl")
 
@@ -46,7 +46,10 @@ def check(settings: Mapping[str, object]) -> None:
 
 
 def _check_ebft(ebft: Mapping[object, object]) -> None:
-    """The loss on the rows is only a part; by itself it would be that of an ordinary training."""
+    """Refuse `ebft` settings that give the rows more weight than generated text.
+
+    With only the loss on rows, this would be an ordinary training whose loss is not measured.
+    """
     by_rows, by_generated = ebft.get("ce_coef", 0.0), ebft.get("rl_coef", 1.0)
     if not by_rows:
         return
@@ -61,6 +64,6 @@ def _check_ebft(ebft: Mapping[object, object]) -> None:
 
 
 def is_diffusion(settings: Mapping[str, object]) -> bool:
-    """Whether the trainer's losses are of masked tokens."""
+    """Return whether the config trains by diffusion, so that losses are those of masked tokens."""
     plugins = settings.get("plugins")
     return isinstance(plugins, list) and DIFFUSION in plugins

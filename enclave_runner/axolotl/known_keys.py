@@ -1,6 +1,4 @@
-"""The content of `axolotl_keys.json`: keys of the locked Axolotl, its plugins and dataset types,
-and model types.
-"""
+"""Read `axolotl_keys.json`: keys of the locked Axolotl, its plugins, dataset and model types."""
 
 from __future__ import annotations
 
@@ -15,11 +13,11 @@ _KEYS = Path(__file__).with_name("axolotl_keys.json")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AxolotlKeys:
-    """What `axolotl_keys.json` holds.
+    """The content of `axolotl_keys.json`.
 
     `plugins`: plugin → the model of the keys that it adds. `dataset_models`: `rl` (empty if not
-    set) → what Axolotl reads of an entry of `datasets`. `words`: key → every value that it may
-    have.
+    set) → the model that Axolotl reads an entry of `datasets` into. `words`: key → every value that
+    it may have.
     """
 
     root: str
@@ -35,7 +33,7 @@ class AxolotlKeys:
 
 @functools.cache
 def axolotl_keys() -> AxolotlKeys:
-    """The committed table. It is read only once."""
+    """Return the committed tables. The file is read only once."""
     content = json.loads(_KEYS.read_bytes())
     models = {
         name: {key: tuple(below) for key, below in keys.items()}

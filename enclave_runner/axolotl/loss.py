@@ -1,11 +1,11 @@
-"""Measure what a training achieved: the mean loss per token on a sample of its rows, before and
-after.
+"""Measure the mean loss per token on a sample of a training's rows, before and after it.
 
-`measure` runs once no process of the trainer is left. The runner draws the rows, with a seed that
-nobody could know (`loss_sample`). A child in its own sandbox, without TPM and network, sees these
-rows, the model inputs and the output's safetensors files, and nothing else that the trainer wrote.
-It runs this image's code (`measuring`), but its libraries parse what anybody may have written: its
-one line is read as hostile, and anything that is not a measurement makes the state `incomplete`.
+`measure` runs when no process of the trainer is left. The runner draws the rows, with a seed that
+nobody could know before (`loss_sample`). A child in its own sandbox, without TPM and network, sees
+these rows, the model inputs and the output's safetensors files, and nothing else that the trainer
+wrote. It runs this image's code (`measuring`), but its libraries parse files that anybody may have
+written. So the one line that it writes is read as hostile, and anything that is not a measurement
+makes the state `incomplete`.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ from enclave_runner.sandbox.places import (
 )
 
 COMMAND = (PYTHON, "-P", "-m", "enclave_runner.axolotl.measuring")
-# The child's own cap: a token whose loss is larger, or not a number, counts this much.
+# The child caps losses: a token whose loss is larger, or not a number, counts this much.
 MOST_LOSS = 100.0
-# Rows are measured for this long, or for this part of the training's time if that is longer.
-# Imports and loading take extra time, whatever the number of rows.
+# Rows are measured for this many seconds, or for this part of the training's time if that is more.
+# Imports and loading take extra time, which does not depend on the number of rows.
 SECONDS = 20.0
 PART = 0.01
-# Only a bound for a child that hangs: an emulated machine is a hundred times slower or so.
+# A bound only for a child that hangs; an emulated machine may be a hundred times slower.
 _LONGEST = 3600.0
 _MAX_BYTES = 64 * 1024
 _NO_REWARD = "rewards have no loss per token"
-# Which kinds of training have no loss per token on their rows, by the config's key.
+# The kinds of training that have no loss per token on their rows, by the config's key.
 _WITHOUT = {
     "process_reward_model": f"a process reward model: {_NO_REWARD}",
     "reward_model": f"a reward model: {_NO_REWARD}",
 }
 _WITHOUT_RL = frozenset(("ebft", "gdpo", "grpo"))
-# With these, the trainer's own losses are not a mean loss per token over all rows: they include
-# noise, for example, or only the end of the last rows.
+# With one of these keys, the trainer's own losses are not a mean loss per token over all rows: they
+# include noise, for example, or only the end of the last rows.
 _OTHER_LOSS = ("rl", "use_eaft", "neftune_noise_alpha", "curriculum_sampling")
-# These plugins speed up training or spread it over devices; a measurement does neither.
+# These keys speed up training or spread it over devices; a measurement does neither.
 _LEFT_OUT = (
     "activation_offloading", "ddp", "deepspeed", "fsdp", "fsdp_config", "fsdp_version",
     "gradient_checkpointing", "gradient_checkpointing_kwargs", "selective_checkpointing",
@@ -66,7 +66,7 @@ _LEFT_OUT = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """`cpu_seconds` of the child; 0 if no child was needed."""
+    """A measured loss, and the CPU seconds of the child (0 if no child was needed)."""
 
     loss: Loss
     cpu_seconds: float = 0.0
@@ -74,7 +74,10 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """How to measure: `folder` is absent or empty. For `user` and `gpus` see training.train."""
+    """Where and how to measure.
+
+    `folder`: absent or empty. For `user` and `gpus` see `training.train`.
+    """
 
     folder: Path
     training_env: Path
@@ -92,10 +95,10 @@ def measure(
     seed: bytes,
     trained_seconds: float,
 ) -> Measured:
-    """The losses of a training that ended with 0.
+    """Measure the losses of a training that ended with 0.
 
-    `config`: the effective one; `shown`: what its trainer saw, place → file or folder; `output`:
-    what it left, path → file.
+    `config`: the effective config. `shown`: what the trainer saw, place → file or folder.
+    `output`: the files that it left, path → file.
     """
     settings = json.loads(config)
     reason = without_loss(settings)
@@ -127,7 +130,7 @@ def measure(
 
 
 def without_loss(settings: Mapping[str, object]) -> str | None:
-    """Why the rows of such a training have no loss per token; None if they have one."""
+    """Say why the rows of such a training have no loss per token; None if they have one."""
     for key, reason in _WITHOUT.items():
         if settings.get(key):
             return reason
@@ -137,18 +140,18 @@ def without_loss(settings: Mapping[str, object]) -> str | None:
 
 
 def comparable(settings: Mapping[str, object]) -> bool:
-    """Whether the trainer's own losses are mean losses per token too."""
+    """Return whether the trainer's own losses are mean losses per token too."""
     other = any(settings.get(key) for key in _OTHER_LOSS)
     return not other and not kinds.is_diffusion(settings)
 
 
 def seconds_for(trained_seconds: float) -> float:
-    """For how long to measure rows."""
+    """Return for how many seconds to measure rows."""
     return max(SECONDS, PART * trained_seconds)
 
 
 def read_result(lines: Sequence[bytes], exit_code: str, *, comparable: bool) -> Loss:
-    """The child's answer, read as hostile; anything that is not a measurement gets a reason."""
+    """Read the child's answer as hostile; without a measurement, the loss has a reason instead."""
     if exit_code != "0" or len(lines) != 1:
         return _incomplete(f"the process that measures the loss ended with {exit_code}")
     try:
@@ -242,5 +245,5 @@ def _sandbox(
 
 
 def weights(output: Iterable[str]) -> list[str]:
-    """The output's weight files; loaders do not take those in subfolders."""
+    """Return the output's weight files, except those in subfolders, which loaders do not read."""
     return sorted(path for path in output if path.endswith(".safetensors") and "/" not in path)

@@ -1,10 +1,10 @@
-"""Draw the rows that a loss is measured on, so that whoever chose the nonce cannot know which.
+"""Draw the rows that a loss is measured on, so that whoever chose the nonce cannot predict them.
 
-Row number i of the sample is SHA-256(seed ‖ i), i as 8 bytes, big-endian, taken as a big-endian
-number modulo the number of rows; a row that was drawn before is skipped. Rows are counted through
-all data sets that are trained on, in the config's order. So the same seed draws the same rows of
-the same inputs everywhere (docs/spec/loss.md). Left out: slices of a split, so rows outside a slice
-may be drawn.
+Draw i takes the row whose number is SHA-256(seed ‖ i) modulo the number of rows, where i has 8
+bytes and both numbers are big-endian; a row that was drawn before is skipped. Rows are numbered
+through all data sets that are trained on, in the config's order. So the same seed draws the same
+rows of the same inputs everywhere (docs/spec/loss.md). Slices of a split are not considered, so
+rows outside a slice may be drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 CONTEXT = b"aicert loss sample v1\0"
-# The child stops earlier; the rest makes up for rows that training would leave out.
+# The child stops earlier; the surplus makes up for rows that training would leave out.
 MOST_ROWS = 512
 MOST_BYTES = 32 << 20
 _BLOCK = 1 << 18
@@ -28,7 +28,7 @@ _WORD = re.compile(r"[\w.]+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """The rows of one data set of the config: `key`[`index`], in `files` one after another."""
+    """The rows of the config's data set `key`[`index`], in `files` one after another."""
 
     key: str
     index: int
@@ -36,12 +36,15 @@ class Source:
 
 
 def seed(nonce: bytes, fresh: bytes) -> bytes:
-    """`fresh`: 32 bytes that the TPM drew once the trainer was gone."""
+    """Return the seed of a sample. `fresh`: 32 bytes that the TPM drew after the trainer ended."""
     return hashlib.sha256(CONTEXT + nonce + fresh).digest()
 
 
 def sources(settings: Mapping[str, object], shown: Mapping[str, Path]) -> tuple[Source, ...]:
-    """The data sets that a resolved config trains on; `shown`: what the trainer saw, by place."""
+    """Return the data sets that a resolved config trains on.
+
+    `shown`: what the trainer saw, place → file or folder.
+    """
     trained_on = []
     for key in ("pretraining_dataset", "datasets"):
         value = settings.get(key)
@@ -70,7 +73,7 @@ def _files(place: str, split: str, shown: Mapping[str, Path]) -> tuple[Path, ...
 
 
 def draw(trained_on: Sequence[Source], key: bytes) -> Iterator[bytes]:
-    """The sample: lines with a row and its data set, in the order in which they were drawn."""
+    """Yield the sample: lines with a row and its data set, in the order of the draws."""
     indices = [(source, _Lines(path)) for source in trained_on for path in source.files]
     ends: list[int] = []
     for _, lines in indices:
@@ -99,11 +102,11 @@ def _numbers(key: bytes, total: int) -> Iterator[int]:
 
 
 class _Lines:
-    """Finds lines of a file by number, and keeps one number for each block in memory."""
+    """Reads lines of a file by number; it keeps only one number per block in memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Line feeds before the end of each block.
+        # The number of line feeds before the end of each block.
         self._feeds: list[int] = []
         feeds = 0
         with path.open("rb") as file:
@@ -113,14 +116,14 @@ class _Lines:
         self.count = feeds
 
     def read(self, number: int) -> bytes:
-        """Line `number`, from 0, without its end."""
+        """Return line `number`, counted from 0, without its line feed."""
         with self._path.open("rb") as file:
             if number:
                 file.seek(self._after(file, number))
             return file.readline().removesuffix(b"\n")
 
     def _after(self, file: BinaryIO, feed: int) -> int:
-        """Where the line after the line feed number `feed`, from 1, begins."""
+        """Return the offset just after line feed number `feed`, counted from 1."""
         block = bisect.bisect_left(self._feeds, feed)
         file.seek(block * _BLOCK)
         data = file.read(_BLOCK)

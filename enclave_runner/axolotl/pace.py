@@ -1,7 +1,7 @@
-"""The pace of a training: when the runner heard of each step, on its own clock.
+"""Record the pace of a training: when the runner heard of each step, on the runner's clock.
 
-Only the trainer says that a step was made, so all of it counts as self-reported. However long a run
-is, a hundred points or so are kept, evenly spread.
+Only the trainer says that a step was made, so the pace counts as self-reported. However long a run
+is, a few hundred points are kept, evenly spread.
 """
 
 import time
@@ -11,7 +11,7 @@ MAX_POINTS = 512
 
 
 class Pace:
-    """Steps in their order, with seconds since the first."""
+    """Collects steps in order, with the seconds since the first one."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,10 +1,10 @@
-"""Which of Axolotl's own plugins a config may name, and what the runner does with them.
+"""Decide which of Axolotl's own plugins a config may name, and what happens to each.
 
 A plugin's name imports code: only those of the locked Axolotl are known here, each in one of three
 tables, and any other name is refused. Plugins that run appear with their full names in the
 effective config. Plugins that only save time or memory, or report elsewhere, are dropped with the
-keys that they add, and recorded; of these, one that needs kernels for a GPU runs if the machine has
-them. Pure.
+keys that they add, and recorded; one of these, which needs kernels for a GPU, runs if the machine
+has them. The functions here are pure.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ DIFFUSION = f"{_OWN}diffusion.DiffusionPlugin"
 SPECTRUM = f"{_OWN}spectrum.SpectrumPlugin"
 _SPECTRUM_MODEL = "spectrum_model_name"
 
-# Pure Python in the environment: these run unchanged.
+# These are pure Python in the environment, and run unchanged.
 RUN = frozenset((DIFFUSION, f"{_OWN}grokfast.GrokfastPlugin", SPECTRUM))
-# Triton compiles Liger's kernels for the GPU that is there (docs/adr/0043-kernels.md). The other's
-# fork is only in a git repository, and locks hold only what package indexes have.
+# Triton compiles Liger's kernels for the GPU that is there (docs/adr/0043-kernels.md). Cut cross
+# entropy needs a fork that is only in a git repository, and locks hold only what package indexes
+# have.
 _SAME = "the same sums in less time and memory, "
 _ON_GPU = _SAME + "through kernels for a GPU that only the image with GPUs has"
 _FORK = _SAME + "through a fork that no package index has"
@@ -34,7 +35,8 @@ DROPPED: Mapping[str, str] = {
     LIGER: _ON_GPU,
     f"{_OWN}swanlab.SwanLabPlugin": LEAVES,
 }
-# Those of them that run if there are kernels, and keys of theirs that are dropped all the same.
+# The plugins in `DROPPED` that run if the machine has kernels, and which of their keys are dropped
+# even then.
 WITH_KERNELS: Mapping[str, Mapping[str, str]] = {
     LIGER: {
         "liger_kernel_impl": (
@@ -60,9 +62,10 @@ REFUSED: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plugins:
-    """The result for a config's `plugins`. `models`: those whose keys are added to the first level.
+    """The decision about a config's `plugins`.
 
-    `dropped`: keys of dropped plugins → why.
+    `run`: full names of the plugins that run. `models`: the models whose keys the plugins add to
+    the first level. `dropped`: keys that are dropped → why. `dropped_plugins`: name → why.
     """
 
     run: tuple[str, ...] = ()
@@ -72,9 +75,9 @@ class Plugins:
 
 
 def read(document: Mapping[object, object], *, kernels: bool = False) -> Plugins:
-    """The plugins of a config. Raises ConfigRefused.
+    """Decide about the plugins of a config. Raises ConfigRefused.
 
-    `kernels`: whether the machine has a GPU, and what compiles kernels for it.
+    `kernels`: whether the machine has a GPU and can compile kernels for it.
     """
     named = document.get("plugins") or []
     if not isinstance(named, list):
@@ -108,7 +111,7 @@ def read(document: Mapping[object, object], *, kernels: bool = False) -> Plugins
 
 
 def adding(key: str) -> str | None:
-    """The plugin, among the accepted ones, that adds a key."""
+    """Return the accepted plugin that adds a key; None if there is none."""
     keys = axolotl_keys()
     for name, model in keys.plugins.items():
         if model is not None and key in keys.models[model] and name not in REFUSED:
@@ -117,7 +120,7 @@ def adding(key: str) -> str | None:
 
 
 def _whole(named: object, place: str) -> str:
-    """The plugin's full name: Axolotl adds its package's name if that is missing."""
+    """Return a plugin's full name: Axolotl adds the name of its package if that is missing."""
     text = str(named)
     known = {*RUN, *DROPPED, *REFUSED}
     name = next((each for each in (text, _OWN + text) if each in known), None)
@@ -133,7 +136,7 @@ def _whole(named: object, place: str) -> str:
 
 
 def _check_spectrum(plugins: Plugins, document: Mapping[object, object]) -> None:
-    """Axolotl holds measurements for some models; for others this plugin asks the network."""
+    """Refuse Spectrum for a model without measurements in Axolotl: it would ask the network."""
     if SPECTRUM not in plugins.run:
         return
     models = axolotl_keys().spectrum_models

@@ -1,8 +1,7 @@
-"""Build the run report: what the runner measured, what follows from that, and what the trainer
-says.
+"""Build a training's run report of values that are measured, derived from those or self-reported.
 
-Values from the trainer are copied one by one, by a fixed table; anything else that it sends is left
-out.
+Values that the trainer reports are copied one by one, by a fixed table; anything else that it sends
+is left out.
 """
 
 import json
@@ -25,7 +24,8 @@ from enclave_runner.axolotl.training import TrainingResult
 from enclave_runner.inputs.measure import MeasuredInput, unchanged_weights
 from enclave_runner.inputs.rows import Rows
 
-# What the plugin calls it → what the report calls it; `training.train` has checked types and sizes.
+# The plugin's name of a value → its name in the report; `training.train` has checked types and
+# sizes.
 _SELF_REPORTED = {
     "steps": "steps",
     "totalSteps": "plannedSteps",
@@ -43,7 +43,7 @@ _SELF_REPORTED = {
 }
 _MAX_TEXT = 200
 _MAX_NAMES = 1000
-# Weights, as `inputs.model_files` shows them to a trainer.
+# The endings of weight files that `inputs.model_files` shows to a trainer.
 _WEIGHTS = (".safetensors", ".bin")
 
 
@@ -56,7 +56,7 @@ def build(
     target: Path,
     signatures: Mapping[str, Digest],
 ) -> RunReport:
-    """The report on one training, whose `output` files are in `target`.
+    """Build the report on one training, whose `output` files are in `target`.
 
     `signatures`: output → digest of its model signature.
     """
@@ -92,7 +92,7 @@ def common(
     output: Mapping[str, FileFact],
     target: Path,
 ) -> dict[str, Value]:
-    """What is measured about anything that runs in the training environment."""
+    """Return the values that are measured for anything that runs in the training environment."""
     values = {
         "wallSeconds": Value("measured", round(result.wall_seconds, 3)),
         "cpuSeconds": Value("measured", round(result.cpu_seconds, 3)),
@@ -115,7 +115,7 @@ def common(
 
 
 def of_base(base: Base, renamed: Sequence[str]) -> dict[str, Value]:
-    """Which input is the run's base model, and the name that adapters' configs got for it."""
+    """Return which input is the base model, and the name for it that adapters' configs got."""
     values = {"baseInput": Value("measured", base.reference)}
     if renamed:
         values["adapterBase"] = Value("derived", base.shown)
@@ -123,8 +123,9 @@ def of_base(base: Base, renamed: Sequence[str]) -> dict[str, Value]:
 
 
 def of_weights(shown: Iterable[str]) -> dict[str, Value]:
-    """The inputs of which the trainer saw weights, from the places of all model files that it saw;
-    nothing if the names are too long to be listed.
+    """Return the names of the inputs whose weights the trainer saw; nothing if they are too long.
+
+    `shown`: the places of all model files that the trainer saw.
     """
     names = {place.partition("/")[0] for place in shown if place.endswith(_WEIGHTS)}
     text = ", ".join(sorted(names))
@@ -142,7 +143,7 @@ def _compared(
 
 
 def of_tensors(counts: Counts) -> dict[str, Value]:
-    """How many of the output's tensors are new, and how many come from an input."""
+    """Return how many tensors of the output are new, changed, or unchanged from an input."""
     values = {
         "tensorsChanged": Value("measured", counts.changed),
         "tensorsNew": Value("measured", counts.new),
@@ -170,7 +171,7 @@ def _self_reported_values(self_reported: Mapping[str, object]) -> dict[str, Valu
 
 
 def _metric_name(name: str) -> str:
-    """A name in the report's form: evalRewardsAccuracies for `eval_rewards/accuracies`."""
+    """Return a metric's name in the report: evalRewardsAccuracies for `eval_rewards/accuracies`."""
     first, *rest = re.split(r"[^A-Za-z0-9]+", name)
     return (first + "".join(word[:1].upper() + word[1:] for word in rest))[:64]
 
@@ -186,14 +187,14 @@ def _facts(facts: Mapping[str, object]) -> dict[str, Value]:
 
 
 def text(value: object) -> str:
-    """A setting as the report shows it."""
+    """Return a setting as the report shows it: text or JSON, cut if it is long."""
     if value is None:
         return ""
     return (value if isinstance(value, str) else json.dumps(value, sort_keys=True))[:_MAX_TEXT]
 
 
 def _parameters(target: Path, output: Mapping[str, FileFact]) -> int:
-    """The number of weights in the output's safetensors files, by their headers."""
+    """Return the number of weights in the output's safetensors files, by their headers."""
     total = 0
     for path, fact in output.items():
         if safetensors.is_named(path):

@@ -1,9 +1,10 @@
-"""Which rows a config names: each data reference becomes a selection of one input's files, and the
-config names the folder of canonical rows that the runner makes of them (docs/spec/records.md).
+"""Find the rows that a config names, and rewrite it to name their canonical form.
 
-Pure, and the same on every machine: only file names decide. A split keeps its name and its slices,
-which the trainer's library applies to the canonical rows. What that library would silently ignore,
-or read from somewhere else, is refused here by key.
+Each data reference becomes a selection of one input's files; in the effective config it is replaced
+by the folder of canonical rows that the runner makes of them (docs/spec/records.md). This is pure,
+and the same on every machine: only file names decide. A split keeps its name and its slices, which
+the trainer's library applies to the canonical rows. What that library would silently ignore, or
+read from somewhere else, is refused here by key.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ from enclave_runner.inputs.references import Selection
 from enclave_runner.sandbox.places import INPUTS
 
 TRAIN, TEST = "train", "test"
-# What `pretraining_dataset` may be: texts of one column, by default this one.
+# The types that `pretraining_dataset` may have, and the column of text that it reads by default.
 _PRETRAIN, _COMPLETION, _TEXT = "pretrain", "completion", "text"
-# The grammar of `datasets` for one summand of a split.
+# The grammar of `datasets` for one of the parts that `+` joins in a split.
 _SPLIT = re.compile(
     r"(?P<name>\w+(?:\.\w+)*)"
     r"(?P<slice>\[(?:-?[\d_]+%?)?:(?:-?[\d_]+%?)?\])?(?:\([^)]*\))?",
     re.ASCII,
 )
 _MAX_SPLIT = 64
-# At most half of a run report.
+# The most bytes that paths may take: half of a run report.
 _MAX_PATHS = 1 << 19
 _EVERYTHING = "all"
 
 
 class Selections:
-    """Collects the selections of one config. `files`: input → paths in it, or None if it is a
-    file.
+    """Collects the selections of one config.
+
+    `files`: input → paths in it, or None if the input is a file.
     """
 
     def __init__(self, files: Mapping[str, Iterable[str] | None]) -> None:
@@ -71,7 +73,7 @@ class Selections:
         self._check_bounds()
 
     def _check_bounds(self) -> None:
-        """Refuse what the run report could not hold."""
+        """Refuse more splits, files or bytes of paths than the run report can hold."""
         splits = [files for each in self.all for files in each.splits.values()]
         paths = [path for files in splits for path in files]
         size = sum(len(json.dumps(path)) for path in paths)
@@ -118,7 +120,7 @@ class Selections:
         return self._found.setdefault(identity, new)
 
     def _parted(self, place: str) -> tuple[str, str]:
-        """The input of a resolved reference, and the path in it."""
+        """Return the input of a resolved reference, and the path in it."""
         name, _, inside = place.removeprefix(INPUTS + "/").partition("/")
         return name, inside
 
@@ -168,7 +170,7 @@ class Selections:
 
 
 def _refuse_unread(settings: Mapping[str, object], *, streaming: bool) -> None:
-    """Refuse rows that Axolotl would silently leave out: the run report would count them."""
+    """Refuse rows that Axolotl would silently leave out, since the run report would count them."""
     pretraining, rows = settings.get("pretraining_dataset"), settings.get("datasets")
     first = "with `{}` Axolotl reads only the first"
     if pretraining and (settings.get("rl") or rows):
@@ -192,8 +194,10 @@ def _refuse_unread(settings: Mapping[str, object], *, streaming: bool) -> None:
 
 
 def _refuse_other_texts(pretraining: object) -> None:
-    """Refuse a `type` that reads a column other than `text_column`, or a different text if rows are
-    packed: the loss would be measured on something that was not trained on.
+    """Refuse types for `pretraining_dataset` that do not read exactly the column `text_column`.
+
+    With some of them, what Axolotl reads depends on packing; the loss would be measured on a text
+    that was not trained on.
     """
     for entry in pretraining if isinstance(pretraining, list) else [pretraining]:
         if not isinstance(entry, dict):
@@ -217,7 +221,7 @@ def _refuse_other_texts(pretraining: object) -> None:
 def _wanted(
     split: object, splits: Mapping[str, object], default: str, key: str, *, streams: bool
 ) -> list[str]:
-    """The splits that an expression reads, in the order of `splits`."""
+    """Return the splits that an expression reads, in the order of `splits`."""
     text = str(split) if split else default
     names: set[str] = set()
     for part in re.split(r"\s*\+\s*", text):

@@ -1,4 +1,4 @@
-"""YAML read strictly, and JSON written so that YAML reads the same values back.
+"""Read YAML strictly, and write JSON that YAML reads back as the same values.
 
 `load` takes one document of plain values: mappings with distinct string (or integer) keys, lists,
 strings, booleans, numbers, null. It refuses every other tag, duplicate keys, text that is not
@@ -30,12 +30,12 @@ _PLAIN = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "str
 
 
 class YamlError(ConfigError):
-    """This reader does not accept the document; the message names the line."""
+    """Raised for a document that this reader does not accept; the message names the line."""
 
 
 class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Like SafeLoader's, but a duplicate key is an error."""
+        """Construct a mapping as SafeLoader does, but refuse duplicate keys."""
         seen: set[object] = set()
         for key_node, _ in node.value:
             if key_node.tag == _TAG + "merge":
@@ -54,7 +54,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(data: bytes) -> object:
-    """The document's value. Raises YamlError."""
+    """Read a document and return its value. Raises YamlError."""
     if len(data) > MAX_BYTES:
         raise YamlError(f"larger than {MAX_BYTES} bytes")
     try:
@@ -82,7 +82,7 @@ def load(data: bytes) -> object:
     except RecursionError as error:
         raise YamlError(f"nested deeper than {MAX_DEPTH}") from error
     except ValueError as error:
-        # From int() and float() on what YAML 1.1 takes for a number.
+        # int() or float() refused a text that YAML 1.1 takes for a number.
         raise YamlError(f"a number cannot be read: {error}") from error
 
 
@@ -98,8 +98,9 @@ class _Census:
         self._open: set[int] = set()
 
     def count(self, node: Node, depth: int) -> tuple[int, int]:
-        """The number of nodes from `node` down, and their depth; refuses what exceeds the
-        limits.
+        """Return the number of nodes from `node` down, and their depth.
+
+        Raises YamlError if a limit is exceeded.
         """
         known = self._sizes.get(id(node))
         if known is not None:
@@ -161,7 +162,7 @@ def _float(value: float) -> str:
 
 
 def canonical(value: object) -> bytes:
-    """The canonical form of what `load` returned (integer keys become strings)."""
+    """Return the canonical form of a value from `load` (integer keys become strings)."""
     return (_emit(value, 0) + "\n").encode("utf-8")
 
 

@@ -1,10 +1,10 @@
-"""Compare the tensors of outputs with those of inputs: what really changed, whatever the files say.
+"""Compare the tensors of outputs with those of inputs, to see which weights really changed.
 
 A file with other metadata is a different file with the same weights. So tensors are compared, by
-type, shape and bytes: an output's tensor that equals any input's, under whatever name, is
-unchanged. Every input file with a safetensors header is looked at. A tensor is read whole only if
-its first bytes equal those of another. An output that cannot be read is named, and nothing is known
-about its tensors. Left out: weights in other formats, and the same numbers in another type.
+type, shape and bytes: an output's tensor that equals one of any input, under whatever name, is
+unchanged. Every input file with a safetensors header is read. A tensor is read whole only if its
+first bytes equal those of another. An output that cannot be read is named, and nothing is known
+about its tensors. Weights in other formats, and the same numbers in another type, are not compared.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aicert.errors import EvidenceError
 from aicert.files.tensors import read_tensors
 from aicert.formats.safetensors import Tensor
 
-# Trained tensors differ in their first values. Tensors that are equal up to here are compared
+# Trained tensors differ in their first values. Only tensors that are equal up to here are compared
 # whole.
 _FIRST = 1 << 12
 _BLOCK = 1 << 20
@@ -30,9 +30,10 @@ Sized = tuple[Path, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """How many tensors of the outputs equal an input's, share only its name, or neither.
+    """Counts of the tensors of outputs.
 
-    `unread`: the outputs that could not be read, each with a reason.
+    `unchanged`: equal to a tensor of an input. `changed`: only the name is that of a tensor of an
+    input. `new`: neither. `unread`: the outputs that could not be read, each with a reason.
     """
 
     unchanged: int
@@ -43,7 +44,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Place:
-    """Where a tensor's bytes are."""
+    """The place of a tensor's bytes: a file, and the offsets where they begin and end."""
 
     path: Path
     begin: int
@@ -57,8 +58,8 @@ _Key = tuple[str, tuple[int, ...], bytes]
 class ByName:
     """The tensors of outputs compared with those of one model, by name.
 
-    `reshaped`: those whose type or shape differs; they are also in `changed`. `unread`: as in
-    Counts.
+    `reshaped`: those whose type or shape differs; they are also in `changed`. `lost`: those that
+    only the model has. `unread`: as in Counts.
     """
 
     unchanged: frozenset[str]
@@ -70,7 +71,10 @@ class ByName:
 
 
 def by_name(model: Iterable[Sized], outputs: Iterable[Sized]) -> ByName:
-    """Compare each tensor with the one of the same name in `model`, whose files can be read."""
+    """Compare each tensor of `outputs` with the one of the same name in `model`.
+
+    The files of `model` must be readable.
+    """
     places = {tensor.name: (key, place) for tensor, key, place in _tensors(model, [])}
     same: dict[str, bool] = {}
     reshaped: set[str] = set()
@@ -93,7 +97,10 @@ def by_name(model: Iterable[Sized], outputs: Iterable[Sized]) -> ByName:
 
 
 def compare(inputs: Iterable[Sized], outputs: Iterable[Sized]) -> Counts:
-    """Count the tensors of `outputs`; files come with their sizes, and may lack a header."""
+    """Count the tensors of `outputs` by how they compare with those of `inputs`.
+
+    Files come with their sizes; input files need not have a safetensors header.
+    """
     places: dict[_Key, list[_Place]] = {}
     names: set[str] = set()
     unread: list[str] = []
@@ -132,7 +139,7 @@ def _tensors(files: Iterable[Sized], unread: list[str]) -> Iterator[tuple[Tensor
 
 
 def _equal(one: _Place, other: _Place) -> bool:
-    """Whether two tensors of one type and shape have the same bytes."""
+    """Return whether two tensors of the same type, shape and first bytes have equal bytes."""
     length = one.end - one.begin
     with contextlib.ExitStack() as stack:
         mine = stack.enter_context(one.path.open("rb")).fileno()

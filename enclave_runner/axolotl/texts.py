@@ -1,8 +1,8 @@
 """Name the texts that reach the trainer but come from no row: templates, formats, tokenizer rules.
 
-A chat template can ignore the rows and write another corpus; so can a prompt format of the config,
-a tokenizer's normalizer, its vocabulary, or an added token. Each is named with its SHA-256: a
-text's own, in UTF-8, or that of JSON in the form that `aicert.formats.strict_json` writes
+A chat template can ignore the rows and write another corpus; so can a prompt format in the config,
+a tokenizer's normalizer, its vocabulary, or an added token. Each is named with a SHA-256: that of
+the text in UTF-8, or that of JSON in the form that `aicert.formats.strict_json` writes
 (docs/spec/certificate.md). Left out: prompts in Axolotl's code, such as `alpaca`, which the image's
 digest covers. The loss measurement shows how much of the trained text comes from these texts.
 """
@@ -23,8 +23,8 @@ from enclave_runner.inputs.model_files import tokenizer_texts
 from enclave_runner.inputs.references import Reference, Text
 from enclave_runner.sandbox.places import INPUTS, TEMPLATES
 
-# Keys of the config, at any depth, whose values are trained on unchanged, or say which fields of a
-# row a template gets, under which name and for which role.
+# Keys of the config, at any depth, whose values are trained on unchanged, or decide which fields of
+# a row a template gets, under which name and for which role.
 _CONFIG = frozenset(
     (
         "chat_template_jinja",
@@ -48,9 +48,9 @@ _CONFIG = frozenset(
         "tokens",
     )
 )
-# One of them, whose value is the place of a file that the runner shows.
+# The one of these keys whose value is the place of a file that the runner shows.
 _TEMPLATE = "chat_template_jinja"
-# Keys of a tokenizer's files that say how long a text may be, and the file's format.
+# Keys of a tokenizer's files that are no texts: how long a text may be, and the file's format.
 _NO_TEXT = frozenset(("model_max_length", "version"))
 _ROLES = ("model", "tokenizer")
 _BUILT_IN = "lib/python3.11/site-packages/axolotl/utils/chat_templates/templates"
@@ -65,12 +65,12 @@ def name_texts(
     inputs: Mapping[str, MeasuredInput],
     training_env: Path,
 ) -> Texts:
-    """The digest of every such text of a run with this effective config, sorted by name."""
+    """Return the digest of every such text of a run with this effective config, sorted by name."""
     return named(read_texts(config, references, inputs, training_env))
 
 
 def named(texts: Sequence[tuple[str, Text]]) -> Texts:
-    """As a run report names them: as many as it may, and one name for all others."""
+    """Name texts as a run report does: as many as it may hold, and one name for all others."""
     named = [(name, text.digest) for name, text in texts]
     if len(named) <= MAX_TEXTS:
         return tuple(named)
@@ -86,7 +86,10 @@ def read_texts(
     training_env: Path,
     shown: Mapping[str, Path] | None = None,
 ) -> list[tuple[str, Text]]:
-    """These texts, sorted by name. `shown`: where the runner's own files for the trainer are."""
+    """Return such texts, sorted by name.
+
+    `shown`: place → file, for the files that the runner itself wrote for the trainer.
+    """
     settings = json.loads(config)
     texts = dict(_of_config(settings, "", inputs, shown or {}))
     texts |= _built_in(settings, training_env)
@@ -120,7 +123,7 @@ def _of_value(
 ) -> Text:
     if not isinstance(value, str):
         return _text(strict_json.dumps(value), is_json=True)
-    # Only under this key does a text name a file; under any other it is just text.
+    # Only under `_TEMPLATE` does a value name a file; under other keys it is just text.
     template = _of_template(value, inputs, shown) if key == _TEMPLATE else None
     return template or _text(value.encode())
 
@@ -132,7 +135,7 @@ def _text(data: bytes, *, is_json: bool = False) -> Text:
 def _of_template(
     place: str, inputs: Mapping[str, MeasuredInput], shown: Mapping[str, Path]
 ) -> Text | None:
-    """The file that Axolotl opens there; None if the place is not one of the runner's."""
+    """Return the file that Axolotl opens at a place; None if the runner shows no such place."""
     if place.startswith(TEMPLATES + "/"):
         # The runner names such a file after its content.
         digest = Digest("sha256", place.removeprefix(TEMPLATES + "/").removesuffix(".jinja"))
@@ -146,7 +149,7 @@ def _of_template(
 
 
 def _built_in(settings: Mapping[str, object], training_env: Path) -> dict[str, Text]:
-    """Those of Axolotl's own chat templates that the config names."""
+    """Return those of Axolotl's own chat templates that the config names."""
     entries = settings.get("datasets")
     places = [settings, *(entries if isinstance(entries, list) else ())]
     templates = {}
@@ -196,7 +199,7 @@ def _of_keys(path: Path, name: str) -> dict[str, Text]:
 
 
 def _plain(name: str) -> str:
-    """A name in a form that a table can show."""
+    """Return a name in printable ASCII, cut with a digest if it is too long for a table."""
     shown = "".join(each if " " <= each <= "~" else "?" for each in name)
     if len(shown) <= _MAX_NAME:
         return shown

@@ -1,8 +1,7 @@
-"""Rows that hold tokens beside text are refused if a data set's `type` says that text is read.
-Axolotl trains on the tokens of such rows whatever the `type`, so somebody who reads the rows' text
-would not read what is trained on.
+"""Refuse rows that have tokens beside their text if the data set's `type` says that text is read.
 
-
+Axolotl trains on the tokens of such rows whatever the `type`, so somebody who reads the text of the
+rows would not read what is trained on.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from collections.abc import Collection, Mapping
 
 from enclave_runner.axolotl.config_rules import ConfigRefused
 
-# If a data set has all of them, Axolotl takes its rows for tokenised.
+# If a data set has all of these columns, Axolotl takes its rows for tokenised.
 TOKENS = ("input_ids", "attention_mask", "labels")
 _KEYS = ("datasets", "test_datasets", "pretraining_dataset")
-# With this, Axolotl passes rows on unchanged, and its trainers train on any column of tokens.
+# With this key, Axolotl passes rows on unchanged, and its trainers train on any column of tokens.
 _UNPREPARED = "skip_prepare_dataset"
 _IDS = "_ids"
 
@@ -23,7 +22,7 @@ _IDS = "_ids"
 def check(config: bytes, columns: Mapping[str, Collection[str]]) -> None:
     """Raise ConfigRefused if a data set of the effective config has both a type and tokens.
 
-    `columns`: those of the canonical rows, by the place that the config names.
+    `columns`: the names of columns of canonical rows, by the place that the config names.
     """
     settings = json.loads(config)
     prepared = bool(settings.get("rl")) or not settings.get(_UNPREPARED)
@@ -45,7 +44,7 @@ def check(config: bytes, columns: Mapping[str, Collection[str]]) -> None:
 
 
 def _tokens(columns: Collection[str], *, prepared: bool) -> tuple[str, ...]:
-    """The columns that would be trained on instead of the text beside them."""
+    """Return the columns that would be trained on instead of the text beside them."""
     if prepared:
         return TOKENS if set(TOKENS) <= set(columns) else ()
     return tuple(name for name in columns if name.endswith(_IDS))

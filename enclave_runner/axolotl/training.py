@@ -1,10 +1,10 @@
-"""The trainer of a run: Axolotl, in a sandbox; this module fixes everything that it gets (ADR 2).
+"""Run Axolotl, the trainer, in a sandbox; this module fixes everything that it gets (ADR 2).
 
-`train` gives inputs and an effective config in, outputs and facts out; a trainer that fails is a
-result, not an error. What the plugin says of steps, tokens and losses comes from inside the
-sandbox: it is read as hostile (sizes, types, finite numbers) and stays self-reported, but for rows
-that the plugin counts itself (`counted`). Left out: hashing, which the caller does after `train`
-has returned and no process of the run is left.
+`train` takes inputs and an effective config and returns outputs and facts; a trainer that fails is
+a result, not an error. What the plugin reports about steps, tokens and losses comes from inside the
+sandbox: it is read as hostile (sizes, types, finite numbers) and stays self-reported, except the
+rows that the plugin counts itself (`counted`). Left out: hashing, which the caller does after
+`train` has returned, when no process of the run is left.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ COMMAND = (
     PYTHON, "-P", "-m", "axolotl.cli.main", "train", CONFIG,
     "--launcher", "python",
 )  # fmt: skip
-# Its processes meet on the sandbox's own loopback, where nothing else runs: any port is free.
+# The processes of torchrun meet on the sandbox's own loopback, where nothing else runs, so that any
+# port is free.
 _TORCHRUN = (
     "-m", "torch.distributed.run", "--nnodes=1", "--rdzv-backend=static",
     "--master-addr=127.0.0.1", "--master-port=29500",
 )  # fmt: skip
-# Without the first option, processes without GPUs would each train alone, on all rows.
+# Without the first variable, processes without GPUs would each train alone, on all rows.
 _TOGETHER = {
     "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo",
 }  # fmt: skip
@@ -51,16 +52,16 @@ PACKAGES = (
 )  # fmt: skip
 
 _PACKAGES = Path("lib/python3.11/site-packages")
-# image/kernels compiles it; only the image with GPUs has it.
+# image/kernels compiles this library; only the image with GPUs has it.
 _TO_DRIVER = Path("triton/backends/nvidia/cuda_utils.cpython-311-x86_64-linux-gnu.so")
 
-# 2025-01-01, for whatever writes the date into what is trained on (see the plugin): the host sets
-# the machine's clock, but must not decide anything.
+# 2025-01-01, for anything that writes the date into texts that are trained on (see the plugin): the
+# host sets the machine's clock, and must not decide what is trained on.
 DATE = 1735689600
 
-# What a trainer writes into its output directory that is not part of the model: times, process
-# numbers, pickles, measurements. Everything else there is output and is the same, byte for byte, in
-# every run. README.md, the trainer's model card, is a text that its owner will go on editing.
+# Files that a trainer writes into its output directory and that are no part of the model: they hold
+# times, process numbers, pickles, measurements. Everything else there is output and is the same,
+# byte for byte, in every run. README.md is the trainer's model card, which its owner will edit.
 EXCLUDED_FILES = frozenset(
     (
         "README.md",
@@ -73,7 +74,7 @@ EXCLUDED_FILES = frozenset(
 )
 EXCLUDED_DIRECTORIES = re.compile(r"checkpoint-.*|runs")
 
-# Why the audit hook ended the training (`plugin/aicert_guard.py`), in words.
+# In words, the reasons for which the audit hook ends a training (`plugin/aicert_guard.py`).
 VIOLATIONS = {
     "code": "it compiled or executed code in a place where training never does",
     "file": "it opened a file for writing outside its scratch directory",
@@ -86,7 +87,7 @@ VIOLATIONS = {
 }
 
 _MAX_LOSSES = 2100
-# An evaluation's last measurements, by Trainer's names.
+# The most measurements of an evaluation, which have the names that Transformers' Trainer gives.
 _MAX_METRICS = 64
 _METRIC = re.compile(r"eval_[A-Za-z0-9_/.-]{1,55}", re.ASCII)
 _MAX_COUNT = 2**53
@@ -106,11 +107,12 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingResult:
-    """`exit_code`: CODE of docs/spec/measurement.md. Unless it is `0`, nothing in `output` counts.
+    """The result of a training.
 
-    `self_reported` holds only what the plugin told, checked for type and size: may be empty.
-    `facts` are the runner's own: versions by the environment's files, settings as told.
-    `counted`: what the plugin counted itself; `pace`: (step, seconds) as the runner heard of them.
+    `exit_code`: CODE of docs/spec/measurement.md; unless it is `0`, nothing in `output` counts.
+    `self_reported`: values from the plugin, checked for type and size; may be empty. `facts`: the
+    runner's own, namely versions by the environment's files, and settings that it passed.
+    `counted`: rows that the plugin counted itself. `pace`: (step, seconds) on the runner's clock.
     """
 
     exit_code: str
@@ -140,13 +142,12 @@ def train(
     user: int | None = None,
     gpus: Sequence[Path] = (),
 ) -> TrainingResult:
-    """Train in `scratch`, which must be empty or absent; the log is beside it.
+    """Train in `scratch`, which must be empty or absent; the log is written beside it.
 
-    `ranks`: how many processes train together, each with its share of the rows.
-
-    `shown`: what the trainer sees of the inputs, place → file or folder. `user`: see
-    containment.Sandbox; `gpus`: nodes of GPUs to train on. Raises ToolError if training could not
-    even start; a training that fails is a result.
+    `shown`: what the trainer sees of the inputs, place → file or folder. `ranks`: how many
+    processes train together, each with its share of the rows. `user`: see containment.Sandbox.
+    `gpus`: nodes of GPUs to train on. Raises ToolError if training could not even start; a training
+    that fails is a result.
     """
     containment.check(user)
     make_scratch(scratch, user)
@@ -179,7 +180,7 @@ def work(
 ) -> TrainingResult:
     """Run another of our programs in the trainer's environment, as `train` runs the trainer.
 
-    It has one process. `shown` holds its code, below CODE.
+    It runs as one process. `shown` must include the program's code, below CODE.
     """
     containment.check(user)
     make_scratch(scratch, user)
@@ -227,8 +228,10 @@ def _run(
 
 
 def collect(result: TrainingResult, target: Path) -> dict[str, FileFact]:
-    """Move the output to `target` and hash it there. A failed training gives nothing; neither does
-    one that put a link in place of its output, which would lead out of the sandbox.
+    """Move the output to `target`, hash it there, and return its files.
+
+    A failed training has no output; neither has one that put a link in place of its output, which
+    would lead out of the sandbox.
     """
     output = result.output
     if result.exit_code != "0" or output.is_symlink() or not output.is_dir():
@@ -247,14 +250,14 @@ def collect(result: TrainingResult, target: Path) -> dict[str, FileFact]:
 
 
 def command(ranks: int) -> tuple[str, ...]:
-    """The command that trains, in `ranks` processes."""
+    """Return the command that trains in `ranks` processes."""
     if ranks == 1:
         return COMMAND
     return (PYTHON, "-P", *_TORCHRUN, f"--nproc-per-node={ranks}", *_TRAINER)
 
 
 def environment(limits: Limits, ranks: int = 1) -> dict[str, str]:
-    """All variables of the trainer's environment: none is inherited."""
+    """Return all variables of the trainer's environment; it inherits none."""
     home = f"{SCRATCH}/home"
     threads = str(max(1, limits.threads // ranks))
     together = _TOGETHER if ranks > 1 else {}
@@ -270,7 +273,7 @@ def environment(limits: Limits, ranks: int = 1) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "WANDB_MODE": "disabled",
-        # The same bytes in every run, and on every processor.
+        # These make the bytes the same in every run, and on every processor.
         "ATEN_CPU_CAPABILITY": "avx2",
         "AXOLOTL_DATASET_NUM_PROC": workers,
         # Otherwise MKL and oneDNN choose code by maker and instruction set, and products differ.
@@ -308,12 +311,12 @@ def environment(limits: Limits, ranks: int = 1) -> dict[str, str]:
 
 
 def has_kernels(training_env: Path) -> bool:
-    """Whether Triton can compile kernels in it and start them (docs/adr/0043-kernels.md)."""
+    """Return whether Triton can compile and start kernels there (docs/adr/0043-kernels.md)."""
     return (training_env / _PACKAGES / _TO_DRIVER).is_file()
 
 
 def facts(training_env: Path, limits: Limits, ranks: int = 1) -> dict[str, object]:
-    """What the runner knows about the training environment without running it."""
+    """Return what the runner knows about the training environment without running it."""
     variables = environment(limits, ranks)
     repeatable = (
         "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_DOMAIN_NUM_THREADS", "OMP_NUM_THREADS",
@@ -326,8 +329,9 @@ def facts(training_env: Path, limits: Limits, ranks: int = 1) -> dict[str, objec
 
 
 def prune(output: Path) -> tuple[str, ...]:
-    """Remove what never counts as output, and empty directories; returns the removed paths,
-    sorted.
+    """Remove files that never count as output, and empty directories.
+
+    Returns the removed paths, sorted, except those of empty directories.
     """
     removed: list[str] = []
     if not output.is_dir() or output.is_symlink():
@@ -348,7 +352,10 @@ def prune(output: Path) -> tuple[str, ...]:
 
 
 def make_scratch(scratch: Path, user: int | None) -> None:
-    """An empty scratch with the folders that `environment` names, for `user` to write to."""
+    """Make a scratch with the folders that `environment` names, for `user` to write to.
+
+    Raises ToolError if it exists and is not empty.
+    """
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(scratch.iterdir()):
         raise ToolError(f"{scratch} is not empty: a run starts from nothing")
@@ -377,7 +384,7 @@ def _versions(training_env: Path) -> dict[str, str]:
 
 
 class _Reader:
-    """Reads the plugin's lines, and trusts nothing in them."""
+    """Reads the plugin's lines as hostile."""
 
     def __init__(self, on_progress: Callable[[Progress], None] | None, ranks: int = 1) -> None:
         self._on_progress = on_progress
@@ -422,7 +429,7 @@ def _number(value: object) -> float | None:
 
 
 def _checked(reported: Mapping[str, object]) -> dict[str, object]:
-    """The values in `reported` that have the right name, type and size."""
+    """Return the values in `reported` that have the right name, type and size."""
     kept: dict[str, object] = {}
     for name in _COUNTS:
         count = _count(reported.get(name))

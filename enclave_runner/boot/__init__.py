@@ -1,4 +1,4 @@
-"""The second half of PID 1: devices, the runner, the stream of results.
+"""The second half of PID 1: make device nodes, start the runner, and stream out the results.
 
-Imports the whole runner; only `image/machine/init.c` starts it.
+This room imports the whole runner; only `image/machine/init.c` starts it.
 """

@@ -1,10 +1,9 @@
-"""The GPUs of a machine whose image has NVIDIA's driver: their nodes in /dev, which the driver
-leaves to its helper program (nvidia-modprobe).
+"""Make the device nodes of NVIDIA's GPUs, which the driver leaves to a helper (nvidia-modprobe).
 
-Numbers are those of NVIDIA's open kernel modules: major 195 with one minor for each GPU and 255 for
-control (common/inc/nv.h), and nvidia-uvm's, which the kernel chose. `nodes` gives the same nodes as
-a machine with an H200 had; the image itself has not run with a GPU (docs/spec/image.md). Left out:
-what a GPU says about itself.
+The numbers are those of NVIDIA's open kernel modules: major 195, with one minor for each GPU and
+255 for control (common/inc/nv.h), and the major number that the kernel chose for nvidia-uvm.
+`nodes` returns the same nodes that a machine with an H200 had; the image itself has not run with a
+GPU (docs/spec/image.md). Left out: what a GPU reports about itself.
 """
 
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 
-# In the image, or not.
+# Only an image for GPUs has this folder.
 FIRMWARE = Path("/usr/lib/firmware/nvidia")
 _DEVICES = Path("/proc/devices")
 _GPUS = Path("/proc/driver/nvidia/gpus")
@@ -25,9 +24,10 @@ _MINOR = re.compile(r"^Device Minor:\s*([0-9]+)$", re.MULTILINE)
 
 
 def nodes(devices: str, gpus: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Name, major and minor number of each node, from /proc/devices and each GPU's information.
+    """Return the name of each node with its major and minor number; empty if there is no GPU.
 
-    Empty if there is no GPU. Raises ToolError if the driver says less than it should.
+    `devices`: the text of /proc/devices. `gpus`: the driver's information about each GPU. Raises
+    ToolError if these do not name every device.
     """
     minor_lines = [_MINOR.search(text) for text in gpus]
     if not minor_lines:
@@ -42,7 +42,7 @@ def nodes(devices: str, gpus: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 
 def make_nodes() -> list[Path]:
-    """Make nodes for the present GPUs, usable by every user; returns their paths."""
+    """Make nodes for the GPUs that are present, usable by every user, and return their paths."""
     gpus = [
         (gpu / "information").read_text("ascii", "replace")
         for gpu in (sorted(_GPUS.iterdir()) if _GPUS.is_dir() else ())

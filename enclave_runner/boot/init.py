@@ -1,10 +1,10 @@
-"""The measured machine's way into the runner: one boot, one run (docs/spec/image.md).
+"""Start the runner in the measured machine: one boot, one run (docs/spec/image.md).
 
-The machine's init (image/machine/init.c) starts this when the volumes are open, and powers off when
-it ends. Everything that the host says is on the input volume: `lock.toml`, `nonce`, `limits.json`
-and `inputs/NAME`; dm-verity pins it, and what matters in it is measured. Only block devices are
-read. Results leave as a stream on the output volume, from which nothing is read. Left out: what the
-run does, which the runner decides, as on a local machine.
+The machine's init (image/machine/init.c) starts this program when the volumes are open, and powers
+off when it ends. Everything from the host is on the input volume: `lock.toml`, `nonce`,
+`limits.json` and `inputs/NAME`; dm-verity pins it, and what matters in it is measured. Only block
+devices are read. Results leave as a stream on the output volume, from which nothing is read. What
+the run does is decided by the runner, as on a local machine.
 """
 
 import os
@@ -23,15 +23,15 @@ SCRATCH = Path("/scratch")
 TRAINING = Path("/training")
 COMMAND_LINE = Path("/proc/cmdline")
 TPM = "device:/dev/tpmrm0"
-# Who trains: root here is the runner alone.
+# The user that trains. Only the runner is root.
 TRAINER = 65534
 CONSOLE = "/dev/console"
 
 
 def main() -> int:
-    """Run what the input volume asks for; 0 if a certificate was streamed out."""
+    """Make the run on the input volume; return 0 if a certificate was streamed out."""
     events = os.open(_events_device(), os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
-    # This comes first: a host that hears nothing then knows that no run began.
+    # This event comes first, so that a host without it knows that no run began.
     Events(events).send(machine_io.STARTED)
     try:
         arguments = _arguments(events)
@@ -50,7 +50,7 @@ def main() -> int:
 
 def _arguments(events: int) -> list[str]:
     work = SCRATCH / "work"
-    # What this machine is, by its own command line.
+    # The roots of the image's volumes, from the kernel command line of this machine.
     roots = machine_io.verity_roots(COMMAND_LINE.read_text("ascii"))
     inputs = INPUTS / machine_io.INPUTS
     names = sorted(entry.name for entry in os.scandir(inputs))
@@ -70,7 +70,7 @@ def _arguments(events: int) -> list[str]:
 
 
 def _gpus() -> list[Path]:
-    """The GPUs' nodes; says so if an image that is made for GPUs finds none."""
+    """Make and return the GPUs' nodes; print a line if an image for GPUs finds none."""
     nodes = gpu.make_nodes()
     if gpu.FIRMWARE.is_dir() and not nodes:
         print("aicert: no GPU found: training on the CPU", file=sys.stderr)
@@ -83,13 +83,13 @@ def _nonce() -> str:
 
 
 def limits() -> dict[str, int]:
-    """What the host lets the run use; none of it is certified."""
+    """Return what the host lets the run use; none of it is certified."""
     with (INPUTS / machine_io.LIMITS_FILE).open("rb") as file:
         return machine_io.parse_limits(file.read(machine_io.MAX_LIMITS + 1))
 
 
 def _events_device() -> str:
-    """Where progress goes. A cloud has no such port: people there see only the console."""
+    """Return the device for progress: a virtio port, or the console in a cloud, which has none."""
     for port in Path("/sys/class/virtio-ports").glob("*"):
         if (port / "name").read_text("ascii", "replace").strip() == machine_io.EVENTS_PORT:
             return f"/dev/{port.name}"

@@ -1,8 +1,8 @@
-"""The stream in which results leave the machine (docs/spec/image.md, "Output volume").
+"""Write the stream in which results leave the machine (docs/spec/image.md, "Output volume").
 
-`aicert output 1`, then for each file `file SIZE PATH` and its bytes, then `end`; lines end in LF.
-The volume is written once, from its beginning, and never read. The host believes none of it before
-it has verified the certificate in it.
+The stream is `aicert output 1`, then for each file `file SIZE PATH` and its bytes, then `end`;
+lines end in LF. The volume is written once, from its beginning, and never read. The host believes
+none of it before it has verified the certificate in it.
 """
 
 import os
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from aicert.formats import machine_io
 
-# Whole blocks only: for part of a block, the kernel would first read the rest from the host.
+# Only whole blocks are written: for part of a block, the kernel would first read the rest of it
+# from the host.
 _BLOCK = 1 << 20
 
 

@@ -1,4 +1,4 @@
-"""The trainer `axolotl-evaluate`: a model and rows in, how well it fits them out; no model.
+"""The trainer `axolotl-evaluate`: it measures how well a model fits rows, and makes no model.
 
-It uses Axolotl's loaders and prompts, and the program that measures the loss of a training.
+It uses Axolotl's loaders and prompts, and code of the program that measures a training's loss.
 """

@@ -1,7 +1,7 @@
-"""The program that evaluates: in the trainer's sandbox, Axolotl's loaders and prompts on each row.
+"""The program that evaluates, in the trainer's sandbox, with Axolotl's loaders and prompts.
 
-Its arguments are two files, a config and the rows to read, and the folder for what it measured: a
-JSON list of `{"index", "files"}`, where `index` is a data set of the config.
+Its arguments are a config, a file that lists the rows to read, and the folder for the results. The
+list is JSON, `[{"index", "files"}]`, where `index` is the number of a data set in the config.
 """
 
 import gc
@@ -18,7 +18,7 @@ _DATA_SETS = "datasets"
 
 
 def main(config: str, data: str, output: str) -> int:
-    """Leave what was measured in `output`, or say why nothing was."""
+    """Evaluate, and write what was measured into `output`; return 1 if nothing was."""
     try:
         measured = evaluate(config, json.loads(Path(data).read_bytes()))
     except Exception:  # noqa: BLE001  # whatever a library raises, nothing was measured
@@ -29,9 +29,9 @@ def main(config: str, data: str, output: str) -> int:
 
 
 def evaluate(config: str, data: list[dict[str, Any]]) -> dict[str, Any]:
-    """The mean loss over all rows, and how many rows and tokens it is of."""
-    # Imports are most of the cost; a sixth of that goes into looking for garbage that they never
-    # make.
+    """Return the mean loss per token over all rows, and how many rows and tokens were measured."""
+    # Imports are most of the cost, and a sixth of that goes into looking for garbage that they
+    # never make.
     gc.disable()
     from axolotl.cli.config import load_cfg
     from axolotl.loaders import load_tokenizer

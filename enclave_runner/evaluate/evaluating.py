@@ -1,8 +1,8 @@
-"""An evaluation in the machine: make rows, run the child that measures, check what it says.
+"""Evaluate in the machine: make rows, run the child that measures, check its numbers.
 
-The child's libraries parse what anybody may have written, so its numbers are read as hostile: they
-must account for each row that the runner itself counted. What the results are about, the runner
-writes.
+The child's libraries parse files that anybody may have written, so its numbers are read as hostile:
+they must account for each row that the runner itself counted. The runner writes what the results
+are about.
 """
 
 import re
@@ -36,9 +36,10 @@ _MAX_BYTES = 1 << 12
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """What passed every check, and everything that the child sees: place → file or folder.
+    """An evaluation that passed every check.
 
-    `weights`: the places of all model files; `removed`: what these lost.
+    `shown`: everything that the child will see, place → file or folder. `weights`: the places of
+    all model files. `removed`: keys that were removed from their JSON.
     """
 
     settings: Settings
@@ -50,14 +51,14 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
-    """How an evaluation ended: `data` are its results, None if it failed."""
+    """An evaluation that ended; `data` has the results, or is None if it failed."""
 
     data: bytes | None
     result: TrainingResult
 
 
 def views(measured: Sequence[MeasuredInput]) -> dict[str, InputView]:
-    """What the config can name."""
+    """Return the inputs that the config can name."""
     return {
         item.name: InputView(
             is_file=item.is_file, files=frozenset(path for path in item.files if path)
@@ -69,7 +70,10 @@ def views(measured: Sequence[MeasuredInput]) -> dict[str, InputView]:
 def prepare(
     asked: Settings, measured: Sequence[MeasuredInput], room: Room, folder: Path
 ) -> Prepared:
-    """Refuse what cannot be evaluated; copies of models' small files are written below `folder`."""
+    """Refuse what cannot be evaluated, and prepare the rest for the child.
+
+    Cleaned copies of models' JSON files are written below `folder`.
+    """
     effective = asked.effective
     models = model_files.prepare(
         effective.references,
@@ -100,7 +104,7 @@ def run(
     scratch: Path,
     gpus: Sequence[Path] = (),
 ) -> Evaluated:
-    """Evaluate, in a child that writes to `scratch`. LockError if its numbers cannot be."""
+    """Evaluate, in a child that writes to `scratch`. LockError if its numbers are impossible."""
     config, job = (
         scratch.with_name(f"{scratch.name}-{name}.json") for name in ("config", "evaluation")
     )
@@ -133,7 +137,7 @@ def run(
 
 
 def _data(prepared: Prepared) -> list[dict[str, object]]:
-    """The rows of each data set of the config, in its order, where the child finds them."""
+    """Return where the child finds the rows of each data set of the config, in its order."""
     entries = strict_json.loads(
         prepared.settings.effective.config, what="config", max_bytes=1 << 24
     )
@@ -148,7 +152,10 @@ def _data(prepared: Prepared) -> list[dict[str, object]]:
 
 
 def _taken(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) -> Results:
-    """The results, if the child's numbers can be of these rows. Raises EvidenceError."""
+    """Read the child's numbers and make the results.
+
+    Raises EvidenceError if the numbers cannot come from these rows.
+    """
     path, asked = output / child.MEASURED, prepared.settings
     if output.is_symlink() or not path.is_file():
         raise EvidenceError("it ended with 0 but left none")
@@ -185,7 +192,7 @@ def report_of(
     measured: list[MeasuredInput],
     training_env: Path,
 ) -> RunReport:
-    """What the runner reports about an evaluation."""
+    """Build the run report of an evaluation."""
     asked, result = prepared.settings, evaluated.result
     effective = asked.effective
     values = {
@@ -193,7 +200,7 @@ def report_of(
         "effectiveConfig": Value("measured", effective.digest),
         "readingCpuSeconds": Value("measured", round(prepared.rows.cpu_seconds, 3)),
         **report.of_weights(prepared.weights),
-        # Of results there is nothing to look into.
+        # The output is results, not a model, so it has no weights to look into.
         **report.common(result, measured, {}, result.output),
         "outputBytes": Value("measured", len(evaluated.data or b"")),
     }

@@ -1,7 +1,7 @@
-"""The config of an evaluation: some of Axolotl's keys, and no other (docs/spec/evaluation.md).
+"""Read the config of an evaluation: some of Axolotl's keys, and no other (docs/spec/evaluation.md).
 
-What a training may say besides has no bearing on how well a model fits rows, or would let the
-config decide it. The rest is checked as for a training.
+The other keys of a training have no bearing on how well a model fits rows, or would let the config
+decide it. Everything else is checked as it is for a training.
 """
 
 import difflib
@@ -44,7 +44,7 @@ KEYS = frozenset(
         "train_on_inputs",
     )
 )
-# Axolotl starts with no config that lacks them; nothing is trained, so none has any effect.
+# Axolotl does not start without these keys. Nothing is trained, so they have no effect.
 NEEDED: Mapping[str, object] = {
     "gradient_accumulation_steps": 1,
     "learning_rate": 0.0001,
@@ -61,13 +61,13 @@ KERNELS: Mapping[str, object] = {
     "lora_qkv_kernel": False,
 }
 _WHY_KERNELS = "an adapter has the same loss on machines with and without a GPU"
-# One whole split: Axolotl would otherwise choose among the rows that the report counts.
+# A name of one whole split: with a slice, Axolotl would leave out rows that the report counts.
 _SPLIT = re.compile(r"[A-Za-z0-9_.]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What passed every check: the effective config, and what of it the results repeat."""
+    """A config that passed every check: the effective one, and values that the results repeat."""
 
     effective: Effective
     base: Reference
@@ -77,7 +77,10 @@ class Settings:
 
 
 def check(lockfile: Lockfile) -> None:
-    """Refuse a lockfile with anything that an evaluation cannot have. Raises ConfigError."""
+    """Refuse a lockfile that asks for anything that an evaluation cannot have.
+
+    Raises ConfigError.
+    """
     if len(lockfile.outputs) != 1:
         raise ConfigError("an evaluation makes exactly one output")
     if lockfile.ranks != 1:
@@ -87,9 +90,7 @@ def check(lockfile: Lockfile) -> None:
 
 
 def read(data: bytes, inputs: Mapping[str, InputView]) -> Settings:
-    """The config, if the run has what it names. `inputs`: all but the config. Raises
-    ConfigError.
-    """
+    """Read the config, and check that it names exactly the run's inputs. Raises ConfigError."""
     _check_keys(data)
     inputs = {name: view for name, view in inputs.items() if name != CONFIG_INPUT}
     effective = _complete(config.resolve(data, inputs))

@@ -1,4 +1,4 @@
-"""Inputs: hash them, then refuse those that could run code or change what is trained on.
+"""Hash inputs, then refuse those that could run code or change what is trained on.
 
-Imports `sandbox`, where rows are converted, and no trainer.
+This room imports `sandbox`, where rows are converted, and no trainer.
 """

@@ -1,8 +1,9 @@
-"""Inputs: hash every one in the machine, compare with the lockfile, and only then measure.
+"""Hash every input in the machine, and compare it with the lockfile.
 
-The comparison uses what was read here. After training, the stat keys of every file and folder are
-compared with those from before the reading, so that a run is not certified if anything was written,
-added or removed meanwhile. The trainer's user must be able to read everything that was read here.
+The comparison uses the bytes that were read here. After training, the stat keys of every file and
+folder are compared with those from before the reading, so that a run is not certified if anything
+was written, added or removed meanwhile. The trainer's user must be able to read everything that was
+read here.
 """
 
 import os
@@ -19,7 +20,7 @@ from aicert.formats.lockfile import CONFIG_INPUT, LockedInput, Lockfile
 from aicert.model_signature.signed_by import SIGNATURE
 from aicert.model_signature.signed_by import check as check_signature
 
-# This input is one document that people review; Axolotl's own examples have some 3 kB.
+# The config is one document that people review; Axolotl's own examples have about 3 kB.
 LARGEST_CONFIG = 1 << 20
 OnBytes = Callable[[int], None]
 StatKey = tuple[int, int, int, int, int]
@@ -27,10 +28,11 @@ StatKey = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredInput:
-    """One input as it was read: `files` is `{path: fact}`, or `{"": fact}` if the input is one
-    file. `uri` is what the lockfile calls it.
+    """One input as it was read.
 
-    `stat_keys` has those of the files and of every folder (`FOLDER/`, `""` for the input itself).
+    `files`: `{path: fact}`, or `{"": fact}` if the input is one file. `stat_keys`: those of the
+    files and of every folder (`FOLDER/`, `""` for the input itself). `uri`: the lockfile's name for
+    its source.
     """
 
     name: str
@@ -49,7 +51,7 @@ class MeasuredInput:
 def measure(
     lockfile: Lockfile, paths: Mapping[str, Path], on_bytes: OnBytes
 ) -> list[MeasuredInput]:
-    """Hash each input of the lockfile, in its order. Raises LockError for any difference."""
+    """Hash each input of the lockfile, in order. LockError if one differs from the lockfile."""
     stray = sorted(set(paths) - {item.name for item in lockfile.inputs})
     if stray:
         raise LockError(
@@ -59,31 +61,34 @@ def measure(
 
 
 def config_bytes(item: MeasuredInput, most: int, what: str = "the config") -> bytes:
-    """The bytes of an input that is a config. Raises ConfigError."""
+    """Read the bytes of an input that is a config of at most `most` bytes. Raises ConfigError."""
     with item.path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise ConfigError(f"{what} is larger than {most} bytes")
-    # What is parsed must be what was hashed: somebody may have written to the path in between.
+    # The bytes to be parsed must be the ones that were hashed: somebody may have written to the
+    # path in between.
     if of_bytes(data) != item.digest:
         raise ConfigError(f"{what} changed while it was read")
     return data
 
 
 def config_of(measured: Iterable[MeasuredInput]) -> bytes:
-    """The bytes of the run's config. Raises ConfigError."""
+    """Read the bytes of the run's config. Raises ConfigError."""
     item = next(item for item in measured if item.name == CONFIG_INPUT)
     return config_bytes(item, LARGEST_CONFIG)
 
 
 def file_sizes(inputs: Mapping[str, MeasuredInput]) -> dict[str, int | None]:
-    """The size in bytes of each input that is one file; None for directories."""
+    """Return the size in bytes of each input that is one file; None for directories."""
     return {name: item.files[""].size if item.is_file else None for name, item in inputs.items()}
 
 
 def check_unchanged(inputs: list[MeasuredInput]) -> None:
-    """Raise unless the files are those that were hashed and the folders hold the same entries, by
-    device, inode, size and times: adding or removing an entry changes a folder's times.
+    """Raise EvidenceError if a file or folder changed since it was hashed.
+
+    Device, inode, size and times are compared. Adding or removing an entry changes a folder's
+    times.
     """
     for item in inputs:
         for path, key in item.stat_keys.items():
@@ -96,10 +101,11 @@ def check_unchanged(inputs: list[MeasuredInput]) -> None:
 
 
 def check_readable(inputs: list[MeasuredInput], user: int | None) -> None:
-    """Raise unless `user`, which trains if the runner is root, can open every file and folder.
+    """Raise EvidenceError unless `user`, which trains, can open every file and folder.
 
-    Whoever makes a volume chooses its permissions, owners and access lists, which no digest covers;
-    and a loader treats an optional file that it may not open as missing.
+    `user`: None if the runner is not root. Whoever makes a volume chooses its permissions, owners
+    and access lists, which no digest covers; and a loader treats an optional file that it may not
+    open as missing.
     """
     if user is None:
         return
@@ -118,7 +124,7 @@ def check_readable(inputs: list[MeasuredInput], user: int | None) -> None:
 
 @contextmanager
 def _as_user(user: int) -> Iterator[None]:
-    """Open files with the rights of `user`, without the runner's groups."""
+    """Give this process the rights of `user`, without the runner's groups, inside the context."""
     groups = os.getgroups()
     os.setgroups([])
     os.setegid(user)
@@ -143,7 +149,7 @@ def check_signer(item: LockedInput, measured: MeasuredInput) -> None:
 
 
 def unchanged_weights(inputs: list[MeasuredInput], output: Mapping[str, FileFact]) -> list[str]:
-    """Weight files of an output that have the same bytes as some input file."""
+    """Return the weight files of an output that have the same bytes as some input file."""
     known = {fact.sha256 for item in inputs for fact in item.files.values()}
     return [p for p, fact in output.items() if p.endswith(".safetensors") and fact.sha256 in known]
 
@@ -177,7 +183,7 @@ def _measure_one(item: LockedInput, path: Path | None, on_bytes: OnBytes) -> Mea
 
 
 def _folders(root: Path) -> Iterator[str]:
-    """Every folder below `root`, by its path there; without recursion, however deep they are."""
+    """Yield the path of every folder below `root`, without recursion, however deep they are."""
     waiting = [""]
     while waiting:
         above = waiting.pop()

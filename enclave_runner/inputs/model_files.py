@@ -1,8 +1,8 @@
-"""Which files of a model, tokenizer or adapter the trainer sees: these and no others.
+"""Select the files of a model, tokenizer or adapter that the trainer sees, and check them.
 
-The table is what Transformers, PEFT and their tokenizers open by name in the training environment
-(`docs/spec/models.md`). Everything else (cards, code, other formats) does not exist for the
-trainer. JSON files are checked and, if they hold leftovers, replaced by a copy without these
+The tables list what Transformers, PEFT and their tokenizers open by name in the training
+environment (`docs/spec/models.md`). Everything else (cards, code, other formats) does not exist for
+the trainer. JSON files are checked and, if they hold leftovers, replaced by a copy without these
 (`model_json`); weights are checked for their real format (`pickles`).
 """
 
@@ -44,7 +44,7 @@ _TOKENIZER: Sequence[tuple[str, str]] = (
     (r"sentencepiece(?:\.bpe)?\.model|spiece\.model|spm(?:_char)?\.model", "data"),
     (r"(?:source|target)\.spm", "data"),
 )
-# Kinds of data in which each key decides something by itself, so that each can be named by itself.
+# Kinds of files in which each key decides something by itself, so that reports name each key.
 _BY_KEY = frozenset(("settings", "tokenizer"))
 _MODEL: Sequence[tuple[str, str]] = (
     *_TOKENIZER,
@@ -58,7 +58,7 @@ _ADAPTER: Sequence[tuple[str, str]] = (
     (r"adapter_model\.safetensors", "weights"),
 )
 _TABLES = {"model": _MODEL, "tokenizer": _TOKENIZER, "adapter": _ADAPTER}
-# With `allow-pickle` also these.
+# Files that the trainer sees only with `allow-pickle`.
 _PICKLED: Mapping[str, Sequence[tuple[str, str]]] = {
     "model": (
         (r"pytorch_model(?:-\d+-of-\d+)?\.bin", "weights"),
@@ -66,21 +66,22 @@ _PICKLED: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "adapter": ((r"adapter_model\.bin", "weights"),),
 }
-# With `allow-remote-code` also these, but only beside the model's config.
+# Files that the trainer sees only with `allow-remote-code`, and only beside the model's config.
 _CODE: Sequence[tuple[str, str]] = ((r"[A-Za-z_]\w*\.py", "code"),)
 MAX_CODE = 1 << 20
 MAX_CODE_FILES = 64
-# Without these, a loader would ask a hub, or take the folder for something else.
+# Files without which a loader would ask a hub, or take the folder for something else.
 NEEDED = {"model": "config.json", "adapter": "adapter_config.json"}
 _WEIGHTS = {"model": "model", "adapter": "adapter_model"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFiles:
-    """`shown`: place below the inputs, as `NAME/PATH` → the file that is seen there.
+    """The model files that the trainer sees.
 
-    `removed`: `NAME/PATH: KEY` for each key that the copies lack. `code`: SHA-256 of each Python
-    file among them, which may run in the trainer.
+    `shown`: place below the inputs, as `NAME/PATH` → the file that is shown there. `removed`:
+    `NAME/PATH: KEY` for each key that the copies lack. `code`: SHA-256 of each Python file among
+    them, which may run in the trainer.
     """
 
     shown: Mapping[str, Path]
@@ -97,11 +98,11 @@ def prepare(
     model_types: frozenset[str],
     allow_code: frozenset[str] = frozenset(),
 ) -> ModelFiles:
-    """What the trainer sees of `references`, rows excepted; copies are written below `folder`.
+    """Check and select the files that `references` show to the trainer, except rows.
 
-    `allow_pickle`: names of inputs whose lockfile entry says so. `model_types`: those for which the
-    trainer has code; `allow_code`: inputs whose own code is to run. Raises LockError or
-    ConfigError.
+    Cleaned copies are written below `folder`. `allow_pickle`: names of inputs with `allow-pickle`.
+    `model_types`: those for which the trainer has code. `allow_code`: names of inputs whose own
+    code is to run. Raises LockError or ConfigError.
     """
     by_name = {item.name: item for item in measured}
     view = _View(folder=folder, model_types=model_types, with_code=allow_code)
@@ -112,7 +113,8 @@ def prepare(
             _show(reference, item, view, pickles=item.name in allow_pickle)
         elif reference.role == "file":
             files.append(reference)
-    # This comes last: a file where a loader looks is shown only if it was checked for that loader.
+    # Single files come last, so that none of them is shown where a loader of models would look,
+    # unless it was checked for that loader.
     for reference in files:
         _show_file(reference, by_name[reference.name], view)
     return ModelFiles(
@@ -170,7 +172,7 @@ def _show(reference: Reference, item: MeasuredInput, view: _View, *, pickles: bo
 
 
 def _show_file(reference: Reference, item: MeasuredInput, view: _View) -> None:
-    """One file that a key names by itself: a chat template, or settings."""
+    """Show one file that a key of the config names by itself: a chat template, or settings."""
     if reference.inside not in item.files:
         raise ConfigError(f"config: {reference.key} names a folder, but takes a file")
     place = f"{item.name}/{reference.inside}" if reference.inside else item.name
@@ -186,9 +188,10 @@ def _show_file(reference: Reference, item: MeasuredInput, view: _View) -> None:
 
 
 def tokenizer_texts(names: Iterable[str]) -> dict[str, bool]:
-    """The tokenizer files among them: each can decide which text is trained on, since a template
-    may write a token's text, and a vocabulary may spell other words. True for JSON in which each
-    key has a meaning of its own.
+    """Return the tokenizer files among `names`, with True for JSON that is named key by key.
+
+    Each of them can decide which text is trained on, since a template may write a token's text, and
+    a vocabulary may spell other words. In JSON named key by key, each key has a meaning of its own.
     """
     kinds = _kinds(names, _TOKENIZER)
     return {name: kind in _BY_KEY for name, kind in kinds.items() if kind != "config"}
@@ -211,7 +214,7 @@ def _need(role: str, name: str, prefix: str, kinds: Mapping[str, str], only: str
 def _need_weights(
     role: str, item: MeasuredInput, prefix: str, kinds: Mapping[str, str], below: Iterable[str]
 ) -> None:
-    """If the only weights are pickles, say so; a config without weights may be intended."""
+    """Refuse an input whose only weights are pickles; a config without weights may be intended."""
     if role not in _WEIGHTS or "weights" in kinds.values():
         return
     for name in sorted(below):
@@ -222,7 +225,7 @@ def _need_weights(
 def _show_one(
     item: MeasuredInput, path: str, kind: str, beside: frozenset[str], view: _View, *, pickles: bool
 ) -> tuple[str, ...]:
-    """Check one file and show it, or its copy; returns the names of the files that it names."""
+    """Check one file, show it or its copy, and return the files that it names."""
     place = f"{item.name}/{path}" if path else item.name
     source = item.path / path
     refuse_lfs_pointer(source, place)
@@ -252,7 +255,7 @@ def _show_one(
 
 
 def _take_code(item: MeasuredInput, path: str, place: str, view: _View) -> None:
-    """Admit one Python file, by the digest of the bytes that are here."""
+    """Admit one Python file, by the digest of its bytes."""
     _read(item, path, place, MAX_CODE)
     view.code.add(item.files[path].sha256)
     if len(view.code) > MAX_CODE_FILES:
@@ -260,8 +263,9 @@ def _take_code(item: MeasuredInput, path: str, place: str, view: _View) -> None:
 
 
 def _count(header: safetensors.Header, place: str, view: _View) -> None:
-    """Refuse early what would give an output that nobody can read: a trainer may save all tensors
-    in one file.
+    """Count tensors, and refuse more of them than a single safetensors file may have.
+
+    A trainer may save all of them in one file, which nobody could then read.
     """
     view.tensors += header.tensors
     if view.tensors > safetensors.MAX_TENSORS:
@@ -280,7 +284,7 @@ def _check_template(data: bytes, place: str) -> None:
 
 
 def _read(item: MeasuredInput, path: str, place: str, most: int) -> bytes:
-    """The hashed bytes: what is checked here is what was measured."""
+    """Read a file of an input, and check that its bytes are the ones that were measured."""
     fact = item.files[path]
     if fact.size > most:
         raise ModelFileRefused(f"{place} has {fact.size:,} bytes, more than {most:,}")

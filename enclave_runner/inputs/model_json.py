@@ -1,11 +1,11 @@
-"""JSON files of a model, tokenizer or adapter: what the trainer may read of them.
+"""Check JSON files of a model, tokenizer or adapter, and remove what the trainer must not read.
 
-Loaders pass these files' keys on to constructors, and some constructors open what a value names. So
-every text is refused that looks like a path or an address or is the name of a file, at any depth,
-except under keys whose values are tokens, names of modules or text for people, and under keys that
-may name a file, which must then be in the same folder. Leftovers from saving the model are removed
-and reported, as nobody can edit a model on a hub. If something was removed, the trainer reads a
-copy, `data`.
+Loaders pass the keys of these files on to constructors, and some constructors open what a value
+names. So at any depth, a text is refused if it looks like a path or an address or is the name of a
+file, except under keys whose values are tokens, names of modules or text for people, and under keys
+that may name a file, which must then be in the same folder. Leftovers from saving the model are
+removed and reported, since nobody can edit a model on a hub. If something was removed, the trainer
+reads a copy.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from aicert.errors import LockError
 MAX_JSON = 1 << 26
 MAX_TEMPLATE = 1 << 20
 
-# What opens something elsewhere: control characters, absolute paths, home folders, `..`, URL
-# schemes, chained URLs.
+# Matches texts that may open something elsewhere: control characters, absolute paths, home folders,
+# `..`, URL schemes, chained URLs.
 _ELSEWHERE = re.compile(
     r"[\0-\x1f\x7f\\]|^\s*[/~]|(?:^|/)\.\.(?:/|$)|::|^\s*[A-Za-z][\w+.-]*:(?=\S)"
 )
@@ -30,9 +30,10 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][\w.+-]*", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _INCLUDES = re.compile(r"\{%[-+]?\s*(include|import|from|extends)\b")
 
-# Classes in code that comes with the model.
+# The key that names classes in code that comes with the model.
 _CLASSES = "auto_map"
-# Left over from saving the model: never opened, or code that is never loaded.
+# Keys left over from saving the model: they name files that are never opened, or code that is never
+# loaded.
 _LEFT_OVER = frozenset(
     (
         "_commit_hash",
@@ -47,10 +48,10 @@ _LEFT_OVER = frozenset(
         "trust_remote_code",
     )
 )
-# Code from elsewhere, which a loader would look for in vain.
+# Keys that name code from elsewhere, which a loader would look for in vain.
 _CODE = frozenset(("custom_generate", "kernel_config", "use_kernels"))
-# Models, weights and dictionaries in other formats, which a loader looks for by name, in its own
-# settings: none of these files is shown.
+# Keys that name models, weights and dictionaries in other formats, which a loader would look for by
+# name: none of these files is shown.
 _CLOSED = frozenset(
     (
         "backbone",
@@ -63,13 +64,13 @@ _CLOSED = frozenset(
         "use_timm_backbone",
     )
 )
-# Tokenizers' constructors take either a path or its content here.
+# Keys for which tokenizers' constructors take either a path or the file's content.
 _OPENED = frozenset(("init_inputs", "merges", "tokenizer_object", "vocab"))
 _FILE_KEY = re.compile(r".*_(?:files?|path|paths|dir|filename)|transformers_weights")
-# One of them, which says which weights are loaded.
+# The one of these keys that says which weights are loaded.
 _WEIGHTS = "transformers_weights"
 _SHARD = re.compile(r"[\w.-]+\.safetensors(?:\.index\.json)?", re.ASCII)
-# Names of classes and functions: an identifier, or a dotted name in torch.
+# Keys whose values are names of classes and functions: an identifier, or a dotted name in torch.
 _NAMES = re.compile(
     r"architectures|model_type|(?:torch_)?dtype|.*(?:_class|_extractor_type|_processor_type)"
     r"|_?.*(?:attn|experts)_implementation(?:_internal)?"
@@ -81,8 +82,8 @@ _FREE = re.compile(
     r"|modules_in_block_to_quantize|llm_int8_skip_modules|target_modules|exclude_modules"
     r"|modules_to_save|target_parameters|layers_pattern|exclude(?:_layers)?|pat_str|pattern"
 )
-# Tables of tokens by name. When Transformers saves, it writes each of them beside the tokenizer's
-# own keys, so a token with another name would become such a key without having been checked.
+# Keys with tables of tokens by name. When Transformers saves, it writes each token beside the
+# tokenizer's own keys, so a token with an unexpected name would become a key that was not checked.
 _NAMED_TOKENS = frozenset(("extra_special_tokens", "model_specific_special_tokens"))
 _TOKEN_NAME = re.compile(r"[A-Za-z0-9_]*_token")
 # The files that tokenizers are saved in: a path elsewhere to such a file is a leftover too.
@@ -105,14 +106,15 @@ _ADAPTERS = ("LORA",)
 
 
 class ModelFileRefused(LockError):  # noqa: N818 - says what happened
-    """A model's file would make a loader read something that is not locked."""
+    """Raised for a model's file that would make a loader read something that is not locked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cleaned:
-    """`data`: what the trainer reads instead of the file, None if it reads the file itself.
+    """A JSON file that passed the checks.
 
-    `removed`: dotted keys. `names`: files in the same folder that it names, and that are then read.
+    `data`: what the trainer reads instead of the file; None if it reads the file itself.
+    `removed`: dotted keys. `names`: files in the same folder that it names, which are read, too.
     """
 
     data: bytes | None
@@ -129,10 +131,10 @@ def clean(
     *,
     own_code: bool = False,
 ) -> Cleaned:
-    """What the trainer reads of `data`, the JSON file `name`; `beside`: the files in its folder.
+    """Check `data`, the JSON file `name`, and remove leftovers.
 
-    `model_types`: those for which the trainer has code; `own_code`: whether Python files in the
-    folder are to run. Raises ModelFileRefused.
+    `beside`: the files in its folder. `model_types`: those for which the trainer has code.
+    `own_code`: whether Python files in the folder are to run. Raises ModelFileRefused.
     """
     document = _Document(name=name, beside=beside, model_types=model_types, own_code=own_code)
     try:
@@ -142,7 +144,7 @@ def clean(
 
 
 def refuse_template(text: str, name: str) -> None:
-    """Raise if a chat template includes another: it could not be loaded, and it is not locked."""
+    """Raise ModelFileRefused if a chat template includes another, which is not locked."""
     word = included(text)
     if word is not None:
         raise ModelFileRefused(
@@ -152,13 +154,13 @@ def refuse_template(text: str, name: str) -> None:
 
 
 def included(template: str) -> str | None:
-    """The word by which a template includes another; None if it does not."""
+    """Return the word by which a template includes another one; None if it includes none."""
     match = _INCLUDES.search(template)
     return None if match is None else match[1]
 
 
 def shards(data: bytes) -> list[str]:
-    """The files that the weights index `data` names; empty if it is not an index."""
+    """Return the files that the weights index `data` names; empty if it is not an index."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -169,7 +171,7 @@ def shards(data: bytes) -> list[str]:
 
 
 class _Document:
-    """One file being read: what is beside it, and what was removed from it."""
+    """A file that is being checked: what is beside it, and what was removed from it."""
 
     def __init__(
         self, *, name: str, beside: frozenset[str], model_types: frozenset[str], own_code: bool
@@ -192,7 +194,7 @@ class _Document:
         )
 
     def unique(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
-        """If a key appears twice, the last one counts, as for Python's readers."""
+        """Make an object of pairs; if a key appears twice, the last one counts, as in Python."""
         fields = dict(pairs)
         if len(fields) != len(pairs):
             seen: set[str] = set()
@@ -216,7 +218,7 @@ def _clean(kind: str, data: bytes, document: _Document) -> Cleaned:
     KINDS[kind](value, document)
     copy = None
     if document.removed:
-        # ASCII, so that it can be written whatever the file holds.
+        # The copy is ASCII, so that it can be written whatever the file holds.
         copy = json.dumps(value, indent=2).encode() + b"\n"
     return Cleaned(data=copy, removed=tuple(document.removed), names=tuple(document.names))
 
@@ -255,7 +257,7 @@ def _entry(key: str, within: dict[str, object], document: _Document, place: str)
         why = "a loader would look for it, but it is not one of the files of a model"
         raise document.refuse(place, str(value), why)
     elif key in _OPENED:
-        # Each must be a table or a list; a loader would open a text.
+        # Each value must be a table or a list; a loader would open a text.
         for text in _texts(value):
             raise document.refuse(place, text)
     elif _NAMES.fullmatch(key):
@@ -271,9 +273,10 @@ def _entry(key: str, within: dict[str, object], document: _Document, place: str)
 
 
 def _file(key: str, within: dict[str, object], document: _Document, place: str) -> None:
-    """A key whose value may name files in the same folder. A path that ends in the name of a
-    tokenizer's file is a leftover from where it was saved: loaders look for that name in the folder
-    itself.
+    """Check a key whose value may name files in the same folder.
+
+    A path that ends in the name of a tokenizer's file is a leftover from where the tokenizer was
+    saved: loaders look for that name in the folder itself.
     """
     for text in _texts(within[key]):
         if key == _WEIGHTS and (text not in document.beside or not _SHARD.fullmatch(text)):
@@ -289,8 +292,9 @@ def _file(key: str, within: dict[str, object], document: _Document, place: str) 
 
 
 def _refuse_code(value: dict[str, object], document: _Document) -> None:
-    """Code that comes with a model is never loaded: if the image has its own code, the key is a
-    leftover.
+    """Refuse a model that needs code which comes with it, unless that code is to run.
+
+    If the image has code for this type of model, the key for such code is only a leftover.
     """
     kind = value.get("model_type")
     known = not isinstance(kind, str) or kind in document.model_types
@@ -304,7 +308,8 @@ def _refuse_code(value: dict[str, object], document: _Document) -> None:
 
 
 def _classes(value: object, document: _Document, place: str) -> None:
-    """Classes of the input's own code: each in a file in the same folder, locked with it."""
+    """Check that classes of the input's own code are in files in the same folder, locked with it.
+    """
     for text in _texts(value):
         module = re.fullmatch(r"([A-Za-z_]\w*)\.[A-Za-z_]\w*", text, re.ASCII)
         if module is None or f"{module[1]}.py" not in document.beside:
@@ -325,8 +330,9 @@ def _token_names(tokens: dict[str, object], document: _Document, place: str) -> 
 
 
 def _special_tokens(value: dict[str, object], document: _Document) -> None:
-    """Its keys are passed to the tokenizer last and override all others: only tokens are
-    accepted.
+    """Check a file of special tokens: only tokens are accepted.
+
+    Its keys are passed to the tokenizer last and override all others.
     """
     for key, each in value.items():
         if key in _NAMED_TOKENS and isinstance(each, dict):
@@ -339,15 +345,16 @@ def _special_tokens(value: dict[str, object], document: _Document) -> None:
 
 
 def _numbers(value: dict[str, object], document: _Document) -> None:
-    """Tokens and their numbers."""
+    """Check a file that maps tokens to their numbers."""
     for key, number in value.items():
         if type(number) is not int:
             raise ModelFileRefused(f"{document.name}: the token {key[:80]!a} has no ID")
 
 
 def _tokenizer(value: dict[str, object], document: _Document) -> None:
-    """The loader reads all of it from the file itself, except vocabulary and merges, which are
-    passed on.
+    """Check that vocabulary and merges are tables or lists.
+
+    The loader passes these two on; it reads everything else from the file itself.
     """
     model = value.get("model")
     if model is not None and not isinstance(model, dict):
@@ -359,7 +366,7 @@ def _tokenizer(value: dict[str, object], document: _Document) -> None:
 
 
 def _tekken(value: dict[str, object], document: _Document) -> None:
-    """A Mistral vocabulary, which holds bytes as text."""
+    """Check a Mistral tokenizer, except its vocabulary, which holds bytes as text."""
     vocabulary = value.pop("vocab", None)
     _walk(value, document, "")
     value["vocab"] = vocabulary

@@ -1,10 +1,10 @@
-"""Refuse files that a loader would unpickle: unpickling runs whatever the file says.
+"""Refuse files that a loader would unpickle, since unpickling runs any code that the file names.
 
-A file is refused for its content (a pickle's or a torch archive's first bytes, under any name) and
-for its name (loaders choose by it). The first bytes do not give away a pickle of protocol 0 or 1,
-and a data set's text must pass, so such a file is refused only by name: its own, or that of a shard
-in a weights index. A file that is named safetensors but cannot be read as such is refused for that
-and not as a pickle: allowing pickles would not help.
+A file is refused for its content (the first bytes of a pickle or a torch archive, under any name)
+and for its name (by which loaders choose). The first bytes do not reveal a pickle of protocol 0 or
+1, and text of a data set must pass, so such a pickle is refused only by name: its own, or that of a
+shard in a weights index. A file that is named safetensors but cannot be read as such is refused for
+that reason and not as a pickle, because allowing pickles would not help.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from aicert.files.tensors import read_header
 from aicert.formats import lfs, safetensors
 from enclave_runner.inputs.model_json import shards
 
-# Names that transformers, peft, torch, datasets and numpy unpickle. A data set's text files have
-# others.
+# Endings of files that transformers, peft, torch, datasets and numpy unpickle. Text files of data
+# sets have others.
 _SUFFIXES = frozenset(
     (".bin", ".ckpt", ".joblib", ".mar", ".npy", ".pickle", ".pkl", ".pt", ".pt2", ".pth", ".t7")
 )
@@ -29,23 +29,23 @@ _ZIP = b"PK\x03\x04"
 _TAR_AT, _TAR = 257, b"ustar"
 _NUMPY = b"\x93NUMPY"
 _INDEX = re.compile(r".*\.index(?:\.[^/]*)?\.json", re.DOTALL)
-# One of 15,000 tensors has 2 MB.
+# An index of 15,000 tensors has 2 MB.
 _MAX_INDEX = 1 << 26
-# Sizes of a zip's end record, a zip64 locator and a zip64 end record; the value of a field that
-# defers to the last.
+# Sizes of a zip's end record, a zip64 locator and a zip64 end record; and the value of a field that
+# defers to the zip64 end record.
 _END, _LOCATOR, _END64, _NARROW = 22, 20, 56, 0xFFFFFFFF
 
 
 class PickleRefused(LockError):  # noqa: N818 - says what happened
-    """An input holds a pickle, and its lockfile entry does not allow it."""
+    """Raised for an input that holds a pickle although its lockfile entry does not allow it."""
 
 
 class WeightsRefused(LockError):  # noqa: N818 - says what happened
-    """A file that should hold weights, or another part of a model, holds something else."""
+    """Raised for a file that should be weights, or another part of a model, but is not."""
 
 
 def refuse_lfs_pointer(path: Path, name: str) -> None:
-    """Raise WeightsRefused if `path`, the file `name` of an input, is only a pointer to a file."""
+    """Raise WeightsRefused if `path`, the file `name` of an input, is only a Git LFS pointer."""
     with path.open("rb") as file:
         head = file.read(lfs.HEAD)
     if lfs.is_pointer(head):
@@ -53,7 +53,7 @@ def refuse_lfs_pointer(path: Path, name: str) -> None:
 
 
 def weights_header(path: Path, name: str) -> safetensors.Header:
-    """What a weights file holds, from its header. Raises WeightsRefused if it cannot be read."""
+    """Read the header of a safetensors file. Raises WeightsRefused if it cannot be read."""
     refuse_lfs_pointer(path, name)
     try:
         with path.open("rb") as file:
@@ -72,14 +72,14 @@ def refuse_pickle(path: Path, name: str) -> None:
     """Raise PickleRefused if `path`, the file `name` of an input, is or may be a pickle.
 
     Raises WeightsRefused if it is named safetensors but is not, if it is a truncated archive, or if
-    it is only a pointer to a file.
+    it is only a Git LFS pointer.
     """
-    # This comes first: allowing pickles would not help.
+    # Pointers come first, because allowing pickles would not help against them.
     refuse_lfs_pointer(path, name)
     try:
         reason = pickle_reason(path, name)
     except zipfile.BadZipFile:
-        # Refused anyway: a loader may be more forgiving than this reader.
+        # It is refused, because a loader may be more forgiving than this reader.
         raise WeightsRefused(
             f"{name} is an archive that cannot be read", hint="fetch it again, it may be incomplete"
         ) from None
@@ -93,7 +93,7 @@ def refuse_pickle(path: Path, name: str) -> None:
 
 
 def pickle_reason(path: Path, name: str) -> str | None:
-    """Why the file counts as a pickle, or None. BadZipFile if it is a truncated archive."""
+    """Say why the file counts as a pickle; None if it does not. BadZipFile if it is truncated."""
     with path.open("rb") as file:
         head = file.read(512)
     suffix = PurePosixPath(name).suffix.lower()
@@ -115,7 +115,7 @@ def pickle_reason(path: Path, name: str) -> str | None:
 
 
 def _shards(path: Path, name: str) -> list[str]:
-    """The files that a weights index names; none if `path`, named `name`, is not an index."""
+    """Return the files that a weights index names; none if `path`, named `name`, is no index."""
     if not _INDEX.fullmatch(PurePosixPath(name).name):
         return []
     with path.open("rb") as file:
@@ -141,10 +141,11 @@ def _archive_reason(path: Path) -> str | None:
 
 
 def _has_one_reading(path: Path, start: int) -> bool:
-    """Whether the directory that `zipfile` read, at `start`, is where the last bytes say it is.
+    """Return whether the directory that `zipfile` read, at `start`, is where the end record says.
 
-    zipfile takes what precedes the end record; torch's reader, what the record points to. Required:
-    no comment, one end record (or one of zip64, with its locator), nothing between.
+    `zipfile` reads the directory just before the end record; torch's reader reads the one that the
+    record points to. Both must be the same: no comment, one end record (or one of zip64, with its
+    locator), and nothing in between.
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""What a trainer's config uses of a run's inputs: references to files, and selections of rows."""
+"""The parts of inputs that a trainer's config uses: references to files, and selections of rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from enclave_runner.sandbox.places import INPUTS, RECORDS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """An input that the config names: under which key (without list positions), and which part of
-    it.
+    """A place in the config that names an input, or a part of it.
 
-    `inside` is a path in the input, "" for all of it. `role` is what the trainer takes it for:
-    one of "model", "tokenizer", "adapter", "data" (rows) and "file" (a setting or a template).
+    `key`: the config's key, without list positions. `name`: the input. `inside`: a path in the
+    input, "" for all of it. `role`: what the trainer uses it as, one of "model", "tokenizer",
+    "adapter", "data" (rows) and "file" (a setting or a template).
     """
 
     key: str
@@ -24,15 +24,16 @@ class Reference:
 
     @property
     def place(self) -> str:
-        """Its place in the trainer's sandbox."""
+        """The path in the trainer's sandbox at which the input is shown."""
         return "/".join(part for part in (INPUTS, self.name, self.inside) if part)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Text:
-    """A text that is not in a row. `data`: its bytes, or their file; None if neither is at hand.
+    """A text that comes from no row.
 
-    `is_json`: it is the strings in `data`.
+    `data`: its bytes, or a file with them; None if neither is at hand. `is_json`: `data` is JSON,
+    and the text consists of its strings.
     """
 
     digest: Digest
@@ -55,10 +56,11 @@ class Selection:
 
     @property
     def place(self) -> str:
-        """The folder of the canonical rows, in the trainer's sandbox."""
+        """The folder of its canonical rows in the trainer's sandbox."""
         return f"{RECORDS}/{self.input}/{self.number}"
 
 
 def canonical_name(split: str, index: int, count: int) -> str:
-    """The name of a file's canonical rows in that place: it tells `datasets` the split."""
+    """Return the name of a file of canonical rows in that folder; `datasets` reads the split in it.
+    """
     return f"data/{split}-{index:05d}-of-{count:05d}.jsonl"

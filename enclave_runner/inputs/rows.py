@@ -1,10 +1,10 @@
-"""From data inputs to the rows that the trainer reads: converted in a child, checked here.
+"""Make the rows that the trainer reads from data inputs: convert them in a child, check them here.
 
-For each split that the config names, a child without TPM and network sees the one input, writes
+For each split that the config names, a child without TPM and network sees only that input, writes
 canonical rows into a folder of its own, and ends (docs/spec/records.md). It parses bytes that
-anybody may have written, so nothing it says is believed: the strict reader then checks every byte
-that the trainer will read. Files that are already canonical are used where they are. Every refusal
-comes before training.
+anybody may have written, so nothing that it writes is believed: the strict reader then checks every
+byte that the trainer will read. Files that are already canonical are used where they are. Every
+refusal comes before training.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from enclave_runner.sandbox.containment import Ended, Limits, Sandbox
 from enclave_runner.sandbox.interpreter import PYTHON, interpreter
 from enclave_runner.sandbox.places import CODE, SCRATCH, SOURCE
 
-# The most processes of a child, which converts one file at a time.
+# The most processes that a child may have; it converts one file at a time.
 PROCESSES = 64
-# The run's limits are meant for training; these only end a child that hangs or grows beyond what
-# any rows need.
+# The run's limits are meant for training and may be too low for a conversion; a child gets at least
+# these.
 _LEAST_SECONDS = 600.0
 _LEAST_MEMORY = 512 << 20
 _LOG_BYTES = 64 << 10
@@ -49,7 +49,10 @@ _PACKINGS = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """How rows are made: in `folder`, which is new, by children within `limits`, as `user`."""
+    """Where and how rows are made: in `folder`, by children within `limits` that run as `user`.
+
+    `folder`: must not exist yet.
+    """
 
     folder: Path
     training_env: Path
@@ -59,10 +62,11 @@ class Room:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """`shown`: what the trainer sees, place → file or folder. `copied`: the copies' size in bytes.
+    """Rows that were made and checked.
 
-    `columns`: names of columns, by the place of their rows. `cpu_seconds`: spent on converting and
-    checking.
+    `shown`: what the trainer sees, place → file or folder. `records`: what the run report says
+    about them. `copied`: the size of copies in bytes. `columns`: names of columns, by the place of
+    their rows. `cpu_seconds`: time spent on converting and checking.
     """
 
     shown: Mapping[str, Path]
@@ -94,7 +98,7 @@ def prepare(
 
 
 class _Maker:
-    """Adds selections one by one."""
+    """Makes the rows of selections, one after another."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
@@ -123,16 +127,14 @@ class _Maker:
         source: MeasuredInput,
         folder: Path,
     ) -> Schema:
-        """Convert and check the files of one split; returns where they are shown, and their
-        columns.
-        """
+        """Convert and check the files of one split, record them, and return their schema."""
         work = self._room.folder / "converter"
         converted = self._convert(selection, files, source, work)
         checker = Checker(converted.schema)
         if converted.in_place:
             for index, path in enumerate(files):
                 name = canonical_name(split, index, len(files))
-                # A mount point for the file itself.
+                # This is the mount point for the file itself.
                 (folder / name).touch()
                 self.shown[f"{selection.place}/{name}"] = source.path / path
                 _check_in_place(source, path, checker)
@@ -199,7 +201,7 @@ class _Maker:
             )
             hint = error.hint
             if source.is_file and selection.form is None:
-                # The file has no name here that could tell its format: the config has to.
+                # The file has no name here that tells its format, so the config has to.
                 hint = _FORM_HINT if hint is None else f"{hint}; or {_FORM_HINT}"
             raise RowsRefused(file, error.reason, row=error.row, hint=hint) from None
 
@@ -214,7 +216,7 @@ class _Maker:
 
 
 def _check_in_place(source: MeasuredInput, path: str, checker: Checker) -> None:
-    """Check a file where it is; what is read must be what was hashed."""
+    """Check rows in the input itself, and that they are the bytes that were hashed."""
     digest = hashlib.sha256()
     with opened(source.path / path) as file:
         _feed(file, checker, source.name, digest.update)
@@ -235,7 +237,7 @@ def _feed(file: BinaryIO, checker: Checker, name: str, also: Callable[[bytes], N
 def _seen(
     selection: Selection, files: tuple[str, ...], source: MeasuredInput
 ) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """What a child sees of the input, and the files' names there."""
+    """Return what a child sees of the input, and the names of the files there."""
     if not source.is_file:
         return {SOURCE: source.path.resolve()}, files
     with source.path.open("rb") as file:
@@ -246,7 +248,10 @@ def _seen(
 
 
 def sandbox(room: Room, work: Path, shown: Mapping[str, Path]) -> Sandbox:
-    """What one of our programs that reads rows sees, and where it may write."""
+    """Return the sandbox for a program of ours that reads rows.
+
+    It sees `shown`, place → file or folder, and may write only to `work`.
+    """
     return Sandbox(
         read_only={
             **interpreter(room.training_env),
@@ -272,7 +277,7 @@ def sandbox(room: Room, work: Path, shown: Mapping[str, Path]) -> Sandbox:
 
 
 def _check_left(work: Path, name: str) -> None:
-    """Refuse what our converter never leaves: links, devices and files with other names."""
+    """Refuse entries that our converter never makes: links, devices, files with other names."""
     with os.scandir(work) as entries:
         for entry in entries:
             status = entry.stat(follow_symlinks=False)
@@ -282,13 +287,13 @@ def _check_left(work: Path, name: str) -> None:
 
 
 def opened(path: Path) -> BinaryIO:
-    """A file that somebody else left there, which must not be a link."""
+    """Open a file that another process left, without following a link."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     return os.fdopen(os.open(path, flags), "rb")
 
 
 def _death(ended: Ended, log: Path) -> str:
-    """Why there are no rows, with the end of the child's log."""
+    """Say why there are no rows, with the end of the child's log."""
     if ended.limit_hit is not None:
         return f"its rows could not be converted within the limit on {ended.limit_hit}"
     with log.open("rb") as file:

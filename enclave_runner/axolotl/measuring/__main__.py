@@ -1,9 +1,9 @@
 """Measure the mean loss per token of rows, before and after a training (docs/spec/loss.md).
 
-It runs in its own sandbox once the trainer is dead, with the training environment's Python and this
-image's code. It reads the effective config, the model inputs, the output's safetensors files and a
-sample of the rows, and writes one line of JSON to AICERT_PROGRESS_FD: the numbers, or why there are
-none.
+It runs in its own sandbox after the trainer has ended, with the training environment's Python and
+this image's code. It reads the effective config, the model inputs, the output's safetensors files
+and a sample of the rows, and writes one line of JSON to AICERT_PROGRESS_FD: the numbers, or why
+there are none.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ JOB = Path("/aicert/loss.json")
 SAMPLE = Path("/aicert/sample.jsonl")
 OUTPUT = Path("/aicert/output")
 SCRATCH = Path("/aicert/scratch")
-# Fewer rows say little, and a slow machine must not stop without any.
+# Fewer rows say little, and even a slow machine must measure some.
 FEWEST_ROWS = 8
 MOST_ROWS = 128
 _MOST_REASON = 300
 
 
 def main() -> int:
-    """Write what was measured; returns 0 also if that is a reason why nothing was."""
+    """Measure, and write the numbers or the reason why there are none; return 0 in both cases."""
     try:
         job = json.loads(JOB.read_bytes())
         message = _measure(job["config"], float(job["seconds"]))
@@ -42,8 +42,8 @@ def main() -> int:
 
 
 def _measure(config: str, seconds: float) -> dict[str, Any]:
-    # Imports are most of the cost; a sixth of that goes into looking for garbage that they never
-    # make.
+    # Imports are most of the cost, and a sixth of that goes into looking for garbage that they
+    # never make.
     gc.disable()
     from axolotl.cli.config import load_cfg
     from axolotl.loaders import load_tokenizer
@@ -81,7 +81,7 @@ def _measure(config: str, seconds: float) -> dict[str, Any]:
 
 
 def _tokenised(cfg: Any, tokenizer: Any) -> Iterator[tuple[list[Any], int]]:
-    """Each row of the sample that training takes: its sequences, and the template's tokens."""
+    """Yield each row of the sample that training takes: its sequences and template tokens."""
     from enclave_runner.axolotl.measuring import rows, template_tokens
 
     tokenisers: dict[tuple[str, int], rows.Tokenise] = {}

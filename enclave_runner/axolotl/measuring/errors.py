@@ -1,5 +1,5 @@
-"""Why a loss cannot be measured."""
+"""The error for a loss that cannot be measured."""
 
 
 class CannotMeasureError(Exception):
-    """The message is shown in the verdict."""
+    """Raised if the loss cannot be measured; the verdict shows the message."""

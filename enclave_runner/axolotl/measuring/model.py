@@ -1,7 +1,7 @@
-"""The model at the start of the training, and the model with the output's weights.
+"""Load the model as the training began with it, and the model with the output's weights.
 
 Axolotl's own loader builds both from the effective config and the base model's config. Only tensors
-are read from the output, in safetensors files: nothing that the output says about itself counts.
+are read from the output, in safetensors files: nothing that it says about itself is used.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _ADAPTER = "adapter_model.safetensors"
 
 
 def load_before(cfg: Any, tokenizer: Any) -> Any:
-    """What training starts from: base weights, and the adapter if the config has one."""
+    """Load the model that training starts from: base weights, and an adapter if there is one."""
     from axolotl.loaders import ModelLoader
 
-    # Trainers of pairs are given the model without the adapter and add it themselves.
+    # With `rl`, Axolotl loads the model without the adapter, since trainers of pairs add it
+    # themselves.
     kind, cfg.rl = cfg.rl, None
     model, _ = ModelLoader(cfg, tokenizer).load()
     cfg.rl = kind
@@ -38,7 +39,7 @@ def load_before(cfg: Any, tokenizer: Any) -> Any:
 
 
 def load_after(model: Any, files: Iterable[Path], scratch: Path) -> Any:
-    """The output's model: an adapter is loaded into `model`; otherwise `model` is replaced."""
+    """Load the output's model: an adapter into `model`, full weights in place of `model`."""
     weights = {path.name: path for path in files}
     adapter = weights.pop(_ADAPTER, None)
     if adapter is not None:
@@ -63,7 +64,7 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
 def _full(model: Any, weights: dict[str, Path], scratch: Path) -> Any:
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     config, kind, device, dtype = inner.config, type(inner), inner.device, inner.dtype
-    # Its weights are no longer needed, and two models may not fit.
+    # The weights of `model` are no longer needed, and two models may not fit into memory.
     inner.to("meta")
     folder = scratch / "after"
     folder.mkdir()
@@ -100,7 +101,7 @@ def _complete(names: Iterable[Any], what: str) -> None:
 
 
 def loss_of(model: Any, cfg: Any, example: Example) -> float:
-    """The sum of the losses of the trained tokens, in nats."""
+    """Return the sum of the losses of the trained tokens, in nats."""
     device = model.get_input_embeddings().weight.device
     ids = torch.tensor([example.ids], device=device)
     with torch.inference_mode(), _precision(cfg, device.type):
@@ -118,7 +119,7 @@ def loss_of(model: Any, cfg: Any, example: Example) -> float:
 
 
 def _precision(cfg: Any, device: str) -> contextlib.AbstractContextManager[Any]:
-    """With the trainer's precision."""
+    """Return a context that computes with the trainer's precision."""
     if cfg.bf16 or cfg.fp16:
         kind = torch.bfloat16 if cfg.bf16 else torch.float16
         return torch.autocast(device, dtype=kind)  # type: ignore[no-any-return]  # it is one

@@ -1,9 +1,9 @@
-"""Rows of the sample as Axolotl's own prompt strategies tokenise them: ids, and which are trained.
+"""Tokenise rows with Axolotl's own prompt strategies: token ids, and which of them are trained.
 
-Nothing here knows a format: each strategy says which function it would map over a data set, and
-that is called with one row at a time, which shows which tokens come from which row. Packing only
-joins sequences and is left out. In pairs, the chosen answer counts; of labelled answers, the
-desired ones.
+No format is known here: each strategy says which function it would map over a data set, and that
+function is called with one row at a time, so that it is clear which tokens come from which row.
+Packing only joins sequences and is left out. Of a pair, the chosen answer counts; of labelled
+answers, the desired ones count.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from enclave_runner.axolotl.measuring.errors import CannotMeasureError
 from enclave_runner.axolotl.measuring.template_tokens import Piece, squeeze
 
 IGNORED = -100
-# A character takes at most four bytes, and so four tokens.
+# A character takes at most four bytes, and therefore at most four tokens.
 _LONGEST_CHARACTER = 4
-# How vocabularies spell a space.
+# The characters by which vocabularies spell a space.
 _SPACES = " \u0120\u2581"
 
 Row = dict[str, Any]
@@ -31,14 +31,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """One sequence: `labels` are the ids that a loss is of, or `IGNORED`."""
+    """One sequence of tokens. `labels`: the id where a token is trained, `IGNORED` elsewhere."""
 
     ids: list[int]
     labels: list[int]
 
     @property
     def trained(self) -> int:
-        """Nothing predicts the first token."""
+        """The number of trained tokens; the first token never counts, as nothing predicts it."""
         return sum(label != IGNORED for label in self.labels[1:])
 
 
@@ -46,7 +46,7 @@ Tokenise = Callable[[Row], list[Example]]
 
 
 def tokeniser(cfg: Any, tokenizer: Any, key: str, index: int, columns: Sequence[str]) -> Tokenise:
-    """A function that turns a row of the config's data set `key`[`index`] into sequences."""
+    """Return a function that turns a row of the config's data set `key`[`index`] into sequences."""
     if cfg.rl:
         make = _preference(cfg, tokenizer, index)
     elif key == "pretraining_dataset":
@@ -57,7 +57,10 @@ def tokeniser(cfg: Any, tokenizer: Any, key: str, index: int, columns: Sequence[
 
 
 def _fitting(cfg: Any) -> Callable[[Example], Example | None]:
-    """Cut or drop as `axolotl.utils.data.utils.handle_long_seq_in_dataset` does."""
+    """Return a function that cuts or drops a sequence by its length, as Axolotl does.
+
+    See `axolotl.utils.data.utils.handle_long_seq_in_dataset`.
+    """
     longest, shortest = cfg.sequence_len, cfg.min_sample_len or 2
     cut = (cfg.excess_length_strategy or "drop").lower() == "truncate"
 
@@ -71,7 +74,7 @@ def _fitting(cfg: Any) -> Callable[[Example], Example | None]:
 
 
 class _MappedError(Exception):
-    """The stand-in was asked for rows, so every step has been recorded."""
+    """Raised when the stand-in is asked for rows: by then every step has been recorded."""
 
 
 class _Recorder(IterableDataset):  # type: ignore[misc]  # datasets is not there to mypy
@@ -178,7 +181,10 @@ def _preference(cfg: Any, tokenizer: Any, index: int) -> Callable[[Row], Iterato
 
 
 def _transform(cfg: Any, tokenizer: Any, index: int) -> Callable[[Row], Any]:
-    """As `axolotl.utils.data.rl._load_split` chooses it."""
+    """Return the function that makes a pair of a row, chosen as Axolotl chooses it.
+
+    See `axolotl.utils.data.rl._load_split`.
+    """
     kind = cfg.datasets[index]["type"]
     if not kind:
         return lambda row: row
@@ -199,7 +205,7 @@ def _transform(cfg: Any, tokenizer: Any, index: int) -> Callable[[Row], Any]:
 
 
 def _encode(tokenizer: Any, prompt: Any, answer: Any) -> list[int]:
-    """As TRL's preference trainers do; `answer` None: the prompt alone."""
+    """Tokenise prompt and answer as TRL's preference trainers do; None leaves one out."""
     if isinstance(answer, list) or isinstance(prompt, list):
         messages = (prompt or []) + (answer or [])
         return list(
@@ -211,10 +217,10 @@ def _encode(tokenizer: Any, prompt: Any, answer: Any) -> list[int]:
 
 
 def pieces(tokenizer: Any, example: Example) -> list[list[Piece]]:
-    """The text of the trained tokens, run by run.
+    """Return the text of the trained tokens, run by run.
 
-    A tokenizer's decoder is an input too: it may give a different text, or none, for a single
-    token. If a run's tokens decode differently together than one by one, none of them counts.
+    A tokenizer's decoder is an input too: for a single token it may give a different text, or none.
+    If the tokens of a run decode differently together than one by one, the run gets no text.
     """
     runs = []
     for run in _trained_runs(example):
@@ -226,7 +232,7 @@ def pieces(tokenizer: Any, example: Example) -> list[list[Piece]]:
 
 
 def _trained_runs(example: Example) -> Iterator[list[int]]:
-    """Runs of trained tokens that follow one another."""
+    """Yield runs of adjacent trained tokens."""
     run: list[int] = []
     for token, label in zip(example.ids[1:], example.labels[1:], strict=True):
         if label != IGNORED:
@@ -257,7 +263,7 @@ def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
     text = str(tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
     if text:
         return text
-    # Decoders remove the space at the start of a text; other tokens without text are not white
-    # space.
+    # Decoders remove a space at the start of a text, so look at how the vocabulary spells it. Other
+    # tokens without text are not white space.
     spelled = "".join(map(str, tokenizer.convert_ids_to_tokens(list(tokens))))
     return " " if spelled and not spelled.strip(_SPACES) else ""

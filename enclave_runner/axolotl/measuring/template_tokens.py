@@ -1,11 +1,11 @@
-"""How many of the trained tokens come from templates and not from a row.
+"""Count how many of the trained tokens come from templates and not from a row.
 
 A token comes from a row if its characters are in a text of that row. Characters are compared
-without white space, case and compatibility forms (NFKC), because tokenizers change these. A text
-covers a stretch of the tokens' text once: as a whole if it is short, and in pieces of at least
-`PIECE` characters if it is long, so that windows cut from rows, and trimmed rows, count as the
-rows'. Two errors remain: words of a template that also occur in a row count as the row's; text that
-a normalizer rewrites, and an end-of-text token, count as the template's.
+without white space, case and compatibility forms (NFKC), because tokenizers change these. A text of
+a row covers a stretch of the tokens' text once: as a whole if it is short, and in pieces of at
+least `PIECE` characters if it is long, so that windows cut from rows, and trimmed rows, are
+recognised. Two errors remain: words of a template that also occur in a row count as the row's; text
+that a normalizer rewrites, and an end-of-text token, count as the template's.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-# The text of one token, or of several that are text only together, and their number.
+# The text of one token, or of several that only together make a character, and their number.
 Piece = tuple[str, int]
 
 PIECE = 8
-# If a stretch occurs often, it matters little which occurrence is taken, and trying all would be
-# slow.
+# The most occurrences of a stretch that are tried: it matters little which one is taken, and trying
+# all would be slow.
 _PLACES = 16
 _BETWEEN = "\0"
 
 
 def count(runs: Sequence[Sequence[Piece]], texts: Iterable[str]) -> int:
-    """Tokens of `runs` (tokens that follow one another) that none of a row's `texts` covers."""
+    """Return how many tokens of `runs` (runs of adjacent tokens) no text of the row covers."""
     squeezed = [[squeeze(text) for text, _ in run] for run in runs]
     stream = _BETWEEN.join("".join(run) for run in squeezed)
     covered = bytearray(len(stream))
@@ -48,12 +48,12 @@ def count(runs: Sequence[Sequence[Piece]], texts: Iterable[str]) -> int:
 
 
 def squeeze(text: str) -> str:
-    """The part of a text that is compared."""
+    """Return a text without white space, case and compatibility forms, for comparing."""
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def texts_of(value: object) -> Iterator[str]:
-    """Every text and number in a row, at any depth."""
+    """Yield every string and number in a row, at any depth, as text."""
     waiting = [value]
     while waiting:
         each = waiting.pop()
@@ -90,7 +90,7 @@ def _cover_pieces(text: str, stream: str, places: dict[str, list[int]], covered:
 
 
 def _same(text: str, at: int, stream: str, place: int) -> int:
-    """How many characters match from there on."""
+    """Return how many characters match from these places on; the first PIECE are known to."""
     most = min(len(text) - at, len(stream) - place)
     length = PIECE
     while length < most and text[at + length] == stream[place + length]:

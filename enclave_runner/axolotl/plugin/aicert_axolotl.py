@@ -1,10 +1,11 @@
 """The Axolotl plugin of a certified run: it seeds before anything random is built, and counts.
 
-It runs beside the trainer, in the sandbox. What it repeats of the trainer's state is the trainer's
-own account: the runner reports it as self-reported. Rows it counts itself (`aicert_counting`): that
-is in-trainer. One JSON object a line goes to the pipe in AICERT_PROGRESS_FD; the last ones have
-`counters` and, of each process, `counted`. It affects weights only through the seed and the date: a
-chat template that writes today's date gets that of SOURCE_DATE_EPOCH.
+It runs in the trainer's process, in the sandbox. What it repeats of the trainer's state is the
+trainer's own account, which the runner reports as self-reported. It counts rows itself
+(`aicert_counting`), which the runner reports as in-trainer. It writes JSON objects, one per line,
+to the pipe in AICERT_PROGRESS_FD; the last lines have `counters` and, from each process, `counted`.
+It affects weights only through the seed and the date: a chat template that writes today's date gets
+the date of SOURCE_DATE_EPOCH.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from transformers.trainer_utils import set_seed
 from transformers.utils import chat_template_utils
 
 _MAX_LOSSES = 1000
-# How fast an evaluation was, and how far it is: not properties of the model.
+# Measurements of how fast and how far an evaluation is, which are not properties of the model.
 _SPEEDS = ("_runtime", "_per_second", "_epoch", "_preparation_time")
 
 
@@ -46,7 +47,7 @@ aicert_rows.install()
 
 
 def _rank() -> int:
-    """Which of the processes that train together this is."""
+    """Return the number of this process among those that train together."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
@@ -65,7 +66,7 @@ def _finite(value: Any) -> float | None:
 
 
 def _thinned(losses: list[list[float]]) -> list[list[float]]:
-    """A selection of many, including the last."""
+    """Return an evenly spread selection of losses that includes the last one."""
     kept = losses[:: len(losses) // _MAX_LOSSES + 1]
     return [*kept, losses[-1]] if losses and kept[-1] != losses[-1] else kept
 
@@ -141,13 +142,14 @@ class Counter(TrainerCallback):  # type: ignore[misc]  # transformers is not the
             counters["trainableParameters"] = sum(size for size, trained in sizes if trained)
         _tell({"counters": counters})
         counted = self._rows.result()
-        # Of weights that are taken back to an earlier step nobody counted the rows.
+        # If the weights go back to an earlier step at the end, the rows up to that step are not
+        # known.
         if counted is not None and not args.load_best_model_at_end:
             _tell({"counted": {"process": _rank(), **counted}}, everyone=True)
 
 
 class CertifiedRun(BasePlugin):  # type: ignore[misc]  # nor is axolotl
-    """Named in the effective config's `plugins`."""
+    """The plugin that the effective config names in `plugins`."""
 
     def register(self, cfg: Any) -> None:
         if "axolotl.integrations.spectrum.SpectrumPlugin" in cfg["plugins"]:
@@ -164,20 +166,20 @@ class CertifiedRun(BasePlugin):  # type: ignore[misc]  # nor is axolotl
         ]
         if absent:
             raise ValueError(f"config: Axolotl could not import {', '.join(absent)}")
-        # JSON, as the runner wrote it.
+        # The runner wrote this config, as JSON.
         with open(cfg.axolotl_config_path, encoding="ascii") as file:
             lost = list(aicert_config.lost_keys(json.load(file), cfg))
         if lost:
             raise ValueError(f"config: Axolotl's validation dropped {', '.join(lost)}")
         if cfg.world_size > 1 and not torch.cuda.is_available():
-            # Axolotl gives each process its own accelerator, by number.
+            # Axolotl would give each process an accelerator of its own, by number.
             cfg.device_map = {"": "cpu"}
 
     def pre_model_load(self, cfg: Any) -> None:
         set_seed(cfg.seed)
 
     def pre_lora_load(self, cfg: Any, model: Any) -> None:
-        # Axolotl builds adapters before it seeds anything: each run would start differently.
+        # Axolotl builds adapters before it seeds anything, so each run would start differently.
         set_seed(cfg.seed)
 
     def get_training_args(self, cfg: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Which keys of a config's data sets Axolotl's own validation has lost.
+"""Find keys of a config's data sets that Axolotl's own validation has lost.
 
 Axolotl silently drops keys if it reads an entry of `datasets` into a model that does not have them.
-The runner refuses the cases that it knows (`config.py`); this compares, in the trainer and before
-any row is read, the config with what Axolotl understood.
+The runner refuses the cases that it knows (`config.py`). This module compares the config with what
+Axolotl understood, in the trainer and before any row is read.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 ROWS = ("datasets", "test_datasets", "pretraining_dataset")
-# Axolotl reads the first two as properties of a message. The canonical rows need no third.
+# Axolotl reads these as properties of a message.
 RENAMED = frozenset(("message_field_role", "message_field_content"))
+# Canonical rows do not need this key.
 UNNEEDED = frozenset(("ds_type",))
 
 
 def lost_keys(written: Mapping[str, Any], understood: Mapping[str, Any]) -> Iterator[str]:
-    """Each key of an entry that has a value, but is missing in the validated config."""
+    """Yield each key of an entry that has a value but is missing in the validated config."""
     for kind in ROWS:
         entries, after = written.get(kind), understood.get(kind)
         if not isinstance(entries, list) or not isinstance(after, list):

@@ -1,17 +1,17 @@
-"""The audit hook of every Python interpreter in the trainer's sandbox: the second line.
+"""The audit hook of every Python interpreter in the trainer's sandbox: the second line of defence.
 
-It is imported by a line in the environment's own packages (`rules/host/closed.py`), before
-anything else and also with `-I` or `-E`, wherever `/aicert/plugin` is. What it ends (`_RULES`):
-code that is compiled, executed or made by a place that is not on the list (`aicert_places`), a file
-opened for writing outside scratch, a library loaded from outside the image, another program, a
-socket. The process ends at once, and the runner, told by one line on AICERT_PROGRESS_FD, ends all
-others. A place is a code object that the image's importer loaded from the image's file of that
-module: it is compared by identity, never by a name or file name that a caller gives. Code that came
-with an input is admitted by the SHA-256 of its file, where REMOTE_CODE has that: Transformers
-copies it to scratch.
+A line in the environment's own packages (`rules/host/closed.py`) imports it before anything else,
+even with `-I` or `-E`, wherever `/aicert/plugin` exists. The hook ends the process (`_RULES`) if
+code is compiled, executed or made in a place that is not on the list (`aicert_places`), if a file
+is opened for writing outside scratch, a library is loaded from outside the image, another program
+is started or a socket opened. The process ends at once, and one line on AICERT_PROGRESS_FD tells
+the runner to end all others. A place is a code object that the image's importer loaded from the
+image's file of that module: it is compared by identity, never by a name or file name that a caller
+gives. Code that came with an input is admitted if REMOTE_CODE lists the SHA-256 of its file;
+Transformers copies such files to scratch.
 
-It is no boundary. Code that runs in the process can get around it (the sandbox is what holds it),
-so nothing may conclude from its silence that no foreign code ran.
+The hook is no boundary. Code that runs in the process can get around it (the sandbox confines it),
+so nobody may conclude from the hook's silence that no foreign code ran.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import sys
 
 import aicert_places  # type: ignore[import-not-found]  # it lies beside, in the sandbox
 
-# Importing typing or collections here would be before the hook: their places could not be learnt.
+# If typing or collections were imported here, before the hook, it could not learn their places.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 EXIT_CODE = 86
 SCRATCH = "/aicert/scratch"
 PLUGIN = "/aicert/plugin"
-# Where the child that measures the loss sees the runner's code for it.
+# The place where the child that measures the loss sees the runner's code.
 CODE = "/aicert/code"
-# SHA-256 of each file of code that came with an input and may run; absent where none may.
+# Lists the SHA-256 of each file of code that came with an input and may run; absent if none may.
 REMOTE_CODE = "/aicert/remote-code"
 
 _CODE, _FILE, _LIBRARY = "code", "file", "library"
@@ -53,21 +53,21 @@ _UNIX = 1  # socket.AF_UNIX: importing socket comes too early
 
 _Code = type(os.popen.__code__)
 
-# Where Transformers puts that code, in packages of its own making, whose files are empty.
+# Transformers puts that code here, in packages that it makes, whose own files are empty.
 _COPIED = SCRATCH + "/home/huggingface/modules/"
 _admitted: set[str] = set()
 if os.path.isfile(REMOTE_CODE):
-    # It is before the hook, and has no place that makes code.
+    # This import comes before the hook, which is fine: the module has no place that makes code.
     import hashlib
 
     with open(REMOTE_CODE, encoding="ascii") as _file:
         _admitted = {*_file.read().split(), hashlib.sha256(b"").hexdigest()}
-# What was compiled of it: source by path.
+# The admitted sources that were compiled, by path.
 _taken: dict[str, bytes] = {}
 
 
 def _image() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Folders of the image, and those among them that modules are imported from."""
+    """Return folders of the image, and the folders that modules are imported from."""
     library = os.path.dirname(str(os.__file__))
     packages = f"{sys.prefix}/lib/python3.11/site-packages"
     folders = (sys.prefix, sys.base_prefix, library, PLUGIN, CODE)
@@ -76,22 +76,22 @@ def _image() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 _FOLDERS, _MODULES = _image()
-# Shared libraries of the system: read-only in the sandbox, as all of these are.
+# With the folders of the system's shared libraries. All of these are read-only in the sandbox.
 _LIBRARIES = (*_FOLDERS, "/usr/", "/lib/", "/lib64/")
 
-# The runner hides GPUs where a run has none.
+# The runner sets this variable if the run has no GPU.
 _HAS_GPUS = "CUDA_VISIBLE_DEVICES" not in os.environ
 _ASSEMBLERS = [
     f"{sys.prefix}/lib/python3.11/site-packages/{each}" for each in aicert_places.ASSEMBLERS
 ]
 
-# The runner's pipe.
+# The pipe to the runner.
 _MESSAGES = int(os.environ.get("AICERT_PROGRESS_FD", "-1"))
 
-# Code objects that may compile, execute or make code, by identity (each is kept, so its id is its
-# own), with what else must hold of the frame.
+# Code objects that may compile, execute or make code, by identity (each is kept, so that its id
+# stays its own), with a condition that the frame must meet.
 _places: dict[int, tuple[CodeType, Callable[[FrameType], bool]]] = {}
-# Code objects that open what a value names, in the same way, and the folders that they may open.
+# Code objects that open files named by a value, by identity, with the folders that they may open.
 _readers: dict[int, tuple[CodeType, tuple[str, ...]]] = {}
 
 
@@ -100,7 +100,7 @@ def _is_in(path: object, folders: tuple[str, ...]) -> bool:
 
 
 def _loads_from_image(frame: FrameType) -> bool:
-    """Whether a method of the importer's loader of source files works on a file of the image."""
+    """Return whether the frame is the importer's loader of source files, at a file of the image."""
     loader = frame.f_locals.get("self")
     return (
         type(loader) is external.SourceFileLoader
@@ -110,21 +110,21 @@ def _loads_from_image(frame: FrameType) -> bool:
 
 
 def _imports(frame: FrameType) -> bool:
-    """`_call_with_frames_removed`: below one of the loaders' own methods."""
+    """The condition for `_call_with_frames_removed`: one of the loaders' own methods called it."""
     below = frame.f_back
     if below is None:
         return False
     if below.f_code is _EXEC_LIBRARY:
         loader = below.f_locals.get("self")
         return type(loader) is external.ExtensionFileLoader and _is_in(loader.path, _FOLDERS)
-    # `in` would compare code objects by what they hold.
+    # `in` would compare code objects by their content, not by identity.
     if below.f_code is not _EXEC_MODULE and below.f_code is not _TO_CODE:
         return False
     return _loads_from_image(below) or _loads_admitted(below, frame.f_locals["args"][0])
 
 
 def _loads_admitted(below: FrameType, given: object) -> bool:
-    """Whether the importer compiles an admitted file's bytes, or executes what they compile to."""
+    """Return whether the importer compiles an admitted file's bytes, or executes their code."""
     loader = below.f_locals.get("self")
     if not _admitted or type(loader) is not external.SourceFileLoader:
         return False
@@ -139,7 +139,7 @@ def _loads_admitted(below: FrameType, given: object) -> bool:
 
 
 def _compiled(source: bytes, path: str) -> CodeType:
-    """As the importer compiles it; what this gives is only compared."""
+    """Compile as the importer does; the result is only compared, never executed."""
     code: CodeType = compile(source, path, "exec", dont_inherit=True)
     return code
 
@@ -154,14 +154,14 @@ def _reads_settings(frame: FrameType) -> bool:
 
 
 def _is_sandboxed(frame: FrameType) -> bool:
-    """Jinja's compiling: only of environments whose class is the sandbox or is derived from it."""
+    """The condition for Jinja's compiler: the environment's class is its sandbox or a subclass."""
     environment = frame.f_locals.get("environment", frame.f_locals.get("self"))
     sandbox = sys.modules.get("jinja2.sandbox")
     return sandbox is not None and sandbox.SandboxedEnvironment in type(environment).__mro__
 
 
 def _was_sent(frame: FrameType) -> bool:
-    """Whether it is read from another process of the run, by a place that reads from those."""
+    """Return whether a place that receives from other processes of the run called this one."""
     above = frame.f_back
     while above is not None:
         place = _places.get(id(above.f_code))
@@ -207,7 +207,7 @@ _add(site.addpackage.__code__, _reads_settings)
 
 
 def _learn(code: CodeType, frame: FrameType) -> None:
-    """Take the listed places of a module that the importer is about to execute."""
+    """Remember the listed places of a module that the importer is about to execute."""
     below = frame.f_back
     if frame.f_code is _CALL and below is not None and below.f_code is _EXEC_MODULE:
         loader = below.f_locals["self"]
@@ -242,7 +242,7 @@ def _below(code: CodeType) -> Iterator[CodeType]:
 
 def _of_code(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
     if frame is None:
-        # The interpreter itself, told to by its command line, which has rules of its own.
+        # The interpreter itself, at the request of its command line, which has rules of its own.
         return None
     place = _places.get(id(frame.f_code))
     if place is None or not place[1](frame):
@@ -269,8 +269,8 @@ def _of_open(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
 
 
 def _of_reading(path: str, frame: FrameType | None) -> str | None:
-    """What is opened below a place that opens what a value names."""
-    # Modules that it imports, too.
+    """Judge a file that is opened for reading: some functions may open only some folders."""
+    # Files of the image are free: those functions import modules, too.
     above = None if _is_in(path, _FOLDERS) else frame
     while above is not None:
         reader = _readers.get(id(above.f_code))
@@ -281,13 +281,13 @@ def _of_reading(path: str, frame: FrameType | None) -> str | None:
 
 
 def _of_import(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
-    # With a path it is a library that is about to be loaded; else a name that is looked for.
+    # With a path, a library is about to be loaded; without one, a name is only looked up.
     return None if args[1] is None or _is_in(args[1], _FOLDERS) else _LIBRARY
 
 
 def _of_dlopen(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
     name = os.fsdecode(args[0]) if isinstance(args[0], bytes) else args[0]
-    # A bare name is looked for where the process was told to when it started.
+    # A bare name is looked up in the library path with which the process started.
     if name is None or "/" not in name or _is_in(os.path.realpath(name), _LIBRARIES):
         return None
     return _LIBRARY
@@ -302,12 +302,15 @@ def _of_process(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
 
 
 def _is_trainer(words: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether it is one of the trainers that torchrun starts, by this interpreter."""
+    """Return whether the command line is that of a trainer that torchrun starts."""
     return tuple(words) == (sys.executable, *aicert_places.TRAINER)
 
 
 def _is_assembler(words: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether it is asked for its version, or to make a kernel of a file of this run's."""
+    """Return whether the command line asks an assembler for its version, or for a kernel.
+
+    The kernel's source must be a file in scratch.
+    """
     if not _HAS_GPUS or words[0] not in _ASSEMBLERS:
         return False
     if tuple(words[1:]) == ("--version",):
@@ -327,7 +330,7 @@ def _of_system(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
 
 
 def _of_socket(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
-    # Between processes of a run: pipes of two ends, and names in scratch.
+    # Processes of a run use Unix sockets: socket pairs, and names in scratch.
     return None if args[1] == _UNIX else _SOCKET
 
 
@@ -343,7 +346,7 @@ def _of_network(args: tuple[Any, ...], frame: FrameType | None) -> str | None:
 
 
 def _form(text: str) -> str:
-    """With `#` for each number."""
+    """Replace each number in a text by `#`."""
     form = ""
     for letter in text.strip():
         digit = letter in "0123456789"
@@ -416,20 +419,23 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 
 def _end(violation: str, detail: str) -> NoReturn:
     try:
-        # First the log: at the message the runner ends the run.
+        # The log comes first, because the runner ends the run when it gets the message.
         os.write(2, f"\naicert: the audit hook stops the training: {detail}\n".encode())
-        # A line of its own, whatever was being written.
+        # The message gets a line of its own, whatever was being written.
         os.write(_MESSAGES, f'\n{{"violation": "{violation}"}}\n'.encode("ascii"))
     except OSError:
-        # Nobody was told: a worker's end is not that of the training, so its starter's must be.
+        # The message did not arrive. The end of a worker would not end the training, so end the
+        # process that started it.
         os.kill(os.getppid(), 9)
     finally:
         os._exit(EXIT_CODE)
 
 
 def _is_worker(words: list[str], programs: list[str]) -> bool:
-    """Whether it is this interpreter, with flags that leave the hook in and a declared text, or one
-    of the trainers that torchrun starts.
+    """Return whether a command line starts a worker: an interpreter with a declared text.
+
+    It must be this interpreter, with flags that keep the hook. A trainer that torchrun starts is a
+    worker, too.
     """
     if programs != [sys.executable] or words[0] != sys.executable:
         return False
@@ -450,11 +456,14 @@ _fork_exec = _posixsubprocess.fork_exec
 
 
 def _nothing_found(name: str) -> None:
-    """In the place of what starts a program to find a library."""
+    """Replace functions that start a program to find a library."""
 
 
 def _start(args: Any, executables: Any, close: Any, kept: Any, *more: Any) -> int:
-    """`_posixsubprocess.fork_exec`, which has no event and starts the workers that prepare rows."""
+    """Replace `_posixsubprocess.fork_exec`, which raises no audit event.
+
+    It starts the workers that prepare rows.
+    """
     words, programs = [os.fsdecode(each) for each in args], [os.fsdecode(p) for p in executables]
     declared = tuple(words) in aicert_places.PROGRAMS and all(
         program.rpartition("/")[2] == words[0] for program in programs
@@ -463,15 +472,15 @@ def _start(args: Any, executables: Any, close: Any, kept: Any, *more: Any) -> in
     worker = _is_worker(words, programs)
     if not declared and not worker:
         _end(_PROCESS, ascii(f"fork_exec {words!r:.300}"))
-    # A worker must be able to say what it was ended for.
+    # A worker must be able to report why it was ended.
     kept = tuple(sorted({*kept, _MESSAGES})) if worker else kept
     return _fork_exec(args, executables, close, kept, *more)
 
 
 vars(_posixsubprocess)["fork_exec"] = _start
 sys.addaudithook(_hook)
-# CUDA's packages look for the C library by programs (ldconfig, gcc, ld) when they are imported, and
-# take its name where nothing is found. Imported after the hook, which learns what modules make.
+# When CUDA's packages are imported, they look for the C library with programs (ldconfig, gcc, ld),
+# and use its name if those find nothing. The import comes after the hook, which learns places.
 import ctypes.util  # noqa: E402
 
 for finder in ("_findSoname_ldconfig", "_findLib_gcc", "_findLib_ld"):

@@ -1,6 +1,7 @@
-"""The plugin imports this first: the trainer must not go on without the audit hook.
+"""Check that the audit hook is installed; the plugin imports this before anything else.
 
 A line in the environment's own packages installs the hook, but Python goes on if such a line fails.
+The trainer must not go on without it.
 """
 
 import sys

@@ -1,16 +1,17 @@
-"""What the audit hook allows: the places that make code, the programs and the commands.
+"""The lists of what the audit hook allows: places that make code, programs and commands.
 
 A place is a module of the image and the qualified name of a function in it. Each is listed because
 a supported training, or an import that it needs, makes code there from the image's own text:
 classes that write their methods, types in quotes, templates in Jinja's sandbox.
 """
 
-# Module → function → what else must hold (`aicert_guard._CONDITIONS`). `<module>`: its top level.
-# always: nothing; sandboxed: for an environment of Jinja's sandbox; module: for one of the image;
-# sent: below a place that `receives`, which itself may make nothing.
+# Module → function → the condition for it (`aicert_guard._CONDITIONS`). `<module>` is the top level.
+# always: no condition; sandboxed: only in an environment of Jinja's sandbox; module: only for a
+# module of the image; sent: only if called below a place that `receives`, which itself may make no
+# code.
 PLACES = {
     # The standard library.
-    "ast": {"parse": "always"},  # gives a tree, no code
+    "ast": {"parse": "always"},  # makes a tree, no code
     "collections": {"namedtuple": "always"},
     "dataclasses": {"_create_fn": "always"},
     "enum": {"_simple_enum.<locals>.convert_class": "always"},
@@ -41,20 +42,20 @@ PLACES = {
     },
     # Templates.
     "jinja2.environment": {"Environment._compile": "sandboxed", "Template.from_code": "sandboxed"},
-    "jinja2.debug": {"fake_traceback": "always"},  # a template raises: `raise` at its line
-    # Functions that are sent to workers, and the places that take them from their pipe.
+    "jinja2.debug": {"fake_traceback": "always"},  # `raise` at the line where a template fails
+    # Functions that are sent to workers, and the places where workers read them from their pipe.
     "dill._dill": {"_create_code": "sent", "_getattr": "sent"},
     "multiprocess.connection": {"_ConnectionBase.recv": "receives"},
     "multiprocess.queues": {"SimpleQueue.get": "receives"},
     "multiprocess.spawn": {"_main": "receives"},
-    # The classes of Axolotl's own plugins, joined by their names (`plugins.py` has the list).
+    # The classes of Axolotl's own plugins, merged by name (`plugins.py` has the list).
     "axolotl.integrations.config": {
         "merge_input_args": "always",
         "merge_training_args": "always",
     },
     # The function that starts a kernel, written from the names of the kernel's parameters.
     "triton.runtime.jit": {"create_function_from_signature": "always"},
-    # Where Axolotl changes other libraries' functions: it edits their source.
+    # Axolotl changes functions of other libraries here by editing their source.
     "axolotl.monkeypatch.lora_kernels": {"patch_self_attn_lora": "always"},
     "axolotl.monkeypatch.peft.utils": {"patch_peft_prep_code": "always"},
     "axolotl.monkeypatch.trainer_accelerator_args": {
@@ -69,11 +70,11 @@ PLACES = {
 # Functions that accept a file's name instead of its content: they open what a row or a setting
 # names. Module → function → the folders in which they may open files.
 READERS: "dict[str, dict[str, tuple[str, ...]]]" = {
-    # The runner puts templates into these two, and chooses their names.
+    # The runner puts templates into these two folders, and chooses their names.
     "axolotl.utils.chat_templates.base": {
         "get_chat_template": ("/aicert/inputs", "/aicert/templates")
     },
-    # It saves a tokenizer and loads what was saved.
+    # This function saves a tokenizer and loads what it saved.
     "axolotl.loaders.tokenizer": {"modify_tokenizer_files": ()},
     # Images, audio and video, which rows do not hold.
     "transformers.audio_utils": {"load_audio": (), "load_audio_as": ()},
@@ -83,8 +84,8 @@ READERS: "dict[str, dict[str, tuple[str, ...]]]" = {
     "transformers.modeling_gguf_pytorch_utils": {"load_gguf_checkpoint": ()},
 }
 
-# Whole command lines. Accelerate asks this program for the GPUs' names, and does without if it is
-# missing.
+# Command lines that are allowed as a whole. Accelerate asks this program for the names of GPUs, and
+# goes on without them if it is missing.
 PROGRAMS = (("nvidia-smi", "--query-gpu=count,name", "--format=csv,noheader"),)
 
 # The assembler, in Triton's folder of the environment's packages: it makes a kernel from the text
@@ -97,11 +98,11 @@ ASSEMBLING = (
 )
 KINDS = ("--gpu-name=sm_#", "--gpu-name=sm_#a")
 
-# What torchrun passes to each of its interpreters, if a run has several trainers.
+# The arguments that torchrun passes to each of its interpreters, if a run has several trainers.
 TRAINER = ("-u", "-m", "axolotl.cli.train", "/aicert/config.json")
 
-# Options that such an interpreter may have besides, as the trainer's own has. `-S` is not among
-# them.
+# Options that the interpreter of a worker may have, as the trainer's own may. `-S` is not among
+# them, because it would skip the hook.
 FLAGS = ("-B", "-E", "-I", "-P", "-s", "-u")
 
 # Texts of `python -c TEXT`, with `#` for numbers: the workers that prepare rows, and the process

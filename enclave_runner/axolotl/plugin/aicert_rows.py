@@ -1,11 +1,10 @@
-"""How a certified run's trainer reads rows: from canonical files, by their schema, and in no other
-way.
+"""Make the trainer read rows from canonical files, by their schema, and in no other way.
 
-`install` leaves one builder in `datasets`. It reads JSON Lines that the runner has checked, at
+`install` leaves only one builder in `datasets`. It reads JSON Lines that the runner has checked, at
 FOLDER/data/SPLIT-*.jsonl, with the column types of FOLDER/schema.json. Nothing is inferred: a text
-that looks like a date stays text, an integer stays an integer, a column without values stays there,
-and a field that is not in the schema ends the training. Memory holds one block of a file. Caches
-are off. docs/spec/records.md describes the format.
+that looks like a date stays text, an integer stays an integer, a column without values is kept, and
+a field that is not in the schema ends the training. Memory holds one block of a file. Caches are
+off. docs/spec/records.md describes the format.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from datasets import packaged_modules
 from datasets.builder import Key
 
 SCHEMA = "schema.json"
-# As much as `datasets` reads at once, so that its tables have the same number of rows as with its
+# As many bytes as `datasets` reads at once, so that tables have the same number of rows as with its
 # own reader.
 BLOCK_BYTES = 10 << 20
 
@@ -37,11 +36,11 @@ _SCALARS = {
 
 
 class UnreadableRows(Exception):  # noqa: N818 - what they are, and the reason is the message
-    """The files are not the ones that the runner gave this trainer."""
+    """Raised if the files are not laid out as the runner lays them out."""
 
 
 def arrow_schema(document: Any) -> pa.Schema:
-    """The Arrow form of a schema document."""
+    """Convert a schema document to an Arrow schema."""
     return pa.schema([pa.field(name, _arrow_type(kind)) for name, kind in document["columns"]])
 
 
@@ -54,19 +53,19 @@ def _arrow_type(kind: Any) -> pa.DataType:
 
 
 def read_tables(path: str, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of one file, a block at a time."""
+    """Yield the rows of one file, a block at a time."""
     options = pyarrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
-    # `datasets` replaces `open` in a builder's module by one that takes URLs, when it streams.
+    # When it streams, `datasets` replaces `open` in a builder's module by one that takes URLs.
     with io.FileIO(path) as raw, io.BufferedReader(raw) as file:
         while block := file.read(BLOCK_BYTES):
             block += file.readline()
-            # Parse it as one pyarrow block: a row across two blocks would be an error.
+            # Parse this as one block of pyarrow's: a row across two blocks would be an error.
             size = pyarrow_json.ReadOptions(block_size=len(block) + 1, use_threads=False)
             yield pyarrow_json.read_json(pa.BufferReader(block), size, options)
 
 
 class Rows(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets is not there to mypy
-    """The one builder of a certified run."""
+    """The only builder of data sets that a certified run has."""
 
     def _info(self) -> Any:
         return datasets.DatasetInfo()
@@ -100,6 +99,6 @@ def install() -> None:
     """Remove everything from `datasets` that reads files of rows, except the builder above."""
     builders = packaged_modules._PACKAGED_DATASETS_MODULES  # noqa: SLF001 - it has no other door
     builders.clear()
-    # The second is part of file names in the cache, which is new in every run.
+    # "aicert" becomes part of file names in the cache, which is new in every run.
     builders["json"] = (__name__, "aicert")
     datasets.disable_caching()
