@@ -1,4 +1,4 @@
-"""What every run report says about the machine itself, whatever the trainer."""
+"""Measure the facts about the machine that every run report has, whatever the trainer."""
 
 import platform
 import re
@@ -10,16 +10,16 @@ from aicert.formats.run_report import Value
 # Processor features that select a different code path in torch's kernels.
 _FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile")
 _MAX_TEXT = 200
-# Ranges such as 0-3,8: processors that the kernel may run code on, including those that are
-# switched off.
+# A file with ranges such as 0-3,8: processors that the kernel may run code on, including those that
+# are switched off.
 _PRESENT = Path("/sys/devices/system/cpu/present")
 _RANGES = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*", re.ASCII)
-# The node of one GPU; the driver has others for itself.
+# The name of the node of one GPU; the driver has other nodes for itself.
 _GPU = re.compile(r"nvidia[0-9]+", re.ASCII)
 
 
 def values() -> dict[str, Value]:
-    """Processor and kernel, as measured by the runner."""
+    """Return the processor and the kernel, as measured by the runner."""
     return {
         "processor": Value("measured", _processor()),
         "processorFeatures": Value("measured", _features()),
@@ -28,12 +28,11 @@ def values() -> dict[str, Value]:
 
 
 def units(gpus: Sequence[Path], present: Path = _PRESENT) -> dict[str, Value]:
-    """How many processors and accelerators this machine can compute on. Count them before it does:
-    one that is removed later has computed, and no program here switches on one that is added later.
-    `gpus`:
+    """Count the processors and accelerators that this machine can compute on.
 
-    the nodes that programs here get; no other accelerator has one. There is no `processorCount` if
-    the kernel does not say.
+    Call this before anything is computed: a processor that is removed later has computed, and no
+    program here switches on one that is added later. `gpus`: the nodes that programs here get; no
+    other accelerator has a node. There is no `processorCount` if the kernel does not say.
     """
     values = {
         "acceleratorCount": Value("measured", sum(bool(_GPU.fullmatch(gpu.name)) for gpu in gpus))
@@ -45,7 +44,7 @@ def units(gpus: Sequence[Path], present: Path = _PRESENT) -> dict[str, Value]:
 
 
 def _counted(present: Path) -> int:
-    """How many numbers a list of ranges covers; 0 if it is empty."""
+    """Return how many numbers the file's list of ranges covers; 0 if it cannot be read."""
     try:
         ranges = present.read_text("ascii", "replace").strip()
     except OSError:

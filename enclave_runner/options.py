@@ -1,4 +1,4 @@
-"""The runner's command line, which the host writes, and what follows from it."""
+"""Parse the runner's command line, which the host or the machine's init writes."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from enclave_runner.sandbox.containment import Limits
 
 
 def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace:
-    """The options; inputs and builder by name."""
+    """Parse the options; `input` and `builder` become dictionaries by name."""
     parser = argparse.ArgumentParser(prog="enclave_runner", description=description)
     parser.add_argument("--tcti", required=True)
     parser.add_argument("--nonce", required=True)
@@ -33,13 +33,13 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
 
 
 def beside_scratch(arguments: argparse.Namespace, name: str) -> Path:
-    """A folder of the runner's own, on the same disk or in the same memory as the scratch."""
+    """Return a path for the runner's own use, on the same disk or in the same memory as scratch."""
     scratch: Path = arguments.scratch
     return scratch.with_name(f"{scratch.name}-{name}")
 
 
 def limits(arguments: argparse.Namespace) -> Limits:
-    """What the host allows the run."""
+    """Return the limits that the host sets for the run."""
     return Limits(
         seconds=arguments.time_limit,
         memory_bytes=arguments.memory,

@@ -155,8 +155,7 @@ class LineReader:
             start += len(block)
 
     def _next(self, line: bytes) -> bool:
-        """Count the line if it is a row, and return whether it is; RowRefused if it is too large.
-        """
+        """Return whether the line is a row, and count it if so. RowRefused if it is too large."""
         reason = oversize(line)
         if reason is not None:
             self.row += 1

@@ -57,8 +57,7 @@ def as_text(data: bytes) -> str:
 
 
 def array_rows(blocks: Iterator[bytes], most: int) -> Iterator[dict[str, object]]:
-    """Yield the objects of the one array that the blocks hold, none longer than `most` characters.
-    """
+    """Yield the objects of the array that the blocks hold, none longer than `most` characters."""
     reader = _ArrayReader(blocks, most)
     yield from reader.rows()
 

@@ -119,8 +119,7 @@ def ask(nvml: Nvml | None, nonce: bytes) -> tuple[DeviceReport, ...]:
 
 
 def _are_protected(nvml: Nvml) -> bool:
-    """Return whether, by the driver's settings, the GPUs are protected and not in developer mode.
-    """
+    """Return whether the driver says that GPUs are protected, and not in developer mode."""
     settings = Settings(version=ctypes.sizeof(Settings) | _SETTINGS_V1)
     try:
         nvml.call("nvmlSystemGetConfComputeSettings", byref(settings))

@@ -1,6 +1,6 @@
-"""The program that merges: in the trainer's sandbox, Axolotl's own merge, shard by shard.
+"""The program that merges, in the trainer's sandbox, with Axolotl's own merge, shard by shard.
 
-Its arguments are three places: the base, the adapter, and where the merged model goes.
+Its arguments are three paths: the base, the adapter, and the folder for the merged model.
 """
 
 import os

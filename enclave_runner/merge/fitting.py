@@ -1,7 +1,7 @@
-"""Check that an adapter belongs to this base: each of its tensors has a place there.
+"""Check that an adapter fits its base: each of its tensors must have a place there.
 
 Axolotl leaves out, with only a warning, any tensor that has no place, and the model would look
-merged. So such a tensor is refused before anything runs: other names (experts that are stored in
+merged. So such tensors are refused before anything runs: other names (of experts that are stored in
 another form than they are trained in), other shapes, adapters' embeddings, biases, more or fewer
 tokens.
 """
@@ -17,14 +17,14 @@ from aicert.formats.safetensors import Tensor
 _PREFIX = "base_model.model."
 _WEIGHT = ".weight"
 _PART = re.compile(r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector)")
-# Numbers of other types are weights only together with their scales. Axolotl looks for some of
-# these, and otherwise adds the change to the numbers as stored.
+# Numbers of other types are weights only together with their scales. Axolotl handles some of these
+# types, and otherwise adds the change to the numbers as stored.
 _TYPES = frozenset(("BF16", "F16", "F32", "F64"))
 _A, _B = "lora_A.weight", "lora_B.weight"
 
 
 def tensors_of(files: Iterable[Path]) -> dict[str, Tensor]:
-    """The tensors of these files, by name. LockError if a name occurs twice."""
+    """Return the tensors of these files, by name. LockError if a name occurs twice."""
     named: dict[str, Tensor] = {}
     for path in files:
         with path.open("rb") as file:
@@ -40,7 +40,7 @@ def tensors_of(files: Iterable[Path]) -> dict[str, Tensor]:
 
 
 def targets(adapter: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> frozenset[str]:
-    """The tensors of `base` that the adapter changes. LockError if it is not an adapter for it."""
+    """Return the tensors of `base` that the adapter changes. LockError if it does not fit."""
     whole: set[str] = set()
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in adapter.items():

@@ -1,4 +1,4 @@
-"""A merge in the machine: read its config, run the child that merges, check the result.
+"""Merge in the machine: check the inputs, run the child that merges, check the result.
 
 The result is compared with the base, tensor by tensor: only tensors that the adapter names may have
 changed, and all others must be the base's, byte for byte. Otherwise there is no certificate.
@@ -32,10 +32,11 @@ BASE_INPUT, ADAPTER_INPUT, TARGETED = "baseInput", "adapterInput", "tensorsTarge
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """What passed every check: the files that the child sees, and what it is to change.
+    """A merge that passed every check.
 
-    `shown`: place below the inputs → file. `base`: the weights among them; `targets`: which of
-    their tensors the adapter names.
+    `shown`: the files that the child will see, place below the inputs → file. `removed`: keys that
+    were removed from their JSON. `base`: the weight files of the base. `targets`: the tensors in
+    them that the adapter changes.
     """
 
     settings: Settings
@@ -46,7 +47,10 @@ class Prepared:
 
 
 def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> Prepared:
-    """Refuse what cannot be merged; copies of JSON files are written below `folder`."""
+    """Refuse what cannot be merged, and prepare the rest for the child.
+
+    Cleaned copies of JSON files are written below `folder`.
+    """
     models = model_files.prepare(
         (settings.base, settings.adapter),
         measured,
@@ -69,7 +73,7 @@ def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> 
 
 
 def _weights(reference: Reference, shown: Mapping[str, Path]) -> tuple[Path, ...]:
-    """The weights that the child reads from an input."""
+    """Return the weight files that the child reads from an input. LockError if there are none."""
     below = reference.place.removeprefix(f"{INPUTS}/") + "/"
     weights = {
         place.removeprefix(below): shown[place]
@@ -87,8 +91,10 @@ def _weights(reference: Reference, shown: Mapping[str, Path]) -> tuple[Path, ...
 
 
 def _check_names(name: str, files: list[str]) -> None:
-    """Axolotl merges no other files, and writes no index for a single file, which nothing could
-    then load.
+    """Refuse weight files with names that Axolotl's merge does not handle.
+
+    It merges no other files, and writes no index for a single file, which no loader would then find
+    under another name.
     """
     known = _ONE if len(files) == 1 else _SHARD
     for file in files:
@@ -100,7 +106,7 @@ def _check_names(name: str, files: list[str]) -> None:
 
 
 def run(prepared: Prepared, room: Room, scratch: Path) -> TrainingResult:
-    """Merge, in a child that writes to `scratch`."""
+    """Merge in a child that writes to `scratch`, and return its result."""
     settings = prepared.settings
     return training.work(
         (PYTHON, "-P", "-m", child.__name__, settings.base.place, settings.adapter.place, OUTPUT),
@@ -116,7 +122,7 @@ def run(prepared: Prepared, room: Room, scratch: Path) -> TrainingResult:
 
 
 def compare(prepared: Prepared, folder: Path, output: Mapping[str, FileFact]) -> Counts:
-    """How many tensors changed. LockError if others changed than those that the adapter names."""
+    """Count the tensors that changed. LockError if one changed that the adapter does not name."""
     compared = tensors.by_name(
         [(path, path.stat().st_size) for path in prepared.base],
         [(folder / path, fact.size) for path, fact in output.items() if safetensors.is_named(path)],
@@ -146,8 +152,9 @@ def report_of(
     output: Mapping[str, FileFact],
     folder: Path,
 ) -> RunReport:
-    """What the runner reports about a merge; a failed one has no output, so nothing was
-    compared.
+    """Build the run report of a merge, and compare its output with the base.
+
+    A failed merge has no output, so nothing is compared.
     """
     settings = prepared.settings
     values = {

@@ -1,4 +1,4 @@
-"""The config of a merge: two of Axolotl's keys, each an input (docs/spec/merge.md)."""
+"""Read the config of a merge: two of Axolotl's keys, each naming an input (docs/spec/merge.md)."""
 
 import difflib
 import re
@@ -17,14 +17,14 @@ _REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """The two inputs: what is merged, and into what."""
+    """The two inputs of a merge: the adapter, and the base that it is merged into."""
 
     base: Reference
     adapter: Reference
 
 
 def check(lockfile: Lockfile) -> None:
-    """Refuse a lockfile with anything that a merge cannot have. Raises ConfigError."""
+    """Refuse a lockfile that asks for anything that a merge cannot have. Raises ConfigError."""
     if len(lockfile.outputs) != 1:
         raise ConfigError("a merge makes exactly one output")
     if lockfile.ranks != 1:
@@ -34,8 +34,9 @@ def check(lockfile: Lockfile) -> None:
 
 
 def read(data: bytes, folders: Mapping[str, bool]) -> Settings:
-    """The config, if the run has what it names. `folders`: whether each input is a folder, by
-    name.
+    """Read the config, and check that it names exactly the run's inputs. Raises ConfigError.
+
+    `folders`: for each input of the run, whether it is a folder.
     """
     try:
         document = strict_yaml.load(data)

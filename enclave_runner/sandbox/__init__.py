@@ -1,4 +1,4 @@
-"""Contains untrusted programs: namespaces, limits, system calls, processes.
+"""Contain untrusted programs with namespaces, limits and a filter for system calls.
 
-Imports no other room of the runner.
+This room imports no other room of the runner.
 """

@@ -1,11 +1,12 @@
 """Run one command in its own sandbox, within limits, and leave none of its processes (ADR 2).
 
-The sandbox is bubblewrap's: own user, process, network, mount and IPC namespaces, no further ones,
-no capability, user 65534. It sees the given directories read-only, one writable scratch, a minimal
-/dev (no TPM) and no network but its own loopback. Nothing runs uncontained: without user namespaces
-there is a ToolError. `run` returns only after the last process of the sandbox is gone, whatever
-ended it. `syscalls` covers what namespaces do not. Left out: control groups (memory and processes
-are polled, so a burst between two polls gets through).
+The sandbox is made by bubblewrap: it has its own user, process, network, mount and IPC namespaces,
+can make no others, and runs without capabilities as user 65534. It sees the given directories
+read-only, one writable scratch, a minimal /dev (no TPM) and no network but its own loopback.
+Nothing runs uncontained: without user namespaces there is a ToolError. `run` returns only after the
+last process of the sandbox is gone, whatever ended it. `syscalls` covers what namespaces do not.
+Control groups are not used: memory and processes are polled, so a burst between two polls is
+missed.
 """
 
 from __future__ import annotations
@@ -51,8 +52,7 @@ _SWITCHES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What a run may use. `threads` is not a limit but the number that the trainer is told to
-    use.
+    """The limits of a run. `threads` is no limit, but the number that the trainer is told to use.
     """
 
     seconds: float = 24 * 3600.0
@@ -65,11 +65,11 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sandbox:
-    """What is inside: `read_only` maps a place in the sandbox to the file or folder that it shows.
+    """What is inside a sandbox.
 
-    `user`: the user that bubblewrap runs as outside, if the runner is root; that user can read
-    everything named here. Otherwise the sandbox's user is the runner's own, without its privileges.
-    `devices` keep their paths.
+    `read_only`: place in the sandbox → file or folder that it shows. `user`: the user that
+    bubblewrap runs as outside, if the runner is root, who must be able to read everything named
+    here; None means the runner's own user. `devices`: nodes that keep their paths.
     """
 
     read_only: Mapping[str, Path]
@@ -81,12 +81,16 @@ class Sandbox:
 
 
 class StopRun(Exception):  # noqa: N818  # nothing went wrong in what raises it
-    """Raised by `on_message`: the run ends here as killed, with all its processes."""
+    """Raised by `on_message` to end the run as killed, with all its processes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
-    """`exit_code`: CODE of docs/spec/measurement.md; `limit_hit`: the limit that ended the run."""
+    """A run that ended.
+
+    `exit_code`: CODE of docs/spec/measurement.md. `limit_hit`: the limit that ended the run, or
+    None. `max_rss`: the most memory in bytes at any poll.
+    """
 
     exit_code: str
     limit_hit: str | None
@@ -97,7 +101,7 @@ class Ended:
 
 
 def exit_text(status: int) -> str:
-    """The CODE for bubblewrap's exit status (negative: it was ended by that signal)."""
+    """Return the CODE for bubblewrap's exit status (negative: that signal ended it)."""
     if status < 0:
         return f"signal:{-status}"
     return f"signal:{status - 128}" if 128 < status <= 192 else str(status & 0xFF)
@@ -126,10 +130,11 @@ def run(
     *,
     stdin: Path = _NOTHING,
 ) -> Ended:
-    """Run `command` to its end. `on_message` gets the lines that it writes to AICERT_PROGRESS_FD,
-    and may raise StopRun; `stdin` is a file that it reads.
+    """Run `command` to its end.
 
-    Call it from a thread that outlives the run: the sandbox dies with the thread that made it.
+    `on_message`: gets the lines that the command writes to AICERT_PROGRESS_FD, and may raise
+    StopRun. `stdin`: a file that the command reads. Call this from a thread that outlives the run:
+    the sandbox dies with the thread that made it.
     """
     with _adopting_orphans(), log.open("wb") as log_file:
         watch = _Watch(limits=limits, sandbox=sandbox, log_file=log_file, on_message=on_message)
@@ -142,7 +147,7 @@ def run(
 
 
 def _namespaces(sysctl: Path = Path("/proc/sys"), system: Path = Path("/")) -> str:
-    """What to do if this machine does not allow user namespaces."""
+    """Return a hint for a machine that does not allow user namespaces."""
     if any((system / name).exists() for name in (".dockerenv", "run/.containerenv")):
         return "start the container with --privileged, as `docker run --privileged …`"
     for name, forbids, allows in _SWITCHES:
@@ -163,7 +168,7 @@ def _bwrap() -> str:
 
 
 def _as(user: int | None) -> dict[str, Any]:
-    """Arguments for subprocess that start a program as `user`, without other groups."""
+    """Return arguments for subprocess that start a program as `user`, without other groups."""
     return {} if user is None else {"user": user, "group": user, "extra_groups": []}
 
 
@@ -214,7 +219,7 @@ def _adopting_orphans() -> Iterator[None]:
 
 
 class _Watch:
-    """One run: `start`, `follow` to its end or a limit, `kill` whatever is left, then `ended`."""
+    """Watches one run; call `start`, `follow` (to its end or a limit), `kill`, then `ended`."""
 
     def __init__(
         self,
@@ -253,7 +258,8 @@ class _Watch:
         syscalls.leave_session_keyring()
         seccomp = syscalls.open_program()
         words += ["--json-status-fd", str(status[1]), "--seccomp", str(seccomp)]
-        # Set inside, where only the sandbox's processes count: a fork bomb outruns the polls.
+        # The limit on processes is set inside, where only the sandbox's own count, because a fork
+        # bomb is faster than the polls.
         words += ["--", "/usr/bin/prlimit", f"--nproc={self._limits.processes}", "--core=0"]
         words += [f"--fsize={self._limits.scratch_bytes}", "--", *command]
         reading = os.open(stdin, os.O_RDONLY | os.O_CLOEXEC)
@@ -261,8 +267,8 @@ class _Watch:
             self._bubble = subprocess.Popen(
                 words, stdin=reading, stdout=log[1], stderr=log[1],
                 pass_fds=(messages[1], status[1], seccomp),
-                # Programs inside can read its environment, since bubblewrap is process 1 of the
-                # sandbox.
+                # Programs inside can read bubblewrap's environment, since it is process 1 of the
+                # sandbox, so the environment is empty.
                 env={}, **_as(self._sandbox.user),
             )  # fmt: skip
         finally:
@@ -295,7 +301,7 @@ class _Watch:
             self._bubble.wait()
 
     def _read_log(self) -> None:
-        """Read what the log's pipe holds by now: the reason was written before the message."""
+        """Read what is in the log's pipe by now: the reason was written before the message."""
         reading = next(iter(self._reading))
         os.set_blocking(reading, False)
         with contextlib.suppress(BlockingIOError):
@@ -321,7 +327,7 @@ class _Watch:
                 self._limit_hit = machine_io.SCRATCH
 
     def _take_status(self, line: bytes) -> None:
-        # bubblewrap's own messages; the sandbox does not have this pipe.
+        # These lines come from bubblewrap itself; programs in the sandbox do not have this pipe.
         status = json.loads(line)
         if "child-pid" in status:
             self._init = int(status["child-pid"])
@@ -388,8 +394,10 @@ class _Watch:
 
 
 def _kill_with_children(bubble: subprocess.Popen[bytes]) -> None:
-    """Kill a bubblewrap that has not named its child yet. Without it that child, the sandbox's
-    init, would wait for ever, since it is set only later to die with its parent.
+    """Kill a bubblewrap that has not named its child yet, together with its children.
+
+    Otherwise its child, the sandbox's init, would wait for ever: only later does the init arrange
+    to die with its parent.
     """
     if bubble.poll() is not None:
         return
@@ -402,7 +410,7 @@ def _kill_with_children(bubble: subprocess.Popen[bytes]) -> None:
         os.kill(child, signal.SIGKILL)
     bubble.kill()
     bubble.wait()
-    # They are the runner's children now (`_adopting_orphans`).
+    # The orphans are the runner's children now (`_adopting_orphans`).
     for child in children:
         os.waitpid(child, 0)
 

@@ -1,4 +1,4 @@
-"""The Python of a training environment, as a sandbox shows it."""
+"""Show the Python of a training environment in a sandbox."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ PYTHON = f"{ENVIRONMENT}/bin/python"
 
 
 def interpreter(training_env: Path) -> dict[str, Path]:
-    """What a sandbox must show for the environment's Python to start."""
+    """Return what a sandbox must show so that the environment's Python starts: place → path."""
     base = _base_python(training_env)
     seen = {ENVIRONMENT: training_env}
     return seen if base.is_relative_to("/usr") else {**seen, str(base): base}
 
 
 def _base_python(training_env: Path) -> Path:
-    """The installation that the environment's interpreter belongs to."""
+    """Return the installation that the environment's interpreter belongs to."""
     try:
         text = (training_env / "pyvenv.cfg").read_text(encoding="utf-8")
     except OSError as error:

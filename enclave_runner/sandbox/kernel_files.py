@@ -1,10 +1,9 @@
-"""What a sandbox sees of /proc and /sys: its own processes, and the few kernel files that training
-reads, read-only.
+"""Limit what a sandbox sees of /proc and /sys: its own processes, and a few read-only kernel files.
 
-The rest is text that the machine's host may choose and that nothing measures (partitions, the
-command line, names of hardware). It is not there, so that no loader can be made to train on it.
-Without GPUs there is no /sys at all. Left out: /proc/PID of the sandbox's own processes, and so the
-mounts that the runner made.
+These are the files that training reads. The rest is text that the machine's host may choose and
+that nothing measures (partitions, the command line, names of hardware). It is hidden, so that no
+loader can be made to train on it. Without GPUs there is no /sys at all. Not hidden: /proc/PID of
+the sandbox's own processes, and with it the mounts that the runner made.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# What training reads, according to a trace: numbers of processors and of bytes, and processors'
-# features.
+# The files that training reads, according to a trace: numbers of processors and of bytes, and the
+# features of processors.
 SEEN = frozenset(("cpuinfo", "meminfo", "stat"))
 SEEN_IN_SYS = ("vm/overcommit_memory",)
-# What NVIDIA's driver reads besides.
+# The files that NVIDIA's driver reads besides.
 SEEN_WITH_GPUS = frozenset(("devices", "driver", "modules"))
 SEEN_IN_SYS_WITH_GPUS = ("vm/mmap_min_addr",)
 SYS_WITH_GPUS = ("devices/system", "module/nvidia", "module/nvidia_uvm")
 
 
 def shown(*, gpus: bool) -> Iterator[str]:
-    """Bubblewrap's options for /proc, which it has made, and /sys.
+    """Yield bubblewrap's options for /proc, which bubblewrap has made, and /sys.
 
     If the runner is root, the kernel treats the sandbox's user as root in /proc/sys, whose
     core_pattern runs programs outside, and bubblewrap leaves it writable. NVIDIA's driver, since
@@ -43,13 +42,13 @@ def shown(*, gpus: bool) -> Iterator[str]:
 
 
 def hidden(*, gpus: bool, proc: Path = Path("/proc")) -> Iterator[str]:
-    """Bubblewrap's options that hide the other kernel files in the /proc that it has made.
+    """Yield bubblewrap's options that hide the other kernel files in the /proc that it has made.
 
     A folder becomes empty; a file becomes unreadable, as bubblewrap binds a device over it.
     """
     seen = SEEN | SEEN_WITH_GPUS if gpus else SEEN
     for path in sorted(proc.iterdir()):
-        # Links lead to /proc/self.
+        # Links lead to /proc/self, so they may stay.
         if path.name.isdigit() or path.name in seen or path.is_symlink():
             continue
         if not path.is_dir():

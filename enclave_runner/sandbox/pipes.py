@@ -1,4 +1,4 @@
-"""Bounded output of a sandbox: a log that is cut, and messages of one line."""
+"""Bound the output of a sandbox: a log that is cut, and messages of one line each."""
 
 from collections.abc import Callable
 from typing import BinaryIO
@@ -7,7 +7,8 @@ MAX_MESSAGE = 256 * 1024
 
 
 class CappedLog:
-    """Writes up to a number of bytes, then one line that says so, and drops the rest."""
+    """Writes up to `cap` bytes to a log, then a line that says that it is cut, and drops the rest.
+    """
 
     def __init__(self, file: BinaryIO, cap: int) -> None:
         self._file = file
@@ -28,9 +29,7 @@ class CappedLog:
 
 
 class Lines:
-    """Passes on whole lines; one that is too long is dropped, since nothing in it can be
-    trusted.
-    """
+    """Passes on complete lines, and drops lines that are too long."""
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
         self._on_line = on_line

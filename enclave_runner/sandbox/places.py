@@ -1,7 +1,7 @@
-"""Where things are in the runner's sandboxes: for the trainer, the converter and the measurement.
+"""Paths in the runner's sandboxes: those of the trainer, the converter and the measurement.
 
-The plugin and the measuring program run there, import nothing of the runner and name the same
-places themselves; `tests/unit/enclave_runner/sandbox/test_places.py` compares them.
+The plugin and the measuring program run in sandboxes, import nothing from the runner and repeat
+these paths; `tests/unit/enclave_runner/sandbox/test_places.py` compares them.
 """
 
 from typing import Final
@@ -10,20 +10,20 @@ from typing import Final
 ENVIRONMENT: Final = "/aicert/environment"
 PLUGIN: Final = "/aicert/plugin"
 CODE: Final = "/aicert/code"
-# The trainer's config and inputs; data inputs as canonical rows.
+# The trainer's config, its inputs, and data inputs as canonical rows.
 CONFIG: Final = "/aicert/config.json"
 INPUTS: Final = "/aicert/inputs"
 RECORDS: Final = "/aicert/records"
 # Chat templates that the config contains; the runner writes each to a file.
 TEMPLATES: Final = "/aicert/templates"
-# SHA-256 of each file of code that came with an input and may run; absent where none may.
+# Lists the SHA-256 of each file of code that came with an input and may run; absent if none may.
 REMOTE_CODE: Final = "/aicert/remote-code"
-# The only writable place, and what the trainer leaves there.
+# The only writable folder, and the trainer's output in it.
 SCRATCH: Final = "/aicert/scratch"
 OUTPUT: Final = f"{SCRATCH}/output"
-# The one input that a converter of rows sees.
+# The input that a converter of rows sees.
 SOURCE: Final = "/aicert/source"
-# The measuring program's task, its rows, and the weights that training made.
+# The measuring program's job, its rows, and the weights that training made.
 JOB: Final = "/aicert/loss.json"
 SAMPLE: Final = "/aicert/sample.jsonl"
 TRAINED: Final = "/aicert/output"

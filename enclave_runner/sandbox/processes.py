@@ -1,7 +1,7 @@
-"""What a process and its descendants use, read from /proc.
+"""Read from /proc what a process and its descendants use.
 
-A process that ends while it is looked at counts as nothing. Memory is the sum of resident sets:
-pages that processes share count once for each.
+A process that ends while it is being read is not counted. Memory is the sum of resident sets, so
+pages that processes share count once for each process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _RESIDENT = 1  # the second field of statm
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """The use at one moment; `threads` is the number that the kernel limits as processes."""
+    """The use at one moment; `threads` is what the kernel counts for its limit on processes."""
 
     processes: int
     threads: int
@@ -24,7 +24,7 @@ class Usage:
 
 
 def usage_below(pid: int) -> Usage:
-    """What `pid` and all that descend from it use now."""
+    """Return what `pid` and all its descendants use now."""
     waiting, processes, threads, pages = [pid], 0, 0, 0
     while waiting:
         current = waiting.pop()
@@ -40,7 +40,7 @@ def usage_below(pid: int) -> Usage:
 
 
 def children_of(pid: int) -> list[int]:
-    """The child processes of `pid` that nobody has waited for yet; none if it is gone."""
+    """Return the child processes of `pid` that nobody has waited for yet; none if it is gone."""
     try:
         return list(_children(pid, os.listdir(f"/proc/{pid}/task")))
     except (FileNotFoundError, ProcessLookupError):
@@ -58,7 +58,7 @@ def _read(path: str) -> str:
 
 
 def bytes_below(folder: str, *, enough: int) -> int:
-    """Bytes that the files below `folder` take on its disk; stops counting past `enough`."""
+    """Return how many bytes the files below `folder` take on disk; stop counting past `enough`."""
     total, waiting = 0, [folder]
     while waiting and total <= enough:
         try:

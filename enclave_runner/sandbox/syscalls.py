@@ -1,11 +1,9 @@
-"""What namespaces do not contain: a filter for system calls, and a separate keyring for the
-sandbox.
+"""Contain what namespaces do not: filter system calls, and give the sandbox its own keyring.
 
 AF_VSOCK reaches the hypervisor from every network namespace (vsock(7)); keyrings are inherited and
-outlive a run (keyrings(7)); io_uring makes sockets past any filter of `socket`. A program for
-seccomp(2): calls of another architecture end the process, those listed here fail, and sockets must
-be of families that a network namespace contains. Left out: every other call, which is left to the
-kernel.
+outlive a run (keyrings(7)); io_uring makes sockets past any filter of `socket`. The filter is a
+program for seccomp(2): calls of another architecture end the process, the calls listed here fail,
+and sockets must be of families that a network namespace contains. Every other call is allowed.
 """
 
 from __future__ import annotations
@@ -23,7 +21,8 @@ _EPERM, _EAFNOSUPPORT = 0x00050001, 0x00050061
 # Classic BPF: load a word, compare, return (linux/bpf_common.h); offsets in struct seccomp_data.
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
-# On x86-64, the same calls with pointers of 32 bits; elsewhere no call has such a number.
+# On x86-64, calls from this number on are the same calls with pointers of 32 bits; on other
+# architectures no call has such a number.
 _X32 = 0x40000000
 _FAMILIES = {"unix": 1, "inet": 2, "inet6": 10, "netlink": 16}
 _JOIN_SESSION_KEYRING = 1
@@ -31,7 +30,7 @@ _JOIN_SESSION_KEYRING = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Numbers:
-    """An architecture's number in audit.h, and its calls' numbers in unistd.h."""
+    """The number of an architecture in audit.h, and the numbers of its calls in unistd.h."""
 
     architecture: int
     socket: int
@@ -67,7 +66,7 @@ def _numbers(machine: str) -> _Numbers:
 
 
 def program(machine: str) -> bytes:
-    """The filter in the form that `bwrap --seccomp` reads: an array of struct sock_filter."""
+    """Return the filter as `bwrap --seccomp` reads it: an array of struct sock_filter."""
     numbers = _numbers(machine)
     steps = [_step(_LOAD, _ARCHITECTURE), _step(_EQUAL, numbers.architecture, 1)]
     steps += [_step(_RETURN, _KILL), _step(_LOAD, _NUMBER)]
@@ -82,12 +81,12 @@ def program(machine: str) -> bytes:
 
 
 def _step(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
-    """One instruction; a comparison skips the next `yes` or `no` instructions."""
+    """Encode one instruction; a comparison skips the next `yes` or `no` instructions."""
     return struct.pack("=HBBI", code, yes, no, value)
 
 
 def open_program() -> int:
-    """A descriptor from which this machine's filter can be read."""
+    """Return a descriptor from which this machine's filter can be read."""
     fd = os.memfd_create("seccomp")
     os.write(fd, program(platform.machine()))
     os.lseek(fd, 0, os.SEEK_SET)
@@ -97,8 +96,8 @@ def open_program() -> int:
 def leave_session_keyring() -> None:
     """Give this thread, and what it starts, a session keyring without the user's keys.
 
-    If the call is refused (as in most containers), children cannot reach a keyring either: they get
-    the same refusal, and the filter refuses once more.
+    If the call is refused (as in most containers), children cannot reach a keyring either: their
+    calls are refused for the same reason, and by the filter.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall(_numbers(platform.machine()).keyctl, _JOIN_SESSION_KEYRING, None)

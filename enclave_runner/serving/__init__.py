@@ -1,5 +1,5 @@
-"""The machine that serves a leased model: its TPM, the bundle, the meter and the end of serving.
+"""Serve a leased model in a machine: its TPM, the bundle, the meter and the end of serving.
 
-It imports the attester's TPM code and, from `aicert`, only what both kinds of machine carry plus
-the lease formats. Only the image of serving machines contains it.
+This room imports the attester's TPM code and, from `aicert`, only the rooms that both kinds of
+machine carry and the lease formats. Only the image of serving machines contains it.
 """

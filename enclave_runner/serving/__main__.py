@@ -53,9 +53,10 @@ class CourierEnd(Protocol):
 
 
 class CourierWriter:
-    """Writes whole lines to `descriptor` and never blocks: a courier that does not read loses
-    lines. The thread that watches the deadline sends lines too, and a courier must not be able to
-    hold it up.
+    """Writes whole lines to the courier at `descriptor`, and never blocks.
+
+    A courier that does not read loses lines: the thread that watches the deadline sends lines too,
+    and a courier must not be able to hold it up.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -99,7 +100,7 @@ class CourierWriter:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until serving is over."""
+    """Serve until serving is over, and return the exit code."""
     arguments = _arguments(argv)
     # A core dump would hold keys and weights, so a crash must not write one.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

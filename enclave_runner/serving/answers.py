@@ -1,4 +1,4 @@
-"""Answers: parsed from the engine as hostile input, and written again for the client.
+"""Parse the engine's answers as hostile input, and write them again for the client.
 
 The engine sends server-sent events. Only the text, the finish reason and `usage` are taken from
 each, and the client receives them in the format it asked for. An answer therefore carries its text
@@ -24,13 +24,14 @@ _REASONS: Final = ("stop", "length")
 
 
 class EngineError(AicertError):
-    """The engine sent nothing, or something that no engine sends."""
+    """Raised if the engine sends nothing, or something that no engine sends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """What one event carries: text, a finish reason, or the engine's token counts. The counts are
-    unchecked here: `meter` judges them.
+    """The content of one event: text, a finish reason, or the engine's token counts.
+
+    The counts are not checked here; `meter` judges them.
     """
 
     text: str = ""
@@ -39,11 +40,11 @@ class Piece:
 
 
 def pieces(lines: Iterable[bytes], route: str, *, max_bytes: int, most: int) -> Iterator[Piece]:
-    """Yield the pieces of an answer. It ends with the engine's last event, or after the counts if
-    the engine then closes the stream, as `transformers serve` does for a completion. Anything else
-    raises EngineError.
+    """Yield the pieces of an answer. Raises EngineError if it has no proper end.
 
-    Text beyond `max_bytes` is dropped; `most` is the largest number of pieces with text.
+    It must end with the engine's last event, or after the counts if the engine then closes the
+    stream, as `transformers serve` does for a completion. Text beyond `max_bytes` is dropped.
+    `most`: the largest number of pieces with text.
     """
     left, number, is_counted = max_bytes, 0, False
     for line in lines:
@@ -65,7 +66,7 @@ def pieces(lines: Iterable[bytes], route: str, *, max_bytes: int, most: int) -> 
 
 
 def _data(line: bytes) -> bytes:
-    """The data field of an event; empty for blank lines, comments and other fields."""
+    """Return the data field of an event; empty for blank lines, comments and other fields."""
     if len(line) > MAX_LINE:
         raise EngineError("the engine sent a line that is too long")
     return line[len(_DATA) :].strip() if line.startswith(_DATA) else b""
@@ -109,7 +110,7 @@ def _text(choice: dict[str, object], route: str) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """The longest prefix that fits in so many bytes."""
+    """Return the longest prefix of `text` that fits into `most` bytes."""
     data = text.encode()
     return text if len(data) <= most else data[:most].decode(errors="ignore")
 
@@ -122,7 +123,7 @@ class Usage:
     tokens_out: int
 
     def document(self) -> dict[str, int]:
-        """The counts in the form that clients expect."""
+        """Return the counts in the form that clients expect."""
         return {
             "prompt_tokens": self.tokens_in,
             "completion_tokens": self.tokens_out,
@@ -140,7 +141,7 @@ class Writer:
     created: int
 
     def part(self, piece: Piece) -> bytes:
-        """An event with text or a finish reason."""
+        """Write an event with text or a finish reason."""
         choice: dict[str, object] = {"index": 0, "finish_reason": piece.reason or None}
         if self.route == CHAT:
             delta = {"role": "assistant", "content": piece.text} if piece.text else {}
@@ -150,12 +151,12 @@ class Writer:
         return _event(self._document("chat.completion.chunk", [choice]))
 
     def counts(self, usage: Usage) -> bytes:
-        """The last event before the end, for clients that ask for usage."""
+        """Write the last event before the end, for clients that ask for usage."""
         document = self._document("chat.completion.chunk", [])
         return _event(document | {"usage": usage.document()})
 
     def whole(self, text: str, reason: str, usage: Usage) -> bytes:
-        """The whole answer in one document."""
+        """Write the whole answer as one document."""
         choice: dict[str, object] = {"index": 0, "finish_reason": reason or "stop"}
         if self.route == CHAT:
             choice["message"] = {"role": "assistant", "content": text}
@@ -175,23 +176,23 @@ class Writer:
 
 
 def last() -> bytes:
-    """The event that ends a stream."""
+    """Return the event that ends a stream."""
     return _DATA + b" " + _LAST + b"\n\n"
 
 
 def models(model: str) -> bytes:
-    """The list of models, which has one entry."""
+    """Write the list of models, which has one entry."""
     entry = {"id": model, "object": "model", "created": 0, "owned_by": "lease"}
     return _json({"object": "list", "data": [entry]})
 
 
 def error(message: str, kind: str) -> bytes:
-    """The body that says why there is no answer."""
+    """Write a body that says why there is no answer."""
     return _json({"error": {"message": message, "type": kind, "code": kind}})
 
 
 def error_event(message: str, kind: str) -> bytes:
-    """The same error as an event within a stream."""
+    """Write an error as an event within a stream."""
     return _DATA + b" " + error(message, kind) + b"\n\n"
 
 

@@ -1,4 +1,4 @@
-"""From the serving machine's init to `__main__`: one boot serves one lease (spec/serving.md).
+"""Start `__main__` in a serving machine: one boot serves one lease (docs/spec/serving.md).
 
 The machine's init (image/machine/init.c) starts this once the volumes are open, and powers off when
 it ends. The input volume holds the bundle and `serve.json`. The courier talks through a
@@ -20,7 +20,7 @@ from enclave_runner.serving import network
 
 INPUTS: Final = Path("/inputs")
 MEMORY: Final = Path("/scratch")
-# The volume that trained the model, and the packages it lacks for serving (rules/image/serving.py).
+# The training volume, and the packages that it lacks for serving (rules/image/serving.py).
 ENVIRONMENT: Final = Path("/training")
 PACKAGES: Final = Path("/usr/lib/aicert-engine")
 TPM: Final = "device:/dev/tpmrm0"
@@ -30,7 +30,7 @@ _PORTS: Final = Path("/sys/class/virtio-ports")
 
 
 def main() -> int:
-    """Serve as the input volume says. Exit codes are those of `__main__`."""
+    """Serve as the input volume says, and return the exit code of `__main__`."""
     try:
         settings = handed.parse(
             read_bounded(INPUTS / handed.SETTINGS, machine_io.MAX_LIMITS, handed.SETTINGS)

@@ -22,7 +22,7 @@ WAIT_S: Final = 600.0
 
 
 class EngineRefusedError(EngineError):
-    """The engine answered with an error instead of text: nothing was served."""
+    """Raised if the engine answers with an error instead of text, so that nothing was served."""
 
 
 class Engine:
@@ -33,7 +33,7 @@ class Engine:
         self._wait_s = wait_s
 
     def is_there(self) -> bool:
-        """Whether it accepts connections."""
+        """Return whether the engine accepts connections."""
         try:
             self._connected().close()
         except (OSError, EngineError):
@@ -42,8 +42,9 @@ class Engine:
 
     @contextmanager
     def ask(self, route: str, body: bytes) -> Iterator[Iterator[bytes]]:
-        """The lines of the engine's answer. Raises EngineRefusedError if it answers with an
-        error.
+        """Send a request, and give the lines of the engine's answer.
+
+        Raises EngineRefusedError if the engine answers with an error.
         """
         try:
             connection = _Connection(self._connected())
@@ -66,8 +67,9 @@ class Engine:
             yield line
 
     def _connected(self) -> socket.socket:
-        """Connect to the socket itself. A link is not followed, and the path may be longer than a
-        socket address allows.
+        """Connect to the engine's socket, without following a link.
+
+        The path may be longer than a socket address allows, so it is opened through /proc.
         """
         folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -89,7 +91,7 @@ class Engine:
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTP over an open socket."""
+    """An HTTP connection over a socket that is already open."""
 
     def __init__(self, connected: socket.socket) -> None:
         super().__init__("engine")

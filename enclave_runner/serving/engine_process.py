@@ -29,7 +29,7 @@ _SECONDS: Final = 20 * 366 * 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to run. `show` maps places in the sandbox to paths outside."""
+    """The command to run and its sandbox. `show` maps places in the sandbox to paths outside."""
 
     command: list[str]
     show: Mapping[str, str]
@@ -43,7 +43,7 @@ class Job:
 
 
 def emit(job: Job) -> str:
-    """The job as a command-line argument."""
+    """Return the job as a command-line argument."""
     return json.dumps(asdict(job))
 
 
@@ -90,8 +90,9 @@ def _stopped(number: int, frame: object) -> None:
 
 
 def _end_children() -> None:
-    """End a sandbox that was just being started when this process was told to stop. Its two halves
-    wait for each other, so one would wait for ever once the other is gone.
+    """End a sandbox that was just being started when this process was told to stop.
+
+    Its two halves wait for each other, so one would wait for ever once the other is gone.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -103,7 +104,7 @@ def _end_children() -> None:
 
 
 def _end_with_parent() -> None:
-    """Nobody ever writes to standard input: it reaches its end when the parent exits."""
+    """Stop when the parent exits: nobody writes to standard input, so it ends only then."""
     os.read(sys.stdin.fileno(), 1)
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""One client connection: evidence on request, and answers that were paid for in advance.
+"""Serve client connections: evidence on request, and answers that were paid for in advance.
 
 The gateway is the only way to the engine. Each request is parsed strictly, bounded, paid for and
 written again; each answer is treated as hostile, bounded, counted and written again. A client that
@@ -27,7 +27,8 @@ from enclave_runner.serving.signer import ReceiptRequest, Signer
 from enclave_runner.serving.wire import ChannelError, Raw
 
 EVIDENCE: Final = "/aicert/evidence"
-# Time to receive a whole request after the previous one, and time for a client to take an answer.
+# Seconds to receive a whole request after the previous one, and seconds for a client to take an
+# answer.
 IDLE_S: Final = 60.0
 TAKE_S: Final = 30.0
 # Requests that the engine handles at once. Others wait for QUEUE_S and then get "busy".
@@ -39,7 +40,7 @@ USAGE: Final = "usage"
 
 
 class Connection(Protocol):
-    """What a gateway needs from a connection: `tls.Channel`, or a test's own."""
+    """The part of a connection that a gateway uses: `tls.Channel`, or a test's own."""
 
     until: float
     exporter: bytes
@@ -52,7 +53,7 @@ class Connection(Protocol):
 
 
 class _Client:
-    """The other end of a connection. `shown` is the evidence that it received last."""
+    """A client and its connection. `shown`: the digest of the evidence that it received last."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -60,9 +61,10 @@ class _Client:
 
 
 class Gateway:
-    """What all connections of a machine share. `attest` returns evidence for a nonce and a
-    connection's exporter, `signer` signs receipts of answers, and `distrust` ends serving for a
-    reason.
+    """The gateway that all connections of a machine share.
+
+    `attest` returns evidence for a nonce and a connection's exporter, `signer` signs receipts of
+    answers, and `distrust` ends serving for a reason.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class Gateway:
                 return
 
     def _answer(self, raw: Raw, client: _Client) -> bool:
-        """Answer one request. Returns whether another may follow."""
+        """Answer one request, and return whether another may follow."""
         connection = client.connection
         connection.until = time.monotonic() + TAKE_S
         if raw.target == EVIDENCE:
@@ -233,7 +235,8 @@ class _Answer:
         self._bytes = 0
 
     def take(self, pieces: Iterator[Piece]) -> None:
-        """Take all pieces: send each one on at once, or hold them until the end."""
+        """Take all pieces: send each one on at once if the answer is streamed, else collect them.
+        """
         for piece in pieces:
             self._usage = piece.usage or self._usage
             self._reason = piece.reason or self._reason
@@ -246,9 +249,10 @@ class _Answer:
                 self._texts.append(piece.text)
 
     def counted(self, bytes_per_token: int) -> tuple[object, object]:
-        """The engine's token counts. Tokens out are at least what the answer's size implies under
-        the agreed bytes per token: otherwise an engine that undercounts could carry out more than
-        was paid for.
+        """Return the engine's token counts, raised to what the answer's size implies.
+
+        Under the agreed bytes per token, an answer of that size has a least number of tokens.
+        Without it, an engine that undercounts could carry out more than was paid for.
         """
         tokens_in, tokens_out = self._usage
         least = -(-self._bytes // bytes_per_token)
@@ -257,7 +261,7 @@ class _Answer:
         return tokens_in, tokens_out
 
     def finish(self, usage: answers.Usage) -> bool:
-        """Send the end of a counted answer. Returns whether the connection can be used again."""
+        """Send the end of a counted answer, and return whether the connection can be used again."""
         if not self._request.is_streamed:
             whole = self._writer.whole("".join(self._texts), self._reason, usage)
             self._digest.update(whole)
@@ -271,13 +275,13 @@ class _Answer:
         return not self._gone
 
     def _receipt(self, usage: answers.Usage) -> bytes:
-        """The receipt for everything sent, if the client asked for one."""
+        """Return the receipt for everything sent; empty if the client did not ask for one."""
         if self._receipts is None:
             return b""
         return self._receipts(self._name, Digest("sha256", self._digest.hexdigest()), usage)
 
     def broken(self, message: str) -> bool:
-        """Send an error in place of the rest, and close the connection."""
+        """Send an error in place of the rest; return False, as the connection must be closed."""
         if self._begun:
             self._send_part(answers.error_event(message, "engine"))
         else:
@@ -307,7 +311,7 @@ class _Answer:
 
 
 def _wanted(request: Request, raw: Raw, client: _Client) -> ReceiptRequest | None:
-    """What a receipt of the answer will name, if the client wants one."""
+    """Return what a receipt of the answer will name; None if the client wants no receipt."""
     if not request.nonce:
         return None
     if client.shown is None:

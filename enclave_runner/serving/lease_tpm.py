@@ -1,4 +1,4 @@
-"""How a serving machine uses its TPM: counters, keys, the sealed half of the key, receipts.
+"""Use the TPM of a serving machine: counters, keys, the sealed half of the content key, receipts.
 
 A lease is opened in a session of its own. The session is salted to the storage key, so that the
 unsealed half is encrypted in transit, and it is always flushed: a session whose policy is satisfied
@@ -63,7 +63,8 @@ _COUNTERS: Final = (METER_INDEX, EPOCH_INDEX)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """The TPM's clock: milliseconds with power, resets, and resumes since the last reset."""
+    """The TPM's clock: milliseconds with power, number of resets, and resumes since the last one.
+    """
 
     milliseconds: int
     resets: int
@@ -72,14 +73,14 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What a machine attests that it serves: the bytes of the terms and of the statement."""
+    """The bytes of the terms and of the statement that a machine attests to serve."""
 
     terms: bytes
     statement: bytes
 
 
 class LeaseTpm:
-    """A TPM for one boot of a serving machine: a context manager over an open Tpm."""
+    """The TPM during one boot of a serving machine, as a context manager over an open Tpm."""
 
     def __init__(self, tpm: Tpm) -> None:
         self._tpm = tpm
@@ -191,10 +192,10 @@ class LeaseTpm:
         """The Name of the key that signs receipts."""
         return sha256_name(self._key_public)
 
-    # --- What it reports.
+    # --- What the TPM reports.
 
     def clock(self) -> Clock:
-        """The time now, from the TPM."""
+        """Read the TPM's clock."""
         info = self._ask("read its clock", lambda esapi: esapi.read_clock()).clockInfo
         return Clock(
             milliseconds=int(info.clock),
@@ -203,11 +204,11 @@ class LeaseTpm:
         )
 
     def meter(self) -> int:
-        """The ticks paid so far."""
+        """Read how many ticks have been paid so far."""
         return self._count(METER_INDEX)
 
     def epoch(self) -> int:
-        """The epoch that a licence must have."""
+        """Read the epoch that a licence must have."""
         return self._count(EPOCH_INDEX)
 
     def _count(self, index: int) -> int:
@@ -268,7 +269,7 @@ class LeaseTpm:
         return signed
 
     def enrol(self, terms: Terms, nonce: bytes) -> Enrolment:
-        """The evidence that a custodian needs for enrolment, bound to its nonce."""
+        """Make the evidence that a custodian needs for enrolment, bound to its nonce."""
         receipt_key = self._certified_receipt_key(nonce)
         storage_key = self._certified_storage_key(nonce)
         attest, signature, values = self._quote(
@@ -299,11 +300,11 @@ class LeaseTpm:
             return tpm.ak_chain()
 
     def _certified_receipt_key(self, nonce: bytes) -> CertifiedPublic:
-        """The receipt key, certified by the platform's attestation key."""
+        """Return the receipt key, certified by the platform's attestation key."""
         return self._certified(lambda _: self._receipt_key(), self._key_public, nonce)
 
     def _certified_storage_key(self, nonce: bytes) -> CertifiedPublic:
-        """The storage key, certified by the platform's attestation key."""
+        """Return the storage key, certified by the platform's attestation key."""
         public = self._ask("read its storage key", self._storage_public)
         return self._certified(lambda esapi: esapi.tr_from_tpmpublic(STORAGE_HANDLE), public, nonce)
 
@@ -322,7 +323,7 @@ class LeaseTpm:
         return certified
 
     def evidence(self, nonce: bytes, spki: bytes, exporter: bytes, served: Served) -> Evidence:
-        """The evidence that a client needs, bound to its nonce and its connection."""
+        """Make the evidence that a client needs, bound to its nonce and its connection."""
         bound = serving.quote_extra_data(nonce, spki, exporter, served.statement)
         attest, signature, values = self._quote(bound)
         receipt_key = self._certified_receipt_key(nonce)
@@ -338,11 +339,12 @@ class LeaseTpm:
             statement=served.statement,
         )
 
-    # --- What it unseals.
+    # --- What the TPM unseals.
 
     def verified(self, given: Licence, custodian: "EllipticCurvePublicKey") -> bytes:
-        """The policy digest that the custodian signed for this machine in its state at boot. Raises
-        RefusedError (licence.tpm) for anything else.
+        """Return the policy digest that the custodian signed for this machine in its boot state.
+
+        Raises RefusedError (licence.tpm) for any other licence.
         """
         digest = licence.verify(given, custodian, self.registers)
         if given.machine != self._storage_name:
@@ -350,9 +352,10 @@ class LeaseTpm:
         return digest
 
     def open(self, blob: Blob, given: Licence, custodian: "EllipticCurvePublicKey") -> bytes:
-        """The TPM's half of the content key. Raises RefusedError (licence.tpm) for a licence that
-        the custodian did not sign for this machine, and ToolError if the TPM finds that a term is
-        not met.
+        """Unseal the TPM's half of the content key.
+
+        Raises RefusedError (licence.tpm) for a licence that the custodian did not sign for this
+        machine, and ToolError if the TPM finds that a term is not met.
         """
         digest = self.verified(given, custodian)
 
@@ -372,7 +375,7 @@ class LeaseTpm:
 
 
 def _exists(esapi: Any, handle: int) -> bool:
-    """Whether this NV index or persistent object exists."""
+    """Return whether this NV index or persistent object exists."""
     _, capability = esapi.get_capability(TPM2_CAP.HANDLES, handle, 1)
     handles = capability.data.handles
     # The TPM answers with the first handle at or above the requested one.
@@ -425,8 +428,9 @@ def _public(area: bytes) -> Any:
 def _ticket(
     esapi: Any, given: Licence, custodian: "EllipticCurvePublicKey", digest: bytes
 ) -> tuple[Any, Any]:
-    """The TPM's ticket that the custodian signed this digest, and the Name of the
-    custodian's key.
+    """Have the TPM verify that the custodian signed this digest.
+
+    Returns the TPM's ticket for that, and the Name of the custodian's key.
     """
     public = _public(keys.public_area(custodian))
     r, s = keys.signature_numbers(given.signature)

@@ -1,4 +1,4 @@
-"""The only inbound port: TLS connections, each in its own thread, up to a fixed number.
+"""Listen on the only inbound port: TLS connections, each in its own thread, up to a fixed number.
 
 A client takes up a thread until its handshake is done or times out. When every thread is taken, a
 new client is rejected at once, and those being served are not affected.
@@ -32,7 +32,7 @@ class Listener:
     ) -> None:
         self._server = socket.create_server(address, backlog=_BACKLOG)
         self.port: int = self._server.getsockname()[1]
-        """The port that it listens on."""
+        """The port that the listener listens on."""
         self._context = context
         self._serve = serve
         self._handshake_s = handshake_s
@@ -62,7 +62,7 @@ class Listener:
             except OSError:
                 if self._is_over:
                     return
-                # This one connection failed, or no descriptor is free for the moment.
+                # This one connection failed, or no descriptor is free at the moment.
                 time.sleep(0.01)
                 continue
             with self._lock:

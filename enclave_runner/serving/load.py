@@ -35,8 +35,9 @@ _MAX_SPKI: Final = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
-    """A consistent bundle, not yet decrypted. `header_bytes` go into the key, `terms_bytes` are
-    measured.
+    """A consistent bundle that is not decrypted yet.
+
+    The content key depends on `header_bytes`; `terms_bytes` are measured.
     """
 
     folder: Path
@@ -48,8 +49,9 @@ class Offered:
 
 
 def read_bundle(folder: Path) -> Offered:
-    """Read the bundle at `folder`. Raises RefusedError if header, terms, certificate and key
-    disagree.
+    """Read the bundle at `folder`.
+
+    Raises RefusedError if header, terms, certificate and key disagree.
     """
     terms_bytes = read_bounded(folder / bundle.TERMS, lease_terms.MAX_BYTES, "terms")
     header_bytes = read_bounded(folder / bundle.HEADER, bundle.MAX_HEADER, "header")
@@ -75,14 +77,16 @@ def read_bundle(folder: Path) -> Offered:
 
 
 def _nothing() -> None:
-    """Goes on."""
+    """Do nothing: the default check before each chunk, which lets decryption go on."""
 
 
 def decrypt(
     offered: Offered, key: ContentKey, target: Path, check: Callable[[], None] = _nothing
 ) -> None:
-    """Write every file below `target`, which must be empty. `check` is called before each chunk. If
-    it raises, or if the bundle is refused, nothing of the bundle stays there.
+    """Decrypt every file into `target`, which must be empty.
+
+    `check` is called before each chunk. If it raises, or if the bundle is refused, no file of the
+    bundle stays there.
     """
     if any(target.iterdir()):
         raise ToolError(f"{os.fspath(target)!a} is not empty")
@@ -107,10 +111,10 @@ def decrypt_file(
     path: Path,
     check: Callable[[], None] = _nothing,
 ) -> None:
-    """Write file `number` of the header, which lies encrypted in `folder`, to `path`."""
+    """Decrypt file `number` of the header from `folder`, and write it to `path`."""
     with open(open_file(folder, str(number)), "rb", buffering=0) as sealed, path.open("xb") as out:
-        # Its size comes first: where the memory file system has huge pages, it then takes them, and
-        # half of the time goes into pages. The header's size is believed as far as there is data.
+        # The size is set first: a memory file system with huge pages then uses them, and half of
+        # the time goes into pages. The header's size is believed only as far as there is data.
         out.truncate(min(file.size, os.fstat(sealed.fileno()).st_size))
         bundle.decrypt_file(key, number, file, _checked(check, sealed, file), out.write)
 
@@ -122,9 +126,9 @@ def _checked(check: Callable[[], None], sealed: FileIO, file: PackedFile) -> Ite
 
 
 def _chunks(sealed: FileIO, file: PackedFile) -> Iterator[memoryview]:
-    """The chunks of `data/N`, and what follows them if there is more.
+    """Yield the chunks of `data/N`, and one more byte if anything follows them.
 
-    All are read into one place: memory that is taken anew for each costs as much as decrypting it.
+    All are read into the same buffer: fresh memory for each would cost as much as decrypting it.
     """
     room = memoryview(bytearray(min(file.size, bundle.CHUNK) + bundle.TAG))
     for place in range(file.chunks):
@@ -138,7 +142,7 @@ def _chunks(sealed: FileIO, file: PackedFile) -> Iterator[memoryview]:
 
 
 def _read(sealed: FileIO, into: memoryview) -> int:
-    """How many bytes there were: fewer than there is room for at the end alone."""
+    """Fill a buffer, and return how many bytes were read: fewer than its size only at the end."""
     count = 0
     while count < len(into):
         read = sealed.readinto(into[count:])
@@ -156,7 +160,7 @@ def require_memory(target: Path) -> None:
 
 
 def _file_system(target: Path) -> str:
-    """The type of the mount that holds `target`: the one with the longest matching mount point."""
+    """Return the type of the mount that holds `target`: the one with the longest mount point."""
     real = os.path.realpath(target)
     best, kind = "", "unknown"
     for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
@@ -171,12 +175,11 @@ def _file_system(target: Path) -> str:
 def inert(
     offered: Offered, root: Path, copies: Path, *, model_types: frozenset[str]
 ) -> Mapping[str, Path]:
-    """The decrypted files below `root` that the engine may see, by their names in the model. Names
-    are on a closed list, JSON must not load code, and weights must not contain code. Cleaned copies
-    are written to `copies`. Raises RefusedError (bundle.inert) if a file could run code.
+    """Return the decrypted files below `root` that the engine may see, by name in the model.
 
-    The rules are those for a training's base model; `model_types` are the ones built into the
-    engine.
+    Names are on a closed list, JSON must not load code, and weights must not contain code. Cleaned
+    copies are written to `copies`. Raises RefusedError (bundle.inert) if a file could run code. The
+    rules are those for a training's base model; `model_types`: those built into the engine.
     """
     files = {file.path: FileFact(file.size, file.sha256) for file in offered.header.files}
     model = MeasuredInput(

@@ -41,7 +41,8 @@ from enclave_runner.serving.tls import Identity
 # reason is measured, so it is one plain word.
 ASKED: Final = "asked"
 REFUSED: Final = "refused"
-# A chunk, or the look at what it decrypted, on a slow machine.
+# How long the loader may take to notice the end: the time for a chunk, or for checking the decrypted
+# files, on a slow machine.
 _LOADING_ENDS_S: Final = 60.0
 
 
@@ -69,8 +70,10 @@ class _Latest:
 
 
 class Machine:
-    """One boot. `tell` sends a line to the courier; several threads call it, so it must not block
-    on the courier.
+    """One boot of a serving machine.
+
+    `tell` sends a line to the courier; several threads call it, so it must not block on the
+    courier.
     """
 
     def __init__(
@@ -84,8 +87,10 @@ class Machine:
         image: Digest | None = None,
         loading: Callable[[Callable[[], None]], None] = lambda load: load(),
     ) -> None:
-        """`loading` runs what loads the model: in a thread of its own where lines are to be heard
-        meanwhile.
+        """Prepare a boot.
+
+        `loading`: runs the function that loads the model, in a thread of its own if lines from the
+        courier must be handled meanwhile.
         """
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -115,15 +120,16 @@ class Machine:
         self._ending = threading.Lock()
         self._is_ended = False
         self.over = threading.Event()
-        """Set once nothing runs any more."""
+        """Set when nothing runs any more."""
         self.reason = ""
-        """The reason for the end."""
+        """The reason for the end; empty before it."""
 
     # --- The courier's requests.
 
     def handle(self, line: bytes) -> None:
-        """Carry out one line and report the result. A refused line is reported and changes
-        nothing.
+        """Carry out one line from the courier, and report the result.
+
+        A refused line is reported and changes nothing.
         """
         try:
             message = courier.parse(line, courier.ASKS)
@@ -155,8 +161,9 @@ class Machine:
         self._tell(Message(kind=courier.ENROLMENT, data=enrolment.emit(shown)))
 
     def _resume(self, message: Message) -> None:
-        """Continue the receipt chain of earlier boots. If the courier lies, no ledger accepts the
-        chain.
+        """Continue the receipt chain of earlier boots.
+
+        If the courier lies about it, no ledger accepts the chain.
         """
         with self._speaking:
             if self._latest is not None:
@@ -189,7 +196,7 @@ class Machine:
 
     @property
     def usage(self) -> Usage:
-        """What this boot has served."""
+        """The usage that this boot has served."""
         return Usage() if self._opened is None else self._opened.usage
 
     def _take_blob(self, message: Message) -> None:
@@ -198,7 +205,7 @@ class Machine:
     def _take_licence(self, message: Message) -> None:
         """Take a licence without an order. It opens or renews a lease that needs no broker."""
         if self._boot.offered.terms.key == SPLIT:
-            # It could be older than the broker's latest order.
+            # A licence alone could be older than the broker's latest order.
             raise RefusedError("order.answer", "a licence of this lease comes with an order")
         given = self._licence(message.data)
         if self._opened is not None:
@@ -276,7 +283,7 @@ class Machine:
             raise
 
     def _load(self, opened: Opened, key: ContentKey) -> None:
-        """Let clients in, or end the boot."""
+        """Load the model and let clients in, or end the boot."""
         self._loader = threading.current_thread()
         try:
             self._serve(opened, key)
@@ -293,7 +300,7 @@ class Machine:
 
     def _end_loading(self) -> None:
         self.end(REFUSED)
-        # If another thread ended it meanwhile, files may have been written since.
+        # If another thread ended the boot meanwhile, files may have been written after its removal.
         self._remove()
 
     def _serve(self, opened: Opened, key: ContentKey) -> None:
@@ -307,8 +314,9 @@ class Machine:
     # --- The end.
 
     def end(self, reason: str, order: SignedOrder | None = None) -> None:
-        """End serving for this boot. `order` is the one that was obeyed. Further calls do
-        nothing.
+        """End serving for this boot. Further calls do nothing.
+
+        `order`: the order that was obeyed, if there was one.
         """
         with self._ending:
             if self._is_ended:
@@ -332,12 +340,12 @@ class Machine:
             self.over.set()
 
     def _stop(self) -> None:
-        """Send nothing to anybody from here on."""
+        """Stop engine and connections: nothing is sent to clients from here on."""
         if self._opened is not None:
             self._opened.stop()
 
     def _await_loading(self) -> None:
-        """What still writes weights sees that it is over, and stops."""
+        """Wait until the loader, which may still write weights, has seen the end and stopped."""
         if threading.current_thread() is self._loader:
             return
         if not self._loaded.wait(_LOADING_ENDS_S):
@@ -364,7 +372,7 @@ class Machine:
 
 
 def _failure(step: Callable[[], None]) -> list[str]:
-    """Run a step; return its error as text for the ENDED line."""
+    """Run a step, and return its error as text for the ENDED line, if it fails."""
     try:
         step()
     except (AicertError, OSError) as error:

@@ -15,16 +15,16 @@ from aicert.errors import AicertError
 from aicert.frozen import dataclass
 from aicert.lease.receipts import Usage
 
-# More in one request is a mistake or an attack: a context has a million tokens at most.
+# A request for more tokens is a mistake or an attack: a context has at most a million tokens.
 MAX_RESERVE: Final = 1 << 24
 
 
 class BudgetError(AicertError):
-    """The lease's budget does not cover the request. Nothing was served or paid."""
+    """Raised if the lease's budget does not cover a request; nothing was served or paid."""
 
 
 class UsageError(AicertError):
-    """The engine's usage is absent or impossible: serving ends (`meter.usage`)."""
+    """Raised if the engine's usage is absent or impossible: serving ends (`meter.usage`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +36,15 @@ class Reserve:
 
     @property
     def tokens(self) -> int:
-        """Both."""
+        """The sum of both."""
         return self.tokens_in + self.tokens_out
 
 
 class Meter:
-    """The meter of one boot. `tick` raises the TPM's counter; `budget` is the largest number of
-    ticks.
+    """The meter of one boot.
+
+    `tick` raises the TPM's counter, `tick_tokens` is how many tokens a tick pays for, and `budget`
+    is the largest number of ticks.
     """
 
     def __init__(self, tick: Callable[[], None], *, tick_tokens: int, budget: int) -> None:
@@ -55,7 +57,7 @@ class Meter:
 
     @property
     def usage(self) -> Usage:
-        """What this boot has served."""
+        """The usage that this boot has served."""
         with self._lock:
             return self._usage
 
@@ -85,8 +87,9 @@ class Meter:
             self._count(requests=1)
 
     def settle(self, reserved: Reserve, tokens_in: object, tokens_out: object) -> tuple[int, int]:
-        """Count what the engine reports, and turn the rest of the reserve into credit. Returns both
-        counts.
+        """Count what the engine reports, and turn the rest of the reserve into credit.
+
+        Returns both counts. UsageError if they cannot be right; the whole reserve then counts.
         """
         if not (
             _is_count(tokens_in, reserved.tokens_in)

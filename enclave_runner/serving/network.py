@@ -35,7 +35,7 @@ _SETTINGS: Final = (
     ("conf/default/accept_redirects", "0"),
 )
 _IPV4: Final = Path("/proc/sys/net/ipv4")
-# Hyper-V adds the interface a while after its bus.
+# How long to wait for the interface: Hyper-V adds it a while after its bus.
 _WAIT_S: Final = 60.0
 _POLL_S: Final = 0.05
 
@@ -78,5 +78,5 @@ def _address(name: str, address: str, prefix: int) -> None:
 
 
 def _of_inet(address: str) -> bytes:
-    """A struct sockaddr_in without a port."""
+    """Return a struct sockaddr_in for an address, without a port."""
     return struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(address))

@@ -61,13 +61,13 @@ class Started(Protocol):
         """The client for its socket."""
 
     def await_ready(self) -> None:
-        """Wait until it answers. Raises ToolError if it does not."""
+        """Wait until the engine answers. Raises ToolError if it does not."""
 
     def is_alive(self) -> bool:
-        """Whether it still runs."""
+        """Return whether the engine still runs."""
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the engine at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,15 +88,16 @@ class Boot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bound:
-    """A valid licence, and its end by both clocks."""
+    """The licence in force, and its end by both clocks."""
 
     licence: Licence
     deadline: Deadline
 
 
 class Opened:
-    """Is watched from `watch` on, and runs from `start` to `stop`. `given` is the licence that
-    opened the lease, and `before` is the meter at that time.
+    """An open lease; its deadline is watched from `watch` on, and it serves from `start` to `stop`.
+
+    `given`: the licence that opened the lease. `before`: the meter at that time.
     """
 
     def __init__(self, boot: Boot, given: Licence, before: int) -> None:
@@ -119,8 +120,9 @@ class Opened:
         files: Mapping[str, Path],
         tell: Callable[[Message], None],
     ) -> None:
-        """Run the engine on these files and accept clients. Raises ToolError if stopped
-        meanwhile.
+        """Run the engine on these files and accept clients.
+
+        Raises ToolError if the lease was stopped meanwhile.
         """
         boot = self._boot
         with self._unless_over():
@@ -149,11 +151,11 @@ class Opened:
         return listener
 
     def watch(self, tell: Callable[[Message], None]) -> None:
-        """Look each second, from now on, whether it is over."""
+        """From now on, check each second whether the lease is over."""
         threading.Thread(target=self._watch, args=(tell,), daemon=True).start()
 
     def check(self) -> None:
-        """ToolError once it is over."""
+        """Raise ToolError if the lease is over."""
         if self._over.is_set():
             raise ToolError("the machine was ended while it loaded the model")
 
@@ -165,7 +167,7 @@ class Opened:
             yield
 
     def stop(self) -> None:
-        """Send nothing to anybody from here on."""
+        """End listener and engine: nothing is sent to clients from here on."""
         with self._lock:
             self._over.set()
         if self._listener is not None:
@@ -175,7 +177,7 @@ class Opened:
 
     @property
     def usage(self) -> Usage:
-        """What was served."""
+        """The usage that was served."""
         return self._meter.usage
 
     def renew(self, given: Licence) -> None:
@@ -191,7 +193,7 @@ class Opened:
         self._bound = _Bound(licence=given, deadline=self._deadline_of(given))
 
     def state(self) -> Message:
-        """The figures for the person who runs the machine."""
+        """Return the figures for the person who runs the machine."""
         return self._state(self._seconds_left())
 
     def _state(self, left: float) -> Message:

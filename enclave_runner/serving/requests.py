@@ -1,4 +1,4 @@
-"""What a gateway lets through to the engine: a closed list of routes and parameters.
+"""Check what a gateway lets through to the engine: a closed list of routes and parameters.
 
 The engine itself would load any path for anybody, reset itself and count whatever it is told to
 count. So nothing reaches it except a request that was parsed and checked here, then written again.
@@ -44,12 +44,12 @@ _NUMBERS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
         "frequency_penalty": (-2, 2),
     }
 )
-# Headers that may appear only once: readers may differ on which of two counts.
+# Headers that may appear only once, since readers may differ on which of two counts.
 _ONCE: Final = ("content-length", "content-type", "host", "transfer-encoding", RECEIPT)
 
 
 class RequestRefused(AicertError):  # noqa: N818 - says what happened
-    """A request that is not served. `status` is the HTTP status."""
+    """Raised for a request that is not served; `status` is the HTTP status."""
 
     def __init__(self, check: str, status: int, message: str) -> None:
         super().__init__(f"{check}: {message}")
@@ -59,9 +59,11 @@ class RequestRefused(AicertError):  # noqa: N818 - says what happened
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request for the engine. `reserve` is None if the request costs nothing. `max_bytes` bounds
-    the answer's text. `is_streamed` says whether the client gets the answer in parts, `asks_usage`
-    whether its counts come in one of them. `nonce` (hex) is set if the client wants a receipt.
+    """A request for the engine.
+
+    `reserve`: None if the request costs nothing. `max_bytes`: the most bytes of the answer's text.
+    `is_streamed`: whether the client gets the answer in parts. `asks_usage`: whether its counts
+    come in one of them. `nonce` (hex): set if the client wants a receipt.
     """
 
     route: str
@@ -84,9 +86,10 @@ def read(
     engine_model: str,
     template_tokens: int,
 ) -> Request:
-    """The request as the engine will get it. `model` is the one name that clients know,
-    `engine_model` the engine's own. `template_tokens` is the most that its chat template adds
-    besides messages.
+    """Check a client's request, and return it as the engine will get it. Raises RequestRefused.
+
+    `model`: the one name that clients know. `engine_model`: the engine's own name. `template_tokens`:
+    the most tokens that its chat template adds besides messages.
     """
     route = _route(method, target, terms)
     nonce = _check_headers(headers, route, len(body))
@@ -101,7 +104,7 @@ def read(
 
 
 def _route(method: str, target: str, terms: Terms) -> str:
-    """The route, exactly as spelled in the list: no query, no absolute URI."""
+    """Return the route, which must be spelled exactly as in the list: no query, no absolute URI."""
     if target not in terms.routes or target not in _METHODS:
         raise RequestRefused("gateway.route", 404, "this lease has no such route")
     if method != _METHODS[target]:
@@ -110,7 +113,7 @@ def _route(method: str, target: str, terms: Terms) -> str:
 
 
 def _check_headers(headers: Sequence[tuple[str, str]], route: str, size: int) -> str:
-    """Check the headers. Returns the nonce for a receipt, if the client sent one."""
+    """Check the headers, and return the nonce for a receipt; "" if the client sent none."""
     by_name: dict[str, str] = {}
     for name, value in headers:
         lowered = name.lower()
@@ -158,7 +161,7 @@ def _completion(
 ) -> Request:
     left = dict(parameters)
     _refuse_many(left)
-    # Always streamed: one parser reads every answer, whatever format the client gets.
+    # The engine always streams, so that one parser reads every answer, whatever the client gets.
     forwarded: dict[str, object] = {
         "model": model,
         "stream": True,
@@ -178,7 +181,7 @@ def _completion(
     streamed = left.pop("stream", False)
     if type(streamed) is not bool:
         _refuse(400, "stream must be true or false")
-    # Always ask for usage, whatever the client asks for: it is what gets counted.
+    # The engine is always asked for usage, which is counted, whatever the client asks for.
     options = left.pop("stream_options", None)
     asks_usage = isinstance(options, dict) and options.get("include_usage") is True
     left.pop("user", None)
@@ -196,7 +199,7 @@ def _completion(
 
 
 def _refuse_many(left: dict[str, object]) -> None:
-    """Allow one answer per request, and no numbers besides its text."""
+    """Refuse more than one answer per request, and numbers besides its text."""
     for key in ("n", "best_of"):
         value = left.pop(key, None)
         if value is not None and (type(value) is not int or value != 1):
@@ -217,7 +220,7 @@ def _tokens_out(left: dict[str, object], most: int) -> int:
 
 
 def _messages(value: object) -> tuple[list[dict[str, str]], int]:
-    """The messages, and the most tokens that they can be."""
+    """Check the messages; return them, and the most tokens that they can have."""
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_MESSAGES:
         _refuse(400, f"messages must be a list of 1 to {MAX_MESSAGES}")
     messages, tokens = [], 0
@@ -233,8 +236,10 @@ def _messages(value: object) -> tuple[list[dict[str, str]], int]:
 
 
 def most_tokens(text: str) -> int:
-    """The most tokens that a text can be. A tokenizer that normalises text may see more bytes than
-    were sent (3 can become 33), and makes at most one token of each byte.
+    """Return the most tokens that a text can have.
+
+    A tokenizer that normalises text may see more bytes than were sent (3 can become 33), and makes
+    at most one token of each byte.
     """
     forms = (form for one in (text, text.lower()) for form in _normalised(one))
     return max(len(form.encode()) for form in forms)
@@ -248,7 +253,7 @@ def _normalised(text: str) -> Iterator[str]:
 
 
 def _text(value: object, name: str) -> str:
-    """A text, or several text parts joined. Images and addresses are never fetched."""
+    """Return a text, or several text parts joined; images and addresses are refused."""
     if isinstance(value, list):
         parts = []
         for part in value:

@@ -22,13 +22,14 @@ from enclave_runner.serving import engine_process
 from enclave_runner.serving.engine import SOCKET, Engine
 from enclave_runner.serving.engine_process import Job
 
-# Where the engine finds the model, and the loopback port that it listens on in its own network.
+# The path of the model in the engine's sandbox, and the loopback port that the engine listens on in
+# its own network.
 MODEL: Final = "/aicert/model"
 PORT: Final = 8000
 _BRIDGE: Final = f"{PLUGIN}/bridge.py"
 _START: Final = f"{PLUGIN}/engine_start.py"
 _POLL_S: Final = 0.05
-# Time to load: a hundred gigabytes from memory on a slow machine.
+# How long loading may take: a hundred gigabytes from memory on a slow machine.
 _LOADS_S: Final = 1800.0
 # Exit takes milliseconds. If the process hangs, the kernel ends the sandbox.
 _ENDS_S: Final = 30.0
@@ -36,8 +37,10 @@ _ENDS_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """How to run the engine. `command` follows the environment's Python, `packages` are folders of
-    extra packages, and `show` is what else the engine sees, by place.
+    """How to run the engine.
+
+    `command`: the arguments for the environment's Python. `packages`: folders of extra packages.
+    `show`: what else the engine sees, as pairs of place and path.
     """
 
     environment: Path
@@ -64,7 +67,7 @@ def transformers(settings: EngineSettings) -> EngineSettings:
 
 
 class Running:
-    """A started engine. `engine` is the client for it."""
+    """An engine that has been started; `engine` is the client for it."""
 
     model: str = MODEL
 
@@ -78,7 +81,8 @@ class Running:
                 "enclave_runner.serving.engine_process",
                 engine_process.emit(_job(settings, files)),
             ],
-            # Open as long as this process lives: when it closes, the engine's process ends.
+            # The pipe is open as long as this process lives; when it closes, the engine's process
+            # ends.
             stdin=subprocess.PIPE,
             # Standard output belongs to the courier.
             stdout=subprocess.DEVNULL,
@@ -86,7 +90,7 @@ class Running:
         )
 
     def await_ready(self, *, seconds: float = _LOADS_S) -> None:
-        """Wait until it answers. Raises ToolError if it exits or takes too long."""
+        """Wait until the engine answers. Raises ToolError if it exits or takes too long."""
         until = time.monotonic() + seconds
         while not self.engine.is_there():
             if not self.is_alive():
@@ -96,11 +100,11 @@ class Running:
             time.sleep(_POLL_S)
 
     def is_alive(self) -> bool:
-        """Whether it still runs."""
+        """Return whether the engine still runs."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """End it, whatever it is doing. Further calls do nothing."""
+        """End the engine, whatever it is doing. Further calls do nothing."""
         # Both calls do nothing if the process has exited and was waited for.
         self._process.terminate()
         try:

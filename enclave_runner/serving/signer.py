@@ -1,4 +1,4 @@
-"""Receipts of single answers, signed with the boot's TLS key and numbered without repeats."""
+"""Sign receipts of single answers with the boot's TLS key, numbered without repeats."""
 
 import threading
 import time
@@ -14,8 +14,10 @@ from enclave_runner.serving.tls import Identity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptRequest:
-    """What a receipt names from the client's side: its nonce, the evidence it saw on this
-    connection and the body of its request. `began` is the start, by time.monotonic().
+    """The client's side of a receipt.
+
+    `nonce`: from the client. `evidence`: the evidence that it saw on this connection. `request`:
+    the body of its request. `began`: the start, by time.monotonic().
     """
 
     nonce: str
@@ -34,7 +36,7 @@ class Signer:
         self._lock = threading.Lock()
 
     def sign(self, request: ReceiptRequest, answer: str, response: Digest, usage: Usage) -> bytes:
-        """The receipt of a counted answer. `answer` is its id, 32 hexadecimal digits."""
+        """Sign the receipt of a counted answer. `answer`: its id, 32 hexadecimal digits."""
         with self._lock:
             self._number += 1
             number = self._number

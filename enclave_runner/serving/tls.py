@@ -1,4 +1,4 @@
-"""One TLS 1.3 connection of a serving machine, and the value that binds evidence to it.
+"""The TLS 1.3 connections of a serving machine, and the value that binds evidence to each.
 
 The key is made in memory at each boot and never leaves it. Each connection presents the key and has
 an exporter of its own (`aicert.channel`).
@@ -39,7 +39,7 @@ class Identity:
 
     @property
     def boot(self) -> str:
-        """The boot's name in receipts and orders: SHA-256 of the SPKI, in hex."""
+        """The name of this boot in receipts and orders: SHA-256 of the SPKI, in hex."""
         return hashlib.sha256(self.spki).hexdigest()
 
 
@@ -62,7 +62,7 @@ def make_identity() -> Identity:
 
 
 def server_context(identity: Identity) -> Any:
-    """The TLS settings of the machine's connections."""
+    """Return the TLS settings of the machine's connections."""
     context = tls.context()
     context.use_certificate(identity.certificate)
     context.use_privatekey(identity.key)
@@ -70,8 +70,9 @@ def server_context(identity: Identity) -> Any:
 
 
 class Channel(tls.Channel):
-    """A connection after its handshake. It waits until `until`, in seconds of time.monotonic(), and
-    then raises ChannelError.
+    """A connection after its handshake.
+
+    It waits until `until`, in seconds of time.monotonic(), and then raises ChannelError.
     """
 
     def __init__(self, context: Any, connected: socket.socket, until: float) -> None:

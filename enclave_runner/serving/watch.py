@@ -1,4 +1,4 @@
-"""When a lease runs out: at the licensed TPM time, or earlier by the kernel's clock.
+"""Compute when a lease runs out: at the licensed TPM time, or earlier by the kernel's clock.
 
 The TPM's clock cannot be set back, but whoever owns the TPM may stop it. The kernel's clock counts
 suspended time (CLOCK_BOOTTIME), but nobody can read it while the machine is frozen: on waking, the
@@ -10,8 +10,10 @@ from aicert.frozen import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadline:
-    """The end of a licence. `licensed` is the TPM clock at the end and `tpm` the TPM clock at
-    opening, in milliseconds. `kernel` is CLOCK_BOOTTIME at opening, in nanoseconds.
+    """The end of a licence.
+
+    `licensed` and `tpm`: the TPM's clock at the end and at opening, in milliseconds. `kernel`:
+    CLOCK_BOOTTIME at opening, in nanoseconds.
     """
 
     licensed: int
@@ -19,7 +21,10 @@ class Deadline:
     kernel: int
 
     def left(self, *, tpm: int, kernel: int) -> float:
-        """Seconds left by the clock that is further ahead; zero or less once the lease is over."""
+        """Return the seconds left by the clock that is further ahead.
+
+        The number is zero or less once the lease is over.
+        """
         by_tpm = (self.licensed - tpm) / 1000
         by_kernel = (self.licensed - self.tpm) / 1000 - (kernel - self.kernel) / 1e9
         return min(by_tpm, by_kernel)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 for the gateway: each request has only one valid form, so it has only one reading.
+"""Read and write HTTP/1.1 for the gateway: each request has only one valid form and reading.
 
 A request is a line, headers and the number of bytes in its one Content-Length. Anything that two
 readers could interpret differently (folded lines, bare line feeds, a second length, another
@@ -47,7 +47,7 @@ EVENTS: Final = "text/event-stream"
 
 
 class ChannelError(AicertError):
-    """The connection ended, or the other end was silent for too long."""
+    """Raised if the connection ended, or the other end was silent for too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +61,9 @@ class Raw:
 
 
 class Reader:
-    """Reads the requests of one connection. `receive` returns some bytes, or none once the client
-    left.
+    """Reads the requests of one connection.
+
+    `receive` returns some bytes, or none if the client has left.
     """
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
@@ -70,8 +71,9 @@ class Reader:
         self._held = b""
 
     def request(self) -> Raw | None:
-        """The next request; None if the connection ended between two. Raises RequestRefused
-        otherwise.
+        """Read the next request; None if the connection ended before it began.
+
+        Raises RequestRefused if the request is malformed or incomplete.
         """
         head = self._head()
         if head is None:
@@ -127,7 +129,7 @@ def _header(line: bytes) -> tuple[str, str]:
 
 
 def _length(headers: tuple[tuple[str, str], ...]) -> int:
-    """How many bytes of body follow. `requests` decides whether a body is allowed."""
+    """Return how many bytes of body follow. `requests` decides whether a body is allowed."""
     names = [name.lower() for name, _ in headers]
     if "transfer-encoding" in names:
         raise refused(411, "a request needs a content-length, and no transfer-encoding")
@@ -143,12 +145,15 @@ def _length(headers: tuple[tuple[str, str], ...]) -> int:
 
 
 def refused(status: int, message: str) -> RequestRefused:
-    """The error for a malformed request."""
+    """Return the error for a malformed request."""
     return RequestRefused("gateway.request", status, message)
 
 
 def answer(status: int, body: bytes, *, is_last: bool, receipt: bytes = b"") -> bytes:
-    """A whole answer. `is_last` closes the connection after it; `receipt` is added if asked for."""
+    """Write a whole answer, with a receipt if there is one.
+
+    `is_last`: announce that the connection closes after it.
+    """
     head = [*_head(status, JSON), f"content-length: {len(body)}"]
     if receipt:
         head.append(_receipt(receipt))
@@ -158,20 +163,21 @@ def answer(status: int, body: bytes, *, is_last: bool, receipt: bytes = b"") -> 
 
 
 def stream_head(*, receipted: bool = False) -> bytes:
-    """The head of an answer in parts: each part is a `chunk`, and `last_chunk` ends them.
-    `receipted` announces a receipt in the trailer.
+    """Write the head of an answer in parts: each part is a `chunk`, and `last_chunk` ends them.
+
+    `receipted`: announce a receipt in the trailer.
     """
     trailer = [f"trailer: {RECEIPT}"] if receipted else []
     return _joined([*_head(200, EVENTS), "transfer-encoding: chunked", *trailer])
 
 
 def chunk(data: bytes) -> bytes:
-    """One part of an answer; it must not be empty."""
+    """Write one part of an answer; it must not be empty."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def last_chunk(receipt: bytes = b"") -> bytes:
-    """The end of an answer in parts, with the receipt as a trailer (RFC 9112, 7.1.2)."""
+    """Write the end of an answer in parts, with the receipt as a trailer (RFC 9112, 7.1.2)."""
     trailer = f"{_receipt(receipt)}\r\n".encode("ascii") if receipt else b""
     return b"0\r\n" + trailer + b"\r\n"
 

@@ -5,7 +5,7 @@ a supported training, or an import that it needs, makes code there from the imag
 classes that write their methods, types in quotes, templates in Jinja's sandbox.
 """
 
-# Module → function → the condition for it (`aicert_guard._CONDITIONS`). `<module>` is the top level.
+# Module → function → its condition (`aicert_guard._CONDITIONS`). `<module>` is the top level.
 # always: no condition; sandboxed: only in an environment of Jinja's sandbox; module: only for a
 # module of the image; sent: only if called below a place that `receives`, which itself may make no
 # code.
