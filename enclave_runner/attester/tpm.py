@@ -257,7 +257,9 @@ class Tpm:
         return self._ak
 
     def make_run_key(self) -> RunKey:
-        """Make a fresh run key. ToolError if the TPM's Name for it does not match its public area.
+        """Make a fresh run key. ToolError if its Name from the TPM is not that of its public area.
+
+        The Name is the digest of the public area.
         """
         template = TPM2B_PUBLIC.parse("ecc256:ecdsa-sha256", objectAttributes=RUN_KEY_ATTRIBUTES)
         # A primary key is a function of the hierarchy's seed and the template, so random bytes in

@@ -308,8 +308,7 @@ def _refuse_code(value: dict[str, object], document: _Document) -> None:
 
 
 def _classes(value: object, document: _Document, place: str) -> None:
-    """Check that classes of the input's own code are in files in the same folder, locked with it.
-    """
+    """Check that classes of the input's own code are in files of the same folder."""
     for text in _texts(value):
         module = re.fullmatch(r"([A-Za-z_]\w*)\.[A-Za-z_]\w*", text, re.ASCII)
         if module is None or f"{module[1]}.py" not in document.beside:

@@ -61,6 +61,5 @@ class Selection:
 
 
 def canonical_name(split: str, index: int, count: int) -> str:
-    """Return the name of a file of canonical rows in that folder; `datasets` reads the split in it.
-    """
+    """Return the name of a file of canonical rows there, in which `datasets` finds the split."""
     return f"data/{split}-{index:05d}-of-{count:05d}.jsonl"

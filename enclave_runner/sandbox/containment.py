@@ -52,8 +52,7 @@ _SWITCHES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """The limits of a run. `threads` is no limit, but the number that the trainer is told to use.
-    """
+    """The limits of a run, and the number of `threads` that the trainer is told to use."""
 
     seconds: float = 24 * 3600.0
     memory_bytes: int = 16 * 2**30
@@ -219,7 +218,7 @@ def _adopting_orphans() -> Iterator[None]:
 
 
 class _Watch:
-    """Watches one run; call `start`, `follow` (to its end or a limit), `kill`, then `ended`."""
+    """One run; call `start`, `follow` (until its end or a limit), `kill`, then `ended`."""
 
     def __init__(
         self,

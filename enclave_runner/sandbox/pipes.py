@@ -7,8 +7,7 @@ MAX_MESSAGE = 256 * 1024
 
 
 class CappedLog:
-    """Writes up to `cap` bytes to a log, then a line that says that it is cut, and drops the rest.
-    """
+    """Writes up to `cap` bytes to a log, then a line that says so, and drops the rest."""
 
     def __init__(self, file: BinaryIO, cap: int) -> None:
         self._file = file

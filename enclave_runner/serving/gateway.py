@@ -235,8 +235,7 @@ class _Answer:
         self._bytes = 0
 
     def take(self, pieces: Iterator[Piece]) -> None:
-        """Take all pieces: send each one on at once if the answer is streamed, else collect them.
-        """
+        """Take all pieces: send each on at once if the answer is streamed, else collect them."""
         for piece in pieces:
             self._usage = piece.usage or self._usage
             self._reason = piece.reason or self._reason

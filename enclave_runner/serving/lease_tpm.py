@@ -63,8 +63,7 @@ _COUNTERS: Final = (METER_INDEX, EPOCH_INDEX)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """The TPM's clock: milliseconds with power, number of resets, and resumes since the last one.
-    """
+    """The TPM's clock: milliseconds with power, resets, and resumes since the last reset."""
 
     milliseconds: int
     resets: int

@@ -41,8 +41,8 @@ from enclave_runner.serving.tls import Identity
 # reason is measured, so it is one plain word.
 ASKED: Final = "asked"
 REFUSED: Final = "refused"
-# How long the loader may take to notice the end: the time for a chunk, or for checking the decrypted
-# files, on a slow machine.
+# How long the loader may take to notice the end: the time for a chunk, or for checking the files
+# that it decrypted, on a slow machine.
 _LOADING_ENDS_S: Final = 60.0
 
 

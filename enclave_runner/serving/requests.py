@@ -88,8 +88,8 @@ def read(
 ) -> Request:
     """Check a client's request, and return it as the engine will get it. Raises RequestRefused.
 
-    `model`: the one name that clients know. `engine_model`: the engine's own name. `template_tokens`:
-    the most tokens that its chat template adds besides messages.
+    `model`: the one name that clients know. `engine_model`: the engine's own name.
+    `template_tokens`: the most tokens that its chat template adds besides messages.
     """
     route = _route(method, target, terms)
     nonce = _check_headers(headers, route, len(body))

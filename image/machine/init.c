@@ -1,12 +1,13 @@
 /* PID 1 of the measured machine (docs/spec/image.md).
  *
- * Opens the volumes that the kernel command line names through dm-verity, opens the input volume
- * with the root hash that it brings, starts the runner and powers off when that ends. Whatever goes
- * wrong ends in power off; a block that differs from its hash tree, or cannot be read, panics the
- * kernel, which resets. Nothing is read from the host but block devices, and of those only what
- * dm-verity lets through, but for the last block of the input volume, whose form is checked here.
+ * It opens through dm-verity the volumes that the kernel command line names, and the input volume
+ * with the root hash that the volume itself has; then it starts the runner, and powers off when the
+ * runner ends. Every failure ends in power off; a block that differs from its hash tree, or cannot
+ * be read, panics the kernel, which resets. Nothing is read from the host except block devices, and
+ * from those only what dm-verity lets through, except for the last block of the input volume, whose
+ * form is checked here.
  *
- * Left out: judging what the inputs hold. The runner hashes them through what is mounted here.
+ * The content of inputs is not judged here. The runner hashes it through the mounts made here.
  */
 
 #define _GNU_SOURCE
@@ -35,31 +36,31 @@
 #define BLOCK 4096
 #define HEX 64
 #define RUNNER "/usr/bin/python3.11"
-/* The volume's last block: this line, the root hash, the number of data blocks, zeroes. */
+/* The input volume's last block: this line, the root hash, the number of data blocks, zeroes. */
 #define TRAILER "aicert inputs 1\n"
-/* A cloud attaches disks to a machine that runs already. */
+/* How long to wait for disks: a cloud attaches them to a machine that already runs. */
 #define WAIT_S 600
 #define STEP_NS 50000000L
 #define SAFE (MS_RDONLY | MS_NODEV | MS_NOSUID | MS_NOEXEC)
 
-/* In the order in which they need each other; the files lie in the initrd. */
+/* Kernel modules, in the order in which they need each other; the files are in the initrd. */
 static const char *const MODULES[] = {
     "virtio_blk", "sha256-ssse3", "dm-mod", "dm-bufio",
     "reed_solomon", "dm-verity", "libcrc32c", "erofs",
     "scsi_common", "scsi_mod", "sd_mod", "scsi_transport_fc", "virtio_scsi",
     "hv_vmbus", "hv_storvsc",
 };
-/* Hyper-V's bus refuses to load elsewhere, and only what follows it needs it. */
+/* Hyper-V's bus does not load on other machines, and only the modules after it need it. */
 static const char HYPERV[] = "hv_vmbus";
-/* Of the image with GPUs alone: where the initrd has them. The first two are Hyper-V's. */
+/* Modules that only the initrd of the image with GPUs has. The first two are Hyper-V's. */
 static const char *const GPU_MODULES[] = {"pci-hyperv-intf", "pci-hyperv", "nvidia", "nvidia-uvm"};
 #define GPU_FILE "/modules/nvidia.ko"
-#define NVIDIA 0x10de /* PCI's number of the maker */
+#define NVIDIA 0x10de /* the PCI vendor ID */
 #define GPU_WAIT_S 30
-/* A machine that serves has an init of its own, compiled of this file: it alone knows of a network. */
+/* Serving machines have an init of their own, compiled from this file. Only it has a network. */
 #ifdef AICERT_SERVE
 #define PROGRAM "enclave_runner.serving.boot"
-/* Huge pages, where a file fills them: half of the time of decrypting weights goes into small ones. */
+/* Huge pages where a file fills them: small ones take half of the time of decrypting weights. */
 #define SCRATCH "mode=0755,size=75%,huge=within_size"
 /* The last one is Hyper-V's. */
 static const char *const NETWORK_MODULES[] = {"failover", "net_failover", "virtio_net", "hv_netvsc"};
@@ -99,7 +100,7 @@ static void attach(const char *what, const char *where, const char *type, unsign
         die("cannot mount %s at %s", what, where);
 }
 
-/* The whole of a small file, as a string. */
+/* Reads a small file as a string; returns its length. */
 static size_t slurp(const char *path, char *to, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -156,8 +157,9 @@ static int has_gpu(void)
     return count > 0;
 }
 
-/* NVIDIA's driver is signed by nobody: the kernel lets it in, and is locked down only after it.
- * Until then nothing but this program has run. Hyper-V brings GPUs some time after its bus. */
+/* Loads NVIDIA's driver, which nobody has signed: the kernel accepts it, and is locked down only
+ * afterwards. Until then no other program than this one has run. Hyper-V adds GPUs some time after
+ * its bus. */
 static void load_gpu(int hyperv)
 {
     const struct timespec step = {.tv_nsec = STEP_NS};
@@ -196,11 +198,11 @@ static void load_modules(void)
 #ifdef AICERT_SERVE
     load_network(hyperv);
 #endif
-    /* Nobody loads another one, network drivers least of all. */
+    /* From here on nobody can load another module, such as a network driver. */
     spill("/proc/sys/kernel/modules_disabled", "1");
 }
 
-/* The SCSI number of a disk, host:channel:target:LUN, is what its device is called. */
+/* Says whether a disk has that LUN. A SCSI device is named host:channel:target:LUN. */
 static int has_lun(const char *disk, int wanted)
 {
     char link[288], target[256];
@@ -226,8 +228,9 @@ static int has_serial(const char *disk, const char *wanted)
     return strcmp(found, wanted) == 0;
 }
 
-/* /dev/NAME of the virtio disk with that serial number, or the SCSI disk with that number, in
- * whatever order the host attached them. Two that answer to it are refused. */
+/* Sets `path` to /dev/NAME of the virtio disk with that serial number, or of the SCSI disk with
+ * that LUN, in whatever order the host attached disks; empty if there is none. Two such disks are
+ * refused. */
 static void look_for_disk(const char *serial, int lun, char *path, size_t size)
 {
     struct dirent *entry;
@@ -249,7 +252,7 @@ static void look_for_disk(const char *serial, int lun, char *path, size_t size)
         closedir(disks);
 }
 
-/* Waits until that disk is there, and its partition, if one is asked for. */
+/* Waits until that disk is there, and its partition if one is named. */
 static void find_disk(const char *serial, int lun, const char *partition, char *path, size_t size)
 {
     const struct timespec step = {.tv_nsec = STEP_NS};
@@ -276,7 +279,7 @@ union dm_call {
     char space[2048];
 };
 
-/* One request; each begins with a fresh header, since the answer overwrites it. */
+/* Makes one request to device mapper, with a fresh header, since each answer overwrites it. */
 static void dm(int control, unsigned long request, union dm_call *call, const char *name)
 {
     memset(&call->io, 0, sizeof(call->io));
@@ -290,7 +293,7 @@ static void dm(int control, unsigned long request, union dm_call *call, const ch
         die("device mapper refused %s", name);
 }
 
-/* /dev/dm-NUMBER: `blocks` blocks of `device`, whose hash tree follows them and has this root. */
+/* Makes /dev/dm-NUMBER of `blocks` blocks of `device`, which the hash tree of this root follows. */
 static void open_verity(const char *name, unsigned number, const char *device, uint64_t blocks,
                         const char *root)
 {
@@ -313,11 +316,12 @@ static void open_verity(const char *name, unsigned number, const char *device, u
              "1 %s %s %d %d %llu %llu sha256 %.64s - 2 panic_on_corruption panic_on_error", device,
              device, BLOCK, BLOCK, (unsigned long long)blocks, (unsigned long long)blocks, root);
     dm(control, DM_TABLE_LOAD, &call, name);
-    dm(control, DM_DEV_SUSPEND, &call, name); /* Without DM_SUSPEND_FLAG: resume. */
+    dm(control, DM_DEV_SUSPEND, &call, name); /* Without DM_SUSPEND_FLAG this resumes the device. */
     close(control);
 }
 
-/* `HASH,BLOCKS` of one volume: `aicert.NAME=` stands exactly once on the command line. */
+/* Reads `HASH,BLOCKS` of one volume from the kernel command line, which must have its key exactly
+ * once; returns the number of blocks. */
 static uint64_t from_command_line(const char *line, const char *key, char *root)
 {
     const char *at = strstr(line, key);
@@ -338,7 +342,8 @@ static uint64_t from_command_line(const char *line, const char *key, char *root)
     return blocks;
 }
 
-/* What the input volume says of itself, in its last block. From here on its bytes are fixed. */
+/* Reads the root hash and the number of blocks from the last block of the input volume. From here
+ * on the volume's bytes are fixed. */
 static uint64_t from_trailer(const char *device, char *root)
 {
     char block[BLOCK + 1];
@@ -363,8 +368,9 @@ static uint64_t from_trailer(const char *device, char *root)
     return blocks;
 }
 
-/* Refuses what makes the kernel's erofs do more than read blocks in place: further devices,
- * fragments, compression other than the oldest kind, which check_file finds (struct erofs_super_block in the kernel's fs/erofs/erofs_fs.h). */
+/* Refuses features for which the kernel's erofs does more than read blocks in place: further
+ * devices, fragments, and all compression but the oldest kind, which check_file finds
+ * (struct erofs_super_block in the kernel's fs/erofs/erofs_fs.h). */
 static void check_erofs(const char *device)
 {
     unsigned char super[128];
@@ -379,14 +385,15 @@ static void check_erofs(const char *device)
     memcpy(&features, super + 80, 4);
     memcpy(&devices, super + 86, 2);
     errno = 0;
-    /* Bit 0 (zero padding) only says how compressed data would be laid out. */
+    /* Bit 0 (zero padding) says only how compressed data would be laid out. */
     if (magic != 0xe0f5e1e2u || (features & ~1u) != 0 || devices != 0)
         die("the input volume is not a plain erofs (features %#x, devices %u)", features, devices);
 }
 
-/* A folder's size may cut its last name short: it is listed by its first letters and opened by all
- * of them, so that the trainer could read what the runner never saw. What is listed must then be a
- * name that stands there twice, one that cannot be opened, or `.` or `..` of another inode. */
+/* Refuses a folder that does not list what it holds. A folder's size may cut its last name short:
+ * then the name is listed by its first letters and opened by all of them, so that the trainer could
+ * read a file that the runner never saw. The cut name must be one that is listed twice, one that
+ * cannot be opened, or `.` or `..` with another inode. */
 static void check_folder(const char *path, const struct stat *found, int level)
 {
     char before[NAME_MAX + 1] = "";
@@ -394,7 +401,7 @@ static void check_folder(const char *path, const struct stat *found, int level)
     struct stat above;
     DIR *folder = opendir(path);
 
-    /* The uppermost folder of a volume is its own parent there. */
+    /* On the volume, the uppermost folder is its own parent. */
     if (!folder || fstatat(dirfd(folder), level ? ".." : ".", &above, 0) != 0)
         die("cannot read a folder of the input volume");
     while (errno = 0, (entry = readdir(folder))) {
@@ -411,8 +418,9 @@ static void check_folder(const char *path, const struct stat *found, int level)
     closedir(folder);
 }
 
-/* Compression is a property of each file, and the superblock may be silent of it. A folder comes
- * here before it is read, and the runner reads files later. */
+/* Refuses compressed files, and entries that are neither files nor folders. Compression is a
+ * property of each file, which the superblock need not mention. A folder is checked here before it
+ * is read, and the runner reads files later. */
 static int check_file(const char *path, const struct stat *found, int kind, struct FTW *place)
 {
     struct statx status;
@@ -466,7 +474,7 @@ static void enter_root(void)
     attach("dev", "/root/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755");
     attach("run", "/root/run", "tmpfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, "mode=0755,size=64m");
     attach("tmp", "/root/tmp", "tmpfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, "mode=1777,size=64m");
-    /* The one place with room: how much of it the run may use, the runner watches. */
+    /* The only large file system. The runner watches how much of it the run uses. */
     attach("scratch", "/root/scratch", "tmpfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, SCRATCH);
     if (chdir("/root") != 0)
         die("cannot enter the root");
@@ -500,7 +508,7 @@ int main(void)
         return 1;
     umask(022);
     attach("dev", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, NULL);
-    /* The kernel gave no console where the initrd has no /dev/console: messages go there now. */
+    /* The initrd has no /dev/console, so the kernel opened none: messages go there from now on. */
     null = open("/dev/null", O_RDWR);
     dup2(null, 0);
     null = open("/dev/console", O_WRONLY | O_NOCTTY);
@@ -512,7 +520,7 @@ int main(void)
     open_volumes();
     enter_root();
     runner = start_runner();
-    /* Everything that lost its parent ends up here. */
+    /* Processes whose parent has ended become children of PID 1, so wait for all of them. */
     do {
         ended = wait(&status);
     } while (ended != runner && (ended > 0 || errno == EINTR));

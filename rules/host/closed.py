@@ -1,15 +1,15 @@
-"""What the training environment loses after its packages are installed, and what it gets.
+"""Remove and edit files of the training environment after its packages are installed.
 
-The packages come from a hashed lock and know many ways to run what a data file or a model's folder
-says, or to read what no lockfile names. `close` takes those away: files that are then absent,
-places in the source of others that are edited, one line that installs the audit hook. The same
-function, run by the same list, makes the machine's training volume (`mkosi.build.chroot` runs this
-file as a program) and the local environment (`rules/host/training_env.py`), before either is
-compiled. Each entry says why; docs/spec/image.md tells them to readers.
+The packages come from a hashed lock and have many ways to run code that a data file or a model's
+folder names, or to read what no lockfile names. `close` takes those away: it removes files, edits
+the source of others, and adds one line that installs the audit hook. The same function, with the
+same list, makes the machine's training volume (`mkosi.build.chroot` runs this file as a program)
+and the local environment (`rules/host/training_env.py`), before either is compiled. Each entry
+gives its reason; docs/spec/image.md describes them for readers.
 
-An entry that does not fit a package that is installed (a file that is not there, a text that is not
-in it exactly once) is an error: what the list says is what the environment is. Standard library
-alone: it runs in the machine's tree while that is being built.
+An entry that does not fit an installed package (a file that is not there, a text that is not in it
+exactly once) is an error, so that the environment is exactly what the list describes. This module
+uses only the standard library, because it runs in the machine's tree while that is being built.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ from pathlib import Path
 
 
 class NotAsListedError(Exception):
-    """The packages are not those that the list was written for."""
+    """Raised if the packages are not those that the list was written for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Absent:
-    """Paths below the packages' folder (`*` as in glob) that are removed, folders whole."""
+    """Paths to remove below the packages' folder (`*` as in glob); folders are removed whole."""
 
     paths: tuple[str, ...]
     why: str
@@ -34,7 +34,10 @@ class Absent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edit:
-    """`before`, once in the file, becomes `after`; without it `after` is the whole file."""
+    """An edit of the file at `path`: `before`, which must occur exactly once, becomes `after`.
+
+    Without `before`, `after` is the whole file.
+    """
 
     path: str
     after: str
@@ -94,7 +97,7 @@ ABSENT = (
 
 _NO_CODE = 'raise OSError("the machine runs no code of a model\'s folder or of a hub")\n'
 _NO_MEDIA = 'raise NotImplementedError("rows hold no images, sound, video or documents")\n'
-# The runner shows this file where the lockfile lets an input's own code run (ADR 24).
+# The runner shows this file if the lockfile lets an input's own code run (ADR 24).
 _ALLOWED = 'os.path.isfile("/aicert/remote-code")'
 _NO_OTHER_CODE = f"if not {_ALLOWED}:\n        {_NO_CODE}"
 _WHY_CODE = (
@@ -342,8 +345,8 @@ EDITS = (
         after="HAS_IPV6 = False\n",
         why="it opens a socket when it is imported",
     ),
-    # The audit hook: read before any other line of these files, with `-I` and `-E`, too. Outside of
-    # the sandbox there is no such folder, and nothing happens.
+    # The audit hook. Python reads this file before other .pth files, even with `-I` and `-E`.
+    # Outside the sandbox there is no such folder, and nothing happens.
     Edit(
         path="0-aicert.pth",
         after='import os, sys; os.path.isdir("/aicert/plugin") and '
@@ -354,7 +357,7 @@ EDITS = (
 
 
 def digest() -> str:
-    """SHA-256 of what the list does: environments and the machine's layers are named by it."""
+    """Return the SHA-256 of what the list does; it is part of the names of environments."""
     text = repr(
         [
             [entry.paths for entry in ABSENT],
@@ -403,7 +406,7 @@ def _edit(path: Path, edit: Edit) -> None:
                 f"{edit.before}"
             )
         text = old.replace(edit.before, edit.after)
-    # A new file: the old one may be a link to a cache of packages.
+    # Write a new file, since the old one may be a link to a cache of packages.
     fresh = path.with_name(path.name + ".aicert-new")
     fresh.write_text(text, encoding="utf-8")
     fresh.chmod(0o644)

@@ -1,1 +1,1 @@
-"""The machine's image: packages by digest, layers, and the PCRs that it will have."""
+"""Build the machine's image: packages by digest, layers, and the PCRs that it will have."""

@@ -1,8 +1,8 @@
-"""Build the machine's image: from locked packages to a disk, each layer only when its inputs
-changed.
+"""Build the machine's image from locked packages, each layer only if its inputs changed.
 
-Each layer's place carries the digest of everything that it is made from, so a layer that is there
-is the one that is wanted; a layer is put in its place only when it is whole. One builder at a time.
+The name of each layer's folder has the digest of everything that the layer is made from, so a
+folder with the right name is the right layer; a layer gets its name only when it is complete. Only
+one builder runs at a time.
 """
 
 import fcntl
@@ -80,7 +80,7 @@ __all__ = [
 
 NAME = "aicert-machine"
 _TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "tools"), ("build", "machine")
-# How many of each layer are kept: another checkout that shares the cache may be about to use one.
+# How many layers of each kind are kept, since another checkout may share the cache.
 _KEPT = {"image": 4, "training": 2, "machine": 2, "tools": 2, "driver": 2, "serving": 2}
 _WHEEL_PARTS = ("builder", "runner", "training")
 
@@ -105,7 +105,7 @@ def only_builder(where: Place) -> Iterator[None]:
 
 @contextmanager
 def in_use(where: Place) -> Iterator[None]:
-    """While a machine runs, nobody removes its image."""
+    """Keep images from being removed while a machine runs."""
     lock = os.open(where.cache / "running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -116,7 +116,7 @@ def in_use(where: Place) -> Iterator[None]:
 
 @contextmanager
 def umask() -> Iterator[None]:
-    """Files made for an image have the same permissions whoever makes them."""
+    """Set a fixed umask, so that files for an image have the same permissions for every user."""
     before = os.umask(0o022)
     try:
         yield
@@ -125,7 +125,7 @@ def umask() -> Iterator[None]:
 
 
 def mkosi_of(where: Place, packages: Sequence[Package]) -> Mkosi:
-    """The locked mkosi, unpacked."""
+    """Unpack the locked mkosi, and return it."""
     package = next(package for package in packages if package.part == "mkosi")
     program = unpack(where.store.get(package), where.cache / f"mkosi-{package.digest.hex[:16]}")
     return Mkosi(program=program, work=where.cache / "mkosi-work")
@@ -133,9 +133,9 @@ def mkosi_of(where: Place, packages: Sequence[Package]) -> Mkosi:
 
 @umask()
 def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None = None) -> Image:
-    """The image of these packages and of this checkout's code, with its lock's bytes.
+    """Build the image of these packages and of this checkout's code.
 
-    `snapshot` is the time of the packages in the lock. Tools that are no longer available are
+    `snapshot`: the time of the packages in the lock. Tools that are no longer available are
     replaced, and the image records that. Raises ToolError if `where` may not build anything and a
     layer is missing.
     """
@@ -167,14 +167,14 @@ def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None =
 
 
 def _parts_beside(where: Place) -> tuple[str, ...]:
-    """The parts of this image besides those that every image has."""
+    """Return the parts of this image that not every image has."""
     if where.serve:
         return serving.PARTS
     return gpu_driver.PARTS if where.gpu else ()
 
 
 def settled_tools(where: Place, packages: tuple[Package, ...]) -> tuple[Package, ...]:
-    """`packages` with the tools in the store, or with their replacements."""
+    """Get the tools into the store, and return `packages` with their replacements, if any."""
     return image_makers.settle(
         where,
         packages,
@@ -186,7 +186,7 @@ def settled_tools(where: Place, packages: tuple[Package, ...]) -> tuple[Package,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locked:
-    """What an image's lock says about its packages, whatever it was built with."""
+    """The packages that an image's lock names, whatever tools the image was built with."""
 
     packages: tuple[Package, ...]
     snapshot: str | None = None
@@ -194,8 +194,9 @@ class Locked:
 
 @contextmanager
 def _fetching_ahead(where: Place, packages: Sequence[Package]) -> Iterator[None]:
-    """Fetch the machine's packages while its tools are built: one waits while the other
-    computes.
+    """Fetch the machine's packages while its tools are built.
+
+    Fetching waits for the network while building computes.
     """
 
     def fetch() -> None:
@@ -212,7 +213,7 @@ def _fetching_ahead(where: Place, packages: Sequence[Package]) -> Iterator[None]
 
 
 def _fetch_machine(where: Place, packages: Sequence[Package]) -> None:
-    """Fetch the packages in the machine. None of these is ever replaced."""
+    """Fetch the packages that are in the machine. None of these is ever replaced."""
     sources.debian(where, where.apt(MACHINE_RELEASE), _of(packages, ("machine",)))
     sources.wheels(where, _of(packages, ("runner", "training")))
 
@@ -229,7 +230,7 @@ def _tools_target(where: Place, packages: Sequence[Package]) -> Path:
 
 
 def tools_tree(where: Place, packages: Sequence[Package]) -> Path:
-    """The tools tree of these packages, built if missing."""
+    """Return the tools tree of these packages; build it if it is missing."""
     target = _tools_target(where, packages)
     if not where.has(target):
         _fetch_kernel(where, packages)
@@ -277,7 +278,7 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
         closed = where.code / trees.CLOSED
         shutil.copyfile(closed, source / closed.name)
         if where.gpu:
-            # mkosi runs every script in this folder after the one script.
+            # mkosi runs the scripts in this folder after mkosi.build.chroot.
             (source / "mkosi.build.d").mkdir()
             shutil.copy(where.code / trees.KERNELS, source / "mkosi.build.d")
         for name in _WHEEL_PARTS:
@@ -329,7 +330,7 @@ def _driver(where: Place, tools: Path, packages: tuple[Package, ...]) -> Path:
 
 
 def _serving(where: Place, packages: tuple[Package, ...]) -> Path:
-    """Packages that serving needs besides the training environment, unpacked."""
+    """Return the unpacked packages that serving needs besides the training environment."""
     maker, used = where.code / "rules/image/serving.py", _of(packages, serving.PARTS)
     facts = [*cache_key.file_facts(maker.parent, maker.name), *map(str, used)]
     target = where.cache / f"serving-{cache_key.key(facts)}"
@@ -377,15 +378,13 @@ def _image(
 
 
 def _forget_old(where: Place, used: set[Path]) -> None:
-    """Delete old layers: each change to the runner makes an image of about 2 GB. If a machine runs,
-    keep all.
-    """
+    """Delete old layers, unless a machine runs: each change to the runner makes a 2 GB image."""
     lock = os.open(where.cache / "running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for kind, kept in _KEPT.items():
             others = [path for path in where.cache.glob(f"{kind}-*") if path not in used]
-            # A tree's own times are fixed; this is the time of its rename.
+            # The times inside a tree are fixed; st_ctime is the time when it was renamed.
             others.sort(key=lambda path: path.stat().st_ctime)
             for path in others[: max(0, len(others) - kept + 1)]:
                 remove(path)
@@ -470,7 +469,10 @@ def _make_image(
 
 
 def _stub(where: Place, packages: Sequence[Package]) -> Path:
-    """systemd's stub from the locked bytes: it is part of the machine, whatever the tools are."""
+    """Return systemd's stub from the locked package, as it is part of the machine.
+
+    The tools may have been replaced by other versions.
+    """
     (package,) = (each for each in packages if each.name == image_makers.STUB_PACKAGE)
     tree = unpack(where.store.get(package), where.cache / f"stub-{package.digest.hex[:16]}")
     return tree / layers.STUB

@@ -1,4 +1,4 @@
-"""Names of the image's layers in the cache: the digest of everything that goes into a layer."""
+"""Name the image's layers in the cache by a digest of everything that goes into a layer."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ from aicert.files.machine_code import MACHINE_CODE, machine_code
 
 
 def key(facts: Iterable[str]) -> str:
-    """A short name for exactly these facts, in this order."""
+    """Return a short name for exactly these facts, in this order."""
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
 def file_facts(folder: Path, pattern: str = "**/*") -> list[str]:
-    """Name and digest of each file in `folder` that matches `pattern`, except byte code.
+    """Return name and digest of each file in `folder` that matches `pattern`, except byte code.
 
     Raises ToolError if there is none, because a key made from nothing never changes.
     """
@@ -32,5 +32,5 @@ def file_facts(folder: Path, pattern: str = "**/*") -> list[str]:
 
 
 def code_facts(root: Path, entries: tuple[str, ...] = MACHINE_CODE) -> list[str]:
-    """Name and digest of each file of this project that runs in the machine."""
+    """Return name and digest of each file of this project that runs in the machine."""
     return [f"{path} {fact.sha256}" for path, fact in sorted(machine_code(root, entries).items())]

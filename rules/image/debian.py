@@ -1,9 +1,8 @@
-"""Debian packages by digest: from a local store, otherwise from the mirrors that this machine's apt
-uses.
+"""Get Debian packages by digest, from a local store or from the mirrors that apt uses here.
 
-apt's ordinary client does every download, with its own state: nothing is installed here, and this
-machine's package lists stay as they are. Signed indices vouch for new packages, digests for locked
-ones.
+apt's ordinary client does every download, with state of its own: nothing is installed here, and
+this machine's package lists stay as they are. Signed indices vouch for new packages, digests for
+locked ones.
 """
 
 import datetime
@@ -31,7 +30,7 @@ _PROGRAMS = ("apt-get", "apt-cache", "dpkg-deb")
 
 
 class GoneError(ToolError):
-    """Bytes in the image lock that no source has any more."""
+    """Raised if no source has the bytes in the image lock any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +48,7 @@ class Store:
     folder: Path
 
     def add(self, path: Path) -> Digest:
-        """Move a file in. Returns its digest."""
+        """Move a file into the store, and return its digest."""
         with path.open("rb") as file:
             digest = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
         if self.find(digest) is None:
@@ -59,7 +58,7 @@ class Store:
         return digest
 
     def find(self, digest: Digest) -> Path | None:
-        """The file with that digest. It is read again, because a store is no evidence."""
+        """Return the file with that digest, or None. It is hashed again: a store is no evidence."""
         for path in (self.folder / digest.hex).glob("*"):
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() == digest.hex:
@@ -68,7 +67,7 @@ class Store:
         return None
 
     def get(self, package: Package) -> Path:
-        """The file of a package that was added earlier. Raises ToolError."""
+        """Return the file of a package that was added earlier. Raises ToolError."""
         path = self.find(package.digest)
         if path is None:
             raise ToolError(
@@ -139,13 +138,13 @@ class Apt:
         return sorted(place.glob("*.deb"))
 
     def depends(self, name: str) -> list[str]:
-        """The names of a package's dependencies."""
+        """Return the names of a package's dependencies."""
         text = run(["apt-cache", *self._options(), "depends", "--important", name])
         return re.findall(r"^ +Depends: ([a-z0-9][a-z0-9+.-]+)$", text, re.MULTILINE)
 
 
 def sources(release: str) -> str:
-    """deb822 sources of a release, its updates and security, on this machine's own mirrors."""
+    """Write deb822 sources of a release, its updates and security, for this machine's mirrors."""
     own = platform.freedesktop_os_release()
     name = own.get("VERSION_CODENAME", "")
     plain, security = _mirrors(name)
@@ -172,7 +171,7 @@ def sources(release: str) -> str:
 
 
 def _mirrors(name: str, options: Iterable[str] = ()) -> tuple[list[str], list[str]]:
-    """Where this machine's apt gets a release and its security updates."""
+    """Return the mirrors from which this machine's apt gets a release and its security updates."""
     text = run(["apt-get", *options, "indextargets", "--format", _FORMAT])
     suites = [line.split() for line in text.splitlines()]
     plain = [words[0] for words in suites if words[1:] == [name, "main"]]
@@ -180,7 +179,7 @@ def _mirrors(name: str, options: Iterable[str] = ()) -> tuple[list[str], list[st
 
 
 def describe(path: Path) -> tuple[str, str]:
-    """Name and version of a package file."""
+    """Return name and version of a package file."""
     name, version = run(
         ["dpkg-deb", "--show", "--showformat=${Package} ${Version}", str(path)]
     ).split()
@@ -188,7 +187,7 @@ def describe(path: Path) -> tuple[str, str]:
 
 
 def add(store: Store, part: str, paths: Iterable[Path]) -> list[Package]:
-    """Move package files into the store. Returns their lock entries."""
+    """Move package files into the store, and return their lock entries."""
     packages = []
     for path in paths:
         name, version = describe(path)
@@ -197,20 +196,21 @@ def add(store: Store, part: str, paths: Iterable[Path]) -> list[Package]:
 
 
 def fetch(store: Store, apt: Apt, packages: Sequence[Package]) -> None:
-    """Make sure that exactly these bytes are in the store. Raises GoneError with what is
-    unavailable.
+    """Make sure that exactly these bytes are in the store.
+
+    Raises GoneError for a package that is unavailable.
     """
     for missing in obtain(store, apt, packages):
         raise GoneError(missing.reason, hint=apt.move)
 
 
 def absent(store: Store, packages: Iterable[Package]) -> list[Package]:
-    """Those that are not in the store."""
+    """Return the packages that are not in the store."""
     return [package for package in packages if store.find(package.digest) is None]
 
 
 def obtain(store: Store, apt: Apt, packages: Sequence[Package]) -> list[Missing]:
-    """Fetch what the store lacks. Returns what the source lacks or has with other bytes."""
+    """Fetch packages that the store lacks; return those that the source lacks or has changed."""
     wanted = absent(store, packages)
     if not wanted:
         return []
@@ -260,7 +260,7 @@ def newest(store: Store, apt: Apt, packages: Sequence[Package]) -> list[Package]
 
 
 def made_on(path: Path) -> str:
-    """The day of a package's last change: its times come from its changelog (deb(5), ar(5))."""
+    """Return the day of a package's last change: its changelog sets its times (deb(5), ar(5))."""
     with path.open("rb") as file:
         header = file.read(36)
     try:
@@ -271,7 +271,7 @@ def made_on(path: Path) -> str:
 
 
 def repository(store: Store, packages: Sequence[Package], release: str, target: Path) -> None:
-    """A `file:` repository with exactly these packages, so that apt knows no others."""
+    """Make a `file:` repository with exactly these packages, so that apt knows no others."""
     remove(target)
     place = target / "dists" / release / "main" / "binary-amd64"
     place.mkdir(parents=True)

@@ -1,6 +1,7 @@
-"""The machine's disk image: a GUID partition table (UEFI 2.10, 5.3), the EFI system partition with
-one file, and the volumes. Times and identifiers are fixed; of everything measured, only PCR 5
-depends on them.
+"""Make the machine's disk image: a partition table, the EFI system partition, and the volumes.
+
+The table is a GUID partition table (UEFI 2.10, 5.3), and the EFI system partition has one file.
+Times and identifiers are fixed; of everything measured, only PCR 5 depends on them.
 """
 
 import os
@@ -35,17 +36,17 @@ class _Partition:
 
 
 def identifier(name: str) -> uuid.UUID:
-    """A fixed identifier for each name; nothing depends on it."""
+    """Return a fixed identifier for each name; nothing depends on its value."""
     return uuid.uuid5(_NAMESPACE, name)
 
 
 def system_partition(tools: Path, uki: Path, target: Path) -> None:
-    """Make a FAT32 at `target` with the UKI where firmware looks for it."""
+    """Make a FAT32 file system at `target`, with the UKI where firmware looks for it."""
     target.unlink(missing_ok=True)
     with target.open("wb") as file:
         file.truncate(_ESP_BYTES)
     sandbox = Sandbox(tree=tools, readable=[uki], writable=[target.parent])
-    # --invariant: no time and no random serial number.
+    # --invariant leaves out the time and the random serial number.
     sandbox.run(["mkfs.vfat", "--invariant", "-F", "32", "-n", "AICERT", str(target)])
     for folder in ("::/EFI", "::/EFI/BOOT"):
         sandbox.run(["mmd", "-i", str(target), folder])
@@ -53,7 +54,7 @@ def system_partition(tools: Path, uki: Path, target: Path) -> None:
 
 
 def assemble(parts: list[tuple[str, Path]], target: Path) -> None:
-    """Write the disk; the first part is the EFI system partition. Holes stay holes."""
+    """Write the disk from its parts; the first is the EFI system partition. Holes stay holes."""
     partitions: list[_Partition] = []
     begin = _ALIGN
     for index, (name, path) in enumerate(parts):

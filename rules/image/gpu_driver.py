@@ -1,4 +1,4 @@
-"""NVIDIA's driver for the GPU image: kernel modules, firmware, libraries.
+"""Build NVIDIA's driver for the GPU image: kernel modules, firmware, libraries.
 
 The kernel interface of NVIDIA's open modules is compiled here against the headers of the image's
 kernel, and linked with the object that NVIDIA compiled. Firmware and libraries are used unchanged.
@@ -22,7 +22,8 @@ from rules.image.debian import Apt, Store, add, run
 from rules.image.mkosi import CACHE_DEBS, Mkosi, unpack
 from rules.image.sandbox import Sandbox
 
-# The compiler, in a tree of its own; what is unpacked over it; what is compiled or copied.
+# Parts of the lock: the compiler, in a tree of its own; headers that are unpacked over it; and the
+# driver, which is compiled or copied.
 TREE, HEADERS, DRIVER = "compiler", "headers", "driver"
 PARTS = (TREE, HEADERS, DRIVER)
 TREE_RELEASE, RELEASE = "trixie", "noble"
@@ -36,13 +37,14 @@ _KEYS = "ubuntu-keyring"
 # Debian machines have no Ubuntu mirror configured, so the user names one; signatures and digests
 # are checked.
 MIRROR = "AICERT_UBUNTU_MIRROR"
-# Without OpenCL, the debugger and run-time linkers.
+# The libraries that the image takes: not OpenCL, the debugger or run-time linkers.
 _TAKEN = re.compile(r"lib(?:cuda|nvidia-ml|nvidia-ptxjitcompiler)\.so\..+")
 
 
 def archive(folder: Path, debian: Apt) -> Apt:
-    """apt for the driver's archive, whose keys come from Debian. The ConfigError names the variable
-    for its address.
+    """Make an apt for the driver's archive, whose keys come from Debian.
+
+    Raises ConfigError, with the name of the variable to set, if no address is configured.
     """
     mirror = os.environ.get(MIRROR, "")
     if not re.fullmatch(r"https?://[!-~]+", mirror):
@@ -63,7 +65,10 @@ def archive(folder: Path, debian: Apt) -> Apt:
 def resolve(
     store: Store, debian: Apt, ubuntu: Apt, mkosi: Mkosi, directory: Path, tools: Path, kernel: str
 ) -> list[Package]:
-    """What the mirrors have today for a kernel such as `linux-image-6.12.1-cloud-amd64`."""
+    """Fetch the driver that mirrors have today, for a kernel as `linux-image-6.12.1-cloud-amd64`.
+
+    Returns the packages for the lock.
+    """
     release = kernel.removeprefix("linux-image-")
     abi = release.removesuffix("-cloud-amd64")
     debian.update()
@@ -88,7 +93,7 @@ def build(
     tools: Path,
     target: Path,
 ) -> None:
-    """From these packages, `target`/modules for the initrd and `target`/root for the system."""
+    """Make `target`/modules for the initrd and `target`/root for the system, of these packages."""
     work = target / "work"
     work.mkdir(parents=True)
     progress.say("building the driver's compiler tree")
@@ -112,7 +117,7 @@ def build(
 
 
 def _kernel(packages: Sequence[Package]) -> str:
-    """The release of the kernel to compile for, which is the image's."""
+    """Return the release of the kernel to compile for, which is the image's."""
     (name,) = (p.name for p in packages if p.part == "kernel")
     release = name.removeprefix("linux-image-")
     if not any(p.name == f"linux-headers-{release}" for p in _of(packages, HEADERS)):

@@ -1,4 +1,4 @@
-"""The machine's initrd: the init and the kernel modules that it loads, as a cpio archive.
+"""Make the machine's initrd: the init and the kernel modules that it loads, as a cpio archive.
 
 The format is `newc` (kernel: driver-api/early-userspace/buffer-format.rst). Owners, times and
 numbers are fixed, so equal contents give equal bytes.
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 
-# In the order in which image/machine/init.c loads them.
+# Kernel modules, in the order in which image/machine/init.c loads them.
 MODULES = (
     "virtio_blk", "sha256-ssse3", "dm-mod", "dm-bufio", "reed_solomon", "dm-verity", "libcrc32c",
     "erofs", "scsi_common", "scsi_mod", "sd_mod", "scsi_transport_fc", "virtio_scsi", "hv_vmbus",
     "hv_storvsc",
 )  # fmt: skip
-# Only in the GPU image: Azure's way to GPUs, and NVIDIA's driver, which is compiled here.
+# Only in the GPU image: the modules for GPUs on Azure, and NVIDIA's driver, which is compiled here.
 GPU_MODULES = ("pci-hyperv-intf", "pci-hyperv", "nvidia", "nvidia-uvm")
 # Only in the serving image; the last one is Azure's.
 NETWORK_MODULES = ("failover", "net_failover", "virtio_net", "hv_netvsc")
@@ -36,7 +36,7 @@ class _Entry:
 
 
 def build(init: bytes, modules: Mapping[str, bytes]) -> bytes:
-    """The archive of `/init` and `/modules/NAME.ko`, for the given modules."""
+    """Make the archive of `/init` and `/modules/NAME.ko`, for the given modules."""
     entries = [
         _Entry(name=name, mode=_DIRECTORY) for name in ("dev", "modules", "proc", "root", "sys")
     ]
@@ -54,11 +54,11 @@ def build(init: bytes, modules: Mapping[str, bytes]) -> bytes:
 def read_modules(
     tree: Path, release: str, driver: Path | None = None, *, network: bool = False
 ) -> dict[str, bytes]:
-    """The modules from a kernel package's tree, uncompressed, with their signatures at the end.
+    """Read the modules from a kernel package's tree, uncompressed, with signatures at the end.
 
-    It includes those for GPUs if the `driver` folder is given, and those for a network if
-    requested. Raises ToolError if one is missing, or needs one that the init does not load before
-    it.
+    They include those for GPUs if the `driver` folder is given, and those for a network if
+    `network` is true. Raises ToolError if a module is missing, or needs one that the init does not
+    load before it.
     """
     files = {
         path.name.removesuffix(".ko.xz"): path

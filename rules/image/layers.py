@@ -1,4 +1,4 @@
-"""From trees to what boots: verity volumes and the unified kernel image.
+"""Make what boots from trees: verity volumes and the unified kernel image.
 
 Equal inputs give equal bytes: times, owners, identifiers and order are fixed. The volumes are plain
 erofs (uncompressed, so the machine's kernel only reads blocks) followed by their hash tree. Their
@@ -46,7 +46,7 @@ SERVING = ("nohibernate",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """A kernel: its release, its image's bytes, and the modules that the init loads."""
+    """A kernel: its release, the path of its image, and the modules that the init loads."""
 
     release: str
     image: Path
@@ -54,7 +54,7 @@ class Kernel:
 
 
 def read_kernel(tree: Path, driver: Path | None = None, *, network: bool = False) -> Kernel:
-    """The only kernel in an unpacked kernel package, with the modules in `driver` added."""
+    """Read the only kernel in an unpacked kernel package, with the modules in `driver` added."""
     (image,) = sorted((tree / "boot").glob("vmlinuz-*"))
     release = image.name.removeprefix("vmlinuz-")
     modules = image_initrd.read_modules(tree, release, driver, network=network)
@@ -71,13 +71,13 @@ def volume(tools: Path, stage: Path, target: Path) -> Verity:
 
 
 def erofs_words(stage: Path, target: Path, identifier: str) -> list[str]:
-    """The command that makes a plain erofs; equal trees give equal bytes."""
+    """Return the command that makes a plain erofs; equal trees give equal bytes."""
     words = ["mkfs.erofs", "--quiet", "-b4096", "-x-1", f"-T{EPOCH}", "--all-root", "--all-time"]
     return [*words, "--hard-dereference", "--workers=1", f"-U{identifier}", str(target), str(stage)]
 
 
 def command_line(root: Verity, training: Verity, *, gpu: bool = False, serve: bool = False) -> str:
-    """The kernel command line: fixed words, then this machine's volumes."""
+    """Return the kernel command line: fixed words, then this machine's volumes."""
     named = zip(VERITY_VOLUMES, (root, training), strict=True)
     volumes = [verity_word(name, each.root.hex, each.blocks) for name, each in named]
     fixed = [word for word in COMMAND_LINE if not (gpu and word in BY_INIT)]
@@ -87,9 +87,7 @@ def command_line(root: Verity, training: Verity, *, gpu: bool = False, serve: bo
 def unified_kernel(
     tools: Path, kernel: Kernel, stub: Path, init: bytes, words: str, work: Path, target: Path
 ) -> None:
-    """Make the UKI at `target`: kernel, initrd and command line in one image that
-    firmware starts.
-    """
+    """Make the UKI at `target`: kernel, initrd and command line in one image for firmware."""
     initrd = work / "initrd.cpio"
     initrd.write_bytes(image_initrd.build(init, kernel.modules))
     sandbox = Sandbox(

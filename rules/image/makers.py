@@ -1,4 +1,4 @@
-"""The packages that build an image but are not in it: the locked ones or, if one is gone, today's.
+"""Get the packages that build an image but are not in it: as locked or, if one is gone, today's.
 
 Tools need not have the locked bytes, as long as they produce the locked image. An image built with
 other tools is compared with the lock: it either matches exactly, or is refused with the tools'
@@ -38,7 +38,7 @@ class Group:
     wheels: tuple[str, ...] = ()
 
     def of(self, packages: Sequence[Package]) -> tuple[list[Package], list[Package]]:
-        """Its Debian packages and its Python packages that may be replaced."""
+        """Return the group's Debian packages and its Python packages that may be replaced."""
         own = [each for each in packages if each.name not in KEPT]
         return (
             [each for each in own if each.part in self.debian],
@@ -58,10 +58,10 @@ def settle(
     apt: Callable[[], Apt],
     is_built: Callable[[tuple[Package, ...]], bool],
 ) -> tuple[Package, ...]:
-    """Get the packages of `group` into the store, and return `packages` with them: as locked or, if
-    one is gone, today's.
+    """Get the packages of `group` into the store, and return `packages` with them.
 
-    `is_built`: whether a layer of such packages exists; then nothing is fetched.
+    If a locked package is gone, today's versions replace the group's. `is_built`: tells whether a
+    layer of such packages exists; then nothing is fetched.
     """
     if is_built(packages):
         return packages
@@ -118,7 +118,7 @@ def _today(
 def replaced(
     locked: Sequence[Package], used: Sequence[Package]
 ) -> tuple[tuple[Package, Package], ...]:
-    """Pairs of locked tools and their replacements."""
+    """Return pairs of locked tools and their replacements."""
     by_name = {(each.part, each.name): each for each in used}
     pairs = ((each, by_name.get((each.part, each.name), each)) for each in locked)
     return tuple((old, new) for old, new in pairs if old.digest != new.digest)
@@ -127,8 +127,9 @@ def replaced(
 def judge(
     pairs: Sequence[tuple[Package, Package]], locked: bytes, built: bytes, path: Path
 ) -> None:
-    """Report that other tools built the locked image. Raises ToolError with their versions if they
-    did not.
+    """Report that replaced tools built the locked image.
+
+    Raises ToolError with their versions if they did not.
     """
     if not pairs:
         return
@@ -146,7 +147,7 @@ def judge(
 
 
 def explained(error: ToolError, pairs: Sequence[tuple[Package, Package]]) -> ToolError:
-    """A build error, with the tools that differ from the locked ones."""
+    """Return a build error that also names the tools that differ from the locked ones."""
     if not pairs or isinstance(error, AllGoneError):
         return error
     reason = "locked tools are no longer available, and the build failed with their replacements"

@@ -36,7 +36,7 @@ class Mkosi:
         repository: Path | None = None,
         tools: Path | None = None,
     ) -> Path:
-        """Build the tree of `directory`/mkosi.conf at `target`. Returns mkosi's package cache.
+        """Build the tree of `directory`/mkosi.conf at `target`; return mkosi's package cache.
 
         Packages come from `repository` if it is given, otherwise from the deb822 `sources`.
         """

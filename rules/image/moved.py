@@ -1,4 +1,4 @@
-"""Packages that changed between two image locks, summarised in few rows."""
+"""Summarise in few rows the packages that changed between two image locks."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ Packages = Mapping[str, tuple[str, frozenset[str]]]
 
 
 def moved_packages(before: bytes | None, after: bytes) -> list[str]:
-    """One line for each changed package in the image, and one for each part that builds it."""
+    """Return a line for each changed package in the image, and few for the parts that build it."""
     warnings: list[str] = []
     old, new = (installed(read_lock(data, warnings)) for data in (before, after))
     if not old:
@@ -57,7 +57,7 @@ def read_lock(data: bytes | None, warnings: list[str]) -> ImageLock | None:
 
 
 def installed(lock: ImageLock | None) -> Packages:
-    """Versions and digests of each package, by its part and name."""
+    """Return versions and digests of each package, by its part and name."""
     versions: dict[str, tuple[str, frozenset[str]]] = {}
     for package in () if lock is None else lock.packages:
         name = f"{package.part}: {package.name}"
@@ -69,7 +69,7 @@ def installed(lock: ImageLock | None) -> Packages:
 
 
 def compared(old: Packages, new: Packages, warnings: list[str], where: str) -> list[Row]:
-    """One row for each package that differs, build-only ones last."""
+    """Return a row for each package that differs, build-only ones last."""
     rows: list[Row] = []
     # Packages in the image come first, because a long list is cut.
     for name in sorted(old.keys() | new.keys(), key=lambda n: (n.startswith(MAKERS), n)):

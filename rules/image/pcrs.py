@@ -1,4 +1,4 @@
-"""What a machine measures when it boots a unified kernel image, computed from the image's bytes.
+"""Predict what a machine measures when it boots a unified kernel image, from the image's bytes.
 
 PCR 4: the firmware's action, the separator, and the Authenticode hash of each image that it starts:
 the UKI and the kernel inside it (TCG PC Client Platform Firmware Profile, 8.2.4 and 10.2; Windows
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from aicert.errors import ToolError
 from aicert.formats.measurement import ZERO
 
-# In the order in which systemd-stub measures them, if present.
+# The sections that systemd-stub measures, if present, in this order.
 MEASURED = (
     ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat",
     ".pcrpkey", ".profile", ".dtbauto", ".hwids",
@@ -53,7 +53,7 @@ class Image:
 
 
 def predict(uki: bytes, *, failed_options: int = 0) -> dict[int, bytes]:
-    """The values of PCRs 4, 11, 12 and 13 (SHA-256 bank) after this UKI was booted directly.
+    """Compute PCRs 4, 11, 12 and 13 (SHA-256 bank) after this UKI was booted directly.
 
     `failed_options`: how many boot options the firmware tried before it.
     """
@@ -84,7 +84,7 @@ def _extend(pcr: bytes, digest: bytes) -> bytes:
 
 
 def authenticode(image: Image) -> bytes:
-    """SHA-256 of a PE image without its checksum and its signatures."""
+    """Return the SHA-256 of a PE image without its checksum and its signatures."""
     data, optional = image.data, image.optional
     end_of_headers = _u32(data, optional + _SIZE_OF_HEADERS)
     certificate = optional + _CERTIFICATE_ENTRY

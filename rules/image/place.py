@@ -1,4 +1,4 @@
-"""Where a repository's images are built, and from which locks."""
+"""The folders in which a repository's images are built, and the locks that they are built from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,19 +33,19 @@ class Place:
     serve: bool = False
 
     def has(self, layer: Path) -> bool:
-        """Whether the layer exists. Raises ToolError if it does not and may not be made."""
+        """Return whether the layer exists. ToolError if it does not and may not be made."""
         if not layer.is_dir() and not self.makes:
             raise ToolError("the image is not built", hint="./doit image")
         return layer.is_dir()
 
     @property
     def code(self) -> Path:
-        """Where the sources of images are: the machine's code, and `image/`."""
+        """The folder with the sources of images: the machine's code, and `image/`."""
         return code_of(self.root)
 
     @property
     def store(self) -> Store:
-        """Packages by digest."""
+        """The store of packages by digest."""
         return Store(folder=self.cache / "store")
 
     @property
@@ -57,23 +57,23 @@ class Place:
 
     @property
     def own_code(self) -> tuple[str, ...]:
-        """Which code of this project runs in the machine."""
+        """The code of this project that runs in the machine, as entries of `machine_code`."""
         return SERVING_CODE if self.serve else MACHINE_CODE
 
     def apt(self, release: str) -> Apt:
-        """apt for one release, with lists of its own."""
+        """Make an apt for one release, with lists of its own."""
         return Apt(self.cache / f"apt-{release}", release)
 
 
 def place(root: Path, *, gpu: bool = False, serve: bool = False) -> Place:
-    """Where this checkout builds its images."""
+    """Return the place where this checkout builds its images."""
     cache = cache_directory(root) / "image"
     cache.mkdir(parents=True, exist_ok=True)
     return Place(root=root.resolve(), cache=cache, gpu=gpu, serve=serve)
 
 
 def read_lock(root: Path, path: Path = LOCK) -> ImageLock | None:
-    """The committed lock, if there is one."""
+    """Read the committed lock; None if there is none."""
     try:
         return image_lock.parse((root / path).read_bytes())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The progress of an image build, in percent.
+"""Show the progress of an image build, in percent.
 
 It is based on the seconds that each part took on a busy machine with two cores. A part that is
 skipped because its layer exists counts as done. This is only for display.
@@ -26,7 +26,7 @@ _STEPS = 12
 
 
 class _Whole:
-    """One bar for all parts."""
+    """The one bar that shows all parts."""
 
     def __init__(self, bar: progress.Bar, parts: dict[str, int]) -> None:
         self._bar, self._parts = bar, parts
@@ -72,7 +72,7 @@ def begin(part: str) -> None:
 
 
 def step(note: str) -> None:
-    """One step of the part; a separate line if no percentage is shown."""
+    """Report a step of the current part; print it as a line if no percentage is shown."""
     if _whole:
         _whole[-1].step(note)
     else:

@@ -1,6 +1,4 @@
-"""What the mirrors and pip have today for the machine's images. Everything is fetched, and its
-digests become the lock.
-"""
+"""Fetch what mirrors and pip have today for the machine's images; its digests become the lock."""
 
 import shutil
 from collections.abc import Iterable
@@ -74,7 +72,7 @@ def resolve(where: Place) -> tuple[Package, ...]:
 
 @umask()
 def resolve_gpu(where: Place) -> tuple[Package, ...]:
-    """The base image's packages and those for a GPU: the two images differ in nothing else."""
+    """Return the base image's packages and those for a GPU; nothing else differs."""
     lock = read_lock(where.root)
     if lock is None:
         raise ToolError(
@@ -101,7 +99,7 @@ def resolve_gpu(where: Place) -> tuple[Package, ...]:
 
 @umask()
 def resolve_serve(where: Place) -> tuple[Package, ...]:
-    """The base image's packages and those for serving: the two images differ in nothing else."""
+    """Return the base image's packages and those for serving; nothing else differs."""
     lock = read_lock(where.root)
     if lock is None:
         raise ToolError(

@@ -1,7 +1,7 @@
 """Run programs from the tools tree, which build the machine's image and boot it.
 
-The sandbox sees the tree as its whole system, so that nothing of the host takes part except its
-kernel and what is named. The sandbox dies with its parent.
+Programs see the tree as their whole system, so that nothing of the host takes part except its
+kernel and the paths that are named. The sandbox dies with its parent.
 """
 
 import os
@@ -19,8 +19,10 @@ EPOCH = 1_735_689_600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """A tree as the system. `writable` and `readable` paths appear at their own place, `mounts`
-    maps places inside to read-only paths outside, and `network` shares the host's network.
+    """A sandbox whose system is `tree`.
+
+    `writable` and `readable`: paths that appear at their own place. `mounts`: places inside → paths
+    outside, read-only. `network`: whether to share the host's network.
     """
 
     tree: Path
@@ -34,7 +36,7 @@ class Sandbox:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, words: Sequence[str]) -> list[str]:
-        """The command line that runs `words` in this sandbox."""
+        """Return the command line that runs `words` in this sandbox."""
         if shutil.which("bwrap") is None:
             raise ToolError("bubblewrap is not installed", hint="sudo apt-get install bubblewrap")
         command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
@@ -67,8 +69,9 @@ class Sandbox:
         return [*command, "--chdir", str(self.directory), "--", *words]
 
     def run(self, words: Sequence[str]) -> str:
-        """Run to the end and return standard output. Raises ToolError with the
-        program's message.
+        """Run `words` to the end, and return standard output.
+
+        Raises ToolError with the program's message if it fails.
         """
         done = subprocess.run(
             self.command(words), stdin=subprocess.DEVNULL, capture_output=True, text=True,

@@ -1,4 +1,4 @@
-"""Python packages that the serving image has in addition to the base image, simply unpacked.
+"""Unpack the Python packages that the serving image has in addition to the base image.
 
 The engine's environment is the training volume, with the very bytes that trained. The engine's
 extra packages are in the root volume, in a folder of their own, and so are the packages for the
@@ -17,12 +17,12 @@ from aicert.formats.image_lock import Package
 from aicert.formats.paths import check_path
 from rules.image.debian import Store
 
-# In addition to the training environment, for the engine; to the runner's packages, for the
-# gateway.
+# Parts of the lock: packages for the engine, in addition to the training environment, and for the
+# gateway, in addition to the runner's packages.
 ENGINE, GATEWAY = "engine", "gateway"
 PARTS = (ENGINE, GATEWAY)
 UPDATE = "./doit run image_serve_update"
-# In the root volume. `enclave_runner/serving/boot.py` shows the first one to the engine.
+# Folders in the root volume. `enclave_runner/serving/boot.py` shows the first one to the engine.
 ENGINE_PLACE = Path("usr/lib/aicert-engine")
 PLACES = {ENGINE: ENGINE_PLACE, GATEWAY: Path("usr/lib/python3/dist-packages")}
 
@@ -41,7 +41,7 @@ def unpack(store: Store, packages: Sequence[Package], target: Path) -> None:
 
 
 def compiled(tree: Path) -> list[Path]:
-    """The paths in the root volume that get byte code."""
+    """Return the paths in the root volume that get byte code."""
     gateway = sorted((tree / PLACES[GATEWAY]).iterdir())
     return [ENGINE_PLACE, *(path.relative_to(tree) for path in gateway if _is_code(path))]
 

@@ -1,4 +1,4 @@
-"""The locked packages and wheels of the images on the project's DVC remote (docs/spec/tracking.md).
+"""Share the images' locked packages and wheels by the project's DVC remote (docs/spec/tracking.md).
 
 `./doit dvc push` tracks them if all of a lock's files are here: a folder of files by SHA-256, with
 a `.dvc` file next to the lock. The image lock says what the bytes must be. `./doit dvc pull`
@@ -28,7 +28,7 @@ _REMOTE = re.compile(r"^\s*\[\s*['\"]?remote\b", re.MULTILINE)
 
 
 def tracked(root: Path) -> Iterator[Tracked]:
-    """What is tracked of the packages in the image locks, for this lock or an older one."""
+    """Yield the image locks whose packages are tracked, as they are now or at an older lock."""
     return (item for item in _of_locks(root) if item.file.is_file())
 
 
@@ -49,12 +49,12 @@ def _of_locks(root: Path) -> Iterator[Tracked]:
 
 
 def _wanted(lock: ImageLock) -> dict[str, str]:
-    """The SHA-256 of each file by name; both are the same."""
+    """Return the SHA-256 of each file by name; the name is the SHA-256, too."""
     return {package.digest.hex: package.digest.hex for package in lock.packages}
 
 
 def _listing(folder: Path, lock: ImageLock) -> Path:
-    """The lock in a format that `sha256sum -c` reads, next to the folder."""
+    """Write the lock in a format that `sha256sum -c` reads, next to the folder; return its path."""
     path, data = folder.with_suffix(".sha256"), listing(_wanted(lock))
     if not path.exists() or path.read_bytes() != data:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def _listing(folder: Path, lock: ImageLock) -> Path:
 
 
 def staged(root: Path) -> list[Tracked]:
-    """What can be handed to DVC: only locks whose files are all here."""
+    """Stage what can be handed to DVC, and return it: locks whose files are all here."""
     store = place(root).store
     items = []
     for item in _of_locks(root):
@@ -93,8 +93,9 @@ def _stage(store: Store, item: Tracked, names: Sequence[str]) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A hard link if both are on one disk. Symbolic links are followed, because DVC may
-    make them.
+    """Make a hard link, or a copy if the paths are on different disks.
+
+    Symbolic links are followed, because DVC may make them.
     """
     try:
         os.link(source, target, follow_symlinks=True)
@@ -103,8 +104,9 @@ def _link(source: Path, target: Path) -> None:
 
 
 def bring(where: Place, packages: Sequence[Package]) -> str:
-    """Copy what DVC has of these into the store. Returns in a few words what it could
-    not provide.
+    """Copy packages that DVC has into the store.
+
+    Returns in a few words what was asked, for the message if some are still missing.
     """
     wanted = absent(where.store, packages)
     items = list(tracked(where.root)) if wanted else []
@@ -125,7 +127,10 @@ def bring(where: Place, packages: Sequence[Package]) -> str:
 
 @functools.cache
 def _fetch(root: Path, file: Path, name: str) -> str:
-    """Try once per process: what DVC does not have now, it will not have a minute later."""
+    """Fetch from DVC's remote, once per process; return "" or the reason why it failed.
+
+    A file that DVC does not have now will not be there a minute later.
+    """
     try:
         with exclusive(root), progress.task(f"fetching {name} from DVC's remote"):
             run_dvc(root, ["fetch", "--quiet", str(file.relative_to(root))])

@@ -1,9 +1,9 @@
-"""Where the locked bytes of an image come from, in this order and each by digest: the store here,
-the project's DVC remote, the mirrors configured for apt and pip, and a snapshot archive.
+"""Get the locked bytes of an image, by digest, from the first source that has them.
 
-A snapshot archive keeps packages that mirrors have dropped, under the time at which they had them
-(as Debian's does: `ARCHIVE/archive/debian/TIME/` and `ARCHIVE/archive/debian-security/TIME/`). The
-lock contains the time.
+The sources are, in this order, the store here, the project's DVC remote, the mirrors configured for
+apt and pip, and a snapshot archive. Such an archive keeps packages that mirrors have dropped, under
+the time at which they had them (as Debian's does: `ARCHIVE/archive/debian/TIME/` and
+`ARCHIVE/archive/debian-security/TIME/`). The lock contains the time.
 """
 
 import datetime
@@ -22,13 +22,13 @@ from rules.image.place import LOCK, Place, read_lock
 # The variable with the archive's address; empty for none.
 VARIABLE = "AICERT_SNAPSHOT_ARCHIVE"
 DEFAULT = "https://snapshot.debian.org"
-# How many seconds it may be silent: it is the last resort.
+# How many seconds the archive may be silent: it is the last resort.
 _PATIENCE = 20
 _TIME = "%Y%m%dT%H%M%SZ"
 
 
 class AllGoneError(GoneError):
-    """Locked bytes that no source has; `missing` lists them."""
+    """Raised if no source has some locked bytes; `missing` lists them."""
 
     def __init__(self, message: str, missing: Sequence[Missing], hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -36,15 +36,15 @@ class AllGoneError(GoneError):
 
 
 def now() -> str:
-    """The time to write in a lock that is made now."""
+    """Return the time to write in a lock that is made now."""
     return datetime.datetime.now(datetime.UTC).strftime(_TIME)
 
 
 def debian(where: Place, apt: Apt, packages: Sequence[Package], *, archived: bool = True) -> None:
-    """Make sure that exactly these Debian packages are in the store. Raises AllGoneError if that is
-    impossible.
+    """Make sure that exactly these Debian packages are in the store.
 
-    `apt` asks the mirrors; `archived`: a snapshot archive has them as well.
+    `apt`: asks the mirrors. `archived`: whether a snapshot archive has them as well. Raises
+    AllGoneError if no source has a package.
     """
     if not absent(where.store, packages):
         return
@@ -74,8 +74,9 @@ def debian(where: Place, apt: Apt, packages: Sequence[Package], *, archived: boo
 
 
 def wheels(where: Place, packages: Sequence[Package]) -> None:
-    """Make sure that exactly these Python packages are in the store. Raises
-    AllGoneError as above.
+    """Make sure that exactly these Python packages are in the store.
+
+    Raises AllGoneError if no source has a package.
     """
     if not absent(where.store, packages):
         return
@@ -86,14 +87,15 @@ def wheels(where: Place, packages: Sequence[Package]) -> None:
 
 
 def _still(left: Sequence[Missing], before: Sequence[Missing]) -> list[Missing]:
-    """What is still missing, with the mirror's message, which says more than an archive's."""
+    """Return what is still missing, with the message of the mirror: an archive's says less."""
     still = {each.package for each in left}
     return [each for each in before if each.package in still]
 
 
 def _times(where: Place) -> list[str]:
-    """The times to look for in an archive: the lock's, and a day later, because what a mirror got
-    just before may only be in the next snapshot.
+    """Return the times to look for in an archive: the lock's, and a day later.
+
+    What a mirror got just before the lock was made may only be in the next snapshot.
     """
     paths = dict.fromkeys((where.lock, LOCK))
     locks = [read_lock(where.root, path) for path in paths]
@@ -135,7 +137,7 @@ def _archive(where: Place, apt: Apt, time: str) -> Apt | None:
 def _gone(
     where: Place, missing: Sequence[Missing], asked: Sequence[str], apt: Apt | None
 ) -> AllGoneError:
-    """The error: what is missing, since when, and what to do."""
+    """Return an error that says what is missing, since when, and what to do."""
     lines = ["bytes of the machine itself are gone from every source:"]
     for each in missing:
         lines.append(f"  {each.reason.splitlines()[0]}")
@@ -159,7 +161,7 @@ def _since(where: Place, apt: Apt, package: Package) -> str:
         return f"{apt.name} has no package of this name any more"
     _, version = image_debian.describe(path)
     since = image_debian.made_on(path)
-    # Updating the lock needs it too.
+    # Keep the file, since updating the lock needs it too.
     where.store.add(path)
     return f"replaced by {version}, which is from {since}"
 

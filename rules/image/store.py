@@ -1,11 +1,11 @@
-"""Where a finished image is, and what uses it."""
+"""The paths of a finished image."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from aicert.formats.image_lock import Package
 
-# In the tools tree: what qemu machines start first.
+# The firmware in the tools tree, which qemu machines start first.
 FIRMWARE = "usr/share/OVMF/OVMF_CODE_4M.fd"
 
 

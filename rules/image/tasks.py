@@ -71,7 +71,7 @@ def task_image_serve_reproduce() -> Task:
 
 
 def ensure(root: Path, *, gpu: bool = False, serve: bool = False) -> Image:
-    """The image of this checkout, rebuilt if its inputs changed; writes its lock."""
+    """Return the image of this checkout, rebuilt if its inputs changed, and write its lock."""
     where = build.place(root, gpu=gpu, serve=serve)
     with build.only_builder(where):
         lock = build.read_lock(root, where.lock)
@@ -100,7 +100,7 @@ def _resolve(where: Place) -> tuple[Package, ...]:
 
 
 def is_current(root: Path, *, gpu: bool = False) -> bool:
-    """Whether this checkout's image is built and matches its lock. Builds nothing."""
+    """Return whether this checkout's image is built and matches its lock; build nothing."""
     where = replace(build.place(root, gpu=gpu), makes=False)
     lock = build.read_lock(root, where.lock)
     if lock is None:
@@ -195,5 +195,5 @@ def _write(where: Place, image: Image) -> None:
 
 
 def _done(function: Any, *args: Any, **options: Any) -> None:
-    """Call and drop the result, because doit takes False for a failure."""
+    """Call a function and drop its result, because doit takes False for a failure."""
     function(*args, **options)

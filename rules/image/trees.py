@@ -1,9 +1,9 @@
-"""Which files of the built tree go into the machine: allow-lists for the system, exclusions for the
-training environment.
+"""Select the files of the built tree that go into the machine, and stage them.
 
-The system keeps a file because something in docs/spec/image.md uses it. The training environment
-loses what Axolotl on a CPU never loads: tests, sources, and code for accelerators. Trees are staged
-as hard links: nothing is copied, and nothing is written through them.
+The system has allow-lists: it keeps a file because something in docs/spec/image.md uses it. The
+training environment has exclusions: it loses what Axolotl on a CPU never loads, which are tests,
+sources, and code for accelerators. Trees are staged as hard links: nothing is copied, and nothing
+is written through them.
 """
 
 import hashlib
@@ -95,7 +95,7 @@ def stage_training(machine: Path, stage: Path, *, gpu: bool = False) -> None:
 
 
 def is_trained_with(name: str, *, gpu: bool) -> bool:
-    """Whether a run loads this path, relative to the training environment's packages."""
+    """Return whether a run loads this path, relative to the training environment's packages."""
     if _GPU_CUTS.fullmatch(name) and not (gpu and _GPU_KEPT.fullmatch(name)):
         return False
     return not _TRAINING_CUTS.fullmatch(name)
@@ -108,9 +108,7 @@ def stage_root(
     more: Sequence[Path] = (),
     entries: tuple[str, ...] = MACHINE_CODE,
 ) -> None:
-    """Stage the system's tree with the machine's code from this checkout, and the files
-    of `more`.
-    """
+    """Stage the system's tree, this checkout's code for the machine, and the trees in `more`."""
     remove(stage)
     _link(machine, stage, is_kept)
     for tree in more:
@@ -123,7 +121,7 @@ def stage_root(
 
 
 def is_kept(name: str) -> bool:
-    """Whether the path, relative to the machine's tree, belongs to the system."""
+    """Return whether the path, relative to the machine's tree, belongs to the system."""
     top, _, rest = name.partition("/")
     if top == "etc":
         return rest.partition("/")[0] in SETTINGS
@@ -133,8 +131,9 @@ def is_kept(name: str) -> bool:
 
 
 def compile_code(stage: Path, more: Sequence[Path] = ()) -> None:
-    """Write byte code with the machine's own Python. It is never checked against sources, because
-    nothing there can change. `more`: further folders in the stage.
+    """Write byte code with the machine's own Python. `more`: further folders in the stage.
+
+    The machine never checks it against sources, because nothing there can change.
     """
     code = [str(Path("/", CODE, name)) for name in PACKAGES]
     code += [str(Path("/", place)) for place in more]
@@ -144,7 +143,10 @@ def compile_code(stage: Path, more: Sequence[Path] = ()) -> None:
 
 
 def manifest(stage: Path) -> str:
-    """Every file of a staged tree with permissions and digest or link target, for comparison."""
+    """List every file of a staged tree with permissions and digest or link target.
+
+    Such lists show where two images differ.
+    """
     lines = []
     for folder, folders, names in os.walk(stage):
         for name in (*folders, *names):
@@ -161,7 +163,7 @@ def manifest(stage: Path) -> str:
 
 
 def _copy_code(repository: Path, target: Path, entries: tuple[str, ...]) -> None:
-    """Copy with fixed permissions: those of a checkout depend on its owner's umask."""
+    """Copy the code with fixed permissions: those of a checkout depend on its owner's umask."""
     for name in machine_code(repository, entries):
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +176,7 @@ def _copy_code(repository: Path, target: Path, entries: tuple[str, ...]) -> None
 
 
 def _link(source: Path, target: Path, keep: Callable[[str], bool]) -> None:
-    """Hard-link what `keep` accepts, and create the directories that this needs."""
+    """Hard-link the paths that `keep` accepts, and create the folders that this needs."""
     for folder, folders, names in os.walk(source):
         inside = os.path.relpath(folder, source)
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]

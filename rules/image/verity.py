@@ -1,10 +1,9 @@
-"""The hash tree of dm-verity, as the kernel reads it (kernel:
-admin-guide/device-mapper/verity.rst).
+"""Make the hash tree of dm-verity (kernel: admin-guide/device-mapper/verity.rst).
 
 Hash type 1, SHA-256, blocks of 4096 bytes, no salt and no superblock: the tree directly follows the
-data, topmost level first, and a command line has everything needed to open it. Without a salt equal
-data have equal roots everywhere. A reproducible image needs that, and a salt would add no safety,
-because the root pins every byte. There is no error correction.
+data, topmost level first, and a command line has everything needed to open it. Without a salt,
+equal data have equal roots everywhere. A reproducible image needs that, and a salt would add no
+safety, because the root pins every byte. There is no error correction.
 """
 
 import hashlib
@@ -22,14 +21,17 @@ _READ = 256 * BLOCK
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verity:
-    """What opens a volume: the root hash, and the number of data blocks before the tree."""
+    """The facts that open a volume: the root hash, and the number of data blocks before the tree.
+
+    `blocks` counts blocks of `BLOCK` bytes.
+    """
 
     root: Digest
     blocks: int
 
 
 def append_tree(path: Path) -> Verity:
-    """Pad the file to whole blocks and append its hash tree. Returns what opens it."""
+    """Pad the file to whole blocks and append its hash tree; return the facts that open it."""
     with path.open("r+b") as file:
         levels, blocks = _levels(path)
         file.truncate(blocks * BLOCK)
@@ -40,14 +42,17 @@ def append_tree(path: Path) -> Verity:
 
 
 def _levels(path: Path) -> tuple[list[bytes], int]:
-    """The tree from the lowest level up, each padded to whole blocks; the last is the bare root."""
+    """Compute the levels of the tree from the lowest up, and count the data blocks.
+
+    Each level is padded to whole blocks, except the last, which is the bare root hash.
+    """
     hashes = b"".join(hashlib.sha256(block).digest() for block in _blocks(path))
     blocks = len(hashes) // 32
     if not blocks:
         raise ToolError(f"an empty file cannot be a verity volume: {path.name}")
     levels: list[bytes] = []
     if blocks == 1:
-        # No tree: the root is the one block's hash.
+        # There is no tree: the root is the hash of the only block.
         return [hashes], blocks
     while True:
         level = hashes + bytes(-len(hashes) % BLOCK)

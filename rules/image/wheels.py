@@ -1,4 +1,4 @@
-"""Python packages by digest, for the machine's two environments and for the tools that build one.
+"""Get Python packages by digest, for the machine's two environments and their build tools.
 
 pip's ordinary client downloads them from wherever it is configured to; hashes decide. Nothing is
 installed here: that happens in the image, without network, from the store.
@@ -18,10 +18,10 @@ from rules.host import installer, progress
 from rules.host.work import remove
 from rules.image.debian import GoneError, Missing, Store, absent, run
 
-# What the runner imports from the orchestrator's environment: cryptography for the core, the rest
-# for the TPM and for configs. cffi also helps to compile tpm2-pytss.
+# Packages of the orchestrator's environment that the runner imports: cryptography for the core, the
+# others for the TPM and for configs. cffi also helps to compile tpm2-pytss.
 RUNNER = ("cffi", "cryptography", "packaging", "pyyaml", "tpm2-pytss")
-# For the gateway's TLS, in addition to those.
+# Packages for the gateway's TLS, in addition to those.
 GATEWAY = ("pyopenssl", "typing-extensions")
 BUILDER = (
     "cffi",
@@ -41,19 +41,19 @@ _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One requirement; any of its files will do."""
+    """A requirement with the hashes of its files, any of which will do."""
 
     name: str
     version: str
     hashes: tuple[str, ...]
 
     def line(self) -> str:
-        """In pip's format."""
+        """Return the requirement in pip's format."""
         return f"{self.name}=={self.version} " + " ".join(f"--hash={h}" for h in self.hashes) + "\n"
 
 
 def wanted(root: Path) -> dict[str, list[Wanted]]:
-    """The contents of the checkout's hashed locks, by part of the image."""
+    """Read the requirements from the checkout's hashed locks, by part of the image."""
     own = _read(root / "rules" / "build-requirements.lock") | _read(
         root / "rules" / "requirements.lock"
     )
@@ -71,9 +71,7 @@ def wanted(root: Path) -> dict[str, list[Wanted]]:
 
 
 def wanted_gpu(root: Path) -> list[Wanted]:
-    """What the GPU image's training environment has instead of CPU-only torch, and in addition to
-    it.
-    """
+    """Read what the GPU image's training environment has instead of CPU-only torch, and besides."""
     torch = _read(root / "enclave_runner" / "requirements.lock")["torch"]
     # PyPI's own build, whose hash comes second, and the libraries that it loads.
     own = Wanted(name="torch", version=torch.version, hashes=torch.hashes[1:2])
@@ -83,7 +81,7 @@ def wanted_gpu(root: Path) -> list[Wanted]:
 
 
 def wanted_serve(root: Path) -> dict[str, list[Wanted]]:
-    """What the serving image has in addition to the base image, by part."""
+    """Read what the serving image has in addition to the base image, by part."""
     own = _read(root / "rules" / "requirements.lock")
     engine = _read(root / "enclave_runner" / "serving" / "requirements.lock")
     trained_with = _read(root / "enclave_runner" / "requirements.lock")
@@ -111,7 +109,7 @@ def _read(lock: Path) -> dict[str, Wanted]:
 def resolve(
     store: Store, requirements_of: Mapping[str, Sequence[Wanted]], work: Path
 ) -> list[Package]:
-    """Fetch these requirements; the files that pip chose become the image's lock."""
+    """Fetch these requirements; the files that pip chooses become the image's lock."""
     packages: list[Package] = []
     for part, requirements in requirements_of.items():
         place = _download(requirements, work / part)
@@ -126,15 +124,16 @@ def resolve(
 
 
 def fetch(store: Store, packages: Sequence[Package], work: Path) -> None:
-    """Make sure that exactly these files are in the store. Raises GoneError with what no source
-    has.
+    """Make sure that exactly these files are in the store.
+
+    Raises GoneError for a file that no source has.
     """
     for missing in obtain(store, packages, work):
         raise GoneError(missing.reason, hint="./doit image_update")
 
 
 def obtain(store: Store, packages: Sequence[Package], work: Path) -> list[Missing]:
-    """Fetch what the store lacks. Returns what pip's sources do not have."""
+    """Fetch packages that the store lacks, and return those that pip's sources do not have."""
     missing: list[Missing] = []
     # By part, because two parts may want different versions of one package.
     for part, own in by_part(absent(store, packages)).items():
@@ -174,7 +173,7 @@ def _obtain(store: Store, packages: Sequence[Package], work: Path) -> None:
 
 
 def _gone(error: ToolError) -> GoneError | None:
-    """The error if pip says that a file is gone; None for any other error."""
+    """Return a GoneError if pip says that a file is gone; None for any other error."""
     name = _NOT_FOUND.search(error.message)
     # torch has an error of its own: pip was not given its index.
     if error.hint or (name is None and "DO NOT MATCH THE HASHES" not in error.message):
@@ -186,9 +185,7 @@ def _gone(error: ToolError) -> GoneError | None:
 
 
 def place(store: Store, packages: Sequence[Package], target: Path) -> str:
-    """Put the files into `target` under their names. Returns requirements that install exactly
-    them.
-    """
+    """Put the files into `target` under their names; return requirements for exactly these."""
     remove(target)
     target.mkdir(parents=True)
     lines = []
@@ -200,7 +197,7 @@ def place(store: Store, packages: Sequence[Package], target: Path) -> str:
 
 
 def file_name(package: Package, path: Path) -> str:
-    """The file name that pip expects; a file stored by digest has none of its own.
+    """Return the file name that pip expects; a file stored by digest may have another name.
 
     A wheel contains its tags (binary distribution format, "The .dist-info directory", WHEEL).
     """
@@ -218,7 +215,7 @@ def file_name(package: Package, path: Path) -> str:
 
 
 def _name(path: Path) -> str:
-    """The normalised name at the start of a wheel's or source archive's file name."""
+    """Return the normalised name at the start of a wheel's or source archive's file name."""
     stem = path.name.removesuffix(".tar.gz")
     parts = stem.split("-")
     name = parts[0] if path.suffix == ".whl" else "-".join(parts[:-1])
@@ -238,7 +235,7 @@ def _download(requirements: Sequence[Wanted], target: Path) -> Path:
 
 
 def _download_torch(torch: Wanted, target: Path) -> None:
-    """From pip's own sources, otherwise from PyTorch's: the lock's hash decides."""
+    """Download torch from pip's own sources, or else from PyTorch's; the lock's hash decides."""
     try:
         _pip([torch], target)
     except ToolError as error:
@@ -266,7 +263,7 @@ def _pip(requirements: Sequence[Wanted], target: Path, *options: str) -> None:
 
 
 def by_part(packages: Sequence[Package]) -> Mapping[str, list[Package]]:
-    """The packages of each part of the image."""
+    """Group packages by the part of the image that they belong to."""
     parts: dict[str, list[Package]] = {}
     for package in packages:
         parts.setdefault(package.part, []).append(package)
