@@ -53,10 +53,11 @@ class CheckFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many rows of a split a check sorted in which way.
+    """One check's counts of the rows of a split.
 
-    `missing`: rows whose column is absent or null. `unparsable`: rows with a value that this kind
-    of check cannot read. `patterns`: matching rows by pattern, if the kind has patterns.
+    `matches`: rows that match. `missing`: rows whose column is absent or null. `unparsable`: rows
+    with a value that this kind of check cannot read. `patterns`: matching rows by pattern, if the
+    kind has patterns.
     """
 
     matches: int

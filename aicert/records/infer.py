@@ -25,9 +25,9 @@ _NUMBERS = {"int", "float"}
 
 
 class Columns:
-    """What is known about the columns so far.
+    """The columns as they are known so far, widened row by row.
 
-    `changes` counts how often that changed; `nodes` counts columns, fields and item types.
+    `changes` counts how often they changed; `nodes` counts columns, fields and item types.
     """
 
     def __init__(self) -> None:

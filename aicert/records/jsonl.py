@@ -210,9 +210,9 @@ def _written(escapes: bytes) -> bytes:
 
 
 def _all_written(escapes: list[bytes]) -> list[bytes]:
-    # All at once, separated by the rarest of the characters that have a short escape.
+    # Rewrite all at once, separated by the rarest of the characters that have a short escape.
     written = _written(b"\b".join(escapes)).split(rb"\b")
-    # One by one if they contained that character, or if one of them has no canonical form.
+    # Rewrite one by one if they contained that character, or one of them has no canonical form.
     return written if len(written) == len(escapes) else [*map(_written, escapes)]
 
 

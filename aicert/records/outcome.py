@@ -18,7 +18,7 @@ MAX_REASON = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOutcome:
-    """How many rows one source file has, and how many of its bytes are in no row."""
+    """The number of rows of one source file, and of its bytes that are in no row."""
 
     path: str
     form: str
@@ -28,7 +28,7 @@ class FileOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a converter reports; the strict reader must then count exactly `rows` rows.
+    """The report of a converter; the strict reader must then count exactly `rows` rows.
 
     `in_place`: the files are the canonical rows already, and there is no copy.
     """

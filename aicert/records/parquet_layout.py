@@ -29,7 +29,7 @@ _DATA, _INDEX, _DICTIONARY, _DATA_V2 = range(4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DictionaryPage:
-    """Where a chunk's dictionary is: the values that its pages refer to by number.
+    """The place of a chunk's dictionary, which has the values that pages refer to by number.
 
     `start` and `packed`: the offset and size of its bytes; they unpack, by `codec`, to `unpacked`
     bytes, which hold `values` values in PLAIN encoding.
@@ -118,7 +118,7 @@ class _Walk:
             raise RowRefused("a column is encrypted")
         meta = struct(chunk, 3)
         first = start = integer(meta, 9)
-        # Without values there may be no data page; its offset is then 0.
+        # A column without values may have no data page; the offset of that is then 0.
         if 11 in meta and (0 < integer(meta, 11) < first or first == 0):
             start = integer(meta, 11)
         codec = integer(meta, 4)

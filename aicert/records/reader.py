@@ -22,7 +22,7 @@ MAX_ROWS = 10**12
 
 @dataclass(frozen=True, slots=True)
 class RowsFact:
-    """How many rows were read, in how many bytes, and the SHA-256 of these bytes."""
+    """The number of rows that were read, the number of their bytes, and the SHA-256 of these."""
 
     rows: int
     bytes: int

@@ -155,7 +155,7 @@ class Tpm:
         try:
             return answer.result(self._answer_s)
         except TimeoutError as error:
-            # That thread still uses the connection, so it must not be closed.
+            # The abandoned thread still uses the connection, so the connection must not be closed.
             self._esapi = None
             raise ToolError(
                 f"the TPM cannot {what}: no answer in {self._answer_s:.0f} s", hint=_HINT

@@ -43,7 +43,7 @@ class TextFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What the child has to audit.
+    """The job of the child: the rows and texts to audit, and the lists to compare them with.
 
     `inputs`: the folder with the config, the key and the lists. `digests`: the digests of the
     lists, by name. `data`: the rows to audit. `texts`: the rows of lists of texts. `beside`: texts

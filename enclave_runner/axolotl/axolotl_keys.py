@@ -197,7 +197,7 @@ def dataset_types() -> list[str]:
     from axolotl.utils.data.wrappers import DATASET_HANDLERS
 
     types = set(DATASET_HANDLERS)
-    # With the styles that the prompters of these handlers know (`alpaca:chat`).
+    # A type may also name a style that the prompters of these handlers know (`alpaca:chat`).
     types |= {f"{base}:{style.value}" for base in DATASET_HANDLERS for style in PromptStyle}
     package = import_module(STRATEGIES)
     for info in pkgutil.walk_packages(package.__path__, STRATEGIES + "."):

@@ -74,7 +74,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """Where and how to measure.
+    """The folder, environment and limits for measuring.
 
     `folder`: absent or empty. For `user` and `gpus` see `training.train`.
     """

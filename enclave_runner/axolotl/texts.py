@@ -182,7 +182,7 @@ def _of_keys(path: Path, name: str) -> dict[str, Text]:
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        # No loader can read it either.
+        # No loader can read such a file either.
         return {}
     if not isinstance(document, dict):
         return {}

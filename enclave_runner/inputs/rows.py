@@ -49,7 +49,7 @@ _PACKINGS = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """Where and how rows are made: in `folder`, by children within `limits` that run as `user`.
+    """The folder and limits for making rows, which children do as `user`.
 
     `folder`: must not exist yet.
     """

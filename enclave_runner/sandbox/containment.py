@@ -64,7 +64,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sandbox:
-    """What is inside a sandbox.
+    """A sandbox, described by what it shows inside.
 
     `read_only`: place in the sandbox → file or folder that it shows. `user`: the user that
     bubblewrap runs as outside, if the runner is root, who must be able to read everything named

@@ -85,7 +85,7 @@ def _run(job: Job) -> int:
 
 
 def _stopped(number: int, frame: object) -> None:
-    # This ends the sandbox that the main thread waits for, and waits until nothing is left of it.
+    # The exception makes the main thread end the sandbox, and wait until nothing is left of it.
     raise SystemExit(1)
 
 

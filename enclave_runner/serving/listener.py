@@ -91,5 +91,5 @@ def _shut(each: socket.socket) -> None:
     try:
         each.shutdown(socket.SHUT_RDWR)
     except OSError:
-        # It is already closed.
+        # The socket is already closed.
         return

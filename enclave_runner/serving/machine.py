@@ -300,7 +300,8 @@ class Machine:
 
     def _end_loading(self) -> None:
         self.end(REFUSED)
-        # If another thread ended the boot meanwhile, files may have been written after its removal.
+        # If another thread ended the boot meanwhile, it may have removed files before this one
+        # wrote its last ones.
         self._remove()
 
     def _serve(self, opened: Opened, key: ContentKey) -> None:

@@ -151,7 +151,7 @@ class Opened:
         return listener
 
     def watch(self, tell: Callable[[Message], None]) -> None:
-        """From now on, check each second whether the lease is over."""
+        """Start a thread that checks each second whether the lease is over."""
         threading.Thread(target=self._watch, args=(tell,), daemon=True).start()
 
     def check(self) -> None:

@@ -37,7 +37,7 @@ _ENDS_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """How to run the engine.
+    """The settings with which the engine runs.
 
     `command`: the arguments for the environment's Python. `packages`: folders of extra packages.
     `show`: what else the engine sees, as pairs of place and path.
@@ -144,6 +144,8 @@ def _command(command: Sequence[str]) -> list[str]:
 
 
 def _environment(settings: EngineSettings) -> dict[str, str]:
+    # The engine gets no settings of the host, looks nothing up, and all of its libraries use the
+    # same number of threads.
     threads = settings.threads
     # No host settings, no look-ups, and one thread count for every library.
     return {

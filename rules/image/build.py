@@ -80,7 +80,8 @@ __all__ = [
 
 NAME = "aicert-machine"
 _TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "tools"), ("build", "machine")
-# How many layers of each kind are kept, since another checkout may share the cache.
+# The number of layers of each kind that are kept: another checkout that shares the cache may be
+# about to use one.
 _KEPT = {"image": 4, "training": 2, "machine": 2, "tools": 2, "driver": 2, "serving": 2}
 _WHEEL_PARTS = ("builder", "runner", "training")
 

@@ -216,8 +216,8 @@ def obtain(store: Store, apt: Apt, packages: Sequence[Package]) -> list[Missing]
         return []
     progress.say(f"fetching {len(wanted)} packages of {apt.release} from {apt.name}")
     apt.update()
-    # All at once: apt keeps its connection and reads its lists once. If that fails, the loop below
-    # finds out which packages are missing.
+    # Download all at once, so that apt keeps its connection and reads its lists once. If that
+    # fails, the loop below finds out which packages are missing.
     with suppress(ToolError):
         for path in apt.download(f"{each.name}={each.version}" for each in wanted):
             store.add(path)

@@ -120,7 +120,7 @@ def bring(where: Place, packages: Sequence[Package]) -> str:
         return "DVC's cache (no remote is configured)"
     reasons = [_fetch(where.root, item.file, item.name) for item in items]
     for item in items:
-        # Even after a failure, because it may have fetched some.
+        # Take files even after a failure, because it may have fetched some.
         _take(where, item, objects_of(where.root), wanted)
     return "DVC's remote" + "".join(reasons)
 

@@ -135,7 +135,7 @@ def fetch(store: Store, packages: Sequence[Package], work: Path) -> None:
 def obtain(store: Store, packages: Sequence[Package], work: Path) -> list[Missing]:
     """Fetch packages that the store lacks, and return those that pip's sources do not have."""
     missing: list[Missing] = []
-    # By part, because two parts may want different versions of one package.
+    # Fetch by part, because two parts may want different versions of one package.
     for part, own in by_part(absent(store, packages)).items():
         progress.say(f"fetching {len(own)} Python packages for the {part}")
         try:

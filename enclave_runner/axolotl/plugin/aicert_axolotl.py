@@ -37,7 +37,7 @@ class _FixedDate(datetime):
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Self:
-        """The fixed moment, in UTC."""
+        """Return the fixed moment, in UTC."""
         return cls.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC).replace(tzinfo=tz)
 
 
@@ -53,7 +53,7 @@ def _rank() -> int:
 
 def _tell(message: dict[str, Any], *, everyone: bool = False) -> None:
     descriptor = os.environ.get("AICERT_PROGRESS_FD")
-    # Otherwise the worker processes of several trainers would each report.
+    # Of several trainers only the first reports, unless everyone has to.
     if descriptor is not None and (everyone or _rank() == 0):
         os.write(int(descriptor), (json.dumps(message, allow_nan=False) + "\n").encode("ascii"))
 

@@ -110,7 +110,7 @@ def _loads_from_image(frame: FrameType) -> bool:
 
 
 def _imports(frame: FrameType) -> bool:
-    """The condition for `_call_with_frames_removed`: one of the loaders' own methods called it."""
+    """Return whether one of the loaders' own methods called `_call_with_frames_removed`."""
     below = frame.f_back
     if below is None:
         return False
@@ -154,7 +154,7 @@ def _reads_settings(frame: FrameType) -> bool:
 
 
 def _is_sandboxed(frame: FrameType) -> bool:
-    """The condition for Jinja's compiler: the environment's class is its sandbox or a subclass."""
+    """Return whether Jinja compiles for an environment whose class is its sandbox or a subclass."""
     environment = frame.f_locals.get("environment", frame.f_locals.get("self"))
     sandbox = sys.modules.get("jinja2.sandbox")
     return sandbox is not None and sandbox.SandboxedEnvironment in type(environment).__mro__
