@@ -34,8 +34,8 @@ from enclave_runner.sandbox.places import CODE, SCRATCH, SOURCE
 
 # The most processes that a child may have; it converts one file at a time.
 PROCESSES = 64
-# The run's limits are meant for training and may be too low for a conversion; a child gets at least
-# these.
+# The run's limits are meant for training and may be too low for a conversion. A child gets at least
+# these, which end it only if it hangs or needs more than any rows do.
 _LEAST_SECONDS = 600.0
 _LEAST_MEMORY = 512 << 20
 _LOG_BYTES = 64 << 10

@@ -5,8 +5,8 @@ can make no others, and runs without capabilities as user 65534. It sees the giv
 read-only, one writable scratch, a minimal /dev (no TPM) and no network but its own loopback.
 Nothing runs uncontained: without user namespaces there is a ToolError. `run` returns only after the
 last process of the sandbox is gone, whatever ended it. `syscalls` covers what namespaces do not.
-Control groups are not used: memory and processes are polled, so a burst between two polls is
-missed.
+Control groups are not used: memory and processes are polled, so a burst between two polls gets
+through.
 """
 
 from __future__ import annotations

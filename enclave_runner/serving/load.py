@@ -113,8 +113,8 @@ def decrypt_file(
 ) -> None:
     """Decrypt file `number` of the header from `folder`, and write it to `path`."""
     with open(open_file(folder, str(number)), "rb", buffering=0) as sealed, path.open("xb") as out:
-        # The size is set first: a memory file system with huge pages then uses them, and half of
-        # the time goes into pages. The header's size is believed only as far as there is data.
+        # The size is set first, so that a memory file system with huge pages uses them: small ones
+        # take half of the time. The header's size is believed only as far as there is data.
         out.truncate(min(file.size, os.fstat(sealed.fileno()).st_size))
         bundle.decrypt_file(key, number, file, _checked(check, sealed, file), out.write)
 
@@ -160,7 +160,7 @@ def require_memory(target: Path) -> None:
 
 
 def _file_system(target: Path) -> str:
-    """Return the type of the mount that holds `target`: the one with the longest mount point."""
+    """Return the type of the mount that holds `target`, which has the longest matching point."""
     real = os.path.realpath(target)
     best, kind = "", "unknown"
     for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():

@@ -55,7 +55,7 @@ static const char HYPERV[] = "hv_vmbus";
 /* Modules that only the initrd of the image with GPUs has. The first two are Hyper-V's. */
 static const char *const GPU_MODULES[] = {"pci-hyperv-intf", "pci-hyperv", "nvidia", "nvidia-uvm"};
 #define GPU_FILE "/modules/nvidia.ko"
-#define NVIDIA 0x10de /* the PCI vendor ID */
+#define NVIDIA 0x10de /* its PCI vendor ID */
 #define GPU_WAIT_S 30
 /* Serving machines have an init of their own, compiled from this file. Only it has a network. */
 #ifdef AICERT_SERVE
@@ -392,8 +392,9 @@ static void check_erofs(const char *device)
 
 /* Refuses a folder that does not list what it holds. A folder's size may cut its last name short:
  * then the name is listed by its first letters and opened by all of them, so that the trainer could
- * read a file that the runner never saw. The cut name must be one that is listed twice, one that
- * cannot be opened, or `.` or `..` with another inode. */
+ * read a file that the runner never saw. A name that is cut like this is always listed twice,
+ * cannot be opened, or is `.` or `..` with another inode; check_file and this function refuse all
+ * of these. */
 static void check_folder(const char *path, const struct stat *found, int level)
 {
     char before[NAME_MAX + 1] = "";
