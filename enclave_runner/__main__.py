@@ -52,6 +52,7 @@ from enclave_runner.inputs import measure, model_files, reportable, rows
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.model_files import ModelFiles
 from enclave_runner.inputs.references import Text
+from enclave_runner.inputs.shared_refusals import require_plain_run
 from enclave_runner.merge import merging, settings
 from enclave_runner.sandbox.places import INPUTS, REMOTE_CODE
 
@@ -234,7 +235,7 @@ def _audited(
     events: Events,
 ) -> Ran:
     """Audit rows. The output is the results; there is no model."""
-    auditing.check(lockfile)
+    require_plain_run("an audit", lockfile)
     inputs = {item.name: item for item in measured}
     asked = auditing.read_config(measure.config_of(measured), inputs)
     events.send(machine_io.READING)
@@ -263,7 +264,7 @@ def _merged(
     events: Events,
 ) -> Ran:
     """Merge an adapter into a model. The output is a model, without any training."""
-    settings.check(lockfile)
+    require_plain_run(settings.TRAINER, lockfile)
     named = settings.read(
         measure.config_of(measured), {item.name: not item.is_file for item in measured}
     )
@@ -304,7 +305,7 @@ def _evaluated(
     events: Events,
 ) -> Ran:
     """Evaluate a model on rows. The output is the results; there is no model."""
-    evaluation_settings.check(lockfile)
+    require_plain_run(evaluation_settings.TRAINER, lockfile)
     asked = evaluation_settings.read(measure.config_of(measured), evaluating.views(measured))
     events.send(machine_io.READING)
     room = _room(arguments)

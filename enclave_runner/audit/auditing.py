@@ -14,7 +14,6 @@ from aicert.audits import config, joining, results
 from aicert.audits.config import AuditConfig, Check
 from aicert.errors import ConfigError, LockError, ToolError
 from aicert.formats.digest import Digest, of_bytes
-from aicert.formats.lockfile import Lockfile, input_code
 from aicert.formats.run_report import RunReport, Value
 from aicert.formats.run_report_facts import TEXT_NAME, Records
 from aicert.records import select
@@ -52,16 +51,6 @@ class Audited:
     data: tuple[Records, ...]
     ended: Ended
     log: Path
-
-
-def check(lockfile: Lockfile) -> None:
-    """Refuse a lockfile that asks for anything that an audit cannot have. Raises ConfigError."""
-    if len(lockfile.outputs) != 1:
-        raise ConfigError("an audit makes exactly one output")
-    if lockfile.ranks != 1:
-        raise ConfigError("an audit is a single process", hint="remove `ranks`")
-    for word, name in input_code(lockfile):
-        raise ConfigError(f"an audit does not run inputs' code: {word} of {name}")
 
 
 def read_config(data: bytes, inputs: Mapping[str, MeasuredInput]) -> AuditConfig:

@@ -4,7 +4,6 @@ The other keys of a training have no bearing on how well a model fits rows, or w
 decide it. Everything else is checked as it is for a training.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -13,12 +12,14 @@ from dataclasses import dataclass, replace
 from aicert.errors import ConfigError
 from aicert.formats.evaluation import LONGEST_SEQUENCE
 from aicert.formats.fields import MAX_INT
-from aicert.formats.lockfile import CONFIG_INPUT, Lockfile, input_code
+from aicert.formats.lockfile import CONFIG_INPUT
 from aicert.formats.run_report_facts import Records
 from enclave_runner.axolotl import config, strict_yaml
 from enclave_runner.axolotl.config import AppliedOverride, Effective, InputView
 from enclave_runner.inputs.references import Reference
+from enclave_runner.inputs.shared_refusals import require_all_named, require_known_keys
 
+TRAINER = "an evaluation"
 BASE, ADAPTER, ROWS = "base_model", "lora_model_dir", "datasets"
 KEYS = frozenset(
     (
@@ -76,19 +77,6 @@ class Settings:
     sequence_length: int
 
 
-def check(lockfile: Lockfile) -> None:
-    """Refuse a lockfile that asks for anything that an evaluation cannot have.
-
-    Raises ConfigError.
-    """
-    if len(lockfile.outputs) != 1:
-        raise ConfigError("an evaluation makes exactly one output")
-    if lockfile.ranks != 1:
-        raise ConfigError("an evaluation is a single process", hint="remove `ranks`")
-    for word, name in input_code(lockfile):
-        raise ConfigError(f"an evaluation does not run inputs' code: {word} of {name}")
-
-
 def read(data: bytes, inputs: Mapping[str, InputView]) -> Settings:
     """Read the config, and check that it names exactly the run's inputs. Raises ConfigError."""
     _check_keys(data)
@@ -102,14 +90,7 @@ def read(data: bytes, inputs: Mapping[str, InputView]) -> Settings:
             f"config: adapter: an adapter needs both `adapter: lora` and `{ADAPTER}: input:NAME`"
         )
     _check_rows(settings, effective)
-    used = {each.name for each in effective.references}
-    unused = inputs.keys() - used
-    if unused:
-        raise ConfigError(
-            "an evaluation reads what its config names, but the run has other inputs: "
-            + ", ".join(sorted(unused)),
-            hint="remove them from the run's inputs",
-        )
+    require_all_named(TRAINER, {each.name for each in effective.references}, inputs)
     return Settings(
         effective=effective,
         base=named[BASE],
@@ -124,13 +105,8 @@ def _check_keys(data: bytes) -> None:
         document = strict_yaml.load(data)
     except strict_yaml.YamlError as error:
         raise ConfigError(f"config: {error.message}") from error
-    for key in document if isinstance(document, dict) else ():
-        if key not in KEYS:
-            close = difflib.get_close_matches(str(key), sorted(KEYS), n=1)
-            hint = f"did you mean `{close[0]}`?" if close else "docs/spec/evaluation.md lists them"
-            raise ConfigError(
-                f"config: {str(key)[:80]!a}: an evaluation has no such key", hint=hint
-            )
+    keys = document if isinstance(document, dict) else ()
+    require_known_keys(TRAINER, keys, KEYS, hint="docs/spec/evaluation.md lists them")
 
 
 def _complete(effective: Effective) -> Effective:

@@ -1,15 +1,16 @@
 """Read the config of a merge: two of Axolotl's keys, each naming an input (docs/spec/merge.md)."""
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aicert.errors import ConfigError
-from aicert.formats.lockfile import CONFIG_INPUT, Lockfile, input_code
+from aicert.formats.lockfile import CONFIG_INPUT
 from enclave_runner.axolotl import strict_yaml
 from enclave_runner.inputs.references import Reference
+from enclave_runner.inputs.shared_refusals import require_all_named, require_known_keys
 
+TRAINER = "a merge"
 BASE, ADAPTER = "base_model", "lora_model_dir"
 _ROLES = {BASE: "model", ADAPTER: "adapter"}
 _REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
@@ -23,16 +24,6 @@ class Settings:
     adapter: Reference
 
 
-def check(lockfile: Lockfile) -> None:
-    """Refuse a lockfile that asks for anything that a merge cannot have. Raises ConfigError."""
-    if len(lockfile.outputs) != 1:
-        raise ConfigError("a merge makes exactly one output")
-    if lockfile.ranks != 1:
-        raise ConfigError("a merge is a single process", hint="remove `ranks`")
-    for word, name in input_code(lockfile):
-        raise ConfigError(f"a merge does not run inputs' code: {word} of {name}")
-
-
 def read(data: bytes, folders: Mapping[str, bool]) -> Settings:
     """Read the config, and check that it names exactly the run's inputs. Raises ConfigError.
 
@@ -44,21 +35,11 @@ def read(data: bytes, folders: Mapping[str, bool]) -> Settings:
         raise ConfigError(f"config: {error.message}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"config: not a mapping of {BASE} and {ADAPTER}")
-    for key in document:
-        if key not in _ROLES:
-            close = difflib.get_close_matches(str(key), _ROLES, n=1)
-            hint = f"did you mean `{close[0]}`?" if close else f"a merge has {BASE} and {ADAPTER}"
-            raise ConfigError(f"config: {str(key)[:80]!a}: a merge has no such key", hint=hint)
+    require_known_keys(TRAINER, document, _ROLES, hint=f"a merge has {BASE} and {ADAPTER}")
     base, adapter = (_reference(key, document.get(key), folders) for key in (BASE, ADAPTER))
     if base.place == adapter.place:
         raise ConfigError(f"config: {ADAPTER}: this is the same input as {BASE}")
-    unused = folders.keys() - {CONFIG_INPUT, base.name, adapter.name}
-    if unused:
-        raise ConfigError(
-            "a merge reads a base and an adapter, but the run has other inputs: "
-            + ", ".join(sorted(unused)),
-            hint="remove them from the run's inputs",
-        )
+    require_all_named(TRAINER, {base.name, adapter.name}, folders)
     return Settings(base=base, adapter=adapter)
 
 

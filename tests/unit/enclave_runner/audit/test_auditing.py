@@ -12,7 +12,6 @@ from aicert.errors import AicertError, ConfigError, EvidenceError, LockError
 from aicert.files.tree import read_file, read_tree
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.listing import dir_digest
-from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.run_report_facts import Records
 from aicert.frozen import replace
 from enclave_runner.audit import auditing, child
@@ -198,21 +197,3 @@ def test_rows_of_a_list_are_not_those_that_the_training_chose_of_it(folder: Path
     assert listed.place not in {each.place for each in chosen}
     assert listed.splits == {"train": ("train-0.jsonl", "train-1.jsonl")}
     assert auditing._listed([], []) == []
-
-
-def lockfile(**changes: object) -> Lockfile:
-    item = LockedInput(name="config", source="path:a", uri="path:a", size=1, digest=of_bytes(b""))
-    plain = Lockfile(run="r", trainer="audit", outputs=("results",), inputs=(item,))
-    return replace(plain, **changes)
-
-
-def test_an_audit_is_one_process_without_code_of_inputs() -> None:
-    auditing.check(lockfile())
-    item = replace(lockfile().inputs[0], name="model", allow_remote_code=True)
-    for changes, reason in (
-        ({"outputs": ("a", "b")}, "exactly one output"),
-        ({"ranks": 2}, "single process"),
-        ({"inputs": (item,)}, "remote-code of model"),
-    ):
-        with pytest.raises(ConfigError, match=reason):
-            auditing.check(lockfile(**changes))

@@ -7,7 +7,6 @@ import pytest
 
 from aicert.errors import ConfigError
 from aicert.formats.digest import Digest
-from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.run_report_facts import Records
 from enclave_runner.axolotl.config import InputView
 from enclave_runner.evaluate import settings
@@ -111,33 +110,6 @@ def test_a_key_that_is_nearly_right_is_named() -> None:
 def test_what_is_not_yaml_is_refused() -> None:
     with pytest.raises(ConfigError, match="config: "):
         settings.read(b"a: [", {})
-
-
-def lockfile(*, code: bool = False, ranks: int = 1, outputs: tuple[str, ...] = ("r",)) -> Lockfile:
-    return Lockfile(
-        run="look",
-        trainer="axolotl-evaluate",
-        outputs=outputs,
-        ranks=ranks,
-        inputs=(
-            LockedInput(
-                name="model", source="path:model", uri="path:model",
-                digest=Digest("dirHash", "a" * 64), size=1,
-                allow_remote_code=code,
-            ),
-        ),
-    )  # fmt: skip
-
-
-def test_a_lockfile_has_only_what_an_evaluation_can_have() -> None:
-    settings.check(lockfile())
-    for wrong, message in (
-        (lockfile(outputs=("r", "s")), "makes exactly one output"),
-        (lockfile(ranks=2), "is a single process"),
-        (lockfile(code=True), "does not run inputs' code: remote-code of model"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            settings.check(wrong)
 
 
 def test_results_name_each_split_once() -> None:

@@ -3,9 +3,6 @@
 import pytest
 
 from aicert.errors import ConfigError
-from aicert.formats.digest import Digest
-from aicert.formats.lockfile import LockedInput, Lockfile
-from aicert.frozen import replace
 from enclave_runner.inputs.references import Reference
 from enclave_runner.merge import settings
 
@@ -58,34 +55,3 @@ def test_an_input_that_is_a_file_is_no_model() -> None:
 def test_inputs_that_nothing_reads_are_refused() -> None:
     with pytest.raises(ConfigError, match="other inputs: more, rows"):
         settings.read(GOOD, FOLDERS | {"rows": True, "more": False})
-
-
-def locked(name: str) -> LockedInput:
-    digest = Digest("sha256" if name == "config" else "dirHash", "ab" * 32)
-    return LockedInput(name=name, source=f"path:{name}", uri=f"path:{name}", size=1, digest=digest)
-
-
-LOCKED = Lockfile(
-    run="r",
-    trainer="axolotl-merge",
-    outputs=("model",),
-    inputs=(locked("adapter"), locked("base"), locked("config")),
-)
-
-
-def with_code(word: str) -> Lockfile:
-    adapter, base, config = LOCKED.inputs
-    base = replace(base, allow_pickle=word == "pickle", allow_remote_code=word == "remote-code")
-    return replace(LOCKED, inputs=(adapter, base, config))
-
-
-def test_a_lockfile_with_what_no_merge_has_is_refused() -> None:
-    settings.check(LOCKED)
-    for wrong, message in (
-        (replace(LOCKED, outputs=("a", "b")), "exactly one output"),
-        (replace(LOCKED, ranks=2), "a merge is a single process"),
-        (with_code("pickle"), "does not run inputs' code: pickle of base"),
-        (with_code("remote-code"), "does not run inputs' code: remote-code of base"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            settings.check(wrong)
