@@ -16,6 +16,8 @@ ROW = b'{"a":"x"}\n'
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = make(tmp_path / "project", monkeypatch)
+    # `add` refuses a config that no run could use, whatever is added.
+    (root / "tiny.yml").write_text(f"base_model: input:base\n{(root / 'tiny.yml').read_text()}")
     monkeypatch.chdir(root)
     return root
 
