@@ -247,6 +247,9 @@ MACHINE = (*READERS, "aicert.model_signature", "aicert.records", "aicert.audits"
 # Modules that all commands share.
 FACE = ("aicert.cli.terminal", "aicert.cli.progress", "aicert.cli.table")
 BELOW_TRAINERS = ("enclave_runner.machine_facts", "enclave_runner.sandbox", "enclave_runner.inputs")
+OF_EVERY_RUN = tuple(f"enclave_runner.{n}" for n in ("audit", "attester", "events", "options"))
+FINE_TUNE = ("enclave_runner.axolotl", "enclave_runner.outputs")
+TRAINERS = tuple(f"enclave_runner.{n}" for n in ("evaluate", "fine_tune", "merge"))
 ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.errors": (),
     "aicert.frozen": (),
@@ -325,17 +328,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "enclave_runner.merge": (*MACHINE, *BELOW_TRAINERS, "enclave_runner.axolotl"),
     "enclave_runner.evaluate": (*MACHINE, *BELOW_TRAINERS, "enclave_runner.axolotl"),
     "enclave_runner.attester": (*MACHINE, "enclave_runner.inputs"),
-    "enclave_runner.__main__": (
-        *MACHINE,
-        "enclave_runner.events",
-        "enclave_runner.options",
-        *BELOW_TRAINERS,
-        "enclave_runner.axolotl",
-        "enclave_runner.audit",
-        "enclave_runner.merge",
-        "enclave_runner.evaluate",
-        "enclave_runner.attester",
-    ),
+    # What every trainer's run has, one of the trainers, and the run from top to bottom.
+    "enclave_runner.outputs": (*MACHINE, *BELOW_TRAINERS, *OF_EVERY_RUN),
+    "enclave_runner.fine_tune": (*MACHINE, *BELOW_TRAINERS, *OF_EVERY_RUN, *FINE_TUNE),
+    "enclave_runner.__main__": (*MACHINE, *BELOW_TRAINERS, *OF_EVERY_RUN, *FINE_TUNE, *TRAINERS),
     # Only the image of serving machines holds it, with the formats of leases.
     "enclave_runner.serving": (
         *READERS,
