@@ -16,13 +16,15 @@ from aicert.formats.image_lock import Package
 from aicert.trust import ovmf
 from rules.host import progress
 from rules.host.places import PROJECT
-from rules.image import build, makers, moved, resolve, sources
+from rules.image import build, makers, moved, resolve, sources, wheels
 from rules.image import progress as image_progress
 from rules.image.build import Place
 from rules.image.store import FIRMWARE, Image
 from rules.project.images import LIST
 
 Task = dict[str, Any]
+# The number of packages that a warning names.
+_SHOWN = 8
 
 
 def task_image() -> Task:
@@ -78,10 +80,28 @@ def ensure(root: Path, *, gpu: bool = False, serve: bool = False) -> Image:
         if lock is None or not lock.packages:
             progress.say(f"{where.lock} does not exist: locking what the mirrors have today")
             _update(where)
+        else:
+            _say_if_unlike(where, lock.packages)
         with image_progress.whole("building the image", image_progress.BUILDING):
             image = _build(where)
         _write(where, image)
     return image
+
+
+def _say_if_unlike(where: Place, packages: tuple[Package, ...]) -> None:
+    """Warn if the machine has other Python packages than this code: a config that `lock` accepts
+    could fail there, and a run on `local` could train something else.
+    """
+    names = wheels.unlike(where.code, packages, gpu=where.gpu, serve=where.serve)
+    if not names:
+        return
+    kind = where.lock.name.removesuffix(".lock.toml").replace("-", "_")
+    rest = [f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    progress.say(
+        f"{where.lock} has other Python packages than this aicert's environments: "
+        + ", ".join([*names[:_SHOWN], *rest])
+    )
+    progress.say(f"hint: ./doit run {kind}_update")
 
 
 def _build(where: Place) -> Image:

@@ -98,6 +98,29 @@ def wanted_serve(root: Path) -> dict[str, list[Wanted]]:
     }
 
 
+def unlike(
+    root: Path, packages: Sequence[Package], *, gpu: bool = False, serve: bool = False
+) -> list[str]:
+    """Return the names of Python packages in the machine that the checkout's own locks name in
+    another version, or that only one of the two names.
+
+    What only builds the image is not compared: `makers` may replace it.
+    """
+    parts = wanted(root) | (wanted_serve(root) if serve else {})
+    if gpu:
+        parts["training"] += wanted_gpu(root)
+    del parts["builder"]
+    asked = {(part, item.name): item for part, items in parts.items() for item in items}
+    locked = {(each.part, each.name): each for each in packages if each.part in parts}
+    same = {
+        key
+        for key in asked.keys() & locked.keys()
+        if asked[key].version == locked[key].version
+        and str(locked[key].digest) in asked[key].hashes
+    }
+    return sorted({name for _, name in (asked.keys() | locked.keys()) - same})
+
+
 def _read(lock: Path) -> dict[str, Wanted]:
     blocks = _BLOCK.findall(lock.read_text(encoding="ascii"))
     return {

@@ -12,12 +12,14 @@ import pytest
 
 from aicert.errors import ToolError
 from aicert.files.machine_code import MACHINE_CODE
-from aicert.formats.digest import of_bytes
+from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.image_lock import Package
 from rules.image import build, debian, wheels
 from rules.image.build import Place
 from rules.image.debian import Apt, GoneError, Store
 from tests.unit.code_tree import code_tree
+
+REPOSITORY = Path(__file__).resolve().parents[4]
 
 
 class Mirror:
@@ -50,6 +52,36 @@ class Mirror:
 
 def package(name: str, data: bytes) -> Package:
     return Package(part="machine", name=name, version="1", digest=of_bytes(data))
+
+
+@pytest.mark.parametrize("kind", ["image", "gpu", "serve"])
+def test_packages_that_differ_from_the_environments_are_named(kind: str) -> None:
+    gpu, serve = kind == "gpu", kind == "serve"
+    parts = wheels.wanted(REPOSITORY) | (wheels.wanted_serve(REPOSITORY) if serve else {})
+    if gpu:
+        # PyPI's own torch comes instead of the CPU-only one.
+        parts["training"] = [item for item in parts["training"] if item.name != "torch"]
+        parts["training"] += wheels.wanted_gpu(REPOSITORY)
+    parts["builder"] = []
+    whole = [
+        Package(part=part, name=item.name, version=item.version, digest=Digest.parse(digest))
+        for part, items in parts.items()
+        for item in items
+        for digest in item.hashes[:1]
+    ]
+    other = package("libc6", b"libc6")
+
+    def unlike(packages: list[Package]) -> list[str]:
+        return wheels.unlike(REPOSITORY, packages, gpu=gpu, serve=serve)
+
+    assert unlike([*whole, other]) == []
+    numpy = next(each for each in whole if each.name == "numpy")
+    rest = [each for each in whole if each is not numpy]
+    assert unlike(rest) == ["numpy"]
+    assert unlike([*rest, replace(numpy, version="0")]) == ["numpy"]
+    assert unlike([*rest, replace(numpy, digest=of_bytes(b"another file"))]) == ["numpy"]
+    assert unlike([*whole, replace(numpy, name="more")]) == ["more"]
+    assert unlike([*rest, replace(numpy, part="runner")]) == ["numpy"]
 
 
 def fetch(folder: Path, has: dict[str, bytes], *wanted: Package) -> Mirror:

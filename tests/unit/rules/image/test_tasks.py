@@ -10,7 +10,7 @@ from aicert.formats import image_lock
 from aicert.formats.digest import of_bytes
 from aicert.formats.image_lock import Package
 from rules.image import build as image_build
-from rules.image import resolve, tasks
+from rules.image import resolve, tasks, wheels
 from rules.image.build import LOCK, Place
 from rules.image.store import FIRMWARE, Image
 
@@ -44,6 +44,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setenv("AICERT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(image_build, "build", build)
+    monkeypatch.setattr(wheels, "unlike", lambda *_, **__: [])
     (tmp_path / LOCK).parent.mkdir()
     return tmp_path
 
@@ -67,6 +68,26 @@ def test_a_lock_that_says_something_else_is_not(root: Path) -> None:
 def test_without_a_lock_there_is_nothing_to_reproduce(root: Path) -> None:
     with pytest.raises(ToolError, match="does not exist"):
         tasks.reproduce(root)
+
+
+def test_an_image_with_other_python_packages_than_the_environments_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise a lock that nobody moved would train without what a new environment has."""
+    (root / LOCK).write_bytes(TRUE)
+    names: list[str] = []
+    monkeypatch.setattr(wheels, "unlike", lambda *_, **kinds: [] if any(kinds.values()) else names)
+    tasks.ensure(root)
+    assert "Python packages" not in capfd.readouterr().err
+    names += [f"package-{number}" for number in range(10)]
+    tasks.ensure(root)
+    err = capfd.readouterr().err
+    assert f"{LOCK} has other Python packages than this aicert's environments: package-0, " in err
+    assert "package-7, 2 more\n" in err
+    assert "hint: ./doit run image_update\n" in err
+    del names[1:]
+    tasks.ensure(root)
+    assert "environments: package-0\n" in capfd.readouterr().err
 
 
 def test_an_update_that_finds_the_same_packages_leaves_the_lock(
