@@ -70,6 +70,9 @@ def _run(arguments: argparse.Namespace, events: Events) -> None:
     nonce = bytes.fromhex(arguments.nonce)
     data = arguments.lockfile.read_bytes()
     lockfile = lockfile_form.parse(data)
+    if lockfile.trainer in machine_io.TOOLS:
+        # A machine without the trainer's packages refuses before it measures anything.
+        options.overlay(arguments, lockfile.trainer)
     with Tpm(arguments.tcti) as tpm:
         attest.check_registers(tpm)
         # The run key comes first: the TPM's own clock measures the time from here to the quote.

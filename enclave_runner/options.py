@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from aicert.errors import ConfigError
 from aicert.formats import machine_io
 from aicert.formats.digest import Digest
 from enclave_runner.sandbox.containment import Limits
@@ -19,6 +20,7 @@ def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace
     parser.add_argument("--scratch", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--training-env", required=True, type=Path)
+    parser.add_argument("--tools", type=Path, metavar="DIR")
     parser.add_argument("--events-fd", required=True, type=int)
     parser.add_argument("--trainer-user", type=int)
     parser.add_argument("--gpu", action="append", default=[], type=Path, metavar="NODE")
@@ -36,6 +38,14 @@ def beside_scratch(arguments: argparse.Namespace, name: str) -> Path:
     """Return a path for the runner's own use, on the same disk or in the same memory as scratch."""
     scratch: Path = arguments.scratch
     return scratch.with_name(f"{scratch.name}-{name}")
+
+
+def overlay(arguments: argparse.Namespace, trainer: str) -> Path:
+    """Return the folder with a trainer's own packages. ConfigError if this machine has none."""
+    folder: Path | None = arguments.tools and arguments.tools / trainer
+    if folder is None or not folder.is_dir():
+        raise ConfigError(f"this machine has no {trainer}", hint='image = "tools"')
+    return folder
 
 
 def limits(arguments: argparse.Namespace) -> Limits:

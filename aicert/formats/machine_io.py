@@ -146,6 +146,13 @@ def parse_event(line: bytes) -> dict[str, object] | None:
     return event if isinstance(event, dict) else None
 
 
+# --- Trainers with packages of their own, beside the training environment's.
+
+# Trainer → its room in `enclave_runner/`, where its packages are locked. Only the image with tools
+# has them, each in a folder named after its trainer.
+TOOLS: Final[Mapping[str, str]] = {"mergekit": "mergekit"}
+TOOLS_PLACE: Final = "/opt/aicert-tools"
+
 # --- Results: a stream of files on the output volume, with these names and what the run made.
 
 CERTIFICATE: Final = "certificate.json"

@@ -29,7 +29,7 @@ from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Limits, Sandbox
 from enclave_runner.sandbox.interpreter import PYTHON, interpreter
 from enclave_runner.sandbox.pipes import MAX_MESSAGE
-from enclave_runner.sandbox.places import CODE, CONFIG, ENVIRONMENT, OUTPUT, PLUGIN, SCRATCH
+from enclave_runner.sandbox.places import CODE, CONFIG, ENVIRONMENT, OUTPUT, PLUGIN, SCRATCH, TOOLS
 
 COMMAND = (
     PYTHON, "-P", "-m", "axolotl.cli.main", "train", CONFIG,
@@ -177,25 +177,28 @@ def work(
     *,
     user: int | None = None,
     gpus: Sequence[Path] = (),
+    tools: Path | None = None,
 ) -> TrainingResult:
     """Run another of our programs in the trainer's environment, as `train` runs the trainer.
 
-    It runs as one process. `shown` must include the program's code, below CODE.
+    It runs as one process. `shown` must include the program's code, below CODE. `tools`: a folder
+    of packages that come before the environment's.
     """
     containment.check(user)
     make_scratch(scratch, user)
-    variables = {**environment(limits), "PYTHONPATH": f"{PLUGIN}:{CODE}"}
+    variables = {**environment(limits), "PYTHONPATH": f"{PLUGIN}:{CODE}:{TOOLS}"}
     if gpus:
         del variables["CUDA_VISIBLE_DEVICES"]
+    overlay = {} if tools is None else {TOOLS: tools}
     sandbox = Sandbox(
-        read_only={**_environment_shown(training_env), **_resolved(shown)},
+        read_only={**_environment_shown(training_env), **_resolved({**shown, **overlay})},
         devices=tuple(gpus),
         scratch=scratch,
         environment=variables,
         directory=f"{SCRATCH}/home",
         user=user,
     )
-    return _run(words, sandbox, training_env, limits, _Reader(None), 1)
+    return _run(words, sandbox, training_env, limits, _Reader(None), 1, tools)
 
 
 def _run(
@@ -205,6 +208,7 @@ def _run(
     limits: Limits,
     reader: _Reader,
     ranks: int,
+    tools: Path | None = None,
 ) -> TrainingResult:
     scratch = sandbox.scratch
     log = scratch.with_name(scratch.name + "-training.log")
@@ -223,7 +227,7 @@ def _run(
         self_reported=reader.counters,
         counted=reader.counted.values(),
         pace=reader.pace.points,
-        facts=facts(training_env, limits, ranks),
+        facts=facts(training_env, limits, ranks, tools),
     )
 
 
@@ -315,7 +319,9 @@ def has_kernels(training_env: Path) -> bool:
     return (training_env / _PACKAGES / _TO_DRIVER).is_file()
 
 
-def facts(training_env: Path, limits: Limits, ranks: int = 1) -> dict[str, object]:
+def facts(
+    training_env: Path, limits: Limits, ranks: int = 1, tools: Path | None = None
+) -> dict[str, object]:
     """Return what the runner knows about the training environment without running it."""
     variables = environment(limits, ranks)
     repeatable = (
@@ -323,7 +329,7 @@ def facts(training_env: Path, limits: Limits, ranks: int = 1) -> dict[str, objec
         "ONEDNN_MAX_CPU_ISA", "PYTHONHASHSEED", "SOURCE_DATE_EPOCH",
     )  # fmt: skip
     return {
-        "versions": _versions(training_env),
+        "versions": _versions(training_env, tools),
         "settings": {name: variables[name] for name in repeatable},
     }
 
@@ -374,12 +380,19 @@ def _resolved(shown: Mapping[str, Path]) -> dict[str, Path]:
     return {place: path.resolve() for place, path in shown.items()}
 
 
-def _versions(training_env: Path) -> dict[str, str]:
-    versions = {}
-    for entry in (training_env / _PACKAGES).glob("*.dist-info"):
+def _versions(training_env: Path, tools: Path | None) -> dict[str, str]:
+    """Return the versions of known packages, and of the tool that has a folder of its own."""
+    versions: dict[str, str] = {}
+    known = set(PACKAGES)
+    entries = [*(training_env / _PACKAGES).glob("*.dist-info")]
+    if tools is not None:
+        known.add(tools.name.replace("-", "_"))
+        entries += tools.glob("*.dist-info")
+    for entry in entries:
         name, _, version = entry.name.removesuffix(".dist-info").partition("-")
-        if name in PACKAGES:
-            versions[name] = version
+        if name in known:
+            first, *rest = name.split("_")
+            versions[first + "".join(word.title() for word in rest)] = version
     return dict(sorted(versions.items()))
 
 

@@ -61,6 +61,7 @@ def _arguments(events: int) -> list[str]:
         f"--events-fd={events}",
         f"--scratch={work}",
         f"--training-env={TRAINING}",
+        f"--tools={machine_io.TOOLS_PLACE}",
         f"--trainer-user={TRAINER}",
         *(f"--input={name}={inputs / name}" for name in names),
         *(f"--builder={name}={root}" for name, root in roots.items()),

@@ -10,6 +10,8 @@ from typing import Final
 ENVIRONMENT: Final = "/aicert/environment"
 PLUGIN: Final = "/aicert/plugin"
 CODE: Final = "/aicert/code"
+# The trainer's own packages, which come before the environment's.
+TOOLS: Final = "/aicert/tools"
 # The trainer's config, its inputs, and data inputs as canonical rows.
 CONFIG: Final = "/aicert/config.json"
 INPUTS: Final = "/aicert/inputs"

@@ -60,6 +60,7 @@ def _start(
     command += [f"--input={name}={path}" for name, path in job.inputs.items()]
     command += [f"--scratch={job.work / 'scratch'}", f"--out={job.work / 'out'}"]
     command += [f"--training-env={job.training_env}"]
+    command += [f"--tools={job.tools}"] if job.tools is not None else []
     limits = machine_io.limits(
         seconds=machine.time_limit,
         memory=machine.memory,

@@ -75,7 +75,7 @@ class Machine:
     """Where a run is executed. Sizes in bytes, time in seconds; none of it is certified.
 
     `cpus` is the number of threads for the trainer, or one if it is None. `options` are the
-    driver's own keys.
+    driver's own keys. `tools`: its image has the packages of every trainer (`image = "tools"`).
     """
 
     name: str
@@ -87,6 +87,7 @@ class Machine:
     cpus: int | None
     options: Mapping[str, object] = field(default_factory=dict)
     gpu: bool = False
+    tools: bool = False
     serving: "Serving | None" = None
 
 
@@ -102,7 +103,8 @@ class Serving:
 class Job:
     """One execution of a run: its lockfile, and where its inputs are on this host.
 
-    `work` is an empty folder for this job on the repository's disk.
+    `work` is an empty folder for this job on the repository's disk. `tools`: the folder that holds
+    the folder of the trainer's own packages, on a `local` machine and if the trainer has any.
     """
 
     root: Path
@@ -113,6 +115,7 @@ class Job:
     nonce: bytes
     training_env: Path | None
     work: Path
+    tools: Path | None = None
     # Leave a cloud machine running afterwards, to debug it.
     keep: bool = False
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from aicert.errors import ConfigError, LockError
+from aicert.formats import machine_io
 from aicert.formats.lockfile import (
     CONFIG_INPUT,
     MAX_AUDITS,
@@ -37,7 +38,7 @@ FILE = toml_table.FILE
 AXOLOTL, AUDIT, EVALUATE, MERGE = "axolotl", "audit", "axolotl-evaluate", "axolotl-merge"
 TRAINERS = (AUDIT, AXOLOTL, EVALUATE, MERGE)
 # Names of image locks, which are next to those of runs.
-IMAGES = ("image", "image-gpu", "image-serve")
+IMAGES = ("image", "image-gpu", "image-serve", "image-tools")
 # Room enough for the example run on a laptop; real runs set these in aicert.toml.
 DEFAULT_MEMORY = 8 << 30
 DEFAULT_SCRATCH = 8 << 30
@@ -301,7 +302,8 @@ def _machine(name: str, table: Table) -> Machine:
         )
     options = {key: read(table, key) for key, read in driver.keys.items()}
     # It asks which keys are there, and one that was read no longer is.
-    serving = leases.serving(table, driver, options, gpu=gpu)
+    image = leases.image_of(table, driver, gpu=gpu)
+    serving = leases.serving(table, driver, options, image)
     return Machine(
         name=name,
         driver=driver,
@@ -312,6 +314,7 @@ def _machine(name: str, table: Table) -> Machine:
         cpus=table.count("cpus", 0) if table.has("cpus") else None,
         options=options,
         gpu=gpu,
+        tools=image == leases.TOOLS,
         serving=serving,
     )
 
@@ -349,6 +352,7 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
             f"{FILE}: {table.where}.machine: machine {machine} has the image that serves",
             hint='name a machine without image = "serve"',
         )
+    _require_tools(f"{FILE}: {table.where}.trainer", trainer, machines[machine])
     outputs = cast(list[object], table.take("outputs", list))
     if len(outputs) != 1 or not isinstance(outputs[0], str) or not NAME.fullmatch(outputs[0]):
         # Every trainer makes one output directory.
@@ -379,6 +383,15 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
         audits=tuple(sorted(set(table.patterns("audits", "runs")))),
         trainer=trainer,
     )
+
+
+def _require_tools(where: str, trainer: str, machine: Machine) -> None:
+    """Refuse a trainer whose own packages the machine's image does not have."""
+    if trainer in machine_io.TOOLS and machine.driver.in_image and not machine.tools:
+        raise ConfigError(
+            f"{where} is {trainer!r}, whose packages the image of machine {machine.name} lacks",
+            hint=f'write into [machines.{machine.name}]: image = "tools"',
+        )
 
 
 def _with_audits(run: Run, runs: Mapping[str, Run]) -> Run:

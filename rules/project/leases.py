@@ -16,7 +16,8 @@ from rules.project import sources
 FILE = toml_table.FILE
 DEFAULT_PORT = 8443
 # What a machine's image is for.
-TRAIN, SERVE = "train", "serve"
+TRAIN, SERVE, TOOLS = "train", "serve", "tools"
+IMAGES = (TRAIN, SERVE, TOOLS)
 _BROKER = re.compile(
     r"https://[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(?::[1-9][0-9]{0,4})?/?"
 )
@@ -41,15 +42,13 @@ class Lease:
     licence: str | None = None
 
 
-def serving(
-    table: Table, driver: Driver, options: Mapping[str, object], *, gpu: bool
-) -> Serving | None:
-    """Return the serving keys of a machine. On `local` every machine may serve, because none has an
-    image.
-    """
+def image_of(table: Table, driver: Driver, *, gpu: bool) -> str | None:
+    """Return what the machine's image is for; None if the table does not name it."""
     image = table.text("image") if table.has("image") else None
-    if image not in (None, TRAIN, SERVE):
-        raise ConfigError(f"{FILE}: {table.where}.image {image!r} is not one of {TRAIN}, {SERVE}")
+    if image not in (None, *IMAGES):
+        raise ConfigError(
+            f"{FILE}: {table.where}.image {image!r} is not one of {', '.join(IMAGES)}"
+        )
     if image is not None and not driver.in_image:
         raise ConfigError(
             f"{FILE}: {table.where}.image is for measured machines, but the driver is {driver.name}"
@@ -59,6 +58,20 @@ def serving(
         raise ConfigError(
             f"{FILE}: {table.where}.image is {SERVE!r}, but there is no serving image for {what}"
         )
+    if image == TOOLS and gpu:
+        raise ConfigError(
+            f"{FILE}: {table.where}.image is {TOOLS!r}, but there is no image with tools for a "
+            "machine with a GPU"
+        )
+    return image
+
+
+def serving(
+    table: Table, driver: Driver, options: Mapping[str, object], image: str | None
+) -> Serving | None:
+    """Return the serving keys of a machine. On `local` every machine may serve, because none has an
+    image.
+    """
     if image != SERVE and driver.in_image:
         for key in ("listen", "port", "clients"):
             if table.has(key) or options.get(key):

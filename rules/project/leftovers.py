@@ -15,7 +15,7 @@ from rules.project.results import CERTIFICATES, REPRODUCTIONS
 
 SUFFIX = ".lock.toml"
 # Locks of the machine's images belong to no run.
-IMAGES = ("image", "image-gpu", "image-serve")
+IMAGES = ("image", "image-gpu", "image-serve", "image-tools")
 
 
 def of(root: Path, project: Project) -> dict[str, list[Path]]:

@@ -9,7 +9,7 @@ import errno
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from aicert.formats.run_report import parse as parse_report
 from aicert.formats.statement import parse as parse_statement
 from aicert.log.errors import BrokenLogError
 from rules.example import example
-from rules.host import progress, training_env
+from rules.host import progress, tool_envs, training_env
 from rules.host.places import code_of
 from rules.host.reporter import show_error
 from rules.host.work import held, reading, work_folder
@@ -264,8 +264,14 @@ def _execute(
 ) -> Path:
     # A measured machine has its own environment, in the image.
     environment = None if run.machine.driver.in_image else training_env.ensure_shown(root)
-    marker = nullcontext() if environment is None else held(environment / "complete")
-    with marker, reading(root):
+    tools = None
+    if environment is not None and run.trainer in machine_io.TOOLS:
+        tools = tool_envs.ensure_shown(root, run.trainer)
+    with ExitStack() as stack:
+        for folder in (environment, tools):
+            if folder is not None:
+                stack.enter_context(held(folder / "complete"))
+        stack.enter_context(reading(root))
         job = Job(
             root=root,
             run=run.name,
@@ -274,6 +280,7 @@ def _execute(
             inputs=current.paths,
             nonce=nonce or secrets.token_bytes(32),
             training_env=environment,
+            tools=tools,
             work=work,
             keep=keep,
         )

@@ -21,9 +21,10 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from aicert.formats.machine_io import TOOLS
 from rules.commands import fuzz, mutants
 from rules.dvc import environment as dvc_env
-from rules.host import extras, training_env
+from rules.host import extras, tool_envs, training_env
 from rules.host.installer import members
 from rules.machines.azure import client
 from tests.e2e.lease import broker_process
@@ -79,6 +80,10 @@ def _places() -> dict[str, Path]:
     dvc = dvc_env.program().parents[1]
     training = training_env.ensure(ROOT)
     tools = {
+        **{
+            str(tool_envs.lock(each).relative_to(ROOT)): tool_envs.ensure_shown(ROOT, each) / each
+            for each in TOOLS
+        },
         str(client.LOCK.relative_to(ROOT)): extras.install("azure", client.LOCK),
         "rules/broker-requirements.lock": broker_process.uvicorn_folder(),
         str(fuzz.LOCK): extras.install("fuzz", fuzz.LOCK),

@@ -12,6 +12,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from aicert.formats.machine_io import TOOLS
+from rules.host import tool_envs
 from rules.host.installer import SDISTS, members
 from tests.locks.requirements_of import FILE, ROOT, Member, digest, read, requested_extras
 
@@ -32,6 +34,15 @@ TOGETHER = {
     "serving": (("enclave_runner/serving/requirements.lock",), ("3.11",)),
     "training": (("enclave_runner/requirements.lock",), ("3.11",)),
 }
+# A trainer's own packages come before the training environment's, and may be other versions.
+OVERLAYS = {
+    trainer: (f"enclave_runner/{room}/requirements.lock", ("3.11",))
+    for trainer, room in TOOLS.items()
+}
+TOGETHER |= {
+    trainer: (("enclave_runner/requirements.lock", lock), pythons)
+    for trainer, (lock, pythons) in OVERLAYS.items()
+}
 
 # Training is locked to what Axolotl imports for it and no more (the lock's first lines): these
 # requirements of its members are left out on purpose. One that is missing here is a mistake.
@@ -47,6 +58,8 @@ NOT_IMPORTED = {
     "kernels": {"sigstore", "tomlkit"},
     "typer": {"annotated-doc"},
 }  # fmt: skip
+# What trainers' own locks lack, by trainer.
+NOT_IMPORTED_BY: dict[str, set[str]] = {}
 
 
 def needs(
@@ -122,7 +135,12 @@ def test_every_lock_is_looked_at() -> None:
 
 @pytest.mark.parametrize(
     ("name", "python"),
-    [(name, p) for name, (_, pythons) in TOGETHER.items() if name != "training" for p in pythons],
+    [
+        (name, python)
+        for name, (_, pythons) in TOGETHER.items()
+        for python in pythons
+        if name not in ("training", *OVERLAYS)
+    ],
 )
 def test_a_lock_is_closed(name: str, python: str) -> None:
     assert unmet(name, python) == set()
@@ -136,8 +154,20 @@ def test_the_training_lock_lacks_what_is_listed_and_nothing_else() -> None:
     assert lacks == NOT_IMPORTED
 
 
+@pytest.mark.parametrize("trainer", OVERLAYS)
+def test_the_lock_of_a_trainer_lacks_what_is_listed_and_nothing_else(trainer: str) -> None:
+    lacks = unmet(trainer, "3.11") - unmet("training", "3.11")
+    assert lacks == NOT_IMPORTED_BY.get(trainer, set())
+
+
+@pytest.mark.parametrize("trainer", OVERLAYS)
+def test_the_lock_of_a_trainer_names_no_package_that_was_edited(trainer: str) -> None:
+    tool_envs.require_open(set(read()[OVERLAYS[trainer][0]][1]), trainer)
+
+
 def test_locks_that_are_installed_together_agree() -> None:
-    for locks, _ in TOGETHER.values():
+    for group in TOGETHER.keys() - OVERLAYS.keys():
+        locks, _ = TOGETHER[group]
         versions: dict[str, str] = {}
         for lock in locks:
             for name, member in read()[lock][1].items():

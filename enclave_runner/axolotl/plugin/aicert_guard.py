@@ -39,6 +39,8 @@ SCRATCH = "/aicert/scratch"
 PLUGIN = "/aicert/plugin"
 # The place where the child that measures the loss sees the runner's code.
 CODE = "/aicert/code"
+# The place of a trainer's own packages, which come before the environment's.
+TOOLS = "/aicert/tools"
 # Lists the SHA-256 of each file of code that came with an input and may run; absent if none may.
 REMOTE_CODE = "/aicert/remote-code"
 
@@ -70,8 +72,8 @@ def _image() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return folders of the image, and the folders that modules are imported from."""
     library = os.path.dirname(str(os.__file__))
     packages = f"{sys.prefix}/lib/python3.11/site-packages"
-    folders = (sys.prefix, sys.base_prefix, library, PLUGIN, CODE)
-    modules = (library, f"{library}/lib-dynload", packages, PLUGIN, CODE)
+    folders = (sys.prefix, sys.base_prefix, library, PLUGIN, CODE, TOOLS)
+    modules = (library, f"{library}/lib-dynload", packages, PLUGIN, CODE, TOOLS)
     return tuple(f"{os.path.normpath(each)}/" for each in folders), tuple(f"{m}/" for m in modules)
 
 

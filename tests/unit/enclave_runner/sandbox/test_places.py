@@ -19,6 +19,7 @@ AXOLOTL = Path(places.__file__).parents[1] / "axolotl"
                 "SCRATCH": places.SCRATCH,
                 "PLUGIN": places.PLUGIN,
                 "CODE": places.CODE,
+                "TOOLS": places.TOOLS,
                 "REMOTE_CODE": places.REMOTE_CODE,
             },
         ),

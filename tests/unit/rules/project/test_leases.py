@@ -63,7 +63,7 @@ def test_every_machine_of_driver_local_serves_and_none_that_trains_in_an_image(
         ('machine = "serving"', 'machine = "servin"', "did you mean 'serving'?"),
         ('image = "serve"', 'image = "train"', "machines.serving.port is for machines that serve"),
         ('image = "serve"\n', "", "port is for machines that serve"),
-        ('image = "serve"', 'image = "server"', "is not one of train, serve"),
+        ('image = "serve"', 'image = "server"', "is not one of train, serve, tools"),
         ('driver = "qemu"\nimage', 'driver = "local"\nimage', "is for measured machines"),
         ('driver = "qemu"', AZURE, "clients is missing"),
         ('driver = "qemu"', NETWORKS, "time-limit is missing"),
@@ -106,3 +106,25 @@ def test_a_lease_that_is_not_there_is_named_with_its_nearest(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="bot"):
         load(tmp_path, GOOD + LEASE).lease("bott")
     assert config.load(tmp_path).leases.keys() == {"bot"}
+
+
+TOOLS = """
+[machines.tools]
+driver = "qemu"
+image = "tools"
+[machines.plain]
+driver = "qemu"
+"""
+
+
+def test_a_trainer_with_packages_of_its_own_needs_a_machine_that_has_them(tmp_path: Path) -> None:
+    machines = load(tmp_path, GOOD + TOOLS).machines
+    assert [machines[name].tools for name in ("tools", "plain", "here")] == [True, False, False]
+    for name in ("tools", "here"):
+        config._require_tools("runs.tiny.trainer", "mergekit", machines[name])
+    config._require_tools("runs.tiny.trainer", "axolotl", machines["plain"])
+    with pytest.raises(ConfigError, match="packages the image of machine plain lacks") as caught:
+        config._require_tools("runs.tiny.trainer", "mergekit", machines["plain"])
+    assert caught.value.hint == 'write into [machines.plain]: image = "tools"'
+    with pytest.raises(ConfigError, match="no image with tools for a machine with a GPU"):
+        load(tmp_path, GOOD + TOOLS.replace('"tools"', '"tools"\ngpu = true'))
