@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aicert.errors import AicertError
+from aicert.errors import AicertError, LockError
 from aicert.formats.digest import FileFact
 from aicert.formats.listing import EMPTY_DIR
 from enclave_runner.axolotl import config, config_rules
@@ -25,6 +25,14 @@ from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.inputs import model_files
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Reference
+
+# For these model types Transformers takes a tekken.json before any other file, with a tokenizer
+# that Axolotl can save only if the config asks for it (docs/adr/0053-mistral-common.md).
+_MISTRAL = ("ministral", "ministral3", "mistral", "mistral3", "mixtral", "pixtral", "voxtral",
+            "voxtral_realtime")  # fmt: skip
+
+# The keys of which Axolotl takes the first that is set.
+_TOKENIZERS = ("tokenizer_config", "base_model_config", "base_model")
 
 
 def main() -> int:
@@ -54,12 +62,42 @@ def main() -> int:
                 model_types=axolotl_keys().model_types,
                 allow_code=effective.code_of(views),
             )
+        if not effective.code_of(views):
+            _refuse_unasked_tekken(effective, at_hand)
     except AicertError as error:
         print(json.dumps({"message": error.message, "hint": error.hint}))
         return error.exit_code
     print(json.dumps([f"{o.key}: {o.configured}" for o in effective.overrides if _drops(o)]))
     print(effective.config.decode("ascii"))
     return 0
+
+
+def _refuse_unasked_tekken(
+    effective: config.Effective, at_hand: Mapping[str, MeasuredInput]
+) -> None:
+    """Refuse a training that Axolotl ends before its first step, when it saves the tokenizer."""
+    settings = json.loads(effective.config)
+    if settings.get("tokenizer_use_mistral_common") or settings.get("tokenizer_type"):
+        return
+    by_key = {each.key: each for each in effective.references}
+    reference = next(by_key[key] for key in _TOKENIZERS if key in by_key)
+    item = at_hand.get(reference.name)
+    beside = f"{reference.inside}/" if reference.inside else ""
+    named = f"{beside}config.json"
+    # Axolotl takes this word in a name for the switch.
+    asked = settings.get("tokenizer_use_mistral_common") is None and any(
+        "magistral" in str(settings.get(each)).lower() for each in _TOKENIZERS
+    )
+    if item is None or asked or not {named, f"{beside}tekken.json"} <= item.files.keys():
+        return
+    if json.loads((item.path / named).read_bytes()).get("model_type") in _MISTRAL:
+        other = "`tokenizer_type: TokenizersBackend` for its tokenizer.json"
+        raise LockError(
+            f"{item.name}/{beside}tekken.json is this model's tokenizer, and Axolotl cannot save "
+            "that unless the config asks for it",
+            hint="write `tokenizer_use_mistral_common: true`"
+            + (f", or {other}" if f"{beside}tokenizer.json" in item.files else ""),
+        )
 
 
 def _drops(override: config.AppliedOverride) -> bool:

@@ -64,7 +64,7 @@ REFUSED: Mapping[str, str] = {
     ),
     "merge_lora": "training ends with the adapter: merge it in a run with trainer = axolotl-merge",
     "gradio_share": LEAVES,
-    "use_ray": _PARALLEL,
+    "use_ray": f"{_PARALLEL}: write `ranks = N` in the run, for N processes on one machine",
     "trl.use_vllm": _PARALLEL,
     "trl.vllm_server_host": _PARALLEL,
     "vllm": "it configures a server that no training here starts",

@@ -127,8 +127,10 @@ KINDS = {
     "chat messages of a Mistral": Kind(
         config="base_model: input:mistral\ntokenizer_use_mistral_common: true\n" + CHAT, every=True
     ),
-    # Without the switch, too, Transformers takes tekken.json and not the tokenizer.json beside it.
-    "a Mistral with two tokenizers": Kind(config="base_model: input:mistral\n" + ALPACA),
+    # The tokenizer.json beside tekken.json, which Transformers would take otherwise.
+    "a Mistral with two tokenizers": Kind(
+        config="base_model: input:mistral\ntokenizer_type: TokenizersBackend\n" + ALPACA
+    ),
     "sharegpt, packed": Kind(
         config="datasets:\n- path: input:data/sharegpt.jsonl\n  type: chat_template\n"
         "  field_messages: conversations\n"

@@ -10,6 +10,7 @@ from rules.project.config_check import check_config
 from tests.adversarial.inputs import models
 from tests.adversarial.inputs.table import CONFIG, write
 from tests.adversarial.inputs.test_hostile_inputs import TOML
+from tests.e2e.training import mistral
 
 
 @pytest.fixture
@@ -73,3 +74,54 @@ def test_a_model_that_is_not_here_is_left_to_the_runner(project: Path) -> None:
 def test_a_model_without_config_is_left_to_the_runner_too(project: Path) -> None:
     (project / "model" / "config.json").unlink()
     check(project)
+
+
+@pytest.mark.parametrize(
+    ("config_line", "files", "refused"),
+    [
+        ("", {}, True),
+        ("tokenizer_use_mistral_common: false", {}, True),
+        ("tokenizer_use_mistral_common: true", {}, False),
+        ("tokenizer_type: TokenizersBackend", {}, False),
+        ("tokenizer_config: input:hostile", {}, False),
+        ("", {"tekken.json": None}, False),
+        ("", {"config.json": models.MODEL["config.json"]}, False),
+    ],
+)
+def test_a_tokenizer_that_axolotl_cannot_save_is_named_before_a_machine_starts(
+    project: Path, config_line: str, files: dict[str, bytes | None], refused: bool
+) -> None:
+    of_mistral = b'{"architectures": ["MistralForCausalLM"], "model_type": "mistral"}'
+    both = {"config.json": of_mistral, "tekken.json": mistral.vocabulary()}
+    models.model({**both, **files})(project / "model")
+    models.model({})(project / "hostile")
+    (project / "config.yml").write_text(f"{CONFIG}\n{config_line}\n")
+    if not refused:
+        check(project)
+        return
+    with pytest.raises(LockError, match=r"model/tekken\.json is this model's tok") as caught:
+        check(project)
+    assert caught.value.hint == (
+        "write `tokenizer_use_mistral_common: true`, or "
+        "`tokenizer_type: TokenizersBackend` for its tokenizer.json"
+    )
+    (project / "model" / "tokenizer.json").unlink()
+    with pytest.raises(LockError) as caught:
+        check(project)
+    assert caught.value.hint == "write `tokenizer_use_mistral_common: true`"
+
+
+def test_a_model_named_magistral_is_one_that_wants_its_own_tokenizer(project: Path) -> None:
+    """Axolotl goes by the name, which here is that of the input."""
+    of_mistral = b'{"architectures": ["MistralForCausalLM"], "model_type": "mistral"}'
+    models.model({"config.json": of_mistral, "tekken.json": mistral.vocabulary()})(
+        project / "model"
+    )
+    named = TOML.replace('model = "path:model"', 'magistral = "path:model"')
+    (project / "aicert.toml").write_text(named)
+    (project / "config.yml").write_text(CONFIG.replace("input:model", "input:magistral"))
+    check(project)
+    line = "tokenizer_use_mistral_common: false\n"
+    (project / "config.yml").write_text(CONFIG.replace("input:model", "input:magistral") + line)
+    with pytest.raises(LockError, match=r"magistral/tekken\.json"):
+        check(project)
