@@ -70,8 +70,8 @@ def verify(
         collateral: JSON file with Intel's collateral for a TDX machine's processor
             (docs/spec/tdx.md).
         gpu_collateral: JSON file with NVIDIA's collateral for the GPUs (docs/spec/gpu.md).
-        evidence: folder of audits (RUN/certificate.json, results.json), for a policy that demands
-            some.
+        evidence: folder of audits and evaluations (RUN/certificate.json, results.json), for a
+            policy that demands some.
 
     Returns:
         The AttestationResult, with `verdict == "passed"`.

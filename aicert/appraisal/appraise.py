@@ -28,6 +28,7 @@ from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.checks.training import appraise_training, compute_of
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import (
+    ASKED_CHECKS,
     CHIP_CHECKS,
     GPU_CHECK,
     Ancestor,
@@ -68,9 +69,9 @@ def appraise(
     validity is judged, with a time zone. `lockfile`: the lockfile that the caller expects, its
     bytes or their digest. `nonce`: the caller's own challenge, 32 bytes. `ancestors`: certificates
     among which to look for the runs whose outputs this run used as inputs, and for the ancestors of
-    those runs; None if the caller does not ask for lineage. `audits`: certificates of audits with
-    their results, for a policy that demands audits; several appraisals under one policy at one time
-    may share those of `judge_audits`.
+    those runs; None if the caller does not ask for lineage. `audits`: certificates of audits and of
+    evaluations with their results, for a policy that demands some; several appraisals under one
+    policy at one time may share those of `judge_audits`.
     """
     if at.tzinfo is None:
         raise ConfigError("the time of appraisal needs a time zone")
@@ -81,10 +82,12 @@ def appraise(
         seen = replace(seen, audits=given.under(for_audits(policy), at))
     lineage = None
     if ancestors is not None:
+        # What a policy demands of a model's evaluation, it does not demand of what came before.
+        older = replace(seen, policy=replace(policy, evaluations=()))
         lineage = Lineage(
             ancestors,
             lambda one, given: _appraise(
-                replace(seen, certificate=one), None, lockfile=None, nonce=None, lineage=given
+                replace(older, certificate=one), None, lockfile=None, nonce=None, lineage=given
             ),
         )
     result = _appraise(seen, model, lockfile=wanted, nonce=nonce, lineage=lineage)
@@ -96,16 +99,18 @@ def appraise(
 
 
 def for_audits(policy: Policy) -> Policy:
-    """Return the policy under which audits are appraised: without demands that apply only to
-    models.
+    """Return the policy under which audits and evaluations are appraised: without demands that
+    apply only to models.
     """
-    return replace(policy, claims=(), audits=())
+    return replace(policy, claims=(), audits=(), evaluations=())
 
 
 def judge_audits(
     audits: Sequence[tuple[Certificate, bytes]], policy: Policy, at: datetime
 ) -> "JudgedAudits":
-    """Return audits whose verdicts several appraisals under this policy at this time can share."""
+    """Return audits and evaluations whose verdicts several appraisals under this policy at this
+    time can share.
+    """
     from aicert.appraisal.evidence.audits import JudgedAudits
 
     return JudgedAudits(audits, for_audits(policy), at, _appraise_alone)
@@ -147,14 +152,19 @@ def _appraise(
     after = None if began is None else began[0]
     appraise_policy(checklist, policy, run, at, nonce is not None, after, input_code(run, ancestry))
     seen = replace(seen, then=then, quote=quote, run=run, ancestors=ancestry)
-    asked = ("policy.compute", "audit.present", "audit.list", "audit.result")
-    _, audits, *_ = [appraise_asked(checklist, check, seen) or () for check in asked]
+    last = [appraise_asked(checklist, check, seen) or () for check in ASKED_CHECKS[4:]]
+    _, audits, *_, evaluations, _ = last
     unrevoked = _unrevoked(checklist, certificate)
     result = _result(checklist, policy, key, quote, run, boot, at, ancestry, unrevoked)
     trusts = (*result.trusts, *sorted({one[1] for one in (*trusted, began) if one}))
     trusts = words.inherit("audits", trusts, [one.trusts for one in audits])
-    tier = min((one.tier for one in audits if one.tier), key=tier_rank, default=None)
-    return replace(result, trusts=trusts, audits_tier=tier)
+    trusts = words.inherit("evaluations", trusts, [one.trusts for one in evaluations])
+    tiers = {"audits_tier": _lowest(audits), "evaluations_tier": _lowest(evaluations)}
+    return replace(result, trusts=trusts, **tiers)
+
+
+def _lowest(results: Sequence[AttestationResult]) -> str | None:
+    return min((one.tier for one in results if one.tier), key=tier_rank, default=None)
 
 
 def _result(

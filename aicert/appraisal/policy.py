@@ -78,6 +78,7 @@ class Policy:
     gpus: "tuple[of.GpuRoot, ...]" = ()
     claims: tuple[Claim, ...] = ()
     audits: "tuple[of.AuditDemand, ...]" = ()
+    evaluations: "tuple[of.EvaluationDemand, ...]" = ()
     max_age_days: int | None = None
     allow: frozenset[str] = frozenset()
     time_authorities: "tuple[of.TimeAuthority, ...]" = ()

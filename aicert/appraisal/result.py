@@ -32,13 +32,13 @@ CHECKS = (
     "policy.claims", "policy.compute", "policy.age",
     "lineage.ancestors",
     "audit.present", "audit.list", "audit.result",
+    "evaluation.present", "evaluation.result",
 )  # fmt: skip
 CHIP_CHECKS = ("platform.chip", "platform.guest", "platform.binding")
 GPU_CHECK = "platform.gpu"
 # The checks that a policy may ask for beyond the standard ones (`checks/asked.py`).
 ASKED_CHECKS = (
-    "time.token", "log.included", "log.witnessed", "time.not-before", "policy.compute",
-    "audit.present", "audit.list", "audit.result",
+    *CHECKS[:3], "time.not-before", "policy.compute", *CHECKS[CHECKS.index("audit.present") :],
 )  # fmt: skip
 # The checks of what a run shows, one for each kind of run: exactly one applies to each run.
 KIND_CHECKS = ("outputs.trained", "outputs.derived", "outputs.results")
@@ -94,9 +94,10 @@ class AttestationResult:
     were quoted, but not compared) are for display.
 
     `ancestors`: the lineage, if the caller asked for it; `lineage_tier`: the lowest tier in it.
-    `audits_tier`: the lowest tier of the audits that the policy demanded, which may accept several
-    tiers. `input_code`: code of inputs that may have run in this run's trainer or in an ancestor's;
-    each entry has the word by which a policy allows it, and whose code it is.
+    `audits_tier` and `evaluations_tier`: the lowest tier of the audits and of the evaluations that
+    the policy demanded, which may accept several tiers. `input_code`: code of inputs that may have
+    run in this run's trainer or in an ancestor's; each entry has the word by which a policy allows
+    it, and whose code it is.
 
     `attested_seconds`: from the run key's certification to the quote, by the TPM's clock. `kind`:
     `train`, `merge`, `audit` or `evaluate`, None if it is not verified or not known. `facts`: what
@@ -119,6 +120,7 @@ class AttestationResult:
     ancestors: tuple[Ancestor, ...] = ()
     lineage_tier: str | None = None
     audits_tier: str | None = None
+    evaluations_tier: str | None = None
     input_code: tuple[tuple[str, str], ...] = ()
     attested_seconds: float | None = None
     kind: str | None = None

@@ -32,10 +32,10 @@ def trusts(root: str, tier: str, image: str | None, code: Sequence[str]) -> tupl
 
 
 def inherit(what: str, own: tuple[str, ...], before: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Add to what a pass rests on (`own`) what the results of its lineage or audits rest on
-    (`before`).
+    """Add to what a pass rests on (`own`) what the results of its lineage, audits or evaluations
+    rest on (`before`).
 
-    They may have had other platforms and images. `what`: `lineage` or `audits`.
+    They may have had other platforms and images. `what`: `lineage`, `audits` or `evaluations`.
     """
     of = f"for its {what}: "
     inherited = dict.fromkeys(of + item.removeprefix(of) for items in before for item in items)

@@ -73,6 +73,7 @@ def to_json(result: AttestationResult) -> dict[str, object]:
         "lineage": _lineage_json(result.ancestors, set()),
         "lineageTier": result.lineage_tier,
         "auditsTier": result.audits_tier,
+        "evaluationsTier": result.evaluations_tier,
         "attestedSeconds": result.attested_seconds,
         "compute": compute_json(result.compute),
         "epochs": epochs_json(result.compute),
@@ -189,7 +190,11 @@ def _tier_words(result: AttestationResult) -> str:
     least = words = result.tier
     if least is None or words is None:
         return ""
-    for what, tier in (("lineage", result.lineage_tier), ("audits", result.audits_tier)):
+    for what, tier in (
+        ("lineage", result.lineage_tier),
+        ("audits", result.audits_tier),
+        ("evaluations", result.evaluations_tier),
+    ):
         if tier is not None and tier_rank(tier) < tier_rank(result.tier or tier):
             least = min(least, tier, key=tier_rank)
             words += f", its {what} {tier}"

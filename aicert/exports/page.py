@@ -208,6 +208,8 @@ def _doubt(result: AttestationResult) -> str:
         return ", but anyone with the computer of an earlier run could have made what that run says"
     if result.audits_tier is not None and below_vtpm(result.audits_tier):
         return ", but anyone with the computer of an audit could have made what that counted"
+    if result.evaluations_tier is not None and below_vtpm(result.evaluations_tier):
+        return ", but anyone with the computer of an evaluation could have made what that measured"
     return ""
 
 

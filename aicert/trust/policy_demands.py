@@ -1,6 +1,7 @@
 """Read the tables of a policy file that demand something of a run (docs/spec/policy.md)."""
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import date
 
@@ -9,6 +10,7 @@ from aicert.appraisal.evidence.accepted import (
     AuditDemand,
     Caps,
     ComputeDemand,
+    EvaluationDemand,
     NoteSigner,
 )
 from aicert.appraisal.policy import Claim
@@ -17,6 +19,8 @@ from aicert.formats.digest import Digest
 from aicert.formats.run_report import ORIGINS
 from aicert.tlog.notes import COSIGNATURE, ED25519, VerifierKey
 from aicert.trust.policy_table import PolicyTable
+
+_METRIC = re.compile(r"[a-z0-9_.,-]{1,80}")
 
 
 def claim(item: object, path: str) -> Claim:
@@ -68,6 +72,37 @@ def audit(item: object, path: str) -> AuditDemand:
         unusable=bounds["unusable"],
         unread_bytes=bounds["unread-bytes"],
         texts=frozenset(_digest(text, f"{where}: texts") for text in texts),
+    )
+
+
+def evaluation(item: object, path: str) -> EvaluationDemand:
+    """Read an [[evaluation]]: the metric of a task that the model must have, and how good."""
+    table = PolicyTable(item, path, "evaluation")
+    task, metric = table.text("task"), table.text("metric")
+    where = f"{path}: evaluation {metric[:80]!a}"
+    low, high = table.number("at-least"), table.number("at-most")
+    samples, tokens = table.integer("samples-at-least"), table.integer("template-tokens")
+    table.done()
+    if not _METRIC.fullmatch(metric):
+        raise ConfigError(f"{where}: metric is not the name of a metric, such as loss")
+    for key, number in (("at-least", low), ("at-most", high)):
+        if number is not None and not math.isfinite(number):
+            raise ConfigError(f"{where}: {key} is {number}, but must be finite")
+    if low is None and high is None:
+        raise ConfigError(f"{where}: at-least or at-most is missing")
+    if samples is None:
+        raise ConfigError(f"{where}: samples-at-least is missing")
+    if samples < 1 or (tokens is not None and tokens < 0):
+        raise ConfigError(
+            f"{where}: samples-at-least must be 1 or more, and template-tokens 0 or more"
+        )
+    return EvaluationDemand(
+        task=_digest(task, f"{where}: task"),
+        metric=metric,
+        samples=samples,
+        at_least=low,
+        at_most=high,
+        template_tokens=tokens,
     )
 
 

@@ -30,7 +30,16 @@ from aicert.formats.digest import Digest, is_hex, of_bytes
 from aicert.formats.lockfile import CODE_WORDS
 from aicert.frozen import replace
 from aicert.trust.built_in import BUILT_IN, built_in, root_from_certificate
-from aicert.trust.policy_demands import audit, claim, compute, day, log, quorum, witness
+from aicert.trust.policy_demands import (
+    audit,
+    claim,
+    compute,
+    day,
+    evaluation,
+    log,
+    quorum,
+    witness,
+)
 from aicert.trust.policy_table import MAX_POLICY, PolicyTable
 from aicert.trust.roots import (
     CHIP_FAMILIES,
@@ -94,6 +103,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
     gpus = tuple(_gpu(item, path) for item in table.sections("gpu"))
     claims = tuple(claim(item, path) for item in table.sections("claim"))
     audits = tuple(audit(item, path) for item in table.sections("audit"))
+    evaluations = tuple(evaluation(item, path) for item in table.sections("evaluation"))
     authorities = tuple(_time_authority(item, path) for item in table.sections("time-authority"))
     own_compute = table.table("compute") if table.has("compute") else None
     authorities = (*(base.time_authorities if base else ()), *authorities)
@@ -127,6 +137,7 @@ def load_policy(path: str, *, depth: int = 0) -> Policy:
         gpus=_instead_of_gpus(base.gpus if base else (), gpus),
         claims=(*(base.claims if base else ()), *claims),
         audits=(*(base.audits if base else ()), *audits),
+        evaluations=(*(base.evaluations if base else ()), *evaluations),
         compute=(
             compute(own_compute, path)
             if own_compute is not None

@@ -128,5 +128,9 @@ def _results(file: str, room: int) -> bytes:
 
 
 def audits_of(given: Sequence[Given]) -> list[tuple[Certificate, bytes]]:
-    """Return the audits for `appraise`: each certificate with its results."""
-    return [(one.certificate, results) for one in given for results in one.results]
+    """Return the audits and evaluations for `appraise`: each certificate with its results."""
+    return [
+        (one.certificate, results)
+        for one in given
+        for results in (*one.results, *((one.evaluation,) if one.evaluation is not None else ()))
+    ]

@@ -67,7 +67,7 @@ object for each run, each on its own line.
             "type": str,
             "default": "",
             "help": "a folder with RUN/certificate.json and results of audits and evaluations: "
-            "shown, and judged if the policy requires audits",
+            "shown, and judged if the policy requires some",
         },
         {
             "name": "format",

@@ -63,8 +63,8 @@ class Question:
 
 
 def evidence_at(folder: str) -> Audits | None:
-    """Return the audits in the folder named on the command line, if there is one, each with its
-    results.
+    """Return the audits and evaluations in the folder named on the command line, if there is one,
+    each with its results.
     """
     if not folder:
         return None

@@ -21,7 +21,7 @@ class Folder(NamedTuple):
 
     @property
     def audits(self) -> Audits:
-        """The audits that a policy may require."""
+        """The audits and evaluations that a policy may require."""
         return audits_of(self.given)
 
 

@@ -5,7 +5,8 @@ The parser must refuse `malformed` rows (EvidenceError, exit 2). Other modules h
 subject each: `attacks_platform` the platform's certificate chain, `attacks_chip` and `attacks_td`
 the processor's report, `attacks_gpu` GPUs, `attacks_run` what was trained, `attacks_results`
 audits, `attacks_merge` merges, `attacks_version_2` what version 2 adds, `attacks_time` time stamps,
-`attacks_log` logs, `attacks_audits` audits that a policy demands, and `attacks_epochs` epochs.
+`attacks_log` logs, `attacks_audits` and `attacks_evaluations` what a policy demands of audits and
+evaluations, and `attacks_epochs` epochs.
 """
 
 from collections.abc import Callable
@@ -39,6 +40,7 @@ def table() -> tuple[Attack, ...]:
         attacks_chip,
         attacks_compute,
         attacks_epochs,
+        attacks_evaluations,
         attacks_file,
         attacks_gpu,
         attacks_log,
@@ -69,6 +71,7 @@ def table() -> tuple[Attack, ...]:
         *attacks_version_2.ATTACKS,
         *attacks_time.ATTACKS,
         *attacks_audits.ATTACKS,
+        *attacks_evaluations.ATTACKS,
         *attacks_log.ATTACKS,
         *attacks_compute.ATTACKS,
         *attacks_epochs.ATTACKS,

@@ -38,6 +38,7 @@ from tests.adversarial.attacks_chip import (
     wrapped,
 )
 from tests.adversarial.attacks_compute import bounds
+from tests.adversarial.attacks_evaluations import RIGHT as OF_EVALUATIONS
 from tests.adversarial.attacks_machine import firmware_sets
 from tests.adversarial.attacks_merge import merge
 from tests.adversarial.attacks_platform import (
@@ -521,6 +522,6 @@ HONEST = (
     ),
     *(
         Honest(name, change, verdict=verdict, check=check, version=version)
-        for name, change, version, verdict, check in OF_AUDITS
+        for name, change, version, verdict, check in (*OF_AUDITS, *OF_EVALUATIONS)
     ),
 )

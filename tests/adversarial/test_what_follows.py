@@ -41,6 +41,7 @@ FOLLOW: dict[str, set[str]] = {
     "log.included": {"log.witnessed"},
     "audit.present": set(AUDITS[1:]),
     "audit.list": set(AUDITS[2:]),
+    "evaluation.present": {"evaluation.result"},
 }  # fmt: skip
 # The first row that each check refuses alone, where the row changes the policy only to ask for that
 # check.

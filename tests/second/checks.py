@@ -15,6 +15,7 @@ CHECKS = (
     "policy.claims", "policy.compute", "policy.age",
     "lineage.ancestors",
     "audit.present", "audit.list", "audit.result",
+    "evaluation.present", "evaluation.result",
 )  # fmt: skip
 
 

@@ -255,17 +255,17 @@ def _number(value: Any) -> bool:
     return type(value) in (int, float) and value >= 0
 
 
-def _count(least: int) -> Callable[[Any], bool]:
+def count(least: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and value >= least
 
 
 RECORDS: Any = {
     "name": like(NAME),
     "split": like(f"[!-~]{{1,{RUN['characters of a `split`']}}}"),
-    "rows": _count(0),
-    "bytes": _count(0),
+    "rows": count(0),
+    "bytes": count(0),
     "digest": like(f"sha256:{HEX}"),
-    "unreadBytes": _count(0),
+    "unreadBytes": count(0),
     "files": [text(TEXT), 0, RUN["`files` of all `records`"]],
 }
 REASON = RUN["characters of a `reason`"]
@@ -273,16 +273,16 @@ UNMEASURED: Any = {
     "state": like("no-loss|incomplete"),
     "reason": lambda value: text(REASON)(value) and bool(value),
     "comparable": lambda value: type(value) is bool,
-    "rows": _count(0),
-    "tokens": _count(0),
-    "templateTokens": _count(0),
+    "rows": count(0),
+    "tokens": count(0),
+    "templateTokens": count(0),
 }
 MEASURED: Any = {
     **UNMEASURED,
     "state": "measured",
     "reason": text(REASON),
-    "rows": _count(1),
-    "tokens": _count(1),
+    "rows": count(1),
+    "tokens": count(1),
     "before": _number,
     "after": _number,
 }

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.second import audits as second_audits
 from tests.second import chip as second_chip
 from tests.second import compute as second_compute
-from tests.second import forms
+from tests.second import demanded, forms
 from tests.second import gpu as second_gpu
 from tests.second import log as logs
 from tests.second import td as second_td
@@ -85,7 +85,7 @@ class Appraisal:
         self.before: dict[tuple[str, ...], Appraisal] = {}
         self._decide_all()
 
-    def _decide(self, check: str, work: Callable[[], object], *needs: str) -> None:
+    def decide(self, check: str, work: Callable[[], object], *needs: str) -> None:
         if any(self.verdicts[one] != "ok" for one in needs):
             self.verdicts[check] = "not-checked"
             return
@@ -101,7 +101,7 @@ class Appraisal:
             self.verdicts[check] = "ok"
 
     def _decide_all(self) -> None:
-        decide = self._decide
+        decide = self.decide
         try:
             self.lock = Lock(self.lockfile)
             self.verdicts["readable"] = "ok"
@@ -139,7 +139,8 @@ class Appraisal:
         decide("policy.claims", self._claims, form, "outputs.pcr8")
         decide("policy.age", partial(second_time.check_age, self), form)
         decide("policy.compute", partial(second_compute.check, self), form, "outputs.pcr8")
-        self._decide_audits()
+        demanded.decide_audits(self)
+        demanded.decide_evaluations(self)
 
     # certificate.md, "Checks", in its order.
 
@@ -184,7 +185,7 @@ class Appraisal:
     # confidential.md, "Checks"
 
     def _decide_chip(self) -> None:
-        checks, decide = CHIP, self._decide
+        checks, decide = CHIP, self.decide
         if self.verdicts["platform.chain"] == "ok" and self.root.tier not in TIERS[3:]:
             self.verdicts |= dict.fromkeys(checks, "not-applicable")
             return
@@ -197,11 +198,11 @@ class Appraisal:
     def _decide_tier(self) -> None:
         checks = tuple(one for one in CHIP if self.verdicts[one] != "not-applicable")
         if self.verdicts["platform.chain"] != "ok" or self.root.tier != TIERS[4]:
-            self._decide("platform.gpu", self._not_asked, "platform.chain")
+            self.decide("platform.gpu", self._not_asked, "platform.chain")
         else:
-            self._decide("platform.gpu", self._gpu, *checks, "statement.form")
+            self.decide("platform.gpu", self._gpu, *checks, "statement.form")
             checks = (*checks, "platform.gpu")
-        self._decide("platform.tier", self._tier, "platform.chain", *checks)
+        self.decide("platform.tier", self._tier, "platform.chain", *checks)
 
     def _not_asked(self) -> None:
         raise NotAskedError
@@ -328,10 +329,10 @@ class Appraisal:
         if tier_ok and self.asked.policy["tier"] == self.root.tier == "software":
             self.verdicts |= {check: "not-applicable" for check in CHECKS if check[:5] == "boot."}
             return
-        self._decide("boot.image", self._image, "platform.tier", "statement.form")
+        self.decide("boot.image", self._image, "platform.tier", "statement.form")
         for check, pcrs in (("pcr4", (4,)), ("pcr11", (11,)), ("pcr12-13", (12, 13))):
-            self._decide(f"boot.{check}", partial(self._booted, pcrs), "boot.image")
-        self._decide("boot.firmware", self._firmware, "platform.tier", "quote.pcrs")
+            self.decide(f"boot.{check}", partial(self._booted, pcrs), "boot.image")
+        self.decide("boot.firmware", self._firmware, "platform.tier", "quote.pcrs")
 
     def _image(self) -> None:
         images = self.asked.policy.get("images", {})
@@ -502,10 +503,11 @@ class Appraisal:
             if number in self.asked.busy or forms.claimed_run(data) not in runs:
                 continue
             self.asked.seen.add(number)
+            own = {key: value for key, value in self.asked.policy.items() if key != "evaluation"}
             need(len(self.asked.seen) <= forms.CERT["ancestors that are appraised"])
             older = Appraisal(
                 replace(
-                    self.asked, certificate=data, model=None, lockfile=None, nonce=None,
+                    self.asked, certificate=data, policy=own, model=None, lockfile=None, nonce=None,
                     busy=self.asked.busy | {number},
                 )
             )  # fmt: skip
@@ -516,67 +518,6 @@ class Appraisal:
                 self.before |= dict.fromkeys(shown & wanted, older)
                 self.code |= older.code if shown & wanted else set()
         return good
-
-    # audit.md, "Demanded by a policy"
-
-    def _decide_audits(self) -> None:
-        demands, decide = self.asked.policy.get("audit", ()), self._decide
-        if not demands:
-            self.verdicts |= dict.fromkeys(CHECKS[-3:], "not-applicable")
-            return
-        lineage = self.verdicts["lineage.ancestors"]
-        needs: tuple[str, ...] = ("statement.form", "outputs.pcr8")
-        needs += () if lineage == "not-applicable" else ("lineage.ancestors",)
-        needs += () if self.verdicts["inputs.records"] == "not-applicable" else ("inputs.records",)
-        decide("audit.present", self._audited, *needs)
-        own, with_list = self.verdicts["audit.present"], [one for one in demands if "list" in one]
-        if own == "not-applicable" or (own == "ok" and not with_list):
-            self.verdicts["audit.list"] = "not-applicable"
-        else:
-            decide("audit.list", partial(self._by_list, with_list), "audit.present")
-        if own == "not-applicable":
-            self.verdicts["audit.result"] = own
-            return
-        needs = () if self.verdicts["audit.list"] == "not-applicable" else ("audit.list",)
-        decide("audit.result", self._counted, "audit.present", *needs)
-
-    def _audited(self) -> None:
-        report = self.statement.report
-        if self.lock and self.lock.trainer in ("audit", "axolotl-evaluate"):
-            raise NotAskedError
-        if report["version"] == 1 or self.asked.audits is None:
-            raise OpenError
-        if self.lock:
-            lock = self.lock
-            second_audits.check_read(report, lock.trainer, lock.inputs, bool(lock.code))
-        self.audits = [one for one in map(self._audit, self.asked.audits) if one is not None]
-        second_audits.check_present(self.asked.policy["audit"], report, self.audits)
-
-    def _audit(self, given: tuple[bytes, bytes]) -> Mapping[str, Any] | None:
-        own = {
-            key: value for key, value in self.asked.policy.items() if key not in ("audit", "claim")
-        }
-        question = replace(
-            self.asked, certificate=given[0], policy=own, model=None, lockfile=None, nonce=None,
-            ancestors=None, audits=None,
-        )  # fmt: skip
-        try:
-            other = Appraisal(question)
-        except NoError:
-            return None
-        if not other.consistent() or not other.lock:
-            return None
-        report, outputs = other.statement.report, other.statement.digests
-        inputs = {name: digest for name, _, _, digest in other.lock.inputs}
-        if other.lock.trainer != "audit":
-            outputs, inputs = second_audits.before(given[1], report, other.lock.trainer, inputs)
-        return second_audits.counted(given[1], outputs, report["records"]["value"], inputs)
-
-    def _by_list(self, demands: Sequence[Mapping[str, Any]]) -> None:
-        second_audits.check_lists(demands, self.statement.report, self.audits)
-
-    def _counted(self) -> None:
-        second_audits.check_results(self.asked.policy["audit"], self.statement.report, self.audits)
 
     def verdict(self) -> tuple[str, str | None]:
         """Return `passed`, `failed` or `none`, and the check that is the reason."""

@@ -10,11 +10,11 @@ What a row expects is checked against the verifier in test_vectors.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from aicert.appraisal.ak_chain import EKU_AK, Root
-from aicert.appraisal.evidence.accepted import CAPS, ComputeDemand
+from aicert.appraisal.evidence.accepted import CAPS, ComputeDemand, EvaluationDemand
 from aicert.appraisal.policy import Policy
 from aicert.crypto.x509 import stamp
 from aicert.formats import certificate as certificates
@@ -45,6 +45,8 @@ LARGE = 50_000
 _RUN = re.compile(rb"(.{1,16}?)\1{63,}", re.DOTALL)
 # A training with an audit beside it, and an audit: other rows name what they share with these.
 AUDITED, AUDIT = "audited", "audit that a policy demands, judged itself"
+# The same of evaluations.
+EVALUATED, ITSELF = "evaluated", "evaluation that a policy demands, judged itself"
 # The shortest piece that is worth sharing.
 SHARED = 32
 EXIT_CODES = {"passed": 0, "failed": 1, "none": 2, MALFORMED: 2}
@@ -99,8 +101,8 @@ def vector(row: Attack | Honest, base: Honest | None = None) -> dict[str, object
     scene = Scene(row.kind, row.version)
     row.change(scene)
     certificate = pieces(scene.get("file"))
-    if scene.audits is not None and row.name not in (AUDITED, AUDIT):
-        base = _honest(AUDITED)
+    if scene.audits is not None and row.name not in (AUDITED, AUDIT, EVALUATED, ITSELF):
+        base = _honest(EVALUATED if scene.get("policy").evaluations else AUDITED)
     if base is not None:
         shared = copies(scene.get("file"), certificate_of(base), place(base))
         certificate = min(certificate, shared, key=lambda parts: len(json.dumps(parts)))
@@ -137,8 +139,11 @@ def _honest(name: str) -> Honest:
 
 
 def _audit(certificate: Certificate, results: bytes) -> dict[str, object]:
-    """Return an audit beside the certificate; most of it is shared with the standalone audit."""
-    whole, alone = certificates.emit(certificate), _honest(AUDIT)
+    """Return an audit or an evaluation beside the certificate; most of it is shared with one that
+    is judged itself.
+    """
+    whole, data = certificates.emit(certificate), certificate.lockfile
+    alone = _honest(ITSELF if b"axolotl-evaluate" in data else AUDIT)
     parts = copies(whole, certificate_of(alone), place(alone))
     return {"certificate": parts, "results": pieces(results)}
 
@@ -285,6 +290,7 @@ def policy_files(policy: Policy) -> dict[str, str]:
         most |= {"unusable": audit.unusable, "unread-bytes": audit.unread_bytes}
         lines += [f"{key} = {bound}" for key, bound in most.items() if bound is not None]
         lines += [f"texts = {_digests(audit.texts)}"] if audit.texts else []
+    lines += _evaluation_lines(policy.evaluations)
     for kind, signers in (("log", policy.logs), ("witness", policy.witnesses)):
         for signer in signers:
             lines += ["", f"[[{kind}]]", f'name = "{signer.name}"', f'key = "{signer.key}"']
@@ -295,6 +301,16 @@ def policy_files(policy: Policy) -> dict[str, str]:
         lines.append(f"origins = {json.dumps(sorted(claim.origins))}")
     lines += _compute_lines(policy.compute)
     return {"policy.toml": "\n".join(lines) + "\n", **files}
+
+
+def _evaluation_lines(demands: Sequence[EvaluationDemand]) -> list[str]:
+    lines: list[str] = []
+    for demand in demands:
+        lines += ["", "[[evaluation]]", f'task = "{demand.task}"', f'metric = "{demand.metric}"']
+        bounds = {"at-least": demand.at_least, "at-most": demand.at_most}
+        bounds |= {"samples-at-least": demand.samples, "template-tokens": demand.template_tokens}
+        lines += [f"{key} = {bound}" for key, bound in bounds.items() if bound is not None]
+    return lines
 
 
 def _compute_lines(demand: ComputeDemand | None) -> list[str]:

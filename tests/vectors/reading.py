@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parent
 # Folders of certificates; `lease/` has vectors of another form, which `leases.py` writes.
 FOLDERS = ("forged", "honest")
 # Evidence that a verifier may not support yet: a scenario needs it if its policy has such a table.
-NEEDS = ("audit", "chip", "gpu", "log", "tdx", "time-authority", "witness")
+NEEDS = ("audit", "chip", "evaluation", "gpu", "log", "tdx", "time-authority", "witness")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ evidence is imported only if the policy asks for it.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from aicert.appraisal.checklist import Checklist, NotApplicableError
@@ -59,14 +58,24 @@ def _compute(seen: Seen) -> tuple[str, Any]:
     return compute.bounded(seen)
 
 
-def _demands(policy: Policy) -> object:
-    return policy.audits
+def _audit(check: str, *needs: str) -> Row:
+    def judge(seen: Seen) -> tuple[str, Any]:
+        from aicert.appraisal.evidence import audits
+
+        return audits.JUDGES[check](seen)
+
+    lacks = "demands no audit"
+    return Row(asks=lambda policy: policy.audits, lacks=lacks, judge=judge, needs=needs)
 
 
-def _audits(check: str, seen: Seen) -> tuple[str, Any]:
-    from aicert.appraisal.evidence import audits
+def _evaluation(check: str, *needs: str) -> Row:
+    def judge(seen: Seen) -> tuple[str, Any]:
+        from aicert.appraisal.evidence import evaluations
 
-    return audits.JUDGES[check](seen)
+        return evaluations.JUDGES[check](seen)
+
+    lacks = "demands no evaluation"
+    return Row(asks=lambda policy: policy.evaluations, lacks=lacks, judge=judge, needs=needs)
 
 
 _SHOWN = ("statement.form", "outputs.pcr8")
@@ -85,7 +94,7 @@ def _witnessed(seen: Seen) -> tuple[str, Any]:
     return tlog.witnessed(seen.certificate, seen.policy, seen.at)
 
 
-_NO_TIME, _NO_LOG, _NO_AUDIT = "names no time authority", "names no log", "demands no audit"
+_NO_TIME, _NO_LOG = "names no time authority", "names no log"
 ROWS: Mapping[str, Row] = {
     "time.token": Row(asks=_times, lacks=_NO_TIME, judge=_token),
     "log.included": Row(asks=_logs, lacks=_NO_LOG, judge=_included),
@@ -96,21 +105,11 @@ ROWS: Mapping[str, Row] = {
     "policy.compute": Row(
         asks=lambda policy: policy.compute, lacks="bounds no compute", judge=_compute, needs=_SHOWN
     ),
-    "audit.present": Row(
-        asks=_demands, lacks=_NO_AUDIT, judge=partial(_audits, "audit.present"), needs=_READ
-    ),
-    "audit.list": Row(
-        asks=_demands,
-        lacks=_NO_AUDIT,
-        judge=partial(_audits, "audit.list"),
-        needs=("audit.present",),
-    ),
-    "audit.result": Row(
-        asks=_demands,
-        lacks=_NO_AUDIT,
-        judge=partial(_audits, "audit.result"),
-        needs=("audit.present", "audit.list"),
-    ),
+    "audit.present": _audit("audit.present", *_READ),
+    "audit.list": _audit("audit.list", "audit.present"),
+    "audit.result": _audit("audit.result", "audit.present", "audit.list"),
+    "evaluation.present": _evaluation("evaluation.present", *_SHOWN),
+    "evaluation.result": _evaluation("evaluation.result", "evaluation.present"),
 }
 
 

@@ -135,6 +135,23 @@ class AuditDemand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationDemand:
+    """A demand for an evaluation of the model: a metric of a task, and bounds on it.
+
+    `task`: the digest of what was asked, rows and prompts. `samples`: the minimum number of samples
+    that the metric is about. `template_tokens`: how many of its tokens may come from no row; if it
+    is None, any count but 0 gives no verdict.
+    """
+
+    task: Digest
+    metric: str
+    samples: int
+    at_least: float | None = None
+    at_most: float | None = None
+    template_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
     """FLOP/s that no virtual processor and no accelerator exceeds, whatever the precision.
 

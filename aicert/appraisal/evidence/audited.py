@@ -1,17 +1,23 @@
-"""The record of a given audit and its verdict; `audits.py` makes and uses it."""
+"""The record of given results and of the verdict on their certificate; `audits.py` makes it."""
 
+from aicert.appraisal.checks.kinds import Kind
 from aicert.appraisal.result import AttestationResult
 from aicert.audits.results import Results
+from aicert.formats.evaluation import Results as EvaluationResults
 from aicert.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """A certificate that was given for an audit.
+    """A certificate that was given for an audit or for an evaluation.
 
-    `results`: its results if the audit counts. `refused`: otherwise the reason why it does not.
+    `kind`: what it claims to be. `results`: its results if it is an audit that counts.
+    `evaluation`: its results if it is an evaluation that counts. `refused`: otherwise the reason
+    why it does not.
     """
 
     verdict: AttestationResult
+    kind: Kind = "audit"
     results: Results | None = None
+    evaluation: EvaluationResults | None = None
     refused: str = ""

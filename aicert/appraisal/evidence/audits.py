@@ -17,6 +17,7 @@ from aicert.appraisal.checklist import NotApplicableError
 from aicert.appraisal.checks.kinds import (
     ADAPTER_INPUT,
     BASE_INPUT,
+    KINDS,
     OF_RESULTS,
     RESULTS,
     Kind,
@@ -32,7 +33,7 @@ from aicert.audits import joining
 from aicert.audits import results as forms
 from aicert.audits.results import CheckFact, Counts, Results
 from aicert.errors import AicertError, EvidenceError, RejectedError, UndecidedError
-from aicert.formats import lockfile
+from aicert.formats import evaluation, lockfile
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.listing import dir_digest
@@ -112,21 +113,49 @@ def check_joined(results: Results, certificate: Certificate, verdict: Attestatio
         raise RejectedError(error.message, verdict) from None
 
 
+def read_evaluation(
+    certificate: Certificate, data: bytes, verdict: AttestationResult
+) -> evaluation.Results:
+    """Return the results of an evaluation, whose certificate names them (`check_verdict`).
+
+    Raises EvidenceError unless they are about inputs and rows of that run.
+    """
+    results = evaluation.parse(data)
+    inputs = {one.name: one.digest for one in lockfile.parse(certificate.lockfile).inputs}
+    records = () if verdict.facts is None else verdict.facts.records
+    evaluation.check_joined(results, records, inputs)
+    return results
+
+
 def judged(certificate: Certificate, data: bytes, verdict: AttestationResult) -> Audit:
     """Return whether these results count, given the verdict on the certificate that should name
     them.
     """
+    kind = _claimed(certificate)
     try:
-        check_verdict(verdict, data)
+        check_verdict(verdict, data, kind=kind)
+        if kind == "evaluate":
+            evaluated = read_evaluation(certificate, data, verdict)
+            return Audit(verdict=verdict, kind=kind, evaluation=evaluated)
         results = forms.parse(data)
         check_joined(results, certificate, verdict)
     except AicertError as error:
-        return Audit(verdict=verdict, refused=error.message.partition("\n")[0])
+        return Audit(verdict=verdict, kind=kind, refused=error.message.partition("\n")[0])
     return Audit(verdict=verdict, results=results)
 
 
+def _claimed(certificate: Certificate) -> Kind:
+    """Return as what the certificate is judged, by its own claim."""
+    try:
+        claimed = KINDS.get(lockfile.parse(certificate.lockfile).trainer)
+    except AicertError:
+        claimed = None
+    return "evaluate" if claimed == "evaluate" else "audit"
+
+
 class JudgedAudits:
-    """Certificates of audits with their results, each judged once, when it is first asked for.
+    """Certificates of audits and evaluations with their results, each judged once, when it is first
+    asked for.
 
     Its verdicts are under one policy at one time, and only appraisals with these may use them.
     """
@@ -181,9 +210,9 @@ def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
             if not hits:
                 raise EvidenceError(_gap(demand, run.lockfile.run, rows, audits))
             used += [one.audit.verdict for one in hits if one.audit.verdict not in used]
-            by = ", ".join(dict.fromkeys(_name(one.audit) for one in hits))
+            by = ", ".join(dict.fromkeys(name_of(one.audit) for one in hits))
             lines.append(f"{rows.name} {rows.split} for {_what(demand)}: {by}")
-    return "\n".join(_some(lines) or ["the run read no rows"]), tuple(used)
+    return "\n".join(some(lines) or ["the run read no rows"]), tuple(used)
 
 
 def lists(seen: Seen) -> tuple[str, None]:
@@ -206,7 +235,7 @@ def lists(seen: Seen) -> tuple[str, None]:
                 raise EvidenceError(
                     f"text {name} was audited for {_what(demand)} with another list"
                 )
-    return "\n".join(_some([f"{demand.kind}: {demand.list}" for demand in wanted])), None
+    return "\n".join(some([f"{demand.kind}: {demand.list}" for demand in wanted])), None
 
 
 def result(seen: Seen) -> tuple[str, None]:
@@ -229,7 +258,7 @@ def result(seen: Seen) -> tuple[str, None]:
         lines.append(f"{_what(demand)}: of {rows}, {shown}")
     if unbounded:
         raise UndecidedError(f"policy {seen.policy.name} cannot judge this: {unbounded[0]}")
-    return "\n".join(_some(lines)), None
+    return "\n".join(some(lines)), None
 
 
 def _asked(seen: Seen) -> tuple[VerifiedRun, list[Audit]]:
@@ -242,7 +271,8 @@ def _asked(seen: Seen) -> tuple[VerifiedRun, list[Audit]]:
         raise UndecidedError("a run report of version 1 does not say which rows were read")
     if seen.audits is None:
         raise UndecidedError("you gave no audits", hint="--evidence DIR")
-    return seen.run, [audit() for audit in seen.audits]
+    given = [audit() for audit in seen.audits]
+    return seen.run, [audit for audit in given if audit.kind == "audit"]
 
 
 def _check_unread(run: VerifiedRun, ancestors: Container[str]) -> None:
@@ -298,7 +328,7 @@ def _check_texts(run: VerifiedRun, demand: AuditDemand, audits: Sequence[Audit])
         hint = f'texts = ["{gaps[0][1]}"] in [[audit]], if you have read it and it is harmless'
         refused = _refused(audits)
         raise EvidenceError(
-            "\n".join([first, *_some([f"{name}  {text}" for name, text in gaps]), *refused]),
+            "\n".join([first, *some([f"{name}  {text}" for name, text in gaps]), *refused]),
             # An audit that does not count may have read them: that is to be settled first.
             hint=None if refused else hint,
         )
@@ -381,19 +411,21 @@ def _gap(demand: AuditDemand, run: str, rows: Records, audits: Sequence[Audit]) 
 
 
 def _refused(audits: Iterable[Audit]) -> list[str]:
-    return _some([f"{_name(one)} does not count: {one.refused}" for one in audits if one.refused])
+    return some([f"{name_of(one)} does not count: {one.refused}" for one in audits if one.refused])
 
 
 def _what(demand: AuditDemand) -> str:
     return demand.kind if demand.column is None else f"{demand.kind} of column {demand.column}"
 
 
-def _name(audit: Audit) -> str:
+def name_of(audit: Audit) -> str:
+    """Return the run's name, with its tier if that is known."""
     tier = "" if audit.verdict.tier is None else f" ({audit.verdict.tier})"
     return f"run {audit.verdict.run or 'unknown'}{tier}"
 
 
-def _some(lines: list[str]) -> list[str]:
+def some(lines: list[str]) -> list[str]:
+    """Return the first few lines, and how many more there are."""
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return [*lines[:SHOWN], *more]
 

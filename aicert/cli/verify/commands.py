@@ -41,7 +41,7 @@ With --lineage, every input that is another run's output must have that run's ce
 so on back to the first: PATH is a certificate, or a directory with RUN/certificate.json in it.
 
 With --evidence, the result also shows what audits say about the rows that the model was trained on,
-and evaluations about the model; the former count for the verdict if the policy demands audits. DIR
+and evaluations about the model; both count for the verdict if the policy demands them. DIR
 has RUN/certificate.json for each run, and RUN/results.json for one that makes results. CERT may be
 left out if DIR has it. Certificates there of the same lockfile say who else ran it with equal
 bytes, which `./doit reproduce` makes.
@@ -75,7 +75,7 @@ def add_command(commands: "Subparsers") -> None:
     parser.add_argument(
         "--evidence",
         metavar="DIR",
-        help="audits of the rows that it read, and certificates of second runs: shown, and judged",
+        help="audits of its rows, evaluations and certificates of second runs: shown, and judged",
     )
     parser.add_argument(
         "--re-executed",

@@ -2,19 +2,21 @@
 
 An evaluation is about the model whose digest its results name, which must be the subject of the
 verdict. Before the results are read, the evaluation's certificate is judged under the same policy,
-root and time, without claims and audits. Nothing here changes the verdict. If an evaluation does
-not count, this says why.
+root and time, without claims and demands. Nothing here changes the verdict; if the policy demands
+evaluations, `appraisal/evidence/evaluations.py` lets them count. If an evaluation does not count,
+this says why.
 """
 
 from collections.abc import Iterator, Sequence
 
 from aicert.appraisal.checks.kinds import OF_RESULTS
+from aicert.appraisal.evidence.audits import read_evaluation
+from aicert.appraisal.evidence.evaluations import task_of
 from aicert.appraisal.result import AttestationResult
 from aicert.cli.verify import audit_certificate
 from aicert.cli.verify.asked import Asked
 from aicert.cli.verify.evidence import runs_of
 from aicert.errors import AicertError
-from aicert.formats import evaluation, lockfile
 from aicert.formats.digest import of_bytes
 from aicert.formats.evaluation import Read
 from aicert.frozen import dataclass
@@ -46,10 +48,7 @@ def gather(given: Sequence[Given], asked: Asked) -> Evaluations:
 def _judged(one: Given, data: bytes, asked: Asked) -> Evaluation:
     verdict = asked.audits.verdict(one.certificate)
     audit_certificate.check_named(verdict, data, asked.named, "evaluate")
-    results = evaluation.parse(data)
-    inputs = lockfile.parse(one.certificate.lockfile).inputs
-    records = () if verdict.facts is None else verdict.facts.records
-    evaluation.check_joined(results, records, {item.name: item.digest for item in inputs})
+    results = read_evaluation(one.certificate, data, verdict)
     return Evaluation(
         run=verdict.run or "", tier=verdict.tier or "", digest=of_bytes(data), results=results
     )
@@ -91,8 +90,12 @@ def lines(evaluations: Evaluations, result: AttestationResult) -> Iterator[str]:
         )
         if results.adapter is not None:
             yield f"{MARGIN}an adapter, loaded on {results.base.digest}"
+        yield f"{MARGIN}custom task {task_of(results)}"
         for read in results.data:
-            yield f"{MARGIN}custom task {read.digest}: {read.name} {safe(read.split)}"
+            yield (
+                f"{MARGIN}{read.name} {safe(read.split)}, {counted(read.rows, 'row')}: "
+                f"{read.digest}"
+            )
             for trained in _trained_on(read, result):
                 yield f"{MARGIN}these are rows that run {safe(trained)} was trained on"
     for name, reason in evaluations.refused:
@@ -118,6 +121,7 @@ def _json(one: Evaluation, result: AttestationResult) -> dict[str, object]:
         "isAboutTheModel": _is_about(one, result),
         "about": str(results.subject.digest),
         "base": str(results.base.digest),
+        "task": str(task_of(results)),
         "loss": results.loss,
         "perplexity": results.perplexity,
         "rows": results.rows,

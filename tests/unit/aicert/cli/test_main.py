@@ -81,7 +81,7 @@ def test_changed_model_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -
     (folder / "model" / "config.json").write_text("{}")
     assert verify(folder) == 1
     out = capsys.readouterr().out
-    assert "FAILED    1 of 40 checks" in out
+    assert "FAILED    1 of 42 checks" in out
     assert "error: subject.files: the model directory is not output model" in out
 
 

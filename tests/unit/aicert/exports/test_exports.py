@@ -487,8 +487,15 @@ def test_a_pass_on_forgeable_audits_is_not_green() -> None:
     assert "PASSED</strong>, but anyone with the computer of an audit" in text
 
 
+def test_a_pass_on_forgeable_evaluations_is_not_green() -> None:
+    text = drawn(Scene("cloud"), evaluations_tier="software")
+    assert '<section class="verdict weak"' in text
+    assert "PASSED</strong>, but anyone with the computer of an evaluation" in text
+
+
 def test_a_pass_of_a_clouds_machine_is_green() -> None:
-    for changes in ({}, {"lineage_tier": "vtpm"}, {"audits_tier": "vtpm"}):
+    tiers = ("lineage_tier", "audits_tier", "evaluations_tier")
+    for changes in ({}, *({tier: "vtpm"} for tier in tiers)):
         text = drawn(Scene("cloud"), **changes)
         assert '<section class="verdict passed"' in text
         assert "<h1><strong>PASSED</strong></h1>" in text

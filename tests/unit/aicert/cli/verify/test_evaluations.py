@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from aicert.appraisal.evidence.evaluations import task_of
 from aicert.files.tree import read_tree
 from aicert.formats import evaluation
 from aicert.formats.digest import Digest, of_bytes
@@ -89,14 +90,9 @@ def test_an_evaluation_joins_by_the_models_digest(
         f"  evaluated: run look, loss 3.41 per token (n = {ROWS - 1} rows, measured)",
         f"          tier software, results {of_bytes(data)}",
         "          perplexity 30.27, 900 tokens, 90 of them from templates; 1 row left out",
-        *(
-            line
-            for read in DATA
-            for line in (
-                f"          custom task {read.digest}: {read.name} {read.split}",
-                "          these are rows that run tiny was trained on",
-            )
-        ),
+        f"          custom task {task_of(results_of(model))}",
+        f"          alpaca train, {ROWS} rows: {DATA[0].digest}",
+        "          these are rows that run tiny was trained on",
     ]
 
 
@@ -117,6 +113,7 @@ def test_programs_get_the_same(
     evidence = json.loads(capsys.readouterr().out)["evidence"]
     (one,) = evidence["evaluations"]
     assert (one["run"], one["isAboutTheModel"], one["loss"]) == ("look", True, 3.41)
+    assert one["task"] == str(task_of(results_of(model)))
     assert (one["about"], one["rows"], one["leftOut"]) == (str(model), ROWS - 1, 1)
     assert one["data"][0]["trainedOnBy"] == ["tiny"]
     assert evidence["evaluationsNotCounted"] == []
