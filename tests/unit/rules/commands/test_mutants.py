@@ -129,7 +129,7 @@ def test_the_copy_keeps_the_times_of_what_did_not_change(
 # Parts of these rooms that decide no verdict: they carry, write or show. Code that runs on import
 # has run before a mutant is chosen.
 DECIDES_NOTHING = {
-    "formats/evaluation", "formats/lfs", "formats/machine_io", "verifier/facts", "verifier/hints",
+    "formats/lfs", "formats/machine_io", "verifier/facts", "verifier/hints",
 }  # fmt: skip
 RUNS_WHEN_IMPORTED = {"trust/azure"}
 
