@@ -63,6 +63,7 @@ class _Client:
 class Gateway:
     """The gateway that all connections of a machine share.
 
+    `context`: how many tokens the model reads at most, None if its files do not say.
     `attest` returns evidence for a nonce and a connection's exporter, `signer` signs receipts of
     answers, and `distrust` ends serving for a reason.
     """
@@ -74,6 +75,7 @@ class Gateway:
         engine: Engine,
         engine_model: str,
         template_tokens: int,
+        context: int | None = None,
         meter: Meter,
         attest: Callable[[bytes, bytes], bytes],
         signer: Signer,
@@ -83,6 +85,7 @@ class Gateway:
         self._engine = engine
         self._engine_model = engine_model
         self._template_tokens = template_tokens
+        self._context = context
         self._meter = meter
         self._attest = attest
         self._signer = signer
@@ -133,6 +136,7 @@ class Gateway:
             model=self.model,
             engine_model=self._engine_model,
             template_tokens=self._template_tokens,
+            context=self._context,
         )
         if request.reserve is None:
             connection.send(wire.answer(200, answers.models(self.model), is_last=False))

@@ -5,6 +5,7 @@ its chunks are in order and each file equals the certified one byte for byte (`b
 `terms.digest`). Files go to an empty folder in a memory file system that the caller chooses.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from io import FileIO
@@ -22,7 +23,7 @@ from aicert.lease import terms as lease_terms
 from aicert.lease.bundle import ContentKey, Header, PackedFile
 from aicert.lease.checks import RefusedError
 from aicert.lease.terms import Terms
-from enclave_runner.inputs import model_files
+from enclave_runner.inputs import model_files, model_json
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Reference
 
@@ -195,4 +196,15 @@ def inert(
     return {place.removeprefix(f"{_MODEL}/"): path for place, path in seen.shown.items()}
 
 
+def context_of(files: Mapping[str, Path]) -> int | None:
+    """Return how many tokens a model reads at most, as its `config.json` says in the one key that
+    most architectures have; None if it says nothing there.
+    """
+    settings = json.loads(read_bounded(files[_CONFIG], model_json.MAX_JSON, "the model's settings"))
+    value = settings.get("max_position_embeddings")
+    # bool is a subclass of int.
+    return value if type(value) is int and value > 0 else None
+
+
 _MODEL: Final = "model"
+_CONFIG: Final = "config.json"

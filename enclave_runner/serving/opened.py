@@ -21,6 +21,7 @@ from aicert.lease.courier import Message
 from aicert.lease.licence import Licence
 from aicert.lease.receipts import Usage
 from aicert.lease.serving import Statement
+from enclave_runner.serving import load
 from enclave_runner.serving.engine import Engine
 from enclave_runner.serving.gateway import Connection, Gateway
 from enclave_runner.serving.lease_tpm import LeaseTpm, Served
@@ -133,6 +134,7 @@ class Opened:
             engine=engine.engine,
             engine_model=engine.model,
             template_tokens=TEMPLATE_TOKENS,
+            context=load.context_of(files),
             meter=self._meter,
             attest=self._attest,
             signer=Signer(boot.identity, boot.offered.terms),
@@ -151,8 +153,13 @@ class Opened:
         return listener
 
     def watch(self, tell: Callable[[Message], None]) -> None:
-        """Start a thread that checks each second whether the lease is over."""
+        """Start two threads that check each second whether the lease is over.
+
+        One asks the TPM. The other only reads the kernel's clock: a TPM that its owner stops, or
+        that many clients ask for evidence, must not hold up the deadline.
+        """
         threading.Thread(target=self._watch, args=(tell,), daemon=True).start()
+        threading.Thread(target=self._watch_kernel, daemon=True).start()
 
     def check(self) -> None:
         """Raise ToolError if the lease is over."""
@@ -212,11 +219,9 @@ class Opened:
         )
 
     def _deadline_of(self, given: Licence) -> Deadline:
-        return Deadline(
-            licensed=given.bounds.clock,
-            tpm=self._boot.tpm.clock().milliseconds,
-            kernel=_kernel_clock(),
-        )
+        kernel = _kernel_clock()
+        tpm = self._boot.tpm.clock().milliseconds
+        return Deadline(licensed=given.bounds.clock, tpm=tpm, kernel=kernel)
 
     def _seconds_left(self) -> float:
         clock = self._boot.tpm.clock().milliseconds
@@ -240,6 +245,11 @@ class Opened:
         finally:
             # Whatever happens here, nothing may be served unwatched.
             self._boot.end(reason)
+
+    def _watch_kernel(self) -> None:
+        while not self._over.wait(WATCH_S):
+            if self._bound.deadline.left_by_kernel(_kernel_clock()) <= 0:
+                self._boot.end(DEADLINE)
 
     def _is_alive(self) -> bool:
         return self._engine is not None and self._engine.is_alive()

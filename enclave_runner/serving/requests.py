@@ -27,6 +27,9 @@ MODELS: Final = "/v1/models"
 MAX_BODY: Final = 1 << 20
 MAX_MESSAGES: Final = 1024
 MAX_STOPS: Final = 16
+# Characters of all stops together. An engine compares each of them with every token of its
+# vocabulary, before it answers: minutes and gigabytes for a long one, for which nobody pays.
+MAX_STOP_TEXT: Final = 256
 # Tokens that a template puts around a message: role, markers and line ends. A tokenizer makes at
 # most one token per byte; those that it adds itself are counted here.
 AROUND_MESSAGE: Final = 64
@@ -41,7 +44,8 @@ _NUMBERS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
         "temperature": (0, 2),
         "top_p": (0, 1),
         "presence_penalty": (-2, 2),
-        "frequency_penalty": (-2, 2),
+        # The engine adds one and divides by it.
+        "frequency_penalty": (-0.99, 2),
     }
 )
 # Headers that may appear only once, since readers may differ on which of two counts.
@@ -62,8 +66,9 @@ class Request:
     """A request for the engine.
 
     `reserve`: None if the request costs nothing. `max_bytes`: the most bytes of the answer's text.
-    `is_streamed`: whether the client gets the answer in parts. `asks_usage`: whether its counts
-    come in one of them. `nonce` (hex): set if the client wants a receipt.
+    `is_streamed`: whether the client gets the answer in parts. `text_bytes`: how many bytes its
+    prompt or messages have. `asks_usage`: whether counts come in one of the parts. `nonce` (hex):
+    set if the client wants a receipt.
     """
 
     route: str
@@ -71,6 +76,7 @@ class Request:
     reserve: Reserve | None
     max_bytes: int
     is_streamed: bool
+    text_bytes: int = 0
     asks_usage: bool = False
     nonce: str = ""
 
@@ -85,11 +91,13 @@ def read(
     model: str,
     engine_model: str,
     template_tokens: int,
+    context: int | None = None,
 ) -> Request:
     """Check a client's request, and return it as the engine will get it. Raises RequestRefused.
 
     `model`: the one name that clients know. `engine_model`: the engine's own name.
-    `template_tokens`: the most tokens that its chat template adds besides messages.
+    `template_tokens`: the most tokens that its chat template adds besides messages. `context`: how
+    many tokens the model reads at most, None if its files do not say.
     """
     route = _route(method, target, terms)
     nonce = _check_headers(headers, route, len(body))
@@ -100,7 +108,22 @@ def read(
     parameters = _json(body)
     if parameters.pop("model", model) != model:
         _refuse(404, "the machine serves one model, by the name that /v1/models gives")
-    return _completion(route, parameters, terms, engine_model, template_tokens, nonce)
+    request = _completion(route, parameters, terms, engine_model, template_tokens, nonce)
+    _check_length(request, context, terms)
+    return request
+
+
+def _check_length(request: Request, context: int | None, terms: Terms) -> None:
+    """Refuse a prompt that is surely longer than the model reads.
+
+    An engine would compute with it for hours, or until its memory ends, and serve nobody else.
+    Which tokens a text becomes is not known here, but none is longer than the terms' ceiling.
+    """
+    if context is None:
+        return
+    most = context * terms.egress_bytes_per_token
+    if request.text_bytes > most:
+        _refuse(400, f"the model reads at most {context} tokens: a prompt has at most {most} bytes")
 
 
 def _route(method: str, target: str, terms: Terms) -> str:
@@ -168,11 +191,16 @@ def _completion(
         "stream_options": {"include_usage": True},
     }
     if route == CHAT:
-        forwarded["messages"], tokens_in = _messages(left.pop("messages", None))
+        messages, tokens_in = _messages(left.pop("messages", None))
+        forwarded["messages"] = messages
+        texts = [message["content"] for message in messages]
         tokens_in += template_tokens
     else:
-        forwarded["prompt"] = _text(left.pop("prompt", None), "prompt")
-        tokens_in = most_tokens(str(forwarded["prompt"]))
+        texts = [_text(left.pop("prompt", None), "prompt")]
+        (forwarded["prompt"],) = texts
+        if not texts[0]:
+            _refuse(400, "a prompt must not be empty")
+        tokens_in = most_tokens(texts[0])
     tokens_out = _tokens_out(left, terms.max_output_tokens)
     forwarded["max_tokens"] = tokens_out
     forwarded |= _numbers(left)
@@ -193,6 +221,7 @@ def _completion(
         reserve=Reserve(tokens_in=tokens_in + AROUND_ALL, tokens_out=tokens_out),
         max_bytes=tokens_out * terms.egress_bytes_per_token,
         is_streamed=bool(streamed),
+        text_bytes=sum(len(text.encode()) for text in texts),
         asks_usage=bool(streamed) and asks_usage,
         nonce=nonce,
     )
@@ -291,7 +320,10 @@ def _stops(value: object) -> list[str]:
         _refuse(400, f"stop must be a text or a list of at most {MAX_STOPS}")
     if not all(type(stop) is str and stop for stop in stops):
         _refuse(400, "stop must be a text or a list of texts")
-    return cast("list[str]", stops)
+    texts = cast("list[str]", stops)
+    if sum(map(len, texts)) > MAX_STOP_TEXT:
+        _refuse(400, f"stop must have at most {MAX_STOP_TEXT} characters in all")
+    return texts
 
 
 def _refuse(status: int, message: str) -> NoReturn:

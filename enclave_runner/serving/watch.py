@@ -13,7 +13,8 @@ class Deadline:
     """The end of a licence.
 
     `licensed` and `tpm`: the TPM's clock at the end and at opening, in milliseconds. `kernel`:
-    CLOCK_BOOTTIME at opening, in nanoseconds.
+    CLOCK_BOOTTIME just before that clock was read, in nanoseconds: a TPM that answers late must
+    not move the end.
     """
 
     licensed: int
@@ -25,6 +26,8 @@ class Deadline:
 
         The number is zero or less once the lease is over.
         """
-        by_tpm = (self.licensed - tpm) / 1000
-        by_kernel = (self.licensed - self.tpm) / 1000 - (kernel - self.kernel) / 1e9
-        return min(by_tpm, by_kernel)
+        return min((self.licensed - tpm) / 1000, self.left_by_kernel(kernel))
+
+    def left_by_kernel(self, kernel: int) -> float:
+        """Return the seconds left by the kernel's clock alone, which nobody can hold up."""
+        return (self.licensed - self.tpm) / 1000 - (kernel - self.kernel) / 1e9

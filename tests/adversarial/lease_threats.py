@@ -101,6 +101,7 @@ THREATS: Final = (
         f"{BROKER}.test_broker.test_receipt_fresh_answers_the_brokers_latest_nonce")),
     Threat("the machine is frozen past the deadline, and goes on", ("watch.clock",), (
         f"{SERVING}.test_watch.test_watch_clock_takes_the_one_that_is_further",
+        f"{MACHINE}.test_watch_clock_goes_on_while_the_tpm_does_not_answer",
         f"{MACHINE}.test_watch_clock_ends_what_nobody_renews", FROZEN)),
     Threat("a satisfied session is kept, and unseals after the deadline", ("licence.tpm",), (
         f"{LICENCE}.test_a_satisfied_session_outlives_the_deadline_and_no_register",
@@ -142,6 +143,7 @@ THREATS: Final = (
     Threat("clients leave, ask for 128 answers or a thousand million tokens, come by thousands",
         ("gateway.request", "meter.paid"), (
         f"{SERVING}.test_requests.test_gateway_request_for_what_is_not_served",
+        f"{SERVING}.test_requests.test_gateway_request_that_is_longer_than_the_model_reads",
         f"{SERVING}.test_gateway.test_a_client_who_leaves_is_counted_as_one_who_stays",
         f"{SERVING}.test_meter.test_what_was_served_is_never_more_than_what_was_paid",
         f"{TPM}.test_meter_paid_at_the_budget_opens_nothing",

@@ -66,6 +66,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "request": ("enclave_runner.serving.requests.MAX_BODY",),
         "messages of a request": ("enclave_runner.serving.requests.MAX_MESSAGES",),
         "texts of `stop`": ("enclave_runner.serving.requests.MAX_STOPS",),
+        "characters of these texts together": ("enclave_runner.serving.requests.MAX_STOP_TEXT",),
         "tokens that a request may reserve": ("enclave_runner.serving.meter.MAX_RESERVE",),
         "tokens around a message": ("enclave_runner.serving.requests.AROUND_MESSAGE",),
         "tokens around a request": ("enclave_runner.serving.requests.AROUND_ALL",),

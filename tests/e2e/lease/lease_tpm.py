@@ -7,6 +7,7 @@ restored from a copy.
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -73,6 +74,16 @@ class BorrowersTpm:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop it until the block ends: commands wait for an answer, and its clock goes on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def _await(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + STARTS_S

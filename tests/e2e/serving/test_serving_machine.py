@@ -263,6 +263,37 @@ def test_watch_clock_ends_what_nobody_renews(
         assert ended.data == b"deadline"
 
 
+def test_watch_clock_goes_on_while_the_tpm_does_not_answer(
+    folder: Path, power: BorrowersTpm, stub: StubEngine
+) -> None:
+    """Whoever owns the TPM can stop it, and what was paid already could be served for longer."""
+    pack(folder, "--offline")
+    with power.on() as opened, LeaseTpm(opened) as tpm:
+        carried = offline(folder, tpm, stub)
+        with Client(carried.port) as client:
+            assert client.chat().document["usage"]["completion_tokens"] == 3
+            carried.ask(courier.LICENCE, reissued(folder, clock=tpm.clock().milliseconds + 2000))
+            with power.stopped():
+                assert client.is_closed()
+                assert carried.machine.reason == "deadline"
+        assert carried.machine.over.wait(600)
+        assert [line.data for line in carried.of(courier.ENDED)] == [b"deadline"]
+
+
+def reissued(folder: Path, machine: bytes | None = None, **changes: int) -> bytes:
+    """Return the issued licence with other bounds, or for another machine, signed again."""
+    given = licence.parse((folder / "issued/licence").read_bytes())
+    kept = custody.parse((folder / "bot.keys").read_bytes())
+    bounds = {name: getattr(given.bounds, name) for name in BOUNDS} | changes
+    return licence.emit(
+        licence.issue(
+            kept.key, lease=given.lease, terms=given.terms, machine=machine or given.machine,
+            image=None, firmware={index: bytes(32) for index in licence.FIRMWARE_PCRS},
+            bounds=licence.Bounds(**bounds),
+        )
+    )  # fmt: skip
+
+
 def pass_an_hour(folder: Path, tpm: LeaseTpm) -> None:
     """Set the TPM's clock forward, as its owner can."""
     end = licence.parse((folder / "issued/licence").read_bytes()).bounds.clock
@@ -416,38 +447,27 @@ def test_a_licence_renews_what_runs_only_where_it_holds(
     folder: Path, power: BorrowersTpm, stub: StubEngine
 ) -> None:
     pack(folder, "--offline")
-    kept = custody.parse((folder / "bot.keys").read_bytes())
     with power.on() as opened, LeaseTpm(opened) as tpm:
         carried = offline(folder, tpm, stub)
         given = licence.parse((folder / "issued/licence").read_bytes())
 
-        def issued(machine: bytes = given.machine, **changes: int) -> bytes:
-            bounds = {name: getattr(given.bounds, name) for name in BOUNDS} | changes
-            return licence.emit(
-                licence.issue(
-                    kept.key, lease=given.lease, terms=given.terms, machine=machine, image=None,
-                    firmware={index: bytes(32) for index in licence.FIRMWARE_PCRS},
-                    bounds=licence.Bounds(**bounds),
-                )
-            )  # fmt: skip
-
         for refused, check in (
-            (issued(epoch=given.bounds.epoch + 1), b"order.epoch"),
-            (issued(resets=0), b"licence.tpm"),
-            (issued(machine=b"\x00\x0b" + bytes(32)), b"licence.tpm"),
+            (reissued(folder, epoch=given.bounds.epoch + 1), b"order.epoch"),
+            (reissued(folder, resets=0), b"licence.tpm"),
+            (reissued(folder, machine=b"\x00\x0b" + bytes(32)), b"licence.tpm"),
             (licence.emit(given).replace(b"\nbudget ", b"\nbudget 9"), b"licence.tpm"),
         ):
             refusal = carried.ask(courier.LICENCE, refused)
             assert (refusal.kind, refusal.data[: len(check)]) == (courier.REFUSED, check)
         # The budget shrinks to what is paid already: the next request is not served, and the
         # machine continues.
-        carried.ask(courier.LICENCE, issued(budget=given.bounds.budget - 10))
+        carried.ask(courier.LICENCE, reissued(folder, budget=given.bounds.budget - 10))
         budgets = [line.number["budget"] for line in carried.of(courier.STATE)]
         assert given.bounds.budget - 10 in budgets
         with Client(carried.port) as client:
             answer = client.chat()
             assert (answer.status, answer.document["error"]["code"]) == (402, "budget")
-            carried.ask(courier.LICENCE, issued(budget=given.bounds.budget + 10))
+            carried.ask(courier.LICENCE, reissued(folder, budget=given.bounds.budget + 10))
             assert client.chat().status == 200
         carried.ask(courier.STOP)
 

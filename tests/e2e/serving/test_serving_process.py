@@ -243,12 +243,24 @@ HOSTILE: list[dict[str, Any]] = [
     *({"best_of": value} for value in (128, -1)),
     *({"temperature": value} for value in (-1, 3, 1e308, "0")),
     *({"seed": value} for value in (-1, 2**64)),
-    *({"stop": value} for value in (["x"] * 17, [""], 7)),
+    *({"stop": value} for value in (["x"] * 17, [""], 7, "x" * 257)),
     *({name: True} for name in ("logprobs", "echo", "tools", "generation_config", "adapter")),
     {"logit_bias": {"1": 100}}, {"top_logprobs": 20}, {"lora": "x"}, {"model": "/etc/passwd"},
     {"messages": []}, {"messages": [{"role": "tool", "content": "x"}]},
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "file:///"}]}]},
     {"messages": [{"role": "user", "content": "x"}] * 1025},
+    # The model reads 512 tokens.
+    {"messages": [{"role": "user", "content": "x" * 8193}]},
+]  # fmt: skip
+
+
+ALLOWED: list[dict[str, Any]] = [
+    {"max_tokens": 1}, {"messages": [{"role": "user", "content": ""}]},
+    {"messages": [{"role": "user", "content": "\0 <s></s><|im_end|>" * 200}]},
+    {"messages": [{"role": "assistant", "content": "x"}] * 256},
+    {"stop": ["a" * 128, "\n" * 128]}, {"stop": ["ab"] * 16}, {"temperature": 5e-324},
+    {"temperature": 2, "top_p": 0}, {"temperature": 2, "top_p": 1e-300}, {"presence_penalty": -2},
+    {"frequency_penalty": -0.99}, {"frequency_penalty": 2}, {"seed": (1 << 32) - 1},
 ]  # fmt: skip
 
 
@@ -268,6 +280,8 @@ def test_gateway_request_of_any_abuse_costs_and_harms_nothing(machine: Process) 
         with Client(machine.port) as client:
             asked = {"messages": MESSAGES, "max_tokens": 1, **more}
             assert client.ask(CHAT, asked).status in (400, 404), more
+    with Client(machine.port) as client:
+        assert client.ask("/v1/completions", {"prompt": "", "max_tokens": 1}).status == 400
     deep = b"[" * 100_000 + b"]" * 100_000
     for body in (deep, b"{" * 50_000, b'{"max_tokens":NaN}', b'{"a":1,"a":2}', b"\xff", b"null"):
         with Client(machine.port) as client:
@@ -275,8 +289,10 @@ def test_gateway_request_of_any_abuse_costs_and_harms_nothing(machine: Process) 
                 client.send(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body).status == 400
             )
     assert counted(machine) == before
-    with Client(machine.port) as client:
-        assert client.chat(max_tokens=1).status == 200
+    # What is just within the limits is answered, at once.
+    for more in ALLOWED:
+        with Client(machine.port) as client:
+            assert client.chat(**more).document["usage"]["completion_tokens"] >= 1, more
 
 
 def test_a_thousand_connections_leave_room_for_who_waits(machine: Process) -> None:

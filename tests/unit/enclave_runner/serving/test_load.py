@@ -54,6 +54,21 @@ def test_what_was_packed_is_in_memory(packed: Path) -> None:
     assert set(shown) == set(FILES)
 
 
+@pytest.mark.parametrize(
+    ("settings", "context"),
+    [
+        ({"max_position_embeddings": 512}, 512), ({}, None), ({"max_position_embeddings": 0}, None),
+        ({"max_position_embeddings": True}, None), ({"max_position_embeddings": "512"}, None),
+    ],
+)  # fmt: skip
+def test_the_context_is_what_the_models_settings_say(
+    settings: dict[str, Any], context: int | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(settings))
+    assert load.context_of({"config.json": path}) == context
+
+
 def refused(check: str, folder: Path) -> None:
     with pytest.raises(RefusedError, match=rf"^{check}: "):
         decrypted(folder)

@@ -26,14 +26,14 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 
 def read(
     body: Any = None, *, target: str = CHAT, method: str = "POST", headers: Any = None,
-    raw: bytes | None = None, terms: Any = TERMS,
+    raw: bytes | None = None, terms: Any = TERMS, context: int | None = None,
 ) -> Request:  # fmt: skip
     data = raw if raw is not None else json.dumps(body).encode()
     usual = [("Host", "machine"), ("Content-Type", "application/json")]
     usual.append(("Content-Length", str(len(data))))
     return requests.read(
         method, target, usual if headers is None else headers, data, terms, model="bot",
-        engine_model="/model", template_tokens=100,
+        engine_model="/model", template_tokens=100, context=context,
     )  # fmt: skip
 
 
@@ -150,8 +150,10 @@ def test_gateway_request_that_two_readers_could_cut_differently(
         {"max_tokens": "5"}, {"max_tokens": 5, "max_completion_tokens": 6},
         {"max_completion_tokens": 10**9}, {"temperature": -1}, {"temperature": "0"},
         {"temperature": True}, {"top_p": 2}, {"seed": -1}, {"seed": 1.5}, {"seed": 1 << 32},
-        {"stop": 5}, {"stop": [""]}, {"stop": ["a"] * 17}, {"stream": "yes"}, {"stream": 1},
-        {"tools": []}, {"generation_config": "{}"}, {"functions": []}, {"adapter": "x"},
+        {"stop": 5}, {"stop": [""]}, {"stop": ["a"] * 17}, {"stop": "a" * 257},
+        {"stop": ["a" * 129, "b" * 128]}, {"frequency_penalty": -1}, {"stream": "yes"},
+        {"stream": 1}, {"tools": []}, {"generation_config": "{}"}, {"functions": []},
+        {"adapter": "x"},
         {"messages": []}, {"messages": "hello"}, {"messages": None}, {"messages": [{}]},
         {"messages": [{"role": "tool", "content": "x"}]},
         {"messages": [{"role": "user", "content": None}]},
@@ -207,6 +209,31 @@ def test_a_text_is_bounded_however_a_tokenizer_reads_it(text: str) -> None:
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
         assert len(unicodedata.normalize(form, text).encode()) <= most
     assert len(text.encode()) <= most
+
+
+def test_gateway_request_that_is_longer_than_the_model_reads() -> None:
+    """An engine would compute for hours, and serve nobody else meanwhile."""
+    longest = "x" * (8 * TERMS.egress_bytes_per_token)
+    assert read({"prompt": longest}, target=COMPLETIONS, context=8).text_bytes == len(longest)
+    assert read({"prompt": longest * 2}, target=COMPLETIONS).text_bytes == 2 * len(longest)
+    messages = [{"role": "user", "content": longest}, {"role": "user", "content": "y"}]
+    for target, body in ((COMPLETIONS, {"prompt": longest + "y"}), (CHAT, {"messages": messages})):
+        with pytest.raises(RequestRefused, match="reads at most 8 tokens") as refused:
+            read(body, target=target, context=8)
+        assert (refused.value.check, refused.value.status) == ("gateway.request", 400)
+
+
+def test_gateway_request_without_a_prompt() -> None:
+    bodies: tuple[dict[str, Any], ...] = ({}, {"prompt": ""}, {"prompt": []}, {"prompt": None})
+    for body in bodies:
+        with pytest.raises(RequestRefused) as refused:
+            read(body, target=COMPLETIONS)
+        assert (refused.value.check, refused.value.status) == ("gateway.request", 400)
+
+
+def test_stops_may_be_as_long_as_markers_are() -> None:
+    stops = ["\nUser:", "x" * 250]
+    assert json.loads(chat(stop=stops).body)["stop"] == stops
 
 
 def test_one_character_can_be_many_octets() -> None:
