@@ -18,7 +18,7 @@ from aicert.frozen import dataclass, replace
 VERSION = 2
 KIND = "aicert-certificate"
 # `azure-hcl`: a report of Azure's host compatibility layer around the processor's own report
-# (aicert.appraisal.evidence.azure_hcl). `tdx`: a trust domain's own quote (td_quote).
+# (aicert.appraisal.evidence.azure_hcl). `tdx`: a trust domain's own quote (tdx_quote).
 AZURE_HCL, TDX = PLATFORM_KINDS = ("azure-hcl", "tdx")
 # A statement of 8 MiB in base64, a boot log, a lockfile, and some room.
 MAX_BYTES = 1 << 24

@@ -14,7 +14,7 @@ from typing import Final
 from aicert.errors import AicertError, ToolError
 from aicert.files.bounded import read_bounded
 from aicert.formats import machine_io
-from aicert.lease import handed
+from aicert.lease import serve_settings
 from enclave_runner.serving import __main__ as serving
 from enclave_runner.serving import network
 
@@ -32,8 +32,10 @@ _PORTS: Final = Path("/sys/class/virtio-ports")
 def main() -> int:
     """Serve as the input volume says, and return the exit code of `__main__`."""
     try:
-        settings = handed.parse(
-            read_bounded(INPUTS / handed.SETTINGS, machine_io.MAX_LIMITS, handed.SETTINGS)
+        settings = serve_settings.parse(
+            read_bounded(
+                INPUTS / serve_settings.SETTINGS, machine_io.MAX_LIMITS, serve_settings.SETTINGS
+            )
         )
         if settings.courier is None:
             _take_courier()
@@ -48,7 +50,7 @@ def main() -> int:
     return serving.main(
         [
             f"--tcti={TPM}",
-            f"--bundle={INPUTS / handed.BUNDLE}",
+            f"--bundle={INPUTS / serve_settings.BUNDLE}",
             f"--memory={MEMORY / 'weights'}",
             f"--copies={MEMORY / 'copies'}",
             f"--scratch={scratch}",
@@ -70,13 +72,13 @@ def main() -> int:
 def _take_courier() -> None:
     """Make the courier's port standard input and output, as they are in a process."""
     for port in _PORTS.glob("*"):
-        if (port / "name").read_text("ascii", "replace").strip() == handed.COURIER_PORT:
+        if (port / "name").read_text("ascii", "replace").strip() == serve_settings.COURIER_PORT:
             descriptor = os.open(f"/dev/{port.name}", os.O_RDWR | os.O_CLOEXEC)
             os.dup2(descriptor, 0)
             os.dup2(descriptor, 1)
             os.close(descriptor)
             return
-    raise ToolError(f"the machine has no port named {handed.COURIER_PORT}")
+    raise ToolError(f"the machine has no port named {serve_settings.COURIER_PORT}")
 
 
 if __name__ == "__main__":

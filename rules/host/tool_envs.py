@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.formats.machine_io import TOOLS
-from rules.host import closed, installer, progress, training_env
+from rules.host import hardening, installer, progress, training_env
 from rules.host.bootstrap import cache_directory
 from rules.host.places import CODE
 
@@ -36,15 +36,15 @@ def require_open(packages: set[str], trainer: str) -> None:
     if changed:
         raise ToolError(
             f"the lock of {trainer} names {changed[0]}, of which the training environment has an "
-            "edited copy (rules/host/closed.py)",
+            "edited copy (rules/host/hardening.py)",
             hint="see docs/adr/0055-tools.md",
         )
 
 
 def _edited() -> set[str]:
     """Return the names of the packages that the list changes, as locks spell them."""
-    paths = [path for entry in closed.ABSENT for path in entry.paths]
-    paths += [edit.path for edit in closed.EDITS]
+    paths = [path for entry in hardening.ABSENT for path in entry.paths]
+    paths += [edit.path for edit in hardening.EDITS]
     return {re.split(r"/|-\*|\.", path)[0].replace("_", "-") for path in paths}
 
 

@@ -1,5 +1,5 @@
 """Make the training environment: CPython 3.11 with exactly what two hashed locks name, minus what
-`rules/host/closed.py` removes.
+`rules/host/hardening.py` removes.
 
 The environment's path contains the digest of its lock and of that list, so a change to either makes
 a new environment and never alters one in use. `complete`, written last, holds the digest of all
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from aicert.errors import ToolError
-from rules.host import closed, installer, progress
+from rules.host import hardening, installer, progress
 from rules.host.bootstrap import cache_directory
 from rules.host.installer import OnLine
 from rules.host.places import CODE
@@ -45,7 +45,7 @@ def location(root: Path) -> Path:
     """Return the path of the environment for the current lock and list, whether it exists
     or not.
     """
-    digest = hashlib.sha256(LOCK.read_bytes() + b"\0" + closed.digest().encode()).hexdigest()
+    digest = hashlib.sha256(LOCK.read_bytes() + b"\0" + hardening.digest().encode()).hexdigest()
     return cache_directory(root) / "envs" / f"training-{digest[:12]}"
 
 
@@ -120,7 +120,7 @@ def _silent_progress(done: int, total: int) -> None:
 
 
 def _marker() -> str:
-    parts = (LOCK.read_bytes(), CUDA_LOCK.read_bytes(), closed.digest().encode())
+    parts = (LOCK.read_bytes(), CUDA_LOCK.read_bytes(), hardening.digest().encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest() + "\n"
 
 
@@ -136,8 +136,8 @@ def _make(environment: Path, on_line: OnLine, on_progress: OnProgress) -> None:
     # Before compilation: byte code of the old source would pass for that of the new.
     on_line("closing")
     try:
-        closed.close(_site_packages(environment))
-    except closed.NotAsListedError as error:
+        hardening.harden(_site_packages(environment))
+    except hardening.NotAsListedError as error:
         raise ToolError(
             f"cannot remove the loaders from the packages of {LOCK.name}: {error}"
         ) from error

@@ -257,9 +257,9 @@ def adopt_tools(where: Place, packages: Sequence[Package], tree: Path) -> None:
 def _machine_target(where: Place, tools: Path, packages: Sequence[Package]) -> Path:
     directory = where.code / "image" / "machine"
     debs, wheels = _of(packages, _MACHINE_PARTS), _of(packages, _WHEEL_PARTS)
-    closed = where.code / trees.CLOSED
+    hardening = where.code / trees.HARDENING
     facts = [tools.name, *cache_key.file_facts(directory)]
-    facts += cache_key.file_facts(closed.parent, closed.name)
+    facts += cache_key.file_facts(hardening.parent, hardening.name)
     if where.gpu:
         facts += cache_key.file_facts(where.code / trees.KERNELS.parent, trees.KERNELS.name)
     facts += [*map(str, debs), *map(str, wheels)]
@@ -276,8 +276,8 @@ def _machine_tree(where: Place, tools: Path, packages: Sequence[Package]) -> Pat
         debian.repository(where.store, debs, MACHINE_RELEASE, repository)
         remove(source)
         shutil.copytree(where.code / "image" / "machine", source)
-        closed = where.code / trees.CLOSED
-        shutil.copyfile(closed, source / closed.name)
+        hardening = where.code / trees.HARDENING
+        shutil.copyfile(hardening, source / hardening.name)
         if where.gpu:
             # mkosi runs the scripts in this folder after mkosi.build.chroot.
             (source / "mkosi.build.d").mkdir()

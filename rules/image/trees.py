@@ -45,7 +45,7 @@ PLACES = ("dev", "proc", "run", "sys", "tmp", "training", "inputs", "scratch")
 CODE = Path("usr/lib/python3/dist-packages")
 PACKAGES = tuple(sorted({entry.partition("/")[0] for entry in MACHINE_CODE}))
 # Applies the same removals to the training environment in the machine's tree as to the local one.
-CLOSED = Path("rules/host/closed.py")
+HARDENING = Path("rules/host/hardening.py")
 # Makes Triton's kernels run in the GPU image: a script that mkosi runs.
 KERNELS = Path("image/kernels/kernels.chroot")
 

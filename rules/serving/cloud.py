@@ -14,8 +14,8 @@ from typing import Final, cast
 
 from aicert.errors import ToolError
 from aicert.formats.digest import of_bytes
-from aicert.lease import handed
-from aicert.lease.handed import Settings
+from aicert.lease import serve_settings
+from aicert.lease.serve_settings import Settings
 from rules.image import build, verity
 from rules.image.store import Image
 from rules.image.tasks import ensure
@@ -69,8 +69,8 @@ def settings_of(machine: Machine, serving: Serving, image: Image, key: str) -> S
 
 def _volume(kept: Kept, bundle: Path, image: Image, settings: Settings) -> Path:
     inputs = kept.work / "inputs.img"
-    files = {handed.SETTINGS: handed.emit(settings)}
-    make_volume(image.tools, kept.work, files, {handed.BUNDLE: bundle}, inputs)
+    files = {serve_settings.SETTINGS: serve_settings.emit(settings)}
+    make_volume(image.tools, kept.work, files, {serve_settings.BUNDLE: bundle}, inputs)
     vhd.widen(inputs, verity.BLOCK)
     return inputs
 

@@ -18,8 +18,8 @@ from typing import Final
 from aicert.errors import ToolError
 from aicert.formats.digest import of_bytes
 from aicert.frozen import dataclass
-from aicert.lease import handed
-from aicert.lease.handed import Settings
+from aicert.lease import serve_settings
+from aicert.lease.serve_settings import Settings
 from rules.host import extras, locked_env, training_env
 from rules.host.places import code_of
 from rules.host.work import remove
@@ -190,8 +190,8 @@ def booted(
         threads=processors(machine),
     )
     volumes = Volumes(image=image.disk, inputs=work / "inputs.img")
-    files = {handed.SETTINGS: handed.emit(settings)}
-    make_volume(image.tools, work, files, {handed.BUNDLE: bundle}, work / "inputs.img")
+    files = {serve_settings.SETTINGS: serve_settings.emit(settings)}
+    make_volume(image.tools, work, files, {serve_settings.BUNDLE: bundle}, work / "inputs.img")
     with kept_tpm(work, kept.tpm, local_ca(root, "qemu")) as control:
         process, ours = boot(
             work,
@@ -200,7 +200,7 @@ def booted(
             machine,
             accelerator,
             control=control,
-            port=handed.COURIER_PORT,
+            port=serve_settings.COURIER_PORT,
             network=network,
         )
         end = ours.detach()

@@ -16,9 +16,9 @@ from aicert.appraisal.evidence import (
     nvidia_device,
     nvidia_ocsp,
     nvidia_rim,
-    sev_snp,
+    snp_report,
     spdm_report,
-    td_quote,
+    tdx_quote,
     trusted_time,
 )
 from aicert.cli.show import event_log
@@ -253,13 +253,13 @@ def _chip(data: bytes) -> None:
 
 def _platform_report(data: bytes) -> None:
     read = azure_hcl.parse(data)
-    _same(len(read.hardware), sev_snp.SIZE)
-    sev_snp.check_guest(sev_snp.parse(read.hardware))
+    _same(len(read.hardware), snp_report.SIZE)
+    snp_report.check_guest(snp_report.parse(read.hardware))
 
 
 def _td_quote(data: bytes) -> None:
     """Parse a quote: the signed part and its fields must be slices of the input."""
-    quote = td_quote.parse(data)
+    quote = tdx_quote.parse(data)
     _same(data.startswith(quote.signed) and quote.mrtd in quote.signed, True)
     _same([len(one) for one in quote.rtmrs], [48] * 4)
     intel_collateral.certify(quote.certificates, (td_forge.maker(),), AT)

@@ -326,9 +326,9 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "characters of `n`, and of `e`": ("aicert.appraisal.evidence.azure_hcl.MAX_NUMBER",),
     },
     "tdx.md": {
-        "TD quote": ("aicert.appraisal.evidence.td_quote.MAX_QUOTE",),
-        "the enclave's data": ("aicert.appraisal.evidence.td_quote._MAX_AUTH_DATA",),
-        "certificates of a chain": ("aicert.appraisal.evidence.td_quote._MAX_CERTIFICATES",),
+        "TD quote": ("aicert.appraisal.evidence.tdx_quote.MAX_QUOTE",),
+        "the enclave's data": ("aicert.appraisal.evidence.tdx_quote._MAX_AUTH_DATA",),
+        "certificates of a chain": ("aicert.appraisal.evidence.tdx_quote._MAX_CERTIFICATES",),
         "collateral": ("aicert.appraisal.evidence.intel_collateral.MAX_COLLATERAL",),
         "characters of a string of it": ("aicert.appraisal.evidence.intel_collateral.MAX_TEXT",),
         "`tcbLevels`": ("aicert.appraisal.evidence.intel_collateral.MAX_LEVELS",),

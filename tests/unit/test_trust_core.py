@@ -124,14 +124,14 @@ def test_a_kind_of_evidence_is_loaded_only_where_the_policys_root_asks_for_it(
 
 def test_a_root_of_confidential_machines_loads_its_kind_of_evidence(tmp_path: Path) -> None:
     names = loaded("confidential-run", tmp_path)
-    kinds = {"amd_vcek", "azure_hcl", "confidential", "sev_snp", "snp_guest"}
+    kinds = {"amd_vcek", "azure_hcl", "confidential", "snp_report", "snp_guest"}
     assert {f"aicert.appraisal.evidence.{kind}" for kind in kinds} <= names
-    for kind in ("google_instance", "intel_collateral", "td_quote", "tdx"):
+    for kind in ("google_instance", "intel_collateral", "tdx_guest", "tdx_quote"):
         assert f"aicert.appraisal.evidence.{kind}" not in names
 
 
 def test_a_trust_domain_loads_its_kind_of_evidence(tmp_path: Path) -> None:
-    kinds = {"azure_hcl", "intel_collateral", "td_quote", "tdx"}
+    kinds = {"azure_hcl", "intel_collateral", "tdx_guest", "tdx_quote"}
     of_intel = {f"aicert.appraisal.evidence.{kind}" for kind in kinds}
     for vector in ("azure-td-run", "bare-td-run"):
         assert of_intel <= loaded(vector, tmp_path)

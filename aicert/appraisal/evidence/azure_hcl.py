@@ -5,7 +5,7 @@ TPM's attestation key into a JSON text, the runtime data; then it asks the proce
 over that text's SHA-256. Layout from Microsoft Learn, "Confidential VM guest attestation design": a
 header of 32 bytes, the processor's report (1184 bytes), a header of 20 bytes, the runtime data,
 padding. Integers are little-endian. On a TDX machine the report is a TDREPORT, which only its
-processor can check: a TD quote with the same report data stands in for it (`tdx`). Left out:
+processor can check: a TD quote with the same report data stands in for it (`tdx_guest`). Left out:
 everything else in the runtime data (machine id, console, Secure Boot, the owner's data): no check
 uses it.
 """
@@ -14,7 +14,7 @@ import base64
 import hashlib
 from typing import TYPE_CHECKING
 
-from aicert.appraisal.evidence import sev_snp
+from aicert.appraisal.evidence import snp_report
 from aicert.crypto.signatures import rsa_numbers
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.binary import u32_little
@@ -35,7 +35,7 @@ AK_NAME = "HCLAkPub"
 MAX_KEYS = 8
 # The base64 text of an RSA modulus of 4096 bits has 683 characters.
 MAX_NUMBER = 1024
-_REPORT_END = HEADER + sev_snp.SIZE
+_REPORT_END = HEADER + snp_report.SIZE
 _START = _REPORT_END + RUNTIME_HEADER
 
 

@@ -3,8 +3,8 @@
 The processor's report is believed only once its signature chains to a root of the policy. Then it
 says which guest it is for and in which state, and that guest's paravisor says which attestation key
 its virtual TPM has. So the key that signed the quote is in a guest that its host cannot look into.
-Imported only if the policy's root stands for such machines. `snp_guest.py` and `tdx.py` judge each
-kind of processor.
+Imported only if the policy's root stands for such machines. `snp_guest.py` and `tdx_guest.py` judge
+each kind of processor.
 """
 
 from datetime import datetime
@@ -71,7 +71,7 @@ def _verified(given: PlatformReport, policy: Policy, at: datetime) -> Verified:
         return snp_guest.verify(given, hcl, policy, at)
     if not policy.td_roots:
         raise UndecidedError(f"policy {policy.name} names no maker of processors with TDX")
-    from aicert.appraisal.evidence import tdx
+    from aicert.appraisal.evidence import tdx_guest
 
     quote = given.report if hcl is None else given.quote
     if quote is None:
@@ -79,4 +79,4 @@ def _verified(given: PlatformReport, policy: Policy, at: datetime) -> Verified:
             "the certificate lacks the TD quote, and only its processor could check the report"
         )
     collateral = given.collateral if given.given_collateral is None else given.given_collateral
-    return tdx.verify(quote, collateral, policy, at, None if hcl is None else hcl.runtime)
+    return tdx_guest.verify(quote, collateral, policy, at, None if hcl is None else hcl.runtime)

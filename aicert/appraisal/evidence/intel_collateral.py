@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from aicert.appraisal.evidence.accepted import TdRoot
 from aicert.appraisal.evidence.maker_path import certified_path
 from aicert.appraisal.evidence.revocation import check_not_revoked, load_list
-from aicert.appraisal.evidence.td_quote import pem_chain, verify_raw
+from aicert.appraisal.evidence.tdx_quote import pem_chain, verify_raw
 from aicert.crypto.x509 import (
     basic_constraints,
     common_name,

@@ -1,13 +1,13 @@
 """Judge the report of an AMD guest (SEV-SNP) for platform.chip and platform.guest.
 
-`amd_vcek` says whose processor signed it, `sev_snp` what the report says, `azure_hcl` which TPM the
-guest holds; this module compares them with each other and with the policy.
+`amd_vcek` says whose processor signed it, `snp_report` what the report says, `azure_hcl` which TPM
+the guest holds; this module compares them with each other and with the policy.
 """
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
+from aicert.appraisal.evidence import amd_vcek, azure_hcl, snp_report
 from aicert.appraisal.policy import Policy
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.certificate import PlatformReport
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class VerifiedReport:
     """A processor's report whose signature was verified, and the text that it must cover."""
 
-    report: sev_snp.Report
+    report: snp_report.Report
     chip: amd_vcek.CertifiedChip
     runtime: bytes
 
@@ -35,7 +35,7 @@ class VerifiedReport:
         """Check that the guest's memory is private, and that the policy accepts firmware and
         signer.
         """
-        sev_snp.check_guest(self.report)
+        snp_report.check_guest(self.report)
         _check_firmware(self.chip, policy)
         return f"started by {_started_by(self, policy, at)}, without debugging or migration"
 
@@ -52,14 +52,14 @@ def verify(
     """Return the report in `hcl`, if a processor that a root of the policy certifies signed it."""
     if not policy.chips:
         raise UndecidedError(f"policy {policy.name} names no maker of processors")
-    report = sev_snp.parse(hcl.hardware)
+    report = snp_report.parse(hcl.hardware)
     if given.chip_certificate is None:
         raise UndecidedError(
             "the certificate lacks the processor's own certificate (VCEK): whoever ran "
             "the machine can add "
             "it (docs/spec/confidential.md)"
         )
-    vlek = report.signing_key == sev_snp.VLEK
+    vlek = report.signing_key == snp_report.VLEK
     if vlek and not any(root.vlek for root in policy.chips):
         raise UndecidedError(
             f"a cloud's own key signed the report (VLEK), and policy {policy.name} names no "
@@ -76,7 +76,7 @@ def verify(
             "the chip certificate is for different firmware versions\n"
             f"found     {amd_vcek.tcb_text(chip.tcb)}\nexpected  {amd_vcek.tcb_text(report.tcb)}"
         )
-    sev_snp.verify(report, chip.key)
+    snp_report.verify(report, chip.key)
     return VerifiedReport(report=report, chip=chip, runtime=hcl.runtime)
 
 

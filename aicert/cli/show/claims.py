@@ -186,9 +186,9 @@ def _registers(
     evidence = certificate.evidence
     if evidence.platform is None or evidence.platform.kind != TDX or _BANK in banks:
         return _PCR, _BANK, 0, evidence.pcrs
-    from aicert.appraisal.evidence import td_quote
+    from aicert.appraisal.evidence import tdx_quote
 
-    quote = td_quote.parse(evidence.platform.report)
+    quote = tdx_quote.parse(evidence.platform.report)
     return "rtmr", "sha384", 1, dict(enumerate(quote.rtmrs, 1))
 
 

@@ -1,14 +1,14 @@
 """The audit hook of every Python interpreter in the trainer's sandbox: the second line of defence.
 
-A line in the environment's own packages (`rules/host/closed.py`) imports it before anything else,
-even with `-I` or `-E`, wherever `/aicert/plugin` exists. The hook ends the process (`_RULES`) if
-code is compiled, executed or made in a place that is not on the list (`aicert_places`), if a file
-is opened for writing outside scratch, a library is loaded from outside the image, another program
-is started or a socket opened. The process ends at once, and one line on AICERT_PROGRESS_FD tells
-the runner to end all others. A place is a code object that the image's importer loaded from the
-image's file of that module: it is compared by identity, never by a name or file name that a caller
-gives. Code that came with an input is admitted if REMOTE_CODE lists the SHA-256 of its file;
-Transformers copies such files to scratch.
+A line in the environment's own packages (`rules/host/hardening.py`) imports it before anything
+else, even with `-I` or `-E`, wherever `/aicert/plugin` exists. The hook ends the process
+(`_RULES`) if code is compiled, executed or made in a place that is not on the list
+(`aicert_places`), if a file is opened for writing outside scratch, a library is loaded from outside
+the image, another program is started or a socket opened. The process ends at once, and one line on
+AICERT_PROGRESS_FD tells the runner to end all others. A place is a code object that the image's
+importer loaded from the image's file of that module: it is compared by identity, never by a name or
+file name that a caller gives. Code that came with an input is admitted if REMOTE_CODE lists the
+SHA-256 of its file; Transformers copies such files to scratch.
 
 The hook is no boundary. Code that runs in the process can get around it (the sandbox confines it),
 so nobody may conclude from the hook's silence that no foreign code ran.

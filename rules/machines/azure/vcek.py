@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
+from aicert.appraisal.evidence import amd_vcek, azure_hcl, snp_report
 from aicert.errors import AicertError, EvidenceError, ToolError
 from aicert.formats import certificate as certificates
 from aicert.text import error_lines
@@ -45,7 +45,7 @@ def attach(path: Path, server: str = MAKER) -> bool:
     if platform is None or platform.chip_certificate is not None:
         return False
     try:
-        report = sev_snp.parse(azure_hcl.parse(platform.report).hardware)
+        report = snp_report.parse(azure_hcl.parse(platform.report).hardware)
     except EvidenceError:
         # Another manufacturer's processor: the certificate can still be appraised as a cloud
         # machine's.
@@ -56,7 +56,7 @@ def attach(path: Path, server: str = MAKER) -> bool:
     return True
 
 
-def _fetch(report: sev_snp.Report, server: str) -> bytes:
+def _fetch(report: snp_report.Report, server: str) -> bytes:
     import httpx2
 
     from aicert.sources.transfer import new_client
@@ -96,10 +96,10 @@ def _get(client: "httpx2.Client", url: str) -> tuple[int, bytes]:
         return response.status_code, data
 
 
-def _judged(data: bytes, report: sev_snp.Report, family: str) -> bytes:
+def _judged(data: bytes, report: snp_report.Report, family: str) -> bytes:
     try:
         chip = amd_vcek.certify_chip(data, (chip_root(family, {}),), datetime.now(UTC))
-        sev_snp.verify(report, chip.key)
+        snp_report.verify(report, chip.key)
     except AicertError as error:
         raise ToolError(
             f"AMD sent a certificate that does not match: {error.message}",

@@ -16,7 +16,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from aicert.lease import handed
+from aicert.lease import serve_settings
 from rules.machines.azure import client
 from rules.machines.azure.vhd import FOOTER, GIB
 
@@ -82,9 +82,10 @@ def start_serving(world: Path, inputs: bytes) -> None:
     """
     with tarfile.open(fileobj=io.BytesIO(inputs)) as archive:
         archive.extractall(world / "volume", filter="data")
-    settings = handed.parse((world / "volume" / handed.SETTINGS).read_bytes())
+    settings = serve_settings.parse((world / "volume" / serve_settings.SETTINGS).read_bytes())
     words: list[str] = json.loads((world / "machine.json").read_text())
-    words += ["--bundle", str(world / "volume" / handed.BUNDLE), "--port", str(settings.port)]
+    words += ["--bundle", str(world / "volume" / serve_settings.BUNDLE)]
+    words += ["--port", str(settings.port)]
     words += ["--courier-key", str(settings.courier), "--threads", str(settings.threads)]
     with (world / "console").open("wb") as log:
         process = subprocess.Popen(

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from aicert.cli import main
 from aicert.errors import ConfigError, ToolError
-from aicert.lease import handed, orders
+from aicert.lease import orders, serve_settings
 from rules.host import training_env
 from rules.host.work import remove
 from rules.image.store import Image
@@ -108,11 +108,11 @@ def played(
     settings = cloud.settings_of(machine, serving, image, key)
     inputs = kept.work / "inputs.img"
     with tarfile.open(inputs, "w") as archive:
-        head = tarfile.TarInfo(handed.SETTINGS)
-        data = handed.emit(settings)
+        head = tarfile.TarInfo(serve_settings.SETTINGS)
+        data = serve_settings.emit(settings)
         head.size = len(data)
         archive.addfile(head, io.BytesIO(data))
-        archive.add(bundle, handed.BUNDLE)
+        archive.add(bundle, serve_settings.BUNDLE)
     vhd.widen(inputs, 512)
     memory = power.memory_of(kept.folder)
     remove(memory)

@@ -22,7 +22,7 @@ from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Ended, Limits, Sandbox
 from enclave_runner.sandbox.interpreter import PYTHON, interpreter
 from enclave_runner.sandbox.places import INPUTS, PLUGIN, REMOTE_CODE
-from rules.host import closed, training_env
+from rules.host import hardening, training_env
 from tests.e2e.conftest import StandIn
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -295,7 +295,7 @@ def test_no_training_starts_without_the_hook(trainer: Trainer) -> None:
 def test_the_reason_is_in_the_certificate(stand_in: StandIn) -> None:
     checkout = stand_in("say(1, 3)\nweights()\nimport socket; socket.socket()\n")
     (packages,) = Path(checkout.environment["AICERT_CACHE"]).glob("envs/*/lib/*/site-packages")
-    hook = next(edit for edit in closed.EDITS if edit.path.endswith(".pth"))
+    hook = next(edit for edit in hardening.EDITS if edit.path.endswith(".pth"))
     (packages / hook.path).write_text(hook.after)
     # venv writes this line: other packages of this Python do not belong to the environment.
     with (packages.parents[2] / "pyvenv.cfg").open("a") as settings:

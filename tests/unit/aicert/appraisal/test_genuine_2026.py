@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
 from aicert.appraisal.ak_chain import verify_chain
-from aicert.appraisal.evidence import amd_vcek, azure_hcl, google_instance, sev_snp
+from aicert.appraisal.evidence import amd_vcek, azure_hcl, google_instance, snp_report
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
 from aicert.cli.show import event_log
@@ -189,7 +189,7 @@ def test_a_milan_chip_under_a_policy_for_genoa() -> None:
     only = tuple(one for one in built_in("confidential").chips if one.name == "amd-genoa")
     with pytest.raises(EvidenceError, match=r"is for a Milan processor \(SEV-Milan\).*amd-genoa"):
         amd_vcek.certify_chip(chip, only, SEPTEMBER)
-    assert len(azure_hcl.parse(report).hardware) == sev_snp.SIZE
+    assert len(azure_hcl.parse(report).hardware) == snp_report.SIZE
 
 
 def test_a_quote_of_another_key() -> None:
@@ -202,17 +202,17 @@ def test_a_quote_of_another_key() -> None:
 
 def test_a_plain_report_with_its_chip_certificate_and_with_an_invalid_one() -> None:
     chips = built_in("confidential").chips
-    report = sev_snp.parse(read(f"{SNP}/test-report.bin"))
+    report = snp_report.parse(read(f"{SNP}/test-report.bin"))
     chip = amd_vcek.certify_chip(read(f"{SNP}/test-vcek.der"), chips, SEPTEMBER)
     assert (chip.chip_id, chip.tcb) == (report.chip_id, report.tcb)
-    sev_snp.verify(report, chip.key)
+    snp_report.verify(report, chip.key)
     with pytest.raises(EvidenceError, match="was not issued by any"):
         amd_vcek.certify_chip(read(f"{SNP}/test-vcek-invalid-legacy.der"), chips, SEPTEMBER)
 
 
 def test_a_clouds_own_key_is_a_question_of_its_own() -> None:
-    report = sev_snp.parse(read(f"{SNP}/test-vlek-report.bin"))
-    assert report.signing_key == sev_snp.VLEK
+    report = snp_report.parse(read(f"{SNP}/test-vlek-report.bin"))
+    assert report.signing_key == snp_report.VLEK
     with pytest.raises(UndecidedError, match="SEV-VLEK-Milan"):
         amd_vcek.certify_chip(
             read(f"{SNP}/test-vlek.der"), built_in("confidential").chips,

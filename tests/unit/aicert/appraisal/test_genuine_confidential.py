@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPubli
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from aicert.appraisal.ak_chain import verify_chain
-from aicert.appraisal.evidence import amd_vcek, azure_hcl, sev_snp
+from aicert.appraisal.evidence import amd_vcek, azure_hcl, snp_report
 from aicert.appraisal.evidence.accepted import ChipRoot
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import EvidenceError
@@ -107,13 +107,13 @@ def test_every_octet_that_a_maker_signed_counts() -> None:
 def test_every_octet_of_a_report_counts() -> None:
     chip = amd_vcek.certify_chip(genoa_chip(), makers(), AT)
     hardware = azure_hcl.parse(genoa_report()).hardware
-    sev_snp.verify(sev_snp.parse(hardware), chip.key)
+    snp_report.verify(snp_report.parse(hardware), chip.key)
     # Up to the end of r and s: the zeros after them are not signed.
     for place in range(0x2A0 + 144):
         flipped = bytearray(hardware)
         flipped[place] ^= 1
         with pytest.raises(EvidenceError):
-            sev_snp.verify(sev_snp.parse(bytes(flipped)), chip.key)
+            snp_report.verify(snp_report.parse(bytes(flipped)), chip.key)
 
 
 def judged(
@@ -192,8 +192,8 @@ def test_a_genuine_tdx_report_is_not_one_of_sev_snp() -> None:
 def test_an_older_genuine_report_binds_its_runtime_data() -> None:
     """The chip's certificate is not published, so every part but the signature is checked."""
     read_ = azure_hcl.parse(read("azure-hcl/hcl-report-snp.bin"))
-    report = sev_snp.parse(read_.hardware)
-    sev_snp.check_guest(report)
+    report = snp_report.parse(read_.hardware)
+    snp_report.check_guest(report)
     assert report.report_data == azure_hcl.report_data(read_.runtime)
     modulus, exponent = azure_hcl.attestation_key(read_.runtime)
     assert (modulus.bit_length(), exponent) == (2048, 65537)

@@ -18,7 +18,7 @@ from xml.dom import minidom
 import pytest
 
 from aicert.appraisal.evidence import nvidia_device, nvidia_ocsp, nvidia_rim, spdm_report
-from aicert.appraisal.evidence.td_quote import pem_chain
+from aicert.appraisal.evidence.tdx_quote import pem_chain
 from aicert.crypto.signatures import ecdsa_der
 from aicert.errors import EvidenceError, UndecidedError
 from tests.adversarial import nvidia_forge

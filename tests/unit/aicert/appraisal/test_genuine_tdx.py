@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from aicert.appraisal.evidence import azure_hcl, intel_collateral, td_quote, tdx
+from aicert.appraisal.evidence import azure_hcl, intel_collateral, tdx_guest, tdx_quote
 from aicert.appraisal.evidence.accepted import Td
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import AttestationResult
@@ -81,7 +81,7 @@ def accepting(*tds: Td) -> Policy:
 
 
 def as_it_is(name: str) -> Td:
-    parsed = td_quote.parse(quote(name))
+    parsed = tdx_quote.parse(quote(name))
     return Td(name=name, mrtd=parsed.mrtd, rtmrs=parsed.rtmrs)
 
 
@@ -92,30 +92,30 @@ def as_it_is(name: str) -> Td:
 def test_signatures_and_chain_of_each_quote_are_good(name: str) -> None:
     """Without collateral there is no verdict, and no earlier check failed."""
     with pytest.raises(UndecidedError, match="lacks Intel's collateral for FMSPC"):
-        tdx.verify(quote(name), None, built_in("confidential"), MARCH)
+        tdx_guest.verify(quote(name), None, built_in("confidential"), MARCH)
 
 
 @pytest.mark.parametrize("name", QUOTES)
 def test_a_flipped_bit_anywhere_in_what_is_signed_is_refused(name: str) -> None:
     data = quote(name)
-    size = len(td_quote.parse(data).signed)
+    size = len(tdx_quote.parse(data).signed)
     # Body, signature, key, the enclave's report, its signature, and its data.
     for place in (*range(48, size, 97), *range(size + 4, size + 674, 41)):
         changed = data[:place] + bytes((data[place] ^ 1,)) + data[place + 1 :]
         with pytest.raises(EvidenceError) as refused:
-            tdx.verify(changed, None, built_in("confidential"), MARCH)
+            tdx_guest.verify(changed, None, built_in("confidential"), MARCH)
         assert "lacks Intel's collateral" not in refused.value.message, place
 
 
 def test_bytes_that_somebody_appended_are_refused() -> None:
     with pytest.raises(EvidenceError, match="something follows the TD quote"):
-        td_quote.parse(read("tdx/tdx_prod_quote_SPR_E4.dat"))
+        tdx_quote.parse(read("tdx/tdx_prod_quote_SPR_E4.dat"))
 
 
 @pytest.mark.parametrize("name", JUDGED)
 def test_quotes_of_the_kind_that_there_is_collateral_of_are_good(name: str) -> None:
     policy = accepting(as_it_is(name))
-    td = tdx.verify(quote(name), collateral_file(), policy, MARCH)
+    td = tdx_guest.verify(quote(name), collateral_file(), policy, MARCH)
     detail = td.check_guest(policy, MARCH)
     assert detail.startswith(f"built as {name}, without debugging or migration; ")
     assert detail.count("UpToDate") == 3
@@ -124,7 +124,7 @@ def test_quotes_of_the_kind_that_there_is_collateral_of_are_good(name: str) -> N
 @pytest.mark.parametrize("name", sorted({*QUOTES} - {*JUDGED}))
 def test_collateral_of_another_kind_of_processor_gives_no_verdict(name: str) -> None:
     with pytest.raises(UndecidedError, match="for another kind of processor"):
-        tdx.verify(quote(name), collateral_file(), built_in("confidential"), MARCH)
+        tdx_guest.verify(quote(name), collateral_file(), built_in("confidential"), MARCH)
 
 
 @pytest.mark.parametrize(
@@ -136,13 +136,13 @@ def test_collateral_of_another_kind_of_processor_gives_no_verdict(name: str) -> 
 )
 def test_collateral_is_of_its_time(at: datetime, words: str) -> None:
     with pytest.raises(UndecidedError, match=words):
-        tdx.verify(quote("azure-2025-12"), collateral_file(), built_in("confidential"), at)
+        tdx_guest.verify(quote("azure-2025-12"), collateral_file(), built_in("confidential"), at)
 
 
 def test_a_debugged_td_is_refused() -> None:
     """For its processor's collateral of that year, the signer's certificate is not published."""
-    judged = tdx.verify(quote(JUDGED[0]), collateral_file(), built_in("confidential"), MARCH)
-    debugged = replace(judged, quote=td_quote.parse(quote("tdx/tdx_quote_debug.dat")))
+    judged = tdx_guest.verify(quote(JUDGED[0]), collateral_file(), built_in("confidential"), MARCH)
+    debugged = replace(judged, quote=tdx_quote.parse(quote("tdx/tdx_quote_debug.dat")))
     with pytest.raises(EvidenceError, match="may be debugged"):
         debugged.check_guest(built_in("confidential"), MARCH)
 
@@ -169,9 +169,9 @@ def test_published_answers_of_intels_service_are_signed_by_its_signer(name: str,
     (signer, _) = pem_ders(azure_collateral()["tcb_info_issuer_chain"].encode())
     public = second_chain.load(signer).public_key()
     signature = bytes.fromhex(json.loads(text)["signature"])
-    td_quote.verify_raw(public, signature, signed.encode(), "refused")  # type: ignore[arg-type]
+    tdx_quote.verify_raw(public, signature, signed.encode(), "refused")  # type: ignore[arg-type]
     with pytest.raises(EvidenceError, match="refused"):
-        td_quote.verify_raw(public, signature, signed.encode() + b" ", "refused")  # type: ignore[arg-type]
+        tdx_quote.verify_raw(public, signature, signed.encode() + b" ", "refused")  # type: ignore[arg-type]
 
 
 def test_newer_tcb_info_of_the_same_kind_gives_the_same() -> None:
@@ -182,7 +182,7 @@ def test_newer_tcb_info_of_the_same_kind_gives_the_same() -> None:
     }  # fmt: skip
     policy = accepting(as_it_is(JUDGED[1]))
     at = datetime(2026, 2, 20, tzinfo=UTC)
-    td = tdx.verify(quote(JUDGED[1]), json.dumps(collateral).encode(), policy, at)
+    td = tdx_guest.verify(quote(JUDGED[1]), json.dumps(collateral).encode(), policy, at)
     assert "processor UpToDate" in td.check_guest(policy, at)
 
 
@@ -193,7 +193,7 @@ def test_a_changed_word_of_intels_is_refused(name: str) -> None:
         collateral[name].replace("OutOfDate", "UpToDate ").replace('isvsvn":4', 'isvsvn":0')
     )
     with pytest.raises(EvidenceError, match=f"{name} is not signed by Intel"):
-        tdx.verify(
+        tdx_guest.verify(
             quote(JUDGED[0]), json.dumps(collateral).encode(), built_in("confidential"), MARCH
         )
 
@@ -233,7 +233,7 @@ def test_the_report_of_another_machine_is_refused() -> None:
 
 
 def test_the_other_machine_is_bound_by_its_own_quote() -> None:
-    parsed = td_quote.parse(quote("azure-tdx/td-quote.bin"))
+    parsed = tdx_quote.parse(quote("azure-tdx/td-quote.bin"))
     runtime = azure_hcl.parse(read("azure-tdx/hcl-report.bin")).runtime
     assert parsed.report_data == azure_hcl.report_data(runtime)
     document = json.loads(read("azure-tdx/evidence-v1.json"))
@@ -248,7 +248,7 @@ def test_a_boot_log_replays_to_the_registers_of_its_quote() -> None:
 
     Filler takes the rest of the buffer.
     """
-    parsed = td_quote.parse(quote("tdx/cos-113-tdx-quote.dat"))
+    parsed = tdx_quote.parse(quote("tdx/cos-113-tdx-quote.dat"))
     log = event_log.parse(read("tdx/ccel_data.dat"))
     values = event_log.replay(log, "sha384")
     assert tuple(values[register] for register in (1, 2, 3)) == parsed.rtmrs[:3]
@@ -272,7 +272,7 @@ def openssl(*words: str, data: bytes = b"") -> str:
 
 @pytest.mark.parametrize("name", QUOTES)
 def test_openssl_agrees_on_chains_and_signatures(name: str, tmp_path: Path) -> None:
-    parsed = td_quote.parse(quote(name))
+    parsed = tdx_quote.parse(quote(name))
     for number, der in enumerate(parsed.certificates):
         (tmp_path / f"{number}.der").write_bytes(der)
         pem = openssl("x509", "-inform", "DER", data=der)
@@ -337,7 +337,7 @@ def test_a_second_reading_agrees(name: str) -> None:
 
 @pytest.mark.parametrize("name", QUOTES)
 def test_a_second_reading_reads_the_same(name: str) -> None:
-    one, other = td_quote.parse(quote(name)), second_td.Quote(quote(name))
+    one, other = tdx_quote.parse(quote(name)), second_td.Quote(quote(name))
     assert (one.signed, one.signature, one.attestation_key) == (
         other.signed, other.signature, other.key,
     )  # fmt: skip
@@ -352,7 +352,7 @@ def test_a_second_reading_reads_the_same(name: str) -> None:
 
 
 def test_a_quote_has_a_greatest_size() -> None:
-    padded = quote(QUOTES[0]).ljust(td_quote.MAX_QUOTE, b"\0")
-    assert td_quote.parse(padded) == td_quote.parse(quote(QUOTES[0]))
+    padded = quote(QUOTES[0]).ljust(tdx_quote.MAX_QUOTE, b"\0")
+    assert tdx_quote.parse(padded) == tdx_quote.parse(quote(QUOTES[0]))
     with pytest.raises(EvidenceError, match="more than 8192"):
-        td_quote.parse(padded + b"\0")
+        tdx_quote.parse(padded + b"\0")

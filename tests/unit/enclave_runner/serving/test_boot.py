@@ -16,8 +16,8 @@ import pytest
 
 from aicert.formats.digest import of_bytes
 from aicert.frozen import replace
-from aicert.lease import handed
-from aicert.lease.handed import Settings
+from aicert.lease import serve_settings
+from aicert.lease.serve_settings import Settings
 
 ROOT = Path(__file__).resolve().parents[4]
 SETTINGS = Settings(
@@ -57,7 +57,7 @@ sys.exit(boot.main())
 def booted(
     folder: Path, settings: Settings, *interfaces: str
 ) -> "subprocess.CompletedProcess[str]":
-    (folder / handed.SETTINGS).write_bytes(handed.emit(settings))
+    (folder / serve_settings.SETTINGS).write_bytes(serve_settings.emit(settings))
     program = folder / "program.py"
     program.write_text(PROGRAM)
     words = [sys.executable, str(program), str(folder), json.dumps(interfaces)]

@@ -3,9 +3,9 @@
 Intel 348551 (TDX DCAP Quoting Library API), appendix A.3 and A.4; the body is TDREPORT's, Intel
 344425 (TDX module); integers are little-endian. A quoting enclave (QE) of the processor signs the
 body with a key of its own, and the processor's certified key (PCK) signs the enclave's report,
-which names that key. Nothing is believed before `tdx.verify`. Bytes after the quote are refused,
-except the zeros of the buffer in which it came. Left out: quotes of SGX enclaves, P-384 keys,
-certification data other than a chain of PEM certificates.
+which names that key. Nothing is believed before `tdx_guest.verify`. Bytes after the quote are
+refused, except the zeros of the buffer in which it came. Left out: quotes of SGX enclaves, P-384
+keys, certification data other than a chain of PEM certificates.
 """
 
 import binascii

@@ -8,8 +8,8 @@ import pytest
 from aicert.errors import EvidenceError
 from aicert.formats.digest import of_bytes
 from aicert.frozen import replace
-from aicert.lease import handed
-from aicert.lease.handed import Settings
+from aicert.lease import serve_settings
+from aicert.lease.serve_settings import Settings
 
 SETTINGS = Settings(
     address="10.0.2.15", prefix=24, port=8443, image=of_bytes(b"lock"), memory=1 << 30, threads=2
@@ -21,7 +21,7 @@ AWAY = replace(SETTINGS, courier=of_bytes(b"key"), gateway="10.0.2.2")
 
 @pytest.mark.parametrize("settings", [SETTINGS, AWAY])
 def test_settings_are_read_as_they_were_written(settings: Settings) -> None:
-    assert handed.parse(handed.emit(settings)) == settings
+    assert serve_settings.parse(serve_settings.emit(settings)) == settings
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,6 @@ def test_settings_are_read_as_they_were_written(settings: Settings) -> None:
     ],
 )  # fmt: skip
 def test_settings_that_are_none_are_refused(key: str, value: Any) -> None:
-    document = json.loads(handed.emit(SETTINGS)) | {key: value}
+    document = json.loads(serve_settings.emit(SETTINGS)) | {key: value}
     with pytest.raises(EvidenceError):
-        handed.parse(json.dumps(document).encode())
+        serve_settings.parse(json.dumps(document).encode())

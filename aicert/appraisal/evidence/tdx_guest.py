@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from aicert.appraisal.evidence import azure_hcl, intel_collateral, td_quote
+from aicert.appraisal.evidence import azure_hcl, intel_collateral, tdx_quote
 from aicert.appraisal.evidence.intel_collateral import Level
 from aicert.appraisal.policy import Policy
 from aicert.crypto.signatures import point, public_key_info
@@ -38,7 +38,7 @@ class VerifiedTd:
     `runtime`: the text of Azure's paravisor that the quote must cover, None for a bare TD.
     """
 
-    quote: td_quote.Quote
+    quote: tdx_quote.Quote
     platform: intel_collateral.Platform
     collateral: intel_collateral.Collateral
     runtime: bytes | None
@@ -83,9 +83,9 @@ def verify(
     runtime: bytes | None = None,
 ) -> VerifiedTd:
     """Return the quote, if a root of the policy and Intel's collateral vouch for its signer."""
-    quote = td_quote.parse(data)
+    quote = tdx_quote.parse(data)
     platform = intel_collateral.certify(quote.certificates, policy.td_roots, at)
-    td_quote.verify_raw(
+    tdx_quote.verify_raw(
         platform.key,
         quote.qe_signature,
         quote.qe.signed,
@@ -97,7 +97,7 @@ def verify(
     x, y = quote.attestation_key[:32], quote.attestation_key[32:]
     key = point(x, y, 256, "the TD quote: its key is not a point on P-256")
     refusal = "the TD quote is not signed by the key that it names"
-    td_quote.verify_raw(key, quote.signature, quote.signed, refusal)
+    tdx_quote.verify_raw(key, quote.signature, quote.signed, refusal)
     if collateral is None:
         raise UndecidedError(
             f"the certificate lacks Intel's collateral for FMSPC {platform.fmspc}, which anybody "
@@ -114,7 +114,7 @@ def bound(nonce: bytes, key: "PublicKeyTypes") -> bytes:
     return hashlib.sha512(BINDING + nonce + public_key_info(key)).digest()
 
 
-def _check_attributes(quote: td_quote.Quote) -> None:
+def _check_attributes(quote: tdx_quote.Quote) -> None:
     """Check that nobody else can read the TD's memory, by its attributes."""
     if quote.attributes & _UNDER_DEBUG:
         raise EvidenceError(
@@ -129,7 +129,7 @@ def _check_attributes(quote: td_quote.Quote) -> None:
         raise UndecidedError("the TD is bound to service TDs, which are not judged")
 
 
-def _check_enclave(qe: td_quote.QeReport, wanted: intel_collateral.Enclave) -> None:
+def _check_enclave(qe: tdx_quote.QeReport, wanted: intel_collateral.Enclave) -> None:
     given = _masked(qe.misc_select, wanted.misc[1]), _masked(qe.attributes, wanted.attributes[1])
     if given != (_masked(*wanted.misc), _masked(*wanted.attributes)):
         raise EvidenceError("the quoting enclave's properties are not those of Intel's")
@@ -212,7 +212,7 @@ def _module(td: VerifiedTd) -> Level | None:
     return _first(module.levels, lambda one: minor >= one.svn) if major else _processor(td)
 
 
-def _built_by(quote: td_quote.Quote, policy: Policy, at: datetime) -> str:
+def _built_by(quote: tdx_quote.Quote, policy: Policy, at: datetime) -> str:
     """Return which accepted TD this is: any other TD could say anything about its
     attestation key.
     """

@@ -1,4 +1,4 @@
-"""What a host hands to a machine that serves: a bundle, and how it is to be run.
+"""The settings that a host gives to a machine that serves (`serve.json`), beside the bundle.
 
     {"address":"10.0.2.15","image":"sha256:…","memory":2147483648,"port":8443,"prefix":24,"threads":2}
 

@@ -1,7 +1,7 @@
 """Remove and edit files of the training environment after its packages are installed.
 
 The packages come from a hashed lock and have many ways to run code that a data file or a model's
-folder names, or to read what no lockfile names. `close` takes those away: it removes files, edits
+folder names, or to read what no lockfile names. `harden` takes those away: it removes files, edits
 the source of others, and adds one line that installs the audit hook. The same function, with the
 same list, makes the machine's training volume (`mkosi.build.chroot` runs this file as a program)
 and the local environment (`rules/host/training_env.py`), before either is compiled. Each entry
@@ -367,7 +367,7 @@ def digest() -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def close(packages: Path) -> None:
+def harden(packages: Path) -> None:
     """Apply the list to the folder of installed packages, once. Raises NotAsListedError."""
     for path in _absent(packages):
         if path.is_dir():
@@ -414,4 +414,4 @@ def _edit(path: Path, edit: Edit) -> None:
 
 
 if __name__ == "__main__":
-    close(Path(sys.argv[1]))
+    harden(Path(sys.argv[1]))
