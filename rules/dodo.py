@@ -9,6 +9,9 @@ from rules.image.tasks import (
     task_image_serve,
     task_image_serve_reproduce,
     task_image_serve_update,
+    task_image_tools,
+    task_image_tools_reproduce,
+    task_image_tools_update,
     task_image_update,
 )
 from rules.tasks import task_certify, task_export, task_lock, task_track, task_training_env
@@ -24,6 +27,9 @@ __all__ = [
     "task_image_serve",
     "task_image_serve_reproduce",
     "task_image_serve_update",
+    "task_image_tools",
+    "task_image_tools_reproduce",
+    "task_image_tools_update",
     "task_image_update",
     "task_lock",
     "task_track",

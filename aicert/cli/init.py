@@ -37,6 +37,7 @@ OURS = {
     "lockfiles/image.lock.toml": "lockfiles/image.lock.toml",
     "lockfiles/image-gpu.lock.toml": "lockfiles/image-gpu.lock.toml",
     "lockfiles/image-serve.lock.toml": "lockfiles/image-serve.lock.toml",
+    "lockfiles/image-tools.lock.toml": "lockfiles/image-tools.lock.toml",
 }
 # Files that belong to the repository's owner from the start.
 THEIRS = {

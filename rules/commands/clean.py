@@ -44,7 +44,19 @@ class Area:
 
 
 IMAGE_LAYERS = (
-    *(f"{kind}-*" for kind in ("image", "training", "machine", "tools", "driver", "reproduce")),
+    *(
+        f"{kind}-*"
+        for kind in (
+            "image",
+            "training",
+            "machine",
+            "tools",
+            "driver",
+            "serving",
+            "trainers",
+            "reproduce",
+        )
+    ),
     *("kernel-*", "mkosi-*", "stub-*", "others-*", "*.new"),
     *("repository", "resolve", "source", "wheels-work"),
 )

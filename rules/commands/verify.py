@@ -92,7 +92,10 @@ object for each run, each on its own line.
         given = (root, policy, params["root"], params["nonce"], maker)
         folder = evidence.read(params["evidence"])
         audits = None if folder is None else folder.audits
-        asked = [replace(question(*given, gpu=run.machine.gpu), audits=audits) for run in runs]
+        asked = [
+            replace(question(*given, gpu=run.machine.gpu, tools=run.machine.tools), audits=audits)
+            for run in runs
+        ]
         codes = []
         for number, run in enumerate(runs):
             if len(runs) > 1 and params["format"] == "text":

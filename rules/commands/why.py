@@ -68,7 +68,7 @@ def _moved(root: Path, run: config.Run) -> str:
     if not run.machine.driver.in_image:
         return ""
     with contextlib.suppress(AicertError):
-        if tasks.is_current(root, gpu=run.machine.gpu):
+        if tasks.is_current(root, gpu=run.machine.gpu, tools=run.machine.tools):
             return ""
     return (
         f"; the image built here is not from this code: ./doit certify {run.name} --again"

@@ -19,6 +19,8 @@ from rules.host.bootstrap import cache_directory
 from rules.host.places import CODE
 
 _MARKER = "complete"
+# Left out: definitions of tasks, which run code and are no input of anybody's, and tests.
+_CUTS = re.compile(r"lm_eval/tasks/[^/]+/.*|scipy/(?:.*/)?tests/.*")
 
 
 def lock(trainer: str) -> Path:
@@ -48,9 +50,15 @@ def _edited() -> set[str]:
     return {re.split(r"/|-\*|\.", path)[0].replace("_", "-") for path in paths}
 
 
+def is_left_out(name: str) -> bool:
+    """Return whether a file, named from the trainer's folder, is left out, here and in images."""
+    return _CUTS.fullmatch(name) is not None
+
+
 def location(root: Path, trainer: str) -> Path:
     """Return the folder that holds the trainer's folder, whether it exists or not."""
-    digest = hashlib.sha256(lock(trainer).read_bytes()).hexdigest()
+    facts = lock(trainer).read_bytes() + b"\0" + _CUTS.pattern.encode("ascii")
+    digest = hashlib.sha256(facts).hexdigest()
     return cache_directory(root) / "envs" / f"tool-{trainer}-{digest[:12]}"
 
 
@@ -71,6 +79,10 @@ def ensure_shown(root: Path, trainer: str) -> Path:
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
             python = training_env.python(environment)
-            installer.install(python, lock(trainer), target=place / trainer)
+            folder = place / trainer
+            installer.install(python, lock(trainer), target=folder)
+            for path in [path for path in folder.rglob("*") if path.is_file()]:
+                if is_left_out(path.relative_to(folder).as_posix()):
+                    path.unlink()
             (place / _MARKER).touch()
     return place

@@ -39,6 +39,9 @@ from rules.image import (
     makers as image_makers,
 )
 from rules.image import (
+    tools as tools_image,
+)
+from rules.image import (
     wheels as image_wheels,
 )
 from rules.image.mkosi import Mkosi, unpack
@@ -82,7 +85,8 @@ NAME = "aicert-machine"
 _TOOLS_PARTS, _MACHINE_PARTS = ("mkosi", "tools"), ("build", "machine")
 # The number of layers of each kind that are kept: another checkout that shares the cache may be
 # about to use one.
-_KEPT = {"image": 4, "training": 2, "machine": 2, "tools": 2, "driver": 2, "serving": 2}
+_KEPT = {"image": 4, "training": 2, "machine": 2, "tools": 2, "driver": 2, "serving": 2,
+         "trainers": 2}  # fmt: skip
 _WHEEL_PARTS = ("builder", "runner", "training")
 
 
@@ -145,11 +149,11 @@ def build(where: Place, packages: tuple[Package, ...], *, snapshot: str | None =
     wanted |= set(_parts_beside(where))
     absent = wanted - set(parts)
     if absent:
-        hint = {gpu_driver.PARTS: gpu_driver.UPDATE, serving.PARTS: serving.UPDATE}.get(
-            _parts_beside(where), "./doit image_update"
+        kind = where.lock.name.removesuffix(".lock.toml").replace("-", "_")
+        raise ToolError(
+            f"the image lock has no package for: {', '.join(sorted(absent))}",
+            hint="./doit image_update" if kind == "image" else f"./doit run {kind}_update",
         )
-        raise ToolError(f"the image lock has no package for: {', '.join(sorted(absent))}",
-                        hint=hint)  # fmt: skip
     with _fetching_ahead(where, packages):
         used = settled_tools(where, packages)
         tools = tools_tree(where, used)
@@ -171,6 +175,8 @@ def _parts_beside(where: Place) -> tuple[str, ...]:
     """Return the parts of this image that not every image has."""
     if where.serve:
         return serving.PARTS
+    if where.tools:
+        return tools_image.PARTS
     return gpu_driver.PARTS if where.gpu else ()
 
 
@@ -330,16 +336,24 @@ def _driver(where: Place, tools: Path, packages: tuple[Package, ...]) -> Path:
     return target
 
 
-def _serving(where: Place, packages: tuple[Package, ...]) -> Path:
-    """Return the unpacked packages that serving needs besides the training environment."""
-    maker, used = where.code / "rules/image/serving.py", _of(packages, serving.PARTS)
-    facts = [*cache_key.file_facts(maker.parent, maker.name), *map(str, used)]
-    target = where.cache / f"serving-{cache_key.key(facts)}"
+def _beside(where: Place, packages: tuple[Package, ...]) -> Path | None:
+    """Return the unpacked packages that this image has besides the training environment."""
+    if not (where.serve or where.tools):
+        return None
+    kind, unpack = (
+        ("serving", serving.unpack) if where.serve else ("trainers", tools_image.unpack_all)
+    )
+    used = _of(packages, _parts_beside(where))
+    makers = ("serving.py" if where.serve else "tools.py", "unpack.py")
+    folder = where.code / "rules" / "image"
+    facts = [fact for name in makers for fact in cache_key.file_facts(folder, name)]
+    facts += cache_key.file_facts(where.code / "rules" / "host", "tool_envs.py")
+    target = where.cache / f"{kind}-{cache_key.key([*facts, *map(str, used)])}"
     if not where.has(target):
         sources.wheels(where, used)
-        fresh = where.cache / "serving.new"
+        fresh = where.cache / f"{kind}.new"
         remove(fresh)
-        serving.unpack(where.store, used, fresh)
+        unpack(where.store, used, fresh)
         fresh.rename(target)
     return target
 
@@ -348,7 +362,7 @@ def _image(
     where: Place, tools: Path, machine: Path, packages: tuple[Package, ...], locked: Locked
 ) -> Image:
     driver = _driver(where, tools, packages) if where.gpu else None
-    beside = _serving(where, packages) if where.serve else driver and driver / "root"
+    beside = driver / "root" if driver is not None else _beside(where, packages)
     training_image, training = _training_volume(where, tools, machine)
     code = cache_key.code_facts(where.code, where.own_code)
     makers = cache_key.file_facts(where.code / "rules" / "image", "*.py")
@@ -435,8 +449,7 @@ def _make_image(
     tree = unpack(package, where.cache / f"kernel-{kernel_package.digest.hex[:16]}")
     more = [beside] if beside is not None else []
     trees.stage_root(machine, where.code, work / "stage", more, where.own_code)
-    compiled = serving.compiled(beside) if where.serve and beside is not None else []
-    trees.compile_code(work / "stage", compiled)
+    trees.compile_code(work / "stage", _compiled(where, beside))
     listed = trees.manifest(work / "stage")
     (target / "root.manifest").write_text(listed, encoding="utf-8")
     shutil.copy(training[0].with_name("manifest"), target / "training.manifest")
@@ -467,6 +480,13 @@ def _make_image(
     )
     (target / "lock.toml").write_bytes(lock)
     remove(work)
+
+
+def _compiled(where: Place, beside: Path | None) -> Sequence[Path]:
+    """Return the folders of packages beside the base image's that get byte code."""
+    if where.serve and beside is not None:
+        return serving.compiled(beside)
+    return [tools_image.PLACE] if where.tools else []
 
 
 def _stub(where: Place, packages: Sequence[Package]) -> Path:

@@ -14,6 +14,7 @@ from rules.image.debian import Apt, Store
 LOCK = Path("lockfiles/image.lock.toml")
 GPU_LOCK = Path("lockfiles/image-gpu.lock.toml")
 SERVE_LOCK = Path("lockfiles/image-serve.lock.toml")
+TRAINERS_LOCK = Path("lockfiles/image-tools.lock.toml")
 TOOLS_RELEASE, MACHINE_RELEASE = "trixie", "bookworm"
 KERNEL = "linux-image-cloud-amd64"
 
@@ -24,6 +25,7 @@ class Place:
 
     `gpu`: for the image with NVIDIA's driver and torch for CUDA (docs/adr/0012-gpu-image.md).
     `serve`: for the image of machines that serve leased models (docs/adr/0044-serving-image.md).
+    `tools`: for the image with the packages of every trainer (docs/adr/0055-tools.md).
     """
 
     root: Path
@@ -31,6 +33,7 @@ class Place:
     makes: bool = True
     gpu: bool = False
     serve: bool = False
+    tools: bool = False
 
     def has(self, layer: Path) -> bool:
         """Return whether the layer exists. ToolError if it does not and may not be made."""
@@ -51,9 +54,7 @@ class Place:
     @property
     def lock(self) -> Path:
         """The lock of this image, relative to `root`."""
-        if self.serve:
-            return SERVE_LOCK
-        return GPU_LOCK if self.gpu else LOCK
+        return SERVE_LOCK if self.serve else lock_of(gpu=self.gpu, tools=self.tools)
 
     @property
     def own_code(self) -> tuple[str, ...]:
@@ -65,11 +66,18 @@ class Place:
         return Apt(self.cache / f"apt-{release}", release)
 
 
-def place(root: Path, *, gpu: bool = False, serve: bool = False) -> Place:
+def lock_of(*, gpu: bool, tools: bool) -> Path:
+    """Return the lock of the image that a machine for training boots, relative to the root."""
+    if tools:
+        return TRAINERS_LOCK
+    return GPU_LOCK if gpu else LOCK
+
+
+def place(root: Path, *, gpu: bool = False, serve: bool = False, tools: bool = False) -> Place:
     """Return the place where this checkout builds its images."""
     cache = cache_directory(root) / "image"
     cache.mkdir(parents=True, exist_ok=True)
-    return Place(root=root.resolve(), cache=cache, gpu=gpu, serve=serve)
+    return Place(root=root.resolve(), cache=cache, gpu=gpu, serve=serve, tools=tools)
 
 
 def read_lock(root: Path, path: Path = LOCK) -> ImageLock | None:

@@ -1,7 +1,7 @@
 """Fetch what mirrors and pip have today for the machine's images; its digests become the lock."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from aicert.errors import ToolError
@@ -98,14 +98,15 @@ def resolve_gpu(where: Place) -> tuple[Package, ...]:
 
 
 @umask()
-def resolve_serve(where: Place) -> tuple[Package, ...]:
-    """Return the base image's packages and those for serving; nothing else differs."""
+def resolve_besides(
+    where: Place, wheels: Mapping[str, Sequence[image_wheels.Wanted]]
+) -> tuple[Package, ...]:
+    """Return the base image's packages and these wheels, by part; nothing else differs."""
     lock = read_lock(where.root)
     if lock is None:
         raise ToolError(
             f"{LOCK} does not exist, and this image is made from it", hint="./doit image"
         )
-    wheels = image_wheels.wanted_serve(where.code)
     work = where.cache / "resolve"
     packages = [*lock.packages, *image_wheels.resolve(where.store, wheels, work)]
     remove(work)

@@ -42,7 +42,9 @@ class Sandbox:
         command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
         command += ["--share-net"] if self.network else []
         bind = "--bind" if self.system_writable else "--ro-bind"
-        command += [bind, str(self.tree / "usr"), "/usr"]
+        for name in ("usr", "opt"):
+            if (self.tree / name).is_dir():
+                command += [bind, str(self.tree / name), f"/{name}"]
         for name in ("bin", "sbin", "lib", "lib64"):
             command += ["--symlink", f"usr/{name}", f"/{name}"]
         if (self.tree / "etc").is_dir():

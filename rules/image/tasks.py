@@ -1,4 +1,4 @@
-"""`./doit image`, `image_update`, `image_reproduce`, and the same for the other two images."""
+"""`./doit image`, `image_update`, `image_reproduce`, and the same for the other images."""
 
 import difflib
 import hashlib
@@ -72,9 +72,24 @@ def task_image_serve_reproduce() -> Task:
     return {"actions": [partial(_done, reproduce, PROJECT, serve=True)], "uptodate": [False]}
 
 
-def ensure(root: Path, *, gpu: bool = False, serve: bool = False) -> Image:
+def task_image_tools() -> Task:
+    """build the image with the packages of trainers that have their own"""
+    return {"actions": [partial(_done, ensure, PROJECT, tools=True)], "uptodate": [False]}
+
+
+def task_image_tools_update() -> Task:
+    """update lockfiles/image-tools.lock.toml to image.lock.toml and the locked tools, and build"""
+    return {"actions": [partial(_done, update, PROJECT, tools=True)], "uptodate": [False]}
+
+
+def task_image_tools_reproduce() -> Task:
+    """rebuild the image with tools from scratch in another folder and compare"""
+    return {"actions": [partial(_done, reproduce, PROJECT, tools=True)], "uptodate": [False]}
+
+
+def ensure(root: Path, *, gpu: bool = False, serve: bool = False, tools: bool = False) -> Image:
     """Return the image of this checkout, rebuilt if its inputs changed, and write its lock."""
-    where = build.place(root, gpu=gpu, serve=serve)
+    where = build.place(root, gpu=gpu, serve=serve, tools=tools)
     with build.only_builder(where):
         lock = build.read_lock(root, where.lock)
         if lock is None or not lock.packages:
@@ -92,7 +107,7 @@ def _say_if_unlike(where: Place, packages: tuple[Package, ...]) -> None:
     """Warn if the machine has other Python packages than this code: a config that `lock` accepts
     could fail there, and a run on `local` could train something else.
     """
-    names = wheels.unlike(where.code, packages, gpu=where.gpu, serve=where.serve)
+    names = wheels.unlike(where.code, packages, gpu=where.gpu, serve=where.serve, tools=where.tools)
     if not names:
         return
     kind = where.lock.name.removesuffix(".lock.toml").replace("-", "_")
@@ -115,13 +130,15 @@ def _build(where: Place) -> Image:
 
 def _resolve(where: Place) -> tuple[Package, ...]:
     if where.serve:
-        return resolve.resolve_serve(where)
+        return resolve.resolve_besides(where, wheels.wanted_serve(where.code))
+    if where.tools:
+        return resolve.resolve_besides(where, wheels.wanted_tools(where.code))
     return resolve.resolve_gpu(where) if where.gpu else resolve.resolve(where)
 
 
-def is_current(root: Path, *, gpu: bool = False) -> bool:
+def is_current(root: Path, *, gpu: bool = False, tools: bool = False) -> bool:
     """Return whether this checkout's image is built and matches its lock; build nothing."""
-    where = replace(build.place(root, gpu=gpu), makes=False)
+    where = replace(build.place(root, gpu=gpu, tools=tools), makes=False)
     lock = build.read_lock(root, where.lock)
     if lock is None:
         return False
@@ -129,9 +146,9 @@ def is_current(root: Path, *, gpu: bool = False) -> bool:
     return built.lock == (root / where.lock).read_bytes()
 
 
-def update(root: Path, *, gpu: bool = False, serve: bool = False) -> None:
+def update(root: Path, *, gpu: bool = False, serve: bool = False, tools: bool = False) -> None:
     """Lock and build what the mirrors have today."""
-    where = build.place(root, gpu=gpu, serve=serve)
+    where = build.place(root, gpu=gpu, serve=serve, tools=tools)
     with build.only_builder(where):
         _update(where)
 
@@ -162,17 +179,17 @@ def _say_if_unknown(image: Image) -> None:
         )
 
 
-def reproduce(root: Path, *, gpu: bool = False, serve: bool = False) -> None:
+def reproduce(root: Path, *, gpu: bool = False, serve: bool = False, tools: bool = False) -> None:
     """Rebuild from nothing but the locked bytes. The ToolError says what differs.
 
     The committed lock counts, because `ensure` overwrites it with what was built.
     """
-    where = build.place(root, gpu=gpu, serve=serve)
+    where = build.place(root, gpu=gpu, serve=serve, tools=tools)
     path = root / where.lock
     if not path.exists():
         raise ToolError(f"{where.lock} does not exist", hint="./doit image")
     locked = path.read_bytes()
-    image = ensure(root, gpu=gpu, serve=serve)
+    image = ensure(root, gpu=gpu, serve=serve, tools=tools)
     if image.lock != locked:
         raise ToolError(
             f"{where.lock} does not match what its packages and this code give",

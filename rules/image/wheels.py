@@ -14,7 +14,8 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.formats.image_lock import Package
-from rules.host import installer, progress
+from aicert.formats.machine_io import TOOLS
+from rules.host import installer, progress, tool_envs
 from rules.host.work import remove
 from rules.image.debian import GoneError, Missing, Store, absent, run
 
@@ -98,15 +99,31 @@ def wanted_serve(root: Path) -> dict[str, list[Wanted]]:
     }
 
 
+def wanted_tools(root: Path) -> dict[str, list[Wanted]]:
+    """Read what the image with tools has in addition to the base image, by trainer."""
+    parts = {}
+    for trainer, room in TOOLS.items():
+        own = _read(root / "enclave_runner" / room / "requirements.lock")
+        tool_envs.require_open(set(own), trainer)
+        parts[trainer] = list(own.values())
+    return parts
+
+
 def unlike(
-    root: Path, packages: Sequence[Package], *, gpu: bool = False, serve: bool = False
+    root: Path,
+    packages: Sequence[Package],
+    *,
+    gpu: bool = False,
+    serve: bool = False,
+    tools: bool = False,
 ) -> list[str]:
     """Return the names of Python packages in the machine that the checkout's own locks name in
     another version, or that only one of the two names.
 
     What only builds the image is not compared: `makers` may replace it.
     """
-    parts = wanted(root) | (wanted_serve(root) if serve else {})
+    parts = wanted(root)
+    parts |= wanted_serve(root) if serve else wanted_tools(root) if tools else {}
     if gpu:
         parts["training"] += wanted_gpu(root)
     del parts["builder"]

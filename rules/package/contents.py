@@ -18,6 +18,7 @@ FILES = (
     "lockfiles/image.lock.toml",
     "lockfiles/image-gpu.lock.toml",
     "lockfiles/image-serve.lock.toml",
+    "lockfiles/image-tools.lock.toml",
 )
 _BYTE_CODE = "__pycache__"
 

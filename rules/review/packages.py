@@ -9,7 +9,14 @@ from rules.image.moved import Packages, compared, installed, read_lock
 from rules.review.revisions import Files
 
 IMAGE = "lockfiles/image.lock.toml"
-IMAGES = (IMAGE, "lockfiles/image-gpu.lock.toml", "lockfiles/image-serve.lock.toml")
+# The locks of images, and what a review calls each image.
+TITLES = {
+    IMAGE: "machine image",
+    "lockfiles/image-gpu.lock.toml": "machine image with GPUs",
+    "lockfiles/image-serve.lock.toml": "machine image that serves",
+    "lockfiles/image-tools.lock.toml": "machine image with tools",
+}
+IMAGES = tuple(TITLES)
 TRAINING = tuple(f"enclave_runner/requirements{each}.lock" for each in ("", "-cuda", "-kernels"))
 _PIN = re.compile(
     r"^([A-Za-z0-9][\w.-]*)==(\S+)((?:[ \\\n]+--hash=sha256:[0-9a-f]{64})+)", re.MULTILINE
@@ -51,8 +58,7 @@ def image_section(
         rows += moved(f"dm-verity root of {name}", roots[0].get(name), roots[1].get(name))
     rows += compared(installed(old), installed(new), warnings, "image")
     word = "new" if before is None else "removed" if after is None else "changed"
-    title = "machine image" if path == IMAGE else "machine image with GPUs"
-    return Section(title=title, word=word, rows=tuple(rows))
+    return Section(title=TITLES[path], word=word, rows=tuple(rows))
 
 
 def _training(files: Files, warnings: list[str]) -> Packages:

@@ -24,7 +24,7 @@ from aicert.verifier import verify as api
 from aicert.verifier.evidence import audits_of, read_evidence
 from rules.host.progress import say
 from rules.host.terminal import users_path
-from rules.image.place import GPU_LOCK, LOCK
+from rules.image.place import lock_of
 from rules.machines.machine import DRIVERS, Driver
 from rules.project import images, platform_cas, results
 from rules.project.config import Run
@@ -79,7 +79,7 @@ def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
     checkout's simulated platforms.
     """
     driver = run.machine.driver
-    image = _own_image(root, driver, gpu=run.machine.gpu)
+    image = _own_image(root, driver, gpu=run.machine.gpu, tools=run.machine.tools)
     if driver.policy in SIMULATED_TIERS:
         # Somebody else's certificate is judged without a CA, so it is not replaced for lack of one.
         there = results.certificate_path(root, run.name).is_file()
@@ -93,13 +93,20 @@ def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
 
 
 def question(
-    root: Path, policy: str, pem: str, nonce: str, run: str, *, gpu: bool = False
+    root: Path,
+    policy: str,
+    pem: str,
+    nonce: str,
+    run: str,
+    *,
+    gpu: bool = False,
+    tools: bool = False,
 ) -> Question:
     """Return the question that a command line asks, with a built-in policy or a policy file, a root
     and a nonce.
 
-    `run` is a run whose certificate would create this checkout's CA. `gpu` selects this checkout's
-    image with GPU drivers.
+    `run` is a run whose certificate would create this checkout's CA. `gpu` and
+    `tools` select this checkout's image with GPU drivers, or with tools.
     """
     expected = api.expected_nonce(nonce or None)
     simulated = [d for d in DRIVERS.values() if d.policy == policy and policy in SIMULATED_TIERS]
@@ -107,8 +114,8 @@ def question(
         named = policy if policy in BUILT_IN else str(users_path(policy))
         ca = users_path(pem) if pem else None
         chosen = api.choose_policy(named, root=ca)
-        return Question(policy=_with_own_image(root, chosen, gpu=gpu), nonce=expected)
-    image = _own_image(root, simulated[0], gpu=gpu)
+        return Question(policy=_with_own_image(root, chosen, gpu=gpu, tools=tools), nonce=expected)
+    image = _own_image(root, simulated[0], gpu=gpu, tools=tools)
     if pem:
         chosen = api.choose_policy(policy, root=users_path(pem), image=image)
     else:
@@ -137,7 +144,7 @@ def _simulated(root: Path, name: str, image: Path | None, run: str, *, may_lack:
     return api.choose_policy(policy, image=image) if cas else policy
 
 
-def _with_own_image(root: Path, policy: Policy, *, gpu: bool) -> Policy:
+def _with_own_image(root: Path, policy: Policy, *, gpu: bool, tools: bool) -> Policy:
     """Return a policy for the simulated machines that this checkout's image boots in, accepting the
     images that the built-in one gets here; any other policy as it is.
 
@@ -148,7 +155,7 @@ def _with_own_image(root: Path, policy: Policy, *, gpu: bool) -> Policy:
     )
     if driver is None or policy.accepted:
         return policy
-    image = _own_image(root, driver, gpu=gpu)
+    image = _own_image(root, driver, gpu=gpu, tools=tools)
     return _with_list(root, api.choose_policy(policy, image=image), driver)
 
 
@@ -156,7 +163,7 @@ def _with_list(root: Path, policy: Policy, driver: Driver) -> Policy:
     return images.read(root).added_to(policy) if driver.in_image else policy
 
 
-def _own_image(root: Path, driver: Driver, *, gpu: bool = False) -> Path | None:
+def _own_image(root: Path, driver: Driver, *, gpu: bool, tools: bool) -> Path | None:
     """This checkout's image, which its own measured machines boot."""
-    lock = root / (GPU_LOCK if gpu else LOCK)
+    lock = root / lock_of(gpu=gpu, tools=tools)
     return lock if driver.in_image and lock.is_file() else None

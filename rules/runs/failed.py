@@ -16,7 +16,7 @@ from aicert.text import safe
 from rules.host import training_env
 from rules.host.places import code_of
 from rules.host.progress import say
-from rules.image.place import GPU_LOCK, LOCK
+from rules.image.place import lock_of
 from rules.machines.machine import Machine
 from rules.project import results
 from rules.project.config import Run
@@ -85,7 +85,7 @@ def last_error(log: Path) -> list[str]:
 
 def _state(root: Path, run: Run, current: Lock) -> str:
     certificate = results.certificate_path(root, run.name)
-    image = root / (GPU_LOCK if run.machine.gpu else LOCK)
+    image = root / lock_of(gpu=run.machine.gpu, tools=run.machine.tools)
     in_image = run.machine.driver.in_image and image.is_file()
     parts = (
         current.data,

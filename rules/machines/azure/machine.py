@@ -31,7 +31,7 @@ def execute(job: Job) -> Path:
     """Run the job on Azure in this checkout's image."""
     # Fail before the image is built, which may take a long time.
     terraform.require_program()
-    image = ensure(job.root, gpu=job.machine.gpu)
+    image = ensure(job.root, gpu=job.machine.gpu, tools=job.machine.tools)
     with build.in_use(build.place(job.root)):
         return execute_in(job, image)
 

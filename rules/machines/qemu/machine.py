@@ -48,7 +48,7 @@ def execute(job: Job) -> Path:
     Returns the folder with `certificate.json`, log and outputs. Raises the runner's own error
     (ConfigError, LockError, ToolError), or ToolError if it died.
     """
-    image = ensure(job.root, gpu=job.machine.gpu)
+    image = ensure(job.root, gpu=job.machine.gpu, tools=job.machine.tools)
     with build.in_use(build.place(job.root)):
         return execute_in(job, image)
 

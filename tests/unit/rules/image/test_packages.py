@@ -54,10 +54,11 @@ def package(name: str, data: bytes) -> Package:
     return Package(part="machine", name=name, version="1", digest=of_bytes(data))
 
 
-@pytest.mark.parametrize("kind", ["image", "gpu", "serve"])
+@pytest.mark.parametrize("kind", ["image", "gpu", "serve", "tools"])
 def test_packages_that_differ_from_the_environments_are_named(kind: str) -> None:
-    gpu, serve = kind == "gpu", kind == "serve"
+    gpu, serve, tools = (kind == each for each in ("gpu", "serve", "tools"))
     parts = wheels.wanted(REPOSITORY) | (wheels.wanted_serve(REPOSITORY) if serve else {})
+    parts |= wheels.wanted_tools(REPOSITORY) if tools else {}
     if gpu:
         # PyPI's own torch comes instead of the CPU-only one.
         parts["training"] = [item for item in parts["training"] if item.name != "torch"]
@@ -72,7 +73,7 @@ def test_packages_that_differ_from_the_environments_are_named(kind: str) -> None
     other = package("libc6", b"libc6")
 
     def unlike(packages: list[Package]) -> list[str]:
-        return wheels.unlike(REPOSITORY, packages, gpu=gpu, serve=serve)
+        return wheels.unlike(REPOSITORY, packages, gpu=gpu, serve=serve, tools=tools)
 
     assert unlike([*whole, other]) == []
     numpy = next(each for each in whole if each.name == "numpy")

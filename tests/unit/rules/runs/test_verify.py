@@ -12,7 +12,7 @@ from aicert.formats import certificate as certificates
 from aicert.formats import image_lock
 from aicert.formats.digest import of_bytes
 from aicert.verifier.verify import read_model
-from rules.image.place import GPU_LOCK, LOCK
+from rules.image.place import GPU_LOCK, LOCK, TRAINERS_LOCK
 from rules.machines.ca import local_ca
 from rules.project import images
 from rules.runs import evidence, verify
@@ -26,15 +26,17 @@ LISTED = f"sha256:{'11' * 32}"
 CHOSEN = f"sha256:{'22' * 32}"
 
 
-@pytest.mark.parametrize(("gpu", "lock"), [(False, LOCK), (True, GPU_LOCK)])
-def test_a_run_with_gpus_is_verified_against_the_image_with_their_drivers(
-    tmp_path: Path, gpu: bool, lock: Path
+@pytest.mark.parametrize(
+    ("kind", "lock"), [({}, LOCK), ({"gpu": True}, GPU_LOCK), ({"tools": True}, TRAINERS_LOCK)]
+)
+def test_a_run_is_verified_against_the_image_that_its_machine_boots(
+    tmp_path: Path, kind: dict[str, bool], lock: Path
 ) -> None:
     (tmp_path / "lockfiles").mkdir()
-    for path in (LOCK, GPU_LOCK):
+    for path in (LOCK, GPU_LOCK, TRAINERS_LOCK):
         shutil.copy(REPOSITORY / path, tmp_path / path)
     local_ca(tmp_path, "qemu")
-    asked = question(tmp_path, "qemu", "", "", "tiny", gpu=gpu)
+    asked = question(tmp_path, "qemu", "", "", "tiny", **kind)
     wanted = image_lock.parse((REPOSITORY / lock).read_bytes())
     assert asked.policy.accepted == {wanted.digest}
 
