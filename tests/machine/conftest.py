@@ -36,6 +36,7 @@ from rules.machines.qemu import console as qemu_console
 from rules.machines.qemu import machine
 from rules.project import config, lock
 from tests.e2e.conftest import REPOSITORY, Checkout, copy_repository
+from tests.unit.signing_keys import Printed
 
 NONCE = bytes(range(32))
 # A build from nothing fetches packages of Debian and of Python, and builds three trees from them.
@@ -115,6 +116,11 @@ def learn_firmware(
 @pytest.fixture
 def image(built: Built) -> Image:
     return built.image
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
+    return capsys.readouterr
 
 
 @pytest.fixture(autouse=True)

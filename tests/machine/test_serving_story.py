@@ -98,7 +98,7 @@ def test_a_booted_machine_serves_until_it_is_revoked(
         assert f"\nended     by order {orders.REVOKE}: the epoch is " in text
         record_property("seconds from heartbeat to kill receipt", seconds_to_the_end(place))
         again = checkout.doit("serve", "bot")
-        assert (again.returncode, "revoked" in again.stderr) == (1, True), again.stderr
+        assert (again.returncode, "revoked" in again.stderr) == (2, True), again.stderr
     path.write_text(before)
     shutil.rmtree(folder)
 
