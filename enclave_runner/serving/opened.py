@@ -228,9 +228,10 @@ class Opened:
         return self._bound.deadline.left(tpm=clock, kernel=_kernel_clock())
 
     def _watch(self, tell: Callable[[Message], None]) -> None:
-        reason = BROKEN
+        reason, left = BROKEN, WATCH_S
         try:
-            while not self._over.wait(WATCH_S):
+            # The last wait ends with the licence.
+            while not self._over.wait(min(WATCH_S, left)):
                 left = self._seconds_left()
                 if left <= 0:
                     reason = DEADLINE
@@ -247,9 +248,12 @@ class Opened:
             self._boot.end(reason)
 
     def _watch_kernel(self) -> None:
-        while not self._over.wait(WATCH_S):
-            if self._bound.deadline.left_by_kernel(_kernel_clock()) <= 0:
+        left = WATCH_S
+        while not self._over.wait(min(WATCH_S, left)):
+            left = self._bound.deadline.left_by_kernel(_kernel_clock())
+            if left <= 0:
                 self._boot.end(DEADLINE)
+                return
 
     def _is_alive(self) -> bool:
         return self._engine is not None and self._engine.is_alive()

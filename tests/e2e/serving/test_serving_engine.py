@@ -15,6 +15,8 @@ from enclave_runner.serving import answers, engine_process, running
 from enclave_runner.serving.answers import EngineError
 from enclave_runner.serving.requests import CHAT
 from enclave_runner.serving.running import MODEL, PORT, EngineSettings, Running
+from rules.host import training_env
+from tests.e2e.guard.guarded import ROOT
 
 PROGRAM = Path(__file__).with_name("sandboxed_engine.py")
 PLACE = f"{CODE}/engine.py"
@@ -127,3 +129,59 @@ def test_transformers_listens_where_it_is_looked_for(tmp_path: Path) -> None:
     *_, program, model, port = given.command
     assert (model, port) == (MODEL, str(PORT))
     assert dict(given.show)[program].name == "engine_start.py"
+
+
+# Each way of asking is tried in a process of its own, which has what a server imports.
+WITHOUT_COMPILER = """
+import os, sys
+
+sys.path.insert(0, sys.argv[1])
+import engine_start
+
+# Other names there are those of packages.
+del sys.path[0]
+engine_start._import_transformers()
+import torch
+import transformers.generation.utils, transformers.masking_utils, transformers.modeling_utils
+
+
+def compile_something():
+    double = torch.compile(lambda x: x + x, backend="eager")
+    assert double(torch.ones(1)).item() == 2
+
+
+def by_attribute():
+    torch._dynamo.reset()
+
+
+def by_module():
+    from torch._dynamo.utils import counters
+
+    import torch._dynamo
+
+    assert torch._dynamo.utils.counters is counters
+    assert torch._dynamo.utils is sys.modules["torch._dynamo.utils"]
+
+
+for module in ("torch._inductor", "torch._dynamo.utils", "torch.distributed.tensor"):
+    assert module not in sys.modules, module
+for ask in (compile_something, by_attribute, by_module):
+    if os.fork() == 0:
+        ask()
+        assert "torch._dynamo.utils" in sys.modules
+        compile_something()
+        os._exit(0)
+    print(ask.__name__, os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_server_imports_torchs_compiler_only_when_asked_for() -> None:
+    python = training_env.ensure(ROOT) / "bin/python"
+    done = subprocess.run(
+        [python, "-P", "-c", WITHOUT_COMPILER, ROOT / "enclave_runner/serving"],
+        env={"PATH": "/usr/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "compile_something 0\nby_attribute 0\nby_module 0\n", done.stderr
