@@ -32,6 +32,7 @@ from aicert.trust.built_in import built_in, with_root
 from enclave_runner.serving import load, tls
 from enclave_runner.serving.lease_tpm import LeaseTpm
 from enclave_runner.serving.machine import Machine, Place
+from enclave_runner.serving.opened import WATCH_S, Opened
 from rules.machines.ca import Ca
 from tests.adversarial.forger import Scene
 from tests.e2e.lease.lease_tpm import BorrowersTpm
@@ -292,6 +293,34 @@ def reissued(folder: Path, machine: bytes | None = None, **changes: int) -> byte
             bounds=licence.Bounds(**bounds),
         )
     )  # fmt: skip
+
+
+class Waits(threading.Event):
+    """An event that does not wait, and keeps for how long it should have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        return False
+
+
+def test_watch_clock_is_read_when_the_licence_is_due(
+    folder: Path, power: BorrowersTpm, stub: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(folder, "--offline")
+    with power.on() as opened, LeaseTpm(opened) as tpm:
+        carried = offline(folder, tpm, stub)
+        given = licence.parse((folder / "issued/licence").read_bytes())
+        second = Opened(carried.machine._boot, given, tpm.meter())
+        waits, left = Waits(), iter((5.0, 0.25, 0.0))
+        monkeypatch.setattr(second, "_over", waits)
+        monkeypatch.setattr(second, "_seconds_left", lambda: next(left))
+        second._watch(lambda _: None)
+        assert waits.seconds == [WATCH_S, WATCH_S, 0.25]
+        assert [line.data for line in carried.of(courier.ENDED)] == [b"deadline"]
 
 
 def pass_an_hour(folder: Path, tpm: LeaseTpm) -> None:
