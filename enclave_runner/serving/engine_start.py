@@ -81,8 +81,8 @@ class _Compiler(types.ModuleType):
 
     def __init__(self) -> None:
         super().__init__(self.NAME)
-        found = importlib.util.find_spec(self.NAME)
-        self.__path__ = [] if found is None else list(found.submodule_search_locations or ())
+        spec = importlib.util.find_spec(self.NAME)
+        self.__path__ = [] if spec is None else list(spec.submodule_search_locations or ())
 
     def install(self) -> None:
         """Stand in from here on, also as the attribute of torch, which is a lazy import."""
