@@ -13,11 +13,14 @@ import uuid
 from aicert.errors import EvidenceError
 from aicert.exports.cyclonedx import NAMESPACE, SPEC, Json, Version, head, package
 from aicert.formats import image_lock
+from aicert.formats.machine_io import TOOLS
 from aicert.formats.strict_json import dumps
 
 # Parts of an image lock: those from Python's registry, and those whose packages are in the image.
-WHEELS = ("builder", "runner", "training")
-INSIDE = ("driver", "kernel", "machine", "runner", "training")
+# Trainers with packages of their own are parts, and so are an engine that serves and its gateway.
+BESIDE = ("engine", "gateway", *TOOLS)
+WHEELS = ("builder", "runner", "training", *BESIDE)
+INSIDE = ("driver", "kernel", "machine", "runner", "training", *BESIDE)
 # The only part from Ubuntu's archive (ADR 12); the others are from Debian's.
 UBUNTU = "driver"
 _PIN = re.compile(

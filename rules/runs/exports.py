@@ -15,9 +15,10 @@ from aicert.files.bounded import read_bounded
 from aicert.formats import image_lock, run_report
 from aicert.formats.certificate import MAX_BYTES, Certificate
 from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.machine_io import TOOLS
 from aicert.formats.statement import parse as parse_statement
 from aicert.model_signature.reader import MAX_BYTES as MAX_SIGNATURE
-from rules.host import installer, training_env
+from rules.host import installer, tool_envs, training_env
 from rules.host.work import write_whole
 from rules.project import locked
 
@@ -95,8 +96,18 @@ def _exports_of(certificate: bytes) -> Mapping[str, bytes]:
     kernels = read_bounded(training_env.KERNELS_LOCK, MAX_LOCK, "lock of the kernels")
     if _has_kernels(run_facts.certificate.image_lock, kernels):
         lock += kernels
+    lock = _with_tools(lock, run_facts.lockfile.trainer)
     training = {"bom.training.cdx.json": packages.bom(lock, "training environment")}
     return files.exports(run_facts) | training
+
+
+def _with_tools(lock: bytes, trainer: str) -> bytes:
+    """Return the lock of what a trainer's child imports: its own packages come before others."""
+    if trainer not in TOOLS:
+        return lock
+    own = read_bounded(tool_envs.lock(trainer), MAX_LOCK, f"lock of {trainer}")
+    named = installer.members(lock.decode("ascii")) | installer.members(own.decode("ascii"))
+    return "".join(named[name] for name in sorted(named)).encode("ascii")
 
 
 def _has_kernels(image: bytes | None, kernels: bytes) -> bool:
