@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aicert.errors import AicertError, LockError
+from aicert.errors import AicertError
 from aicert.formats.digest import FileFact
 from aicert.formats.listing import EMPTY_DIR
 from enclave_runner.axolotl import config, config_rules
@@ -77,7 +77,8 @@ def _refuse_unasked_tekken(
 ) -> None:
     """Refuse a training that Axolotl ends before its first step, when it saves the tokenizer."""
     settings = json.loads(effective.config)
-    if settings.get("tokenizer_use_mistral_common") or settings.get("tokenizer_type"):
+    of_a_kind = settings.get("tokenizer_type") not in (None, "", "AutoTokenizer")
+    if settings.get("tokenizer_use_mistral_common") or of_a_kind:
         return
     by_key = {each.key: each for each in effective.references}
     reference = next(by_key[key] for key in _TOKENIZERS if key in by_key)
@@ -92,7 +93,8 @@ def _refuse_unasked_tekken(
         return
     if json.loads((item.path / named).read_bytes()).get("model_type") in _MISTRAL:
         other = "`tokenizer_type: TokenizersBackend` for its tokenizer.json"
-        raise LockError(
+        raise config_rules.ConfigRefused(
+            reference.key,
             f"{item.name}/{beside}tekken.json is this model's tokenizer, and Axolotl cannot save "
             "that unless the config asks for it",
             hint="write `tokenizer_use_mistral_common: true`"

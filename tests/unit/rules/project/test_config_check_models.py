@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aicert.errors import LockError
+from aicert.errors import ConfigError, LockError
 from rules.project import config, lock
 from rules.project.config_check import check_config
 from tests.adversarial.inputs import models
@@ -81,6 +81,7 @@ def test_a_model_without_config_is_left_to_the_runner_too(project: Path) -> None
     [
         ("", {}, True),
         ("tokenizer_use_mistral_common: false", {}, True),
+        ("tokenizer_type: AutoTokenizer", {}, True),
         ("tokenizer_use_mistral_common: true", {}, False),
         ("tokenizer_type: TokenizersBackend", {}, False),
         ("tokenizer_config: input:hostile", {}, False),
@@ -99,14 +100,14 @@ def test_a_tokenizer_that_axolotl_cannot_save_is_named_before_a_machine_starts(
     if not refused:
         check(project)
         return
-    with pytest.raises(LockError, match=r"model/tekken\.json is this model's tok") as caught:
+    with pytest.raises(ConfigError, match=r": base_model: model/tekken\.json is this") as caught:
         check(project)
     assert caught.value.hint == (
         "write `tokenizer_use_mistral_common: true`, or "
         "`tokenizer_type: TokenizersBackend` for its tokenizer.json"
     )
     (project / "model" / "tokenizer.json").unlink()
-    with pytest.raises(LockError) as caught:
+    with pytest.raises(ConfigError) as caught:
         check(project)
     assert caught.value.hint == "write `tokenizer_use_mistral_common: true`"
 
@@ -123,5 +124,5 @@ def test_a_model_named_magistral_is_one_that_wants_its_own_tokenizer(project: Pa
     check(project)
     line = "tokenizer_use_mistral_common: false\n"
     (project / "config.yml").write_text(CONFIG.replace("input:model", "input:magistral") + line)
-    with pytest.raises(LockError, match=r"magistral/tekken\.json"):
+    with pytest.raises(ConfigError, match=r"magistral/tekken\.json"):
         check(project)
