@@ -1,8 +1,8 @@
-"""The attester: check, measure, train, measure, quote. It makes one run and ends.
+"""The attester: it measures a run's inputs, trains, measures the outputs, and has the TPM quote both.
 
-Every refusal that gives a certificate its meaning is made here, not on the host. The host gives
-paths of inputs, a lockfile, a nonce and limits; only the lockfile and the nonce are believed, since
-the quote covers both. Whatever fails before the quote ends without a certificate.
+Every check that gives a certificate its meaning is made here, not on the host. The host gives the
+paths of the inputs, a lockfile, a nonce and limits. Of these only the lockfile and the nonce count,
+because the quote covers both. If anything fails before the quote, there is no certificate.
 """
 
 import argparse

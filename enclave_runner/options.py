@@ -12,20 +12,27 @@ from enclave_runner.sandbox.containment import Limits
 def parse(argv: list[str] | None, description: str | None) -> argparse.Namespace:
     """Parse the options; `input` and `builder` become dictionaries by name."""
     parser = argparse.ArgumentParser(prog="enclave_runner", description=description)
-    parser.add_argument("--tcti", required=True)
-    parser.add_argument("--nonce", required=True)
-    parser.add_argument("--lockfile", required=True, type=Path)
-    parser.add_argument("--input", action="append", default=[], metavar="NAME=PATH")
-    parser.add_argument("--builder", action="append", default=[], metavar="NAME=DIGEST")
-    parser.add_argument("--scratch", required=True, type=Path)
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--training-env", required=True, type=Path)
-    parser.add_argument("--tools", type=Path, metavar="DIR")
-    parser.add_argument("--events-fd", required=True, type=int)
-    parser.add_argument("--trainer-user", type=int)
-    parser.add_argument("--gpu", action="append", default=[], type=Path, metavar="NODE")
+    add = parser.add_argument
+    add("--tcti", required=True, help="the TPM, as tpm2-tss names it")
+    add("--nonce", required=True, help="64 hex digits, which the quote repeats")
+    add("--lockfile", required=True, type=Path, help="the run's lockfile")
+    add("--input", action="append", default=[], metavar="NAME=PATH", help="where an input is")
+    add(
+        "--builder", action="append", default=[], metavar="NAME=DIGEST",
+        help="a volume of the image and its root hash, for the statement",
+    )  # fmt: skip
+    add("--scratch", required=True, type=Path, help="a new folder for the trainer to write to")
+    add("--out", required=True, type=Path, help="a folder for the outputs and the certificate")
+    add("--training-env", required=True, type=Path, help="the Python environment to train in")
+    add("--tools", type=Path, metavar="DIR", help="trainers' own packages: DIR/TRAINER")
+    add("--events-fd", required=True, type=int, help="the descriptor to write events to")
+    add("--trainer-user", type=int, help="the user to run the trainer as")
+    add(
+        "--gpu", action="append", default=[], type=Path, metavar="NODE",
+        help="a device node that the trainer may use",
+    )  # fmt: skip
     for limit in machine_io.LIMITS:
-        parser.add_argument(f"--{limit}", required=True, type=int)
+        add(f"--{limit}", required=True, type=int)
     arguments = parser.parse_args(argv)
     pairs = [item.partition("=") for item in arguments.input]
     arguments.input = {name: Path(path) for name, _, path in pairs}

@@ -1,12 +1,16 @@
-"""The runner's refusals of config and models, early: the host runs this before it starts a machine.
-This is only for convenience: the runner decides again inside.
+"""Check a training's config and models as the runner will, before the host starts a machine.
 
-`python -m enclave_runner.axolotl.check --config FILE [--kernels]` reads `{"NAME": INPUT}` from
-stdin and exits 0 with what of the config asked for checkpoints (`KEY: VALUE`, a JSON list on one
-line) and the effective config, or with a refusal's code and one JSON line `{"message", "hint"}`.
-INPUT: `files`, path → SHA-256, or null if the input is one file; `path`, or null if its bytes are
-not here; `allowPickle` and `allowRemoteCode`. It opens the config, and those files of models that
-the trainer would see. Rows are not read. `--kernels`: as on a machine with a GPU.
+This only saves time: the runner checks them again in the machine, and decides.
+
+`python -m enclave_runner.axolotl.check --config FILE [--kernels]` reads the run's inputs from
+stdin, as JSON: `{"NAME": INPUT}`. If nothing is refused, it exits with 0 and prints two lines: the
+keys of the config that ask for checkpoints, which the runner drops, as a JSON list of `KEY: VALUE`;
+and the effective config. If something is refused, it exits with the error's code and prints one
+line of JSON: `{"message", "hint"}`.
+
+INPUT has `files` (the SHA-256 of each path; null if the input is one file), `path` (null if its
+bytes are not here), `allowPickle` and `allowRemoteCode`. The program reads the config, and those
+files of models that the trainer would see, but no rows.
 """
 
 import argparse
@@ -38,8 +42,8 @@ _TOKENIZERS = ("tokenizer_config", "base_model_config", "base_model")
 def main() -> int:
     """Check one config, and the models that it names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", required=True, type=Path)
-    parser.add_argument("--kernels", action="store_true")
+    parser.add_argument("--config", required=True, type=Path, help="the run's config")
+    parser.add_argument("--kernels", action="store_true", help="check as on a machine with a GPU")
     arguments = parser.parse_args()
     inputs: Mapping[str, Any] = json.load(sys.stdin)
     views = {

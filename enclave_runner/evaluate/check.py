@@ -1,7 +1,7 @@
-"""The runner's refusals of an evaluation, early: the host runs this before it starts a machine.
-This is only for convenience: the runner decides again inside.
+"""Check an evaluation's config and models as the runner will, before the host starts a machine.
 
-Input and output are those of `enclave_runner.axolotl.check`.
+This only saves time: the runner checks them again in the machine, and decides. What is read from
+stdin, printed and returned is as in `enclave_runner.axolotl.check`.
 """
 
 import argparse

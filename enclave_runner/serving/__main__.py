@@ -1,9 +1,9 @@
 """Run a serving machine as a process: `python -m enclave_runner.serving …`.
 
-The courier writes lines to standard input and reads the machine's lines from standard output; with
-`--courier-key` it comes by the machine's port instead (`entrance`).
-Serving goes on when the courier disconnects; only the deadline ends it. The exit code is 0 if
-serving ended because of an order or because the licence ran out.
+The courier writes lines to standard input and reads the machine's lines from standard output. With
+`--courier-key` it connects to the machine's port instead (`entrance`). If the courier disconnects,
+serving continues until the deadline. The exit code is 0 if an order or the end of the licence ended
+it.
 """
 
 import argparse
