@@ -33,10 +33,13 @@ from enclave_runner.audit import auditing
 from enclave_runner.axolotl import training
 from enclave_runner.evaluate import evaluating
 from enclave_runner.evaluate import settings as evaluation_settings
+from enclave_runner.evaluate.evaluating import Evaluated
 from enclave_runner.events import Counter, Events
 from enclave_runner.inputs import measure
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.shared_refusals import require_plain_run
+from enclave_runner.lm_eval import harness
+from enclave_runner.lm_eval import settings as tasks_settings
 from enclave_runner.merge import merging, settings
 from enclave_runner.outputs import Machine, Ran
 
@@ -193,10 +196,42 @@ def _evaluated(
     )
     events.send(machine_io.EVALUATING)
     evaluated = evaluating.run(prepared, measured, room, arguments.scratch, arguments.gpu)
+    run_report = evaluating.report_of(prepared, evaluated, measured, arguments.training_env)
+    return _with_results(machine, arguments, lockfile, evaluated, run_report)
+
+
+def _evaluated_on_tasks(
+    machine: Machine,
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    measured: list[MeasuredInput],
+    events: Events,
+) -> Ran:
+    """Evaluate a model on tasks with lm-eval. The output is the results; there is no model."""
+    tools = options.overlay(arguments, lockfile.trainer)
+    require_plain_run(tasks_settings.TRAINER, lockfile)
+    asked = harness.read(measure.config_of(measured), measured)
+    events.send(machine_io.READING)
+    room = outputs.room(arguments)
+    prepared = harness.prepare(asked, measured, room, options.beside_scratch(arguments, "models"))
+    events.send(machine_io.EVALUATING)
+    evaluated = harness.run(prepared, measured, room, arguments.scratch, tools, arguments.gpu)
+    run_report = harness.report_of(prepared, evaluated, measured, arguments.training_env)
+    return _with_results(machine, arguments, lockfile, evaluated, run_report)
+
+
+def _with_results(
+    machine: Machine,
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    evaluated: Evaluated,
+    run_report: RunReport,
+) -> Ran:
+    """Write out the results of an evaluation, signed, and complete its report."""
     name = lockfile.outputs[0]
     files = outputs.take_results(arguments, name, evaluated.data)
     run_report = replace(
-        evaluating.report_of(prepared, evaluated, measured, arguments.training_env),
+        run_report,
         signatures=tuple(outputs.signed(arguments, name, files, machine.key.run_key).items()),
         signers=signers(lockfile),
     )
@@ -209,6 +244,7 @@ TRAINERS: Mapping[str, Callable[..., Ran]] = {
     "axolotl": fine_tune.run,
     "axolotl-evaluate": _evaluated,
     "axolotl-merge": _merged,
+    "lm-eval": _evaluated_on_tasks,
 }
 
 

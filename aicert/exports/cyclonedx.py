@@ -17,6 +17,8 @@ from aicert.exports.facts import METRICS, Facts, Kind, hub_source, kind_of
 from aicert.exports.provenance import CERTIFICATE
 from aicert.exports.verified import Verified
 from aicert.formats.digest import Digest
+from aicert.formats.evaluated_tasks import TaskResults
+from aicert.formats.evaluation import Results
 from aicert.formats.lockfile import LockedInput
 from aicert.formats.run_report import Value
 from aicert.formats.statement import Output
@@ -106,7 +108,7 @@ def _model(facts: Facts, name: str, output: Output, evaluations: Sequence[Evalua
     card: Json = {}
     if data:
         card["modelParameters"] = {"datasets": [{"ref": f"input:{d.name}"} for d in data]}
-    if metrics := _metrics(facts) + [_evaluated(each) for each in evaluations]:
+    if metrics := _metrics(facts) + [one for each in evaluations for one in _evaluated(each)]:
         card["quantitativeAnalysis"] = {"performanceMetrics": metrics}
     component: Json = {
         "type": "machine-learning-model",
@@ -149,22 +151,44 @@ def _metrics(facts: Facts) -> list[Json]:
     return metrics
 
 
-def _evaluated(evaluation: Evaluation) -> Json:
-    """No name of a task: the digests of the rows are what is known of it (spec/evaluation.md)."""
-    return {
-        "type": "loss per token (measured)",
-        "value": str(evaluation.results.loss),
-        "slice": ", ".join(str(read.digest) for read in evaluation.results.data),
-    }
+def _evaluated(evaluation: Evaluation) -> list[Json]:
+    """No name of a task: digests are what is known of it (spec/evaluation.md, spec/lm-eval.md)."""
+    results = evaluation.results
+    if isinstance(results, TaskResults):
+        return [
+            {
+                "type": f"{metric.key} (measured)",
+                "value": str(metric.value),
+                "slice": f"task {task.digest}",
+            }
+            for task in results.tasks
+            for metric in task.metrics
+        ]
+    rows = ", ".join(str(read.digest) for read in results.data)
+    return [{"type": "loss per token (measured)", "value": str(results.loss), "slice": rows}]
 
 
 def _of_evaluation(evaluation: Evaluation) -> str:
     results = evaluation.results
     words = f"run {evaluation.run}, tier {evaluation.tier}, results {evaluation.digest}: "
-    words += f"loss {results.loss} per token over {results.tokens} tokens"
-    words += f" ({results.template_tokens} from templates) of {results.rows} rows"
-    words += f", {results.left_out} left out"
+    words += _of_tasks(results) if isinstance(results, TaskResults) else _of_loss(results)
     return words + (f"; loaded on {results.base.digest}" if results.adapter is not None else "")
+
+
+def _of_loss(results: Results) -> str:
+    return (
+        f"loss {results.loss} per token over {results.tokens} tokens"
+        f" ({results.template_tokens} from templates) of {results.rows} rows"
+        f", {results.left_out} left out"
+    )
+
+
+def _of_tasks(results: TaskResults) -> str:
+    return "; ".join(
+        f"task {task.digest}: {metric.key} {metric.value} over {task.samples} samples"
+        for task in results.tasks
+        for metric in task.metrics
+    )
 
 
 def _metric(name: str, value: Value) -> Json:

@@ -7,7 +7,7 @@ machine ran and of the rows (docs/spec/evaluation.md).
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from aicert.errors import EvidenceError
 from aicert.formats.digest import Digest
@@ -99,9 +99,20 @@ def reads(records: Iterable[Records]) -> tuple[Read, ...]:
     )
 
 
-def check_joined(
-    results: Results, records: Iterable[Records], inputs: Mapping[str, Digest]
-) -> None:
+class Joined(Protocol):
+    """What all results of evaluations name: weights and rows."""
+
+    @property
+    def base(self) -> Weights: ...
+
+    @property
+    def adapter(self) -> Weights | None: ...
+
+    @property
+    def data(self) -> tuple[Read, ...]: ...
+
+
+def check_joined(results: Joined, records: Iterable[Records], inputs: Mapping[str, Digest]) -> None:
     """Raise EvidenceError unless the results are about inputs and rows of this run.
 
     `records`: those of its run report; `inputs`: the digests of its lockfile's inputs by name.
@@ -115,13 +126,10 @@ def check_joined(
 
 def emit(results: Results) -> bytes:
     """Return the canonical bytes, with a line end."""
-    about = {"base": _weights_json(results.base)}
-    if results.adapter is not None:
-        about["adapter"] = _weights_json(results.adapter)
     document = {
-        "about": about,
+        "about": about_json(results.base, results.adapter),
         "config": str(results.config),
-        "data": [_read_json(read) for read in results.data],
+        "data": [read_json(read) for read in results.data],
         "leftOut": results.left_out,
         "loss": results.loss,
         "rows": results.rows,
@@ -138,12 +146,12 @@ def parse(data: bytes) -> Results:
     """Read exactly what `emit` writes; raises EvidenceError for anything else."""
     fields = Fields(loads(data, what=WHAT, max_bytes=MAX_BYTES), WHAT)
     fields.const("version", VERSION)
-    about = fields.fields("about")
+    base, adapter = read_about(fields)
     results = Results(
-        base=_read_weights(about.fields("base")),
-        adapter=_read_weights(about.fields("adapter")) if about.has("adapter") else None,
-        config=_digest(fields, "config"),
-        data=fields.items("data", _read_data, max_items=MAX_RECORDS),
+        base=base,
+        adapter=adapter,
+        config=read_digest(fields, "config"),
+        data=fields.items("data", read_data, max_items=MAX_RECORDS),
         loss=float(fields.number("loss")),
         rows=fields.integer("rows", low=1),
         left_out=fields.integer("leftOut"),
@@ -152,7 +160,6 @@ def parse(data: bytes) -> Results:
         seed=fields.integer("seed"),
         sequence_length=fields.integer("sequenceLength", low=1, high=LONGEST_SEQUENCE),
     )
-    about.done()
     fields.done()
     check(results)
     if emit(results) != data:
@@ -168,9 +175,29 @@ def check(results: Results) -> None:
         raise EvidenceError(f"{WHAT} have more tokens of templates than tokens")
     if results.rows + results.left_out != sum(read.rows for read in results.data):
         raise EvidenceError(f"{WHAT} do not account for each row that was read")
-    names = [(read.name, read.split) for read in results.data]
+    check_order(results.data)
+
+
+def check_order(data: Iterable[Read]) -> None:
+    """Raise EvidenceError unless the rows are named once and in order."""
+    names = [(read.name, read.split) for read in data]
     if names != sorted(set(names)):
         raise EvidenceError(f"{WHAT}.data: a name is given twice or out of order")
+
+
+def about_json(base: Weights, adapter: Weights | None) -> dict[str, object]:
+    """Return the JSON of the weights that results are about."""
+    about: dict[str, object] = {"base": _weights_json(base)}
+    return about if adapter is None else {**about, "adapter": _weights_json(adapter)}
+
+
+def read_about(fields: Fields) -> tuple[Weights, Weights | None]:
+    """Return the weights that results are about, the adapter last."""
+    about = fields.fields("about")
+    base = _read_weights(about.fields("base"))
+    adapter = _read_weights(about.fields("adapter")) if about.has("adapter") else None
+    about.done()
+    return base, adapter
 
 
 def _weights_json(weights: Weights) -> dict[str, object]:
@@ -185,13 +212,14 @@ def _read_weights(fields: Fields) -> Weights:
     if inside is not None:
         check_path(inside)
     weights = Weights(
-        input=_name(fields, "input"), digest=_digest(fields, "digest"), inside=inside or ""
+        input=read_name(fields, "input"), digest=read_digest(fields, "digest"), inside=inside or ""
     )
     fields.done()
     return weights
 
 
-def _read_json(read: Read) -> dict[str, object]:
+def read_json(read: Read) -> dict[str, object]:
+    """Return the JSON of the rows that were read from one split."""
     return {
         "bytes": read.bytes,
         "digest": str(read.digest),
@@ -202,25 +230,28 @@ def _read_json(read: Read) -> dict[str, object]:
     }
 
 
-def _read_data(value: object, where: str) -> Read:
+def read_data(value: object, where: str) -> Read:
+    """Read what `read_json` writes."""
     fields = Fields(value, where)
     read = Read(
-        name=_name(fields, "name"),
+        name=read_name(fields, "name"),
         split=fields.text("split", max_length=_LONGEST_SPLIT),
         rows=fields.integer("rows", low=1),
         bytes=fields.integer("bytes"),
-        digest=_digest(fields, "digest"),
+        digest=read_digest(fields, "digest"),
         unread_bytes=fields.integer("unreadBytes"),
     )
     fields.done()
     return read
 
 
-def _digest(fields: Fields, key: str) -> Digest:
+def read_digest(fields: Fields, key: str) -> Digest:
+    """Read a digest."""
     return Digest.parse(fields.text(key, max_length=80))
 
 
-def _name(fields: Fields, key: str) -> str:
+def read_name(fields: Fields, key: str) -> str:
+    """Read the name of an input."""
     name = fields.text(key, max_length=64)
     if not NAME.fullmatch(name):
         raise EvidenceError(f"{fields.where}.{key} is not a name: {name!a}")

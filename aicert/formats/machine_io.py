@@ -150,7 +150,7 @@ def parse_event(line: bytes) -> dict[str, object] | None:
 
 # Trainer → its room in `enclave_runner/`, where its packages are locked. Only the image with tools
 # has them, each in a folder named after its trainer.
-TOOLS: Final[Mapping[str, str]] = {"mergekit": "mergekit"}
+TOOLS: Final[Mapping[str, str]] = {"lm-eval": "lm_eval", "mergekit": "mergekit"}
 TOOLS_PLACE: Final = "/opt/aicert-tools"
 
 # --- Results: a stream of files on the output volume, with these names and what the run made.

@@ -13,9 +13,10 @@ from aicert.audits import results as forms
 from aicert.errors import AicertError, EvidenceError
 from aicert.files.bounded import StrPath, read_bounded, why
 from aicert.formats import certificate as certificates
-from aicert.formats import evaluation, run_report, statement
+from aicert.formats import run_report, statement
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest
+from aicert.formats.evaluated_tasks import Evaluated
 from aicert.formats.machine_io import audit_file
 from aicert.formats.statement import Statement
 from aicert.frozen import dataclass
@@ -54,7 +55,7 @@ class Evaluation:
     run: str
     tier: str
     digest: Digest
-    results: evaluation.Results
+    results: Evaluated
 
     def is_about(self, digest: str) -> bool:
         """Return whether it evaluated the whole model with this digest, not something inside."""

@@ -165,8 +165,8 @@ def _taken(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) 
     digests = {item.name: item.digest for item in measured}
     adapter = asked.adapter
     results = Results(
-        base=_weights(asked.base, digests),
-        adapter=None if adapter is None else _weights(adapter, digests),
+        base=weights_of(asked.base, digests),
+        adapter=None if adapter is None else weights_of(adapter, digests),
         config=Digest.parse(asked.effective.digest),
         data=evaluation.reads(prepared.rows.records),
         loss=float(fields.number("loss")),
@@ -182,7 +182,8 @@ def _taken(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) 
     return results
 
 
-def _weights(reference: Reference, digests: Mapping[str, Digest]) -> Weights:
+def weights_of(reference: Reference, digests: Mapping[str, Digest]) -> Weights:
+    """Return the weights that results name, by the digests of the inputs."""
     return Weights(input=reference.name, digest=digests[reference.name], inside=reference.inside)
 
 
@@ -196,18 +197,11 @@ def report_of(
     asked, result = prepared.settings, evaluated.result
     effective = asked.effective
     values = {
-        BASE_INPUT: Value("measured", _named(asked.base)),
         "effectiveConfig": Value("measured", effective.digest),
         "readingCpuSeconds": Value("measured", round(prepared.rows.cpu_seconds, 3)),
         **report.of_weights(prepared.weights),
-        # The output is results, not a model, so it has no weights to look into.
-        **report.common(result, measured, {}, result.output),
-        "outputBytes": Value("measured", len(evaluated.data or b"")),
+        **values_of(asked.base, asked.adapter, evaluated, measured),
     }
-    if asked.adapter is not None:
-        values[ADAPTER_INPUT] = Value("measured", _named(asked.adapter))
-    if "violation" in result.self_reported:
-        values["auditViolation"] = Value("self-reported", str(result.self_reported["violation"]))
     named = texts.read_texts(
         effective.config,
         effective.references,
@@ -233,5 +227,22 @@ def report_of(
     )
 
 
-def _named(reference: Reference) -> str:
-    return "/".join(part for part in (reference.name, reference.inside) if part)
+def values_of(
+    base: Reference,
+    adapter: Reference | None,
+    evaluated: Evaluated,
+    measured: list[MeasuredInput],
+) -> dict[str, Value]:
+    """Return the values that are reported of every evaluation, whatever it evaluates on."""
+    result = evaluated.result
+    values = {
+        BASE_INPUT: Value("measured", base.named),
+        # The output is results, not a model, so it has no weights to look into.
+        **report.common(result, measured, {}, result.output),
+        "outputBytes": Value("measured", len(evaluated.data or b"")),
+    }
+    if adapter is not None:
+        values[ADAPTER_INPUT] = Value("measured", adapter.named)
+    if "violation" in result.self_reported:
+        values["auditViolation"] = Value("self-reported", str(result.self_reported["violation"]))
+    return values

@@ -27,6 +27,11 @@ class Reference:
         """The path in the trainer's sandbox at which the input is shown."""
         return "/".join(part for part in (INPUTS, self.name, self.inside) if part)
 
+    @property
+    def named(self) -> str:
+        """The input, and the path in it, as reports name it."""
+        return "/".join(part for part in (self.name, self.inside) if part)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Text:

@@ -158,8 +158,8 @@ def report_of(
     """
     settings = prepared.settings
     values = {
-        BASE_INPUT: Value("measured", _named(settings.base)),
-        ADAPTER_INPUT: Value("measured", _named(settings.adapter)),
+        BASE_INPUT: Value("measured", settings.base.named),
+        ADAPTER_INPUT: Value("measured", settings.adapter.named),
         TARGETED: Value("measured", len(prepared.targets)),
         **report.of_weights(prepared.shown),
         **report.common(result, measured, output, folder),
@@ -169,7 +169,3 @@ def report_of(
     if output:
         values |= report.of_tensors(compare(prepared, folder, output))
     return RunReport(exit_code=result.exit_code, values=values, removed=prepared.removed)
-
-
-def _named(reference: Reference) -> str:
-    return "/".join(part for part in (reference.name, reference.inside) if part)

@@ -96,6 +96,7 @@ MODULES = (
     "formats/der",
     "formats/digest",
     "formats/dsse",
+    "formats/evaluated_tasks",
     "formats/evaluation",
     "formats/fields",
     "formats/gpu",

@@ -36,7 +36,8 @@ from rules.project.leases import Lease
 FILE = toml_table.FILE
 # The kinds of run, each a room of the runner (docs/spec/aicert-toml.md).
 AXOLOTL, AUDIT, EVALUATE, MERGE = "axolotl", "audit", "axolotl-evaluate", "axolotl-merge"
-TRAINERS = (AUDIT, AXOLOTL, EVALUATE, MERGE)
+LM_EVAL = "lm-eval"
+TRAINERS = (AUDIT, AXOLOTL, EVALUATE, LM_EVAL, MERGE)
 # Names of image locks, which are next to those of runs.
 IMAGES = ("image", "image-gpu", "image-serve", "image-tools")
 # Room enough for the example run on a laptop; real runs set these in aicert.toml.
@@ -108,7 +109,7 @@ class Run:
     @property
     def makes_results(self) -> bool:
         """Whether its output is results about rows or a model, and no model."""
-        return self.trainer in (AUDIT, EVALUATE)
+        return self.trainer in (AUDIT, EVALUATE, LM_EVAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from tests.second.checks import CHECKS, NotAskedError
 from tests.second.forms import Attest, Lock, replay, sha, unbase64
 from tests.second.statement import Statement
 
+EVALUATE = ("axolotl-evaluate", "lm-eval")
 TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
 CHIP = ("platform.chip", "platform.guest", "platform.binding")
 TWO_QUESTIONS = ("inputs.lockfile", "lineage.ancestors")
@@ -404,18 +405,18 @@ class Appraisal:
 
     def _kind(self, *own: str) -> None:
         trainer = self.lock.trainer if self.lock else ""
-        if trainer not in ("audit", "axolotl", "axolotl-evaluate", "axolotl-merge"):
+        if trainer not in ("audit", "axolotl", "axolotl-merge", *EVALUATE):
             raise OpenError
         if trainer not in own:
             raise NotAskedError
 
     def _results(self) -> None:
-        self._kind("audit", "axolotl-evaluate")
+        self._kind("audit", *EVALUATE)
         report = self.statement.report
         need([list(files) for files in self.statement.files.values()] == [["results.json"]])
         need("loss" not in report and not report["unchangedWeights"]["value"])
         need(report["version"] == 2 and report["records"]["value"])
-        if self.lock and self.lock.trainer == "axolotl-evaluate":
+        if self.lock and self.lock.trainer in EVALUATE:
             second_audits.check_named(report, self.lock.inputs, may_lack_adapter=True)
 
     def _compared(self) -> list[Any]:

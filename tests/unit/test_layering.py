@@ -248,8 +248,9 @@ MACHINE = (*READERS, "aicert.model_signature", "aicert.records", "aicert.audits"
 FACE = ("aicert.cli.terminal", "aicert.cli.progress", "aicert.cli.table")
 BELOW_TRAINERS = ("enclave_runner.machine_facts", "enclave_runner.sandbox", "enclave_runner.inputs")
 OF_EVERY_RUN = tuple(f"enclave_runner.{n}" for n in ("audit", "attester", "events", "options"))
+EVALUATION = ("enclave_runner.axolotl", "enclave_runner.evaluate")
 FINE_TUNE = ("enclave_runner.axolotl", "enclave_runner.outputs")
-TRAINERS = tuple(f"enclave_runner.{n}" for n in ("evaluate", "fine_tune", "merge"))
+TRAINERS = tuple(f"enclave_runner.{n}" for n in ("evaluate", "fine_tune", "lm_eval", "merge"))
 ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.errors": (),
     "aicert.frozen": (),
@@ -327,6 +328,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # It is Axolotl's as well.
     "enclave_runner.merge": (*MACHINE, *BELOW_TRAINERS, "enclave_runner.axolotl"),
     "enclave_runner.evaluate": (*MACHINE, *BELOW_TRAINERS, "enclave_runner.axolotl"),
+    "enclave_runner.lm_eval": (*MACHINE, *BELOW_TRAINERS, *EVALUATION),
     "enclave_runner.attester": (*MACHINE, "enclave_runner.inputs"),
     # What every trainer's run has, one of the trainers, and the run from top to bottom.
     "enclave_runner.outputs": (*MACHINE, *BELOW_TRAINERS, *OF_EVERY_RUN),

@@ -244,6 +244,12 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "fingerprints of a text": ("aicert.audits.proofs.MAX_FINGERPRINTS",),
     },
     "evaluation.md": {"results": ("aicert.formats.evaluation.MAX_BYTES",)},
+    "lm-eval.md": {
+        "tasks": ("aicert.formats.evaluated_tasks.MAX_TASKS",),
+        "file of a task": ("enclave_runner.axolotl.strict_yaml.MAX_BYTES",),
+        "metrics of a task": ("aicert.formats.evaluated_tasks.MAX_METRICS",),
+        "few-shot examples": ("aicert.formats.evaluated_tasks.MOST_SHOTS",),
+    },
     "gpu.md": {
         "`devices`": ("aicert.formats.gpu.MAX_DEVICES",),
         "`report` of a device": (

@@ -17,6 +17,7 @@ from aicert.text import counted
 Kind = Literal["train", "merge", "audit", "evaluate"]
 KINDS: Final[Mapping[str, Kind]] = {
     "audit": "audit", "axolotl": "train", "axolotl-evaluate": "evaluate", "axolotl-merge": "merge",
+    "lm-eval": "evaluate",
 }  # fmt: skip
 # The kinds of runs that make no model, and the words for them in a verdict.
 OF_RESULTS: Final[Mapping[Kind | None, str]] = {"audit": "audit", "evaluate": "evaluation"}

@@ -3,7 +3,7 @@
 from aicert.appraisal.checks.kinds import Kind
 from aicert.appraisal.result import AttestationResult
 from aicert.audits.results import Results
-from aicert.formats.evaluation import Results as EvaluationResults
+from aicert.formats.evaluated_tasks import Evaluated
 from aicert.frozen import dataclass
 
 
@@ -19,5 +19,5 @@ class Audit:
     verdict: AttestationResult
     kind: Kind = "audit"
     results: Results | None = None
-    evaluation: EvaluationResults | None = None
+    evaluation: Evaluated | None = None
     refused: str = ""

@@ -33,9 +33,10 @@ from aicert.audits import joining
 from aicert.audits import results as forms
 from aicert.audits.results import CheckFact, Counts, Results
 from aicert.errors import AicertError, EvidenceError, RejectedError, UndecidedError
-from aicert.formats import evaluation, lockfile
+from aicert.formats import evaluated_tasks, evaluation, lockfile
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest, FileFact, of_bytes
+from aicert.formats.evaluated_tasks import Evaluated
 from aicert.formats.listing import dir_digest
 from aicert.formats.run_report_facts import MORE_TEXTS, Records
 from aicert.frozen import dataclass
@@ -113,15 +114,14 @@ def check_joined(results: Results, certificate: Certificate, verdict: Attestatio
         raise RejectedError(error.message, verdict) from None
 
 
-def read_evaluation(
-    certificate: Certificate, data: bytes, verdict: AttestationResult
-) -> evaluation.Results:
+def read_evaluation(certificate: Certificate, data: bytes, verdict: AttestationResult) -> Evaluated:
     """Return the results of an evaluation, whose certificate names them (`check_verdict`).
 
     Raises EvidenceError unless they are about inputs and rows of that run.
     """
-    results = evaluation.parse(data)
-    inputs = {one.name: one.digest for one in lockfile.parse(certificate.lockfile).inputs}
+    lock = lockfile.parse(certificate.lockfile)
+    results = evaluated_tasks.read(lock.trainer, data)
+    inputs = {one.name: one.digest for one in lock.inputs}
     records = () if verdict.facts is None else verdict.facts.records
     evaluation.check_joined(results, records, inputs)
     return results

@@ -21,6 +21,7 @@ from aicert.appraisal.evidence.audits import name_of, some
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.evaluated_tasks import Evaluated, TaskResults
 from aicert.formats.evaluation import Results, Weights
 from aicert.formats.strict_json import dumps
 from aicert.frozen import dataclass
@@ -56,8 +57,21 @@ def task_of(results: Results) -> Digest:
     return of_bytes(dumps({"config": str(results.config), "rows": rows}))
 
 
-def measures(results: Results) -> tuple[Measure, ...]:
+def measures(results: Evaluated) -> tuple[Measure, ...]:
     """Return the numbers that a policy can demand."""
+    if isinstance(results, TaskResults):
+        return tuple(
+            Measure(
+                task=task.digest,
+                metric=metric.key,
+                value=metric.value,
+                samples=task.samples,
+                # What a task's template writes is named by the task's digest.
+                template_tokens=0,
+            )
+            for task in results.tasks
+            for metric in task.metrics
+        )
     return (
         Measure(
             task=task_of(results),
@@ -151,7 +165,7 @@ def _hits(
     ]
 
 
-def _other(results: Results, run: VerifiedRun, outputs: Sequence[Digest]) -> str:
+def _other(results: Evaluated, run: VerifiedRun, outputs: Sequence[Digest]) -> str:
     """Return what other weights than one of these outputs were evaluated, "" if none were."""
     subject = results.subject
     if subject.inside or subject.digest not in outputs:

@@ -18,7 +18,8 @@ from aicert.cli.verify.asked import Asked
 from aicert.cli.verify.evidence import runs_of
 from aicert.errors import AicertError
 from aicert.formats.digest import of_bytes
-from aicert.formats.evaluation import Read
+from aicert.formats.evaluated_tasks import Metric, TaskResults
+from aicert.formats.evaluation import Read, Results
 from aicert.frozen import dataclass
 from aicert.text import MARGIN, counted, safe
 from aicert.verifier.evidence import Evaluation, Given
@@ -80,17 +81,11 @@ def lines(evaluations: Evaluations, result: AttestationResult) -> Iterator[str]:
             part = f", of {safe(weights.inside)} in it" if weights.inside else ""
             yield f"  -       run {run} evaluated another model: {weights.digest}{part}"
             continue
-        rows = f"n = {counted(results.rows, 'row')}, measured"
-        yield f"  evaluated: run {run}, loss {results.loss:.4g} per token ({rows})"
-        yield f"{MARGIN}tier {one.tier}, results {one.digest}"
-        yield (
-            f"{MARGIN}perplexity {results.perplexity:.4g}, {counted(results.tokens, 'token')}, "
-            f"{results.template_tokens} of them from templates; "
-            f"{counted(results.left_out, 'row')} left out"
+        yield from (
+            _of_tasks(one, results) if isinstance(results, TaskResults) else _loss(one, results)
         )
         if results.adapter is not None:
             yield f"{MARGIN}an adapter, loaded on {results.base.digest}"
-        yield f"{MARGIN}custom task {task_of(results)}"
         for read in results.data:
             yield (
                 f"{MARGIN}{read.name} {safe(read.split)}, {counted(read.rows, 'row')}: "
@@ -100,6 +95,42 @@ def lines(evaluations: Evaluations, result: AttestationResult) -> Iterator[str]:
                 yield f"{MARGIN}these are rows that run {safe(trained)} was trained on"
     for name, reason in evaluations.refused:
         yield f"  -       {safe(name)} does not count: {safe(reason.partition(chr(10))[0])}"
+
+
+def _loss(one: Evaluation, results: Results) -> Iterator[str]:
+    rows = f"n = {counted(results.rows, 'row')}, measured"
+    yield f"  evaluated: run {safe(one.run)}, loss {results.loss:.4g} per token ({rows})"
+    yield f"{MARGIN}tier {one.tier}, results {one.digest}"
+    yield (
+        f"{MARGIN}perplexity {results.perplexity:.4g}, {counted(results.tokens, 'token')}, "
+        f"{results.template_tokens} of them from templates; "
+        f"{counted(results.left_out, 'row')} left out"
+    )
+    yield f"{MARGIN}custom task {task_of(results)}"
+
+
+def _of_tasks(one: Evaluation, results: TaskResults) -> Iterator[str]:
+    rows = {(read.name, read.split): read.rows for read in results.data}
+    for task in results.tasks:
+        metrics = ", ".join(map(_metric, task.metrics))
+        yield (
+            f'  evaluated: custom task {task.digest} (called "{task.name}" by the builder): '
+            f"{metrics} (n = {task.samples}, measured)"
+        )
+        name, split = task.rows
+        whole = rows[task.rows]
+        part = "all" if task.samples == whole else f"only the first {task.samples} of"
+        yield (
+            f"{MARGIN}{part} {counted(whole, 'row')} of {name} {safe(split)}, "
+            f"{counted(task.shots, 'example')} before each"
+        )
+    template = ", with the model's chat template" if results.chat_template else ""
+    yield f"{MARGIN}run {safe(one.run)}, tier {one.tier}, results {one.digest}{template}"
+
+
+def _metric(metric: Metric) -> str:
+    error = "" if metric.stderr is None else f" ± {metric.stderr:.2g}"
+    return f"{metric.key} {metric.value:.4g}{error}"
 
 
 def to_json(evaluations: Evaluations, result: AttestationResult) -> dict[str, object]:
@@ -114,6 +145,7 @@ def to_json(evaluations: Evaluations, result: AttestationResult) -> dict[str, ob
 
 def _json(one: Evaluation, result: AttestationResult) -> dict[str, object]:
     results = one.results
+    own = _tasks_json(results) if isinstance(results, TaskResults) else _loss_json(results)
     return {
         "run": one.run,
         "tier": one.tier,
@@ -121,13 +153,7 @@ def _json(one: Evaluation, result: AttestationResult) -> dict[str, object]:
         "isAboutTheModel": _is_about(one, result),
         "about": str(results.subject.digest),
         "base": str(results.base.digest),
-        "task": str(task_of(results)),
-        "loss": results.loss,
-        "perplexity": results.perplexity,
-        "rows": results.rows,
-        "leftOut": results.left_out,
-        "tokens": results.tokens,
-        "templateTokens": results.template_tokens,
+        **own,
         "data": [
             {
                 "name": read.name,
@@ -137,5 +163,38 @@ def _json(one: Evaluation, result: AttestationResult) -> dict[str, object]:
                 "trainedOnBy": _trained_on(read, result),
             }
             for read in results.data
+        ],
+    }
+
+
+def _loss_json(results: Results) -> dict[str, object]:
+    return {
+        "task": str(task_of(results)),
+        "loss": results.loss,
+        "perplexity": results.perplexity,
+        "rows": results.rows,
+        "leftOut": results.left_out,
+        "tokens": results.tokens,
+        "templateTokens": results.template_tokens,
+    }
+
+
+def _tasks_json(results: TaskResults) -> dict[str, object]:
+    return {
+        "limit": results.limit,
+        "seed": results.seed,
+        "chatTemplate": results.chat_template,
+        "tasks": [
+            {
+                "task": str(task.digest),
+                "calledByTheBuilder": task.name,
+                "fewShot": task.shots,
+                "samples": task.samples,
+                "metrics": {
+                    metric.key: {"value": metric.value, "stderr": metric.stderr}
+                    for metric in task.metrics
+                },
+            }
+            for task in results.tasks
         ],
     }

@@ -26,6 +26,7 @@ from tests.adversarial.attacks_evaluations import (
 )
 from tests.adversarial.attacks_run import reported
 from tests.adversarial.forger import AT, Scene
+from tests.unit.aicert.cli.verify.test_task_evaluations import tasks_of
 
 
 def demanded(*evidence: object, kind: str = "local") -> Scene:
@@ -151,3 +152,13 @@ def test_an_evaluation_judged_before_its_run_is_an_error() -> None:
     )  # fmt: skip
     with pytest.raises(ValueError, match="before their run is verified"):
         evaluations.present(seen)
+
+
+def test_metrics_of_tasks_are_demanded_by_their_own_digests() -> None:
+    results = tasks_of(OTHER)
+    (first, *_) = evaluations.measures(results)
+    assert first == evaluations.Measure(
+        task=results.tasks[0].digest, metric="acc", value=0.6, samples=results.tasks[0].samples,
+        template_tokens=0,
+    )  # fmt: skip
+    assert len(evaluations.measures(results)) == 2 * len(results.tasks)

@@ -13,14 +13,14 @@ from aicert.errors import EvidenceError
 from aicert.exports import audit_counts, croissant, cyclonedx, facts, training_summary
 from aicert.exports.verified import Verified
 from aicert.files.tree import read_tree
-from aicert.formats import evaluation
+from aicert.formats import evaluated_tasks, evaluation
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.evaluation import Weights
 from aicert.formats.listing import dir_digest
 from aicert.formats.lockfile import Lockfile
 from aicert.verifier.evidence import Audit, Evaluation
 from aicert.verifier.verify import check_files
-from tests.adversarial.attacks_results import audit, results
+from tests.adversarial.attacks_results import audit, results, trainer
 from tests.adversarial.attacks_run import reported
 from tests.adversarial.forger import Scene
 from tests.unit.aicert.cli.test_main import AT, lay_out
@@ -34,6 +34,7 @@ from tests.unit.aicert.cli.verify.test_evidence import (
     records,
     trained,
 )
+from tests.unit.aicert.cli.verify.test_task_evaluations import TASK_DIGEST, tasks_of
 
 MORE = {"training-content.md", "training-content.json", "alpaca.croissant.json"}
 (ROWS,) = audited().data
@@ -188,6 +189,21 @@ def test_evaluations_are_metrics_of_the_model_that_they_are_about(folder: Path) 
     (about,) = [p["value"] for p in component["properties"] if p["name"] == "aicert:evaluation"]
     assert about.startswith("run look, tier software, results sha256:")
     assert about.endswith("900 tokens (90 from templates) of 255 rows, 1 left out")
+
+
+def test_metrics_of_tasks_name_the_task_by_its_digest_alone(folder: Path) -> None:
+    model = dir_digest(read_tree(folder / "model"))
+    data = evaluated_tasks.emit(tasks_of(model))
+    give(folder, data, trainer("lm-eval"), digests={"model": model})
+    assert export(folder) == 0
+    component = read(folder, "bom.cdx.json")["metadata"]["component"]
+    *_, metric = component["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
+    assert metric == {
+        "type": "acc_norm (measured)", "value": "1.0", "slice": f"task {TASK_DIGEST}",
+    }  # fmt: skip
+    (about,) = [p["value"] for p in component["properties"] if p["name"] == "aicert:evaluation"]
+    assert f": task {TASK_DIGEST}: acc 0.6 over " in about
+    assert "task_0" not in (folder / "out" / "bom.cdx.json").read_text()
 
 
 @pytest.mark.parametrize("inside", ["", "last"])

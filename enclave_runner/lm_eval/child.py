@@ -1,0 +1,137 @@
+"""The program that evaluates, in the trainer's sandbox, with lm-evaluation-harness.
+
+Its arguments are a job and the folder for the results. The job is JSON: the effective config's
+values, and for each task its definition and the files of its rows.
+"""
+
+import gc
+import json
+import os
+import random
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+MEASURED = "measured.json"
+# The harness draws samples again and again for the errors of metrics that are no means. Those are
+# not reported, and two are the fewest that it can draw.
+_DRAWS = 2
+_SCHEMA = "schema.json"
+
+
+def main(job: str, output: str) -> int:
+    """Evaluate, and write what was measured into `output`; return 1 if nothing was."""
+    try:
+        measured = evaluate(json.loads(Path(job).read_bytes()))
+    except Exception:  # noqa: BLE001  # whatever a library raises, nothing was measured
+        traceback.print_exc()
+        return 1
+    (Path(output) / MEASURED).write_text(json.dumps(measured, allow_nan=False), encoding="ascii")
+    return 0
+
+
+def evaluate(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return for each task how many rows were evaluated, and the metrics over them."""
+    # Imports make no garbage that is worth looking for.
+    gc.disable()
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    import numpy
+    import torch
+
+    from lm_eval import evaluator
+    from lm_eval.models.huggingface import HFLM
+
+    gc.enable()
+    confine_templates()
+    seed = job["seed"]
+    random.seed(seed)
+    numpy.random.seed(seed)  # what the harness itself does
+    torch.manual_seed(seed)
+    model = HFLM(
+        pretrained=job["model"],
+        peft=job["adapter"],
+        batch_size=job["batchSize"],
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    tasks = {each["name"]: _task(each, seed) for each in job["tasks"]}
+    evaluated = evaluator.evaluate(
+        lm=model,
+        task_dict={"groups": {}, "tasks": tasks},
+        limit=job["limit"],
+        bootstrap_iters=_DRAWS,
+        log_samples=False,
+        apply_chat_template=job["chatTemplate"],
+        fewshot_as_multiturn=job["chatTemplate"],
+    )
+    return [_measured(evaluated, name, tasks[name]) for name in tasks]
+
+
+def confine_templates() -> None:
+    """Make the harness render templates in Jinja's sandbox, which it does not do by itself."""
+    from jinja2 import BaseLoader, StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    from lm_eval import utils
+
+    environment = ImmutableSandboxedEnvironment(
+        loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters["regex_replace"] = utils.regex_replace
+    utils.env = environment
+
+
+def _task(each: dict[str, Any], seed: int) -> Any:
+    from lm_eval.api.task import ConfigurableTask
+
+    rows = {split: _rows(files) for split, files in each["rows"].items()}
+
+    def dataset(**_: object) -> dict[str, Any]:
+        return rows
+
+    config = {**each["definition"], "custom_dataset": dataset, "task": each["name"]}
+    task = ConfigurableTask(config=config)
+    task.set_fewshot_seed(seed)
+    return task
+
+
+def _rows(files: list[str]) -> Any:
+    """Read canonical rows, with the types of their schema."""
+    import aicert_rows
+    import datasets
+    import pyarrow
+
+    folder = Path(files[0]).parents[1]
+    schema = aicert_rows.arrow_schema(json.loads((folder / _SCHEMA).read_bytes()))
+    tables = [table for path in files for table in aicert_rows.read_tables(path, schema)]
+    return datasets.Dataset(pyarrow.concat_tables(tables))
+
+
+def _measured(evaluated: dict[str, Any], name: str, task: Any) -> dict[str, Any]:
+    from lm_eval.api.metrics import mean
+
+    own = evaluated["results"][name]
+    metrics = []
+    for key, value in own.items():
+        metric, comma, pipeline = key.partition(",")
+        if not comma or metric.endswith("_stderr"):
+            continue
+        error = own.get(f"{metric}_stderr,{pipeline}", "N/A")
+        is_mean = task.aggregation()[metric] is mean
+        metrics.append(
+            {
+                "filter": pipeline,
+                "name": metric,
+                "value": float(value),
+                **({} if error == "N/A" or not is_mean else {"stderr": float(error)}),
+            }
+        )
+    return {"metrics": metrics, "samples": own["sample_len"]}
+
+
+if __name__ == "__main__":
+    code = main(*sys.argv[1:3])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The libraries' threads have nothing more to do.
+    os._exit(code)

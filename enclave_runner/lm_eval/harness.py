@@ -1,0 +1,261 @@
+"""Evaluate on tasks in the machine: make rows, run the child that evaluates, check its numbers.
+
+The child's libraries parse files that anybody may have written, so its numbers are read as hostile:
+each task has exactly the metrics that its definition asks for, over exactly the rows that the limit
+leaves. The runner writes what the results are about.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aicert.errors import ConfigError, EvidenceError, LockError
+from aicert.files.bounded import read_bounded
+from aicert.formats import evaluated_tasks, evaluation, strict_json
+from aicert.formats.digest import Digest, of_bytes
+from aicert.formats.evaluated_tasks import MAX_METRICS, TaskResults
+from aicert.formats.evaluated_tasks import Task as TaskResult
+from aicert.formats.run_report import RunReport, Value
+from aicert.formats.strict_json import Fields
+from enclave_runner.axolotl import report, texts, training
+from enclave_runner.axolotl.known_keys import axolotl_keys
+from enclave_runner.axolotl.strict_yaml import MAX_BYTES
+from enclave_runner.evaluate import evaluating
+from enclave_runner.evaluate.evaluating import Evaluated
+from enclave_runner.inputs import model_files, reportable, rows
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.rows import Room, Rows
+from enclave_runner.lm_eval import child, settings
+from enclave_runner.lm_eval.definition import EVALUATED, FEW_SHOT, Source, Task
+from enclave_runner.lm_eval.settings import Asked
+from enclave_runner.sandbox.interpreter import PYTHON
+from enclave_runner.sandbox.places import CODE, INPUTS, JOB, OUTPUT
+
+_MAX_NUMBERS = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """An evaluation that passed every check.
+
+    `shown`: everything that the child will see, place → file or folder. `weights`: the places of
+    all model files. `removed`: keys that were removed from their JSON.
+    """
+
+    asked: Asked
+    rows: Rows
+    shown: Mapping[str, Path]
+    weights: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def read(data: bytes, measured: Sequence[MeasuredInput]) -> Asked:
+    """Read the config and the tasks that it names. Raises ConfigError."""
+    views = evaluating.views(measured)
+    by_name = {item.name: item for item in measured}
+
+    def file_of(name: str, inside: str) -> bytes:
+        item = by_name[name]
+        data = task_file(item.path / inside)
+        # Somebody may have written to the path after it was hashed.
+        if of_bytes(data).hex != item.files[inside].sha256:
+            raise ConfigError(f"config: the task {name} changed while it was read")
+        return data
+
+    return settings.with_tasks(settings.read(data, views), views, file_of)
+
+
+def task_file(path: Path) -> bytes:
+    """Read a task's file. Raises ConfigError if it is longer than a task can be."""
+    try:
+        return read_bounded(path, MAX_BYTES, "the task")
+    except EvidenceError as error:
+        raise ConfigError(f"config: {error.message}") from None
+
+
+def prepare(asked: Asked, measured: Sequence[MeasuredInput], room: Room, folder: Path) -> Prepared:
+    """Refuse what cannot be evaluated, and prepare the rest for the child.
+
+    Cleaned copies of models' JSON files are written below `folder`.
+    """
+    models = model_files.prepare(
+        asked.settings.references,
+        measured,
+        frozenset(),
+        folder,
+        model_types=axolotl_keys().model_types,
+    )
+    selections = tuple(asked.selections.values())
+    read = rows.prepare(selections, {item.name: item for item in measured}, room)
+    reportable.check_reportable(read.records, models.removed)
+    return Prepared(
+        asked=asked,
+        rows=read,
+        shown={
+            **{f"{INPUTS}/{place}": path for place, path in models.shown.items()},
+            **read.shown,
+        },
+        weights=tuple(models.shown),
+        removed=models.removed,
+    )
+
+
+def run(
+    prepared: Prepared,
+    measured: Sequence[MeasuredInput],
+    room: Room,
+    scratch: Path,
+    tools: Path,
+    gpus: Sequence[Path] = (),
+) -> Evaluated:
+    """Evaluate, in a child that writes to `scratch`. LockError if its numbers are impossible.
+
+    `tools`: the folder with the packages of lm-eval.
+    """
+    job = scratch.with_name(f"{scratch.name}-evaluation.json")
+    job.write_bytes(strict_json.dumps(_job(prepared)))
+    limits = replace(room.limits, scratch_bytes=room.limits.scratch_bytes - prepared.rows.copied)
+    result = training.work(
+        (PYTHON, "-P", "-m", child.__name__, JOB, OUTPUT),
+        {
+            f"{CODE}/{child.__name__.replace('.', '/')}.py": Path(child.__file__),
+            JOB: job,
+            **prepared.shown,
+        },
+        scratch,
+        room.training_env,
+        limits,
+        user=room.user,
+        gpus=gpus,
+        tools=tools,
+    )
+    if result.exit_code != "0":
+        return Evaluated(data=None, result=result)
+    try:
+        results = _taken(prepared, measured, result.output)
+        return Evaluated(data=evaluated_tasks.emit(results), result=result)
+    except EvidenceError as error:
+        raise LockError(f"the evaluation gave impossible results: {error.message}") from None
+
+
+def _job(prepared: Prepared) -> dict[str, object]:
+    asked = prepared.asked
+    own = asked.settings
+    return {
+        "adapter": None if own.adapter is None else own.adapter.place,
+        "batchSize": own.batch_size,
+        "chatTemplate": own.chat_template,
+        "limit": own.limit,
+        "model": own.base.place,
+        "seed": own.seed,
+        "tasks": [_task_job(prepared, task) for task in asked.tasks],
+    }
+
+
+def _task_job(prepared: Prepared, task: Task) -> dict[str, object]:
+    places = {EVALUATED: task.evaluated, FEW_SHOT: task.examples}
+    files = {name: _files(prepared, source) for name, source in places.items() if source}
+    return {"definition": task.definition, "name": task.name, "rows": files}
+
+
+def _files(prepared: Prepared, source: Source) -> list[str]:
+    """Return where the child finds the rows of a source, in order."""
+    place = prepared.asked.selections[source].place
+    names = sorted(path.name for path in (prepared.shown[place] / "data").iterdir())
+    return [f"{place}/data/{name}" for name in names]
+
+
+def _taken(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) -> TaskResults:
+    """Read the child's numbers and make the results.
+
+    Raises EvidenceError if the numbers cannot come from these tasks and rows.
+    """
+    path, asked = output / child.MEASURED, prepared.asked
+    if output.is_symlink() or not path.is_file():
+        raise EvidenceError("it ended with 0 but left none")
+    with rows.opened(path) as file:
+        written = file.read(_MAX_NUMBERS + 1)
+    numbers = strict_json.loads(written, what="numbers", max_bytes=_MAX_NUMBERS)
+    if not isinstance(numbers, list) or len(numbers) != len(asked.tasks):
+        raise EvidenceError("it did not measure each task")
+    own = asked.settings
+    digests = {item.name: item.digest for item in measured}
+    results = TaskResults(
+        base=evaluating.weights_of(own.base, digests),
+        adapter=None if own.adapter is None else evaluating.weights_of(own.adapter, digests),
+        config=asked.digest,
+        data=evaluation.reads(prepared.rows.records),
+        tasks=tuple(
+            _task(prepared, task, value)
+            for task, value in zip(asked.tasks, numbers, strict=True)
+        ),
+        limit=own.limit,
+        seed=own.seed,
+        batch_size=own.batch_size,
+        chat_template=own.chat_template,
+    )  # fmt: skip
+    evaluated_tasks.check(results)
+    return results
+
+
+def _task(prepared: Prepared, task: Task, value: object) -> TaskResult:
+    fields = Fields(value, f"numbers of {task.name}")
+    metrics = fields.items("metrics", evaluated_tasks.read_metric, max_items=MAX_METRICS)
+    ordered = sorted(metrics, key=lambda metric: (metric.name, metric.filter))
+    if [(metric.name, metric.filter) for metric in ordered] != task.measures:
+        raise EvidenceError(f"it did not measure what task {task.name} asks for")
+    own, digests = prepared.asked.settings, _digests(prepared.rows)
+    examples = None if task.examples is None else _place(task.examples)
+    result = TaskResult(
+        name=task.name,
+        digest=evaluated_tasks.task_digest(
+            task.definition,
+            rows=digests[_place(task.evaluated)],
+            examples=None if examples is None else digests[examples],
+            limit=own.limit,
+            seed=own.seed,
+            chat_template=own.chat_template,
+        ),
+        kind=task.kind,
+        rows=_place(task.evaluated),
+        examples=examples,
+        shots=task.shots,
+        samples=fields.integer("samples", low=1),
+        metrics=tuple(ordered),
+    )
+    fields.done()
+    return result
+
+
+def _place(source: Source) -> tuple[str, str]:
+    return source.input, source.split
+
+
+def _digests(read: Rows) -> dict[tuple[str, str], Digest]:
+    return {(each.name, each.split): each.digest for each in read.records}
+
+
+def report_of(
+    prepared: Prepared,
+    evaluated: Evaluated,
+    measured: list[MeasuredInput],
+    training_env: Path,
+) -> RunReport:
+    """Build the run report of an evaluation."""
+    asked, result = prepared.asked, evaluated.result
+    own = asked.settings
+    values = {
+        "effectiveConfig": Value("measured", str(asked.digest)),
+        "readingCpuSeconds": Value("measured", round(prepared.rows.cpu_seconds, 3)),
+        **report.of_weights(prepared.weights),
+        **evaluating.values_of(own.base, own.adapter, evaluated, measured),
+    }
+    inputs = {item.name: item for item in measured}
+    named = texts.read_texts(asked.config, own.references, inputs, training_env, prepared.shown)
+    return RunReport(
+        exit_code=result.exit_code,
+        values=values,
+        records=prepared.rows.records,
+        removed=prepared.removed,
+        texts=texts.named(named),
+    )
