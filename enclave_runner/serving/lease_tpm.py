@@ -88,6 +88,9 @@ class LeaseTpm:
         self._storage_name = b""
         # Many threads share one connection to the TPM.
         self._lock = threading.RLock()
+        # Evidence takes nine commands, and anybody may ask for it. One request at a time leaves the
+        # TPM to whoever watches the deadline, pays, or obeys an order.
+        self._showing = threading.Lock()
         self._is_closed = False
         self.registers: Mapping[int, bytes] = {}
         """The licence's PCRs as they were when the machine started."""
@@ -324,6 +327,10 @@ class LeaseTpm:
     def evidence(self, nonce: bytes, spki: bytes, exporter: bytes, served: Served) -> Evidence:
         """Make the evidence that a client needs, bound to its nonce and its connection."""
         bound = serving.quote_extra_data(nonce, spki, exporter, served.statement)
+        with self._showing:
+            return self._evidence(nonce, bound, served)
+
+    def _evidence(self, nonce: bytes, bound: bytes, served: Served) -> Evidence:
         attest, signature, values = self._quote(bound)
         receipt_key = self._certified_receipt_key(nonce)
         meter = self.receipt(bound)

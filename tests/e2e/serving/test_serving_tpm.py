@@ -1,5 +1,6 @@
 """What a serving machine asks of its TPM, on a real swtpm whose platform is simulated."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -207,6 +208,33 @@ def test_a_consumer_judges_what_the_machine_shows(power: BorrowersTpm, ca: Ca) -
         assert judged(shown, ca) == tpm.meter()
     with pytest.raises(RefusedError, match=r"^serve\.channel"):
         judged(shown, ca, exporter=bytes(32))
+
+
+def test_many_who_ask_for_evidence_leave_the_tpm_to_others(
+    power: BorrowersTpm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may ask, as often as they like. If all were served at once, an order to end would
+    wait behind all of them.
+    """
+    with power.on() as opened, LeaseTpm(opened) as tpm:
+        served, quote = served_by(tpm), tpm._quote
+        serve(tpm, served)
+        waiting, most = [0], [0]
+
+        def noted(bound: bytes) -> tuple[bytes, bytes, dict[int, bytes]]:
+            waiting[0] += 1
+            most[0] = max(most[0], waiting[0])
+            try:
+                return quote(bound)
+            finally:
+                waiting[0] -= 1
+
+        monkeypatch.setattr(tpm, "_quote", noted)
+        with ThreadPoolExecutor(8) as clients:
+            shown = [clients.submit(tpm.evidence, NONCE, SPKI, EXPORTER, served) for _ in range(16)]
+            assert tpm.clock().restarts == 0
+        assert {one.result().terms for one in shown} == {served.terms}
+        assert most == [1]
 
 
 def test_serve_boot_refuses_a_tpm_that_was_resumed(power: BorrowersTpm, ca: Ca) -> None:
