@@ -15,6 +15,7 @@ LOCK = Path("lockfiles/image.lock.toml")
 GPU_LOCK = Path("lockfiles/image-gpu.lock.toml")
 SERVE_LOCK = Path("lockfiles/image-serve.lock.toml")
 TRAINERS_LOCK = Path("lockfiles/image-tools.lock.toml")
+LOCKS = (LOCK, GPU_LOCK, SERVE_LOCK, TRAINERS_LOCK)
 TOOLS_RELEASE, MACHINE_RELEASE = "trixie", "bookworm"
 KERNEL = "linux-image-cloud-amd64"
 

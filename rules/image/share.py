@@ -21,7 +21,7 @@ from rules.dvc.program import exclusive, object_at, objects_of, own_objects, run
 from rules.dvc.tracking import Tracked
 from rules.host import progress
 from rules.image.debian import Store, absent
-from rules.image.place import GPU_LOCK, LOCK, Place, place, read_lock
+from rules.image.place import LOCKS, Place, place, read_lock
 
 FOLDER = Path(".aicert") / "packages"
 _REMOTE = re.compile(r"^\s*\[\s*['\"]?remote\b", re.MULTILINE)
@@ -34,7 +34,7 @@ def tracked(root: Path) -> Iterator[Tracked]:
 
 def _of_locks(root: Path) -> Iterator[Tracked]:
     home = root.resolve()
-    for path in (LOCK, GPU_LOCK):
+    for path in LOCKS:
         lock = read_lock(root, path) if tracking.is_on(root) else None
         folder = home / FOLDER / path.name.removesuffix(".lock.toml")
         # git and DVC refuse paths behind a link.

@@ -12,7 +12,8 @@ from aicert.formats import image_lock
 from aicert.formats.digest import of_bytes
 from aicert.formats.image_lock import ImageLock, Package
 from aicert.formats.machine_io import TOOLS
-from rules.image import build, resolve, tools, unpack, wheels
+from rules.dvc import tracking
+from rules.image import build, resolve, share, tools, unpack, wheels
 from rules.image.build import Place
 from rules.image.debian import Store
 from rules.image.place import GPU_LOCK, LOCK, SERVE_LOCK, TRAINERS_LOCK
@@ -130,3 +131,19 @@ def test_a_lock_is_the_base_images_and_the_tools(
     assert set(packages) - set(lock(LOCK).packages) == {package}
     assert list(packages) == sorted(packages, key=lambda p: (p.part, p.name, p.version))
     assert replace(where, tools=False).lock == LOCK
+
+
+def test_packages_of_every_image_are_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "is_on", lambda root: True)
+    (tmp_path / "lockfiles").mkdir()
+    for path in (LOCK, TRAINERS_LOCK):
+        (tmp_path / path).write_bytes((REPOSITORY / path).read_bytes())
+    items = {item.path.name: item for item in share._of_locks(tmp_path)}
+    assert sorted(items) == ["image", "image-tools"]
+    assert items["image-tools"].file == tmp_path / "lockfiles/image-tools.dvc"
+    own = [str(each.digest) for each in lock(TRAINERS_LOCK).packages if each.part in TOOLS]
+    listed = items["image-tools"].listing
+    assert listed is not None
+    assert all(digest.removeprefix("sha256:") in listed.read_text() for digest in own)
