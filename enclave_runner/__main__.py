@@ -1,4 +1,4 @@
-"""The attester: it measures a run's inputs, trains, measures the outputs, and has the TPM quote both.
+"""The attester: measure the inputs, train, measure the outputs, and have the TPM quote both.
 
 Every check that gives a certificate its meaning is made here, not on the host. The host gives the
 paths of the inputs, a lockfile, a nonce and limits. Of these only the lockfile and the nonce count,
