@@ -8,15 +8,16 @@ from typing import Any, ClassVar
 from aicert.appraisal.ak_chain import Root
 from aicert.appraisal.evidence import reproduced
 from aicert.appraisal.evidence.reproduced import Side as Execution
+from aicert.appraisal.result import AttestationResult
 from aicert.errors import ConfigError, EvidenceError, RejectedError
 from aicert.formats.certificate import parse
 from aicert.formats.lockfile import identity
-from aicert.formats.machine_io import CERTIFICATE, OUTPUTS
+from aicert.formats.machine_io import CERTIFICATE, OUTPUTS, TRAINING_LOG
 from aicert.text import safe
 from rules.commands.base import Command
 from rules.project import config, fetch, lock, results
 from rules.project.config_check import check_config
-from rules.runs import certify, reproduce, verify
+from rules.runs import certify, failed, reproduce, verify
 from rules.runs.appraisal import own_question
 from rules.runs.reproduce import Side
 
@@ -89,8 +90,7 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
             certificate, verify.read_model(model, f"{run.name}: reading"), identity(current.data)
         )
         if repeated.verdict != "passed":
-            check = (repeated.failed or repeated.undecided)[0]
-            raise RejectedError(f"the repeated run failed: {check.id}: {check.detail}", repeated)
+            raise _refused(root, again, repeated, out / TRAINING_LOG)
         compared = reproduce.compare(first, Side(certificate=certificate, model=model))
         placed = reproduce.leave(root, again, out) if compared.equal else None
     print(
@@ -108,6 +108,18 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
     )
     _show_worth(*executions, roots=(*asked.policy.roots, *question.policy.roots))
     return 0
+
+
+def _refused(root: Path, run: config.Run, result: AttestationResult, log: Path) -> RejectedError:
+    """Return the error for a second run that does not pass, with the trainer's last error if it is
+    the trainer that failed.
+    """
+    check = (result.failed or result.undecided)[0]
+    lines = [f"the repeated run failed: {check.id}: {check.detail}"]
+    kept = failed.keep_log(root, run, log) if check.id in certify.TELLING else None
+    if kept is not None:
+        lines += [safe(line) for line in failed.last_error(root / kept)]
+    return RejectedError("\n".join(lines), result, hint=f"less {kept}" if kept else None)
 
 
 def _show_worth(first: Execution, again: Execution, roots: Sequence[Root]) -> None:

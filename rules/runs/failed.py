@@ -8,6 +8,7 @@ convenience.
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 from aicert.errors import RejectedError
@@ -65,6 +66,19 @@ def say_last_words(root: Path, run: Run, log: Path) -> None:
     say(f"{log.relative_to(root)} ends with:")
     for line in last_error(log):
         say(safe(line))
+
+
+def keep_log(root: Path, run: Run, log: Path) -> Path | None:
+    """Keep the log of a repeated run whose results are thrown away. Returns the copy, relative to
+    the root; None if there is no log.
+    """
+    kept = _FOLDER / f"{run.name}.log"
+    try:
+        (root / kept).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, root / kept)
+    except FileNotFoundError:
+        return None
+    return kept
 
 
 def last_error(log: Path) -> list[str]:

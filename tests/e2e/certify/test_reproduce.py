@@ -88,6 +88,29 @@ def test_a_second_run_of_other_bytes_leaves_nothing(stand_in: StandIn) -> None:
     assert not (checkout.root / "reproductions").exists()
 
 
+def test_a_second_run_that_fails_shows_the_trainers_last_error(stand_in: StandIn) -> None:
+    """Its results are thrown away, but not its log."""
+    checkout = stand_in(COUNTED)
+    assert checkout.doit("certify").returncode == 0
+    before = checkout.certificate.read_bytes()
+    stand_in_fails = "print('a line')\nraise RuntimeError('no such luck')\n"
+    (trainer,) = Path(checkout.environment["AICERT_CACHE"]).glob(
+        "envs/*/lib/*/*/axolotl/cli/main.py"
+    )
+    trainer.write_text(stand_in_fails)
+    again = checkout.doit("reproduce", "tiny-alpaca")
+    assert again.returncode == 1
+    assert "error: the repeated run failed: outputs.exit: the run failed: it ended with 1\n" in (
+        again.stderr
+    )
+    assert again.stderr.endswith(
+        "RuntimeError: no such luck\nhint: less .aicert/failed/tiny-alpaca.log\n"
+    )
+    assert "a line\n" in (checkout.root / ".aicert/failed/tiny-alpaca.log").read_text()
+    assert checkout.certificate.read_bytes() == before
+    assert not (checkout.root / "reproductions").exists()
+
+
 def test_another_operator_reproduces_in_a_checkout_of_his_own(
     stand_in: StandIn, tmp_path: Path
 ) -> None:
