@@ -55,6 +55,7 @@ from tests.adversarial.attacks_results import audit, evaluate, named, trainer
 from tests.adversarial.attacks_run import ancestor, files, input_code, reported, words
 from tests.adversarial.attacks_run import value as reported_values
 from tests.adversarial.attacks_statement import SIGNER, audits, signers
+from tests.adversarial.attacks_tasks import RIGHT as ON_TASKS
 from tests.adversarial.attacks_time import RIGHT
 from tests.adversarial.attacks_tpm import quote_signature
 from tests.adversarial.attacks_version_2 import both, data_is_a_file, loss
@@ -522,6 +523,6 @@ HONEST = (
     ),
     *(
         Honest(name, change, verdict=verdict, check=check, version=version)
-        for name, change, version, verdict, check in (*OF_AUDITS, *OF_EVALUATIONS)
+        for name, change, version, verdict, check in (*OF_AUDITS, *OF_EVALUATIONS, *ON_TASKS)
     ),
 )

@@ -14,8 +14,8 @@ from tests.second.checks import CHECKS, NotAskedError
 # What a policy demands of models, and of nothing that comes beside one.
 OF_MODELS = ("audit", "claim", "evaluation")
 # Runs that make results.
-EVALUATE = "axolotl-evaluate"
-OF_RESULTS = ("audit", EVALUATE)
+EVALUATE = ("axolotl-evaluate", "lm-eval")
+OF_RESULTS = ("audit", *EVALUATE)
 
 
 def _beside(run: Any, certificate: bytes) -> Any:
@@ -126,7 +126,9 @@ def _evaluated(run: Any) -> None:
 
 def _evaluation(run: Any, certificate: bytes, results: bytes) -> Mapping[str, Any] | None:
     other = _beside(run, certificate)
-    if other is None or other.lock.trainer != EVALUATE:
+    if other is None or other.lock.trainer not in EVALUATE:
         return None
     statement = other.statement
-    return evaluations.counted(results, statement.digests, statement.report, _inputs(other))
+    return evaluations.counted(
+        results, statement.digests, statement.report, _inputs(other), other.lock.trainer
+    )

@@ -1,11 +1,13 @@
-"""The second verifier on evaluations that a policy demands: from docs/spec/evaluation.md alone."""
+"""The second verifier on evaluations that a policy demands: from docs/spec/evaluation.md, and for
+results of tasks from docs/spec/lm-eval.md.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.second import forms
+from tests.second import forms, tasks
 from tests.second.chain import NoError, OpenError, need
 from tests.second.limits import limits
 
@@ -32,11 +34,14 @@ def _loss(value: Any) -> bool:
     return type(value) is float and 0 <= value <= 100
 
 
-RESULTS: Any = {
-    "version": 1,
+SHARED: Any = {
     "about": {"base": WEIGHTS, "adapter?": WEIGHTS},
     "config": SHA256,
     "data": [READ, 0, forms.RUN["`records`"]],
+}
+RESULTS: Any = {
+    **SHARED,
+    "version": 1,
     "loss": _loss,
     "rows": forms.count(1),
     "leftOut": forms.count(0),
@@ -52,7 +57,11 @@ def canonical(document: object) -> bytes:
 
 
 def counted(
-    results: bytes, outputs: Mapping[str, str], report: Record, inputs: Mapping[str, str]
+    results: bytes,
+    outputs: Mapping[str, str],
+    report: Record,
+    inputs: Mapping[str, str],
+    trainer: str,
 ) -> Record | None:
     """Return the results if they are the only output, and describe the report's rows and these
     inputs; None if not.
@@ -61,11 +70,9 @@ def counted(
     try:
         need(list(outputs.values()) == [forms.dir_hash(files)])
         document: dict[str, Any] = forms.strict_json(results, MOST)
-        forms.fit(document, RESULTS)
+        forms.fit(document, RESULTS if trainer == "axolotl-evaluate" else tasks.form(SHARED))
         need(canonical(document) + b"\n" == results)
-        need(document["templateTokens"] <= document["tokens"])
-        rows = sum(one["rows"] for one in document["data"])
-        need(document["rows"] + document["leftOut"] == rows)
+        _check_loss(document) if document["version"] == 1 else tasks.check(document)
         for weights in document["about"].values():
             need(inputs.get(weights["input"]) == weights["digest"])
         theirs = [{key: one[key] for key in READ} for one in report["records"]["value"]]
@@ -73,6 +80,27 @@ def counted(
     except NoError:
         return None
     return document
+
+
+def _check_loss(document: Record) -> None:
+    need(document["templateTokens"] <= document["tokens"])
+    rows = sum(one["rows"] for one in document["data"])
+    need(document["rows"] + document["leftOut"] == rows)
+
+
+def _numbers(document: Record) -> list[Record]:
+    """Return what a policy can demand of the results."""
+    if document["version"] == 2:
+        return tasks.numbers(document)
+    return [
+        {
+            "task": task_of(document),
+            "metric": "loss",
+            "value": document["loss"],
+            "samples": document["rows"],
+            "templateTokens": document["templateTokens"],
+        }
+    ]
 
 
 def task_of(document: Record) -> str:
@@ -88,18 +116,19 @@ def measured(
     report: Record,
     inputs: Mapping[str, str],
 ) -> list[tuple[Record, Record]]:
-    """Return each demand with each evaluation that it is about; require one for each output."""
+    """Return each demand with each number that it is about; require one for each output."""
     pairs = []
     for output in outputs:
         for demand in demands:
             hits = [
-                document
+                number
                 for document in evaluations
                 if _is_of(document["about"], output, report, inputs)
-                and (task_of(document), "loss") == (demand["task"], demand["metric"])
+                for number in _numbers(document)
+                if (number["task"], number["metric"]) == (demand["task"], demand["metric"])
             ]
             need(bool(hits))
-            pairs += [(demand, document) for document in hits]
+            pairs += [(demand, number) for number in hits]
     return pairs
 
 
@@ -119,10 +148,10 @@ def _is_of(about: Record, output: str, report: Record, inputs: Mapping[str, str]
 
 def check_results(pairs: Sequence[tuple[Record, Record]]) -> None:
     is_open = False
-    for demand, document in pairs:
-        loss, tokens = document["loss"], document["templateTokens"]
-        need(document["rows"] >= demand["samples-at-least"])
-        need(demand.get("at-least", loss) <= loss <= demand.get("at-most", loss))
+    for demand, number in pairs:
+        value, tokens = number["value"], number["templateTokens"]
+        need(number["samples"] >= demand["samples-at-least"])
+        need(demand.get("at-least", value) <= value <= demand.get("at-most", value))
         need(tokens <= demand.get("template-tokens", tokens))
         is_open = is_open or bool(tokens and "template-tokens" not in demand)
     if is_open:

@@ -32,7 +32,6 @@ from tests.second.checks import CHECKS, NotAskedError
 from tests.second.forms import Attest, Lock, replay, sha, unbase64
 from tests.second.statement import Statement
 
-EVALUATE = ("axolotl-evaluate", "lm-eval")
 TIERS = ("software", "measured-vm", "vtpm", "confidential", "confidential-gpu")
 CHIP = ("platform.chip", "platform.guest", "platform.binding")
 TWO_QUESTIONS = ("inputs.lockfile", "lineage.ancestors")
@@ -405,18 +404,18 @@ class Appraisal:
 
     def _kind(self, *own: str) -> None:
         trainer = self.lock.trainer if self.lock else ""
-        if trainer not in ("audit", "axolotl", "axolotl-merge", *EVALUATE):
+        if trainer not in ("audit", "axolotl", "axolotl-merge", *demanded.EVALUATE):
             raise OpenError
         if trainer not in own:
             raise NotAskedError
 
     def _results(self) -> None:
-        self._kind("audit", *EVALUATE)
+        self._kind("audit", *demanded.EVALUATE)
         report = self.statement.report
         need([list(files) for files in self.statement.files.values()] == [["results.json"]])
         need("loss" not in report and not report["unchangedWeights"]["value"])
         need(report["version"] == 2 and report["records"]["value"])
-        if self.lock and self.lock.trainer in EVALUATE:
+        if self.lock and self.lock.trainer in demanded.EVALUATE:
             second_audits.check_named(report, self.lock.inputs, may_lack_adapter=True)
 
     def _compared(self) -> list[Any]:

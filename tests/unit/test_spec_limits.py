@@ -249,6 +249,7 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "file of a task": ("enclave_runner.axolotl.strict_yaml.MAX_BYTES",),
         "metrics of a task": ("aicert.formats.evaluated_tasks.MAX_METRICS",),
         "few-shot examples": ("aicert.formats.evaluated_tasks.MOST_SHOTS",),
+        "rows of a batch": ("aicert.formats.evaluated_tasks.MOST_IN_BATCH",),
     },
     "gpu.md": {
         "`devices`": ("aicert.formats.gpu.MAX_DEVICES",),
