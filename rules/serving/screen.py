@@ -9,12 +9,14 @@ import time
 from typing import Any, Final, Self, TextIO
 
 from aicert.lease.courier import Message
-from aicert.text import counted, safe
+from aicert.text import safe
 from rules.host import progress
 
 # In a log every line stays, so one of these is enough.
 _LINE_EVERY_S: Final = 60.0
 _MAX_NOTE: Final = 300
+# What a step is shown in; one that is none of these takes time.
+_SERVES, _ENDED = "serving at ", "ended: "
 
 
 class Screen:
@@ -27,11 +29,11 @@ class Screen:
         self._tick_tokens = tick_tokens
         self._stream = stream or sys.stderr
         self._live: Any = None
-        self._url = ""
         self._step = "starting"
         self._note = ""
         self._state: dict[str, int] = {}
         self._receipt = ""
+        self._step_at = self._receipt_at = time.monotonic()
         self._line_at = 0.0
 
     def __enter__(self) -> Self:
@@ -50,13 +52,12 @@ class Screen:
 
     def step(self, text: str) -> None:
         """Show what happens now."""
-        self._step = safe(text, _MAX_NOTE)
+        self._step, self._step_at = safe(text, _MAX_NOTE), time.monotonic()
         self._line(f"{self._lease}: {self._step}")
 
     def serving(self, url: str) -> None:
         """Show where clients can reach the machine."""
-        self._url = url
-        self.step(f"serving at {url}")
+        self.step(f"{_SERVES}{url}")
 
     def note(self, text: str) -> None:
         """Show something that happened."""
@@ -67,12 +68,15 @@ class Screen:
         """Show the figures that the machine sends each second."""
         self._state = message.number
         if time.monotonic() >= self._line_at:
-            self._line(f"{self._lease}: " + ", ".join(text for _, text in self._facts()))
+            self._line(
+                f"{self._lease}: " + "; ".join(f"{name} {text}" for name, text in self._facts())
+            )
 
     def receipt(self, seq: int, is_confirmed: bool) -> None:
         """Show that a receipt has arrived, and whether the broker has confirmed it."""
         what = f"number {seq}" if seq else "for the end"
         self._receipt = what + (", confirmed by the broker" if is_confirmed else "")
+        self._receipt_at = time.monotonic()
         if not seq:
             self._line(f"{self._lease}: receipt {self._receipt}")
 
@@ -84,25 +88,33 @@ class Screen:
         tokens = f"{state['tokensIn']:,} in, {state['tokensOut']:,} out"
         facts = [
             ("tokens", f"{tokens}, {state['refused']:,} refused"),
-            ("requests", counted(state["requests"], "request")),
-            ("left", f"{left:,} tokens are licensed, for {progress.seconds(state['seconds'])}"),
+            ("requests", f"{state['requests']:,}"),
+            ("licensed", f"{left:,} tokens more, for {_whole(state['seconds'])}"),
         ]
         if self._receipt:
-            facts.append(("receipt", f"last receipt: {self._receipt}"))
+            facts.append(("last receipt", self._receipt))
         return facts
 
     def _table(self) -> Any:
         from rich.table import Table
         from rich.text import Text
 
+        is_over = self._step.startswith(_ENDED)
+        facts = dict(self._facts())
+        if is_over:
+            facts.pop("licensed", None)
+        elif self._receipt and facts:
+            facts["last receipt"] += f", {_since(self._receipt_at)} ago"
+        style, step = "bold" if is_over else "green", self._step
+        if not is_over and not step.startswith(_SERVES):
+            style, step = "yellow", f"{step}, {_since(self._step_at)}"
+        facts |= {"note": self._note} if self._note else {}
+        facts |= {} if is_over else {"to end": "Ctrl-C"}
         table = Table.grid(padding=(0, 2))
-        rows = [("lease", self._lease), ("now", self._step)]
-        rows += [(name, text.removeprefix("last receipt: ")) for name, text in self._facts()]
-        rows += [("note", self._note)] if self._note else []
-        for name, text in rows:
+        table.add_row(Text("lease", style="bold"), Text(self._lease))
+        table.add_row(Text("now", style="bold"), Text(step, style=style))
+        for name, text in facts.items():
             table.add_row(Text(name, style="bold"), Text(text))
-        if self._url:
-            table.add_row(Text("end", style="bold"), Text("Ctrl-C, after the last receipt"))
         return table
 
     def _line(self, text: str) -> None:
@@ -110,3 +122,12 @@ class Screen:
             self._line_at = time.monotonic() + _LINE_EVERY_S
             self._stream.write(text + "\n")
             self._stream.flush()
+
+
+def _since(at: float) -> str:
+    return _whole(time.monotonic() - at)
+
+
+def _whole(seconds: float) -> str:
+    """Return a duration in whole seconds: what counts up or down each second has no tenths."""
+    return progress.seconds(seconds) if seconds >= 60 else f"{int(seconds)} s"
