@@ -362,6 +362,8 @@ class Machine:
                     path.unlink()
 
     def _sign_the_end(self, order: SignedOrder | None) -> None:
+        if self._opened is not None:
+            self._opened.count_the_rest()
         with self._speaking:
             if self._latest is not None:
                 # Sign what was served since the last receipt.

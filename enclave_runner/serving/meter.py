@@ -53,6 +53,8 @@ class Meter:
         self._budget = budget
         self._credit = 0
         self._usage = Usage()
+        self._open: list[Reserve] = []
+        self._is_over = False
         self._lock = threading.Lock()
 
     @property
@@ -72,6 +74,8 @@ class Meter:
         if min(wanted.tokens_in, wanted.tokens_out) < 0 or not 0 < tokens <= MAX_RESERVE:
             raise BudgetError(f"a request of {tokens} tokens is too large")
         with self._lock:
+            if self._is_over:
+                raise BudgetError("the machine has ended")
             ticks = -(-max(tokens - self._credit, 0) // self._tick_tokens)
             if self._usage.ticks + ticks > self._budget:
                 self._count(tokens_refused=tokens)
@@ -84,6 +88,7 @@ class Meter:
                 self._count(ticks=1)
                 self._credit += self._tick_tokens
             self._credit -= tokens
+            self._open.append(wanted)
             self._count(requests=1)
 
     def settle(self, reserved: Reserve, tokens_in: object, tokens_out: object) -> tuple[int, int]:
@@ -110,8 +115,22 @@ class Meter:
         """Count nothing: the engine refused, and no byte of an answer left the machine."""
         self._settle(reserved, 0, 0)
 
+    def close(self) -> None:
+        """Count whatever is being served as whole: the machine ends, and signs its last receipt.
+
+        Nothing can be reserved afterwards, and nothing else is counted for what was reserved.
+        """
+        with self._lock:
+            self._is_over = True
+            for reserved in self._open:
+                self._count(tokens_in=reserved.tokens_in, tokens_out=reserved.tokens_out)
+            self._open.clear()
+
     def _settle(self, reserved: Reserve, tokens_in: int, tokens_out: int) -> None:
         with self._lock:
+            if self._is_over:
+                return
+            self._open.remove(reserved)
             self._credit += reserved.tokens - tokens_in - tokens_out
             self._count(tokens_in=tokens_in, tokens_out=tokens_out)
 

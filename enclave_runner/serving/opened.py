@@ -182,6 +182,12 @@ class Opened:
         if self._engine is not None:
             self._engine.kill()
 
+    def count_the_rest(self) -> None:
+        """Count every answer that `stop` cut off as whole, for the last receipt: part of each was
+        served.
+        """
+        self._meter.close()
+
     @property
     def usage(self) -> Usage:
         """The usage that was served."""

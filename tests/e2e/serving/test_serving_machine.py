@@ -329,6 +329,36 @@ def pass_an_hour(folder: Path, tpm: LeaseTpm) -> None:
     tpm._ask("set its clock", lambda esapi: esapi.clock_set(end))
 
 
+def test_an_answer_that_the_end_cuts_off_is_in_the_last_receipt(
+    folder: Path, power: BorrowersTpm, stub: StubEngine, printed: Printed
+) -> None:
+    """Whoever ends a boot in the middle of answers would otherwise have them for nothing."""
+    pack(folder, "--offline")
+    waits = threading.Event()
+
+    def endless(_: dict[str, Any]) -> Iterator[bytes]:
+        yield stub_engine.event("word", route=CHAT)
+        assert waits.wait(600)
+
+    stub.say = endless
+    with power.on() as opened, LeaseTpm(opened) as tpm:
+        carried = offline(folder, tpm, stub)
+        carried.ask(courier.HEARTBEAT, NONCE)
+        with Client(carried.port) as client:
+            assert b"word" in client.chat(stream=True).readline()
+            carried.ask(courier.STOP)
+            waits.set()
+        carried.keep_receipts()
+        usage = receipts.parse_heartbeat(
+            receipts.parse(carried.of(courier.RECEIPT)[-1].data).body
+        ).usage
+        assert (usage.requests, usage.tokens_out) == (1, 3)
+        assert usage.tokens_in > 4096
+    printed()
+    assert count(folder) == 0
+    assert ", 3 out, 0 refused, of 1 request\n" in printed()[0]
+
+
 def test_an_engine_that_is_gone_ends_serving(
     folder: Path, power: BorrowersTpm, stub: StubEngine
 ) -> None:

@@ -120,6 +120,24 @@ def test_what_was_served_is_never_more_than_what_was_paid(
     assert counter.value == meter.usage.ticks <= 12
 
 
+def test_what_is_cut_off_by_the_end_counts_whole() -> None:
+    meter, counter = metered()
+    whole, cut = Reserve(tokens_in=500, tokens_out=1000), Reserve(tokens_in=300, tokens_out=800)
+    for wanted in (whole, cut, cut):
+        meter.reserve(wanted)
+    meter.settle(whole, 100, 200)
+    meter.close()
+    usage = Usage(tokens_in=700, tokens_out=1800, requests=3, ticks=4)
+    assert meter.usage == usage
+    # Whoever served them hears of the end later, and nothing counts twice.
+    meter.forfeit(cut)
+    meter.settle(cut, 1, 2)
+    meter.close()
+    assert (meter.usage, counter.value) == (usage, 4)
+    with pytest.raises(BudgetError, match="the machine has ended"):
+        meter.reserve(cut)
+
+
 def test_many_at_once_are_counted_one_by_one() -> None:
     meter, counter = metered(budget=1000)
     wanted = Reserve(tokens_in=100, tokens_out=100)
