@@ -11,7 +11,7 @@ from aicert.frozen import dataclass
 from aicert.log import durable
 from aicert.log.check import continues
 from aicert.log.errors import BrokenLogError
-from aicert.log.placing import Place, prune, put, put_bundle
+from aicert.log.tile_writer import Place, prune, put, put_bundle
 from aicert.log.tiles import CHECKPOINT, ENTRIES, PUBLIC_KEY, Read, Tiles, opened, read_checkpoint
 from aicert.log.tree import WIDTH, Edge, leaves
 from aicert.tlog.checkpoints import Checkpoint

@@ -18,7 +18,7 @@ from aicert.errors import ConfigError, EvidenceError
 from aicert.frozen import dataclass
 from aicert.log import durable, keys
 from aicert.log.errors import BrokenLogError
-from aicert.log.placing import Place, prune, put, put_bundle
+from aicert.log.tile_writer import Place, prune, put, put_bundle
 from aicert.log.tiles import CHECKPOINT, ENTRIES, PUBLIC_KEY, Tiles, read_checkpoint
 from aicert.log.tree import WIDTH, Edge, leaves
 from aicert.tlog.checkpoints import Checkpoint

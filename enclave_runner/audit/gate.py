@@ -3,7 +3,7 @@
 The config, the key and the lists of each audit are inputs of the training, under names that begin
 with the audit's name. Its data are the very rows that were made for the trainer, and the texts
 beside them. An audit holds if its counts are within the bounds of its config
-(`aicert.audits.holding`).
+(`aicert.audits.bounds`).
 """
 
 import shutil
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aicert.audits import config, holding, results
+from aicert.audits import bounds, config, results
 from aicert.audits.config import AuditConfig
 from aicert.errors import ConfigError
 from aicert.formats.digest import Digest, of_bytes
@@ -143,7 +143,7 @@ def _one(
         why = [f"it ended with {audited.ended.exit_code}", *text.splitlines()]
     else:
         names = [name for name, _ in beside]
-        why = holding.beyond(one.settings, results.parse(audited.results), names)
+        why = bounds.beyond(one.settings, results.parse(audited.results), names)
     shutil.rmtree(scratch)
     shutil.rmtree(auditing.lists_of(room).folder)
     audited.log.unlink()

@@ -23,8 +23,8 @@ from aicert.formats import strict_json
 from aicert.formats.digest import FileFact
 from aicert.formats.run_report import Value
 from enclave_runner.axolotl.config import Effective
-from enclave_runner.axolotl.counted import Counted
 from enclave_runner.axolotl.pace import Pace
+from enclave_runner.axolotl.row_counts import Counted
 from enclave_runner.sandbox import containment
 from enclave_runner.sandbox.containment import Limits, Sandbox
 from enclave_runner.sandbox.interpreter import PYTHON, interpreter

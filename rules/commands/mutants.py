@@ -70,7 +70,7 @@ MODULES = (
     "appraisal/evidence/nvidia_device",
     "appraisal/evidence/nvidia_ocsp",
     "appraisal/evidence/nvidia_rim",
-    "appraisal/evidence/reproduced",
+    "appraisal/evidence/reproductions",
     "appraisal/evidence/revocation",
     "appraisal/evidence/snp_report",
     "appraisal/evidence/snp_guest",

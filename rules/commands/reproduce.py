@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aicert.appraisal.ak_chain import Root
-from aicert.appraisal.evidence import reproduced
-from aicert.appraisal.evidence.reproduced import Side as Execution
+from aicert.appraisal.evidence import reproductions
+from aicert.appraisal.evidence.reproductions import Side as Execution
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import ConfigError, EvidenceError, RejectedError
 from aicert.formats.certificate import parse
@@ -103,8 +103,8 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
         return RejectedError.exit_code
     print(f"\ncertificate  {placed.relative_to(root)}")
     executions = (
-        reproduced.Side(certificate=first.certificate, verdict=result),
-        reproduced.Side(certificate=certificate, verdict=repeated),
+        reproductions.Side(certificate=first.certificate, verdict=result),
+        reproductions.Side(certificate=certificate, verdict=repeated),
     )
     _show_worth(*executions, roots=(*asked.policy.roots, *question.policy.roots))
     return 0
@@ -124,7 +124,7 @@ def _refused(root: Path, run: config.Run, result: AttestationResult, log: Path) 
 
 def _show_worth(first: Execution, again: Execution, roots: Sequence[Root]) -> None:
     """Print what the second certificate adds to the first."""
-    shown = reproduced.compared(first, again, roots)
+    shown = reproductions.compared(first, again, roots)
     if shown.lacks:
         print(f"This only shows that the training is deterministic: {'; '.join(shown.lacks)}.")
     else:

@@ -1,7 +1,7 @@
 """Forged certificates of second runs: each differs from an honest one in what its name says.
 
 They are not rows of the attack table: no policy asks for a second run, so no check refuses one.
-`tests/unit/aicert/appraisal/test_reproduced.py` and the command line's tests judge them.
+`tests/unit/aicert/appraisal/test_reproductions.py` and the command line's tests judge them.
 """
 
 from collections.abc import Callable

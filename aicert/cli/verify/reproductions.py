@@ -1,14 +1,14 @@
 """`aicert verify --evidence DIR`: who else ran the lockfile of a model and got the same bytes.
 
 Each certificate in DIR for the same lockfile is judged under the same policy, and compared
-(`appraisal/evidence/reproduced.py`). Nothing here changes a verdict: the first certificate says the
-same without the second. `--re-executed` requires a second one.
+(`appraisal/evidence/reproductions.py`). Nothing here changes a verdict: the first certificate says
+the same without the second. `--re-executed` requires a second one.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from aicert.appraisal.evidence.reproduced import Reproduction, Side, compared, is_about
+from aicert.appraisal.evidence.reproductions import Reproduction, Side, compared, is_about
 from aicert.cli.verify.asked import Asked
 from aicert.errors import AicertError
 from aicert.frozen import dataclass

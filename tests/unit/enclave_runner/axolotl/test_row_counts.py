@@ -2,7 +2,7 @@
 
 import pytest
 
-from enclave_runner.axolotl.counted import Counted
+from enclave_runner.axolotl.row_counts import Counted
 
 
 def share(process: object = 0, steps: object = 3, rows: object = 24, of: object = 256) -> object:

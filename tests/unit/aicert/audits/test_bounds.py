@@ -2,7 +2,7 @@
 
 import pytest
 
-from aicert.audits import config, holding
+from aicert.audits import bounds, config
 from aicert.audits.results import (
     BesideFact,
     CheckFact,
@@ -64,7 +64,7 @@ TWO = Counts(matches=1, missing=1, unparsable=0)
 
 
 def test_an_audit_holds_within_its_bounds_over_all_rows() -> None:
-    assert holding.beyond(SETTINGS, results(data("test", ONE), data("train", TWO))) == []
+    assert bounds.beyond(SETTINGS, results(data("test", ONE), data("train", TWO))) == []
 
 
 UNUSABLE = (
@@ -105,33 +105,33 @@ UNUSABLE = (
 )
 def test_what_is_beyond_a_bound_is_said(more: DataFact, listed: ListFact, line: str) -> None:
     given = results(data("test", ONE), data("train", TWO), more, listed=listed)
-    assert holding.beyond(SETTINGS, given) == [line]
+    assert bounds.beyond(SETTINGS, given) == [line]
 
 
 def test_a_text_that_cannot_be_read_is_beyond_the_bound() -> None:
     """Otherwise a builder could hide anything in the text that no check reads."""
     read = BesideFact(name="a", bytes=5, digest=DIGEST, matches=(0,))
     given = replace(results(data("test", ONE)), texts=(read,))
-    assert holding.beyond(SETTINGS, given, ["a"]) == []
+    assert bounds.beyond(SETTINGS, given, ["a"]) == []
     line = (
         "texts beside the rows that it cannot read, the first b\\x1b: 2, and unread-texts of its "
         "config is 0"
     )
-    assert holding.beyond(SETTINGS, given, ["a", "b\x1b", "c"]) == [line]
+    assert bounds.beyond(SETTINGS, given, ["a", "b\x1b", "c"]) == [line]
     allowed = replace(SETTINGS, unread_texts=2)
-    assert holding.beyond(allowed, given, ["a", "b", "c"]) == []
+    assert bounds.beyond(allowed, given, ["a", "b", "c"]) == []
     # Checks of columns read no texts.
     columns = replace(SETTINGS, checks=SETTINGS.checks[:1])
     fact = replace(data("test", ONE), checks=(ONE,))
     of_columns = replace(given, checks=given.checks[:1], data=(fact,), texts=())
-    assert holding.beyond(columns, of_columns, ["a"]) == []
+    assert bounds.beyond(columns, of_columns, ["a"]) == []
 
 
 def test_a_text_that_matches_is_beyond_the_bound_of_a_check_of_all_text() -> None:
     text = BesideFact(name="template", bytes=5, digest=DIGEST, matches=(1,))
     given = replace(results(data("test", ONE)), texts=(text,))
     line = "check pii: rows and texts that match: 1, and at-most of its config is 0"
-    assert holding.beyond(SETTINGS, given) == [line]
+    assert bounds.beyond(SETTINGS, given) == [line]
 
 
 @pytest.mark.parametrize("entries", [0, 1])
@@ -140,6 +140,6 @@ def test_a_list_without_an_entry_that_can_match_does_not_hold(entries: int) -> N
     listed = replace(LIST, entries=entries, unusable=entries)
     given = results(data("test", ONE), listed=listed)
     line = "check opt-out: its list has no entry that can match"
-    assert holding.beyond(SETTINGS, given) == [line]
+    assert bounds.beyond(SETTINGS, given) == [line]
     usable = replace(LIST, entries=entries + 1, unusable=entries)
-    assert holding.beyond(SETTINGS, results(data("test", ONE), listed=usable)) == []
+    assert bounds.beyond(SETTINGS, results(data("test", ONE), listed=usable)) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aicert.appraisal.appraise import appraise
-from aicert.appraisal.evidence.reproduced import Reproduction, Side, compared, is_about
+from aicert.appraisal.evidence.reproductions import Reproduction, Side, compared, is_about
 from aicert.appraisal.policy import Policy
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.digest import Digest
