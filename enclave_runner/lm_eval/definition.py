@@ -68,6 +68,7 @@ _MATCHING: Mapping[str, type] = {
     "regexes_to_ignore": list,
 }  # fmt: skip
 REFERENCE = re.compile(r"input:([a-z0-9][a-z0-9-]{0,62})(?:/(.+))?")
+_TAG = "a task here is data: write a template, or the name of a column"
 _DATA = "write `dataset_path: json` and `dataset_kwargs: {data_files: {test: input:NAME}}`"
 _SPLIT = re.compile(r"[A-Za-z0-9_]{1,64}")
 _NO_FILTER = {"name": NO_FILTER}
@@ -133,7 +134,10 @@ class _Reader:
         try:
             document = strict_yaml.load(data)
         except strict_yaml.YamlError as error:
-            raise self._wrong("", error.message) from error
+            # The reader's own advice, to quote a tag, would make a prompt of it.
+            message, _, _ = error.message.partition(": quote it")
+            hint = _TAG if message != error.message else None
+            raise self._wrong("", message, hint) from error
         if not isinstance(document, dict):
             raise self._wrong("", "not a mapping of a task's keys")
         self._settings: dict[object, object] = document

@@ -1,0 +1,150 @@
+"""The real runner evaluates on a task of docs/spec/lm-eval.md: the same bytes twice, and the same
+numbers as the harness by itself. A template that reaches for code ends the evaluation.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from aicert.files.tree import read_file, read_tree
+from aicert.formats import evaluated_tasks
+from aicert.formats.digest import Digest
+from aicert.formats.listing import dir_digest
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.rows import Room
+from enclave_runner.lm_eval import harness
+from enclave_runner.sandbox.containment import Limits
+from rules.example import example
+from rules.host import tool_envs, training_env
+from tests.e2e.conftest import REPOSITORY, Checkout
+from tests.e2e.training.test_evaluate import results, verified
+
+pytestmark = pytest.mark.slow
+
+PAGE = (REPOSITORY / "docs/spec/lm-eval.md").read_text(encoding="utf-8")
+(RUN,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+CONFIG, TASK = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+# The harness by itself. It renders templates in an environment that the training environment's
+# Jinja refuses; everything else is its own.
+BY_THE_HARNESS = """
+import json, sys
+from jinja2 import StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
+from lm_eval import evaluator, utils
+from lm_eval.tasks import TaskManager
+utils.env = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+folder, model, output = sys.argv[1:]
+measured = evaluator.simple_evaluate(
+    model="hf", model_args={"pretrained": model}, tasks=["local_mc"], num_fewshot=2,
+    batch_size=1, device="cpu", task_manager=TaskManager(include_path=folder),
+    random_seed=1234, numpy_random_seed=1234, torch_random_seed=1234, fewshot_random_seed=1234,
+)
+json.dump(measured["results"]["local_mc"], open(output, "w"))
+"""
+WORDS = ["ferry", "gate", "oak", "harbour", "lamp", "stone", "river", "bread", "cloud", "wheel"]
+
+
+def questions(path: Path) -> None:
+    """Write 20 questions with four answers each."""
+    rows = [
+        {
+            "question": f"Which of these stands at place {index}?",
+            "choices": [
+                " ".join([WORDS[(3 * index + number) % 10]] * (1 + (index + number) % 3))
+                for number in range(4)
+            ],
+            "answer": index * index % 4,
+        }
+        for index in range(20)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_the_page_is_evaluated_twice_and_by_the_harness_with_equal_numbers(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    root, mine = checkout.root, checkout.root / "mine"
+    mine.mkdir()
+    (mine / "questions.yml").write_text(CONFIG)
+    (mine / "local_mc.yaml").write_text(TASK)
+    questions(mine / "questions.jsonl")
+    with (root / "aicert.toml").open("a") as file:
+        file.write(f"\n{RUN}".replace("[runs.questions]", "[runs.questions]\ndefault = false"))
+    for command in ("lock", "certify"):
+        done = checkout.doit(command, "questions")
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASSED    results of an evaluation, not a model (software" in done.stdout
+    whole = evaluated_tasks.parse(results(checkout, "questions").read_bytes())
+    again = checkout.doit("reproduce", "questions")
+    assert again.returncode == 0, again.stdout + again.stderr
+
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    (tasks / "local_mc.yaml").write_text(
+        TASK.replace("input:questions", str(mine / "questions.jsonl"))
+    )
+    tools = tool_envs.ensure_shown(REPOSITORY, "lm-eval") / "lm-eval"
+    python = training_env.python(training_env.location(REPOSITORY))
+    output = tmp_path / "harness.json"
+    done = subprocess.run(
+        [python, "-P", "-c", BY_THE_HARNESS, tasks, root / "examples/tiny-llama", output],
+        env={
+            "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path),
+            "OMP_NUM_THREADS": "1", "PATH": os.defpath, "PYTHONPATH": str(tools),
+        },
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    theirs = json.loads(output.read_text())
+    (task,) = whole.tasks
+    assert (task.samples, task.shots) == (20, 2)
+    for metric in task.metrics:
+        assert metric.value == theirs[f"{metric.name},none"]
+        assert metric.stderr == theirs[f"{metric.name}_stderr,none"]
+
+    evidence = tmp_path / "evidence/questions"
+    evidence.mkdir(parents=True)
+    certificate = root / "certificates/questions/certificate.json"
+    shutil.copy(certificate, evidence)
+    shutil.copy(results(checkout, "questions"), evidence)
+    shown = verified(
+        checkout, certificate, results(checkout, "questions").parent, "--evidence",
+        evidence.parent, "--format=json",
+    )  # fmt: skip
+    (one,) = json.loads(shown.stdout)["evidence"]["evaluations"]
+    assert one["tasks"][0]["task"] == str(task.digest)
+
+
+def measured(name: str, path: Path) -> MeasuredInput:
+    files = read_tree(path) if path.is_dir() else {"": read_file(path)}
+    digest = dir_digest(files) if path.is_dir() else Digest("sha256", files[""].sha256)
+    return MeasuredInput(name=name, path=path, digest=digest, files=files, stat_keys={})
+
+
+def test_a_template_that_reaches_for_code_ends_the_evaluation(tmp_path: Path) -> None:
+    example.make_example(tmp_path)
+    questions(tmp_path / "questions.jsonl")
+    reaching = TASK.replace("{{question}}", "{{question.__class__.__mro__[1].__subclasses__()}}")
+    (tmp_path / "task.yaml").write_text(reaching)
+    inputs = [
+        measured("model", tmp_path / example.MODEL),
+        measured("local-mc", tmp_path / "task.yaml"),
+        measured("questions", tmp_path / "questions.jsonl"),
+    ]
+    room = Room(
+        folder=tmp_path / "records", training_env=training_env.ensure_shown(REPOSITORY),
+        limits=Limits(),
+    )  # fmt: skip
+    asked = harness.read(CONFIG.encode(), inputs)
+    prepared = harness.prepare(asked, inputs, room, tmp_path / "models")
+    tools = tool_envs.ensure_shown(REPOSITORY, "lm-eval") / "lm-eval"
+    evaluated = harness.run(prepared, inputs, room, tmp_path / "scratch", tools)
+    assert evaluated.data is None
+    assert evaluated.result.exit_code == "1"
+    log = evaluated.result.log.read_text()
+    assert "SecurityError: access to attribute '__class__' of 'str' object is unsafe" in log
