@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from aicert.errors import AicertError, ConfigError, ToolError
@@ -21,7 +22,7 @@ from aicert.files.tree import read_file
 from aicert.formats import gpu, machine_io
 from aicert.formats import lockfile as lockfile_form
 from aicert.formats import run_report as report_form
-from aicert.formats.digest import Digest
+from aicert.formats.digest import Digest, FileFact
 from aicert.formats.lockfile import Lockfile, input_code, signers
 from aicert.formats.run_report import RunReport, Value
 from aicert.formats.statement import Dependency, Statement
@@ -30,7 +31,7 @@ from enclave_runner import fine_tune, machine_facts, options, outputs
 from enclave_runner.attester import attest, gpus
 from enclave_runner.attester.tpm import Tpm
 from enclave_runner.audit import auditing
-from enclave_runner.axolotl import training
+from enclave_runner.axolotl import loss_sample, training
 from enclave_runner.evaluate import evaluating
 from enclave_runner.evaluate import settings as evaluation_settings
 from enclave_runner.evaluate.evaluating import Evaluated
@@ -41,6 +42,8 @@ from enclave_runner.inputs.shared_refusals import require_plain_run
 from enclave_runner.lm_eval import harness
 from enclave_runner.lm_eval import settings as tasks_settings
 from enclave_runner.merge import merging, settings
+from enclave_runner.mergekit import merging as combining
+from enclave_runner.mergekit import settings as mergekit_settings
 from enclave_runner.outputs import Machine, Ran
 
 BUILDER_ID = "urn:aicert:machine:"
@@ -159,20 +162,55 @@ def _merged(
 ) -> Ran:
     """Merge an adapter into a model. The output is a model, without any training."""
     require_plain_run(settings.TRAINER, lockfile)
-    named = settings.read(
-        measure.config_of(measured), {item.name: not item.is_file for item in measured}
+    prepared = merging.prepare(
+        settings.read(measure.config_of(measured), measure.folders(measured)),
+        measured,
+        options.beside_scratch(arguments, "models"),
     )
-    prepared = merging.prepare(named, measured, options.beside_scratch(arguments, "models"))
     events.send(machine_io.MERGING)
     result = merging.run(prepared, outputs.room(arguments), arguments.scratch)
     events.send(machine_io.MEASURING)
+    report_of = partial(merging.report_of, prepared, result, measured)
+    return _merged_model(machine, arguments, lockfile, result, report_of)
+
+
+def _combined(
+    machine: Machine,
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    measured: list[MeasuredInput],
+    events: Events,
+) -> Ran:
+    """Merge whole models into one. The output is a model, without any training."""
+    require_plain_run(settings.TRAINER, lockfile)
+    prepared = combining.prepare(
+        mergekit_settings.read(measure.config_of(measured), measure.folders(measured)),
+        measured,
+        options.beside_scratch(arguments, "models"),
+    )
+    tools = options.overlay(arguments, lockfile.trainer)
+    events.send(machine_io.MERGING)
+    result = combining.run(prepared, outputs.room(arguments), arguments.scratch, tools)
+    # mergekit has ended, so nobody could know these bytes while it ran.
+    seed = loss_sample.seed(machine.key.nonce, machine.tpm.random(32))
+    events.send(machine_io.MEASURING)
+    report_of = partial(combining.report_of, prepared, result, measured, seed)
+    return _merged_model(machine, arguments, lockfile, result, report_of)
+
+
+def _merged_model(
+    machine: Machine,
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    result: training.TrainingResult,
+    report_of: Callable[[Mapping[str, FileFact], Path], RunReport],
+) -> Ran:
     name = lockfile.outputs[0]
     folder = arguments.out / machine_io.OUTPUTS / name
     files = training.collect(result, folder)
     # The check comes before the signature: if this is not the requested merge, there is no model.
-    merged = merging.report_of(prepared, result, measured, files, folder)
     run_report = replace(
-        merged,
+        report_of(files, folder),
         signatures=tuple(outputs.signed(arguments, name, files, machine.key.run_key).items()),
         signers=signers(lockfile),
     )
@@ -245,6 +283,7 @@ TRAINERS: Mapping[str, Callable[..., Ran]] = {
     "axolotl-evaluate": _evaluated,
     "axolotl-merge": _merged,
     "lm-eval": _evaluated_on_tasks,
+    "mergekit": _combined,
 }
 
 

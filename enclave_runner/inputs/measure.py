@@ -79,6 +79,11 @@ def config_of(measured: Iterable[MeasuredInput]) -> bytes:
     return config_bytes(item, LARGEST_CONFIG)
 
 
+def folders(inputs: Iterable[MeasuredInput]) -> dict[str, bool]:
+    """Return, for each input, whether it is a folder."""
+    return {item.name: not item.is_file for item in inputs}
+
+
 def file_sizes(inputs: Mapping[str, MeasuredInput]) -> dict[str, int | None]:
     """Return the size in bytes of each input that is one file; None for directories."""
     return {name: item.files[""].size if item.is_file else None for name, item in inputs.items()}

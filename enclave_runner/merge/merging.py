@@ -52,16 +52,14 @@ def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> 
     Cleaned copies of JSON files are written below `folder`.
     """
     models = model_files.prepare(
-        (settings.base, settings.adapter),
+        settings.references,
         measured,
         frozenset(),
         folder,
         model_types=axolotl_keys().model_types,
     )
     reportable.check_reportable((), models.removed)
-    base, adapter = (
-        _weights(reference, models.shown) for reference in (settings.base, settings.adapter)
-    )
+    base, adapter = (weights(reference, models.shown) for reference in settings.references)
     targets = fitting.targets(fitting.tensors_of(adapter), fitting.tensors_of(base))
     return Prepared(
         settings=settings,
@@ -72,22 +70,22 @@ def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> 
     )
 
 
-def _weights(reference: Reference, shown: Mapping[str, Path]) -> tuple[Path, ...]:
+def weights(reference: Reference, shown: Mapping[str, Path]) -> tuple[Path, ...]:
     """Return the weight files that the child reads from an input. LockError if there are none."""
     below = reference.place.removeprefix(f"{INPUTS}/") + "/"
-    weights = {
+    files = {
         place.removeprefix(below): shown[place]
         for place in sorted(shown)
         if place.startswith(below) and safetensors.is_named(place)
     }
-    if not weights:
+    if not files:
         raise LockError(
             f"input {reference.name} holds no weights for {reference.key}",
             hint="let `from` name the whole model, then ./doit lock",
         )
     if reference.role == "model":
-        _check_names(reference.name, list(weights))
-    return tuple(weights.values())
+        _check_names(reference.name, list(files))
+    return tuple(files.values())
 
 
 def _check_names(name: str, files: list[str]) -> None:

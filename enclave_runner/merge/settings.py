@@ -21,6 +21,11 @@ class Settings:
     base: Reference
     adapter: Reference
 
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """Both inputs."""
+        return self.base, self.adapter
+
 
 def read(data: bytes, folders: Mapping[str, bool]) -> Settings:
     """Read the config, and check that it names exactly the run's inputs. Raises ConfigError.

@@ -24,7 +24,7 @@ from rules.host import progress, training_env
 from rules.host.bootstrap import cache_directory
 from rules.host.places import CODE
 from rules.machines.machine import Machine
-from rules.project.config import AUDIT, AXOLOTL, EVALUATE, LM_EVAL, MERGE
+from rules.project.config import AUDIT, AXOLOTL, EVALUATE, LM_EVAL, MERGE, MERGEKIT
 from rules.project.config_hints import without_gpu
 from rules.project.config_packages import lacking, locked_packages
 from rules.project.locked import Lock
@@ -38,6 +38,7 @@ _CHECKS = {
     EVALUATE: "enclave_runner.evaluate.check",
     LM_EVAL: "enclave_runner.lm_eval.check",
     MERGE: "enclave_runner.merge.check",
+    MERGEKIT: "enclave_runner.mergekit.check",
 }
 # The inputs in a config, and refusals that depend on the files of a missing input.
 _NAMED = re.compile(r"(?:^|[\s'\"\[{,:])input:([a-z0-9][a-z0-9-]{0,62})(?:/([^\s'\",\]}]+))?")

@@ -27,7 +27,7 @@ from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss
 from tests.adversarial.attacks import Attack
-from tests.adversarial.attacks_merge import merge
+from tests.adversarial.attacks_merge import combine, merge
 from tests.adversarial.attacks_results import audit, trainer
 from tests.adversarial.attacks_run import ancestor, reported, value
 from tests.adversarial.forger import FACTS, Scene, hex_of
@@ -292,6 +292,11 @@ ATTACKS = (
         merge(), given(looked))),
     row("merge into a base that an audited run trained", PRESENT, both(
         merge(ancestor(weights("model"), version=2)), given(looked))),
+    row("merge of models of which no run of the lineage made one", PRESENT, both(
+        combine(), given(looked))),
+    row("merge of models of which no run of the lineage made another", PRESENT, both(
+        combine(ancestor(weights("model"), version=2)), given(looked),
+        weights("alpaca", "model", base="model"))),
     row("training of an adapter that no run of the lineage trained", PRESENT, both(
         given(looked), an_adapter)),
     row("training of an adapter, and no base", PRESENT, both(
@@ -371,6 +376,9 @@ RIGHT: tuple[tuple[str, Change, int, str, str | None], ...] = (
         ancestor(weights("model"), version=2), given(looked)), 2, "passed", None),
     ("merge of an adapter whose training was audited", both(
         OF_ANCESTOR, given(looked), weights("alpaca", "model", base="alpaca")), 2, "passed", None),
+    ("merge of models of which one is the base and the other's training was audited", both(
+        combine(ancestor(weights("model"), version=2)), given(looked),
+        weights("alpaca", "model", base="alpaca/sub")), 2, "passed", None),
     ("audited, for which no bound is given", given(
         lambda: looked(counted(replace(NONE, missing=1))),
         demands=[replace(DOMAINS, missing=None)],

@@ -9,7 +9,7 @@ from aicert.appraisal.evidence.accepted import CAPS, Caps, ComputeDemand
 from aicert.formats.lockfile import Lockfile
 from aicert.formats.run_report import Value
 from tests.adversarial.attacks import Attack
-from tests.adversarial.attacks_merge import merge
+from tests.adversarial.attacks_merge import combine, merge
 from tests.adversarial.attacks_run import files, value
 from tests.adversarial.forger import Scene
 
@@ -86,6 +86,17 @@ def a_merge(*changes: Change) -> Change:
     )
 
 
+def a_merge_of_models(*changes: Change) -> Change:
+    """As `a_merge`, by TIES: one model, and the base from which its changes are counted."""
+    return combine(
+        *changes,
+        counted_units(weights="alpaca, model", flops=None),
+        value("baseInput", Value("measured", "alpaca")),
+        value("modelInput1", Value("measured", "model")),
+        value("modelInput2", None),
+    )
+
+
 def clock(end: int) -> Change:
     return lambda scene: scene.edit("quote", lambda quote: quote | {"clock": end})
 
@@ -106,6 +117,12 @@ ATTACKS = (
         "merge of an adapter that took more compute than the policy allows",
         "policy.compute",
         a_merge(on_a_counted_base()),
+        bounds(7.1e13),
+    ),
+    row(
+        "merge of a model that took more compute than the policy allows",
+        "policy.compute",
+        a_merge_of_models(on_a_counted_base()),
         bounds(7.1e13),
     ),
     row(
@@ -152,6 +169,11 @@ RIGHT: tuple[tuple[str, Change, str | None], ...] = (
     (
         "a merge, by a policy that bounds compute",
         both(a_merge(on_a_counted_base()), bounds(7.2e13)),
+        None,
+    ),
+    (
+        "a merge of models, by a policy that bounds compute",
+        both(a_merge_of_models(on_a_counted_base()), bounds(7.2e13)),
         None,
     ),
     (

@@ -1,4 +1,9 @@
-"""Attacks on certificates of merges: of no adapter, of other inputs, or of a trained model."""
+"""Attacks on certificates of merges: of no adapter, of other inputs, or of a trained model.
+
+The last rows are about merges of whole models, by mergekit.
+"""
+
+from dataclasses import replace
 
 from aicert.formats.run_report import RunReport, Value
 from tests.adversarial.attacks import Attack
@@ -30,6 +35,27 @@ def merge(*changes: Change) -> Change:
             change(scene)
 
     return edited
+
+
+def combine(*changes: Change) -> Change:
+    """Turn the scene into a merge of its two inputs by mergekit, with a report to match."""
+
+    def models(merged: RunReport) -> RunReport:
+        values = {
+            key: one
+            for key, one in merged.values.items()
+            if key not in ("adapterInput", "tensorsTargeted")
+        }
+        more = {
+            "mergeMethod": Value("measured", "linear"),
+            "mergeSeed": Value("measured", "00" * 32),
+            "modelInput1": Value("measured", "alpaca/sub"),
+            "modelInput2": Value("measured", "model"),
+            "numbersComputedAgain": Value("measured", 128),
+        }
+        return replace(merged, values=values | more)
+
+    return merge(trainer("mergekit"), lambda scene: scene.edit("report", models), *changes)
 
 
 def row(name: str, change: Change, *, check: str = "outputs.derived", version: int = 2) -> Attack:
@@ -66,4 +92,32 @@ ATTACKS = (
         "a merge whose adapter the trainer names",
         merge(value("adapterInput", Value("self-reported", "alpaca"))),
     ),
+    row("a merge of one input with itself", merge(
+        value("adapterInput", Value("measured", "model")),
+    )),
+    row("training that is called a merge of models", trainer("mergekit")),
+    row("a merge of models that is called one of an adapter", combine(MERGE)),
+    row("a merge of an adapter that is called one of models", merge(trainer("mergekit"))),
+    row("a merge of models that is called a training", combine(trainer("axolotl")),
+        check="outputs.trained"),
+    row("a merge of models that names no base", combine(value("baseInput", None))),
+    row("a merge of models that leaves an input out", combine(
+        value("modelInput1", Value("measured", "model/more")),
+    )),
+    row("a merge of one model with itself", combine(
+        value("modelInput1", Value("measured", "model")),
+    )),
+    row("a merge of models of which one is no input", combine(
+        value("modelInput3", Value("measured", "other")),
+    )),
+    row("a merge of models of which the trainer names one", combine(
+        value("modelInput1", Value("self-reported", "alpaca/sub")),
+    )),
+    row("a merge of models that is one of them", combine(
+        value("tensorsChanged", Value("measured", 0)),
+    )),
+    row("a merge of models with tensors from elsewhere", combine(
+        value("tensorsNew", Value("measured", 1)),
+    )),
+    row("a merge of models that read rows", combine(reported(**facts(2)))),
 )  # fmt: skip

@@ -40,7 +40,7 @@ from tests.adversarial.attacks_chip import (
 from tests.adversarial.attacks_compute import bounds
 from tests.adversarial.attacks_evaluations import RIGHT as OF_EVALUATIONS
 from tests.adversarial.attacks_machine import firmware_sets
-from tests.adversarial.attacks_merge import merge
+from tests.adversarial.attacks_merge import combine, merge
 from tests.adversarial.attacks_platform import (
     LAST_YEAR,
     ak,
@@ -505,6 +505,11 @@ HONEST = (
         "an evaluation of an adapter", evaluate(reported_values("adapterInput", named("alpaca/a")))
     ),
     of_2("a merge", merge()),
+    of_2("a merge of models", combine()),
+    of_2(
+        "a merge of models, two of them in one input",
+        combine(reported_values("modelInput3", named("model/more"))),
+    ),
     of_2("an audit, by a policy that bounds compute", audit(), bounds(1.0)),
     *(
         of_2(name, change, verdict="none" if check else "passed", check=check)

@@ -79,14 +79,16 @@ def listed(demand: Record, given: list[tuple[Record, Record]]) -> list[tuple[Rec
 def check_read(
     report: Record, trainer: str, inputs: Sequence[tuple[str, str, str, str]], has_code: bool
 ) -> None:
-    """Require rows, or a merge whose adapter is another run's output. Every weight input must also
-    be another run's output, except for the base's.
+    """Require rows, or a merge whose adapter, or one of whose models, is another run's output.
+    Every weight input must also be another run's output, except for the base's.
     """
     values = report["values"]
     of_runs = {name for name, source, *_ in inputs if source[:4] == "run:"}
     if not report["records"]["value"]:
-        need(trainer == "axolotl-merge")
-        need(values.get("adapterInput", {}).get("value", "").split("/")[0] in of_runs)
+        need(trainer in ("axolotl-merge", "mergekit"))
+        models = [str(one["value"]) for key, one in values.items() if key[:10] == "modelInput"]
+        models = models or [str(values.get("adapterInput", {}).get("value", ""))]
+        need(any(model.split("/")[0] in of_runs for model in models))
     weights = values.get("weightInputs", {})
     if weights.get("origin") != "measured" or has_code:
         raise OpenError
@@ -95,17 +97,29 @@ def check_read(
 
 
 def check_named(
-    report: Record, inputs: Sequence[tuple[str, str, str, str]], *, may_lack_adapter: bool = False
-) -> None:
-    """Require that the report names, as measured, one input as base and one as adapter, and that
-    neither is the config.
+    report: Record, inputs: Sequence[tuple[str, str, str, str]], required: str | None = None
+) -> set[str]:
+    """Require that the report names, as measured, one input as base, each adapter and each model,
+    and that none is the config. Return what it names.
     """
     names, values = {name for name, *_ in inputs} - {"config"}, report["values"]
-    for key in ("baseInput", "adapterInput"):
-        if may_lack_adapter and key == "adapterInput" and key not in values:
-            continue
+    keys = {"baseInput", *(key for key in values if key[:12] == "adapterInput")}
+    keys |= {key for key in values if key[:10] == "modelInput"}
+    if required:
+        keys.add(required)
+    for key in keys:
         named = values.get(key, {})
         need(named.get("origin") == "measured" and str(named["value"]).split("/")[0] in names)
+    return {str(values[key]["value"]) for key in keys}
+
+
+def check_merged(report: Record, lock: Any) -> None:
+    """Require that a merge's report names all inputs of the run, and more than one."""
+    required = {"axolotl-merge": "adapterInput", "mergekit": "modelInput1"}[lock.trainer]
+    named = check_named(report, lock.inputs, required)
+    need(len(named) > 1)
+    wanted = {name for name, *_ in lock.inputs} - {"config"}
+    need({text.split("/")[0] for text in named} == wanted)
 
 
 def check_present(

@@ -15,11 +15,11 @@ def check(run: Any) -> None:
     demand = run.asked.policy.get("compute")
     if demand is None:
         raise NotAskedError
-    if not run.lock or run.lock.trainer != "axolotl-merge":
+    if not _is_merge(run):
         run._kind("axolotl")
     if not _is_reviewed(run):
         raise OpenError
-    before = _makers(run, set()) if demand.get("lineage") == "sum" else _of_adapter(run)
+    before = _makers(run, set()) if demand.get("lineage") == "sum" else _of_merged(run)
     runs = [run, *before]
     ceilings = [_ceiling(one) for one in runs]
     if None in ceilings:
@@ -75,12 +75,20 @@ def _makers(run: Any, met: set[str]) -> list[Any]:
     return runs
 
 
-def _of_adapter(run: Any) -> list[Any]:
-    """Return the run that made a merge's adapter; nothing for other runs."""
-    if not run.lock or run.lock.trainer != "axolotl-merge":
+def _is_merge(run: Any) -> bool:
+    return bool(run.lock and run.lock.trainer in ("axolotl-merge", "mergekit"))
+
+
+def _of_merged(run: Any) -> list[Any]:
+    """Return the runs that made a merge's adapter or models, each once; nothing for other runs."""
+    if not _is_merge(run):
         return []
-    named = run.statement.report["values"].get("adapterInput", {}).get("value", "")
-    return [_maker(run, str(named).split("/")[0])]
+    values = run.statement.report["values"]
+    keys = [key for key in values if key[:12] == "adapterInput" or key[:10] == "modelInput"]
+    runs = [_maker(run, str(values[key]["value"]).split("/")[0]) for key in keys]
+    if not runs:
+        raise OpenError
+    return list({one.document["envelope"]["payload"]: one for one in runs}.values())
 
 
 def _maker(run: Any, name: str) -> Any:

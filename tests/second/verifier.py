@@ -404,7 +404,7 @@ class Appraisal:
 
     def _kind(self, *own: str) -> None:
         trainer = self.lock.trainer if self.lock else ""
-        if trainer not in ("audit", "axolotl", "axolotl-merge", *demanded.EVALUATE):
+        if trainer not in ("audit", "axolotl", "axolotl-merge", "mergekit", *demanded.EVALUATE):
             raise OpenError
         if trainer not in own:
             raise NotAskedError
@@ -416,7 +416,7 @@ class Appraisal:
         need("loss" not in report and not report["unchangedWeights"]["value"])
         need(report["version"] == 2 and report["records"]["value"])
         if self.lock and self.lock.trainer in demanded.EVALUATE:
-            second_audits.check_named(report, self.lock.inputs, may_lack_adapter=True)
+            second_audits.check_named(report, self.lock.inputs)
 
     def _compared(self) -> list[Any]:
         compared = [self._number(f"tensors{kind}") for kind in ("Changed", "New", "Unchanged")]
@@ -428,11 +428,11 @@ class Appraisal:
         return compared
 
     def _derived(self) -> None:
-        self._kind("axolotl-merge")
+        self._kind("axolotl-merge", "mergekit")
         report, lock = self.statement.report, self.lock
         need(report.get("loss") is None and not report.get("records", {}).get("value"))
         need(self._compared()[1] == 0 and lock and not lock.code)
-        second_audits.check_named(report, lock.inputs if lock else ())
+        second_audits.check_merged(report, lock)
 
     def _trained(self) -> None:
         self._kind("axolotl")

@@ -250,7 +250,9 @@ BELOW_TRAINERS = ("enclave_runner.machine_facts", "enclave_runner.sandbox", "enc
 OF_EVERY_RUN = tuple(f"enclave_runner.{n}" for n in ("audit", "attester", "events", "options"))
 EVALUATION = ("enclave_runner.axolotl", "enclave_runner.evaluate")
 FINE_TUNE = ("enclave_runner.axolotl", "enclave_runner.outputs")
-TRAINERS = tuple(f"enclave_runner.{n}" for n in ("evaluate", "fine_tune", "lm_eval", "merge"))
+MERGES = ("enclave_runner.axolotl", "enclave_runner.merge")
+_OTHERS = ("evaluate", "fine_tune", "lm_eval", "mergekit")
+TRAINERS = (*MERGES, *(f"enclave_runner.{n}" for n in _OTHERS))
 ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.errors": (),
     "aicert.frozen": (),
@@ -327,6 +329,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "enclave_runner.audit": (*MACHINE, *BELOW_TRAINERS),
     # It is Axolotl's as well.
     "enclave_runner.merge": (*MACHINE, *BELOW_TRAINERS, "enclave_runner.axolotl"),
+    "enclave_runner.mergekit": (*MACHINE, *BELOW_TRAINERS, *MERGES),
     "enclave_runner.evaluate": (*MACHINE, *BELOW_TRAINERS, "enclave_runner.axolotl"),
     "enclave_runner.lm_eval": (*MACHINE, *BELOW_TRAINERS, *EVALUATION),
     "enclave_runner.attester": (*MACHINE, "enclave_runner.inputs"),

@@ -59,7 +59,8 @@ NOT_IMPORTED = {
     "typer": {"annotated-doc"},
 }  # fmt: skip
 # What trainers' own locks lack, by trainer.
-NOT_IMPORTED_BY: dict[str, set[str]] = {
+NOT_IMPORTED_BY = {
+    "mergekit": {"mergekit: scipy"},
     "lm-eval": {
         "lm-eval: more_itertools", "lm-eval: pytablewriter", "lm-eval: rouge-score>=0.0.4",
         "lm-eval: scikit-learn>=0.24.1", "lm-eval: sqlitedict", "lm-eval: word2number",

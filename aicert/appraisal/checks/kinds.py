@@ -17,7 +17,7 @@ from aicert.text import counted
 Kind = Literal["train", "merge", "audit", "evaluate"]
 KINDS: Final[Mapping[str, Kind]] = {
     "audit": "audit", "axolotl": "train", "axolotl-evaluate": "evaluate", "axolotl-merge": "merge",
-    "lm-eval": "evaluate",
+    "lm-eval": "evaluate", "mergekit": "merge",
 }  # fmt: skip
 # The kinds of runs that make no model, and the words for them in a verdict.
 OF_RESULTS: Final[Mapping[Kind | None, str]] = {"audit": "audit", "evaluate": "evaluation"}
@@ -25,9 +25,10 @@ OF_RESULTS: Final[Mapping[Kind | None, str]] = {"audit": "audit", "evaluate": "e
 RESULTS: Final = "results.json"
 
 
-# Keys of the run report: the input that is the base model; and the input that a merge merges into
-# it, or the adapter that an evaluation loads on top of it.
-BASE_INPUT, ADAPTER_INPUT = "baseInput", "adapterInput"
+# Keys of the run report: the input that is the base model; the input that a merge merges into it,
+# or the adapter that an evaluation loads on top of it; and, with a number from 1, each model that
+# mergekit merges.
+BASE_INPUT, ADAPTER_INPUT, MODEL_INPUT = "baseInput", "adapterInput", "modelInput"
 
 
 def kind_of(run: VerifiedRun | None) -> Kind | None:
@@ -60,6 +61,33 @@ def named_input(run: VerifiedRun, key: str) -> tuple[str, Digest]:
     raise EvidenceError(f"the run report names no input as its {key}")
 
 
+def merged_inputs(run: VerifiedRun) -> list[str]:
+    """Return a line for each input that a merge combined: all inputs, and at least two.
+
+    Raises EvidenceError for a report that does not name them as its trainer does.
+    """
+    of_trainer = f"{MODEL_INPUT}1" if run.statement.trainer == "mergekit" else ADAPTER_INPUT
+    named, lines = _named_inputs(run, of_trainer)
+    if len(named) < 2:
+        raise EvidenceError("a merge has at least two inputs, but the run report names only one")
+    names = {CONFIG_INPUT, *(text.partition("/")[0] for text in named)}
+    for item in run.lockfile.inputs:
+        if item.name not in names:
+            raise EvidenceError(f"the run report does not say that input {item.name} was merged")
+    return lines
+
+
+def _named_inputs(run: VerifiedRun, *required: str) -> tuple[set[str], list[str]]:
+    """Return the models and adapters that the report names, and a line for each.
+
+    Each must be an input, as for `named_input`. The base and those `required` must be there.
+    """
+    others = {key for key in run.report.values if key.startswith((ADAPTER_INPUT, MODEL_INPUT))}
+    named = {key: named_input(run, key) for key in (BASE_INPUT, *sorted({*required, *others}))}
+    lines = [f"{key} (measured): {text[:200]!a}, {own}" for key, (text, own) in named.items()]
+    return {text for text, _ in named.values()}, lines
+
+
 def appraise_results(checklist: Checklist, run: VerifiedRun | None) -> None:
     """Decide outputs.results: what an audit or an evaluation read, and that it made only
     results.
@@ -73,15 +101,10 @@ def _results(run: VerifiedRun) -> tuple[str, None]:
     files = [list(output.files) for output in run.statement.outputs.values()]
     if files != [[RESULTS]]:
         raise EvidenceError(f"{what} makes one output with {RESULTS}, and nothing else")
-    report = run.report
-    if report.loss is not None or report.unchanged_weights:
+    if run.report.loss is not None or run.report.unchanged_weights:
         raise EvidenceError(f"{what} has no model, but its report mentions one")
-    rows = sum(records.rows for records in report.records)
+    rows = sum(records.rows for records in run.report.records)
     if not rows:
         raise EvidenceError(f"the {OF_RESULTS[kind_of(run)]} read no rows")
-    lines = [f"{RESULTS} about {counted(rows, 'row')}"]
-    keys = [BASE_INPUT, ADAPTER_INPUT] if ADAPTER_INPUT in report.values else [BASE_INPUT]
-    for key in keys if kind_of(run) == "evaluate" else ():
-        name, digest = named_input(run, key)
-        lines.append(f"{key} (measured): {name[:200]!a}, {digest}")
-    return "\n".join(lines), None
+    named = _named_inputs(run)[1] if kind_of(run) == "evaluate" else []
+    return "\n".join([f"{RESULTS} about {counted(rows, 'row')}", *named]), None

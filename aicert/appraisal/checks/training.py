@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.checklist import Checklist, NotApplicableError
-from aicert.appraisal.checks.kinds import ADAPTER_INPUT, BASE_INPUT, check_kind, named_input
+from aicert.appraisal.checks.kinds import BASE_INPUT, check_kind, merged_inputs
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.policy import Policy
 from aicert.errors import EvidenceError, UndecidedError
@@ -88,13 +88,13 @@ def _records(run: VerifiedRun) -> tuple[str, None]:
     for text in report.removed:
         if text.partition(": ")[0].partition("/")[0] not in locked:
             raise EvidenceError(f"what was removed belongs to no input: {text[:200]!a}")
-    total = sum(item.rows for item in report.records)
+    total = counted(sum(item.rows for item in report.records), "row")
     lines = [
         f"{item.name} {item.split}: {counted(item.rows, 'row')}, {item.digest}"
         for item in report.records
     ]
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    read = f"{counted(total, 'row')} read, all from inputs in the lockfile (counted in the machine)"
+    read = f"{total} read, all from inputs in the lockfile (counted in the machine)"
     return "\n".join([read, *lines[:SHOWN], *more]), None
 
 
@@ -104,8 +104,8 @@ def _check_records(item: Records, locked: Mapping[str, Digest]) -> None:
             f"the report claims rows of {item.name}, which is not an input that can hold rows"
         )
     if item.rows < 1 or item.bytes < LEAST_ROW * item.rows:
-        rows = counted(item.rows, "row")
-        raise EvidenceError(f"{rows} of {item.name} {item.split} cannot take {item.bytes} bytes")
+        where = f"{counted(item.rows, 'row')} of {item.name} {item.split}"
+        raise EvidenceError(f"{where} cannot take {item.bytes} bytes")
     is_file = locked[item.name].kind == "sha256"
     if is_file and item.files:
         raise EvidenceError(f"input {item.name} is one file, but its rows name files in it")
@@ -152,19 +152,15 @@ def _trained(run: VerifiedRun) -> list[str]:
 
 
 def _derived(run: VerifiedRun) -> tuple[str, None]:
-    """Check a merge: its weights differ from the base's and come from two inputs and
-    nothing else.
+    """Check a merge: its weights differ from the inputs' and come from all of them, at least two,
+    and from nothing else.
     """
     check_kind(run, "merge")
     if run.report.records or run.report.loss is not None:
         raise EvidenceError("a merge reads no rows, but its report mentions some")
-    lines = [f"merged, nothing was trained: {_compared(run)}"]
     if run.report.number(NEW):
         raise EvidenceError("the merged model has tensors that its base does not have")
-    for key in (BASE_INPUT, ADAPTER_INPUT):
-        name, digest = named_input(run, key)
-        lines.append(f"{key} (measured): {name[:200]!a}, {digest}")
-    return "\n".join(lines), None
+    return "\n".join([f"merged, nothing was trained: {_compared(run)}", *merged_inputs(run)]), None
 
 
 def _tokens(run: VerifiedRun) -> str:

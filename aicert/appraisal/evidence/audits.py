@@ -18,6 +18,7 @@ from aicert.appraisal.checks.kinds import (
     ADAPTER_INPUT,
     BASE_INPUT,
     KINDS,
+    MODEL_INPUT,
     OF_RESULTS,
     RESULTS,
     Kind,
@@ -277,10 +278,15 @@ def _asked(seen: Seen) -> tuple[VerifiedRun, list[Audit]]:
 
 def _check_unread(run: VerifiedRun, ancestors: Container[str]) -> None:
     """Check a run that read no rows of its own: it must be a merge, whose adapter's training is
-    audited.
+    audited, or that of one of its models; `_check_weights` asks for the others.
     """
     if kind_of(run) != "merge":
         raise EvidenceError("it was trained on data that are not rows, so no audit read them")
+    models = [key for key in run.report.values if key.startswith(MODEL_INPUT)]
+    if any(_input_named(run, key) in ancestors for key in models):
+        return
+    if models:
+        raise EvidenceError("no model that it merged is an output of an audited run")
     adapter = _input_named(run, ADAPTER_INPUT)
     if adapter not in ancestors:
         raise EvidenceError(f"adapter {adapter[:200]!a} is not an output of an audited run")

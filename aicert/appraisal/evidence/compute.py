@@ -7,7 +7,7 @@ made inputs that hold no weights.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from aicert.appraisal.checks.kinds import check_kind, kind_of
+from aicert.appraisal.checks.kinds import ADAPTER_INPUT, MODEL_INPUT, check_kind, kind_of
 from aicert.appraisal.evidence.accepted import CAPS
 from aicert.appraisal.evidence.ceiling import SLACK, Compute, check_review
 from aicert.errors import EvidenceError, UndecidedError
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from aicert.appraisal.checks.seen import Seen
     from aicert.appraisal.policy import Policy
     from aicert.appraisal.result import Ancestor, AttestationResult
-
-# The key in a merge's report that names its adapter; `checks.training`, which calls this module,
-# refuses a merge without it.
-_ADAPTER = "adapterInput"
 
 
 def of_run(run: "VerifiedRun", policy: "Policy") -> Compute:
@@ -59,12 +55,15 @@ def bounded(seen: "Seen") -> tuple[str, None]:
     own = of_run(run, seen.policy)
     total, runs = own.known, f"run {own.run}"
     if demand.lineage:
-        before = list(_before(own, seen.ancestors))
+        before: Sequence[Compute] = list(_before(own, seen.ancestors))
         total += sum(each.known for each in before)
         runs += f" and {counted(len(before), 'run')} that made its weights"
     elif kind_of(run) == "merge":
-        total += _of_adapter(run, seen.ancestors).known
-        runs += " and the run that made its adapter"
+        before = _of_merged(run, seen.ancestors)
+        total += sum(each.known for each in before)
+        is_adapter = ADAPTER_INPUT in run.report.values
+        makers = "the run that made its adapter" if is_adapter else "those that made its models"
+        runs += f" and {makers}"
     bound = f"{runs}: at most {total:.4g} FLOP (derived)"
     if total > demand.at_most:
         raise EvidenceError(
@@ -92,14 +91,19 @@ def _before(own: Compute, ancestors: "Sequence[Ancestor]") -> "Iterator[Compute]
                 pending.append((before, result.ancestors))
 
 
-def _of_adapter(run: "VerifiedRun", ancestors: "Sequence[Ancestor]") -> Compute:
-    """Return the compute of the run that made a merge's adapter.
+def _of_merged(run: "VerifiedRun", ancestors: "Sequence[Ancestor]") -> Sequence[Compute]:
+    """Return the compute of the runs that made a merge's adapter, or the models that it merged.
 
     A merge itself trains nothing, and whoever bounds one run's compute asks about training.
     """
-    value = run.report.values.get(_ADAPTER)
-    name = "" if value is None else str(value.data).partition("/")[0]
-    return _maker(name, run.statement.run, _shown(ancestors))[1]
+    values = run.report.values
+    keys = [key for key in sorted(values) if key.startswith((ADAPTER_INPUT, MODEL_INPUT))]
+    made_by: dict[int, Compute] = {}
+    names = {str(values[key].data).partition("/")[0] for key in keys}
+    for name in sorted(names) or ("",):
+        result, compute = _maker(name, run.statement.run, _shown(ancestors))
+        made_by[id(result)] = compute
+    return list(made_by.values())
 
 
 def _shown(ancestors: "Sequence[Ancestor]") -> "Mapping[str, AttestationResult | None]":

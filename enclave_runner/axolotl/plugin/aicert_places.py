@@ -55,6 +55,9 @@ PLACES = {
     },
     # The function that starts a kernel, written from the names of the kernel's parameters.
     "triton.runtime.jit": {"create_function_from_signature": "always"},
+    # mergekit orders its work with networkx, whose wrappers of functions are written when they are
+    # first called, from the names of the functions' parameters.
+    "networkx.utils.decorators": {"argmap.compile": "always"},
     # Axolotl changes functions of other libraries here by editing their source.
     "axolotl.monkeypatch.lora_kernels": {"patch_self_attn_lora": "always"},
     "axolotl.monkeypatch.peft.utils": {"patch_peft_prep_code": "always"},

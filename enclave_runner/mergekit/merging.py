@@ -1,0 +1,309 @@
+"""Merge whole models in the machine: check the inputs, run mergekit, check the result.
+
+The result is compared with the inputs, tensor by tensor. Every tensor must be one of the models',
+by name and shape; every number must be finite; and a sample of numbers from each tensor, drawn
+after the merge, is computed again. Otherwise there is no certificate.
+"""
+
+import json
+import random
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from aicert.errors import LockError
+from aicert.files.tree import read_file
+from aicert.formats import safetensors, strict_json
+from aicert.formats.digest import FileFact
+from aicert.formats.run_report import RunReport, Value
+from aicert.formats.safetensors import Tensor
+from enclave_runner.axolotl import report, tensors, training
+from enclave_runner.axolotl.known_keys import axolotl_keys
+from enclave_runner.axolotl.tensors import Counts
+from enclave_runner.axolotl.training import TrainingResult
+from enclave_runner.inputs import model_files, reportable
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.rows import Room
+from enclave_runner.merge import fitting
+from enclave_runner.merge.merging import BASE_INPUT, weights
+from enclave_runner.mergekit import child, expected
+from enclave_runner.mergekit.expected import Precision
+from enclave_runner.mergekit.settings import TYPES, Settings
+from enclave_runner.mergekit.stored import WIDTHS, Stored, opened, rounded
+from enclave_runner.sandbox.interpreter import PYTHON
+from enclave_runner.sandbox.places import CODE, CONFIG, INPUTS, OUTPUT
+
+# The report's keys: each model that is merged, from 1; the numbers that were computed again, and
+# the seed that chose them.
+MODEL_INPUT, AGAIN, SEED = "modelInput", "numbersComputedAgain", "mergeSeed"
+# How many numbers of each tensor are computed again.
+SAMPLE = 64
+_MAX_CONFIG = 1 << 20
+# What two operations in F32 round, relative to the result.
+_ROUNDING = 2**-22
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A merge that passed every check.
+
+    `shown`: the files that the child will see, place below the inputs → file. `removed`: keys that
+    were removed from their JSON. `weights`: the weight files of each model, by its place in the
+    sandbox.
+    """
+
+    settings: Settings
+    shown: Mapping[str, Path]
+    removed: tuple[str, ...]
+    weights: Mapping[str, tuple[Path, ...]]
+
+    @property
+    def base(self) -> tuple[Path, ...]:
+        """The base's weight files."""
+        return self.weights[self.settings.base.place]
+
+    @property
+    def others(self) -> Mapping[str, Path]:
+        """The base's other files, by their paths in it."""
+        below = self.settings.base.place.removeprefix(f"{INPUTS}/") + "/"
+        return {
+            place.removeprefix(below): path
+            for place, path in self.shown.items()
+            if place.startswith(below) and not _is_of_weights(place)
+        }
+
+
+def _is_of_weights(path: str) -> bool:
+    return safetensors.is_named(path.removesuffix(".index.json"))
+
+
+def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> Prepared:
+    """Refuse what cannot be merged, and prepare the rest for the child.
+
+    Cleaned copies of JSON files are written below `folder`.
+    """
+    models = model_files.prepare(
+        settings.references,
+        measured,
+        frozenset(),
+        folder,
+        model_types=axolotl_keys().model_types,
+    )
+    reportable.check_reportable((), models.removed)
+    files = {each.place: weights(each, models.shown) for each in settings.references}
+    headers = {place: fitting.tensors_of(paths) for place, paths in files.items()}
+    base = headers[settings.base.place]
+    for reference in settings.references:
+        _check_alike(reference.named, headers[reference.place], base, settings)
+    return Prepared(settings=settings, shown=models.shown, removed=models.removed, weights=files)
+
+
+def _check_alike(
+    name: str, model: Mapping[str, Tensor], base: Mapping[str, Tensor], settings: Settings
+) -> None:
+    """Refuse a model that differs from the base in more than its numbers."""
+    hint = "models that are merged have the same architecture and vocabulary"
+    for lacking, of in ((base.keys() - model.keys(), name), (model.keys() - base.keys(), "base")):
+        if lacking:
+            raise _refusal(name, f"{of} has no tensor {min(lacking)[:120]!a}", hint)
+    for tensor_name, tensor in model.items():
+        other = base[tensor_name]
+        if tensor.shape != other.shape:
+            shapes = f"shape {tensor.shape}, but {other.shape} in the base"
+            raise _refusal(name, f"{tensor_name[:120]!a} has {shapes}", hint)
+        if tensor.dtype not in WIDTHS:
+            why = f"{tensor_name[:120]!a} has numbers of type {tensor.dtype}"
+            raise _refusal(name, why, "name the model before quantisation")
+        if tensor.dtype != other.dtype and settings.dtype is None:
+            types = f"type {tensor.dtype}, but {other.dtype} in the base"
+            raise _refusal(name, f"{tensor_name[:120]!a} has {types}", "write `dtype: float32`")
+
+
+def _refusal(name: str, why: str, hint: str) -> LockError:
+    return LockError(f"{name[:200]!a} cannot be merged with the base: {why}", hint=hint)
+
+
+def run(prepared: Prepared, room: Room, scratch: Path, tools: Path) -> TrainingResult:
+    """Merge in a child that writes to `scratch`, and return its result. `tools` holds mergekit."""
+    settings = prepared.settings
+    config = scratch.with_name(f"{scratch.name}-config.json")
+    config.write_bytes(strict_json.dumps(settings.effective()))
+    return training.work(
+        (PYTHON, "-P", "-m", child.__name__, CONFIG, settings.base.place, OUTPUT),
+        {
+            f"{CODE}/{child.__name__.replace('.', '/')}.py": Path(child.__file__),
+            CONFIG: config,
+            **{f"{INPUTS}/{place}": path for place, path in prepared.shown.items()},
+        },
+        scratch,
+        room.training_env,
+        room.limits,
+        user=room.user,
+        tools=tools,
+    )
+
+
+def compare(prepared: Prepared, folder: Path, output: Mapping[str, FileFact]) -> Counts:
+    """Count the tensors that differ from every model's; a merge must have combined some.
+
+    Raises LockError for an output that these models' merge cannot be, as far as headers and whole
+    tensors show that.
+    """
+    merged = [
+        (folder / path, fact.size) for path, fact in output.items() if safetensors.is_named(path)
+    ]
+    same: set[str] = set()
+    names: frozenset[str] = frozenset()
+    for files in prepared.weights.values():
+        compared = tensors.by_name([(path, path.stat().st_size) for path in files], merged)
+        if compared.unread:
+            raise LockError(f"merged weights cannot be read: {compared.unread[0][:200]!a}")
+        for what, wrong in (("are no model's", compared.new), ("are missing", compared.lost)):
+            if wrong:
+                raise _wrong(f"{len(wrong)} tensors {what}: {min(wrong)[:120]!a}")
+        names = compared.unchanged | compared.changed
+        same |= compared.unchanged
+    if same == names:
+        raise _wrong("each tensor is one of a model's, so nothing was combined")
+    return Counts(unchanged=len(same), changed=len(names) - len(same), new=0)
+
+
+def compute_again(prepared: Prepared, files: list[Path], seed: bytes) -> int:
+    """Compute numbers of each tensor again; return how many. LockError if one is different."""
+    draw = random.Random(seed)  # noqa: S311  # only places to look at, which nobody knew before
+    count = 0
+    # The models that the output may still be a copy of, maybe in another type.
+    copied = set(prepared.weights)
+    with ExitStack() as stack:
+        merged = stack.enter_context(opened(files))
+        models = {
+            place: stack.enter_context(opened(paths)) for place, paths in prepared.weights.items()
+        }
+        for name in sorted(merged):
+            elements = merged[name].tensor.elements
+            positions = sorted(draw.sample(range(elements), min(elements, SAMPLE)))
+            parts = {place: model[name] for place, model in models.items()}
+            copied &= _check_tensor(prepared.settings, parts, merged[name], positions)
+            count += len(positions)
+    for place in sorted(copied):
+        raise _wrong(f"it is {place.removeprefix(f'{INPUTS}/')[:200]!a}, so nothing was combined")
+    return count
+
+
+def _check_tensor(
+    settings: Settings, parts: Mapping[str, Stored], merged: Stored, positions: list[int]
+) -> set[str]:
+    """Refuse a tensor that is no merge of the models' `parts`, as far as these numbers show that.
+
+    Returns the models' places of which it is a copy.
+    """
+    name, base = merged.tensor.name[:120], parts[settings.base.place].tensor
+    precision = _precision(settings, base)
+    if (merged.tensor.shape, merged.tensor.dtype) != (base.shape, precision.output):
+        raise _wrong(
+            f"{name!a} has type {merged.tensor.dtype} and shape {merged.tensor.shape}, "
+            f"not {precision.output} and {base.shape}"
+        )
+    if not merged.is_finite():
+        raise _wrong(f"{name!a} has numbers that are not finite, or too large for weights")
+    numbers = {
+        place: [rounded(number, precision.given) for number in part.numbers(positions)]
+        for place, part in parts.items()
+    }
+    output = merged.numbers(positions)
+    wrong = expected.first_wrong(
+        settings,
+        numbers[settings.base.place],
+        [numbers[each.reference.place] for each in settings.models],
+        output,
+        precision,
+    )
+    if wrong is not None:
+        why = f"is none that {settings.method} of these models gives"
+        raise _wrong(f"number {positions[wrong]} of {name!a} {why}")
+    return {place for place, own in numbers.items() if _is_copy(own, output, precision.output)}
+
+
+def _is_copy(own: list[float], output: list[float], dtype: str) -> bool:
+    """Return whether these are a model's numbers, but for what multiplying and dividing rounds."""
+    return all(
+        number == rounded(one, dtype) or abs(number - one) <= _ROUNDING * abs(one)
+        for one, number in zip(own, output, strict=True)
+    )
+
+
+def _precision(settings: Settings, base: Tensor) -> Precision:
+    given = TYPES.get(settings.dtype or "", base.dtype)
+    return Precision(given=given, output=TYPES.get(settings.out_dtype or "", given))
+
+
+def check_others(prepared: Prepared, folder: Path, output: Mapping[str, FileFact]) -> None:
+    """Refuse an output with a file that is neither weights nor the base's own."""
+    wanted = prepared.others
+    rest = {path for path in output if not _is_of_weights(path)}
+    if rest != wanted.keys():
+        raise _wrong(f"it has other files than the base: {min(rest ^ wanted.keys())[:120]!a}")
+    settings = prepared.settings
+    dtype = settings.out_dtype or settings.dtype
+    for path in sorted(rest):
+        if path == child.CONFIG and dtype is not None:
+            _check_config(wanted[path], folder / path, dtype)
+        elif read_file(wanted[path]).sha256 != output[path].sha256:
+            raise _wrong(f"{path[:120]!a} is not the base's")
+
+
+def _check_config(base: Path, merged: Path, dtype: str) -> None:
+    """Refuse a config that differs from the base's in more than the type of the numbers."""
+    documents = []
+    for path in (base, merged):
+        with path.open("rb") as file:
+            data = file.read(_MAX_CONFIG + 1)
+        try:
+            documents.append(json.loads(data) if len(data) <= _MAX_CONFIG else None)
+        except (ValueError, RecursionError):
+            documents.append(None)
+    given, written = documents
+    if not isinstance(given, dict) or not isinstance(written, dict):
+        raise _wrong(f"{child.CONFIG} is no config")
+    without = {key: value for key, value in given.items() if key not in child.TYPE_KEYS}
+    if written != without | {child.TYPE_KEYS[0]: dtype}:
+        raise _wrong(f"{child.CONFIG} is not the base's")
+
+
+def _wrong(what: str) -> LockError:
+    return LockError(f"the merge went wrong: {what}")
+
+
+def report_of(
+    prepared: Prepared,
+    result: TrainingResult,
+    measured: list[MeasuredInput],
+    seed: bytes,
+    output: Mapping[str, FileFact],
+    folder: Path,
+) -> RunReport:
+    """Build the run report of a merge, and compare its output with the models.
+
+    A failed merge has no output, so nothing is compared. `seed` chooses numbers to compute again.
+    """
+    settings = prepared.settings
+    values = {
+        BASE_INPUT: Value("measured", settings.base.named),
+        **{
+            f"{MODEL_INPUT}{number}": Value("measured", model.reference.named)
+            for number, model in enumerate(settings.models, start=1)
+        },
+        "mergeMethod": Value("measured", settings.method),
+        **report.of_weights(prepared.shown),
+        **report.common(result, measured, output, folder),
+    }
+    if "violation" in result.self_reported:
+        values["auditViolation"] = Value("self-reported", str(result.self_reported["violation"]))
+    if output:
+        values |= report.of_tensors(compare(prepared, folder, output))
+        check_others(prepared, folder, output)
+        files = [folder / path for path in output if safetensors.is_named(path)]
+        values[AGAIN] = Value("measured", compute_again(prepared, files, seed))
+        values[SEED] = Value("measured", seed.hex())
+    return RunReport(exit_code=result.exit_code, values=values, removed=prepared.removed)
