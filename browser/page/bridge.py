@@ -7,17 +7,19 @@ from one question to the next.
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from aicert.appraisal.appraise import appraise
+from aicert.appraisal.appraise import appraise, judge_audits
 from aicert.appraisal.result import AttestationResult
 from aicert.cli import table
+from aicert.cli.verify import section
+from aicert.cli.verify.asked import Asked
+from aicert.cli.verify.section import Section
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.exports import facts as exported
 from aicert.exports.page import body, title
 from aicert.formats import certificate as certificates
-from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Defect, FileFact, of_bytes
 from aicert.formats.paths import check_path, check_paths
 from aicert.formats.uncovered_names import FOLDERS
@@ -87,10 +89,10 @@ def answer(question: str, model: Model | None) -> str:
     """Answer a question; both are JSON. Files are paths in the browser's own file system.
 
     The question has `certificate`, `policy` (a name or a path), `root`, `lockfile`, `imageLock`,
-    `collateral`, `gpuCollateral`, `nonce`, `at`, `lineage` (paths), `evidence` (a folder of audits)
-    and `expected` (the digest that a link named), each a text or null. The answer has `exitCode`,
-    and either `error` or `certificate` (its digest), `title`, `report` (markup), `text`, `result`
-    (as with `--format json`), `refused` (which audits cannot be read, and why) and `unseen`.
+    `collateral`, `gpuCollateral`, `nonce`, `at`, `lineage` (paths), `evidence` (a folder) and
+    `expected` (the digest that a link named), each a text or null. The answer has `exitCode`, and
+    either `error` or `certificate` (its digest), `title`, `report` (markup), `text`, `evidence`
+    (lines of text, null if no folder was given), `result` (as with `--format json`) and `unseen`.
     """
     return _answer(json.loads(question), None if model is None else model.facts)
 
@@ -111,37 +113,37 @@ def answer_unread(question: str) -> str | None:
 
 
 def _answer(asked: Mapping[str, str | None], facts: Reader | None) -> str:
-    folder = asked["evidence"]
     try:
-        given, refused = ([], []) if folder is None else read_evidence(folder)
-        data, result = _appraised(asked, facts, None if folder is None else audits_of(given))
+        data, result, shown = _appraised(asked, facts)
     except AicertError as error:
         lines = error_lines(error.message, error.hint)
         return json.dumps({"exitCode": error.exit_code, "error": lines})
     claims = _facts(data)
+    evidence_text = None if shown is None else "\n".join(shown.lines()).lstrip("\n")
+    evidence = {} if shown is None else {"evidence": shown.to_json()}
     return json.dumps(
         {
             "exitCode": result.exit_code,
             "certificate": str(of_bytes(data)),
-            "refused": [f"{name}: {reason}" for name, reason in refused],
+            "evidence": evidence_text,
             "unseen": None if facts is None else UNSEEN,
             "title": title(claims, result),
             "report": body(claims, result),
-            "text": table.text(result),
-            "result": table.to_json(result),
+            "text": table.text(result) + ("" if evidence_text is None else f"\n{evidence_text}\n"),
+            "result": table.to_json(result) | evidence,
         }
     )
 
 
 def _appraised(
-    asked: Mapping[str, str | None],
-    facts: Reader | None,
-    audits: Sequence[tuple[Certificate, bytes]] | None,
-) -> tuple[bytes, AttestationResult]:
-    """Return the certificate's bytes, and the result.
+    asked: Mapping[str, str | None], facts: Reader | None
+) -> tuple[bytes, AttestationResult, Section | None]:
+    """Return the certificate's bytes, the result, and what the folder of evidence shows.
 
     The order of steps is that of `verify.check_files`, so that the same error is reported first.
     """
+    folder = asked["evidence"]
+    given, refused = ([], []) if folder is None else read_evidence(folder)
     policy = verify.choose_policy(
         str(asked["policy"]), root=asked["root"], image=asked["imageLock"]
     )
@@ -155,6 +157,15 @@ def _appraised(
     if asked["gpuCollateral"] is not None:
         certificate = verify.with_gpu_collateral(certificate, asked["gpuCollateral"])
     lineage = asked["lineage"]
+    # All certificates in the folder are judged as this one is, each once.
+    asked_too = Asked(
+        policy=policy,
+        named=str(asked["policy"]),
+        at=at,
+        audits=judge_audits(audits_of(given), policy, at),
+        lockfile=lockfile,
+        lineage=None if lineage is None else list(lineage),
+    )
     result = appraise(
         certificate,
         facts,
@@ -163,9 +174,12 @@ def _appraised(
         lockfile=lockfile,
         nonce=nonce,
         ancestors=None if lineage is None else verify.read_lineage(list(lineage)),
-        audits=audits,
+        audits=None if folder is None else asked_too.audits,
     )
-    return data, result if facts is None else _with_unseen(result)
+    shown = None
+    if folder is not None:
+        shown = section.gather(certificate, result, given, refused, asked_too)
+    return data, result if facts is None else _with_unseen(result), shown
 
 
 def _with_unseen(result: AttestationResult) -> AttestationResult:

@@ -198,13 +198,42 @@ async function droppedFolder({ entry, handle }) {
 }
 
 function setModel(name, files) {
+  const bytes = (files ?? []).reduce((sum, one) => sum + one.file.size, 0);
+  showModel(files ? `${name}: ${files.length} files, ${mega(bytes)} MB` : "", files);
+}
+
+function showModel(text, files) {
   model = files;
-  modelName = "";
-  if (files) {
-    const bytes = files.reduce((sum, one) => sum + one.file.size, 0);
-    modelName = `${name}: ${files.length} files, ${mega(bytes)} MB`;
-  }
-  byId("model-picked").textContent = modelName;
+  modelName = text;
+  byId("model-picked").textContent = text;
+}
+
+// The evidence: the files used from a folder that was picked or dropped.
+let evidence = [];
+let evidenceName = "";
+
+function setEvidence(name, files) {
+  evidence = evidenceIn(files);
+  evidenceName = name;
+  const runs = new Set(evidence.map(({ path }) => path.split("/")[0]));
+  byId("evidence-picked").textContent = name && `${name}: ${runs.size} runs`;
+}
+
+// The files used from a folder of evidence: RUN/certificate.json, RUN/results.json, and the results of
+// audits before a training, RUN/audit-NAME.json.
+function evidenceIn(files) {
+  const names = /^(certificate|results|audit-[a-z0-9-]+)\.json$/;
+  return files.filter(({ path }) => {
+    const parts = path.split("/");
+    return parts.length === 2 && names.test(parts[1]);
+  });
+}
+
+// Tell a dropped folder of evidence from a model's: there is RUN/certificate.json in it, and no file
+// beside the folders, except for hidden ones. A model without a file of its own is none.
+function isEvidence(files) {
+  return files.some(({ path }) => /^[^/]+\/certificate\.json$/.test(path)) &&
+    files.every(({ path }) => path.includes("/") || path.startsWith("."));
 }
 
 async function onDrop(event) {
@@ -221,21 +250,41 @@ async function onDrop(event) {
   }
   if (!folders.length && !files.length) return;
   forget();
-  if (folders.length > 1) return showError("error: a model is one folder, but more than one was dropped");
   const error = take(files);
   if (error) return showError(error);
-  if (folders.length) await walk(folders[0]);
+  if (folders.length) await walk(folders);
 }
 
-// List a dropped folder. Until it is completely listed, there is no model.
-async function walk(folder) {
-  byId("model").value = "";
+// List dropped folders: a model's, and one of evidence. Until all are completely listed, there is no
+// model, since one of them may be the model's.
+async function walk(folders) {
+  const [oldModel, oldName] = [model, modelName];
   setModel("", null);
   setBusy(true);
+  const listed = [];
   try {
-    setModel(folder.entry.name, await droppedFolder(folder));
+    for (const folder of folders) {
+      const files = await droppedFolder(folder).catch((error) => {
+        throw new Error(`cannot read the folder ${folder.entry.name}: ${error.message}`);
+      });
+      listed.push({ name: folder.entry.name, files });
+    }
+    const [models, others] = [false, true].map((is) =>
+      listed.filter(({ files }) => isEvidence(files) === is));
+    if (models.length > 1) throw new Error("a model is one folder, but more than one was dropped");
+    if (others.length > 1) throw new Error("evidence is one folder, but more than one was dropped");
+    for (const { name, files } of models) {
+      byId("model").value = "";
+      setModel(name, files);
+    }
+    for (const { name, files } of others) {
+      byId("evidence").value = "";
+      setEvidence(name, files);
+    }
+    if (!models.length) showModel(oldName, oldModel);
   } catch (error) {
-    showError(`error: cannot read the folder ${folder.entry.name}: ${error.message}`);
+    byId("model").value = "";
+    showError(`error: ${error.message}`);
   } finally {
     setBusy(false);
   }
@@ -269,16 +318,6 @@ function take(files) {
   return "";
 }
 
-// The files used from a folder of audits: RUN/certificate.json, RUN/results.json, and the results of
-// audits before a training, RUN/audit-NAME.json.
-function audits(files) {
-  const names = /^(certificate|results|audit-[a-z0-9-]+)\.json$/;
-  return pickedFolder(files).filter(({ path }) => {
-    const parts = path.split("/");
-    return parts.length === 2 && names.test(parts[1]);
-  });
-}
-
 function question() {
   const text = (id) => byId(id).value.trim() || null;
   const files = (id) => [...byId(id).files];
@@ -301,7 +340,7 @@ function question() {
       gpuCollateral: files("gpuCollateral")[0] ?? null,
       policy: own ? files("policyFiles") : [],
       lineage: files("lineage"),
-      evidence: audits(files("evidence")),
+      evidence,
       model,
     },
   };
@@ -314,8 +353,8 @@ function mistake({ texts, files }) {
   if (texts.policy === "" && policies !== 1) {
     return `error: ${policies || "no"} policy files (.toml) were chosen, wanted: one, and what it names`;
   }
-  if (byId("evidence").files.length && !files.evidence.length) {
-    return "error: the folder of audits has no certificate at RUN/certificate.json";
+  if (evidenceName && !files.evidence.length) {
+    return "error: the folder of evidence has no certificate at RUN/certificate.json";
   }
   if (files.lockfile && texts.lockfile) {
     return "error: a lockfile and the digest of one: say which you expect";
@@ -376,6 +415,15 @@ function showError(text) {
   lookAtResult();
 }
 
+// What the folder of evidence shows, in the words of `aicert verify --evidence`, below its heading.
+function shownEvidence(text) {
+  const section = element("section", "", "evidence");
+  section.setAttribute("aria-label", "Evidence");
+  const lines = text.split("\n").slice(1).join("\n");
+  section.append(element("h2", "Evidence"), element("pre", lines || "It shows nothing about this."));
+  return section;
+}
+
 function show(answer) {
   document.body.dataset.exit = answer.exitCode;
   if (answer.error) {
@@ -385,12 +433,10 @@ function show(answer) {
   const parsed = new DOMParser().parseFromString(answer.report, "text/html");
   const plain = document.createElement("details");
   plain.append(element("summary", "The same as text"), element("pre", answer.text));
-  byId("result").replaceChildren(...parsed.body.childNodes, plain);
+  const beside = answer.evidence === null ? [] : [shownEvidence(answer.evidence)];
+  byId("result").replaceChildren(...parsed.body.childNodes, ...beside, plain);
   const verdict = byId("result").firstElementChild;
   if (answer.unseen) verdict.after(element("p", `Not checked here: ${answer.unseen}.`, "notice"));
-  if (answer.refused.length) {
-    verdict.after(element("p", `These audits do not count: ${answer.refused.join("; ")}.`, "notice"));
-  }
   verdict.after(element("p", `About ${subject}. Certificate ${answer.certificate}`, "subject"));
   const name = new DOMParser().parseFromString(answer.title, "text/html").body.textContent;
   document.title = name;
@@ -407,6 +453,10 @@ byId("model").addEventListener("change", ({ target: { files } }) => {
   const name = files[0].webkitRelativePath.split("/")[0];
   if (name) setModel(name, pickedFolder(files));
   else showError("error: this browser cannot choose a folder");
+});
+byId("evidence").addEventListener("change", ({ target: { files } }) => {
+  const name = files.length ? files[0].webkitRelativePath.split("/")[0] : "";
+  setEvidence(name, pickedFolder(files));
 });
 byId("policyFiles").addEventListener("change", () => (byId("policy").value = "file"));
 document.addEventListener("dragover", (event) => {

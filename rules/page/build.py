@@ -19,14 +19,18 @@ from rules.page import parts
 from rules.page.parts import LOCK, Lock, read_lock
 
 SOURCES = Path("browser/page")
-# Modules that the bridge imports, and what these need; of the command line only `aicert.cli.table`.
+# Modules that the bridge imports, and what these need; of the command line what shows a result.
 ROOMS = (
     "appraisal", "audits", "crypto", "files", "formats", "model_signature", "tlog", "trust",
     "verifier",
 )  # fmt: skip
 SINGLE = (
     "aicert/__init__.py", "aicert/errors.py", "aicert/frozen.py", "aicert/text.py",
-    "aicert/cli/__init__.py", "aicert/cli/table.py", "aicert/exports/__init__.py",
+    "aicert/cli/__init__.py", "aicert/cli/table.py", "aicert/cli/verify/__init__.py",
+    "aicert/cli/verify/asked.py", "aicert/cli/verify/audit_certificate.py",
+    "aicert/cli/verify/evaluations.py", "aicert/cli/verify/evidence.py",
+    "aicert/cli/verify/reproductions.py", "aicert/cli/verify/section.py",
+    "aicert/exports/__init__.py",
     "aicert/exports/facts.py", "aicert/exports/page.py", "aicert/exports/plot.py",
     "browser/__init__.py", "browser/page/__init__.py", "browser/page/bridge.py",
     "browser/page/hashing.py",

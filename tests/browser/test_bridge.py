@@ -235,9 +235,17 @@ def test_bad_input_gives_the_words_of_the_command_line(
     assert capsys.readouterr().err == answer["error"]
 
 
-@pytest.mark.parametrize("name", ["honest/audited", "forged/audit-of-fewer-rows"])
-def test_audits_count_as_on_the_command_line(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("honest/audited", "audit"),
+        ("forged/audit-of-fewer-rows", "audit"),
+        ("honest/evaluated", "evaluation"),
+        ("forged/evaluation-of-another-model", "evaluation"),
+    ],
+)
+def test_evidence_counts_and_is_shown_as_on_the_command_line(
+    name: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vector = reading.read(reading.FOLDER / f"{name}.json")
     (tmp_path / "certificate.json").write_bytes(vector.certificate)
@@ -258,12 +266,14 @@ def test_audits_count_as_on_the_command_line(
     code = main(["verify", str(asked["certificate"]), *map(str, words), "--format", "json"])
     printed = json.loads(capsys.readouterr().out)
     assert code == answer["exitCode"] == (2 if name.startswith("honest") else 1)
-    assert printed.pop("evidence")
     assert answer["result"] == printed
-    (refused,) = answer["refused"]
-    assert refused.startswith("none: ")
     verdicts = {check["id"]: check["verdict"] for check in answer["result"]["checks"]}
-    assert verdicts["audit.present"] == ("ok" if name.startswith("honest") else "failed")
+    assert verdicts[f"{kind}.present"] == ("ok" if name.startswith("honest") else "failed")
+    main(["verify", str(asked["certificate"]), *map(str, words)])
+    text = capsys.readouterr().out
+    assert text.endswith(f"\n{answer['evidence']}\n")
+    assert "none does not count: " in answer["evidence"]
+    assert answer["text"] == text
 
 
 def test_a_link_names_the_certificate_that_it_is_for(tmp_path: Path) -> None:

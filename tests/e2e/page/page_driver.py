@@ -14,6 +14,7 @@ from tests.adversarial.forger import Scene
 from tests.browser.compare import ROOT
 from tests.browser.judging import Answer
 from tests.browser.test_bridge import header, shown, written
+from tests.e2e.page.browser import Browser
 
 MODEL = {
     "config.json": b"{}",
@@ -75,6 +76,28 @@ def until(page: Page, condition: str, broken: bool = False) -> None:
         )
         assert time.monotonic() < end, f"{condition}\n{page.console()}"
         time.sleep(0.05)
+
+
+def pick(browser: Browser, name: str, *paths: object) -> None:
+    """Choose files, or a folder, in a control of the page."""
+    document = browser.ask("DOM.getDocument", depth=0)["root"]["nodeId"]
+    node = browser.ask("DOM.querySelector", nodeId=document, selector=f"#{name}")["nodeId"]
+    browser.ask("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
+
+
+def pick_model(browser: Browser, folder: Path) -> None:
+    """Choose a model's folder, and wait until the browser has listed its files."""
+    browser.value("document.getElementById('model').value = ''; setModel('', null)")
+    pick(browser, "model", folder)
+    until(browser, "document.getElementById('model-picked').textContent !== ''")
+
+
+def drop(browser: Browser, *paths: Path) -> None:
+    """Drop files, or a folder, somewhere on the page."""
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    browser.value("scrollTo(0, 0)")
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.ask("Input.dispatchDragEvent", type=kind, x=60, y=300, data=data)
 
 
 def answered(page: Page) -> int:

@@ -12,15 +12,20 @@ import re
 import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aicert.cli.main import main
+from aicert.files.tree import read_tree
+from aicert.formats.certificate import emit
+from aicert.formats.listing import dir_digest
 from browser.page.bridge import UNSEEN
 from rules.commands.page import Page
 from rules.page import build
 from rules.page.parts import LOCK, archive, read_lock
+from tests.adversarial.attacks_evaluations import OF_MODEL, evaluated, measured
 from tests.adversarial.ca_forge import hash_of
 from tests.adversarial.forger import Scene
 from tests.browser import cases, odd
@@ -35,7 +40,10 @@ from tests.e2e.page.page_driver import (
     answered,
     built,
     certificates,
+    drop,
     judged,
+    pick,
+    pick_model,
     policy_of,
     scene_in,
     until,
@@ -46,6 +54,7 @@ from tests.unit.signing_keys import Printed
 from tests.vectors import reading, test_differential
 
 pytestmark = pytest.mark.slow
+EVIDENCE = "document.querySelector('#result .evidence pre').textContent"
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
 
 
@@ -78,21 +87,8 @@ def fresh(browser: Browser) -> None:
     browser.complaints.clear()
     browser.value("location.hash = ''")
     until(browser, "document.getElementById('expected').hidden")
-    browser.value("document.getElementById('form').reset(); setModel('', null); forget()")
-
-
-def pick(browser: Browser, name: str, *paths: object) -> None:
-    """Choose files, or a folder, in a control of the page."""
-    document = browser.ask("DOM.getDocument", depth=0)["root"]["nodeId"]
-    node = browser.ask("DOM.querySelector", nodeId=document, selector=f"#{name}")["nodeId"]
-    browser.ask("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
-
-
-def pick_model(browser: Browser, folder: Path) -> None:
-    """Choose a model's folder, and wait until the browser has listed its files."""
-    browser.value("document.getElementById('model').value = ''; setModel('', null)")
-    pick(browser, "model", folder)
-    until(browser, "document.getElementById('model-picked').textContent !== ''")
+    empty = "setModel('', null); setEvidence('', [])"
+    browser.value(f"document.getElementById('form').reset(); {empty}; forget()")
 
 
 def fill(browser: Browser, folder: Path) -> dict[str, str | None]:
@@ -240,14 +236,6 @@ def test_a_result_goes_when_something_else_is_picked(browser: Browser, tmp_path:
     assert shown_result(browser) == NOTHING
 
 
-def drop(browser: Browser, *paths: Path) -> None:
-    """Drop files, or a folder, somewhere on the page."""
-    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
-    browser.value("scrollTo(0, 0)")
-    for kind in ("dragEnter", "dragOver", "drop"):
-        browser.ask("Input.dispatchDragEvent", type=kind, x=60, y=300, data=data)
-
-
 def test_files_and_a_folder_that_are_dropped(browser: Browser, tmp_path: Path) -> None:
     fresh(browser)
     asked = scene_in(tmp_path)
@@ -267,8 +255,10 @@ def test_files_and_a_folder_that_are_dropped(browser: Browser, tmp_path: Path) -
     until(browser, "document.getElementById('result').textContent.includes('it is not clear')")
     drop(browser, tmp_path / "model", tmp_path / "model/sub")
     until(browser, "document.getElementById('result').textContent.includes('more than one')")
-    assert "model: 3" in browser.value("modelName")
-    gone = "walk({ entry: { name: 'other' }, handle: Promise.reject(new Error('it is gone')) })"
+    assert browser.value("model === null && modelName === ''")
+    drop(browser, tmp_path / "model")
+    until(browser, "modelName !== ''")
+    gone = "walk([{ entry: { name: 'other' }, handle: Promise.reject(new Error('it is gone')) }])"
     browser.value(f"{gone}; 0")
     until(browser, "document.getElementById('result').textContent.includes('other: it is gone')")
     assert browser.value("model === null && modelName === ''")
@@ -319,13 +309,47 @@ def test_audits_that_a_policy_demands(browser: Browser, tmp_path: Path) -> None:
         files = {"certificate.json": certificate, "results.json": results, "more/x": b""}
         written(tmp_path / f"audits/{number}", files)
     pick(browser, "evidence", tmp_path / "audits")
-    until(browser, "document.getElementById('evidence').files.length > 0")
+    until(browser, "evidenceName === 'audits'")
     assert answered(browser) == 2
     assert browser.value(check) == "ok"
+    assert "audited alpaca train of run tiny by run look" in browser.value(EVIDENCE)
     pick(browser, "evidence", tmp_path / "policy")
-    until(browser, "document.getElementById('evidence').files[0].webkitRelativePath[0] === 'p'")
+    until(browser, "evidenceName === 'policy'")
     browser.value("document.getElementById('go').click()")
     until(browser, "document.getElementById('result').textContent.includes('has no certificate')")
+
+
+def test_a_model_and_evidence_that_are_dropped_together(
+    browser: Browser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page shows what `aicert verify --evidence` prints, whichever of them comes first."""
+    fresh(browser)
+    asked = scene_in(tmp_path)
+    model = tmp_path / "model"
+    digest = dir_digest(read_tree(model))
+    about = measured(base=replace(OF_MODEL, digest=digest))
+    certificate, results = evaluated(about, inputs={"model": digest})
+    for number, data in enumerate((results, results[:-1])):
+        files = {"certificate.json": emit(certificate), "results.json": data}
+        written(tmp_path / f"runs/{number}", files)
+    (tmp_path / "runs/.DS_Store").write_bytes(b"")
+    pick(browser, "certificate", asked["certificate"])
+    pick(browser, "policyFiles", *policy_of(tmp_path))
+    browser.value(f"document.getElementById('at').value = {asked['at']!r}")
+    drop(browser, tmp_path / "runs")
+    until(browser, "evidenceName === 'runs'")
+    assert browser.value("document.getElementById('evidence-picked').innerText") == "runs: 2 runs"
+    assert browser.value("model === null")
+    drop(browser, tmp_path / "runs", model)
+    until(browser, "modelName !== ''")
+    assert answered(browser) == 0
+    words = ["verify", str(asked["certificate"]), str(model), "--evidence", str(tmp_path / "runs")]
+    assert main([*words, "--policy", str(asked["policy"]), "--at", str(asked["at"])]) == 0
+    printed = capsys.readouterr().out.partition("\nevidence\n")[2]
+    assert "evaluated: run look, loss 2.25 per token (n = 58 rows, measured)" in printed
+    assert "1 does not count: these are not the results that the certificate names" in printed
+    assert browser.value(EVIDENCE) == printed.rstrip("\n")
+    browser.picture(Path(os.environ.get("AICERT_SCREENSHOTS") or tmp_path) / "evidence.png")
 
 
 def test_what_contradicts_itself_is_not_asked(browser: Browser, tmp_path: Path) -> None:
