@@ -215,8 +215,8 @@ let evidenceName = "";
 function setEvidence(name, files) {
   evidence = evidenceIn(files);
   evidenceName = name;
-  const runs = new Set(evidence.map(({ path }) => path.split("/")[0]));
-  byId("evidence-picked").textContent = name && `${name}: ${runs.size} runs`;
+  const runs = new Set(evidence.map(({ path }) => path.split("/")[0])).size;
+  byId("evidence-picked").textContent = name && `${name}: ${runs} ${runs === 1 ? "run" : "runs"}`;
 }
 
 // The files used from a folder of evidence: RUN/certificate.json, RUN/results.json, and the results of

@@ -105,7 +105,7 @@ def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
 def result(seen: Seen) -> tuple[str, None]:
     """Decide evaluation.result: every evaluation that counts is within the policy's bounds."""
     run, given = _asked(seen)
-    lines, unbounded = [], []
+    lines, unbounded, most = [], [], 0
     for output in run.statement.outputs.values():
         for demand in seen.policy.evaluations:
             for hit in _hits(demand, run, output.digest, given):
@@ -114,11 +114,15 @@ def result(seen: Seen) -> tuple[str, None]:
                 samples, tokens = counted(measure.samples, "sample"), measure.template_tokens
                 lines.append(f"{where}: {measure.value:.6g}, of {samples}")
                 if tokens and demand.template_tokens is None:
+                    most = max(most, tokens)
                     unbounded.append(
                         f"{where}: {counted(tokens, 'token')} from templates, without a bound"
                     )
     if unbounded:
-        raise UndecidedError(f"policy {seen.policy.name} cannot judge this: {unbounded[0]}")
+        raise UndecidedError(
+            f"policy {seen.policy.name} cannot judge this: {unbounded[0]}",
+            hint=f"template-tokens = {most} in [[evaluation]], if so many are harmless",
+        )
     return "\n".join(some(lines)), None
 
 

@@ -44,8 +44,12 @@ def find(path: str, given: Sequence[Given], files: Mapping[str, FileFact | Defec
     for one in given:
         if any(_is_of(output, files) for output in one.stated.outputs.values()):
             return one.certificate
+    number = len(given)
+    none = "the certificate" if number == 1 else f"none of the {number} certificates"
+    names = "does not name" if number == 1 else "names"
     raise EvidenceError(
-        f"none of the {counted(len(given), 'certificate')} in {path!a} names the files of the model"
+        f"{none} in {path!a} {names} the files of the model",
+        hint="aicert verify CERT MODEL_DIR --evidence DIR, with the model's own certificate",
     )
 
 

@@ -508,8 +508,8 @@ def test_the_keyboard_reaches_all_and_asks(browser: Browser, tmp_path: Path) -> 
         assert len(reached) < 50, reached
         press(browser, "Tab", 9)
     assert reached == [
-        "certificate", "model", "policy", "policyFiles", "root", "summary", "lockfile",
-        "lockfileDigest", "imageLock", "collateral", "gpuCollateral", "lineage", "evidence",
+        "certificate", "model", "evidence", "policy", "policyFiles", "root", "summary", "lockfile",
+        "lockfileDigest", "imageLock", "collateral", "gpuCollateral", "lineage",
         "nonce", "at",
     ]  # fmt: skip
     press(browser, "Enter", 13, "\r")

@@ -142,6 +142,7 @@ def test_the_result_says_each_number() -> None:
     check = scene.appraise().check("evaluation.result")
     words = "90 tokens from templates, without a bound"
     assert (check.verdict, words in check.detail) == ("not-checked", True)
+    assert check.hint == "template-tokens = 90 in [[evaluation]], if so many are harmless"
 
 
 def test_an_evaluation_judged_before_its_run_is_an_error() -> None:

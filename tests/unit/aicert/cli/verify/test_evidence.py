@@ -1,6 +1,7 @@
 """`aicert verify --evidence`: the digest of rows joins audits, and no verdict changes."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,11 @@ def test_the_certificate_of_a_model_is_found(
     (folder / "model" / "config.json").write_text("{}")
     assert verify(folder, str(folder / "model")) == 2
     assert "none of the 2 certificates in" in capsys.readouterr().err
+    shutil.rmtree(folder / "evidence/look")
+    assert verify(folder, str(folder / "model")) == 2
+    error = capsys.readouterr().err
+    assert "error: the certificate in " in error
+    assert " does not name the files of the model\nhint: aicert verify CERT MODEL_DIR" in error
 
 
 def test_programs_get_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
