@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.page.browser import Browser
-from tests.e2e.page.page_driver import READY, answered, built, until
-from tests.e2e.page.test_verify_page import fill, load, pick, pick_model
+from tests.e2e.page.page_driver import READY, answered, built, pick, pick_model, until
+from tests.e2e.page.test_verify_page import fill, load
 
 pytestmark = pytest.mark.slow
 MEGA = 1 << 20
