@@ -43,10 +43,10 @@ bom.image.cdx.json, the packages of its image.
   aicert export certificate.json . --spec-version 1.6    # CycloneDX 1.6, not 1.7
 
 Nothing is verified: these files repeat what the certificate claims. With --model and --evidence,
-the certificate is judged like `aicert verify` does, with the same options. If it passes, there are
-also training-content.md and .json (the public summary that Article 53(1)(d) of the EU's AI Act asks
-for, filled in where it is measured), NAME.croissant.json for each input with rows, and evaluations
-in bom.cdx.json. If it does not pass, nothing is written.
+`aicert export` judges the certificate as `aicert verify` does, with the same options. If it passes,
+there are also training-content.md and .json (the public summary that Article 53(1)(d) of the EU's
+AI Act asks for, filled in where it is measured), NAME.croissant.json for each input with rows, and
+evaluations in bom.cdx.json. If it does not pass, nothing is written.
 
   aicert export certificate.json exports/ --model model/ --evidence evidence/
 """
@@ -58,7 +58,7 @@ Write or renew a marked block in a model card: what was certified, and how to ch
 Only the text between the marks changes. Nothing is verified.
 """
 _REPORT = """\
-Appraise like `aicert verify`, and write the result as one self-contained page.
+Judge a certificate as `aicert verify` does, and write the result as one self-contained page.
 
   aicert report certificate.json model/ -o page.html --policy local --root .aicert/ca/local.pem
 """

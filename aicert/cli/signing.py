@@ -83,7 +83,11 @@ def add_commands(commands: "Subparsers") -> None:
     add("--allow-symlinks", action="store_true",
         help="sign a link to a file of DIR as that file; the signature says so")  # fmt: skip
     add("--cache", metavar="FILE", help="do not read unchanged files again")
-    add("--digests", metavar="FILE", help="take digests from this sha256sum listing, read nothing")
+    add(
+        "--digests",
+        metavar="FILE",
+        help="take digests from this sha256sum listing, without reading files",
+    )
     add_format(sign)
     sign.set_defaults(run=_sign)
     verify = commands.add_parser(

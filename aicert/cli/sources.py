@@ -25,9 +25,10 @@ def add_command(commands: "Subparsers") -> None:
     """Add `sources` to the parser of `aicert`."""
     parser = commands.add_parser(
         "sources",
-        help="ask the sources of a certificate's inputs whether they have those bytes",
-        description="Ask hubs and servers whether they have the bytes of a certificate's inputs, "
-        "using metadata if they offer any. Nothing is verified.",
+        help="ask the sources of a certificate's inputs whether they still have those bytes",
+        description="Ask the hubs and servers that a certificate's inputs came from whether they "
+        "still have the same bytes. The table says what was compared: a digest, or only a size. "
+        "The certificate is not verified.",
         epilog="exit codes: 0 all agree, 1 one differs, 2 one could not be asked",
         formatter_class=help_formatter,
     )

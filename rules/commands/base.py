@@ -135,7 +135,7 @@ class _Tidy:
                 subsequent_indent=" " * (width + 4),
             )
         if inherited:
-            lines.append("  and those of `./doit help run`")
+            lines.append("  and the options of `./doit help run`")
         for paragraph in (self.doc_description or "").rstrip("\n").split("\n\n"):
             lines += ["", *_help_lines(paragraph)]
         return "\n".join(lines)

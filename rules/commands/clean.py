@@ -181,7 +181,7 @@ class Clean(Command):
     doc_description = (
         "Areas: runs, caches, azure, envs, store, image, image-store, kept, outputs,\n"
         "certificates. Without names, clean takes runs, caches, and what interrupted runs of\n"
-        "this checkout left on Azure; the others go only when named. `azure` by name also asks\n"
+        "this checkout left on Azure; the others only if you name them. `azure` by name also asks\n"
         "Azure for everything with our tag. Files in use by a running certify stay, and so does\n"
         "the local CA."
     )

@@ -33,8 +33,9 @@ Verifies the certificate here, runs the same lockfile on the run's machine or on
 of aicert.toml, and compares the outputs: file by file, and tensor by tensor if weights differ.
 Certificate and outputs stay as they are. If all bytes are equal, the
 second run's certificate stays in reproductions/RUN/MACHINE/, for `aicert verify --evidence`. Two
-runs by one party only show that the training is deterministic. For more it takes another operator,
-with a checkout of their own, on a machine with another image (docs/spec/compute.md, "Epochs").
+runs by one party only show that the training is deterministic. They show more if the second is
+another operator's, from a checkout of their own, on a machine with another image
+(docs/spec/compute.md, "Epochs").
 
   ./doit reproduce tiny-alpaca
   ./doit reproduce tiny-alpaca --machine measured

@@ -29,8 +29,8 @@ check what it signs; this command does not.
   aicert connect https://127.0.0.1:8443 --lease … --certificate … --policy …
 
 Machines are `local`, a process, or `qemu`, a measured image. `azure` makes a machine there for each
-call, which needs a new token, and removes it when serving ends, at `time-limit` at the latest. It
-is built and was never run on the real cloud.
+call, which needs a new token, and removes it when serving ends, at `time-limit` at the latest.
+Nobody has run that on the real cloud yet.
 
 A lease without a broker needs a licence in a file. The first call writes the machine's enrolment
 to .aicert/serving/NAME/enrolment.json, for the custodian's `aicert lease issue`.

@@ -33,7 +33,7 @@ def task_image() -> Task:
 
 
 def task_image_update() -> Task:
-    """update lockfiles/image.lock.toml to what the mirrors have today, and build that"""
+    """lock the packages that the mirrors have today in image.lock.toml, and build that image"""
     return {"actions": [partial(_done, update, PROJECT)], "uptodate": [False]}
 
 
@@ -48,12 +48,12 @@ def task_image_gpu() -> Task:
 
 
 def task_image_gpu_update() -> Task:
-    """update lockfiles/image-gpu.lock.toml to image.lock.toml and today's driver, and build that"""
+    """lock the GPU image again, from image.lock.toml and today's driver, and build it"""
     return {"actions": [partial(_done, update, PROJECT, gpu=True)], "uptodate": [False]}
 
 
 def task_image_gpu_reproduce() -> Task:
-    """rebuild the image with GPUs from scratch in another folder and compare"""
+    """rebuild the GPU image from scratch in another folder and compare"""
     return {"actions": [partial(_done, reproduce, PROJECT, gpu=True)], "uptodate": [False]}
 
 
@@ -63,27 +63,27 @@ def task_image_serve() -> Task:
 
 
 def task_image_serve_update() -> Task:
-    """update lockfiles/image-serve.lock.toml to image.lock.toml and the locked engine, and build"""
+    """lock the serving image again, from image.lock.toml and the engine's lock, and build it"""
     return {"actions": [partial(_done, update, PROJECT, serve=True)], "uptodate": [False]}
 
 
 def task_image_serve_reproduce() -> Task:
-    """rebuild the image that serves from scratch in another folder and compare"""
+    """rebuild the serving image from scratch in another folder and compare"""
     return {"actions": [partial(_done, reproduce, PROJECT, serve=True)], "uptodate": [False]}
 
 
 def task_image_tools() -> Task:
-    """build the image with the packages of trainers that have their own"""
+    """build the tools image, which holds trainers' own packages"""
     return {"actions": [partial(_done, ensure, PROJECT, tools=True)], "uptodate": [False]}
 
 
 def task_image_tools_update() -> Task:
-    """update lockfiles/image-tools.lock.toml to image.lock.toml and the locked tools, and build"""
+    """lock the tools image again, from image.lock.toml and the trainers' locks, and build it"""
     return {"actions": [partial(_done, update, PROJECT, tools=True)], "uptodate": [False]}
 
 
 def task_image_tools_reproduce() -> Task:
-    """rebuild the image with tools from scratch in another folder and compare"""
+    """rebuild the tools image from scratch in another folder and compare"""
     return {"actions": [partial(_done, reproduce, PROJECT, tools=True)], "uptodate": [False]}
 
 

@@ -42,7 +42,7 @@ A machine serves for at most three heartbeats after the last receipt that the br
 """
 _REVOKE = """\
 End a lease, or one borrower's share of it. The next receipt is answered with the order to stop; a
-machine that sends none runs out three heartbeats after its last one.
+machine that sends none stops three heartbeats after its last receipt.
 
   aicert lease revoke leases/bot --borrower acme --ledger leases/ledger.db
 """

@@ -90,7 +90,13 @@ def _add_pack(parts: "Subparsers") -> None:
     add = parser.add_argument
     add("certificate", metavar="CERT", help="the certificate file")
     add("model", metavar="MODEL_DIR", help="the model's directory")
-    add("-o", "--output", metavar="DIR", required=True, help="the new bundle; keys in DIR.keys")
+    add(
+        "-o",
+        "--output",
+        metavar="DIR",
+        required=True,
+        help="the new bundle; its keys go to DIR.keys",
+    )
     add(
         "--offline",
         action="store_true",
@@ -106,7 +112,11 @@ def _add_pack(parts: "Subparsers") -> None:
         help="tokens for each tick of the meter",
     )
     add(
-        "--max-output-tokens", metavar="N", type=int, default=4096, help="most tokens of one answer"
+        "--max-output-tokens",
+        metavar="N",
+        type=int,
+        default=4096,
+        help="the most tokens that one answer may have",
     )
     add(
         "--heartbeat-seconds",
@@ -116,7 +126,7 @@ def _add_pack(parts: "Subparsers") -> None:
         help="seconds between two receipts",
     )
     add("--egress-bytes-per-token", metavar="N", type=int, default=16,
-        help="most bytes of an answer for each paid token")  # fmt: skip
+        help="the most bytes that an answer may have per paid token")  # fmt: skip
     add_policy_options(parser)
     add_format(parser)
     parser.set_defaults(run=_pack)
@@ -132,7 +142,7 @@ def _add_issue(parts: "Subparsers") -> None:
     add(
         "--offline",
         action="store_true",
-        help="say that you know what an offline lease does not promise",
+        help="confirm that you know what an offline lease cannot promise",
     )
     add("-o", "--output", metavar="DIR", required=True, help="where licence and blob are written")
     keys.add_password(parser)

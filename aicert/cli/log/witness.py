@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _WITNESS = """\
 Cosign a log's checkpoint. This states that the log has only grown since this witness last cosigned
-it, at the time of this computer's clock. KEY.seen records what was cosigned; look after it as after
-the key.
+it, at the time of this computer's clock. KEY.seen records what was cosigned; keep it
+as carefully as the key.
 
   aicert log witness log/ --key w.key --create witness.example/w1    # makes the key
   aicert log witness log/ --key w.key --log-key KEY

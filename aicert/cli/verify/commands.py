@@ -41,10 +41,10 @@ With --lineage, every input that is another run's output must have that run's ce
 so on back to the first: PATH is a certificate, or a directory with RUN/certificate.json in it.
 
 With --evidence, the result also shows what audits say about the rows that the model was trained on,
-and evaluations about the model; both count for the verdict if the policy demands them. DIR
-has RUN/certificate.json for each run, and RUN/results.json for one that makes results. CERT may be
-left out if DIR has it. Certificates there of the same lockfile say who else ran it with equal
-bytes, which `./doit reproduce` makes.
+and what evaluations say about the model. Both count for the verdict if the policy demands them. DIR
+has RUN/certificate.json for each run, and RUN/results.json for each run that makes results. You may
+leave CERT out if it is in DIR. Other certificates there for the same lockfile, which `./doit
+reproduce` makes, show who else ran it and got the same bytes.
 
   aicert verify model/ --evidence evidence/
 """
@@ -75,12 +75,12 @@ def add_command(commands: "Subparsers") -> None:
     parser.add_argument(
         "--evidence",
         metavar="DIR",
-        help="audits of its rows, evaluations and certificates of second runs: shown, and judged",
+        help="audits, evaluations and second runs to judge and show: a directory",
     )
     parser.add_argument(
         "--re-executed",
         action="store_true",
-        help="no pass (exit 2) unless a second run there, on another machine, gave equal bytes",
+        help="pass only if a second run there, on another machine, wrote the same bytes",
     )
     add_format(parser)
     parser.set_defaults(run=_verify)
@@ -107,7 +107,12 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
         "--collateral", metavar="FILE", help="Intel's collateral for the processor of a TDX machine"
     )
     add("--gpu-collateral", metavar="FILE", help="NVIDIA's collateral for the machine's GPUs")
-    add("--lineage", metavar="PATH", action="append", help="certificates of the runs it builds on")
+    add(
+        "--lineage",
+        metavar="PATH",
+        action="append",
+        help="certificates of the runs that this one builds on",
+    )
 
 
 def _verify(options: argparse.Namespace, _: "Write") -> int:
