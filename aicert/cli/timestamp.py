@@ -16,7 +16,7 @@ from aicert.errors import ConfigError, EvidenceError, ToolError
 from aicert.text import safe
 
 if TYPE_CHECKING:
-    from aicert.appraisal.evidence.trusted_time import Token
+    from aicert.appraisal.evidence.time_token import Token
     from aicert.cli.terminal import Subparsers, Write
     from aicert.formats.certificate import Certificate
 

@@ -78,6 +78,7 @@ MODULES = (
     "appraisal/evidence/tdx_quote",
     "appraisal/evidence/tdx_guest",
     "appraisal/evidence/tlog",
+    "appraisal/evidence/time_token",
     "appraisal/evidence/trusted_time",
     "appraisal/policy",
     "appraisal/result",

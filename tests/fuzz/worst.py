@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from aicert.appraisal.evidence import azure_hcl, trusted_time
+from aicert.appraisal.evidence import azure_hcl, time_token
 from aicert.cli.show import event_log
 from aicert.errors import AicertError
 from aicert.formats import (
@@ -238,11 +238,11 @@ def time_cases() -> Iterator[Case]:
             name, key, issuer=name, issuer_key=key, ca=True, key_usage=usage(cert=True),
             serial=serial,
         )
-        for serial in range(1, trusted_time.MAX_CERTIFICATES)
+        for serial in range(1, time_token.MAX_CERTIFICATES)
     )  # fmt: skip
     unknown = Token(digest=bytes(32), root_name=name, root_key=key, extra_certificates=alike)
     yield "time-stamp", "certificates that issued one another", unknown.der()
-    longest = bytes(trusted_time.MAX_TOKEN - 4)
+    longest = bytes(time_token.MAX_TOKEN - 4)
     yield "time-stamp", "one long element", b"\x30\x82\x3f\xfc" + longest
     yield "time-stamp", "empty elements", b"\x30\x82\x3f\xfc" + b"\x30\x00" * (len(longest) // 2)
 

@@ -118,7 +118,7 @@ def _longest_shard() -> int:
     return last
 
 
-TIME = "aicert.appraisal.evidence.trusted_time"
+TIME = "aicert.appraisal.evidence"
 # Page -> row -> the constants that hold this limit, or a function that measures it.
 ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
     "certificate.md": {
@@ -345,11 +345,11 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "days from `reviewed` to the run": ("aicert.appraisal.evidence.ceiling.REVIEW_DAYS",)
     },
     "time.md": {
-        "token": (f"{TIME}.MAX_TOKEN",),
-        "certificates of a token": (f"{TIME}.MAX_CERTIFICATES",),
-        "CAs between signer and root": (f"{TIME}.MAX_INTERMEDIATES",),
-        "signed attributes, and extensions": (f"{TIME}.MAX_ATTRIBUTES",),
-        "seconds of `accuracy`": (f"{TIME}.MAX_ACCURACY",),
+        "token": (f"{TIME}.time_token.MAX_TOKEN",),
+        "certificates of a token": (f"{TIME}.time_token.MAX_CERTIFICATES",),
+        "CAs between signer and root": (f"{TIME}.trusted_time.MAX_INTERMEDIATES",),
+        "signed attributes, and extensions": (f"{TIME}.time_token.MAX_ATTRIBUTES",),
+        "seconds of `accuracy`": (f"{TIME}.time_token.MAX_ACCURACY",),
     },
     "log.md": {
         "proof": ("aicert.tlog.proofs.MAX_PROOF",),

@@ -140,13 +140,16 @@ def test_a_trust_domain_loads_its_kind_of_evidence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("vector", ["time-stamp", "earlier-time-stamp"])
 def test_a_policy_that_names_a_time_authority_loads_its_reader(vector: str, tmp_path: Path) -> None:
     kinds = {name for name in loaded(vector, tmp_path) if name.startswith(EVIDENCE)}
-    assert kinds - {EVIDENCE, f"{EVIDENCE}.{RECORDS}"} == {f"{EVIDENCE}.trusted_time"}
+    assert kinds - {EVIDENCE, f"{EVIDENCE}.{RECORDS}"} == {
+        f"{EVIDENCE}.time_token",
+        f"{EVIDENCE}.trusted_time",
+    }
 
 
 @pytest.mark.parametrize(
     # A witness may also attest when a run began.
     ("vector", "wanted"),
-    [("in-a-log", {"tlog"}), ("in-a-log-cosigned", {"tlog", "trusted_time"})],
+    [("in-a-log", {"tlog"}), ("in-a-log-cosigned", {"tlog", "time_token", "trusted_time"})],
 )
 def test_a_policy_that_names_a_log_loads_its_reader(
     vector: str, wanted: set[str], tmp_path: Path

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from aicert.appraisal.evidence import trusted_time
+from aicert.appraisal.evidence import time_token, trusted_time
 from aicert.errors import EvidenceError
 from aicert.formats.der import Der
 from tests.adversarial.attacks_time import accuracy, earlier
@@ -27,13 +27,13 @@ NOON = datetime(2026, 8, 21, 12, tzinfo=UTC)
     ],
 )
 def test_a_fraction_is_of_a_second(fraction: bytes, microseconds: int) -> None:
-    read = trusted_time._time(b"20260821120000" + fraction + b"Z")
+    read = time_token._time(b"20260821120000" + fraction + b"Z")
     assert read == NOON.replace(microsecond=microseconds)
 
 
-@pytest.mark.parametrize("year", trusted_time.YEARS)
+@pytest.mark.parametrize("year", time_token.YEARS)
 def test_the_first_and_the_last_year_are_read(year: int) -> None:
-    assert trusted_time._time(b"%04d0821120000Z" % year).year == year
+    assert time_token._time(b"%04d0821120000Z" % year).year == year
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_the_first_and_the_last_year_are_read(year: int) -> None:
         ({"millis": 999, "micros": 1}, timedelta(milliseconds=999, microseconds=1)),
         ({"micros": 999}, timedelta(microseconds=999)),
         ({"seconds": 2, "millis": 5, "micros": 7}, timedelta(seconds=2, microseconds=5007)),
-        ({"seconds": trusted_time.MAX_ACCURACY}, timedelta(days=1)),
+        ({"seconds": time_token.MAX_ACCURACY}, timedelta(days=1)),
     ],
 )
 def test_an_accuracy_is_the_sum_of_its_parts(parts: dict[str, int], wanted: timedelta) -> None:
-    assert trusted_time._accuracy(Der(accuracy(**parts), "it").inside(0x30)) == wanted
+    assert time_token._accuracy(Der(accuracy(**parts), "it").inside(0x30)) == wanted
 
 
 @pytest.mark.parametrize("part", ["millis", "micros"])
@@ -56,7 +56,7 @@ def test_an_accuracy_is_the_sum_of_its_parts(parts: dict[str, int], wanted: time
 def test_a_fraction_of_an_accuracy_is_1_to_999(part: str, number: int) -> None:
     content = Der(accuracy(**{part: number}), "it").inside(0x30)
     with pytest.raises(EvidenceError, match=r"^TSTInfo: a fraction of its accuracy is not 1 to"):
-        trusted_time._accuracy(content)
+        time_token._accuracy(content)
 
 
 def test_what_is_less_sure_began_earlier() -> None:
