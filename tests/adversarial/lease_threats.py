@@ -24,6 +24,7 @@ SERVING = "tests.unit.enclave_runner.serving"
 BOOT = "tests.machine.test_serving"
 FROZEN = f"{BOOT}.test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline"
 OTHER_FIRMWARE = f"{BOOT}.test_licence_tpm_of_a_machine_with_other_firmware_variables"
+DIFFERENT = f"{BOOT}.test_bundle_files_of_weights_that_differ_by_a_byte"
 # Parts that refuse without a check in `aicert.lease.checks`: a gateway, a meter, a clock.
 MACHINES_OWN: Final = (
     "gateway.route", "gateway.request", "meter.paid", "meter.usage", "watch.clock",
@@ -37,8 +38,12 @@ class Threat:
     proofs: tuple[str, ...]
     rest: str = ""
 
+    @property
+    def is_booted(self) -> bool:
+        """Whether a booted machine shows it, besides processes with a software TPM."""
+        return any(proof.startswith(f"{BOOT}.") for proof in self.proofs)
 
-NOT_BOOTED = "shown with a software TPM, not in a booted machine"
+
 THREATS: Final = (
     Threat("a licence's budget, epoch, clock, resets or restarts are edited", ("licence.tpm",), (
         f"{LEASE}.test_licence.test_licence_tpm_refuses_an_edited_licence",
@@ -55,7 +60,8 @@ THREATS: Final = (
     Threat("opened again in the same boot, or after a stop", ("licence.tpm", "enrol.registers"), (
         f"{LICENCE}.test_licence_tpm_other_registers",
         f"{TPM}.test_a_lease_is_opened_once_a_boot_and_leaves_no_session",
-        f"{STORY}.test_enrol_registers_of_a_machine_that_serves"), NOT_BOOTED),
+        f"{STORY}.test_enrol_registers_of_a_machine_that_serves", FROZEN, DIFFERENT),
+        "a booted machine never asks its TPM a second time"),
     Threat("the meter is at the budget, the deadline past, the licence an old one",
         ("licence.tpm", "meter.paid"), (
         f"{LICENCE}.test_licence_tpm_meter_deadline_and_epoch",
@@ -90,7 +96,7 @@ THREATS: Final = (
         f"{BROKER}.test_broker.test_ledger_successor_of_a_copy_that_runs",
         f"{BROKER}.test_broker.test_of_twins_of_memory_and_tpm_one_is_answered",
         f"{LEASING}.test_client_receipts.test_an_answer_that_does_not_fit_is_refused_by_its_check"),
-        "a copy serves what its last licence allowed"),
+        "a copy serves what its last licence allowed; no two machines are booted for it"),
     Threat("receipts are replayed, dropped, reordered, edited, or of something else",
         ("receipt.signature", "receipt.form", "receipt.index", "receipt.body", "receipt.fresh",
          "ledger.successor"), (
@@ -111,7 +117,8 @@ THREATS: Final = (
         f"{MACHINE}.test_watch_clock_ends_what_nobody_renews", FROZEN)),
     Threat("an old grant is replayed after a revocation", ("order.epoch", "order.answer"), (
         f"{LEASE}.test_orders.test_an_order_that_is_not_the_answer_is_refused_by_its_check",
-        f"{MACHINE}.test_order_answer_to_something_else_changes_nothing"), NOT_BOOTED),
+        f"{MACHINE}.test_order_answer_to_something_else_changes_nothing",
+        OTHER_FIRMWARE, DIFFERENT)),
     Threat("another bundle under the licence; chunks swapped, cut, flipped",
         ("bundle.header", "bundle.chunks", "bundle.files", "terms.digest"), (
         f"{LEASE}.test_bundle.test_bundle_chunks_that_are_not_in_their_place",
@@ -122,7 +129,7 @@ THREATS: Final = (
     Threat("weights that differ by a byte from the certificate's", ("bundle.files",), (
         f"{LEASE}.test_bundle.test_bundle_files_that_are_not_those_of_the_header",
         f"{MACHINE}.test_bundle_files_that_are_refused_end_the_boot",
-        f"{BOOT}.test_bundle_files_of_weights_that_differ_by_a_byte")),
+        DIFFERENT)),
     Threat("pickles, code or pointers in the custodian's bundle", ("bundle.inert",), (
         f"{SERVING}.test_load.test_bundle_inert_or_nothing_is_served",
         f"{SERVING}.test_load.test_code_and_pickles_beside_the_weights_are_not_shown")),
@@ -183,7 +190,7 @@ THREATS: Final = (
     Threat("other ports, connections from inside, half-open ones by thousands", (), (
         f"{SERVING}.test_listener.test_a_flood_of_connections_leaves_nothing_behind",
         f"{SERVING}.test_listener.test_who_comes_when_all_rooms_are_taken_is_turned_away",
-        FROZEN)),
+        FROZEN, OTHER_FIRMWARE)),
     Threat("weights on a disk, in a log, on a console, in a core or in swap", (), (
         f"{PROCESS}.test_weights_are_in_memory_and_nowhere_else",
         f"{SERVING}.test_load.test_weights_are_in_memory_only", FROZEN)),
@@ -194,6 +201,7 @@ THREATS: Final = (
     Threat("the broker is killed anywhere; two brokers", (), (
         f"{BROKER}.test_killed.test_a_broker_that_is_killed_while_it_enrols",
         f"{BROKER}.test_killed.test_a_broker_that_is_killed_while_it_grants",
+        f"{BROKER}.test_killed.test_a_broker_that_is_killed_at_any_line",
         f"{BROKER}.test_custodian.test_two_brokers_on_one_ledger_are_one")),
     Threat("secrets in the broker's log, errors or core", (), (
         f"{BROKER}.test_app.test_secrets_are_in_no_answer_log_file_or_representation",)),
@@ -229,7 +237,8 @@ def lines() -> Iterator[str]:
     for number, threat in enumerate(THREATS, 1):
         refused = ", ".join(threat.checks) or "no check: by how it is built"
         rest = f"; {threat.rest}" if threat.rest else ""
-        yield f"{number:>2}  {threat.attack}\n    {refused}: {len(threat.proofs)} tests{rest}"
+        tests = f"{len(threat.proofs)} tests{', booted too' if threat.is_booted else ''}"
+        yield f"{number:>2}  {threat.attack}\n    {refused}: {tests}{rest}"
 
 
 if __name__ == "__main__":

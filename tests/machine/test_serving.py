@@ -6,14 +6,15 @@ its deadline and holds the weights.
 """
 
 import contextlib
+import functools
 import os
+import secrets
 import shutil
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,10 +22,23 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from aicert.formats import image_lock, tpm
-from aicert.lease import blob, bundle, courier, custody, enrolment, licence, receipts, terms
+from aicert.formats.digest import of_bytes
+from aicert.lease import (
+    blob,
+    bundle,
+    courier,
+    custody,
+    enrolment,
+    licence,
+    orders,
+    receipts,
+    terms,
+)  # fmt: skip
 from aicert.lease.bundle import ContentKey
 from aicert.lease.courier import Message
 from aicert.lease.licence import Bounds
+from aicert.lease.orders import Order
+from aicert.lease.serve_settings import Settings
 from aicert.leasing import enrolments, granting
 from aicert.leasing.enrolments import Enrolled
 from aicert.verifier import verify
@@ -36,20 +50,20 @@ from rules.machines.qemu import command as qemu_command
 from rules.machines.qemu.command import Network
 from rules.project import config
 from rules.serving import lease_state, power
+from rules.serving.caller import Callee, calling
 from rules.serving.lease_state import Kept
 from rules.serving.link import Link
 from tests.e2e.conftest import wait_for
 from tests.e2e.lease.test_lease_story import NONCE, pack
 from tests.e2e.serving.test_serve import free_port
 from tests.e2e.serving.test_serving_process import lay_out
+from tests.machine import neighbour
 from tests.machine.conftest import BUILD_S, Built
+from tests.machine.neighbour import Neighbour
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
 PATIENCE_S = 600.0
-DUMP = "net.pcap"
-# This computer's address on qemu's own network.
-NEIGHBOUR = bytes((10, 0, 2, 2))
 OTHER_VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 LEASE = """
 [machines.desk]
@@ -62,6 +76,9 @@ port = 8443
 model = "path:leases/bot"
 machine = "desk"
 """
+# More connections than the machine serves at once, and than wait for it to accept them.
+FLOOD = 200
+PORTS = [*range(1, 1025), *range(1025, 1 << 16, 61), power.GUEST_PORT]
 # How many bytes of a process's memory to search at once.
 _STEP = 1 << 26
 
@@ -116,8 +133,10 @@ class Booted:
     work: Path
     port: int
     tells: list[Message]
+    asked: list[bytes] = field(default_factory=list)
 
     def ask(self, kind: str, data: bytes = b"") -> None:
+        self.asked.append(data)
         self.link.ask(Message(kind=kind, data=data))
 
     def hear(self) -> Message:
@@ -125,6 +144,14 @@ class Booted:
         assert isinstance(heard, Message), heard
         self.tells.append(heard)
         return heard
+
+    def rest(self) -> list[Message]:
+        """Return the messages until the machine is off."""
+        before = len(self.tells)
+        while (heard := self.link.heard.get(timeout=PATIENCE_S)) is not None:
+            assert isinstance(heard, Message), heard
+            self.tells.append(heard)
+        return self.tells[before:]
 
     def wait_for(self, kind: str) -> Message:
         """Return the next message of this kind; any other than a state or a receipt is a
@@ -152,19 +179,47 @@ class Booted:
 
 
 @contextlib.contextmanager
-def booted(leased: Leased, kept: Kept, packed: Path) -> Iterator[Booted]:
-    """Yield a machine that is ready. Everything that passes its network device is recorded."""
+def booting(
+    leased: Leased, kept: Kept, packed: Path, also: tuple[str, ...] = neighbour.RECORDED
+) -> Iterator[Booted]:
+    """Yield a machine that begins to boot. Everything that passes its network device is recorded.
+
+    `also`: further options of qemu.
+    """
     machine = leased.project.lease("bot").machine
-    also = ("-object", f"filter-dump,id=dump,netdev=net,file={DUMP}")
     network = Network(listen="127.0.0.1", port=free_port(), guest_port=power.GUEST_PORT, also=also)
     for path in kept.work.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     with power.booted(
         leased.root, kept, packed, machine, leased.image, network, lambda _: None
     ) as on:
-        running = Booted(link=on.link, work=kept.work, port=network.port, tells=[])
+        yield Booted(link=on.link, work=kept.work, port=network.port, tells=[])
+
+
+@contextlib.contextmanager
+def booted(leased: Leased, kept: Kept, packed: Path) -> Iterator[Booted]:
+    """Yield a machine that is ready."""
+    with booting(leased, kept, packed) as running:
         running.wait_for(courier.READY)
         yield running
+
+
+@contextlib.contextmanager
+def called(
+    leased: Leased, kept: Kept, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Booted]:
+    """Yield a machine that is ready, whose courier comes by the network, as in a cloud. We can send
+    it any packet.
+    """
+    key = secrets.token_hex(32)
+    with_key = functools.partial(Settings, courier=of_bytes(key.encode("ascii")))
+    monkeypatch.setattr(power, "Settings", with_key)
+    with booting(leased, kept, packed, neighbour.REACHED) as begun:
+        callee = Callee(host="127.0.0.1", port=begun.port, key=key, boots_s=PATIENCE_S)
+        with calling(callee) as link:
+            running = replace(begun, link=link)
+            running.wait_for(courier.READY)
+            yield running
 
 
 @pytest.fixture
@@ -250,36 +305,16 @@ def is_in_memory(process: int, wanted: bytes) -> bool:
     return False
 
 
-def packets(path: Path) -> Iterator[bytes]:
-    """Yield the packets of a capture (pcap, "File Format": a header of 24 bytes, then 16 before
-    each packet).
-    """
-    data = path.read_bytes()
-    at = 24
-    while at + 16 <= len(data):
-        (length,) = struct.unpack_from("<I", data, at + 8)
-        yield data[at + 16 : at + 16 + length]
-        at += 16 + length
-
-
-def begun_by_the_machine(path: Path) -> list[bytes]:
+def begun_by_the_machine(work: Path) -> list[bytes]:
     """Return the packets that the machine sent on its own initiative: all from its card except
     those of connections to its port, and ARP with its only neighbour.
     """
-    ours: list[bytes] = []
-    for packet in packets(path):
-        if packet[6:11] != b"\x52\x54\x00\x12\x34":
-            continue
-        kind = packet[12:14]
-        is_neighbours = kind == b"\x08\x06" and packet[38:42] == NEIGHBOUR
-        is_tcp = kind == b"\x08\x00" and packet[23] == 6
-        # The packet is from the machine's only port, and is not the first one of a connection.
-        is_served = is_tcp and packet[34:36] == power.GUEST_PORT.to_bytes(2) and (
-            packet[47] & 0x12 != 0x02
-        )  # fmt: skip
-        if not (is_neighbours or is_served):
-            ours.append(packet)
-    return ours
+    return [
+        packet
+        for packet in neighbour.sent(work)
+        if not neighbour.is_with_neighbour(packet)
+        and not neighbour.is_served(packet, power.GUEST_PORT)
+    ]
 
 
 def frozen_past(machine: Booted, is_over: Callable[[], bool]) -> None:
@@ -324,6 +359,9 @@ def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
         # There is one port, and not before the model is loaded; the machine connects to nobody.
         for port in (machine.port, free_port()):
             assert not answers(port)
+        # What is opened is not opened again in the same boot: the same licence changes nothing.
+        machine.ask(courier.BLOB, custodian.blob)
+        machine.ask(courier.LICENCE, good)
         machine.ask(courier.HEARTBEAT, NONCE)
         at = clock_of(machine.wait_for(courier.RECEIPT))
         end = time.monotonic() + 9
@@ -343,8 +381,8 @@ def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
         for path in (kept.work / "console", kept.work / "variables.fd", *kept.tpm.iterdir()):
             assert canary not in path.read_bytes(), path
         assert canary not in (kept.work / "inputs.img").read_bytes()
-        assert list(packets(kept.work / DUMP))
-        assert begun_by_the_machine(kept.work / DUMP) == []
+        assert list(neighbour.packets((kept.work / neighbour.DUMP).read_bytes()))
+        assert begun_by_the_machine(kept.work) == []
 
 
 def answers(port: int) -> bool:
@@ -368,23 +406,69 @@ def test_licence_tpm_of_a_machine_with_other_firmware_variables(
     leased: Leased, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine was enrolled honestly, and then booted with other Secure Boot keys: PCR 7
-    differs.
+    differs. Its courier comes by the network, on which others try what they can. In the end the
+    custodian revokes the lease.
     """
     custodian = enrolled(leased, kept)
     monkeypatch.setattr(qemu_command, "VARIABLES", OTHER_VARIABLES)
-    with booted(leased, kept, leased.bundle) as machine:
+    with called(leased, kept, leased.bundle, monkeypatch) as machine:
         machine.ask(courier.BLOB, custodian.blob)
         since = custodian.machine.meter.clock.clock
         machine.ask(courier.LICENCE, custodian.licence(seconds=36000, since=since))
         assert machine.wait_for(courier.REFUSED).data.startswith(b"licence.tpm: ")
-        machine.ask(courier.STOP)
-        assert machine.wait_for(courier.ENDED).data == b"asked"
+        tried_by_a_neighbour(machine)
+        machine.ask(courier.HEARTBEAT, NONCE)
+        answered = receipts.parse(machine.wait_for(courier.RECEIPT).data)
+        machine.ask(courier.ORDER, revoked(custodian, answered))
+        last, killed = machine.wait_for(courier.RECEIPT), machine.wait_for(courier.RECEIPT)
+        assert receipts.parse(killed.data).body == orders.parse(machine.asked[-1]).order
+        assert clock_of(killed) >= clock_of(last)
+        assert machine.wait_for(courier.ENDED).data == b"revoke"
+
+
+def revoked(custodian: Custodian, receipt: receipts.Receipt) -> bytes:
+    """Return the order that ends the lease, in answer to this receipt."""
+    heartbeat = receipts.parse_heartbeat(receipt.body)
+    held = custody.parse((custodian.folder / "bot.keys").read_bytes())
+    order = Order(
+        kind=orders.REVOKE, lease=heartbeat.lease, terms=agreed(custodian.folder).digest,
+        boot=heartbeat.boot, epoch=custodian.machine.epoch.value, seq=heartbeat.seq,
+        answers=receipts.digest(receipt).hex, generation=1,
+    )  # fmt: skip
+    return orders.emit(orders.sign(held.key, order))
+
+
+def tried_by_a_neighbour(machine: Booted) -> None:
+    """Check that one port is open, and that nothing else answers, whoever asks for what."""
+    before = len(neighbour.sent(machine.work))
+    with Neighbour(machine.work, wait_for) as other, contextlib.ExitStack() as stack:
+        # More connections than the machine has room for, and none says anything.
+        for _ in range(FLOOD):
+            stack.enter_context(socket.create_connection(("127.0.0.1", machine.port)))
+        other.asks_who_has(bytes((10, 0, 2, 99)))
+        other.looks_for_ipv6()
+        other.pings()
+        for port in (53, 67, 68, 123, 5353, power.GUEST_PORT):
+            other.sends_udp(port)
+        assert other.open_ports(PORTS) == {power.GUEST_PORT}
+        # The courier is heard meanwhile.
+        machine.ask(courier.HEARTBEAT, NONCE)
+        machine.wait_for(courier.RECEIPT)
+        other.asks_who_has(socket.inet_aton(qemu_command.GUEST))
+        wait_for(
+            lambda: any(map(neighbour.is_with_neighbour, neighbour.sent(machine.work)[before:])),
+            "the machine's own address by ARP",
+        )
+    begun = begun_by_the_machine(machine.work)
+    assert [packet for packet in begun if not neighbour.is_rejection(packet)] == []
 
 
 def test_bundle_files_of_weights_that_differ_by_a_byte(
     leased: Leased, kept: Kept, tmp_path: Path
 ) -> None:
-    """The custodian encrypted these weights, under the header of the certified files."""
+    """The custodian encrypted these weights, under the header of the certified files. The lease was
+    revoked in the boot before; this custodian grants it again.
+    """
     custodian = enrolled(leased, kept)
     packed = tmp_path / "bot"
     shutil.copytree(leased.bundle, packed)
@@ -393,15 +477,26 @@ def test_bundle_files_of_weights_that_differ_by_a_byte(
     number = names.index("model.safetensors")
     weights = bytearray((leased.folder / "model/model.safetensors").read_bytes())
     weights[-1] ^= 1
-    secrets = custody.parse((leased.folder / "bot.keys").read_bytes())
-    key = ContentKey(secrets.tpm_half, bundle.NO_BROKER, header_bytes)
+    held = custody.parse((leased.folder / "bot.keys").read_bytes())
+    key = ContentKey(held.tpm_half, bundle.NO_BROKER, header_bytes)
     path = packed / bundle.DATA / str(number)
     path.chmod(0o600)
     path.write_bytes(b"".join(bundle.encrypted(key, number, [bytes(weights)])))
     with booted(leased, kept, packed) as machine:
         machine.ask(courier.BLOB, custodian.blob)
         since = custodian.machine.meter.clock.clock
+        # order.epoch: what was granted before the revocation opens nothing, in whichever boot.
         machine.ask(courier.LICENCE, custodian.licence(seconds=36000, since=since))
+        assert b"a term of the licence is not met" in machine.wait_for(courier.REFUSED).data
+        machine.ask(courier.ENROL, NONCE)
+        again = custodian_of(leased, machine.wait_for(courier.ENROLMENT).data)
+        assert again.machine.epoch.value == custodian.machine.epoch.value + 1
+        good = again.licence(seconds=36000, since=since)
+        machine.ask(courier.LICENCE, good)
         assert machine.wait_for(courier.REFUSED).data.startswith(b"bundle.files: ")
         assert machine.wait_for(courier.ENDED).data == b"refused"
+        # Nor is anything opened after the end, until the machine is off.
+        machine.ask(courier.BLOB, custodian.blob)
+        machine.ask(courier.LICENCE, good)
+        assert {line.kind for line in machine.rest()} <= {courier.REFUSED}
         assert all(line.kind != courier.SERVING for line in machine.tells)

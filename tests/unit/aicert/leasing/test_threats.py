@@ -42,6 +42,14 @@ def test_every_check_refuses_a_threat() -> None:
     assert {check for threat in THREATS for check in threat.checks} == {*CHECKS, *MACHINES_OWN}
 
 
+# What only a machine with firmware, disks and a network shows (lines of the table).
+BOOTED = (4, 5, 15, 17, 18, 20, 32, 33, 37)
+
+
+def test_a_booted_machine_shows_what_only_one_can() -> None:
+    assert [number for number, threat in enumerate(THREATS, 1) if threat.is_booted] == [*BOOTED]
+
+
 def test_the_table_can_be_read() -> None:
     lines = list(lease_threats.lines())
     assert len(lines) == len(THREATS) > 40
