@@ -44,7 +44,8 @@ _CHECKS = {
 _NAMED = re.compile(r"(?:^|[\s'\"\[{,:])input:([a-z0-9][a-z0-9-]{0,62})(?:/([^\s'\",\]}]+))?")
 _BY_FILES = re.compile(
     r"config: \w*data\w*(\[\d+\])?\.(path|split|data_files|ds_type|name): |"
-    r": input '[a-z0-9-]+' (holds no |is a file$)"
+    r": input '[a-z0-9-]+' (holds no |is a file$|is a (file|folder), and has no )|"
+    r"config: tasks: split \w+: the run declares no input "
 )
 # Axolotl does not train without these, besides `base_model`: one key from each line.
 NEEDED = (("datasets", "pretraining_dataset"), ("learning_rate",))
