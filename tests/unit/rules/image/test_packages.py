@@ -14,7 +14,7 @@ from aicert.errors import ToolError
 from aicert.files.machine_code import MACHINE_CODE
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.image_lock import Package
-from rules.image import build, debian, wheels
+from rules.image import build, debian, place, wheels
 from rules.image.build import Place
 from rules.image.debian import Apt, GoneError, Store
 from tests.unit.code_tree import code_tree
@@ -83,6 +83,23 @@ def test_packages_that_differ_from_the_environments_are_named(kind: str) -> None
     assert unlike([*rest, replace(numpy, digest=of_bytes(b"another file"))]) == ["numpy"]
     assert unlike([*whole, replace(numpy, name="more")]) == ["more"]
     assert unlike([*rest, replace(numpy, part="runner")]) == ["numpy"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        (place.LOCK, ""),
+        (place.GPU_LOCK, "gpu"),
+        (place.SERVE_LOCK, "serve"),
+        (place.TRAINERS_LOCK, "tools"),
+    ],
+)
+def test_the_locked_images_have_the_packages_of_the_environments(path: Path, kind: str) -> None:
+    """A config that `lock` accepts, and a run on `local`, need the same packages there."""
+    lock = place.read_lock(REPOSITORY, path)
+    assert lock is not None
+    kinds = {each: each == kind for each in ("gpu", "serve", "tools")}
+    assert wheels.unlike(REPOSITORY, lock.packages, **kinds) == []
 
 
 def fetch(folder: Path, has: dict[str, bytes], *wanted: Package) -> Mirror:
