@@ -18,7 +18,7 @@ from rules.commands.base import Command
 from rules.project import config, fetch, lock, results
 from rules.project.config_check import check_config
 from rules.runs import certify, failed, reproduce, verify
-from rules.runs.appraisal import own_question
+from rules.runs.appraisal import own_request
 from rules.runs.reproduce import Side
 
 
@@ -68,7 +68,7 @@ Exit codes: 0 the same bytes, 1 different bytes or a failed run, 2 nothing to co
 
 
 def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
-    asked = own_question(root, run, None)
+    asked = own_request(root, run, None)
     result = verify.verify(root, run, asked)
     if result.verdict != "passed":
         check = (result.failed or result.undecided)[0]
@@ -86,8 +86,8 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
         model = out / OUTPUTS / run.outputs[0]
         certificate = parse((out / CERTIFICATE).read_bytes())
         # The first run on a machine creates the CA that vouches for it.
-        question = own_question(root, again, None)
-        repeated = question.appraise(
+        request = own_request(root, again, None)
+        repeated = request.appraise(
             certificate, verify.read_model(model, f"{run.name}: reading"), identity(current.data)
         )
         if repeated.verdict != "passed":
@@ -107,7 +107,7 @@ def _reproduce(root: Path, run: config.Run, again: config.Run) -> int:
         reproductions.Side(certificate=first.certificate, verdict=result),
         reproductions.Side(certificate=certificate, verdict=repeated),
     )
-    _show_worth(*executions, roots=(*asked.policy.roots, *question.policy.roots))
+    _show_worth(*executions, roots=(*asked.policy.roots, *request.policy.roots))
     return 0
 
 

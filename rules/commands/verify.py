@@ -10,7 +10,7 @@ from rules.commands.base import ALL, Command
 from rules.host.reporter import show_error
 from rules.project import config
 from rules.runs import evidence, verify
-from rules.runs.appraisal import Question, question
+from rules.runs.appraisal import AppraisalRequest, request_of
 from rules.runs.evidence import Folder
 
 
@@ -93,7 +93,7 @@ object for each run, each on its own line.
         folder = evidence.read(params["evidence"])
         audits = None if folder is None else folder.audits
         asked = [
-            replace(question(*given, gpu=run.machine.gpu, tools=run.machine.tools), audits=audits)
+            replace(request_of(*given, gpu=run.machine.gpu, tools=run.machine.tools), audits=audits)
             for run in runs
         ]
         codes = []
@@ -104,7 +104,12 @@ object for each run, each on its own line.
         return min((code for code in codes if code), default=0)
 
     def _one(
-        self, root: Path, run: config.Run, asked: Question, folder: Folder | None, params: Any
+        self,
+        root: Path,
+        run: config.Run,
+        asked: AppraisalRequest,
+        folder: Folder | None,
+        params: Any,
     ) -> int:
         try:
             appraised = verify.judged(root, run, asked)

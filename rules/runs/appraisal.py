@@ -33,7 +33,7 @@ Audits = Sequence[tuple[Certificate, bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class AppraisalRequest:
     """What a certificate has to meet: the policy, the nonce if one was chosen, and the audits that
     the policy may require (None if none were given).
 
@@ -74,8 +74,8 @@ def evidence_at(folder: str) -> Audits | None:
     return audits_of(given)
 
 
-def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
-    """Return the question for `run` under the policy of its own machine, which accepts this
+def own_request(root: Path, run: Run, nonce: bytes | None) -> AppraisalRequest:
+    """Return the request for `run` under the policy of its own machine, which accepts this
     checkout's simulated platforms.
     """
     driver = run.machine.driver
@@ -89,10 +89,10 @@ def own_question(root: Path, run: Run, nonce: bytes | None) -> Question:
     # This checkout's reviewed lockfile says whether code of an input may run. Other verifiers
     # decide that in their own policies.
     policy = replace(_with_list(root, policy, driver), allow=frozenset(CODE_WORDS))
-    return Question(policy=policy, nonce=nonce, own=True)
+    return AppraisalRequest(policy=policy, nonce=nonce, own=True)
 
 
-def question(
+def request_of(
     root: Path,
     policy: str,
     pem: str,
@@ -101,8 +101,8 @@ def question(
     *,
     gpu: bool = False,
     tools: bool = False,
-) -> Question:
-    """Return the question that a command line asks, with a built-in policy or a policy file, a root
+) -> AppraisalRequest:
+    """Return the request of a command line, with a built-in policy or a policy file, a root
     and a nonce.
 
     `run` is a run whose certificate would create this checkout's CA. `gpu` and
@@ -114,7 +114,9 @@ def question(
         named = policy if policy in BUILT_IN else str(users_path(policy))
         ca = users_path(pem) if pem else None
         chosen = api.choose_policy(named, root=ca)
-        return Question(policy=_with_own_image(root, chosen, gpu=gpu, tools=tools), nonce=expected)
+        return AppraisalRequest(
+            policy=_with_own_image(root, chosen, gpu=gpu, tools=tools), nonce=expected
+        )
     image = _own_image(root, simulated[0], gpu=gpu, tools=tools)
     if pem:
         chosen = api.choose_policy(policy, root=users_path(pem), image=image)
@@ -122,7 +124,7 @@ def question(
         brought = any(ca.driver == policy for ca in platform_cas.all_beside(root).values())
         chosen = _simulated(root, policy, image, run, may_lack=brought)
     chosen = _with_list(root, chosen, simulated[0])
-    return Question(policy=chosen, nonce=expected, own=not pem)
+    return AppraisalRequest(policy=chosen, nonce=expected, own=not pem)
 
 
 def _simulated(root: Path, name: str, image: Path | None, run: str, *, may_lack: bool) -> Policy:

@@ -53,7 +53,7 @@ from rules.project.config_check import check_config
 from rules.project.input_signatures import check_signers
 from rules.project.locked import Lock
 from rules.runs import afterwards, exports, failed, logs, placing, time_stamps, unknown_ca, verify
-from rules.runs.appraisal import Question, own_question
+from rules.runs.appraisal import AppraisalRequest, own_request
 from rules.runs.verdict import Verdict, appraised
 
 # The name of a limit in a run report → its key of a machine in aicert.toml.
@@ -101,14 +101,14 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
         if reason is None and nonce is not None and not answers(certificate, nonce):
             reason = "the certificate does not answer the nonce that you gave"
         if reason is None:
-            question = own_question(root, run, nonce)
+            request = own_request(root, run, nonce)
             output = results.output_path(root, run)
             # A failed training may leave none; the certificate says why.
             model = digests.cached_tree(output) if results.has_files(output) else {}
             lockfile = identity(current.data)
-            result = question.appraise(certificate, model, lockfile)
+            result = request.appraise(certificate, model, lockfile)
             evidence = unknown_ca.Found(certificate, model, lockfile, result)
-            unknown = unknown_ca.unknown(root, run, question, evidence)
+            unknown = unknown_ca.unknown(root, run, request, evidence)
             if unknown is not None:
                 text = f"{unknown.text}; it is kept"
                 return Reason(stops=True, text=text, hint=unknown.hint, kept=True)
@@ -216,8 +216,8 @@ def certify(
                 # is printed all the same.
                 show_error(error)
                 broken = error
-            question = own_question(root, run, nonce)
-            verdict = _accepted(run, current, question, place.finished)
+            request = own_request(root, run, nonce)
+            verdict = _accepted(run, current, request, place.finished)
         if not verdict.passes:
             placing.check_not_full(place, work, "the run failed")
         kept = _worth_keeping(root, place, run, passes=verdict.passes)
@@ -245,7 +245,7 @@ def _of_what_is_in_place(
     """
     if verdict is not None and verdict.is_of_what_is_in_place(root, run):
         return verdict.result
-    return verify.verify(root, run, own_question(root, run, nonce))
+    return verify.verify(root, run, own_request(root, run, nonce))
 
 
 @contextmanager
@@ -337,11 +337,11 @@ def _locked(root: Path, run: Run, accept: bool) -> Lock:
     return lock.current(root, run)
 
 
-def _accepted(run: Run, current: Lock, question: Question, out: Path) -> Verdict:
+def _accepted(run: Run, current: Lock, request: AppraisalRequest, out: Path) -> Verdict:
     """Return the verdict on a machine's results. If it fails for any reason other than a failed
     training, raise an error, so that nothing is put in place.
     """
-    verdict = appraised(run, current, question, out)
+    verdict = appraised(run, current, request, out)
     exports.require_signatures(parse(verdict.certificate), out / SIGNATURES)
     result = verdict.result
     if verdict.passes or (result.failed and all(one.id in TELLING for one in result.failed)):
@@ -375,12 +375,12 @@ def _finished_earlier(
     """
     if not (place.finished / CERTIFICATE).is_file():
         return None
-    question = own_question(root, run, nonce)
+    request = own_request(root, run, nonce)
     verdict = None
     try:
         certificate = parse(read_bounded(place.finished / CERTIFICATE, MAX_BYTES, "certificate"))
         if certificate.lockfile == current.data:
-            accepted = _accepted(run, current, question, place.finished)
+            accepted = _accepted(run, current, request, place.finished)
             verdict = accepted if _other_runner(root, run, certificate) is None else None
     except AicertError as error:
         _require_readable(place, error)
@@ -418,7 +418,7 @@ def _worth_keeping(root: Path, place: placing.Place, run: Run, *, passes: bool) 
         return None
     try:
         certificate = results.read_certificate(root, run.name)
-        asked = own_question(root, run, None)
+        asked = own_request(root, run, None)
         model = digests.cached_tree(output)
         result = asked.appraise(certificate, model, identity(certificate.lockfile))
         named = parse_statement(certificate.envelope.payload).outputs[run.outputs[0]].files

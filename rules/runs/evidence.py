@@ -9,7 +9,7 @@ from aicert.cli.verify.asked import Asked
 from aicert.cli.verify.section import Section
 from aicert.verifier.evidence import Given, audits_of, read_evidence
 from rules.host.terminal import users_path
-from rules.runs.appraisal import Audits, Question
+from rules.runs.appraisal import AppraisalRequest, Audits
 from rules.runs.unknown_ca import Found
 
 
@@ -30,14 +30,14 @@ def read(folder: str) -> Folder | None:
     return Folder(*read_evidence(users_path(folder))) if folder else None
 
 
-def judged(folder: Folder, appraised: Found, question: Question, named: str) -> Section:
-    """Judge the folder under the policy of `question`, which the command line calls `named`."""
+def judged(folder: Folder, appraised: Found, request: AppraisalRequest, named: str) -> Section:
+    """Judge the folder under the policy of `request`, which the command line calls `named`."""
     at = datetime.datetime.now(datetime.UTC)
     asked = Asked(
-        policy=question.policy,
+        policy=request.policy,
         named=named,
         at=at,
-        audits=judge_audits(folder.audits, question.policy, at),
+        audits=judge_audits(folder.audits, request.policy, at),
         lockfile=appraised.lockfile,
     )
     return section.gather(

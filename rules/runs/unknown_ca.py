@@ -23,7 +23,7 @@ from aicert.formats.statement import parse as parse_statement
 from aicert.trust.built_in import with_image, with_root
 from rules.project import images, platform_cas
 from rules.project.config import Run
-from rules.runs.appraisal import Question
+from rules.runs.appraisal import AppraisalRequest
 
 
 class Found(NamedTuple):
@@ -43,7 +43,7 @@ class Unknown:
     hint: str
 
 
-def unknown(root: Path, run: Run, asked: Question, evidence: Found) -> Unknown | None:
+def unknown(root: Path, run: Run, asked: AppraisalRequest, evidence: Found) -> Unknown | None:
     """Return who is unknown here, if that is the only reason for a failure. None if `evidence`
     passes, or fails for another reason.
     """

@@ -24,7 +24,7 @@ from rules.host.statuses import Status, statuses
 from rules.project import digests, locked, results
 from rules.project.config import Run
 from rules.project.locked import Lock
-from rules.runs.appraisal import Question
+from rules.runs.appraisal import AppraisalRequest
 from rules.runs.verify import read_model
 
 
@@ -62,7 +62,7 @@ class Verdict:
             digests.hand_on(results.output_path(root, run), facts)
 
 
-def appraised(run: Run, current: Lock, question: Question, out: Path) -> Verdict:
+def appraised(run: Run, current: Lock, request: AppraisalRequest, out: Path) -> Verdict:
     """Read a machine's results in `out`, and appraise them."""
     data = (out / CERTIFICATE).read_bytes()
     folder = out / OUTPUTS / run.outputs[0]
@@ -70,7 +70,7 @@ def appraised(run: Run, current: Lock, question: Question, out: Path) -> Verdict
     model = read_model(folder, f"{run.name}: reading the model")
     lockfile = identity(current.data)
     return Verdict(
-        result=question.appraise(parse(data), model, lockfile),
+        result=request.appraise(parse(data), model, lockfile),
         certificate=data,
         lockfile=lockfile,
         model=model,

@@ -21,7 +21,7 @@ from rules.host import progress
 from rules.project import locked, results
 from rules.project.config import Run
 from rules.runs import unknown_ca
-from rules.runs.appraisal import Question
+from rules.runs.appraisal import AppraisalRequest
 
 
 def read_model(path: Path, title: str) -> Model:
@@ -37,12 +37,12 @@ def runner_of(certificate: Certificate) -> Digest | None:
     return parse_statement(certificate.envelope.payload).builder.get("runner")
 
 
-def verify(root: Path, run: Run, asked: Question) -> AttestationResult:
+def verify(root: Path, run: Run, asked: AppraisalRequest) -> AttestationResult:
     """Return the result of appraising the run's certificate with the output and lockfile here."""
     return judged(root, run, asked).result
 
 
-def judged(root: Path, run: Run, asked: Question) -> unknown_ca.Found:
+def judged(root: Path, run: Run, asked: AppraisalRequest) -> unknown_ca.Found:
     """Appraise the run's certificate with the output and lockfile here.
 
     Raises EvidenceError if the only problem is that this checkout does not know who vouches for it:

@@ -10,7 +10,7 @@ from aicert.formats import image_lock
 from aicert.formats.digest import Digest, of_bytes
 from rules.project import config, images
 from rules.runs import unknown_ca
-from rules.runs.appraisal import Question
+from rules.runs.appraisal import AppraisalRequest
 from rules.runs.unknown_ca import Found, Unknown
 from tests.adversarial.forger import Scene
 
@@ -29,7 +29,7 @@ driver = "qemu"
 def judged(root: Path, scene: Scene, *, own: bool = True, **changes: object) -> Unknown | None:
     """Return what the scene lacks for a pass under the policy of measured machines."""
     policy = replace(scene.get("policy"), name="qemu", **changes)
-    asked = Question(policy=policy, nonce=None, own=own)
+    asked = AppraisalRequest(policy=policy, nonce=None, own=own)
     certificate, model = scene.get("certificate"), scene.get("model")
     lockfile = of_bytes(certificate.lockfile)
     result = asked.appraise(certificate, model, lockfile)
@@ -82,8 +82,8 @@ def test_without_its_ca_the_claims_are_compared(tmp_path: Path) -> None:
     scene = Scene("qemu")
     certificate, model = scene.get("certificate"), scene.get("model")
     lockfile = of_bytes(certificate.lockfile)
-    asked = Question(policy=replace(scene.get("policy"), name="local", roots=()), nonce=None,
-                     own=True)  # fmt: skip
+    policy = replace(scene.get("policy"), name="local", roots=())
+    asked = AppraisalRequest(policy=policy, nonce=None, own=True)
     result = asked.appraise(certificate, model, lockfile)
     run = config.parse(tmp_path, TOML).run("tiny")
     assert (

@@ -16,7 +16,7 @@ from rules.image.place import GPU_LOCK, LOCK, TRAINERS_LOCK
 from rules.machines.ca import local_ca
 from rules.project import images
 from rules.runs import evidence, verify
-from rules.runs.appraisal import evidence_at, question
+from rules.runs.appraisal import evidence_at, request_of
 from rules.runs.unknown_ca import Found
 from tests.unit.aicert.cli.verify import test_demanded_audits as demanded
 
@@ -36,7 +36,7 @@ def test_a_run_is_verified_against_the_image_that_its_machine_boots(
     for path in (LOCK, GPU_LOCK, TRAINERS_LOCK):
         shutil.copy(REPOSITORY / path, tmp_path / path)
     local_ca(tmp_path, "qemu")
-    asked = question(tmp_path, "qemu", "", "", "tiny", **kind)
+    asked = request_of(tmp_path, "qemu", "", "", "tiny", **kind)
     wanted = image_lock.parse((REPOSITORY / lock).read_bytes())
     assert asked.policy.accepted == {wanted.digest}
 
@@ -54,16 +54,16 @@ def test_a_policy_file_for_the_measured_machine_gets_this_checkouts_image(
     ours = tmp_path / "ours.toml"
     ours.write_text('extends = "qemu"\n')
     wanted = image_lock.parse((REPOSITORY / lock).read_bytes()).digest
-    asked = question(tmp_path, str(ours), pem, "", "tiny", gpu=gpu)
+    asked = request_of(tmp_path, str(ours), pem, "", "tiny", gpu=gpu)
     assert asked.policy.accepted == set(asked.policy.images) == {wanted}
     assert not asked.own
     (tmp_path / images.LIST).write_text(
         f'name = "list"\ntier = "measured-vm"\n[images]\naccepted = ["{LISTED}"]\n'
     )
-    asked = question(tmp_path, str(ours), pem, "", "tiny", gpu=gpu)
+    asked = request_of(tmp_path, str(ours), pem, "", "tiny", gpu=gpu)
     assert {str(digest) for digest in asked.policy.accepted} == {str(wanted), LISTED}
     ours.write_text(f'extends = "qemu"\n[images]\naccepted = ["{CHOSEN}"]\n')
-    asked = question(tmp_path, str(ours), pem, "", "tiny", gpu=gpu)
+    asked = request_of(tmp_path, str(ours), pem, "", "tiny", gpu=gpu)
     assert {str(digest) for digest in asked.policy.accepted} == {CHOSEN}
 
 
@@ -76,7 +76,7 @@ def test_a_policy_file_for_other_machines_gets_no_image(tmp_path: Path) -> None:
     ours = tmp_path / "ours.toml"
     for base, root in (("local", pem), ("default", "")):
         ours.write_text(f'extends = "{base}"\n')
-        assert not question(tmp_path, str(ours), root, "", "tiny").policy.accepted
+        assert not request_of(tmp_path, str(ours), root, "", "tiny").policy.accepted
 
 
 def test_a_folder_of_audits_is_read_and_what_does_not_count_is_said(
@@ -97,7 +97,7 @@ def shown(folder: Path, capsys: pytest.CaptureFixture[str], form: str) -> str:
     given = evidence.read(str(folder / "evidence"))
     assert given is not None
     asked = replace(
-        question(folder, named, str(folder / "root.pem"), "", "tiny"), audits=given.audits
+        request_of(folder, named, str(folder / "root.pem"), "", "tiny"), audits=given.audits
     )
     certificate = certificates.parse((folder / "c.json").read_bytes())
     model, lockfile = read_model(folder / "model"), of_bytes(certificate.lockfile)
