@@ -24,6 +24,7 @@ SERVING = "tests.unit.enclave_runner.serving"
 BOOT = "tests.machine.test_serving"
 FROZEN = f"{BOOT}.test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline"
 OTHER_FIRMWARE = f"{BOOT}.test_licence_tpm_of_a_machine_with_other_firmware_variables"
+ADDED = f"{BOOT}.test_licence_tpm_of_a_machine_with_an_addition_to_its_command_line"
 DIFFERENT = f"{BOOT}.test_bundle_files_of_weights_that_differ_by_a_byte"
 # Parts that refuse without a check in `aicert.lease.checks`: a gateway, a meter, a clock.
 MACHINES_OWN: Final = (
@@ -56,7 +57,7 @@ THREATS: Final = (
     Threat("another image, or the right one with addons", ("licence.tpm", "enrol.image"), (
         f"{LICENCE}.test_licence_tpm_other_registers",
         f"{LEASING}.test_enrolments.test_a_forged_enrolment_is_refused_by_its_check",
-        FROZEN)),
+        FROZEN, ADDED)),
     Threat("opened again in the same boot, or after a stop", ("licence.tpm", "enrol.registers"), (
         f"{LICENCE}.test_licence_tpm_other_registers",
         f"{TPM}.test_a_lease_is_opened_once_a_boot_and_leaves_no_session",

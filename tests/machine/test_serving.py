@@ -500,3 +500,15 @@ def test_bundle_files_of_weights_that_differ_by_a_byte(
         machine.ask(courier.LICENCE, good)
         assert {line.kind for line in machine.rest()} <= {courier.REFUSED}
         assert all(line.kind != courier.SERVING for line in machine.tells)
+
+
+def test_licence_tpm_of_a_machine_with_an_addition_to_its_command_line(
+    leased: Leased, kept: Kept
+) -> None:
+    """An addition is measured into PCR 12, which is zero in every licence, like PCR 13 for
+    extensions: the machine does not even ask.
+    """
+    added = ("-smbios", "type=11,value=io.systemd.stub.kernel-cmdline-extra=quiet")
+    with booting(leased, kept, leased.bundle, (*neighbour.RECORDED, *added)) as machine:
+        assert machine.rest() == []
+        assert b"PCR 12 is not zero at the start" in machine.console
