@@ -184,9 +184,8 @@ class _Reader:
     def _check_keys(self) -> None:
         for key in self._settings:
             if key in _CODE:
-                raise self._wrong(
-                    str(key), "a task here runs no code, and reads only inputs", _DATA
-                )
+                hint = _DATA if key == "dataset_name" else f"remove `{key}`"
+                raise self._wrong(str(key), "a task here runs no code, and reads only inputs", hint)
             if key not in _KEYS:
                 close = difflib.get_close_matches(str(key), sorted(_KEYS), n=1)
                 hint = f"did you mean `{close[0]}`?" if close else "docs/spec/lm-eval.md lists them"

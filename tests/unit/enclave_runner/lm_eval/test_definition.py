@@ -228,3 +228,6 @@ def test_a_tag_gets_advice_that_does_not_make_a_prompt_of_it() -> None:
         definition.read(b"doc_to_text: !function utils.text", "local-mc", None)
     assert refusal.value.message == "config: local-mc: line 1: a value of kind '!function'"
     assert refusal.value.hint == ("a task here is data: write a template, or the name of a column")
+    with pytest.raises(ConfigError) as refusal:
+        read(MC | {"process_docs": "utils.docs"})
+    assert refusal.value.hint == "remove `process_docs`"
