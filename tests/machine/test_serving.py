@@ -1,12 +1,12 @@
 """The image that serves, booted: what only a machine with a firmware, disks and a network can show.
 
-There is one offline lease and one TPM. This test is the courier. No boot waits for the engine,
-whose libraries take minutes in an emulated machine: once the lease is opened, the machine watches
-its deadline and holds the weights.
+There is one offline lease and one TPM. This test is the courier. Only the first boot waits for the
+engine, whose libraries take a minute in an emulated machine.
 """
 
 import contextlib
 import functools
+import json
 import os
 import secrets
 import shutil
@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+import aicert.serving
 from aicert.formats import image_lock, tpm
 from aicert.formats.digest import of_bytes
 from aicert.lease import (
@@ -55,11 +56,13 @@ from rules.serving.lease_state import Kept
 from rules.serving.link import Link
 from tests.e2e.conftest import wait_for
 from tests.e2e.lease.test_lease_story import NONCE, pack
-from tests.e2e.serving.test_serve import free_port
+from tests.e2e.serving.test_connect import client as openai_client
+from tests.e2e.serving.test_serve import STREAMED, free_port
 from tests.e2e.serving.test_serving_process import lay_out
 from tests.machine import neighbour
 from tests.machine.conftest import BUILD_S, Built
 from tests.machine.neighbour import Neighbour
+from tests.unit.aicert.cli.test_main import AT
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
@@ -69,7 +72,7 @@ LEASE = """
 [machines.desk]
 driver = "qemu"
 image = "serve"
-memory = "1536 MiB"
+memory = "2 GiB"
 port = 8443
 
 [leases.bot]
@@ -331,8 +334,8 @@ def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
     leased: Leased, kept: Kept, record_property: Callable[[str, object], None]
 ) -> None:
     """Check, before the deadline too: the licence of another image is refused, the lease opens
-    once, the machine begins no packet, and weights are in qemu's memory and nowhere else. The
-    courier sends nothing after the opening.
+    once, the engine answers a client through `aicert connect`, the machine begins no packet, and
+    weights are in qemu's memory and nowhere else. The courier sends nothing after that.
     """
     canary = canary_of(leased.folder)
     with booted(leased, kept, leased.bundle) as machine:
@@ -362,6 +365,10 @@ def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
         # What is opened is not opened again in the same boot: the same licence changes nothing.
         machine.ask(courier.BLOB, custodian.blob)
         machine.ask(courier.LICENCE, good)
+        begun = time.monotonic()
+        machine.wait_for(courier.SERVING)
+        record_property("seconds from licence to serving", time.monotonic() - begun)
+        assert ask_through_connect(leased.folder, machine.port) == 3
         machine.ask(courier.HEARTBEAT, NONCE)
         at = clock_of(machine.wait_for(courier.RECEIPT))
         end = time.monotonic() + 9
@@ -371,10 +378,9 @@ def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
         assert machine.wait_for(courier.ENDED).data == b"deadline"
         last = [line for line in machine.tells if line.kind == courier.RECEIPT][-1]
         usage = receipts.parse_heartbeat(receipts.parse(last.data).body).usage
-        assert (usage.requests, usage.tokens_in, usage.tokens_out) == (0, 0, 0)
+        assert (usage.requests, usage.tokens_out, usage.tokens_refused) == (1, 3, 0)
         assert clock_of(last) >= at + 8000
         record_property("seconds after the licensed end", (clock_of(last) - at) / 1000 - 8)
-        assert all(line.kind != courier.SERVING for line in machine.tells)
         assert not answers(machine.port)
         # The weights are neither on the console nor on a disk: the machine can write to no other
         # files.
@@ -383,6 +389,19 @@ def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
         assert canary not in (kept.work / "inputs.img").read_bytes()
         assert list(neighbour.packets((kept.work / neighbour.DUMP).read_bytes()))
         assert begun_by_the_machine(kept.work) == []
+
+
+def ask_through_connect(folder: Path, port: int) -> int:
+    """Ask the machine with OpenAI's client, as a consumer who trusts its image. Returns the number
+    of tokens of the streamed answer.
+    """
+    lease = agreed(folder).lease
+    with aicert.serving.connect(
+        f"https://127.0.0.1:{port}", lease=lease, certificate=folder / "c.json", policy="local",
+        root=folder / "root.pem", at=AT, machine_policy="qemu",
+        machine_root=folder / "platform.pem", machine_image_lock=folder / "image.lock.toml",
+    ) as endpoint:  # fmt: skip
+        return int(json.loads(openai_client(STREAMED % lease, endpoint.base_url))["tokens"])
 
 
 def answers(port: int) -> bool:
