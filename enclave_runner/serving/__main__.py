@@ -7,7 +7,6 @@ it.
 """
 
 import argparse
-import functools
 import os
 import queue
 import resource
@@ -134,6 +133,20 @@ def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> str:
             packages=tuple(arguments.packages),
         )
     )
+    # The links to files of the model are below `copies`, which is emptied at the end.
+    given = arguments.copies / "given"
+    given.mkdir()
+    if given.stat().st_dev != arguments.memory.stat().st_dev:
+        raise ToolError("--memory and --copies are on different file systems")
+    engine = Running(settings, given)
+    try:
+        return _serve_with(engine, arguments, tpm)
+    finally:
+        # Nobody gave it a model if no lease was opened.
+        engine.kill()
+
+
+def _serve_with(engine: Running, arguments: argparse.Namespace, tpm: LeaseTpm) -> str:
     identity, address = tls.make_identity(), (arguments.host, arguments.port)
     key = arguments.courier_key
     entrance = None if key is None else Entrance(address, identity, key)
@@ -143,7 +156,7 @@ def _serve(arguments: argparse.Namespace, tpm: LeaseTpm) -> str:
         copies=arguments.copies,
         address=address,
         model_types=axolotl_keys().model_types,
-        start=functools.partial(Running, settings),
+        start=engine.give,
         admit=None if entrance is None else entrance.admit,
     )
     machine = Machine(

@@ -2,22 +2,44 @@
 
 `python engine_start.py MODEL PORT`. It is the server of `transformers serve` with the same settings
 as that command. Nearly all of the time to its first answer goes into imports, which an emulated
-machine does twenty times slower. So they run without garbage collection, which finds next to
-nothing in them, and without what is of use only elsewhere: optional packages for GPUs, a terminal
-and connections to others, tensors that are spread over processes, and torch's compiler. This
-program imports nothing from the runner.
+machine does twenty times slower. So it begins with them, before the folder MODEL exists, and then
+waits for that. They run without garbage collection, which finds next to nothing in them, and
+without what is of use only elsewhere: optional packages for GPUs, a terminal and connections to
+others, tensors that are spread over processes, and torch's compiler. This program imports nothing
+from the runner.
 """
 
+import contextlib
 import functools
 import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import sys
+import time
 import types
 from collections.abc import Callable
 from typing import Any
 
+_POLL_S = 0.05
+# Modules of the server, of its protocol, and of what loads a model.
+_LAZY = (
+    "transformers.cli.serving.server",
+    "transformers.cli.serving.chat_completion",
+    "transformers.cli.serving.completion",
+    "transformers.cli.serving.transcription",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.modeling_llama",
+    "transformers.tokenization_utils_tokenizers",
+    "transformers.video_processing_utils",
+    "sympy",
+    "torch.fx.experimental.symbolic_shapes",
+    "multiprocessing.synchronize",
+    "pydantic.v1",
+    "uvicorn.protocols.http.h11_impl",
+)
 # For kernels of GPUs, for openai's own client, and for colours.
 _UNUSED = ("triton", "aiohttp", "rich")
 
@@ -33,6 +55,10 @@ def main(arguments: list[str]) -> int:
     import uvicorn
     from transformers.cli.serve import Serve
 
+    _import_what_is_lazy()
+    while not os.path.isdir(model):
+        time.sleep(_POLL_S)
+
     run = uvicorn.Server.run
 
     def collecting(server: Any, *arguments: Any) -> None:
@@ -47,6 +73,15 @@ def main(arguments: list[str]) -> int:
         log_level="warning",
     )  # fmt: skip
     return 0
+
+
+def _import_what_is_lazy() -> None:
+    """Import what is otherwise imported only when a model is loaded and the server begins. If a
+    module has another name some day, it is imported then, as before.
+    """
+    for name in _LAZY:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _import_transformers() -> None:

@@ -1,9 +1,10 @@
-"""Start the engine in its sandbox, and end it at once.
+"""Start the engine in its sandbox, give it a model, and end it at once.
 
 An engine is a command that serves the OpenAI routes on a loopback port and reports `usage`. It sees
 the model's files, a Python environment and a scratch folder. It has no TPM, no network and no
-access to the runner's memory. `kill` returns after the engine's process and its whole sandbox are
-gone.
+access to the runner's memory. It is started before there is a model, and imports what it needs
+while the machine gets its licence: importing is most of what it does before it serves. `kill`
+returns after the engine's process and its whole sandbox are gone.
 """
 
 import os
@@ -22,9 +23,10 @@ from enclave_runner.serving import engine_process
 from enclave_runner.serving.engine import SOCKET, Engine
 from enclave_runner.serving.engine_process import Job
 
-# The path of the model in the engine's sandbox, and the loopback port that the engine listens on in
-# its own network.
-MODEL: Final = "/aicert/model"
+# The path of the model in the engine's sandbox, in a folder that is empty until the model is given,
+# and the loopback port that the engine listens on in its own network.
+_GIVEN: Final = "/aicert/given"
+MODEL: Final = f"{_GIVEN}/model"
 PORT: Final = 8000
 _BRIDGE: Final = f"{PLUGIN}/bridge.py"
 _START: Final = f"{PLUGIN}/engine_start.py"
@@ -71,15 +73,17 @@ class Running:
 
     model: str = MODEL
 
-    def __init__(self, settings: EngineSettings, files: Mapping[str, Path]) -> None:
+    def __init__(self, settings: EngineSettings, given: Path) -> None:
+        """Start it. `given`: an empty folder, in which the engine will find the model."""
         settings.scratch.mkdir(exist_ok=True)
+        self._given = given
         self.engine = Engine(settings.scratch)
         self._process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
                 "enclave_runner.serving.engine_process",
-                engine_process.emit(_job(settings, files)),
+                engine_process.emit(_job(settings, given)),
             ],
             # The pipe is open as long as this process lives; when it closes, the engine's process
             # ends.
@@ -88,6 +92,19 @@ class Running:
             stdout=subprocess.DEVNULL,
             cwd=Path(__file__).parents[2],
         )
+
+    def give(self, files: Mapping[str, Path]) -> "Running":
+        """Show the engine these files, by name in the model, and return it.
+
+        They are linked, so memory holds each of them once. The engine never sees only some of them.
+        """
+        new = self._given / "new"
+        for name, path in files.items():
+            place = new / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.hardlink_to(path)
+        new.rename(self._given / os.path.basename(MODEL))
+        return self
 
     def await_ready(self, *, seconds: float = _LOADS_S) -> None:
         """Wait until the engine answers. Raises ToolError if it exits or takes too long."""
@@ -116,10 +133,10 @@ class Running:
             self._process.stdin.close()
 
 
-def _job(settings: EngineSettings, files: Mapping[str, Path]) -> Job:
+def _job(settings: EngineSettings, given: Path) -> Job:
     show = {
         **interpreter(settings.environment),
-        **{f"{MODEL}/{name}": path for name, path in files.items()},
+        _GIVEN: given,
         _BRIDGE: Path(__file__).with_name("bridge.py"),
         **{os.fspath(path): path for path in settings.packages},
         **dict(settings.show),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from enclave_runner.serving.answers import EngineError
 from enclave_runner.serving.requests import CHAT
 from enclave_runner.serving.running import MODEL, PORT, EngineSettings, Running
 from rules.host import training_env
+from rules.serving import power
 from tests.e2e.guard.guarded import ROOT
 
 PROGRAM = Path(__file__).with_name("sandboxed_engine.py")
@@ -37,9 +39,10 @@ def settings(folder: Path, *command: str) -> EngineSettings:
 def engine_of(given: EngineSettings, folder: Path) -> Iterator[Running]:
     weights = folder / "weights"
     weights.write_bytes(b"w")
-    engine = Running(given, {"model.safetensors": weights, "config.json": weights})
+    (folder / "given").mkdir()
+    engine = Running(given, folder / "given")
     try:
-        yield engine
+        yield engine.give({"model.safetensors": weights, "config.json": weights})
     finally:
         engine.kill()
 
@@ -66,6 +69,30 @@ def test_an_engine_is_reached_by_the_gateway_alone(tmp_path: Path) -> None:
         engine.kill()
 
 
+def test_an_engine_starts_before_there_is_a_model_and_gets_it_whole(tmp_path: Path) -> None:
+    """Its program ends when it sees the model, with what it sees of it."""
+    program = (
+        "import os, sys, time\n"
+        "assert not os.listdir(os.path.dirname(sys.argv[1]))\n"
+        "open('waits', 'w').close()\n"
+        "while not os.path.isdir(sys.argv[1]): time.sleep(0.01)\n"
+        "print('sees', sorted(os.listdir(sys.argv[1])), flush=True)\n"
+    )
+    (tmp_path / "given").mkdir()
+    (tmp_path / "weights").write_bytes(b"w")
+    engine = Running(settings(tmp_path, "-c", program, MODEL), tmp_path / "given")
+    try:
+        while not (tmp_path / "scratch" / "waits").exists():
+            assert engine.is_alive()
+            time.sleep(0.05)
+        engine.give(dict.fromkeys(("a", "b/c"), tmp_path / "weights"))
+        with pytest.raises(ToolError, match="exited before it was ready"):
+            engine.await_ready()
+        assert b"sees ['a', 'b']" in (tmp_path / "log").read_bytes()
+    finally:
+        engine.kill()
+
+
 def test_an_engine_that_ends_at_once_is_an_error(tmp_path: Path) -> None:
     given = settings(tmp_path, "-c", "print('no such model'); raise SystemExit(3)")
     with engine_of(given, tmp_path) as engine:
@@ -85,7 +112,8 @@ def test_an_engine_that_never_serves_is_an_error(tmp_path: Path) -> None:
 def process(folder: Path, *command: str) -> Iterator["subprocess.Popen[str]"]:
     """Start the process between a machine and a sandbox, as the machine starts it."""
     (folder / "scratch").mkdir()
-    job = running._job(settings(folder, *command), {})
+    (folder / "given").mkdir()
+    job = running._job(settings(folder, *command), folder / "given")
     words = ["-m", "enclave_runner.serving.engine_process", engine_process.emit(job)]
     with subprocess.Popen(
         [sys.executable, *words], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -173,6 +201,38 @@ for ask in (compile_something, by_attribute, by_module):
         os._exit(0)
     print(ask.__name__, os.waitstatus_to_exitcode(os.wait()[1]))
 """
+
+
+LAZY = """
+import importlib, sys
+
+sys.path.insert(0, sys.argv[1])
+import engine_start
+
+del sys.path[0]
+engine_start._import_transformers()
+for name in engine_start._LAZY:
+    importlib.import_module(name)
+print(*[name for name in ("torch._inductor", "torch._dynamo.utils") if name in sys.modules])
+"""
+
+
+def test_what_the_engine_imports_early_exists_and_needs_no_compiler() -> None:
+    python = training_env.ensure(ROOT) / "bin/python"
+    packages = power._engine_packages(ROOT, print)
+    done = subprocess.run(
+        [python, "-P", "-c", LAZY, ROOT / "enclave_runner/serving"],
+        env={
+            "PATH": "/usr/bin",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(packages),
+            "HF_HUB_OFFLINE": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
 
 
 def test_a_server_imports_torchs_compiler_only_when_asked_for() -> None:
