@@ -3,6 +3,7 @@
 There is one process and one boot, with real weights, for all tests that need the engine itself.
 """
 
+import contextlib
 import json
 import queue
 import re
@@ -136,6 +137,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         assert running.wait_for(courier.ENDED).data == b"asked"
         assert process.wait() == 0
         assert list((memory / "weights").iterdir()) == []
+        assert list((memory / "copies").iterdir()) == []
         shutil.rmtree(folder / "bot")
 
 
@@ -148,6 +150,35 @@ def opened(running: Process) -> None:
     running.send(courier.BLOB, (running.folder / "issued/blob").read_bytes())
     running.send(courier.LICENCE, (running.folder / "issued/licence").read_bytes())
     running.wait_for(courier.SERVING)
+
+
+def test_a_machine_that_ends_without_a_lease_leaves_no_engine(machine: Process) -> None:
+    with ExitStack() as stack:
+        memory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
+        power = stack.enter_context(borrowers_tpm())
+        stack.enter_context(power.powered())
+        words = command(machine.folder, memory, power.tcti)
+        process = stack.enter_context(
+            subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        )
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        ready = courier.parse(process.stdout.readline(), courier.TELLS)
+        assert ready.kind == courier.READY
+        # The engine has been started, and waits.
+        assert [words for words in commands_with(str(memory)) if "engine_process" in words]
+        process.terminate()
+        assert process.wait() == 0
+        assert commands_with(str(memory)) == []
+
+
+def commands_with(text: str) -> list[str]:
+    """Return the command lines of running processes that contain `text`."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            commands.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [words for words in commands if text in words]
 
 
 def test_a_certified_model_answers_who_judged_the_machine(machine: Process) -> None:
