@@ -10,6 +10,7 @@ import os
 import random
 import sys
 import traceback
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ MEASURED = "measured.json"
 # not reported, and two are the fewest that it can draw.
 _DRAWS = 2
 _SCHEMA = "schema.json"
+# The kinds of tasks whose numbers say how likely a text is. What a tokenizer drops costs nothing.
+_OF_TEXTS = ("loglikelihood", "loglikelihood_rolling")
 
 
 def main(job: str, output: str) -> int:
@@ -55,6 +58,7 @@ def evaluate(job: dict[str, Any]) -> list[dict[str, Any]]:
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
     tasks = {each["name"]: _task(each, seed) for each in job["tasks"]}
+    of_texts = [each["name"] for each in job["tasks"] if _is_of_texts(each)]
     evaluated = evaluator.evaluate(
         lm=model,
         task_dict={"groups": {}, "tasks": tasks},
@@ -64,7 +68,46 @@ def evaluate(job: dict[str, Any]) -> list[dict[str, Any]]:
         apply_chat_template=job["chatTemplate"],
         fewshot_as_multiturn=job["chatTemplate"],
     )
+    for name in of_texts:
+        _check_scored(model, tasks[name])
     return [_measured(evaluated, name, tasks[name]) for name in tasks]
+
+
+def _is_of_texts(each: dict[str, Any]) -> bool:
+    return each["definition"]["output_type"] in _OF_TEXTS
+
+
+def _check_scored(model: Any, task: Any) -> None:
+    """Raise ValueError if the model's tokenizer dropped or replaced a text that is scored.
+
+    A tokenizer is a model's own file, and may turn each text into one that is likely, or into none:
+    then any model has the best perplexity. From the tokens that were scored the text must come
+    back.
+    """
+    for request in task.instances:
+        *before, text = request.args
+        if before and before[0]:
+            _, tokens = model._encode_pair(before[0], text)  # noqa: SLF001  # what was scored
+        elif before:
+            tokens = model.tok_encode(text, add_special_tokens=False)
+            # The harness takes such a token for the beginning, and does not score it.
+            tokens = tokens[tokens[:1] == [model.prefix_token_id] :]
+        else:
+            tokens = model.tok_encode(text)
+        back = model.tok_decode(tokens, skip_special_tokens=False)
+        if not is_kept(text, back):
+            raise ValueError(
+                f"the tokenizer does not keep the texts of task {task.config.task}: "
+                f"{text[:80]!a} came back as {back[:80]!a}"
+            )
+
+
+def is_kept(text: str, back: str) -> bool:
+    """Return whether a text came back, maybe with other spaces or forms of characters, and with
+    tokens around it.
+    """
+    wanted, given = (" ".join(unicodedata.normalize("NFKC", each).split()) for each in (text, back))
+    return wanted in given
 
 
 def confine_templates() -> None:

@@ -1,5 +1,6 @@
 """The real runner evaluates on a task of docs/spec/lm-eval.md: the same bytes twice, and the same
-numbers as the harness by itself. A template that reaches for code ends the evaluation.
+numbers as the harness by itself. A template that reaches for code ends the evaluation, and so does
+a tokenizer that does not keep the texts whose likelihood is asked for.
 """
 
 import json
@@ -15,6 +16,7 @@ from aicert.files.tree import read_file, read_tree
 from aicert.formats import evaluated_tasks
 from aicert.formats.digest import Digest
 from aicert.formats.listing import dir_digest
+from enclave_runner.evaluate.evaluating import Evaluated
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.rows import Room
 from enclave_runner.lm_eval import harness
@@ -126,25 +128,83 @@ def measured(name: str, path: Path) -> MeasuredInput:
     return MeasuredInput(name=name, path=path, digest=digest, files=files, stat_keys={})
 
 
+def evaluated(folder: Path, config: str, names: dict[str, Path]) -> Evaluated:
+    """Run the child in the trainer's sandbox, below `folder`, as the machine does."""
+    inputs = [measured(name, path) for name, path in sorted(names.items())]
+    room = Room(
+        folder=folder / "records", training_env=training_env.ensure_shown(REPOSITORY),
+        limits=Limits(),
+    )  # fmt: skip
+    asked = harness.read(config.encode(), inputs)
+    prepared = harness.prepare(asked, inputs, room, folder / "models")
+    tools = tool_envs.ensure_shown(REPOSITORY, "lm-eval") / "lm-eval"
+    return harness.run(prepared, inputs, room, folder / "scratch", tools)
+
+
 def test_a_template_that_reaches_for_code_ends_the_evaluation(tmp_path: Path) -> None:
     example.make_example(tmp_path)
     questions(tmp_path / "questions.jsonl")
     reaching = TASK.replace("{{question}}", "{{question.__class__.__mro__[1].__subclasses__()}}")
     (tmp_path / "task.yaml").write_text(reaching)
-    inputs = [
-        measured("model", tmp_path / example.MODEL),
-        measured("local-mc", tmp_path / "task.yaml"),
-        measured("questions", tmp_path / "questions.jsonl"),
-    ]
-    room = Room(
-        folder=tmp_path / "records", training_env=training_env.ensure_shown(REPOSITORY),
-        limits=Limits(),
-    )  # fmt: skip
-    asked = harness.read(CONFIG.encode(), inputs)
-    prepared = harness.prepare(asked, inputs, room, tmp_path / "models")
-    tools = tool_envs.ensure_shown(REPOSITORY, "lm-eval") / "lm-eval"
-    evaluated = harness.run(prepared, inputs, room, tmp_path / "scratch", tools)
-    assert evaluated.data is None
-    assert evaluated.result.exit_code == "1"
-    log = evaluated.result.log.read_text()
+    done = evaluated(
+        tmp_path,
+        CONFIG,
+        {
+            "model": tmp_path / example.MODEL,
+            "local-mc": tmp_path / "task.yaml",
+            "questions": tmp_path / "questions.jsonl",
+        },
+    )
+    assert done.data is None
+    assert done.result.exit_code == "1"
+    log = done.result.log.read_text()
     assert "SecurityError: access to attribute '__class__' of 'str' object is unsafe" in log
+
+
+LIKELIHOOD = """
+task: {kind}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: input:questions}}}}
+output_type: {kind}
+test_split: test
+doc_to_text: "{{{{question}}}}"
+doc_to_target: "{{{{choices[0]}}}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content", "kinds"),
+    [
+        pytest.param("[\\s\\S]", "a", ["loglikelihood_rolling"], id="one letter"),
+        # Of an answer, only the last letters would be in the tokens that are scored.
+        pytest.param("\\z", "?????", ["loglikelihood"], id="more at the end"),
+        pytest.param("no such text", "", ["loglikelihood", "loglikelihood_rolling"], id="honest"),
+    ],
+)
+def test_texts_that_the_tokenizer_does_not_keep_have_no_likelihood(
+    tmp_path: Path, pattern: str, content: str, kinds: list[str]
+) -> None:
+    example.make_example(tmp_path)
+    questions(tmp_path / "questions.jsonl")
+    (tmp_path / "tasks").mkdir()
+    for kind in kinds:
+        (tmp_path / f"tasks/{kind}.yaml").write_text(LIKELIHOOD.format(kind=kind))
+    file = tmp_path / example.MODEL / "tokenizer.json"
+    tokenizer = json.loads(file.read_bytes())
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
+    file.chmod(0o644)
+    file.write_text(json.dumps(tokenizer))
+    done = evaluated(
+        tmp_path,
+        json.dumps(
+            {"base_model": "input:model", "tasks": [f"input:tasks/{kind}.yaml" for kind in kinds]}
+        ),
+        {
+            "model": tmp_path / example.MODEL,
+            "questions": tmp_path / "questions.jsonl",
+            "tasks": tmp_path / "tasks",
+        },
+    )
+    is_refused = "the tokenizer does not keep the texts" in done.result.log.read_text()
+    is_honest = len(kinds) > 1
+    assert (is_refused, done.data is None) == (not is_honest, not is_honest)
