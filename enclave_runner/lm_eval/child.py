@@ -6,11 +6,13 @@ values, and for each task its definition and the files of its rows.
 
 import gc
 import json
+import math
 import os
 import random
 import sys
 import traceback
 import unicodedata
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ MEASURED = "measured.json"
 # not reported, and two are the fewest that it can draw.
 _DRAWS = 2
 _SCHEMA = "schema.json"
+# By which share a likelihood is lowered: more than divisions by lengths round.
+_LESS = 1e-9
 # The kinds of tasks whose numbers say how likely a text is. What a tokenizer drops costs nothing.
 _OF_TEXTS = ("loglikelihood", "loglikelihood_rolling")
 
@@ -127,15 +131,63 @@ def confine_templates() -> None:
 def _task(each: dict[str, Any], seed: int) -> Any:
     from lm_eval.api.task import ConfigurableTask
 
+    class Strict(ConfigurableTask):  # type: ignore[misc]  # the harness has no types here
+        """Takes no answer for right of which the model's numbers do not say that."""
+
+        def process_results(self, doc: Any, results: list[Any]) -> Any:
+            if self.OUTPUT_TYPE != "generate_until":
+                check_finite(results)
+            if self.OUTPUT_TYPE == "multiple_choice":
+                of_right = self.doc_to_text if self.multiple_input else self.doc_to_target
+                results = without_luck(results, self.doc_to_choice(doc), of_right(doc))
+            return super().process_results(doc, results)
+
     rows = {split: _rows(files) for split, files in each["rows"].items()}
 
     def dataset(**_: object) -> dict[str, Any]:
         return rows
 
     config = {**each["definition"], "custom_dataset": dataset, "task": each["name"]}
-    task = ConfigurableTask(config=config)
+    task = Strict(config=config)
     task.set_fewshot_seed(seed)
     return task
+
+
+def check_finite(results: Sequence[Any]) -> None:
+    """Raise ValueError for a likelihood that is infinite or no number.
+
+    The harness would take the first choice then, which is the right one in some tasks.
+    """
+    for result in results:
+        number = result[0] if isinstance(result, tuple) else result
+        if not math.isfinite(number):
+            raise ValueError(f"the model gives a text the likelihood {number}")
+
+
+def without_luck(
+    results: Sequence[tuple[float, bool]],
+    choices: Sequence[str],
+    right: int | str | Collection[int],
+) -> list[tuple[float, bool]]:
+    """Return likelihoods of choices in which a right one that is as likely as a wrong one loses.
+
+    The harness takes the first of equal ones. A model that tells no choices apart would be right
+    wherever a task lists the right one first.
+    """
+    if isinstance(right, str):
+        right = [index for index, choice in enumerate(choices) if choice == right]
+    indexes = {right} if isinstance(right, int) else set(right)
+    texts = {choice for index, choice in enumerate(choices) if index in indexes}
+    wrong = {
+        number for (number, _), choice in zip(results, choices, strict=True) if choice not in texts
+    }
+    return [
+        (
+            number - _LESS * max(1.0, abs(number)) if number in wrong and at in indexes else number,
+            is_greedy,
+        )
+        for at, (number, is_greedy) in enumerate(results)
+    ]
 
 
 def _rows(files: list[str]) -> Any:

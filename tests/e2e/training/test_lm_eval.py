@@ -1,12 +1,15 @@
 """The real runner evaluates on a task of docs/spec/lm-eval.md: the same bytes twice, and the same
 numbers as the harness by itself. A template that reaches for code ends the evaluation, and so does
-a tokenizer that does not keep the texts whose likelihood is asked for.
+a tokenizer that does not keep the texts whose likelihood is asked for. A model that says nothing is
+not right by luck.
 """
 
 import json
+import math
 import os
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from enclave_runner.evaluate.evaluating import Evaluated
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.rows import Room
 from enclave_runner.lm_eval import harness
+from enclave_runner.mergekit.stored import opened
 from enclave_runner.sandbox.containment import Limits
 from rules.example import example
 from rules.host import tool_envs, training_env
@@ -208,3 +212,46 @@ def test_texts_that_the_tokenizer_does_not_keep_have_no_likelihood(
     is_refused = "the tokenizer does not keep the texts" in done.result.log.read_text()
     is_honest = len(kinds) > 1
     assert (is_refused, done.data is None) == (not is_honest, not is_honest)
+
+
+LISTED_FIRST = """
+task: first
+dataset_path: json
+dataset_kwargs: {data_files: {test: input:questions}}
+output_type: multiple_choice
+test_split: test
+doc_to_text: "{{question}}"
+doc_to_choice: [a, b, c]
+doc_to_target: 0
+"""
+
+
+@pytest.mark.parametrize("number", [0.0, math.nan])
+def test_a_model_that_tells_no_answers_apart_is_never_right(tmp_path: Path, number: float) -> None:
+    example.make_example(tmp_path)
+    questions(tmp_path / "questions.jsonl")
+    (tmp_path / "task.yaml").write_text(LISTED_FIRST)
+    file = tmp_path / example.MODEL / "model.safetensors"
+    with opened([file]) as tensors:
+        head = tensors["lm_head.weight"]
+    data = bytearray(file.read_bytes())
+    size = 4 * head.tensor.elements
+    data[head.begin : head.begin + size] = struct.pack("<f", number) * head.tensor.elements
+    file.chmod(0o644)
+    file.write_bytes(data)
+    done = evaluated(
+        tmp_path,
+        "base_model: input:model\ntasks: [input:task]\n",
+        {
+            "model": tmp_path / example.MODEL,
+            "questions": tmp_path / "questions.jsonl",
+            "task": tmp_path / "task.yaml",
+        },
+    )
+    if number == 0:
+        assert done.data is not None
+        (task,) = evaluated_tasks.parse(done.data).tasks
+        assert [metric.value for metric in task.metrics] == [0.0, 0.0]
+    else:
+        assert done.data is None
+        assert "the likelihood nan" in done.result.log.read_text()
