@@ -80,7 +80,8 @@ def check_read(
     report: Record, trainer: str, inputs: Sequence[tuple[str, str, str, str]], has_code: bool
 ) -> None:
     """Require rows, or a merge whose adapter, or one of whose models, is another run's output.
-    Every weight input must also be another run's output, except for the base's.
+    Every weight input must also be another run's output, except for the base's, unless that holds
+    another merged model.
     """
     values = report["values"]
     of_runs = {name for name, source, *_ in inputs if source[:4] == "run:"}
@@ -92,7 +93,11 @@ def check_read(
     weights = values.get("weightInputs", {})
     if weights.get("origin") != "measured" or has_code:
         raise OpenError
-    base = values.get("baseInput", {}).get("value", "").split("/")[0]
+    whole = values.get("baseInput", {}).get("value", "")
+    base = whole.split("/")[0]
+    merged = {str(one["value"]) for key, one in values.items() if key[:10] == "modelInput"}
+    if base in {model.split("/")[0] for model in merged - {whole}}:
+        base = ""
     need(set(filter(None, weights["value"].split(", "))) <= of_runs | {base})
 
 

@@ -296,18 +296,32 @@ def _check_weights(run: VerifiedRun, ancestors: Container[str]) -> None:
     """Check that an adapter from which training continues came from audited rows too.
 
     Otherwise one more step on harmless rows would be all that is audited. The base is exempt, or no
-    training could pass.
+    training could pass. It is not exempt if its input holds another model that was merged.
     """
     names = run.report.compute.weight_inputs
     if names is None:
         raise UndecidedError("the machine does not say which inputs held weights")
     base = _input_named(run, BASE_INPUT)
+    if any(_input_named(run, key) == base for key in _others_merged(run)):
+        # Another model in the base's input is none that may come from anywhere.
+        base = ""
     for name in names:
         if name != base and name not in ancestors:
             raise EvidenceError(
                 f"input {name[:200]!a} held weights that come neither from the base nor from an "
                 "audited run"
             )
+
+
+def _others_merged(run: VerifiedRun) -> list[str]:
+    """Return the report's keys of the models that were merged, except for the base."""
+    values = run.report.values
+    base = values.get(BASE_INPUT)
+    return [
+        key
+        for key, value in values.items()
+        if key.startswith(MODEL_INPUT) and (base is None or value.data != base.data)
+    ]
 
 
 def _input_named(run: VerifiedRun, key: str) -> str:

@@ -18,6 +18,7 @@ from aicert.appraisal.result import AttestationResult
 from aicert.cli import table
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import Lockfile
+from aicert.formats.run_report import Value
 from tests.adversarial.attacks_audits import (
     DOMAINS,
     NONE,
@@ -29,7 +30,8 @@ from tests.adversarial.attacks_audits import (
     looked,
     weights,
 )
-from tests.adversarial.attacks_run import ancestor, input_code, reported
+from tests.adversarial.attacks_merge import combine
+from tests.adversarial.attacks_run import ancestor, input_code, reported, value
 from tests.adversarial.forger import AT, Scene
 
 
@@ -261,3 +263,17 @@ def test_a_lineage_is_as_low_as_its_audits() -> None:
     assert (result.verdict, result.lineage_tier) == ("passed", "software")
     words = "(vtpm, its lineage software, its audits software: the operator could have forged this)"
     assert f"PASSED    {words}" in table.text(result)
+
+
+@pytest.mark.parametrize(
+    ("model", "verdict"), [("alpaca/sub", "ok"), ("alpaca", "failed"), ("alpaca/more", "failed")]
+)
+def test_a_model_beside_the_base_in_its_input_is_not_the_base(model: str, verdict: str) -> None:
+    scene = Scene("local", 2)
+    combine(ancestor(weights("model"), version=2))(scene)
+    given(looked)(scene)
+    weights("alpaca", "model", base="alpaca/sub")(scene)
+    value("modelInput3", Value("measured", model))(scene)
+    check = scene.appraise().check("audit.present")
+    assert check.verdict == verdict
+    assert ("input 'alpaca' held weights that come neither" in check.detail) == (verdict != "ok")
