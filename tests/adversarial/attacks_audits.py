@@ -297,6 +297,10 @@ ATTACKS = (
     row("merge of models of which no run of the lineage made another", PRESENT, both(
         combine(ancestor(weights("model"), version=2)), given(looked),
         weights("alpaca", "model", base="model"))),
+    row("merge of models of which one lies beside the base and no run made it", PRESENT, both(
+        combine(ancestor(weights("model"), version=2)), given(looked),
+        weights("alpaca", "model", base="alpaca/sub"),
+        value("modelInput3", Value("measured", "alpaca/more")))),
     row("training of an adapter that no run of the lineage trained", PRESENT, both(
         given(looked), an_adapter)),
     row("training of an adapter, and no base", PRESENT, both(
