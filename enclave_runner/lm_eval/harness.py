@@ -88,6 +88,7 @@ def prepare(asked: Asked, measured: Sequence[MeasuredInput], room: Room, folder:
     selections = tuple(asked.selections.values())
     read = rows.prepare(selections, {item.name: item for item in measured}, room)
     reportable.check_reportable(read.records, models.removed)
+    _check_examples(asked, _digests(read))
     return Prepared(
         asked=asked,
         rows=read,
@@ -98,6 +99,22 @@ def prepare(asked: Asked, measured: Sequence[MeasuredInput], room: Room, folder:
         weights=tuple(models.shown),
         removed=models.removed,
     )
+
+
+def _check_examples(asked: Asked, digests: Mapping[tuple[str, str], Digest]) -> None:
+    """Refuse a task whose examples are its own rows under another name.
+
+    The harness keeps a row from its own examples only if both come from one split; otherwise the
+    answer could be in the prompt. Raises ConfigError.
+    """
+    for task in asked.tasks:
+        examples = task.examples
+        if examples is not None and digests[_place(examples)] == digests[_place(task.evaluated)]:
+            raise ConfigError(
+                f"config: task {task.name}: its examples, {examples.split} of {examples.input}, "
+                "are the rows that it evaluates",
+                hint=f"write `fewshot_split: {task.evaluated.split}`",
+            )
 
 
 def run(

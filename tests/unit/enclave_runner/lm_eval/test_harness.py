@@ -43,6 +43,7 @@ METRICS = [
 ]
 GOOD = [{"metrics": METRICS, "samples": 2}]
 ROWS = b'{"question":"a"}\n{"question":"b"}\n{"question":"c"}\n'
+SHOTS = b'{"question":"d"}\n{"question":"e"}\n{"question":"f"}\n'
 
 
 @pytest.fixture
@@ -58,8 +59,8 @@ def measured(tmp_path: Path) -> list[MeasuredInput]:
             (folder / "model.safetensors").write_bytes(matrices(layer=(2, 2)))
     (tmp_path / "local-mc").write_text(json.dumps(TASK))
     (tmp_path / "config").write_text(json.dumps(CONFIG))
-    for name in ("rows", "shots"):
-        (tmp_path / name).write_bytes(ROWS)
+    (tmp_path / "rows").write_bytes(ROWS)
+    (tmp_path / "shots").write_bytes(SHOTS)
     inputs = []
     for name in ("adapter", "config", "local-mc", "model", "rows", "shots"):
         path = tmp_path / name
@@ -77,10 +78,14 @@ def measured(tmp_path: Path) -> list[MeasuredInput]:
 def prepared(
     measured: list[MeasuredInput], room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> harness.Prepared:
-    """Prepare an evaluation with rows in the real converter's layout.
+    """Prepare an evaluation with rows in the real converter's layout."""
+    return prepare(measured, room, tmp_path, monkeypatch)
 
-    The converter itself needs the training environment.
-    """
+
+def prepare(
+    measured: list[MeasuredInput], room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> harness.Prepared:
+    """Prepare an evaluation. The converter itself needs the training environment."""
 
     def make(selections: tuple[Selection, ...], inputs: Any, room: Room) -> Rows:
         shown = {}
@@ -102,6 +107,21 @@ def prepared(
     monkeypatch.setattr(row_maker, "prepare", make)
     asked = harness.read(json.dumps(CONFIG).encode(), measured)
     return harness.prepare(asked, measured, room, tmp_path / "models")
+
+
+def test_examples_that_are_the_evaluated_rows_are_refused(
+    measured: list[MeasuredInput], room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shots").write_bytes(ROWS)
+    *others, shots = measured
+    again = MeasuredInput(
+        name="shots", path=shots.path, digest=others[4].digest, files=others[4].files, stat_keys={}
+    )
+    with pytest.raises(
+        ConfigError, match="local_mc: its examples, train of shots, are the"
+    ) as refused:
+        prepare([*others, again], room, tmp_path, monkeypatch)
+    assert refused.value.hint == "write `fewshot_split: test`"
 
 
 Run = Any
