@@ -98,7 +98,10 @@ def _check_scored(model: Any, task: Any) -> None:
             tokens = tokens[tokens[:1] == [model.prefix_token_id] :]
         else:
             tokens = model.tok_encode(text)
-        back = model.tok_decode(tokens, skip_special_tokens=False)
+        # Some models' settings let it leave out spaces before punctuation.
+        back = model.tokenizer.decode(
+            tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
         if not is_kept(text, back):
             raise ValueError(
                 f"the tokenizer does not keep the texts of task {task.config.task}: "

@@ -172,7 +172,7 @@ dataset_kwargs: {{data_files: {{test: input:questions}}}}
 output_type: {kind}
 test_split: test
 doc_to_text: "{{{{question}}}}"
-doc_to_target: "{{{{choices[0]}}}}"
+doc_to_target: "{{{{choices[0]}}}} , or n't ."
 """
 
 
@@ -198,6 +198,11 @@ def test_texts_that_the_tokenizer_does_not_keep_have_no_likelihood(
     tokenizer["normalizer"] = {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
     file.chmod(0o644)
     file.write_text(json.dumps(tokenizer))
+    # As in Llama 3's: what it decodes lacks spaces that the text has.
+    settings = file.with_name("tokenizer_config.json")
+    settings.chmod(0o644)
+    whole = json.loads(settings.read_bytes()) | {"clean_up_tokenization_spaces": True}
+    settings.write_text(json.dumps(whole))
     done = evaluated(
         tmp_path,
         json.dumps(
