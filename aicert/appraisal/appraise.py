@@ -21,8 +21,8 @@ from aicert.appraisal.checks.lineage import Lineage, appraise_lineage
 from aicert.appraisal.checks.model import GivenModel, appraise_model
 from aicert.appraisal.checks.outputs import appraise_outputs
 from aicert.appraisal.checks.platform import appraise_platform, appraise_tier
-from aicert.appraisal.checks.quote import VerifiedQuote, appraise_quote
-from aicert.appraisal.checks.run import VerifiedRun, appraise_statement
+from aicert.appraisal.checks.quote import appraise_quote
+from aicert.appraisal.checks.run import appraise_statement
 from aicert.appraisal.checks.run_key import appraise_run_key, appraise_run_time
 from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.checks.training import appraise_training, compute_of
@@ -31,7 +31,6 @@ from aicert.appraisal.result import (
     ASKED_CHECKS,
     CHIP_CHECKS,
     GPU_CHECK,
-    Ancestor,
     AttestationResult,
     shown_by,
     tier_rank,
@@ -135,27 +134,27 @@ def _appraise(
     before = ("time.token", "log.included", "log.witnessed")
     trusted = [one for one in (appraise_asked(checklist, check, seen) for check in before) if one]
     then = min((time for time, _ in trusted if time is not None), default=at)
-    key = appraise_platform(checklist, certificate, policy, at, then)
+    seen = replace(seen, then=then)
+    key = appraise_platform(checklist, seen)
     quote = appraise_quote(checklist, certificate, key, nonce)
     run_key = appraise_run_key(checklist, certificate, key, quote)
     seconds = appraise_run_time(checklist, certificate, run_key, quote)
     began = appraise_asked(checklist, "time.not-before", seen)
     run = appraise_statement(checklist, certificate, run_key, locked, seconds)
-    appraise_tier(checklist, certificate, policy, key, run, at)
-    boot = appraise_boot(checklist, certificate, policy, key, quote, run)
+    seen = replace(seen, quote=quote, run=run)
+    appraise_tier(checklist, seen, key)
+    boot = appraise_boot(checklist, seen, key)
     appraise_inputs(checklist, certificate, quote, locked)
     appraise_outputs(checklist, run, quote)
     appraise_training(checklist, run, policy, then)
     appraise_results(checklist, run)
     appraise_model(checklist, run, model)
-    ancestry = appraise_lineage(checklist, run, lineage)
+    seen = replace(seen, ancestors=appraise_lineage(checklist, run, lineage))
     after = None if began is None else began[0]
-    appraise_policy(checklist, policy, run, at, nonce is not None, after, input_code(run, ancestry))
-    seen = replace(seen, then=then, quote=quote, run=run, ancestors=ancestry)
+    appraise_policy(checklist, seen, is_fresh=nonce is not None, began=after)
     last = [appraise_asked(checklist, check, seen) or () for check in ASKED_CHECKS[4:]]
     _, audits, *_, evaluations, _ = last
-    unrevoked = _unrevoked(checklist, certificate)
-    result = _result(checklist, policy, key, quote, run, boot, at, ancestry, unrevoked)
+    result = _result(checklist, seen, key, boot)
     trusts = (*result.trusts, *sorted({one[1] for one in (*trusted, began) if one}))
     trusts = words.inherit("audits", trusts, [one.trusts for one in audits])
     trusts = words.inherit("evaluations", trusts, [one.trusts for one in evaluations])
@@ -168,16 +167,9 @@ def _lowest(results: Sequence[AttestationResult]) -> str | None:
 
 
 def _result(
-    checklist: Checklist,
-    policy: Policy,
-    key: CertifiedKey | None,
-    quote: VerifiedQuote | None,
-    run: VerifiedRun | None,
-    boot: Boot,
-    at: datetime,
-    ancestors: tuple[Ancestor, ...],
-    unrevoked: Sequence[str],
+    checklist: Checklist, seen: Seen, key: CertifiedKey | None, boot: Boot
 ) -> AttestationResult:
+    run, quote, ancestors = seen.run, seen.quote, seen.ancestors
     # A chain alone does not show that a machine is confidential.
     shown = key if key is None or _shown(checklist, key) else None
     quoted = {} if quote is None else quote.pcrs
@@ -193,25 +185,28 @@ def _result(
     trusts = () if shown is None else words.trusts(shown.root.name, shown.root.tier, image, code)
     return AttestationResult(
         checks=checklist.results(),
-        policy=policy.name,
+        policy=seen.policy.name,
         tier=None if shown is None else shown.root.tier,
         run=run.statement.run if run is not None else None,
         kind=kind_of(run),
         subject=None if covered is None else subject,
         lockfile=str(run.statement.lockfile) if run is not None and measured else None,
         finished=run.statement.finished if run is not None else None,
-        at=stamp(at),
+        at=stamp(seen.at),
         quoted=open_,
         trusts=words.inherit("lineage", trusts, [one.trusts for one in before]),
         omits=words.omits(
-            checklist.is_ok("inputs.lockfile"), sorted(open_), run is not None, unrevoked
+            checklist.is_ok("inputs.lockfile"),
+            sorted(open_),
+            run is not None,
+            _unrevoked(checklist, seen.certificate),
         ),
         ancestors=ancestors,
         input_code=input_code(run, ancestors),
         lineage_tier=min((tier for tier in tiers if tier), key=tier_rank, default=None),
         attested_seconds=None if covered is None else covered.seconds,
         facts=None if covered is None else covered.report.facts,
-        compute=None if covered is None else compute_of(covered, policy),
+        compute=None if covered is None else compute_of(covered, seen.policy),
     )
 
 

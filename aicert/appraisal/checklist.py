@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from aicert.appraisal.result import CHECKS, CheckResult, CheckVerdict
-from aicert.errors import AicertError, UndecidedError
+from aicert.errors import AicertError, EvidenceError, UndecidedError
 
 G = TypeVar("G")
 T = TypeVar("T")
@@ -19,6 +19,12 @@ B = TypeVar("B")
 
 class NotApplicableError(Exception):
     """Raised by a check that the verifier's policy does not ask for; its text says why."""
+
+
+def check_equal(given: object, expected: object, refusal: str) -> None:
+    """Raise EvidenceError with both values unless they are equal."""
+    if given != expected:
+        raise EvidenceError(f"{refusal}\nfound     {given}\nexpected  {expected}")
 
 
 class Checklist:

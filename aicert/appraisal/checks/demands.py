@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 from aicert.appraisal.checklist import Checklist, NotApplicableError
 from aicert.appraisal.checks.run import VerifiedRun, parse_time
-from aicert.appraisal.policy import CLOCK_SKEW, Claim, Policy
+from aicert.appraisal.checks.seen import Seen
+from aicert.appraisal.policy import CLOCK_SKEW, Claim
 from aicert.appraisal.result import Ancestor
 from aicert.crypto.x509 import stamp
 from aicert.errors import EvidenceError, UndecidedError
@@ -37,21 +38,15 @@ def input_code(
 
 
 def appraise_policy(
-    checklist: Checklist,
-    policy: Policy,
-    run: VerifiedRun | None,
-    at: datetime,
-    is_fresh: bool,
-    began: datetime | None,
-    code: Sequence[tuple[str, str]],
+    checklist: Checklist, seen: Seen, *, is_fresh: bool, began: datetime | None
 ) -> None:
-    """Decide policy.claims and policy.age.
+    """Decide policy.claims and policy.age; called after lineage.ancestors.
 
     `is_fresh`: whether the certificate answers the caller's own nonce. `began`: a trusted time
     after which the machine answered; it shows the age too. (A time stamp on the certificate does
-    not, since anybody can add one to an old certificate today.) `code`: the code that may have run
-    in the trainer (`input_code`).
+    not, since anybody can add one to an old certificate today.)
     """
+    policy, at, code = seen.policy, seen.at, input_code(seen.run, seen.ancestors)
 
     def claims(given: VerifiedRun) -> tuple[str, None]:
         for word, text in code:
@@ -77,8 +72,8 @@ def appraise_policy(
             "its age is unknown: only a trusted time or your own nonce can show it"
         )
 
-    checklist.step("policy.claims", claims, run, "statement.form", "outputs.pcr8")
-    checklist.step("policy.age", age, run, "statement.form")
+    checklist.step("policy.claims", claims, seen.run, "statement.form", "outputs.pcr8")
+    checklist.step("policy.age", age, seen.run, "statement.form")
 
 
 def _check_claim(claim: Claim, run: VerifiedRun) -> str:

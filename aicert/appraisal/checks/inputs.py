@@ -3,9 +3,9 @@
 PCR 14 is computed from the lockfile alone and compared with the quote; no event log is used.
 """
 
-from aicert.appraisal.checklist import Checklist, both
+from aicert.appraisal.checklist import Checklist, both, check_equal
 from aicert.appraisal.checks.quote import VerifiedQuote
-from aicert.errors import EvidenceError, UndecidedError
+from aicert.errors import UndecidedError
 from aicert.formats import lockfile as lockfiles
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest, of_bytes
@@ -35,11 +35,7 @@ def appraise_lockfile(
             raise UndecidedError(
                 f"you did not say which lockfile you expect; this one is\n{actual}"
             )
-        if actual != expected:
-            raise EvidenceError(
-                "the certificate is for a different lockfile\n"
-                f"found     {actual}\nexpected  {expected}"
-            )
+        check_equal(actual, expected, "the certificate is for a different lockfile")
         return "it is the lockfile that you named", None
 
     checklist.step("inputs.lockfile", lockfile, certificate.lockfile)

@@ -4,7 +4,7 @@ PCR 8 is computed from the statement, whose dirHashes are computed from the file
 is compared with the quote; no event log is used.
 """
 
-from aicert.appraisal.checklist import Checklist, both
+from aicert.appraisal.checklist import Checklist, both, check_equal
 from aicert.appraisal.checks.quote import VerifiedQuote
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.errors import EvidenceError
@@ -36,11 +36,8 @@ def _pcr8(given: tuple[VerifiedRun, VerifiedQuote]) -> tuple[str, None]:
     for name, output in run.statement.outputs.items():
         # Computed from the listed files, so that no digest can stand for other files.
         digests[name] = dir_digest(output.files)
-        if digests[name] != output.digest:
-            raise EvidenceError(
-                f"output {name} does not match the dirHash given for it\n"
-                f"found     {output.digest}\nexpected  {digests[name]}"
-            )
+        refusal = f"output {name} does not match the dirHash given for it"
+        check_equal(output.digest, digests[name], refusal)
     expected = replay(output_events(run.report.exit_code, digests, run.statement.report_digest))
     refusal = "the machine measured different outputs, a different exit code or a different report"
     quote.check_register(OUTPUT_PCR, expected, refusal)

@@ -6,7 +6,7 @@ Only `appraise_run_key` makes a VerifiedRunKey, after the quote was verified.
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.ak_chain import CertifiedKey
-from aicert.appraisal.checklist import Checklist, NotApplicableError, both
+from aicert.appraisal.checklist import Checklist, NotApplicableError, both, check_equal
 from aicert.appraisal.checks.quote import VerifiedQuote
 from aicert.crypto.signatures import ec_key, verify_signature
 from aicert.errors import EvidenceError
@@ -91,11 +91,7 @@ def _check_same_object(certified: tpm.Certification, public: tpm.Public) -> None
 
     That hierarchy gets a new seed at every TPM reset (Part 1, clause 14.3).
     """
-    if certified.name != public.name:
-        raise EvidenceError(
-            f"the AK certified a different key\nfound     {certified.name.hex()}\n"
-            f"expected  {public.name.hex()}"
-        )
+    check_equal(certified.name.hex(), public.name.hex(), "the AK certified a different key")
     if certified.qualified_name != tpm.qualified_name_of_primary(tpm.RH_NULL, public.name):
         raise EvidenceError("the run key is not a primary key of the NULL hierarchy")
 
