@@ -18,6 +18,7 @@ from aicert.formats.digest import of_bytes
 from rules.image import build
 from rules.image.build import Place
 from tests.e2e.conftest import Checkout, wait_for
+from tests.e2e.training import test_gate
 from tests.machine.conftest import Built, name_audit, note_boot
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
@@ -31,19 +32,7 @@ SHORTER = (
     ("\nmax_steps: 40\n", "\nmax_steps: 2\n"),
     ("\nmicro_batch_size: 8\n", "\nmicro_batch_size: 2\n"),
 )
-POLICY = """\
-extends = "qemu"
-name = "ours"
-
-[[audit]]
-kind = "passages/v1"
-list = "sha256:LIST"
-at-most = 0
-missing = 0
-unparsable = 0
-unusable = 0
-unread-bytes = 0
-"""
+POLICY = test_gate.POLICY.replace('"local"', '"qemu"')
 
 
 def shortened(checkout: Checkout) -> None:

@@ -20,7 +20,7 @@ from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Selection
 from enclave_runner.inputs.rows import Room, Rows
 from enclave_runner.sandbox.containment import Limits
-from tests.unit.rules.project.test_merge_runs import matrices
+from tests.unit.rules.project.one_run import matrices
 
 CONFIG = {
     "base_model": "input:model",

@@ -24,7 +24,7 @@ from enclave_runner.lm_eval import harness
 from tests.unit.enclave_runner.evaluate.test_evaluating import ended
 from tests.unit.enclave_runner.evaluate.test_evaluating import room as room  # noqa: PLC0414  # a fixture
 from tests.unit.enclave_runner.lm_eval.test_definition import MC
-from tests.unit.rules.project.test_merge_runs import matrices
+from tests.unit.rules.project.one_run import matrices
 
 CONFIG = {
     "base_model": "input:model",

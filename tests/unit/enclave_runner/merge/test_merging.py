@@ -11,7 +11,8 @@ from aicert.formats.listing import dir_digest
 from enclave_runner.axolotl.training import TrainingResult
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.merge import merging, settings
-from tests.unit.rules.project.test_merge_runs import PAIR, matrices
+from tests.unit.rules.project.one_run import matrices
+from tests.unit.rules.project.test_merge_runs import PAIR
 
 CONFIG = b"base_model: input:base\nlora_model_dir: input:adapter\n"
 BASE = {"layer.weight": (4, 6), "other.weight": (2, 2)}

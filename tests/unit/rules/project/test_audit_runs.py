@@ -9,6 +9,7 @@ from aicert.formats import lockfile as form
 from rules.project import config, lock, locked
 from rules.project.config_check import check_config
 from rules.project.lock import resolve
+from tests.unit.rules.project.one_run import checked, lay_out, the_run
 
 TOML = """
 [runs.look]
@@ -37,22 +38,14 @@ list = "input:opt-out"
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "aicert.toml").write_text(TOML)
-    (tmp_path / "audit.toml").write_text(AUDIT)
-    (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / "train.jsonl").write_text('{"url":"https://a.org"}\n')
-    (tmp_path / "key").write_bytes(bytes(32))
-    (tmp_path / "domains").write_text("a.org\n")
-    (tmp_path / ".aicert").mkdir()
-    return tmp_path
-
-
-def the_run(root: Path) -> config.Run:
-    return config.load(root).run("look")
-
-
-def checked(root: Path) -> str | None:
-    return check_config(root, resolve(root, the_run(root)))
+    files: dict[str, str | bytes] = {
+        "aicert.toml": TOML,
+        "audit.toml": AUDIT,
+        "rows/train.jsonl": '{"url":"https://a.org"}\n',
+        "key": bytes(32),
+        "domains": "a.org\n",
+    }
+    return lay_out(tmp_path, files)
 
 
 def test_an_audit_is_locked_with_its_trainer(root: Path) -> None:

@@ -8,11 +8,10 @@ import pytest
 from aicert.errors import ConfigError
 from aicert.formats import lockfile as form
 from rules.commands import editing
-from rules.project import config, lock, locked
-from rules.project.config_check import check_config
+from rules.project import lock, locked
 from rules.project.lock import resolve
 from tests.unit.enclave_runner.lm_eval.test_definition import MC
-from tests.unit.rules.project.test_merge_runs import matrices
+from tests.unit.rules.project.one_run import checked, lay_out, matrices, the_run
 
 TOML = """
 [runs.asked]
@@ -32,29 +31,21 @@ TASK = MC | {"dataset_kwargs": {"data_files": {"test": "input:rows"}}}
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    files = {
-        "aicert.toml": (TOML + INPUTS + MACHINE).encode(),
-        "asked.yml": CONFIG.encode(),
-        "local_mc.yaml": json.dumps(TASK).encode(),
-        "model/config.json": b'{"model_type": "llama"}',
+    files: dict[str, str | bytes] = {
+        "aicert.toml": TOML + INPUTS + MACHINE,
+        "asked.yml": CONFIG,
+        "local_mc.yaml": json.dumps(TASK),
+        "model/config.json": '{"model_type": "llama"}',
         "model/model.safetensors": matrices(layer=(4, 6)),
-        "rows.jsonl": b'{"question":"a","answer":0}\n',
+        "rows.jsonl": '{"question":"a","answer":0}\n',
     }
-    for name, data in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(data)
-    (tmp_path / ".aicert").mkdir()
-    return tmp_path
-
-
-def the_run(root: Path) -> config.Run:
-    return config.load(root).run("asked")
+    return lay_out(tmp_path, files)
 
 
 def test_an_evaluation_on_tasks_is_locked_with_its_trainer(root: Path) -> None:
     run = the_run(root)
     assert run.makes_results
-    assert check_config(root, resolve(root, run)) is None
+    assert checked(root) is None
     lock.write(root, resolve(root, run))
     assert form.parse(locked.read(root, "asked")).trainer == "lm-eval"
 
@@ -62,12 +53,12 @@ def test_an_evaluation_on_tasks_is_locked_with_its_trainer(root: Path) -> None:
 def test_what_the_runner_would_refuse_is_refused_early(root: Path) -> None:
     (root / "asked.yml").write_text(CONFIG + "limits: 1\n")
     with pytest.raises(ConfigError, match=r"^run asked: asked\.yml: config: 'limits'") as refusal:
-        check_config(root, resolve(root, the_run(root)))
+        checked(root)
     assert refusal.value.hint == "did you mean `limit`?"
     (root / "asked.yml").write_text(CONFIG)
     (root / "local_mc.yaml").write_text(json.dumps(TASK | {"process_docs": "utils.docs"}))
     with pytest.raises(ConfigError, match=r"local-mc: process_docs: a task here runs no code"):
-        check_config(root, resolve(root, the_run(root)))
+        checked(root)
 
 
 def test_inputs_are_added_one_after_another(root: Path) -> None:
@@ -75,4 +66,4 @@ def test_inputs_are_added_one_after_another(root: Path) -> None:
     files = {"config": "asked.yml", "local-mc": "local_mc.yaml", "rows": "rows.jsonl"}
     for name, file in files.items():
         editing.add(root, "asked", name, f"path:{file}", allow_pickle=False)
-    assert check_config(root, resolve(root, the_run(root))) is None
+    assert checked(root) is None

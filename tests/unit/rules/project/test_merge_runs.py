@@ -6,10 +6,9 @@ import pytest
 
 from aicert.errors import ConfigError, LockError
 from aicert.formats import lockfile as form
-from rules.project import config, lock, locked
-from rules.project.config_check import check_config
+from rules.project import lock, locked
 from rules.project.lock import resolve
-from tests.adversarial.attacks_disk import safetensors, tensor
+from tests.unit.rules.project.one_run import checked, lay_out, matrices, the_run
 
 TOML = """
 [runs.merged]
@@ -27,41 +26,20 @@ MERGE = "base_model: input:base\nlora_model_dir: input:adapter\n"
 PAIR = "base_model.model.layer.lora_"
 
 
-def matrices(**shapes: tuple[int, int]) -> bytes:
-    header, at = {}, 0
-    for name, (rows, columns) in shapes.items():
-        size = 2 * rows * columns
-        header[name] = tensor(at, at + size, (rows, columns), "BF16")
-        at += size
-    return safetensors(header, at)
-
-
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    files = {
-        "aicert.toml": TOML.encode(),
-        "merge.yml": MERGE.encode(),
-        "base/config.json": b'{"model_type": "llama"}',
+    files: dict[str, str | bytes] = {
+        "aicert.toml": TOML,
+        "merge.yml": MERGE,
+        "base/config.json": '{"model_type": "llama"}',
         "base/model.safetensors": matrices(**{"layer.weight": (4, 6)}),
-        "adapter/adapter_config.json": b'{"peft_type": "LORA", "base_model_name_or_path": "/x"}',
+        "adapter/adapter_config.json": '{"peft_type": "LORA", "base_model_name_or_path": "/x"}',
         "adapter/adapter_model.safetensors": matrices(
             **{f"{PAIR}A.weight": (2, 6), f"{PAIR}B.weight": (4, 2)}
         ),
     }
-    for name, data in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(data)
-    (tmp_path / ".aicert").mkdir()
-    return tmp_path
-
-
-def the_run(root: Path) -> config.Run:
-    return config.load(root).run("merged")
-
-
-def checked(root: Path) -> str | None:
-    return check_config(root, resolve(root, the_run(root)))
+    return lay_out(tmp_path, files)
 
 
 def test_a_merge_is_locked_with_its_trainer(root: Path) -> None:

@@ -7,9 +7,8 @@ import pytest
 from aicert.errors import ConfigError, LockError
 from aicert.formats import lockfile as form
 from rules.project import config, lock, locked
-from rules.project.config_check import check_config
 from rules.project.lock import resolve
-from tests.unit.rules.project.test_merge_runs import matrices
+from tests.unit.rules.project.one_run import checked, lay_out, matrices, the_run
 
 TOML = """
 [runs.merged]
@@ -33,22 +32,11 @@ models: [{model: "input:one"}, {model: "input:two"}]
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "aicert.toml").write_text(TOML)
-    (tmp_path / "merge.yml").write_text(MERGE)
+    files: dict[str, str | bytes] = {"aicert.toml": TOML, "merge.yml": MERGE}
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text('{"model_type": "llama"}')
-        (tmp_path / name / "model.safetensors").write_bytes(matrices(layer=(4, 6)))
-    (tmp_path / ".aicert").mkdir()
-    return tmp_path
-
-
-def the_run(root: Path) -> config.Run:
-    return config.load(root).run("merged")
-
-
-def checked(root: Path) -> str | None:
-    return check_config(root, resolve(root, the_run(root)))
+        files[f"{name}/config.json"] = '{"model_type": "llama"}'
+        files[f"{name}/model.safetensors"] = matrices(layer=(4, 6))
+    return lay_out(tmp_path, files)
 
 
 def test_a_merge_of_models_is_locked_with_its_trainer(root: Path) -> None:
