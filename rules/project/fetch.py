@@ -43,11 +43,6 @@ def fetch_inputs(root: Path, lock: Lock) -> list[str]:
     return fetched
 
 
-def is_here(root: Path, item: LockedInput) -> bool:
-    """Whether a remote input is in the store with the locked bytes."""
-    return _is_whole(sources.store(root), item)
-
-
 def _assemble_here(where: Store, item: LockedInput, parts: Mapping[str, Path]) -> None:
     if not _is_whole(where, item):
         remove(where.tree(item.digest.hex))
