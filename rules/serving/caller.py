@@ -109,7 +109,7 @@ class _Caller:
                 raise ToolError(
                     f"the machine did not answer at {self._callee.host}:{self._callee.port} within "
                     f"{seconds(self._callee.boots_s)}",
-                    hint="is this computer's address in a network that may reach the port?",
+                    hint='clients = ["203.0.113.0/24"] of the machine, with this computer in it',
                 )
             self._over.wait(_AGAIN_S)
         return False

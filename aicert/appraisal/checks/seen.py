@@ -1,6 +1,4 @@
-"""The argument of the checks that a policy may ask for beyond the standard ones
-(`checks/asked.py`).
-"""
+"""What one appraisal was given and has verified so far, from which many checks read."""
 
 from collections.abc import Callable
 from datetime import datetime
