@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING
 from aicert.appraisal import words
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Checklist
-from aicert.appraisal.checks.asked import appraise_asked
 from aicert.appraisal.checks.boot import Boot, appraise_boot
+from aicert.appraisal.checks.context import Context
 from aicert.appraisal.checks.demands import appraise_policy, input_code
 from aicert.appraisal.checks.inputs import appraise_inputs, appraise_lockfile
 from aicert.appraisal.checks.kinds import appraise_results, kind_of
 from aicert.appraisal.checks.lineage import Lineage, appraise_lineage
 from aicert.appraisal.checks.model import GivenModel, appraise_model
+from aicert.appraisal.checks.optional import appraise_optional
 from aicert.appraisal.checks.outputs import appraise_outputs
 from aicert.appraisal.checks.platform import appraise_platform, appraise_tier
 from aicert.appraisal.checks.quote import appraise_quote
 from aicert.appraisal.checks.run import appraise_statement
 from aicert.appraisal.checks.run_key import appraise_run_key, appraise_run_time
-from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.checks.training import appraise_training, compute_of
 from aicert.appraisal.policy import Policy
 from aicert.appraisal.result import (
-    ASKED_CHECKS,
     CHIP_CHECKS,
     GPU_CHECK,
+    OPTIONAL_CHECKS,
     AttestationResult,
     shown_by,
     tier_rank,
@@ -75,21 +75,21 @@ def appraise(
     if at.tzinfo is None:
         raise ConfigError("the time of appraisal needs a time zone")
     wanted = of_bytes(lockfile) if isinstance(lockfile, bytes) else lockfile
-    seen = Seen(certificate=certificate, policy=policy, at=at, then=at)
+    context = Context(certificate=certificate, policy=policy, at=at, then=at)
     if audits is not None:
         given = judge_audits(audits, policy, at) if isinstance(audits, Sequence) else audits
-        seen = replace(seen, audits=given.under(for_audits(policy), at))
+        context = replace(context, audits=given.under(for_audits(policy), at))
     lineage = None
     if ancestors is not None:
         # What a policy demands of a model's evaluation, it does not demand of what came before.
-        older = replace(seen, policy=replace(policy, evaluations=()))
+        older = replace(context, policy=replace(policy, evaluations=()))
         lineage = Lineage(
             ancestors,
             lambda one, given: _appraise(
                 replace(older, certificate=one), None, lockfile=None, nonce=None, lineage=given
             ),
         )
-    result = _appraise(seen, model, lockfile=wanted, nonce=nonce, lineage=lineage)
+    result = _appraise(context, model, lockfile=wanted, nonce=nonce, lineage=lineage)
     read = (RFC3161,) * bool(policy.time_authorities) + (TLOG_PROOF,) * bool(policy.logs)
     read += (NOT_BEFORE,) * bool(policy.time_authorities or policy.witnesses)
     unread = sum(not one.startswith(read) for one in certificate.evidence.timestamps)
@@ -116,45 +116,47 @@ def judge_audits(
 
 
 def _appraise_alone(certificate: Certificate, policy: Policy, at: datetime) -> AttestationResult:
-    seen = Seen(certificate=certificate, policy=policy, at=at, then=at)
-    return _appraise(seen, None, lockfile=None, nonce=None, lineage=None)
+    context = Context(certificate=certificate, policy=policy, at=at, then=at)
+    return _appraise(context, None, lockfile=None, nonce=None, lineage=None)
 
 
 def _appraise(
-    seen: Seen,
+    context: Context,
     model: GivenModel | None,
     *,
     lockfile: Digest | None,
     nonce: bytes | None,
     lineage: Lineage | None,
 ) -> AttestationResult:
-    certificate, policy, at = seen.certificate, seen.policy, seen.at
+    certificate, policy, at = context.certificate, context.policy, context.at
     checklist = Checklist()
     locked = appraise_lockfile(checklist, certificate, lockfile)
     before = ("time.token", "log.included", "log.witnessed")
-    trusted = [one for one in (appraise_asked(checklist, check, seen) for check in before) if one]
+    trusted = [
+        one for one in (appraise_optional(checklist, check, context) for check in before) if one
+    ]
     then = min((time for time, _ in trusted if time is not None), default=at)
-    seen = replace(seen, then=then)
-    key = appraise_platform(checklist, seen)
+    context = replace(context, then=then)
+    key = appraise_platform(checklist, context)
     quote = appraise_quote(checklist, certificate, key, nonce)
     run_key = appraise_run_key(checklist, certificate, key, quote)
     seconds = appraise_run_time(checklist, certificate, run_key, quote)
-    began = appraise_asked(checklist, "time.not-before", seen)
+    began = appraise_optional(checklist, "time.not-before", context)
     run = appraise_statement(checklist, certificate, run_key, locked, seconds)
-    seen = replace(seen, quote=quote, run=run)
-    appraise_tier(checklist, seen, key)
-    boot = appraise_boot(checklist, seen, key)
+    context = replace(context, quote=quote, run=run)
+    appraise_tier(checklist, context, key)
+    boot = appraise_boot(checklist, context, key)
     appraise_inputs(checklist, certificate, quote, locked)
     appraise_outputs(checklist, run, quote)
     appraise_training(checklist, run, policy, then)
     appraise_results(checklist, run)
     appraise_model(checklist, run, model)
-    seen = replace(seen, ancestors=appraise_lineage(checklist, run, lineage))
+    context = replace(context, ancestors=appraise_lineage(checklist, run, lineage))
     after = None if began is None else began[0]
-    appraise_policy(checklist, seen, is_fresh=nonce is not None, began=after)
-    last = [appraise_asked(checklist, check, seen) or () for check in ASKED_CHECKS[4:]]
+    appraise_policy(checklist, context, is_fresh=nonce is not None, began=after)
+    last = [appraise_optional(checklist, check, context) or () for check in OPTIONAL_CHECKS[4:]]
     _, audits, *_, evaluations, _ = last
-    result = _result(checklist, seen, key, boot)
+    result = _result(checklist, context, key, boot)
     trusts = (*result.trusts, *sorted({one[1] for one in (*trusted, began) if one}))
     trusts = words.inherit("audits", trusts, [one.trusts for one in audits])
     trusts = words.inherit("evaluations", trusts, [one.trusts for one in evaluations])
@@ -167,9 +169,9 @@ def _lowest(results: Sequence[AttestationResult]) -> str | None:
 
 
 def _result(
-    checklist: Checklist, seen: Seen, key: CertifiedKey | None, boot: Boot
+    checklist: Checklist, context: Context, key: CertifiedKey | None, boot: Boot
 ) -> AttestationResult:
-    run, quote, ancestors = seen.run, seen.quote, seen.ancestors
+    run, quote, ancestors = context.run, context.quote, context.ancestors
     # A chain alone does not show that a machine is confidential.
     shown = key if key is None or _shown(checklist, key) else None
     quoted = {} if quote is None else quote.pcrs
@@ -185,28 +187,28 @@ def _result(
     trusts = () if shown is None else words.trusts(shown.root.name, shown.root.tier, image, code)
     return AttestationResult(
         checks=checklist.results(),
-        policy=seen.policy.name,
+        policy=context.policy.name,
         tier=None if shown is None else shown.root.tier,
         run=run.statement.run if run is not None else None,
         kind=kind_of(run),
         subject=None if covered is None else subject,
         lockfile=str(run.statement.lockfile) if run is not None and measured else None,
         finished=run.statement.finished if run is not None else None,
-        at=stamp(seen.at),
+        at=stamp(context.at),
         quoted=open_,
         trusts=words.inherit("lineage", trusts, [one.trusts for one in before]),
         omits=words.omits(
             checklist.is_ok("inputs.lockfile"),
             sorted(open_),
             run is not None,
-            _unrevoked(checklist, seen.certificate),
+            _unrevoked(checklist, context.certificate),
         ),
         ancestors=ancestors,
         input_code=input_code(run, ancestors),
         lineage_tier=min((tier for tier in tiers if tier), key=tier_rank, default=None),
         attested_seconds=None if covered is None else covered.seconds,
         facts=None if covered is None else covered.report.facts,
-        compute=None if covered is None else compute_of(covered, seen.policy),
+        compute=None if covered is None else compute_of(covered, context.policy),
     )
 
 

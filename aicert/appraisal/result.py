@@ -36,8 +36,8 @@ CHECKS = (
 )  # fmt: skip
 CHIP_CHECKS = ("platform.chip", "platform.guest", "platform.binding")
 GPU_CHECK = "platform.gpu"
-# The checks that a policy may ask for beyond the standard ones (`checks/asked.py`).
-ASKED_CHECKS = (
+# The checks that a policy may ask for beyond the standard ones (`checks/optional.py`).
+OPTIONAL_CHECKS = (
     *CHECKS[:3], "time.not-before", "policy.compute", *CHECKS[CHECKS.index("audit.present") :],
 )  # fmt: skip
 # The checks of what a run shows, one for each kind of run: exactly one applies to each run.
@@ -193,7 +193,7 @@ def _verdict(checks: tuple[CheckResult, ...], optional: frozenset[str]) -> Verdi
 
 # Checks for which a certificate of version 1 has no data.
 VERSION_2_CHECKS = ("runkey.time", "inputs.records")
-_NOT_ASKED = ("policy.claims", "policy.age", "lineage.ancestors", *ASKED_CHECKS)
+_NOT_ASKED = ("policy.claims", "policy.age", "lineage.ancestors", *OPTIONAL_CHECKS)
 _OF_MACHINES = (*CHIP_CHECKS, GPU_CHECK, *BOOT_CHECKS)
 _MAY_NOT_APPLY = frozenset((*_NOT_ASKED, *_OF_MACHINES, *KIND_CHECKS, *VERSION_2_CHECKS))
 

@@ -184,7 +184,7 @@ class _Judged:
 def _judged(options: argparse.Namespace) -> _Judged:
     """Judge the certificate with its model, and the evidence, under the same options."""
     from aicert.cli.verify import evaluations, evidence
-    from aicert.cli.verify.asked import asked_by
+    from aicert.cli.verify.conditions import asked_by
     from aicert.formats import certificate
     from aicert.verifier import verify
     from aicert.verifier.evidence import read_evidence

@@ -22,8 +22,8 @@ import httpx2
 
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact
+from aicert.sources.batch import Batch, OnBytes, Wanted
 from aicert.sources.store import Partial, room
-from aicert.sources.wanted import Batch, OnBytes, Wanted
 
 # So many failures in a row without one new byte are more than a hiccup.
 ATTEMPTS = 5

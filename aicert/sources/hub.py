@@ -18,12 +18,12 @@ from huggingface_hub.utils._headers import build_hf_headers
 
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact, is_hex
+from aicert.sources.batch import Wanted
 from aicert.sources.choice import Choice, choose
 from aicert.sources.download import ATTEMPTS, FIRST_WAIT_S, MAX_WAIT_S, retry_after
 from aicert.sources.forms import HubSource, is_commit
 from aicert.sources.remote import Found
 from aicert.sources.transfer import Transfer
-from aicert.sources.wanted import Wanted
 
 # The hub requires LFS from 10 MB on; far above that the metadata is wrong, and reading would never
 # end.

@@ -16,8 +16,8 @@ import httpx2
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact
 from aicert.formats.lfs import is_pointer
+from aicert.sources.batch import Wanted
 from aicert.sources.transfer import Transfer
-from aicert.sources.wanted import Wanted
 
 Login = Callable[[], Mapping[str, str]]
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Self
 
 from aicert.errors import ToolError
 from aicert.formats.digest import FileFact
+from aicert.sources.batch import Batch, OnBytes, Wanted
 from aicert.sources.store import Store
-from aicert.sources.wanted import Batch, OnBytes, Wanted
 
 if TYPE_CHECKING:
     import httpx2

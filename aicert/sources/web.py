@@ -17,11 +17,11 @@ import httpx2
 
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact
+from aicert.sources.batch import Wanted
 from aicert.sources.choice import Choice, refuse_pickles
 from aicert.sources.forms import WebSource
 from aicert.sources.remote import FILE, Found
 from aicert.sources.transfer import Transfer
-from aicert.sources.wanted import Wanted
 
 # The largest file that is fetched just to compare it.
 SMALL = 4 << 20

@@ -14,7 +14,7 @@ from aicert.appraisal.appraise import appraise, judge_audits
 from aicert.appraisal.result import AttestationResult
 from aicert.cli import table
 from aicert.cli.verify import section
-from aicert.cli.verify.asked import Asked
+from aicert.cli.verify.conditions import Asked
 from aicert.cli.verify.section import Section
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.exports import facts as exported

@@ -43,7 +43,7 @@ MODULES = (
     "appraisal/ak_chain",
     "appraisal/appraise",
     "appraisal/checklist",
-    "appraisal/checks/asked",
+    "appraisal/checks/optional",
     "appraisal/checks/boot",
     "appraisal/checks/demands",
     "appraisal/checks/inputs",

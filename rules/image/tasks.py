@@ -16,7 +16,7 @@ from aicert.formats.image_lock import Package
 from aicert.trust import ovmf
 from rules.host import progress
 from rules.host.places import PROJECT
-from rules.image import build, makers, moved, resolve, sources, wheels
+from rules.image import build, changed_packages, makers, resolve, sources, wheels
 from rules.image import progress as image_progress
 from rules.image.build import Place
 from rules.image.store import FIRMWARE, Image
@@ -227,7 +227,7 @@ def _write(where: Place, image: Image) -> None:
     progress.say(f"{where.lock} changed: review the difference")
     if before is not None:
         progress.say(f"certificates of {of_bytes(before)} stay accepted if {LIST} lists it")
-    for line in moved.moved_packages(before, image.lock):
+    for line in changed_packages.changed_packages(before, image.lock):
         progress.say(f"  {line}")
 
 

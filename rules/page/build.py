@@ -27,7 +27,7 @@ ROOMS = (
 SINGLE = (
     "aicert/__init__.py", "aicert/errors.py", "aicert/frozen.py", "aicert/text.py",
     "aicert/cli/__init__.py", "aicert/cli/table.py", "aicert/cli/verify/__init__.py",
-    "aicert/cli/verify/asked.py", "aicert/cli/verify/audit_certificate.py",
+    "aicert/cli/verify/conditions.py", "aicert/cli/verify/audit_certificate.py",
     "aicert/cli/verify/evaluations.py", "aicert/cli/verify/evidence.py",
     "aicert/cli/verify/reproductions.py", "aicert/cli/verify/section.py",
     "aicert/exports/__init__.py",

@@ -5,7 +5,7 @@ import re
 from aicert.formats import image_lock
 from aicert.formats.digest import of_bytes
 from rules.host.rows import Row, Section, moved
-from rules.image.moved import Packages, compared, installed, read_lock
+from rules.image.changed_packages import Packages, compared, installed, read_lock
 from rules.review.revisions import Files
 
 IMAGE = "lockfiles/image.lock.toml"

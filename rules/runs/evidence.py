@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from aicert.appraisal.appraise import judge_audits
 from aicert.cli.verify import section
-from aicert.cli.verify.asked import Asked
+from aicert.cli.verify.conditions import Asked
 from aicert.cli.verify.section import Section
 from aicert.verifier.evidence import Given, audits_of, read_evidence
 from rules.host.terminal import users_path

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from aicert.appraisal.checks.asked import ROWS
-from aicert.appraisal.result import ASKED_CHECKS, CHECKS
+from aicert.appraisal.checks.optional import ROWS
+from aicert.appraisal.result import CHECKS, OPTIONAL_CHECKS
 from aicert.cli import table as render
 from aicert.errors import EvidenceError
 from tests.adversarial import attacks_version_2, words
@@ -99,7 +99,7 @@ def test_accepted_elsewhere_is_in_the_tables_by_name(described: str) -> None:
 
 
 def test_every_check_refuses_an_attack() -> None:
-    assert set(ROWS) == set(ASKED_CHECKS)
+    assert set(ROWS) == set(OPTIONAL_CHECKS)
     assert {attack.check for attack in TABLE} - {MALFORMED} == set(CHECKS)
 
 

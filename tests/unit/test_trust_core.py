@@ -179,7 +179,7 @@ def test_contributing_says_how_to_read_all_of_it() -> None:
             inside = path.relative_to(ROOT / "aicert").as_posix()
             assert inside.removeprefix("appraisal/") in named or inside in named, inside
     # The modules that judge what a policy may ask for besides, and the records of that.
-    asked = (ROOT / "aicert/appraisal/checks/asked.py").read_text()
+    asked = (ROOT / "aicert/appraisal/checks/optional.py").read_text()
     judges = set(re.findall(rf"from {re.escape(EVIDENCE)} import ([a-z_]+)", asked))
     assert len(judges) > 3
     for judge in (*judges, RECORDS):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from aicert.appraisal.ak_chain import CertifiedKey
 from aicert.appraisal.checklist import Checklist, NotApplicableError, both
+from aicert.appraisal.checks.context import Context
 from aicert.appraisal.checks.quote import VerifiedQuote
 from aicert.appraisal.checks.run import VerifiedRun
-from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.policy import FIRMWARE_PCRS, Firmware, Policy
 from aicert.appraisal.result import BOOT_CHECKS
 from aicert.errors import EvidenceError, UndecidedError
@@ -39,16 +39,16 @@ class Boot:
     compared: frozenset[int]
 
 
-def appraise_boot(checklist: Checklist, seen: Seen, key: CertifiedKey | None) -> Boot:
+def appraise_boot(checklist: Checklist, context: Context, key: CertifiedKey | None) -> Boot:
     """Decide boot.*; called after platform.*, quote.* and statement.*."""
-    policy = seen.policy
+    policy = context.policy
     if policy.tier == "software" and key is not None and key.root.tier == "software":
         for check in BOOT_CHECKS:
             checklist.step(check, _nothing_measured, key, "platform.tier")
         return Boot(image=None, compared=frozenset())
 
     def image(given: VerifiedRun) -> "tuple[str, ImageLock]":
-        lock = _accepted(seen.certificate, policy)
+        lock = _accepted(context.certificate, policy)
         _refuse_revoked(lock)
         stated, locked = given.statement.builder, lock.verity
         of_image = {name: stated[name] for name in locked if name in stated}
@@ -59,17 +59,17 @@ def appraise_boot(checklist: Checklist, seen: Seen, key: CertifiedKey | None) ->
             )
         return f"policy {policy.name} accepts image {lock.name}\n{lock.digest}", lock
 
-    accepted = checklist.step("boot.image", image, seen.run, "platform.tier", "statement.form")
+    accepted = checklist.step("boot.image", image, context.run, "platform.tier", "statement.form")
 
     def firmware(given: VerifiedQuote) -> tuple[str, frozenset[int]]:
         return check_firmware(policy, given.pcrs)
 
-    given = both(accepted, seen.quote)
+    given = both(accepted, context.quote)
     for check, pcrs in IMAGE_PCRS.items():
         # An image is accepted only with a statement, and a statement only with a quote.
         checklist.step(check, _matches(pcrs), given, "boot.image")
     needs = ("platform.tier", "quote.pcrs")
-    compared = checklist.step("boot.firmware", firmware, seen.quote, *needs) or frozenset()
+    compared = checklist.step("boot.firmware", firmware, context.quote, *needs) or frozenset()
     same = (pcrs for check, pcrs in IMAGE_PCRS.items() if checklist.is_ok(check))
     return Boot(image=accepted, compared=compared.union(*same))
 

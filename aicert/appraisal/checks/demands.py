@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from aicert.appraisal.checklist import Checklist, NotApplicableError
+from aicert.appraisal.checks.context import Context
 from aicert.appraisal.checks.run import VerifiedRun, parse_time
-from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.policy import CLOCK_SKEW, Claim
 from aicert.appraisal.result import Ancestor
 from aicert.crypto.x509 import stamp
@@ -38,7 +38,7 @@ def input_code(
 
 
 def appraise_policy(
-    checklist: Checklist, seen: Seen, *, is_fresh: bool, began: datetime | None
+    checklist: Checklist, context: Context, *, is_fresh: bool, began: datetime | None
 ) -> None:
     """Decide policy.claims and policy.age; called after lineage.ancestors.
 
@@ -46,7 +46,7 @@ def appraise_policy(
     after which the machine answered; it shows the age too. (A time stamp on the certificate does
     not, since anybody can add one to an old certificate today.)
     """
-    policy, at, code = seen.policy, seen.at, input_code(seen.run, seen.ancestors)
+    policy, at, code = context.policy, context.at, input_code(context.run, context.ancestors)
 
     def claims(given: VerifiedRun) -> tuple[str, None]:
         for word, text in code:
@@ -72,8 +72,8 @@ def appraise_policy(
             "its age is unknown: only a trusted time or your own nonce can show it"
         )
 
-    checklist.step("policy.claims", claims, seen.run, "statement.form", "outputs.pcr8")
-    checklist.step("policy.age", age, seen.run, "statement.form")
+    checklist.step("policy.claims", claims, context.run, "statement.form", "outputs.pcr8")
+    checklist.step("policy.age", age, context.run, "statement.form")
 
 
 def _check_claim(claim: Claim, run: VerifiedRun) -> str:

@@ -14,6 +14,7 @@ from functools import cache, partial
 from typing import Any, Final
 
 from aicert.appraisal.checklist import NotApplicableError
+from aicert.appraisal.checks.context import Context
 from aicert.appraisal.checks.kinds import (
     ADAPTER_INPUT,
     BASE_INPUT,
@@ -25,7 +26,6 @@ from aicert.appraisal.checks.kinds import (
     kind_of,
 )
 from aicert.appraisal.checks.run import VerifiedRun
-from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.evidence.accepted import AuditDemand
 from aicert.appraisal.evidence.audited import Audit
 from aicert.appraisal.policy import Policy
@@ -192,19 +192,19 @@ class JudgedAudits:
         return judged(certificate, data, self.verdict(certificate))
 
 
-def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
+def present(context: Context) -> tuple[str, tuple[AttestationResult, ...]]:
     """Decide audit.present: audits of the demanded kinds read all rows, and left out no text.
 
     Returns the verdicts on these audits.
     """
-    run, audits = _asked(seen)
-    ancestors = {ancestor.input for ancestor in seen.ancestors}
+    run, audits = _asked(context)
+    ancestors = {ancestor.input for ancestor in context.ancestors}
     if not run.report.records:
         _check_unread(run, ancestors)
     _check_weights(run, ancestors)
     used: list[AttestationResult] = []
     lines = []
-    for demand in seen.policy.audits:
+    for demand in context.policy.audits:
         _check_texts(run, demand, audits)
         for rows in run.report.records:
             hits = _hits(demand, rows, audits)
@@ -216,12 +216,12 @@ def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
     return "\n".join(some(lines) or ["the run read no rows"]), tuple(used)
 
 
-def lists(seen: Seen) -> tuple[str, None]:
+def lists(context: Context) -> tuple[str, None]:
     """Decide audit.list: the audits used exactly the demanded lists."""
-    run, audits = _asked(seen)
-    wanted = [demand for demand in seen.policy.audits if demand.list is not None]
+    run, audits = _asked(context)
+    wanted = [demand for demand in context.policy.audits if demand.list is not None]
     if not wanted:
-        raise NotApplicableError(f"policy {seen.policy.name} demands no audit with a list")
+        raise NotApplicableError(f"policy {context.policy.name} demands no audit with a list")
     for demand in wanted:
         for rows in run.report.records:
             hits = _hits(demand, rows, audits)
@@ -239,11 +239,11 @@ def lists(seen: Seen) -> tuple[str, None]:
     return "\n".join(some([f"{demand.kind}: {demand.list}" for demand in wanted])), None
 
 
-def result(seen: Seen) -> tuple[str, None]:
+def result(context: Context) -> tuple[str, None]:
     """Decide audit.result: the counts are within the policy's bounds."""
-    run, audits = _asked(seen)
+    run, audits = _asked(context)
     lines, unbounded = [], []
-    for demand in seen.policy.audits:
+    for demand in context.policy.audits:
         counts = _total(demand, run, audits)
         bounds = _bounds(demand)
         for what, number in counts.items():
@@ -252,28 +252,29 @@ def result(seen: Seen) -> tuple[str, None]:
                 unbounded.append(f"{_what(demand)}: {what} {number}, without a bound")
             if most is not None and number > most:
                 raise EvidenceError(
-                    f"{_what(demand)}: {what} {number}, but policy {seen.policy.name} allows {most}"
+                    f"{_what(demand)}: {what} {number}, "
+                    f"but policy {context.policy.name} allows {most}"
                 )
         rows = counted(sum(rows.rows for rows in run.report.records), "row")
         shown = ", ".join(f"{what} {number}" for what, number in counts.items())
         lines.append(f"{_what(demand)}: of {rows}, {shown}")
     if unbounded:
-        raise UndecidedError(f"policy {seen.policy.name} cannot judge this: {unbounded[0]}")
+        raise UndecidedError(f"policy {context.policy.name} cannot judge this: {unbounded[0]}")
     return "\n".join(some(lines)), None
 
 
-def _asked(seen: Seen) -> tuple[VerifiedRun, list[Audit]]:
+def _asked(context: Context) -> tuple[VerifiedRun, list[Audit]]:
     """Return the run, and the audits that were given."""
-    if seen.run is None:
+    if context.run is None:
         raise ValueError("audits are judged before their run is verified")
-    if kind_of(seen.run) in OF_RESULTS:
-        raise NotApplicableError(f"the run is an {OF_RESULTS[kind_of(seen.run)]} itself")
-    if seen.run.report.version == 1:
+    if kind_of(context.run) in OF_RESULTS:
+        raise NotApplicableError(f"the run is an {OF_RESULTS[kind_of(context.run)]} itself")
+    if context.run.report.version == 1:
         raise UndecidedError("a run report of version 1 does not say which rows were read")
-    if seen.audits is None:
+    if context.audits is None:
         raise UndecidedError("you gave no audits", hint="--evidence DIR")
-    given = [audit() for audit in seen.audits]
-    return seen.run, [audit for audit in given if audit.kind == "audit"]
+    given = [audit() for audit in context.audits]
+    return context.run, [audit for audit in given if audit.kind == "audit"]
 
 
 def _check_unread(run: VerifiedRun, ancestors: Container[str]) -> None:
@@ -451,7 +452,7 @@ def some(lines: list[str]) -> list[str]:
 
 
 # The judge of each check; it is called with what was verified before.
-JUDGES: Final[Mapping[str, Callable[[Seen], tuple[str, Any]]]] = {
+JUDGES: Final[Mapping[str, Callable[[Context], tuple[str, Any]]]] = {
     "audit.present": present,
     "audit.list": lists,
     "audit.result": result,

@@ -14,8 +14,8 @@ from aicert.errors import EvidenceError, UndecidedError
 from aicert.text import counted
 
 if TYPE_CHECKING:
+    from aicert.appraisal.checks.context import Context
     from aicert.appraisal.checks.run import VerifiedRun
-    from aicert.appraisal.checks.seen import Seen
     from aicert.appraisal.policy import Policy
     from aicert.appraisal.result import Ancestor, AttestationResult
 
@@ -44,22 +44,22 @@ def of_run(run: "VerifiedRun", policy: "Policy") -> Compute:
     )
 
 
-def bounded(seen: "Seen") -> tuple[str, None]:
+def bounded(context: "Context") -> tuple[str, None]:
     """Decide policy.compute: the run cannot have computed more than the policy allows."""
-    run, demand = seen.run, seen.policy.compute
+    run, demand = context.run, context.policy.compute
     if run is None or demand is None:
         raise ValueError("policy.compute needs a verified run and a policy that asks")
     if kind_of(run) != "merge":
         check_kind(run, "train")
-    check_review(demand.caps, seen.then)
-    own = of_run(run, seen.policy)
+    check_review(demand.caps, context.then)
+    own = of_run(run, context.policy)
     total, runs = own.known, f"run {own.run}"
     if demand.lineage:
-        before: Sequence[Compute] = list(_before(own, seen.ancestors))
+        before: Sequence[Compute] = list(_before(own, context.ancestors))
         total += sum(each.known for each in before)
         runs += f" and {counted(len(before), 'run')} that made its weights"
     elif kind_of(run) == "merge":
-        before = _of_merged(run, seen.ancestors)
+        before = _of_merged(run, context.ancestors)
         total += sum(each.known for each in before)
         is_adapter = ADAPTER_INPUT in run.report.values
         makers = "the run that made its adapter" if is_adapter else "those that made its models"

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from aicert.appraisal.checklist import NotApplicableError
+from aicert.appraisal.checks.context import Context
 from aicert.appraisal.checks.kinds import BASE_INPUT, OF_RESULTS, kind_of, named_input
 from aicert.appraisal.checks.run import VerifiedRun
-from aicert.appraisal.checks.seen import Seen
 from aicert.appraisal.evidence.accepted import EvaluationDemand
 from aicert.appraisal.evidence.audited import Audit
 from aicert.appraisal.evidence.audits import name_of, some
@@ -83,16 +83,16 @@ def measures(results: Evaluated) -> tuple[Measure, ...]:
     )
 
 
-def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
+def present(context: Context) -> tuple[str, tuple[AttestationResult, ...]]:
     """Decide evaluation.present: each output was evaluated as the policy demands.
 
     Returns the verdicts on these evaluations.
     """
-    run, given = _asked(seen)
+    run, given = _asked(context)
     used: list[AttestationResult] = []
     lines = []
     for name, output in run.statement.outputs.items():
-        for demand in seen.policy.evaluations:
+        for demand in context.policy.evaluations:
             hits = _hits(demand, run, output.digest, given)
             if not hits:
                 raise EvidenceError(_gap(demand, run, name, given))
@@ -102,15 +102,15 @@ def present(seen: Seen) -> tuple[str, tuple[AttestationResult, ...]]:
     return "\n".join(some(lines)), tuple(used)
 
 
-def result(seen: Seen) -> tuple[str, None]:
+def result(context: Context) -> tuple[str, None]:
     """Decide evaluation.result: every evaluation that counts is within the policy's bounds."""
-    run, given = _asked(seen)
+    run, given = _asked(context)
     lines, unbounded, most = [], [], 0
     for output in run.statement.outputs.values():
-        for demand in seen.policy.evaluations:
+        for demand in context.policy.evaluations:
             for hit in _hits(demand, run, output.digest, given):
                 measure, where = hit.measure, f"{demand.metric} by {name_of(hit.audit)}"
-                _check(demand, measure, where, seen.policy.name)
+                _check(demand, measure, where, context.policy.name)
                 samples, tokens = counted(measure.samples, "sample"), measure.template_tokens
                 lines.append(f"{where}: {measure.value:.6g}, of {samples}")
                 if tokens and demand.template_tokens is None:
@@ -120,7 +120,7 @@ def result(seen: Seen) -> tuple[str, None]:
                     )
     if unbounded:
         raise UndecidedError(
-            f"policy {seen.policy.name} cannot judge this: {unbounded[0]}",
+            f"policy {context.policy.name} cannot judge this: {unbounded[0]}",
             hint=f"template-tokens = {most} in [[evaluation]], if so many are harmless",
         )
     return "\n".join(some(lines)), None
@@ -144,16 +144,16 @@ def _check(demand: EvaluationDemand, measure: Measure, where: str, policy: str) 
         raise EvidenceError(f"{where}: {wrong}")
 
 
-def _asked(seen: Seen) -> tuple[VerifiedRun, list[Audit]]:
+def _asked(context: Context) -> tuple[VerifiedRun, list[Audit]]:
     """Return the run, and the evaluations that were given."""
-    if seen.run is None:
+    if context.run is None:
         raise ValueError("evaluations are judged before their run is verified")
-    if kind_of(seen.run) in OF_RESULTS:
-        raise NotApplicableError(f"the run is an {OF_RESULTS[kind_of(seen.run)]} itself")
-    if seen.audits is None:
+    if kind_of(context.run) in OF_RESULTS:
+        raise NotApplicableError(f"the run is an {OF_RESULTS[kind_of(context.run)]} itself")
+    if context.audits is None:
         raise UndecidedError("you gave no evaluations", hint="--evidence DIR")
-    given = [audit() for audit in seen.audits]
-    return seen.run, [audit for audit in given if audit.kind == "evaluate"]
+    given = [audit() for audit in context.audits]
+    return context.run, [audit for audit in given if audit.kind == "evaluate"]
 
 
 def _hits(
@@ -207,7 +207,7 @@ def _what(demand: EvaluationDemand) -> str:
 
 
 # The judge of each check; it is called with what was verified before.
-JUDGES: Final[Mapping[str, Callable[[Seen], tuple[str, Any]]]] = {
+JUDGES: Final[Mapping[str, Callable[[Context], tuple[str, Any]]]] = {
     "evaluation.present": present,
     "evaluation.result": result,
 }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aicert.appraisal.checks.model import Model
     from aicert.appraisal.result import AttestationResult
     from aicert.cli.terminal import Subparsers, Write
-    from aicert.cli.verify.asked import Asked
+    from aicert.cli.verify.conditions import Asked
     from aicert.formats.certificate import Certificate
     from aicert.verifier.evidence import Given
 
@@ -141,7 +141,7 @@ def _with_evidence(options: argparse.Namespace) -> int:
         raise ConfigError("--base and --evidence: ask for one at a time")
     from aicert.cli import table
     from aicert.cli.verify import section
-    from aicert.cli.verify.asked import asked_by
+    from aicert.cli.verify.conditions import asked_by
     from aicert.verifier.evidence import read_evidence
     from aicert.verifier.verify import read_certificate
 

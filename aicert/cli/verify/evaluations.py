@@ -14,7 +14,7 @@ from aicert.appraisal.evidence.audits import read_evaluation
 from aicert.appraisal.evidence.evaluations import task_of
 from aicert.appraisal.result import AttestationResult
 from aicert.cli.verify import audit_certificate
-from aicert.cli.verify.asked import Asked
+from aicert.cli.verify.conditions import Asked
 from aicert.cli.verify.evidence import runs_of
 from aicert.errors import AicertError
 from aicert.formats.digest import of_bytes

@@ -14,7 +14,7 @@ from aicert.appraisal.result import AttestationResult
 from aicert.audits import results as forms
 from aicert.audits.results import CheckFact, Counts, DataFact, ListFact, TextFact
 from aicert.cli.verify import audit_certificate
-from aicert.cli.verify.asked import Asked
+from aicert.cli.verify.conditions import Asked
 from aicert.errors import AicertError, EvidenceError
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Defect, Digest, FileFact, of_bytes

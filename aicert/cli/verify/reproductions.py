@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.evidence.reproductions import Reproduction, Side, compared, is_about
-from aicert.cli.verify.asked import Asked
+from aicert.cli.verify.conditions import Asked
 from aicert.errors import AicertError
 from aicert.frozen import dataclass
 from aicert.text import MARGIN, safe

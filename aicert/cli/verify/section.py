@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from aicert.appraisal.result import AttestationResult
 from aicert.cli.verify import evaluations, evidence, reproductions
-from aicert.cli.verify.asked import Asked
+from aicert.cli.verify.conditions import Asked
 from aicert.cli.verify.evaluations import Evaluations
 from aicert.cli.verify.evidence import Evidence
 from aicert.cli.verify.reproductions import Reproductions

@@ -9,7 +9,7 @@ import pytest
 
 from aicert.appraisal import appraise as module
 from aicert.appraisal.appraise import for_audits
-from aicert.appraisal.checks.seen import Seen
+from aicert.appraisal.checks.context import Context
 from aicert.appraisal.evidence import audits
 from aicert.appraisal.evidence.audited import Audit
 from aicert.appraisal.evidence.audits import JudgedAudits
@@ -203,9 +203,11 @@ def test_what_was_not_read_of_all_rows_is_added(what: str) -> None:
 
 def test_nothing_is_judged_before_the_run() -> None:
     scene = audited()
-    seen = Seen(certificate=scene.get("certificate"), policy=scene.get("policy"), at=AT, then=AT)
+    context = Context(
+        certificate=scene.get("certificate"), policy=scene.get("policy"), at=AT, then=AT
+    )
     with pytest.raises(ValueError, match="before their run"):
-        audits.JUDGES["audit.present"](seen)
+        audits.JUDGES["audit.present"](context)
 
 
 def test_of_what_code_of_inputs_did_no_audit_says_anything() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aicert.appraisal.checks.seen import Seen
+from aicert.appraisal.checks.context import Context
 from aicert.appraisal.evidence import ceiling, compute
 from aicert.appraisal.evidence.accepted import CAPS, Caps, ComputeDemand
 from aicert.appraisal.result import AttestationResult, CheckResult
@@ -193,9 +193,11 @@ def test_the_built_in_caps_are_those_that_were_reviewed() -> None:
 def test_it_is_judged_only_where_the_policy_asks() -> None:
     scene = Scene("local", 2)
     now = datetime(2026, 11, 28, tzinfo=UTC)
-    seen = Seen(certificate=scene.get("certificate"), policy=scene.get("policy"), at=now, then=now)
+    context = Context(
+        certificate=scene.get("certificate"), policy=scene.get("policy"), at=now, then=now
+    )
     with pytest.raises(ValueError, match=r"^policy\.compute needs a verified run"):
-        compute.bounded(seen)
+        compute.bounded(context)
 
 
 def test_the_page_states_the_built_in_caps_and_the_slack(tmp_path: Path) -> None:

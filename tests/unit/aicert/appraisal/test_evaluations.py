@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from aicert.appraisal.appraise import for_audits
-from aicert.appraisal.checks.seen import Seen
+from aicert.appraisal.checks.context import Context
 from aicert.appraisal.evidence import evaluations
 from aicert.cli import table
 from aicert.formats import evaluation
@@ -147,12 +147,12 @@ def test_the_result_says_each_number() -> None:
 
 def test_an_evaluation_judged_before_its_run_is_an_error() -> None:
     scene = demanded(evaluated)
-    seen = Seen(
+    context = Context(
         certificate=scene.get("certificate"), policy=scene.get("policy"), at=AT,
         then=AT + timedelta(0),
     )  # fmt: skip
     with pytest.raises(ValueError, match="before their run is verified"):
-        evaluations.present(seen)
+        evaluations.present(context)
 
 
 def test_metrics_of_tasks_are_demanded_by_their_own_digests() -> None:

@@ -11,13 +11,13 @@ import pytest
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact
 from aicert.sources import lfs, remote
+from aicert.sources.batch import Wanted
 from aicert.sources.choice import Choice
 from aicert.sources.forms import WebSource
 from aicert.sources.placeholders import refuse
 from aicert.sources.remote import FILE
 from aicert.sources.store import Store
 from aicert.sources.transfer import Transfer
-from aicert.sources.wanted import Wanted
 from aicert.sources.web import compare
 from tests.unit.servers import Reply, Request, Site, site, tls
 

@@ -6,7 +6,7 @@ import pytest
 
 from aicert.formats import image_lock
 from aicert.formats.digest import of_bytes
-from rules.image.moved import moved_packages
+from rules.image.changed_packages import changed_packages
 from rules.review import packages as review_packages
 from rules.review.packages import TRAINING, training_section
 from rules.review.revisions import Checkout, Revision
@@ -165,9 +165,9 @@ def test_an_update_of_many_tools_is_a_few_lines() -> None:
             packages=tuple(packages),
         )  # fmt: skip
 
-    assert moved_packages(lock("1", "6.12.117"), lock("2", "6.12.118")) == [
+    assert changed_packages(lock("1", "6.12.117"), lock("2", "6.12.118")) == [
         "kernel: linux-image-6.12.117  6.12.117 -> none",
         "kernel: linux-image-6.12.118  none -> 6.12.118",
         "tools: 6 packages  tool-a, tool-b, tool-c, tool-d, tool-e, tool-f",
     ]
-    assert moved_packages(None, lock("1", "6")) == []
+    assert changed_packages(None, lock("1", "6")) == []

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Context:
     """What the caller gave, and what has been verified so far.
 
     `run` and `quote` are None until they are verified, and `ancestors` is empty. So a row of
-    `asked.ROWS` needs the checks that verify what its judge reads. `audits`: the audits that the
+    `optional.ROWS` needs the checks that verify what its judge reads. `audits`: the audits that the
     caller gave, each judged when it is called; None if it gave none. `then`: the latest time at
     which the run can have ended: `at`, unless a trusted time shows that the certificate existed
     earlier.

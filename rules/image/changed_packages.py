@@ -16,7 +16,7 @@ MAX_MAKERS = 3
 Packages = Mapping[str, tuple[str, frozenset[str]]]
 
 
-def moved_packages(before: bytes | None, after: bytes) -> list[str]:
+def changed_packages(before: bytes | None, after: bytes) -> list[str]:
     """Return a line for each changed package in the image, and few for the parts that build it."""
     warnings: list[str] = []
     old, new = (installed(read_lock(data, warnings)) for data in (before, after))

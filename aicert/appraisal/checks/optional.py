@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aicert.appraisal.checklist import Checklist, NotApplicableError
-from aicert.appraisal.checks.seen import Seen
+from aicert.appraisal.checks.context import Context
 from aicert.appraisal.policy import Policy
 from aicert.frozen import dataclass
 
@@ -24,7 +24,7 @@ class Row:
 
     asks: Callable[[Policy], object]
     lacks: str
-    judge: Callable[[Seen], tuple[str, Any]]
+    judge: Callable[[Context], tuple[str, Any]]
     needs: tuple[str, ...] = ()
 
 
@@ -40,39 +40,39 @@ def _logs(policy: Policy) -> object:
     return policy.logs or "log" in policy.require
 
 
-def _token(seen: Seen) -> tuple[str, Any]:
+def _token(context: Context) -> tuple[str, Any]:
     from aicert.appraisal.evidence import trusted_time
 
-    return trusted_time.existed(seen.certificate, seen.policy, seen.at)
+    return trusted_time.existed(context.certificate, context.policy, context.at)
 
 
-def _not_before(seen: Seen) -> tuple[str, Any]:
+def _not_before(context: Context) -> tuple[str, Any]:
     from aicert.appraisal.evidence import trusted_time
 
-    return trusted_time.began(seen.certificate, seen.policy, seen.at)
+    return trusted_time.began(context.certificate, context.policy, context.at)
 
 
-def _compute(seen: Seen) -> tuple[str, Any]:
+def _compute(context: Context) -> tuple[str, Any]:
     from aicert.appraisal.evidence import compute
 
-    return compute.bounded(seen)
+    return compute.bounded(context)
 
 
 def _audit(check: str, *needs: str) -> Row:
-    def judge(seen: Seen) -> tuple[str, Any]:
+    def judge(context: Context) -> tuple[str, Any]:
         from aicert.appraisal.evidence import audits
 
-        return audits.JUDGES[check](seen)
+        return audits.JUDGES[check](context)
 
     lacks = "demands no audit"
     return Row(asks=lambda policy: policy.audits, lacks=lacks, judge=judge, needs=needs)
 
 
 def _evaluation(check: str, *needs: str) -> Row:
-    def judge(seen: Seen) -> tuple[str, Any]:
+    def judge(context: Context) -> tuple[str, Any]:
         from aicert.appraisal.evidence import evaluations
 
-        return evaluations.JUDGES[check](seen)
+        return evaluations.JUDGES[check](context)
 
     lacks = "demands no evaluation"
     return Row(asks=lambda policy: policy.evaluations, lacks=lacks, judge=judge, needs=needs)
@@ -82,16 +82,16 @@ _SHOWN = ("statement.form", "outputs.pcr8")
 _READ = (*_SHOWN, "inputs.records", "lineage.ancestors")
 
 
-def _included(seen: Seen) -> tuple[str, Any]:
+def _included(context: Context) -> tuple[str, Any]:
     from aicert.appraisal.evidence import tlog
 
-    return tlog.included(seen.certificate, seen.policy)
+    return tlog.included(context.certificate, context.policy)
 
 
-def _witnessed(seen: Seen) -> tuple[str, Any]:
+def _witnessed(context: Context) -> tuple[str, Any]:
     from aicert.appraisal.evidence import tlog
 
-    return tlog.witnessed(seen.certificate, seen.policy, seen.at)
+    return tlog.witnessed(context.certificate, context.policy, context.at)
 
 
 _NO_TIME, _NO_LOG = "names no time authority", "names no log"
@@ -113,12 +113,12 @@ ROWS: Mapping[str, Row] = {
 }
 
 
-def appraise_asked(checklist: Checklist, check: str, seen: Seen) -> Any:
-    """Decide a check of `result.ASKED_CHECKS`; return what it verified, None unless it is ok."""
+def appraise_optional(checklist: Checklist, check: str, context: Context) -> Any:
+    """Decide a check of `result.OPTIONAL_CHECKS`; return what it verified, None unless it is ok."""
     row = ROWS[check]
-    if row.asks(seen.policy):
-        return checklist.step(check, row.judge, seen, *row.needs)
-    return checklist.step(check, _not_asked, f"policy {seen.policy.name} {row.lacks}")
+    if row.asks(context.policy):
+        return checklist.step(check, row.judge, context, *row.needs)
+    return checklist.step(check, _not_asked, f"policy {context.policy.name} {row.lacks}")
 
 
 def _not_asked(reason: str) -> tuple[str, None]:
