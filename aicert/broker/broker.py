@@ -27,7 +27,7 @@ from aicert.appraisal.policy import Policy
 from aicert.broker import generation
 from aicert.broker import machine_state as form
 from aicert.broker.errors import TokenError, WaitError
-from aicert.broker.machine_state import Seen
+from aicert.broker.machine_state import MachineState
 from aicert.broker.store import Grant, Lease, Rows, Store
 from aicert.errors import AicertError, EvidenceError, ToolError
 from aicert.formats.digest import is_hex
@@ -53,7 +53,7 @@ Keys = Callable[[Path], Secrets]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ReceiptChallenge:
     """What a machine needs for its next receipt.
 
     `nonce`: the nonce that it must answer. `seq`, `head`: number and digest of its last receipt.
@@ -78,7 +78,7 @@ class _Case:
         return self.lease.revoked_at is not None or self.grant.closed_at is not None
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> MachineState:
         if self.grant.seen is None:
             raise TokenError("the token has enrolled no machine yet")
         try:
@@ -141,7 +141,9 @@ class Broker:
             if machine.meter.value + grant.ticks > MAX_COUNT:
                 raise RefusedError("enrol.counters", "the meter leaves no room for the budget")
             wrapped = blob.emit(granting.wrap(self._secrets(case.lease), terms, machine))
-            first = Seen(ledger=ledger.opened(terms, machine.meter), epoch=machine.epoch.value)
+            first = MachineState(
+                ledger=ledger.opened(terms, machine.meter), epoch=machine.epoch.value
+            )
             case.rows.change(
                 grant.number, enrolment=data, enrolled_at=case.now, blob=wrapped,
                 seen=form.emit(first),
@@ -150,7 +152,7 @@ class Broker:
 
     # --- Serving.
 
-    def nonce(self, token: str, boot: str) -> Asked:
+    def nonce(self, token: str, boot: str) -> ReceiptChallenge:
         """Return the nonce for the next receipt of the boot with this TLS key (SHA-256, hex).
 
         Raises WaitError while the boot before it may still serve: a receipt that is refused for
@@ -164,7 +166,7 @@ class Broker:
                 _require_ended(seen, case.now)
             nonce = secrets.token_bytes(NONCE_BYTES)
             case.rows.put_seen(case.grant.number, replace(seen, nonce=nonce.hex()))
-            return Asked(nonce=nonce, seq=seen.ledger.seq, head=seen.ledger.head)
+            return ReceiptChallenge(nonce=nonce, seq=seen.ledger.seq, head=seen.ledger.head)
 
     def receipt(self, token: str, data: bytes) -> bytes:
         """Take a receipt, and return the signed order that answers it.
@@ -311,11 +313,11 @@ class Broker:
     def _answered(
         self,
         case: _Case,
-        seen: Seen,
+        seen: MachineState,
         given: Receipt,
         heartbeat: Heartbeat,
         reading: CounterReading,
-    ) -> Seen:
+    ) -> MachineState:
         """Return the machine's state after this receipt, with the order that answers it."""
         if not seen.nonce:
             raise RefusedError("receipt.fresh", "it answers no nonce of this broker")
@@ -335,9 +337,9 @@ class Broker:
         return self._ordered(case, later, kind, heartbeat, reading, limit)
 
     def _ordered(
-        self, case: _Case, later: Seen, kind: str, heartbeat: Heartbeat, reading: CounterReading,
-        limit: int,
-    ) -> Seen:  # fmt: skip
+        self, case: _Case, later: MachineState, kind: str, heartbeat: Heartbeat,
+        reading: CounterReading, limit: int,
+    ) -> MachineState:  # fmt: skip
         terms, kept = case.lease.terms, self._secrets(case.lease)
         given = half = b""
         if kind == orders.GRANT:
@@ -402,7 +404,7 @@ class Broker:
         return b""
 
 
-def _require_no_copy(heartbeat: Heartbeat, seen: Seen) -> None:
+def _require_no_copy(heartbeat: Heartbeat, seen: MachineState) -> None:
     """Raise RefusedError if this boot signed another receipt with this number.
 
     One machine never does that, but two copies of its memory and TPM each sign their own.
@@ -415,7 +417,7 @@ def _require_no_copy(heartbeat: Heartbeat, seen: Seen) -> None:
         )
 
 
-def _is_after_the_end(heartbeat: Heartbeat, seen: Seen) -> bool:
+def _is_after_the_end(heartbeat: Heartbeat, seen: MachineState) -> bool:
     """Return whether a receipt repeats the nonce of the last receipt.
 
     A machine does this when it ends, since it has no newer nonce. Such a receipt counts, but
@@ -424,7 +426,7 @@ def _is_after_the_end(heartbeat: Heartbeat, seen: Seen) -> bool:
     return (heartbeat.nonce, heartbeat.boot) == (seen.answered, seen.ledger.boot)
 
 
-def _require_ended(seen: Seen, now: int) -> None:
+def _require_ended(seen: MachineState, now: int) -> None:
     """Raise WaitError while the last granted boot may still serve."""
     if seen.licensed_until > now:
         left = seen.licensed_until - now
@@ -435,7 +437,9 @@ def _require_ended(seen: Seen, now: int) -> None:
         )
 
 
-def _started(later: Seen, seen: Seen, reading: CounterReading, now: int) -> Seen:
+def _started(
+    later: MachineState, seen: MachineState, reading: CounterReading, now: int
+) -> MachineState:
     """Return the machine's state at the start of a boot; the previous boot no longer serves.
 
     Unless its end is proved, the previous boot is charged for all that its licence still allowed,

@@ -25,7 +25,7 @@ _PART: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class GrantRequest:
     """What a borrower may be given: tokens (`budget`), and seconds from now on (`duration`).
 
     `advance`: how many tokens a licence may run ahead of the last receipt, None for the default.
@@ -60,7 +60,7 @@ def terms_of(folder: Path) -> Terms:
     )
 
 
-def grant(store: Store, folder: Path, keys: Keys, wanted: Wanted, *, now: int) -> Granted:
+def grant(store: Store, folder: Path, keys: Keys, wanted: GrantRequest, *, now: int) -> Granted:
     """Record a grant; a broker gives what it allows to whoever has its token."""
     place = folder.resolve()
     terms = terms_of(place)
@@ -93,7 +93,7 @@ def grant(store: Store, folder: Path, keys: Keys, wanted: Wanted, *, now: int) -
     return Granted(terms=terms, ticks=ticks, advance=advance, until=until, token=token)
 
 
-def _ticks(terms: Terms, wanted: Wanted) -> tuple[int, int]:
+def _ticks(terms: Terms, wanted: GrantRequest) -> tuple[int, int]:
     advance = wanted.advance
     if advance is None:
         advance = max(LEAST_ADVANCE, wanted.budget // _PART)
@@ -150,7 +150,7 @@ def revoke(store: Store, folder: Path, *, now: int, borrower: str | None = None)
     return len(closed)
 
 
-def _unless_behind(lease: Lease, after: ExitStack) -> generation.Held | None:
+def _unless_behind(lease: Lease, after: ExitStack) -> generation.GenerationFile | None:
     """Return the lease's generation file; None if the ledger is behind it.
 
     Then the number must not be raised: the ledger would look current.

@@ -33,7 +33,7 @@ def path_of(folder: Path) -> Path:
     return folder.parent / (folder.name + SUFFIX)
 
 
-class Held:
+class GenerationFile:
     """A lease's generation file, while nobody else reads or writes it."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -70,7 +70,7 @@ class Held:
 
 
 @contextlib.contextmanager
-def held(folder: Path, *, create: bool = False) -> Iterator[Held]:
+def held(folder: Path, *, create: bool = False) -> Iterator[GenerationFile]:
     """Lock the lease's file; to be entered within a transaction, and left after it.
 
     Raises StaleLedgerError if the file is missing, unless `create` is True: then it begins at 0.
@@ -86,7 +86,7 @@ def held(folder: Path, *, create: bool = False) -> Iterator[Held]:
         raise _unusable(path, error) from None
     try:
         _lock(path, descriptor)
-        yield Held(path, descriptor)
+        yield GenerationFile(path, descriptor)
     finally:
         os.close(descriptor)
 

@@ -22,7 +22,7 @@ _COUNTS: Final = ("tokens_in", "tokens_out", "tokens_refused", "requests", "tick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class MachineState:
     """What the broker has seen of one machine.
 
     `ledger`: the receipts so far. `epoch`: the value of the TPM's epoch counter. `nonce`: the nonce
@@ -50,7 +50,7 @@ class Seen:
     is_over: bool = False
 
 
-def emit(seen: Seen) -> bytes:
+def emit(seen: MachineState) -> bytes:
     """Return the bytes of the row."""
     ledger = seen.ledger
     return strict_json.dumps(
@@ -79,7 +79,7 @@ def emit(seen: Seen) -> bytes:
     )
 
 
-def parse(data: bytes, terms: Terms) -> Seen:
+def parse(data: bytes, terms: Terms) -> MachineState:
     """Parse a row; EvidenceError for anything that `emit` does not write."""
     what = "the ledger's row"
     fields = Fields(strict_json.loads(data, what=what, max_bytes=MAX_BYTES), what)
@@ -96,7 +96,7 @@ def parse(data: bytes, terms: Terms) -> Seen:
         earlier=_usage(fields.fields("earlier")),
         is_revoked=fields.boolean("isRevoked"),
     )
-    seen = Seen(
+    seen = MachineState(
         ledger=ledger,
         epoch=fields.integer("epoch"),
         nonce=_hex_or_none(fields, "nonce"),

@@ -106,7 +106,7 @@ def _by_name(days: dict[int, int]) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _state(lease: Lease, grant: Grant, seen: form.Seen | None, now: int) -> str:
+def _state(lease: Lease, grant: Grant, seen: form.MachineState | None, now: int) -> str:
     if lease.revoked_at is not None or grant.closed_at is not None:
         if seen is not None and seen.ledger.is_revoked:
             return "revoked, obeyed"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aicert.broker import machine_state as form
-from aicert.broker.machine_state import Seen
+from aicert.broker.machine_state import MachineState
 from aicert.errors import ConfigError, LockError, ToolError
 from aicert.files.bounded import why
 from aicert.frozen import dataclass
@@ -84,7 +84,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class StoredReceipt:
     """A receipt's bytes, when it came, and the totals served by then."""
 
     place: int
@@ -281,7 +281,7 @@ class Rows:
             (*values.values(), number),
         )
 
-    def put_seen(self, number: int, seen: Seen) -> None:
+    def put_seen(self, number: int, seen: MachineState) -> None:
         """Record what was seen of the machine of a grant."""
         self.change(number, seen=form.emit(seen))
 
@@ -295,7 +295,7 @@ class Rows:
         ).fetchone()
         return at or 0
 
-    def keep(self, number: int, at: int, data: bytes, seen: Seen) -> None:
+    def keep(self, number: int, at: int, data: bytes, seen: MachineState) -> None:
         """Add a receipt from the grant's machine."""
         total = seen.ledger.total
         self._db.execute(
@@ -304,7 +304,7 @@ class Rows:
             (number, at, total.tokens_in, total.tokens_out, total.requests, data, number),
         )
 
-    def receipts(self, number: int) -> Iterator[Kept]:
+    def receipts(self, number: int) -> Iterator[StoredReceipt]:
         """Yield the receipts of a grant's machine, in the order in which they came."""
         listed = self._db.execute(
             "SELECT place, at, tokens_in, tokens_out, requests, data FROM receipts"
@@ -312,7 +312,7 @@ class Rows:
             (number,),
         )
         for place, at, tokens_in, tokens_out, requests, data in listed:
-            yield Kept(
+            yield StoredReceipt(
                 place=place, at=at, tokens_in=tokens_in, tokens_out=tokens_out,
                 requests=requests, data=data,
             )  # fmt: skip

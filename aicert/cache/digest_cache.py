@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from aicert.cache.tree_status import Seen, look
+from aicert.cache.tree_status import TreeStatus, look
 from aicert.errors import ConfigError
 from aicert.files.bounded import why
 from aicert.files.tree import read_file, read_tree
@@ -193,7 +193,7 @@ class _Digests:
         row = self._first(_FIND, _key(status))
         return row[0] if row and is_hex(row[0]) else None
 
-    def find_tree(self, path: Path, seen: Seen) -> bytes | None:
+    def find_tree(self, path: Path, seen: TreeStatus) -> bytes | None:
         """Return the listing of the directory with exactly this status, or None."""
         row = self._first(_FIND_TREE, (str(path.absolute()), seen.stamp))
         tree = row[0] if row else None
@@ -217,7 +217,7 @@ class _Digests:
             if time.monotonic() - self._saved_at > SAVE_EVERY:
                 self.save()
 
-    def keep_tree(self, path: Path, seen: Seen, tree: bytes) -> None:
+    def keep_tree(self, path: Path, seen: TreeStatus, tree: bytes) -> None:
         """Store a listing, unless a file in it is so recent that a change could go unnoticed."""
         if self._database is None or seen.newest >= self._oldest_racy:
             return

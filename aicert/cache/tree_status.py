@@ -17,7 +17,7 @@ _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class TreeStatus:
     """A directory: the total `size` of its files, and `newest`, the latest of their times."""
 
     stamp: str
@@ -25,7 +25,7 @@ class Seen:
     newest: int
 
 
-def look(root: Path) -> Seen | None:
+def look(root: Path) -> TreeStatus | None:
     """Return the status of everything below `root`.
 
     Returns None unless there are only regular files and non-empty directories.
@@ -38,7 +38,7 @@ def look(root: Path) -> Seen | None:
     # NUL separates the names, since no name contains one.
     text = "\0".join(seen.names) + "\0\0" + repr(seen.numbers)
     stamp = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-    return Seen(stamp=stamp, size=seen.size, newest=seen.newest)
+    return TreeStatus(stamp=stamp, size=seen.size, newest=seen.newest)
 
 
 class _Look:

@@ -98,7 +98,7 @@ def _connect(options: argparse.Namespace, say: "Write") -> int:
         certificates_root=options.root,
         certificates_image=options.image_lock,
     )
-    machine = connections.wanted(options.url, options.lease, certified, policy)
+    machine = connections.target_machine(options.url, options.lease, certified, policy)
     as_json = options.format == "json"
     keep = None if options.receipts is None else receipt_file.keep_in(options.receipts)
     endpoint = Endpoint(machine, options.port, keep)

@@ -184,7 +184,7 @@ class _Judged:
 def _judged(options: argparse.Namespace) -> _Judged:
     """Judge the certificate with its model, and the evidence, under the same options."""
     from aicert.cli.verify import evaluations, evidence
-    from aicert.cli.verify.conditions import asked_by
+    from aicert.cli.verify.conditions import conditions_of
     from aicert.formats import certificate
     from aicert.verifier import verify
     from aicert.verifier.evidence import read_evidence
@@ -201,9 +201,12 @@ def _judged(options: argparse.Namespace) -> _Judged:
         result = appraised(options, parsed)
         return _Judged(data=data, result=result, audits=(), evaluations=(), refused=())
     given, refused = read_evidence(options.evidence)
-    asked = asked_by(options, given)
-    result = appraised(options, parsed, asked)
-    known, evaluated = evidence.gather(given, refused, asked), evaluations.gather(given, asked)
+    conditions = conditions_of(options, given)
+    result = appraised(options, parsed, conditions)
+    known, evaluated = (
+        evidence.gather(given, refused, conditions),
+        evaluations.gather(given, conditions),
+    )
     return _Judged(
         data=data,
         result=result,

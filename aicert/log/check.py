@@ -20,7 +20,7 @@ from aicert.tlog.tree import check_consistency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class SignedCheckpoint:
     """A signed checkpoint: `note` has its bytes, `checkpoint` its content."""
 
     note: bytes
@@ -34,7 +34,7 @@ def check(
     against: Path | None = None,
     compare: bool = True,
     visit: Visit | None = None,
-) -> Seen:
+) -> SignedCheckpoint:
     """Recompute a log from its entries, and return its checkpoint.
 
     Raises BrokenLogError unless the log is intact and extends the checkpoint at `against`, if one
@@ -46,7 +46,7 @@ def check(
     if against is not None:
         _, older = read_checkpoint(against, key)
         continues(tiles, checkpoint, older)
-    return Seen(note=note, checkpoint=checkpoint)
+    return SignedCheckpoint(note=note, checkpoint=checkpoint)
 
 
 def continues(tiles: Tiles, checkpoint: Checkpoint, older: Checkpoint) -> None:

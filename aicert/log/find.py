@@ -11,13 +11,13 @@ from pathlib import Path
 from aicert.errors import EvidenceError
 from aicert.formats.strict_json import dumps
 from aicert.frozen import dataclass
-from aicert.log.check import Seen, check
+from aicert.log.check import SignedCheckpoint, check
 from aicert.tlog.entry import Entry, parse
 from aicert.tlog.notes import VerifierKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Criteria:
     """The criteria of a search; a criterion that is None matches everything.
 
     Digests are written as `KIND:HEX`. `builder`: the machine's kind, or the digest of its image or
@@ -71,7 +71,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SearchResult:
     """The result of a search.
 
     `unreadable` counts the entries that contain the wanted texts but cannot be parsed as
@@ -80,21 +80,23 @@ class Found:
 
     hits: tuple[Hit, ...]
     unreadable: int
-    seen: Seen
+    signed: SignedCheckpoint
 
 
-def find(folder: Path, key: VerifierKey, wanted: Wanted, verified: Mapping[bytes, str]) -> Found:
+def find(
+    folder: Path, key: VerifierKey, wanted: Criteria, verified: Mapping[bytes, str]
+) -> SearchResult:
     """Search the whole log, which must be intact.
 
     `verified` maps the entries of certificates that passed to the name of the policy.
     """
     search = _Search(wanted, verified)
-    seen = check(folder, key, compare=False, visit=search.visit)
-    return Found(hits=tuple(search.hits), unreadable=search.unreadable, seen=seen)
+    signed = check(folder, key, compare=False, visit=search.visit)
+    return SearchResult(hits=tuple(search.hits), unreadable=search.unreadable, signed=signed)
 
 
 class _Search:
-    def __init__(self, wanted: Wanted, verified: Mapping[bytes, str]) -> None:
+    def __init__(self, wanted: Criteria, verified: Mapping[bytes, str]) -> None:
         self._wanted, self._texts, self._verified = wanted, wanted.texts(), verified
         self.hits: list[Hit] = []
         self.unreadable = 0

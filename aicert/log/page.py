@@ -11,7 +11,7 @@ import hashlib
 import html
 from typing import Final
 
-from aicert.log.find import Found, Hit
+from aicert.log.find import Hit, SearchResult
 from aicert.log.lineage import drawing
 from aicert.text import counted, safe
 from aicert.tlog.entry import Item
@@ -64,7 +64,7 @@ text.small{fill:var(--dim);font:12px system-ui,sans-serif}
 """
 
 
-def page(result: Found, *, has_key: bool) -> str:
+def page(result: SearchResult, *, has_key: bool) -> str:
     """Return the page as markup.
 
     `has_key`: whether the caller knew the log's key and did not use the one in the folder.
@@ -75,7 +75,7 @@ def page(result: Found, *, has_key: bool) -> str:
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    origin = _text(result.seen.checkpoint.origin)
+    origin = _text(result.signed.checkpoint.origin)
     entries = "".join(map(_article, hits)) or "<p>Nothing was logged yet.</p>\n"
     lineage = drawing(hits)
     drawn = f"<h2>What was made from what</h2>\n{lineage}" if lineage else ""
@@ -100,12 +100,12 @@ def _code(text: object) -> str:
     return f"<code>{_text(str(text))}</code>"
 
 
-def _head(result: Found, shown: int, *, has_key: bool) -> str:
-    checkpoint = result.seen.checkpoint
+def _head(result: SearchResult, shown: int, *, has_key: bool) -> str:
+    checkpoint = result.signed.checkpoint
     verified = sum(hit.verified is not None for hit in result.hits)
     verb = "is" if verified == 1 else "are"
     names = [
-        line.name for line in Note.parse(result.seen.note).signatures
+        line.name for line in Note.parse(result.signed.note).signatures
         if line.name != checkpoint.origin
     ]  # fmt: skip
     cosigned = "by nobody"

@@ -27,14 +27,14 @@ _OK, _FORBIDDEN, _UNKNOWN, _CONFLICT, _FORKED = 200, 403, 404, 409, 422
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class CosignedCheckpoint:
     """The checkpoint that the witness cosigned, and the time by the witness's clock."""
 
     checkpoint: Checkpoint
     time: int
 
 
-def ask(folder: Path, log_key: VerifierKey, witness: VerifierKey, post: Post) -> Asked:
+def ask(folder: Path, log_key: VerifierKey, witness: VerifierKey, post: Post) -> CosignedCheckpoint:
     """Have a witness cosign the log's checkpoint, and put the cosignature into the folder.
 
     Raises BrokenLogError if the witness saw a different log, ToolError if it does not answer as a
@@ -48,7 +48,7 @@ def ask(folder: Path, log_key: VerifierKey, witness: VerifierKey, post: Post) ->
     answer = _cosigned(Tiles(folder, checkpoint.size), checkpoint, signed, witness, post)
     time, line = cosigned_line(here, answer, witness)
     publish(folder, signed + line, log_key)
-    return Asked(checkpoint=checkpoint, time=time)
+    return CosignedCheckpoint(checkpoint=checkpoint, time=time)
 
 
 def _cosigned(

@@ -98,5 +98,5 @@ def connect(
         certificates_root=root,
         certificates_image=image_lock,
     )
-    wanted = connections.wanted(url, lease, certified, machine)
-    return Endpoint(wanted, port, None if receipts is None else receipt_file.keep_in(receipts))
+    target = connections.target_machine(url, lease, certified, machine)
+    return Endpoint(target, port, None if receipts is None else receipt_file.keep_in(receipts))

@@ -67,7 +67,7 @@ class Channel(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class TargetMachine:
     """The machine that the consumer wants to talk to.
 
     `certified`: the consumer's own appraisal of the certificate whose model the machine must serve.
@@ -87,14 +87,16 @@ class Wanted:
         return f"{host}:{self.port}"
 
 
-def wanted(url: str, lease: str, certified: AttestationResult, policy: Policy) -> Wanted:
+def target_machine(
+    url: str, lease: str, certified: AttestationResult, policy: Policy
+) -> TargetMachine:
     """Return the machine at `url`; ConfigError unless that is `https://HOST[:PORT]`."""
     host, port = _address(url)
     if not is_hex(lease, LEASE_DIGITS):
         raise ConfigError(
             f"a lease has {LEASE_DIGITS} hexadecimal digits", hint="grep lease terms.toml"
         )
-    return Wanted(host=host, port=port, lease=lease, certified=certified, policy=policy)
+    return TargetMachine(host=host, port=port, lease=lease, certified=certified, policy=policy)
 
 
 def machine_policy(
@@ -202,7 +204,7 @@ class Judged:
         if not token:
             raise AnswerError("the answer has no receipt, which was asked for")
         nonce, request_digest = self._asked
-        asked = Asked(
+        exchange = Exchange(
             spki=self.shown.spki,
             nonce=nonce,
             evidence=self._evidence,
@@ -210,7 +212,7 @@ class Judged:
             request=request_digest,
             response=response,
         )
-        check_receipt(token, asked)
+        check_receipt(token, exchange)
         return token
 
     def is_usable(self) -> bool:
@@ -239,7 +241,7 @@ class Judged:
         self._channel.until = time.monotonic() + ANSWER_S
 
 
-def open_judged(machine: Wanted, before: Shown | None = None) -> Judged:
+def open_judged(machine: TargetMachine, before: Shown | None = None) -> Judged:
     """Open a new connection and judge its machine.
 
     `before`: what was first shown about the machine. Raises ToolError if the machine cannot be
@@ -285,7 +287,7 @@ def _other(what: str) -> RefusedError:
     )
 
 
-def _handshake(machine: Wanted) -> Channel:
+def _handshake(machine: TargetMachine) -> Channel:
     tls = _extra()
     until = time.monotonic() + CONNECT_S
     try:
@@ -373,7 +375,7 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Exchange:
     """One answer, as its client knows it.
 
     `spki`: the key with which this connection was judged. `evidence`: SHA-256 of the evidence that
@@ -388,19 +390,19 @@ class Asked:
     response: Digest
 
 
-def check_receipt(token: bytes, asked: Asked) -> None:
+def check_receipt(token: bytes, exchange: Exchange) -> None:
     """Raise RefusedError unless the token is the receipt of exactly this answer.
 
     Raises EvidenceError if it is malformed.
     """
     signed = answer_receipts.verify(token)
     receipt = signed.receipt
-    if signed.spki != asked.spki:
+    if signed.spki != exchange.spki:
         raise RefusedError("answer.signature", "it is not signed by this boot's key")
-    if receipt.nonce != asked.nonce:
+    if receipt.nonce != exchange.nonce:
         raise RefusedError("answer.fresh", "it answers a different nonce")
-    if receipt.evidence != asked.evidence:
+    if receipt.evidence != exchange.evidence:
         raise RefusedError("answer.channel", "it does not name this connection's evidence")
-    answer_receipts.check_terms(receipt, asked.terms)
-    if (receipt.request, receipt.response) != (asked.request, asked.response):
+    answer_receipts.check_terms(receipt, exchange.terms)
+    if (receipt.request, receipt.response) != (exchange.request, exchange.response):
         raise RefusedError("answer.body", "it is for a different request or a different answer")

@@ -20,7 +20,7 @@ from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.formats.digest import Digest, of_bytes
 from aicert.lease.checks import RefusedError
 from aicert.serving import wire
-from aicert.serving.connections import MOST, Judged, Pool, Shown, Wanted, open_judged
+from aicert.serving.connections import MOST, Judged, Pool, Shown, TargetMachine, open_judged
 
 if TYPE_CHECKING:
     from aicert.leasing.serving import Served
@@ -36,7 +36,7 @@ QUEUE_S: Final = 60.0
 _HTTP: Final = 80
 _OK: Final = 200
 _METHODS: Final = {"/v1/models": "GET"}
-Kept = Callable[[bytes], None]
+Keep = Callable[[bytes], None]
 
 
 class LocalRefusal(AicertError):  # noqa: N818 - says what happened
@@ -54,7 +54,7 @@ class Endpoint:
     receipt of each answer is requested and verified before the answer ends, and passed to `keep`.
     """
 
-    def __init__(self, machine: Wanted, port: int = 0, keep: Kept | None = None) -> None:
+    def __init__(self, machine: TargetMachine, port: int = 0, keep: Keep | None = None) -> None:
         if not 0 <= port < 1 << 16:
             raise ConfigError("a port is from 1 to 65535, or 0 for any that is free")
         self._machine = machine

@@ -10,7 +10,7 @@ OnBytes = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class FetchRequest:
     """One file to fetch. `name` is for people; `sha256` and `size` are None if not known."""
 
     url: str

@@ -16,7 +16,7 @@ from aicert.formats.digest import FileFact
 from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.sources.choice import Choice
 from aicert.sources.forms import Remote, WebSource, parse
-from aicert.sources.remote import Found, choice_of, resolve, scheme_of
+from aicert.sources.remote import ResolvedSource, choice_of, resolve, scheme_of
 from aicert.sources.store import Store
 from aicert.sources.transfer import Transfer
 
@@ -42,7 +42,7 @@ class Asker:
 
     transfer: Transfer
     pinned: bool
-    _found: dict[tuple[str, Choice], Found] = field(default_factory=dict)
+    _found: dict[tuple[str, Choice], ResolvedSource] = field(default_factory=dict)
 
     def compare(self, item: LockedInput) -> Comparison:
         """Compare one input with its source."""

@@ -22,7 +22,7 @@ import httpx2
 
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact
-from aicert.sources.batch import Batch, OnBytes, Wanted
+from aicert.sources.batch import Batch, FetchRequest, OnBytes
 from aicert.sources.store import Partial, room
 
 # So many failures in a row without one new byte are more than a hiccup.
@@ -54,7 +54,7 @@ class Download:
 
     def __init__(
         self,
-        wanted: Wanted,
+        wanted: FetchRequest,
         partial: Partial,
         batch: Batch,
         *,

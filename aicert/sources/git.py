@@ -24,7 +24,7 @@ from aicert.formats.digest import FileFact
 from aicert.sources import lfs
 from aicert.sources.choice import Choice, choose, refuse_pickles
 from aicert.sources.forms import GitSource, is_commit
-from aicert.sources.remote import FILE, Found
+from aicert.sources.remote import FILE, ResolvedSource
 from aicert.sources.store import room
 from aicert.sources.transfer import Transfer
 from aicert.sources.web import netrc_login
@@ -47,7 +47,7 @@ class _Entry:
     oid: str
 
 
-def resolve(source: GitSource, choice: Choice, transfer: Transfer) -> Found:
+def resolve(source: GitSource, choice: Choice, transfer: Transfer) -> ResolvedSource:
     """Return the commit that the revision names, with the hashed files of the choice."""
     with _repository(transfer) as repository:
         commit = _commit(repository, source)
@@ -64,7 +64,7 @@ def resolve(source: GitSource, choice: Choice, transfer: Transfer) -> Found:
         else:
             chosen = choose(entries, choice)
         wanted = {path: entries[path] for path in chosen}
-        return Found(uri=source.at(commit), files=_take(repository, wanted, transfer))
+        return ResolvedSource(uri=source.at(commit), files=_take(repository, wanted, transfer))
 
 
 def fetch(source: GitSource, wanted: Mapping[str, str], transfer: Transfer) -> None:

@@ -18,11 +18,11 @@ from huggingface_hub.utils._headers import build_hf_headers
 
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact, is_hex
-from aicert.sources.batch import Wanted
+from aicert.sources.batch import FetchRequest
 from aicert.sources.choice import Choice, choose
 from aicert.sources.download import ATTEMPTS, FIRST_WAIT_S, MAX_WAIT_S, retry_after
 from aicert.sources.forms import HubSource, is_commit
-from aicert.sources.remote import Found
+from aicert.sources.remote import ResolvedSource
 from aicert.sources.transfer import Transfer
 
 # The hub requires LFS from 10 MB on; far above that the metadata is wrong, and reading would never
@@ -37,7 +37,7 @@ constants.HF_HUB_DISABLE_TELEMETRY = True
 T = TypeVar("T")
 
 
-def resolve(source: HubSource, choice: Choice, transfer: Transfer) -> Found:
+def resolve(source: HubSource, choice: Choice, transfer: Transfer) -> ResolvedSource:
     """Return the commit that the revision names, and the chosen files at that commit."""
     with _client(transfer, source) as api:
         info = _patiently(
@@ -65,7 +65,9 @@ def resolve(source: HubSource, choice: Choice, transfer: Transfer) -> Found:
     for path, fact in zip(plain, transfer.files(wanted), strict=True):
         _check_blob(files[path], transfer, fact)
         facts[path] = fact
-    return Found(uri=source.at(commit), files={path: fact for path, fact in facts.items() if fact})
+    return ResolvedSource(
+        uri=source.at(commit), files={path: fact for path, fact in facts.items() if fact}
+    )
 
 
 def fetch(source: HubSource, wanted: Mapping[str, str], transfer: Transfer) -> None:
@@ -77,12 +79,12 @@ def fetch(source: HubSource, wanted: Mapping[str, str], transfer: Transfer) -> N
 
 def _wanted(
     source: HubSource, commit: str, path: str, *, sha256: str | None = None, size: int | None = None
-) -> Wanted:
+) -> FetchRequest:
     url = hf_hub_url(
         source.repository, path, repo_type=source.kind, revision=commit, endpoint=constants.ENDPOINT
     )
     headers = build_hf_headers(library_name="aicert")
-    return Wanted(url=url, name=ascii(path), headers=headers, sha256=sha256, size=size)
+    return FetchRequest(url=url, name=ascii(path), headers=headers, sha256=sha256, size=size)
 
 
 def _from_metadata(entry: RepoFile) -> FileFact | None:

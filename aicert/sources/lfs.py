@@ -16,7 +16,7 @@ import httpx2
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact
 from aicert.formats.lfs import is_pointer
-from aicert.sources.batch import Wanted
+from aicert.sources.batch import FetchRequest
 from aicert.sources.transfer import Transfer
 
 Login = Callable[[], Mapping[str, str]]
@@ -61,7 +61,7 @@ def fetch(url: str, files: Mapping[str, FileFact], transfer: Transfer, login: Lo
 
 def _locate(
     url: str, files: Mapping[str, FileFact], transfer: Transfer, login: Login
-) -> list[Wanted]:
+) -> list[FetchRequest]:
     body = {
         "operation": "download",
         "transfers": ["basic"],
@@ -109,7 +109,7 @@ def _post(
         ) from None
 
 
-def _wanted(path: str, fact: FileFact, answer: Any) -> Wanted:
+def _wanted(path: str, fact: FileFact, answer: Any) -> FetchRequest:
     if "error" in answer:
         reason = str(answer["error"].get("message", ""))[:200]
         raise LockError(f"the LFS server did not return {path!a}: {reason!a}")
@@ -118,6 +118,6 @@ def _wanted(path: str, fact: FileFact, answer: Any) -> Wanted:
     given = {str(name): str(value) for name, value in (action.get("header") or {}).items()}
     if href.scheme != "https" or not all(map(str.isascii, (*given, *given.values()))):
         raise LockError(f"the LFS server gives no https address for {path!a}")
-    return Wanted(
+    return FetchRequest(
         url=str(href), name=ascii(path), headers=given, sha256=fact.sha256, size=fact.size
     )

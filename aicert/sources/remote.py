@@ -23,12 +23,12 @@ MODULES: Mapping[type[Remote], str] = {
     GitSource: "aicert.sources.git",
     WebSource: "aicert.sources.web",
 }
-# The key of an input that is one file, in `Found.files` and in what `fetch` is asked for.
+# The key of an input that is one file, in `ResolvedSource.files` and in what `fetch` is asked for.
 FILE = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ResolvedSource:
     """What a source has: `uri` is pinned; `files` is `{path: fact}`, or `{FILE: fact}`."""
 
     uri: str
@@ -60,7 +60,7 @@ class Found:
 class Scheme(Protocol):
     """The interface of a scheme's module."""
 
-    def resolve(self, source: Remote, choice: Choice, transfer: Transfer) -> Found:
+    def resolve(self, source: Remote, choice: Choice, transfer: Transfer) -> ResolvedSource:
         """Resolve the source; small files whose metadata has no SHA-256 are fetched and hashed."""
 
     def fetch(self, source: Remote, wanted: Mapping[str, str], transfer: Transfer) -> None:
@@ -78,7 +78,7 @@ def scheme_of(source: Remote) -> Scheme:
         ) from None
 
 
-def resolve(text: str, choice: Choice, transfer: Transfer) -> Found:
+def resolve(text: str, choice: Choice, transfer: Transfer) -> ResolvedSource:
     """Resolve a remote source. Raises LockError or ToolError with the source in front."""
     source = remote(text)
     try:

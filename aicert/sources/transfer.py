@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 from aicert.errors import ToolError
 from aicert.formats.digest import FileFact
-from aicert.sources.batch import Batch, OnBytes, Wanted
+from aicert.sources.batch import Batch, FetchRequest, OnBytes
 from aicert.sources.store import Store
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Transfer:
         """Wait before asking a server again."""
         (self._pause or time.sleep)(seconds)
 
-    def files(self, wanted: list[Wanted]) -> list[FileFact]:
+    def files(self, wanted: list[FetchRequest]) -> list[FileFact]:
         """Fetch several files in parallel, the largest first. The first error stops the others."""
         batch = Batch(self._pause)
         todo = deque(sorted(range(len(wanted)), key=lambda i: -(wanted[i].size or 0)))
@@ -123,13 +123,13 @@ class Transfer:
             batch.stop.set()
         return [facts[index] for index in range(len(wanted))]
 
-    def _outcome(self, wanted: Wanted, batch: Batch) -> FileFact | BaseException:
+    def _outcome(self, wanted: FetchRequest, batch: Batch) -> FileFact | BaseException:
         try:
             return self._file(wanted, batch)
         except BaseException as error:  # noqa: BLE001 - raised again by who waits for this thread
             return error
 
-    def _file(self, wanted: Wanted, batch: Batch) -> FileFact:
+    def _file(self, wanted: FetchRequest, batch: Batch) -> FileFact:
         """Fetch one file into the store. Raises LockError if its bytes are not the locked ones."""
         # This imports the HTTP library, which takes a tenth of a second.
         from aicert.sources.download import Download

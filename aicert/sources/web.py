@@ -17,10 +17,10 @@ import httpx2
 
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact
-from aicert.sources.batch import Wanted
+from aicert.sources.batch import FetchRequest
 from aicert.sources.choice import Choice, refuse_pickles
 from aicert.sources.forms import WebSource
-from aicert.sources.remote import FILE, Found
+from aicert.sources.remote import FILE, ResolvedSource
 from aicert.sources.transfer import Transfer
 
 # The largest file that is fetched just to compare it.
@@ -28,7 +28,7 @@ SMALL = 4 << 20
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
 
-def resolve(source: WebSource, choice: Choice, transfer: Transfer) -> Found:
+def resolve(source: WebSource, choice: Choice, transfer: Transfer) -> ResolvedSource:
     """Fetch the file and hash it."""
     if not choice.is_everything:
         raise LockError(
@@ -37,7 +37,7 @@ def resolve(source: WebSource, choice: Choice, transfer: Transfer) -> Found:
     if not choice.allow_pickle:
         refuse_pickles([_name(source)])
     (fact,) = transfer.files([_wanted(source)])
-    return Found(uri=source.url, files={FILE: fact})
+    return ResolvedSource(uri=source.url, files={FILE: fact})
 
 
 def fetch(source: WebSource, wanted: Mapping[str, str], transfer: Transfer) -> None:
@@ -101,9 +101,11 @@ def _repr_digest(response: httpx2.Response) -> str | None:
     return None
 
 
-def _wanted(source: WebSource, *, sha256: str | None = None, size: int | None = None) -> Wanted:
+def _wanted(
+    source: WebSource, *, sha256: str | None = None, size: int | None = None
+) -> FetchRequest:
     name, headers = ascii(_name(source)), netrc_login(source.url)
-    return Wanted(url=source.url, name=name, headers=headers, sha256=sha256, size=size)
+    return FetchRequest(url=source.url, name=name, headers=headers, sha256=sha256, size=size)
 
 
 def _name(source: WebSource) -> str:

@@ -14,7 +14,7 @@ from aicert.appraisal.appraise import appraise, judge_audits
 from aicert.appraisal.result import AttestationResult
 from aicert.cli import table
 from aicert.cli.verify import section
-from aicert.cli.verify.conditions import Asked
+from aicert.cli.verify.conditions import Conditions
 from aicert.cli.verify.section import Section
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.exports import facts as exported
@@ -158,7 +158,7 @@ def _appraised(
         certificate = verify.with_gpu_collateral(certificate, asked["gpuCollateral"])
     lineage = asked["lineage"]
     # All certificates in the folder are judged as this one is, each once.
-    asked_too = Asked(
+    conditions = Conditions(
         policy=policy,
         named=str(asked["policy"]),
         at=at,
@@ -174,11 +174,11 @@ def _appraised(
         lockfile=lockfile,
         nonce=nonce,
         ancestors=None if lineage is None else verify.read_lineage(list(lineage)),
-        audits=None if folder is None else asked_too.audits,
+        audits=None if folder is None else conditions.audits,
     )
     shown = None
     if folder is not None:
-        shown = section.gather(certificate, result, given, refused, asked_too)
+        shown = section.gather(certificate, result, given, refused, conditions)
     return data, result if facts is None else _with_unseen(result), shown
 
 

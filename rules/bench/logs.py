@@ -71,8 +71,8 @@ def measure(folder: Path) -> tuple[float, float, float, float]:
 
 
 def _search(log: Path, key: VerifierKey, wanted: Digest) -> None:
-    result = find.find(log, key, find.Wanted(input=str(wanted)), {})
-    if not result.hits or result.seen.checkpoint.size != ENTRIES:
+    result = find.find(log, key, find.Criteria(input=str(wanted)), {})
+    if not result.hits or result.signed.checkpoint.size != ENTRIES:
         raise RuntimeError("the search missed its entry")
 
 

@@ -99,7 +99,7 @@ def resolve_gpu(where: Place) -> tuple[Package, ...]:
 
 @umask()
 def resolve_besides(
-    where: Place, wheels: Mapping[str, Sequence[image_wheels.Wanted]]
+    where: Place, wheels: Mapping[str, Sequence[image_wheels.Requirement]]
 ) -> tuple[Package, ...]:
     """Return the base image's packages and these wheels, by part; nothing else differs."""
     lock = read_lock(where.root)

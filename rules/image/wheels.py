@@ -41,7 +41,7 @@ _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Requirement:
     """A requirement with the hashes of its files, any of which will do."""
 
     name: str
@@ -53,7 +53,7 @@ class Wanted:
         return f"{self.name}=={self.version} " + " ".join(f"--hash={h}" for h in self.hashes) + "\n"
 
 
-def wanted(root: Path) -> dict[str, list[Wanted]]:
+def wanted(root: Path) -> dict[str, list[Requirement]]:
     """Read the requirements from the checkout's hashed locks, by part of the image."""
     own = _read(root / "rules" / "build-requirements.lock") | _read(
         root / "rules" / "requirements.lock"
@@ -61,7 +61,7 @@ def wanted(root: Path) -> dict[str, list[Wanted]]:
     training = _read(root / "enclave_runner" / "requirements.lock")
     torch = training["torch"]
     # The CPU-only build, whose hash comes first.
-    training["torch"] = Wanted(
+    training["torch"] = Requirement(
         name="torch", version=torch.version + "+cpu", hashes=torch.hashes[:1]
     )
     return {
@@ -71,17 +71,17 @@ def wanted(root: Path) -> dict[str, list[Wanted]]:
     }
 
 
-def wanted_gpu(root: Path) -> list[Wanted]:
+def wanted_gpu(root: Path) -> list[Requirement]:
     """Read what the GPU image's training environment has instead of CPU-only torch, and besides."""
     torch = _read(root / "enclave_runner" / "requirements.lock")["torch"]
     # PyPI's own build, whose hash comes second, and the libraries that it loads.
-    own = Wanted(name="torch", version=torch.version, hashes=torch.hashes[1:2])
+    own = Requirement(name="torch", version=torch.version, hashes=torch.hashes[1:2])
     libraries = _read(root / "enclave_runner" / "requirements-cuda.lock")
     kernels = _read(root / "enclave_runner" / "requirements-kernels.lock")
     return [*libraries.values(), *kernels.values(), own]
 
 
-def wanted_serve(root: Path) -> dict[str, list[Wanted]]:
+def wanted_serve(root: Path) -> dict[str, list[Requirement]]:
     """Read what the serving image has in addition to the base image, by part."""
     own = _read(root / "rules" / "requirements.lock")
     engine = _read(root / "enclave_runner" / "serving" / "requirements.lock")
@@ -99,7 +99,7 @@ def wanted_serve(root: Path) -> dict[str, list[Wanted]]:
     }
 
 
-def wanted_tools(root: Path) -> dict[str, list[Wanted]]:
+def wanted_tools(root: Path) -> dict[str, list[Requirement]]:
     """Read what the image with tools has in addition to the base image, by trainer."""
     parts = {}
     for trainer, room in TOOLS.items():
@@ -138,16 +138,16 @@ def unlike(
     return sorted({name for _, name in (asked.keys() | locked.keys()) - same})
 
 
-def _read(lock: Path) -> dict[str, Wanted]:
+def _read(lock: Path) -> dict[str, Requirement]:
     blocks = _BLOCK.findall(lock.read_text(encoding="ascii"))
     return {
-        name: Wanted(name=name, version=version, hashes=tuple(_HASH.findall(hashes)))
+        name: Requirement(name=name, version=version, hashes=tuple(_HASH.findall(hashes)))
         for name, version, hashes in blocks
     }
 
 
 def resolve(
-    store: Store, requirements_of: Mapping[str, Sequence[Wanted]], work: Path
+    store: Store, requirements_of: Mapping[str, Sequence[Requirement]], work: Path
 ) -> list[Package]:
     """Fetch these requirements; the files that pip chooses become the image's lock."""
     packages: list[Package] = []
@@ -196,7 +196,7 @@ def _obtain_one(store: Store, package: Package, work: Path) -> Missing | None:
 
 def _obtain(store: Store, packages: Sequence[Package], work: Path) -> None:
     requirements = [
-        Wanted(name=package.name, version=package.version, hashes=(str(package.digest),))
+        Requirement(name=package.name, version=package.version, hashes=(str(package.digest),))
         for package in packages
     ]
     try:
@@ -262,7 +262,7 @@ def _name(path: Path) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _download(requirements: Sequence[Wanted], target: Path) -> Path:
+def _download(requirements: Sequence[Requirement], target: Path) -> Path:
     remove(target)
     target.mkdir(parents=True)
     torch = [item for item in requirements if "+" in item.version]
@@ -274,7 +274,7 @@ def _download(requirements: Sequence[Wanted], target: Path) -> Path:
     return target
 
 
-def _download_torch(torch: Wanted, target: Path) -> None:
+def _download_torch(torch: Requirement, target: Path) -> None:
     """Download torch from pip's own sources, or else from PyTorch's; the lock's hash decides."""
     try:
         _pip([torch], target)
@@ -293,7 +293,7 @@ def _download_torch(torch: Wanted, target: Path) -> None:
         ) from None
 
 
-def _pip(requirements: Sequence[Wanted], target: Path, *options: str) -> None:
+def _pip(requirements: Sequence[Requirement], target: Path, *options: str) -> None:
     text = target.with_suffix(".txt")
     text.write_text("".join(item.line() for item in requirements), encoding="ascii")
     # To learn a source archive's name, pip runs its `setup.py`, with the packages of `.venv`.

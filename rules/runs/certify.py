@@ -107,7 +107,7 @@ def why(root: Path, run: Run, nonce: bytes | None) -> Reason | None:
             model = digests.cached_tree(output) if results.has_files(output) else {}
             lockfile = identity(current.data)
             result = request.appraise(certificate, model, lockfile)
-            evidence = unknown_ca.Found(certificate, model, lockfile, result)
+            evidence = unknown_ca.Appraised(certificate, model, lockfile, result)
             unknown = unknown_ca.unknown(root, run, request, evidence)
             if unknown is not None:
                 text = f"{unknown.text}; it is kept"

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from aicert.appraisal.appraise import judge_audits
 from aicert.cli.verify import section
-from aicert.cli.verify.conditions import Asked
+from aicert.cli.verify.conditions import Conditions
 from aicert.cli.verify.section import Section
 from aicert.verifier.evidence import Given, audits_of, read_evidence
 from rules.host.terminal import users_path
 from rules.runs.appraisal import AppraisalRequest, Audits
-from rules.runs.unknown_ca import Found
+from rules.runs.unknown_ca import Appraised
 
 
 class Folder(NamedTuple):
@@ -30,10 +30,10 @@ def read(folder: str) -> Folder | None:
     return Folder(*read_evidence(users_path(folder))) if folder else None
 
 
-def judged(folder: Folder, appraised: Found, request: AppraisalRequest, named: str) -> Section:
+def judged(folder: Folder, appraised: Appraised, request: AppraisalRequest, named: str) -> Section:
     """Judge the folder under the policy of `request`, which the command line calls `named`."""
     at = datetime.datetime.now(datetime.UTC)
-    asked = Asked(
+    conditions = Conditions(
         policy=request.policy,
         named=named,
         at=at,
@@ -41,5 +41,5 @@ def judged(folder: Folder, appraised: Found, request: AppraisalRequest, named: s
         lockfile=appraised.lockfile,
     )
     return section.gather(
-        appraised.certificate, appraised.result, folder.given, folder.refused, asked
+        appraised.certificate, appraised.result, folder.given, folder.refused, conditions
     )

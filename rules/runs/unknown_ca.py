@@ -26,7 +26,7 @@ from rules.project.config import Run
 from rules.runs.appraisal import AppraisalRequest
 
 
-class Found(NamedTuple):
+class Appraised(NamedTuple):
     """A certificate with what it was judged against, and the result."""
 
     certificate: Certificate
@@ -43,7 +43,7 @@ class Unknown:
     hint: str
 
 
-def unknown(root: Path, run: Run, asked: AppraisalRequest, evidence: Found) -> Unknown | None:
+def unknown(root: Path, run: Run, asked: AppraisalRequest, evidence: Appraised) -> Unknown | None:
     """Return who is unknown here, if that is the only reason for a failure. None if `evidence`
     passes, or fails for another reason.
     """
@@ -98,7 +98,7 @@ def _accepting_its_image(policy: Policy, certificate: Certificate) -> tuple[Poli
         return policy, None
 
 
-def _of_a_ca_that_is_not_here(run: Run, evidence: Found) -> Unknown | None:
+def _of_a_ca_that_is_not_here(run: Run, evidence: Appraised) -> Unknown | None:
     """Compare the certificate's claims with the bytes here. The CA is missing here, so the signer
     cannot be checked.
     """

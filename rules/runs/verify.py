@@ -42,7 +42,7 @@ def verify(root: Path, run: Run, asked: AppraisalRequest) -> AttestationResult:
     return judged(root, run, asked).result
 
 
-def judged(root: Path, run: Run, asked: AppraisalRequest) -> unknown_ca.Found:
+def judged(root: Path, run: Run, asked: AppraisalRequest) -> unknown_ca.Appraised:
     """Appraise the run's certificate with the output and lockfile here.
 
     Raises EvidenceError if the only problem is that this checkout does not know who vouches for it:
@@ -52,7 +52,7 @@ def judged(root: Path, run: Run, asked: AppraisalRequest) -> unknown_ca.Found:
     expected = identity(locked.read(root, run.name))
     model = read_model(results.output_path(root, run), f"{run.name}: reading the model")
     result = asked.appraise(certificate, model, expected)
-    appraised = unknown_ca.Found(certificate, model, expected, result)
+    appraised = unknown_ca.Appraised(certificate, model, expected, result)
     unknown = unknown_ca.unknown(root, run, asked, appraised)
     if unknown is not None:
         raise EvidenceError(f"run {run.name}: no verdict: {unknown.text}", hint=unknown.hint)

@@ -48,7 +48,7 @@ class RefusedHereError(EvidenceError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ReceiptChallenge:
     """What the broker asks for: a receipt that answers this nonce and continues where its receipts
     stopped.
     """
@@ -90,12 +90,12 @@ class Desk:
         fields.done()
         return wrapped
 
-    def nonce(self, boot: str) -> Asked:
+    def nonce(self, boot: str) -> ReceiptChallenge:
         """Return the nonce for that boot's next receipt. Raises WaitError while another boot may
         still serve.
         """
         fields = self._fields("/v1/nonce", json.dumps({"boot": boot}).encode("ascii"))
-        asked = Asked(
+        asked = ReceiptChallenge(
             nonce=bytes.fromhex(fields.hex("nonce")),
             seq=fields.integer("seq"),
             head=bytes.fromhex(fields.hex("head")),

@@ -24,7 +24,7 @@ from rules.machines.machine import Machine, Serving
 from rules.machines.qemu.command import processors
 from rules.machines.volumes import OWN_MEMORY, make_volume
 from rules.serving.caller import Callee, calling
-from rules.serving.lease_state import Kept
+from rules.serving.lease_state import LeaseFolder
 from rules.serving.power import Powered
 
 # As in terraform/azure/main.tf: the machine's address in its network, and Azure's router there.
@@ -35,7 +35,7 @@ GATEWAY: Final = "10.0.0.1"
 
 @contextlib.contextmanager
 def powered(
-    root: Path, kept: Kept, bundle: Path, machine: Machine, say: Callable[[str], None]
+    root: Path, kept: LeaseFolder, bundle: Path, machine: Machine, say: Callable[[str], None]
 ) -> Iterator[Powered]:
     """Run this lease's machine there until the block ends."""
     serving = machine.serving
@@ -67,7 +67,7 @@ def settings_of(machine: Machine, serving: Serving, image: Image, key: str) -> S
     )
 
 
-def _volume(kept: Kept, bundle: Path, image: Image, settings: Settings) -> Path:
+def _volume(kept: LeaseFolder, bundle: Path, image: Image, settings: Settings) -> Path:
     inputs = kept.work / "inputs.img"
     files = {serve_settings.SETTINGS: serve_settings.emit(settings)}
     make_volume(image.tools, kept.work, files, {serve_settings.BUNDLE: bundle}, inputs)
@@ -75,7 +75,7 @@ def _volume(kept: Kept, bundle: Path, image: Image, settings: Settings) -> Path:
     return inputs
 
 
-def order_of(kept: Kept, machine: Machine, serving: Serving) -> run.Order:
+def order_of(kept: LeaseFolder, machine: Machine, serving: Serving) -> run.Order:
     """The settings for Azure in aicert.toml."""
     options = machine.options
     return run.Order(

@@ -25,7 +25,7 @@ from aicert.lease.courier import Message
 from aicert.lease.terms import Terms
 from aicert.text import safe
 from rules.serving.broker_client import Desk, RefusedHereError, SilentError, WaitError
-from rules.serving.lease_state import Kept
+from rules.serving.lease_state import LeaseFolder
 from rules.serving.link import Link
 
 # Limits: from power-on to the first line; loading a model; the end of a machine that was told to
@@ -97,7 +97,7 @@ class Carrier:
     def __init__(
         self,
         link: Link,
-        kept: Kept,
+        kept: LeaseFolder,
         terms: Terms,
         custodian: Desk | Files,
         shown: Shown,

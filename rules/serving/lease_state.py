@@ -32,7 +32,7 @@ _TOKEN_DIGITS = 64
 _MAX_FILE = 1 << 28
 
 
-class Kept:
+class LeaseFolder:
     """The folder of one lease. Use `opened`."""
 
     def __init__(self, folder: Path) -> None:
@@ -123,7 +123,7 @@ class Kept:
 
 
 @contextmanager
-def opened(root: Path, name: str) -> Iterator[Kept]:
+def opened(root: Path, name: str) -> Iterator[LeaseFolder]:
     """Open the folder of lease `name`, and hold it alone. Files that a killed process left in
     `work` are removed.
     """
@@ -133,7 +133,7 @@ def opened(root: Path, name: str) -> Iterator[Kept]:
     with free(folder / "lock") as is_free:
         if not is_free:
             raise ToolError(f"another process here already serves lease {name}")
-        kept = Kept(folder)
+        kept = LeaseFolder(folder)
         remove(kept.work)
         kept.work.mkdir()
         try:

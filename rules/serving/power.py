@@ -34,7 +34,7 @@ from rules.machines.qemu.command import GUEST, PREFIX, Network, boot, processors
 from rules.machines.qemu.console import CONSOLE, console_tail
 from rules.machines.qemu.tpm import kept_tpm
 from rules.machines.volumes import OWN_MEMORY, Volumes, make_volume
-from rules.serving.lease_state import Kept
+from rules.serving.lease_state import LeaseFolder
 from rules.serving.link import Link
 
 ENGINE_LOCK: Final = Path("enclave_runner/serving/requirements.lock")
@@ -59,7 +59,7 @@ class Powered:
 
 @contextlib.contextmanager
 def powered(
-    root: Path, kept: Kept, bundle: Path, machine: Machine, say: Callable[[str], None]
+    root: Path, kept: LeaseFolder, bundle: Path, machine: Machine, say: Callable[[str], None]
 ) -> Iterator[Powered]:
     """Run this lease's machine until the block ends."""
     if machine.serving is None:
@@ -75,7 +75,7 @@ def powered(
 @contextlib.contextmanager
 def _process(
     root: Path,
-    kept: Kept,
+    kept: LeaseFolder,
     bundle: Path,
     machine: Machine,
     serving: Serving,
@@ -137,7 +137,7 @@ def memory_of(lease: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _memory(kept: Kept) -> Iterator[Path]:
+def _memory(kept: LeaseFolder) -> Iterator[Path]:
     """Yield that folder, cleared of what a killed machine left there."""
     folder = memory_of(kept.folder)
     remove(folder)
@@ -154,7 +154,7 @@ def _memory(kept: Kept) -> Iterator[Path]:
 @contextlib.contextmanager
 def _image(
     root: Path,
-    kept: Kept,
+    kept: LeaseFolder,
     bundle: Path,
     machine: Machine,
     serving: Serving,
@@ -170,7 +170,7 @@ def _image(
 @contextlib.contextmanager
 def booted(
     root: Path,
-    kept: Kept,
+    kept: LeaseFolder,
     bundle: Path,
     machine: Machine,
     image: Image,

@@ -22,7 +22,7 @@ from rules.serving import lease_state as kept_places
 from rules.serving import power
 from rules.serving.broker_client import Desk, RefusedHereError
 from rules.serving.courier import AS_LICENSED, Carrier, Files, NotIssuedError, OverTimeError
-from rules.serving.lease_state import Kept
+from rules.serving.lease_state import LeaseFolder
 from rules.serving.power import Powered
 from rules.serving.screen import Screen
 
@@ -30,7 +30,7 @@ CHALLENGE_DIGITS: Final = 64
 # Why serving ended, where neither an order nor the licence did it.
 TIME_LIMIT: Final = "time-limit"
 Start = Callable[
-    [Path, Kept, Path, Machine, Callable[[str], None]], AbstractContextManager[Powered]
+    [Path, LeaseFolder, Path, Machine, Callable[[str], None]], AbstractContextManager[Powered]
 ]
 
 
@@ -70,7 +70,7 @@ def _starter(lease: Lease) -> Start:
     return cloud.powered
 
 
-def _retire(root: Path, lease: Lease, kept: Kept, shown: Screen) -> None:
+def _retire(root: Path, lease: Lease, kept: LeaseFolder, shown: Screen) -> None:
     """The last call's machine is gone, with its TPM. Hand in what it signed, in order, and put it
     away. Raises AicertError, and puts nothing away, if the broker cannot be reached.
     """
@@ -92,7 +92,7 @@ def _retire(root: Path, lease: Lease, kept: Kept, shown: Screen) -> None:
 
 def _served(
     powered: AbstractContextManager[Powered],
-    kept: Kept,
+    kept: LeaseFolder,
     bundle: Path,
     terms: Terms,
     custodian: Desk | Files,
@@ -161,7 +161,7 @@ def _packing(lease: Lease) -> str | None:
 
 
 def _custodian(
-    root: Path, lease: Lease, kept: Kept, terms: Terms, *, token: Path | None, nonce: str
+    root: Path, lease: Lease, kept: LeaseFolder, terms: Terms, *, token: Path | None, nonce: str
 ) -> Desk | Files:
     if lease.broker is not None:
         if nonce:

@@ -107,7 +107,7 @@ def report(
     return data + signed(data, key)
 
 
-Wanted = Mapping[int, tuple[bool, Sequence[bytes]]]
+Measurements = Mapping[int, tuple[bool, Sequence[bytes]]]
 SCOPE = (
     ' xmlns="http://standards.iso.org/iso/19770/-2/2015/schema.xsd"'
     ' xmlns:ns2="http://www.w3.org/2001/04/xmlenc#sha384"'
@@ -136,7 +136,7 @@ def resource(index: str, active: str, digests: Sequence[bytes], kind: str = "Mea
 
 def rim(
     version: str = "590.12",
-    wanted: Wanted | None = None,
+    wanted: Measurements | None = None,
     *,
     product: str = "GH100",
     key: ec.EllipticCurvePrivateKey = SIGNER_KEY,

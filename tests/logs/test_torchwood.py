@@ -113,7 +113,7 @@ def test_we_verify_its_proofs(programs: Path, tmp_path: Path) -> None:
         assert (proof.index, checkpoint.size, root) == (index, 5, checkpoint.root)
 
 
-def ask(bench: Bench, witness: "Witness") -> witness_client.Asked:
+def ask(bench: Bench, witness: "Witness") -> witness_client.CosignedCheckpoint:
     """Ask for a cosignature as `aicert log ask` does."""
     post = partial(add_checkpoint, witness.url)
     return witness_client.ask(bench.folder, bench.key, witness.key, post)

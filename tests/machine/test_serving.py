@@ -52,7 +52,7 @@ from rules.machines.qemu.command import Network
 from rules.project import config
 from rules.serving import lease_state, power
 from rules.serving.caller import Callee, calling
-from rules.serving.lease_state import Kept
+from rules.serving.lease_state import LeaseFolder
 from rules.serving.link import Link
 from tests.e2e.conftest import wait_for
 from tests.e2e.lease.test_lease_story import NONCE, pack
@@ -183,7 +183,7 @@ class Booted:
 
 @contextlib.contextmanager
 def booting(
-    leased: Leased, kept: Kept, packed: Path, also: tuple[str, ...] = neighbour.RECORDED
+    leased: Leased, kept: LeaseFolder, packed: Path, also: tuple[str, ...] = neighbour.RECORDED
 ) -> Iterator[Booted]:
     """Yield a machine that begins to boot. Everything that passes its network device is recorded.
 
@@ -200,7 +200,7 @@ def booting(
 
 
 @contextlib.contextmanager
-def booted(leased: Leased, kept: Kept, packed: Path) -> Iterator[Booted]:
+def booted(leased: Leased, kept: LeaseFolder, packed: Path) -> Iterator[Booted]:
     """Yield a machine that is ready."""
     with booting(leased, kept, packed) as running:
         running.wait_for(courier.READY)
@@ -209,7 +209,7 @@ def booted(leased: Leased, kept: Kept, packed: Path) -> Iterator[Booted]:
 
 @contextlib.contextmanager
 def called(
-    leased: Leased, kept: Kept, packed: Path, monkeypatch: pytest.MonkeyPatch
+    leased: Leased, kept: LeaseFolder, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Booted]:
     """Yield a machine that is ready, whose courier comes by the network, as in a cloud. We can send
     it any packet.
@@ -226,7 +226,7 @@ def called(
 
 
 @pytest.fixture
-def kept(leased: Leased) -> Iterator[Kept]:
+def kept(leased: Leased) -> Iterator[LeaseFolder]:
     with lease_state.opened(leased.root, "bot") as kept:
         yield kept
 
@@ -331,7 +331,7 @@ def frozen_past(machine: Booted, is_over: Callable[[], bool]) -> None:
 
 
 def test_watch_clock_of_a_machine_that_is_frozen_past_its_deadline(
-    leased: Leased, kept: Kept, record_property: Callable[[str, object], None]
+    leased: Leased, kept: LeaseFolder, record_property: Callable[[str, object], None]
 ) -> None:
     """Check, before the deadline too: the licence of another image is refused, the lease opens
     once, the engine answers a client through `aicert connect`, the machine begins no packet, and
@@ -414,7 +414,7 @@ def answers(port: int) -> bool:
         return False
 
 
-def enrolled(leased: Leased, kept: Kept) -> Custodian:
+def enrolled(leased: Leased, kept: LeaseFolder) -> Custodian:
     """Return the custodian of the machine from the first boot, whose TPM is kept."""
     shown = kept.enrolment
     assert shown is not None, "the first test enrols"
@@ -422,7 +422,7 @@ def enrolled(leased: Leased, kept: Kept) -> Custodian:
 
 
 def test_licence_tpm_of_a_machine_with_other_firmware_variables(
-    leased: Leased, kept: Kept, monkeypatch: pytest.MonkeyPatch
+    leased: Leased, kept: LeaseFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine was enrolled honestly, and then booted with other Secure Boot keys: PCR 7
     differs. Its courier comes by the network, on which others try what they can. In the end the
@@ -483,7 +483,7 @@ def tried_by_a_neighbour(machine: Booted) -> None:
 
 
 def test_bundle_files_of_weights_that_differ_by_a_byte(
-    leased: Leased, kept: Kept, tmp_path: Path
+    leased: Leased, kept: LeaseFolder, tmp_path: Path
 ) -> None:
     """The custodian encrypted these weights, under the header of the certified files. The lease was
     revoked in the boot before; this custodian grants it again.
@@ -522,7 +522,7 @@ def test_bundle_files_of_weights_that_differ_by_a_byte(
 
 
 def test_licence_tpm_of_a_machine_with_an_addition_to_its_command_line(
-    leased: Leased, kept: Kept
+    leased: Leased, kept: LeaseFolder
 ) -> None:
     """An addition is measured into PCR 12, which is zero in every licence, like PCR 13 for
     extensions: the machine does not even ask.

@@ -30,7 +30,7 @@ from aicert.lease.receipts import Heartbeat, Receipt, Usage
 from aicert.leasing import enrolments
 from aicert.leasing import serving as judging
 from aicert.leasing.serving import Channel
-from aicert.serving.connections import Asked, check_receipt
+from aicert.serving.connections import Exchange, check_receipt
 from tests.adversarial.forger import Scene
 from tests.second import answers as second_answers
 from tests.second.chain import NoError
@@ -239,13 +239,13 @@ def test_an_order_is_judged_as_the_vector_says(vector: dict[str, Any]) -> None:
 
 def answered(given: dict[str, str]) -> str:
     """Return a client's verdict on a receipt: ok, malformed or the check that refuses."""
-    asked = Asked(
+    exchange = Exchange(
         spki=bytes.fromhex(given["spki"]), nonce=given["nonce"],
         evidence=Digest("sha256", given["evidence"]), terms=terms.parse(given["terms"].encode()),
         request=of_bytes(given["request"].encode()), response=of_bytes(given["response"].encode()),
     )  # fmt: skip
     try:
-        check_receipt(answer_receipts.from_text(given["text"]), asked)
+        check_receipt(answer_receipts.from_text(given["text"]), exchange)
     except RefusedError as error:
         return error.check
     except EvidenceError:

@@ -1,4 +1,4 @@
-"""Appraise what a policy may ask for beyond the standard checks: each check is a row of a table.
+"""Appraise the optional checks, which a policy may ask for: each is a row of a table.
 
 A check is `not-applicable` if the policy does not ask for it. The module that judges its kind of
 evidence is imported only if the policy asks for it.

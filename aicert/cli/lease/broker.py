@@ -169,7 +169,7 @@ def _grant(options: argparse.Namespace, say: "Write") -> int:
     from aicert.leasing import granting
 
     custodian, store = _room("custodian"), _room("store")
-    wanted = custodian.Wanted(
+    wanted = custodian.GrantRequest(
         borrower=options.borrower,
         budget=granting.tokens(options.budget),
         duration=granting.seconds(options.until),

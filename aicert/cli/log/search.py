@@ -182,7 +182,7 @@ def _digest(text: str | None) -> str | None:
 def _find(options: argparse.Namespace, write: "Write") -> int:
     from aicert.log import find, tiles
 
-    wanted = find.Wanted(
+    wanted = find.Criteria(
         certificate=_digest(options.certificate),
         lockfile=_digest(options.lockfile),
         input=_digest(options.input),
@@ -194,7 +194,7 @@ def _find(options: argparse.Namespace, write: "Write") -> int:
     folder = Path(options.folder)
     key = tiles.read_key(folder, options.log_key)
     result = find.find(folder, key, wanted, _verified(options))
-    checkpoint = result.seen.checkpoint
+    checkpoint = result.signed.checkpoint
     lines: list[tuple[str, object]] = []
     for hit in result.hits[:MAX_SHOWN]:
         lines += _lines(hit)
@@ -247,11 +247,11 @@ def _page(options: argparse.Namespace, write: "Write") -> int:
     check_place(Path(options.output))
     folder = Path(options.folder)
     key = tiles.read_key(folder, options.log_key)
-    result = find.find(folder, key, find.Wanted(), _verified(options))
+    result = find.find(folder, key, find.Criteria(), _verified(options))
     write_atomically(
         Path(options.output), page.page(result, has_key=bool(options.log_key)).encode()
     )
-    checkpoint = result.seen.checkpoint
+    checkpoint = result.signed.checkpoint
     shown = min(len(result.hits), page.MAX_ENTRIES)
     verified = sum(hit.verified is not None for hit in result.hits)
     return show(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aicert.appraisal.checks.model import Model
     from aicert.appraisal.result import AttestationResult
     from aicert.cli.terminal import Subparsers, Write
-    from aicert.cli.verify.conditions import Asked
+    from aicert.cli.verify.conditions import Conditions
     from aicert.formats.certificate import Certificate
     from aicert.verifier.evidence import Given
 
@@ -141,18 +141,18 @@ def _with_evidence(options: argparse.Namespace) -> int:
         raise ConfigError("--base and --evidence: ask for one at a time")
     from aicert.cli import table
     from aicert.cli.verify import section
-    from aicert.cli.verify.conditions import asked_by
+    from aicert.cli.verify.conditions import conditions_of
     from aicert.verifier.evidence import read_evidence
     from aicert.verifier.verify import read_certificate
 
     given, refused = read_evidence(options.evidence)
-    asked = asked_by(options, given)
+    conditions = conditions_of(options, given)
     if options.model is None and os.path.isdir(options.certificate):
-        certificate, result = _of_model(options, options.certificate, given, asked)
+        certificate, result = _of_model(options, options.certificate, given, conditions)
     else:
         certificate = read_certificate(options.certificate)
-        result = appraised(options, certificate, asked)
-    shown = section.gather(certificate, result, given, refused, asked)
+        result = appraised(options, certificate, conditions)
+    shown = section.gather(certificate, result, given, refused, conditions)
     if options.format == "json":
         write(table.json_text(result, evidence=shown.to_json()))
         code = exit_code(result, certificate_only=options.certificate_only)
@@ -166,7 +166,7 @@ def _with_evidence(options: argparse.Namespace) -> int:
 
 
 def _of_model(
-    options: argparse.Namespace, model: str, given: "Sequence[Given]", asked: "Asked"
+    options: argparse.Namespace, model: str, given: "Sequence[Given]", conditions: "Conditions"
 ) -> "tuple[Certificate, AttestationResult]":
     """Find the model's certificate among those in the evidence, and appraise the model with it."""
     from aicert.cli.progress import Progress
@@ -178,23 +178,25 @@ def _of_model(
     with Progress(model, complain) as progress:
         files = api.read_model(model, progress.on_bytes)
     certificate = evidence.find(options.evidence, given, files)
-    return certificate, _appraised(options, certificate, files, None, asked)
+    return certificate, _appraised(options, certificate, files, None, conditions)
 
 
 def appraised(
-    options: argparse.Namespace, certificate: "str | Certificate", asked: "Asked | None" = None
+    options: argparse.Namespace,
+    certificate: "str | Certificate",
+    conditions: "Conditions | None" = None,
 ) -> "AttestationResult":
     """Appraise `certificate` and the model under the options, and return the result.
 
-    `asked`: the same options, if they name evidence.
+    `conditions`: what the same options ask for, if they name evidence.
     """
     if options.model is None:
         # There is nothing to read, so there is no progress to show.
-        return _appraised(options, certificate, None, None, asked)
+        return _appraised(options, certificate, None, None, conditions)
     from aicert.cli.progress import Progress
 
     with Progress(options.model, complain) as progress:
-        return _appraised(options, certificate, options.model, progress.on_bytes, asked)
+        return _appraised(options, certificate, options.model, progress.on_bytes, conditions)
 
 
 def _appraised(
@@ -202,23 +204,23 @@ def _appraised(
     certificate: "str | Certificate",
     model: "str | Model | None",
     on_bytes: "Callable[[int], None] | None",
-    asked: "Asked | None",
+    conditions: "Conditions | None",
 ) -> "AttestationResult":
     from aicert.verifier import verify as api
 
     return api.check_files(
         certificate,
         model,
-        policy=options.policy if asked is None else asked.policy,
-        root=options.root if asked is None else None,
+        policy=options.policy if conditions is None else conditions.policy,
+        root=options.root if conditions is None else None,
         lockfile=options.lockfile,
-        image=options.image_lock if asked is None else None,
+        image=options.image_lock if conditions is None else None,
         nonce=options.nonce,
-        at=options.at if asked is None else asked.at,
+        at=options.at if conditions is None else conditions.at,
         lineage=options.lineage,
         collateral=options.collateral,
         gpu_collateral=options.gpu_collateral,
-        audits=None if asked is None else asked.audits,
+        audits=None if conditions is None else conditions.audits,
         on_bytes=on_bytes,
     )
 

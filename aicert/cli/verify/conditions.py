@@ -1,4 +1,8 @@
-"""Under what a folder of evidence is judged: as the certificate that it is about, at one time."""
+"""The conditions under which a folder of evidence is judged.
+
+They are those of the certificate that the evidence is about, and everything in the folder is judged
+as of the same time.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -18,10 +22,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """The policy, with the caller's root and image, and by what words the caller named it; the
-    time; the audits of the folder, each of whose certificates gets one verdict; and the lockfile
-    and the lineage that the caller expects.
+class Conditions:
+    """What the caller's options say about judging evidence.
+
+    `policy`: with the caller's root and image. `named`: the words by which the caller named it.
+    `at`: the time of appraisal. `audits`: those in the folder; each certificate is judged once.
+    `lockfile`, `lineage`: what the caller expects, None if nothing.
     """
 
     policy: Policy
@@ -32,11 +38,11 @@ class Asked:
     lineage: Sequence[StrPath] | None = None
 
 
-def asked_by(options: argparse.Namespace, given: Sequence[Given]) -> Asked:
-    """Return what the options of `aicert verify` ask of a folder of evidence."""
+def conditions_of(options: argparse.Namespace, given: Sequence[Given]) -> Conditions:
+    """Return the conditions that the options of `aicert verify` state for a folder of evidence."""
     policy = api.choose_policy(options.policy, root=options.root, image=options.image_lock)
     at = api.time_of_appraisal(options.at)
-    return Asked(
+    return Conditions(
         policy=policy,
         named=options.policy,
         at=at,

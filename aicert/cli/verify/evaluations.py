@@ -14,7 +14,7 @@ from aicert.appraisal.evidence.audits import read_evaluation
 from aicert.appraisal.evidence.evaluations import task_of
 from aicert.appraisal.result import AttestationResult
 from aicert.cli.verify import audit_certificate
-from aicert.cli.verify.conditions import Asked
+from aicert.cli.verify.conditions import Conditions
 from aicert.cli.verify.evidence import runs_of
 from aicert.errors import AicertError
 from aicert.formats.digest import of_bytes
@@ -33,22 +33,22 @@ class Evaluations:
     refused: tuple[tuple[str, str], ...]
 
 
-def gather(given: Sequence[Given], asked: Asked) -> Evaluations:
+def gather(given: Sequence[Given], conditions: Conditions) -> Evaluations:
     """Judge every evaluation in the folder as the caller asked."""
     good: list[Evaluation] = []
     refused: list[tuple[str, str]] = []
     for one in given:
         if one.evaluation is not None:
             try:
-                good.append(_judged(one, one.evaluation, asked))
+                good.append(_judged(one, one.evaluation, conditions))
             except AicertError as error:
                 refused.append((one.name, error.message))
     return Evaluations(counted=tuple(good), refused=tuple(refused))
 
 
-def _judged(one: Given, data: bytes, asked: Asked) -> Evaluation:
-    verdict = asked.audits.verdict(one.certificate)
-    audit_certificate.check_named(verdict, data, asked.named, "evaluate")
+def _judged(one: Given, data: bytes, conditions: Conditions) -> Evaluation:
+    verdict = conditions.audits.verdict(one.certificate)
+    audit_certificate.check_named(verdict, data, conditions.named, "evaluate")
     results = read_evaluation(one.certificate, data, verdict)
     return Evaluation(
         run=verdict.run or "", tier=verdict.tier or "", digest=of_bytes(data), results=results

@@ -14,7 +14,7 @@ from aicert.appraisal.result import AttestationResult
 from aicert.audits import results as forms
 from aicert.audits.results import CheckFact, Counts, DataFact, ListFact, TextFact
 from aicert.cli.verify import audit_certificate
-from aicert.cli.verify.conditions import Asked
+from aicert.cli.verify.conditions import Conditions
 from aicert.errors import AicertError, EvidenceError
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Defect, Digest, FileFact, of_bytes
@@ -63,17 +63,19 @@ def _is_of(output: Output, files: Mapping[str, FileFact | Defect]) -> bool:
     )
 
 
-def gather(given: Sequence[Given], refused: list[tuple[str, str]], asked: Asked) -> Evidence:
+def gather(
+    given: Sequence[Given], refused: list[tuple[str, str]], conditions: Conditions
+) -> Evidence:
     """Judge every audit in the folder as the caller asked."""
     refused = list(refused)
     audits: list[Audit] = []
     for one in given:
         if not one.results:
             continue
-        verdict = asked.audits.verdict(one.certificate)
+        verdict = conditions.audits.verdict(one.certificate)
         for results in one.results:
             try:
-                audits.append(_judged(one, results, verdict, asked.named))
+                audits.append(_judged(one, results, verdict, conditions.named))
             except AicertError as error:
                 refused.append((one.name, error.message))
     return Evidence(audits=tuple(audits), refused=tuple(sorted(refused)))

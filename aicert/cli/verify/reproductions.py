@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.evidence.reproductions import Reproduction, Side, compared, is_about
-from aicert.cli.verify.conditions import Asked
+from aicert.cli.verify.conditions import Conditions
 from aicert.errors import AicertError
 from aicert.frozen import dataclass
 from aicert.text import MARGIN, safe
@@ -40,7 +40,7 @@ def gather(
     certificate: "Certificate",
     verdict: "AttestationResult",
     given: Sequence[Given],
-    asked: Asked,
+    conditions: Conditions,
 ) -> Reproductions:
     """Judge every certificate for the same lockfile, as the caller asked."""
     first = Side(certificate=certificate, verdict=verdict)
@@ -54,14 +54,14 @@ def gather(
             judged = api.check_files(
                 one.certificate,
                 None,
-                policy=asked.policy,
-                lockfile=asked.lockfile,
-                at=asked.at,
-                lineage=asked.lineage,
-                audits=asked.audits,
+                policy=conditions.policy,
+                lockfile=conditions.lockfile,
+                at=conditions.at,
+                lineage=conditions.lineage,
+                audits=conditions.audits,
             )
             again = Side(certificate=one.certificate, verdict=judged)
-            shown.append((one.name, compared(first, again, asked.policy.roots)))
+            shown.append((one.name, compared(first, again, conditions.policy.roots)))
         except AicertError as error:
             refused.append((one.name, error.message))
     return Reproductions(shown=tuple(shown), refused=tuple(refused))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from aicert.appraisal.result import AttestationResult
 from aicert.cli.verify import evaluations, evidence, reproductions
-from aicert.cli.verify.conditions import Asked
+from aicert.cli.verify.conditions import Conditions
 from aicert.cli.verify.evaluations import Evaluations
 from aicert.cli.verify.evidence import Evidence
 from aicert.cli.verify.reproductions import Reproductions
@@ -41,12 +41,12 @@ def gather(
     result: AttestationResult,
     given: Sequence[Given],
     refused: list[tuple[str, str]],
-    asked: Asked,
+    conditions: Conditions,
 ) -> Section:
     """Judge all that a folder gave or that was refused of it, for the certificate's verdict."""
     return Section(
         result=result,
-        evidence=evidence.gather(given, refused, asked),
-        evaluations=evaluations.gather(given, asked),
-        again=reproductions.gather(certificate, result, given, asked),
+        evidence=evidence.gather(given, refused, conditions),
+        evaluations=evaluations.gather(given, conditions),
+        again=reproductions.gather(certificate, result, given, conditions),
     )

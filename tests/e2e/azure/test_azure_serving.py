@@ -36,7 +36,7 @@ from rules.project import config
 from rules.project.leases import Lease
 from rules.serving import cloud, lease_state, power, serve
 from rules.serving.broker_client import RefusedHereError
-from rules.serving.lease_state import Kept
+from rules.serving.lease_state import LeaseFolder
 from rules.serving.power import Powered
 from tests.e2e.azure.conftest import REPOSITORY, World
 from tests.e2e.lease import broker_process
@@ -93,7 +93,7 @@ def played(
     world: World,
     program: str,
     root: Path,
-    kept: Kept,
+    kept: LeaseFolder,
     bundle: Path,
     machine: Machine,
     say: Callable[[str], None],

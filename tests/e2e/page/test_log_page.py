@@ -28,7 +28,7 @@ def test_a_page_of_a_log_in_a_browser(tmp_path: Path) -> None:
     bench.append(*entries)
     verified = dict.fromkeys(entries[:2], "policy local, tier software")
     out = tmp_path / "log.html"
-    result = find.find(bench.folder, bench.key, find.Wanted(), verified)
+    result = find.find(bench.folder, bench.key, find.Criteria(), verified)
     out.write_text(page.page(result, has_key=True))
     with Browser(tmp_path) as browser:
         browser.open(out)

@@ -251,12 +251,12 @@ def _endless(_: dict[str, Any]) -> Iterator[bytes]:
 
 
 def _judged(folder: Path, port: int, lease_id: str) -> None:
-    from aicert.serving.connections import Wanted, open_judged
+    from aicert.serving.connections import TargetMachine, open_judged
     from aicert.trust.built_in import built_in, with_root
     from tests.e2e.serving.test_serving_machine import certified
 
     policy = with_root(built_in("local"), (folder / "platform.pem").read_bytes(), "platform.pem")
-    machine = Wanted(
+    machine = TargetMachine(
         host="127.0.0.1", port=port, lease=lease_id, certified=certified(folder), policy=policy
     )
     open_judged(machine).close()

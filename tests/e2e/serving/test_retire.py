@@ -16,7 +16,7 @@ from rules.project import config
 from rules.project.leases import Lease
 from rules.serving import lease_state, serve
 from rules.serving.broker_client import SilentError
-from rules.serving.lease_state import Kept
+from rules.serving.lease_state import LeaseFolder
 from tests.e2e.lease import broker_process
 from tests.e2e.lease.broker_process import Desk
 from tests.e2e.lease.lease_tpm import BorrowersTpm
@@ -54,7 +54,7 @@ def lease_at(folder: Path, port: int) -> Lease:
 @contextmanager
 def ended(
     folder: Path, power: BorrowersTpm, stub: StubEngine, printed: Printed
-) -> Iterator[tuple[Desk, Kept, list[bytes]]]:
+) -> Iterator[tuple[Desk, LeaseFolder, list[bytes]]]:
     """Yield the broker, and what a machine leaves that ended while the broker was silent. Its last
     receipts are not handed in: one for the meter, and one for the end.
     """

@@ -303,19 +303,19 @@ def test_a_rim_has_limits() -> None:
 # Compared with a RIM of a test CA.
 
 
-def rim_of(version: str, wanted: nvidia_forge.Wanted) -> nvidia_rim.Rim:
+def rim_of(version: str, wanted: nvidia_forge.Measurements) -> nvidia_rim.Rim:
     return nvidia_rim.load(nvidia_forge.rim(version, wanted), nvidia_forge.ca_root(), AT)
 
 
-Wanted = dict[int, tuple[bool, list[bytes]]]
+Measurements = dict[int, tuple[bool, list[bytes]]]
 
 
-def hopper() -> tuple[nvidia_device.Device, Wanted, Wanted]:
+def hopper() -> tuple[nvidia_device.Device, Measurements, Measurements]:
     """Return a genuine GPU, with reference values of its driver and VBIOS that match it."""
     device = judged(sent("hopper_evidence"))
     values = device.report.measurements
-    driver: Wanted = {7: (True, [bytes(48), values[7]]), 9: (False, [bytes(48)])}
-    vbios: Wanted = {9: (True, [values[9]]), 35: (True, [b"\1" * 48])}
+    driver: Measurements = {7: (True, [bytes(48), values[7]]), 9: (False, [bytes(48)])}
+    vbios: Measurements = {9: (True, [values[9]]), 35: (True, [b"\1" * 48])}
     return device, driver, vbios
 
 
@@ -372,7 +372,7 @@ def test_two_rims_may_not_speak_of_one_measurement() -> None:
 
 def test_no_measurement_is_no_match() -> None:
     device, _, _ = hopper()
-    nothing: Wanted = {0: (False, [bytes(48)])}
+    nothing: Measurements = {0: (False, [bytes(48)])}
     with pytest.raises(EvidenceError, match=r"measurements \[\] are not among those"):
         nvidia_rim.compare(device, rim_of(device.driver, nothing), rim_of(device.vbios, {}))
 
@@ -386,6 +386,6 @@ def test_no_measurement_is_no_match() -> None:
         {0: (True, [bytes(48)] * 65)},
     ],
 )
-def test_a_malformed_measurement_is_refused(wanted: Wanted) -> None:
+def test_a_malformed_measurement_is_refused(wanted: Measurements) -> None:
     with pytest.raises(EvidenceError, match="the RIM"):
         rim_of("1", wanted)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from aicert.appraisal.policy import Policy
 from aicert.broker import custodian
 from aicert.broker.broker import Broker
-from aicert.broker.custodian import Wanted
+from aicert.broker.custodian import GrantRequest
 from aicert.broker.store import Store
 from aicert.lease import custody, enrolment, licence, orders, receipts, terms
 from aicert.lease.custody import Secrets
@@ -78,7 +78,7 @@ class Bench:
         return Broker(self.store, self.policy, keys, now=lambda: self.now)
 
     def grant(self, budget: int = 100_000, seconds: int = 86_400, **more: Any) -> str:
-        wanted = Wanted(**{"borrower": "acme", "budget": budget, "duration": seconds, **more})
+        wanted = GrantRequest(**{"borrower": "acme", "budget": budget, "duration": seconds, **more})
         return custodian.grant(self.store, self.bundle, keys, wanted, now=self.now).token
 
     def enrol(self, token: str, **changes: Any) -> bytes:

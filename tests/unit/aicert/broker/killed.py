@@ -70,13 +70,13 @@ def main(ledger: str, now: str, point: str, what: str, token: str) -> None:
     Database.point = int(point)
     lines = Lines(int(point) - 100)
     if int(point) == 3:
-        record = generation.Held.record
+        record = generation.GenerationFile.record
 
-        def recorded(held: generation.Held, number: int) -> None:
+        def recorded(held: generation.GenerationFile, number: int) -> None:
             record(held, number)
             die()
 
-        held: Any = generation.Held
+        held: Any = generation.GenerationFile
         held.record = recorded
     sys.settrace(lines.called)
     answer = broker.enrol(token, data) if what == "enrol" else broker.receipt(token, data)

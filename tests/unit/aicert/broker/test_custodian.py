@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aicert.broker import custodian, generation
-from aicert.broker.custodian import Granted, Wanted
+from aicert.broker.custodian import Granted, GrantRequest
 from aicert.broker.errors import StaleLedgerError
 from aicert.broker.store import Store
 from aicert.errors import ConfigError, ToolError
@@ -24,7 +24,7 @@ from tests.unit.aicert.broker.forged import AHEAD, HEARTBEAT, TERMS, Bench, keys
 
 def granted(bench: Bench, **more: int | str | None) -> Granted:
     given = {"borrower": "acme", "budget": 5_000_000, "duration": 60, **more}
-    wanted = Wanted(**given)  # type: ignore[arg-type]
+    wanted = GrantRequest(**given)  # type: ignore[arg-type]
     return custodian.grant(bench.store, bench.bundle, keys, wanted, now=bench.now)
 
 
@@ -194,14 +194,18 @@ def test_a_new_ledger_for_an_old_lease_is_an_older_one(bench: Bench) -> None:
     other = Store(bench.folder / "other.db", create=True)
     with pytest.raises(StaleLedgerError):
         custodian.grant(
-            other, bench.bundle, keys, Wanted(borrower="x", budget=1000, duration=60),
+            other, bench.bundle, keys, GrantRequest(borrower="x", budget=1000, duration=60),
             now=bench.now,
         )  # fmt: skip
     with pytest.raises(ConfigError, match="the ledger has no such lease"):
         custodian.revoke(other, bench.bundle, now=bench.now)
     assert custodian.resume(other, bench.bundle, now=bench.now) == 0
     custodian.grant(
-        other, bench.bundle, keys, Wanted(borrower="x", budget=1000, duration=60), now=bench.now
+        other,
+        bench.bundle,
+        keys,
+        GrantRequest(borrower="x", budget=1000, duration=60),
+        now=bench.now,
     )
     # Now the first ledger is stale.
     with pytest.raises(StaleLedgerError):
@@ -283,7 +287,7 @@ def test_the_file_is_locked_from_the_look_at_it_to_the_new_number(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise two copies of a ledger, asked at once, would both answer."""
-    steps: list[tuple[str, generation.Held]] = []
+    steps: list[tuple[str, generation.GenerationFile]] = []
 
     def is_locked() -> bool:
         with generation.path_of(bench.bundle).open("rb") as other:
@@ -294,14 +298,14 @@ def test_the_file_is_locked_from_the_look_at_it_to_the_new_number(
             return False
 
     def watched(name: str) -> None:
-        step = getattr(generation.Held, name)
+        step = getattr(generation.GenerationFile, name)
 
-        def watching(held: generation.Held, number: int) -> None:
+        def watching(held: generation.GenerationFile, number: int) -> None:
             assert is_locked()
             steps.append((name, held))
             step(held, number)
 
-        monkeypatch.setattr(generation.Held, name, watching)
+        monkeypatch.setattr(generation.GenerationFile, name, watching)
 
     watched("check")
     watched("record")

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from aicert.broker import custodian, page, status
-from aicert.broker.machine_state import Seen, emit, parse
+from aicert.broker.machine_state import MachineState, emit, parse
 from aicert.errors import EvidenceError, ToolError
 from aicert.lease.checks import RefusedError
 from tests.unit.aicert.broker.forged import AHEAD, START, TERMS, Bench, Machine
@@ -150,7 +150,7 @@ def test_receipts_are_written_out(bench: Bench) -> None:
         status.write_receipts(bench.store, bench.ledger)
 
 
-def seen(bench: Bench) -> Seen:
+def seen(bench: Bench) -> MachineState:
     bench.machine().beat()
     with bench.store.transaction() as rows:
         (grant,) = rows.grants(TERMS.lease)

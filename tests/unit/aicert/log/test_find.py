@@ -8,12 +8,12 @@ import pytest
 
 from aicert.log import find, lineage, page
 from aicert.log.errors import BrokenLogError
-from aicert.log.find import Wanted
+from aicert.log.find import Criteria
 from aicert.tlog.notes import COSIGNATURE, VerifierKey, signature_line
 from tests.unit.aicert.log.logs import Bench, digest, entry
 
 
-def found_in(bench: Bench, wanted: Wanted, verified: dict[bytes, str] | None = None) -> list[str]:
+def found_in(bench: Bench, wanted: Criteria, verified: dict[bytes, str] | None = None) -> list[str]:
     result = find.find(bench.folder, bench.key, wanted, verified or {})
     return [hit.entry.run for hit in result.hits]
 
@@ -21,27 +21,27 @@ def found_in(bench: Bench, wanted: Wanted, verified: dict[bytes, str] | None = N
 @pytest.mark.parametrize(
     ("wanted", "runs"),
     [
-        (Wanted(), ["one", "two", "three"]),
-        (Wanted(input=str(digest("rows"))), ["one", "three"]),
-        (Wanted(input=str(digest("base"))), ["one", "two"]),
-        (Wanted(base=str(digest("base"))), ["one", "two"]),
+        (Criteria(), ["one", "two", "three"]),
+        (Criteria(input=str(digest("rows"))), ["one", "three"]),
+        (Criteria(input=str(digest("base"))), ["one", "two"]),
+        (Criteria(base=str(digest("base"))), ["one", "two"]),
         # It is an input of a run that did not start from it.
-        (Wanted(base=str(digest("other"))), []),
-        (Wanted(output=str(digest("two/model"))), ["two"]),
-        (Wanted(output=str(digest("rows"))), []),
-        (Wanted(certificate=str(digest("two", "sha256"))), ["two"]),
-        (Wanted(lockfile=str(digest("two lockfile", "sha256"))), ["two"]),
-        (Wanted(lockfile=str(digest("two", "sha256"))), []),
-        (Wanted(certificate=str(digest("two lockfile", "sha256"))), []),
-        (Wanted(builder=str(digest("runner"))), ["one", "two", "three"]),
-        (Wanted(builder="urn:aicert:machine:local"), ["one", "two", "three"]),
-        (Wanted(builder="local"), []),
-        (Wanted(input=str(digest("rows")), base=str(digest("base"))), ["one"]),
-        (Wanted(named="org/ro"), ["one", "three"]),
-        (Wanted(named='"quote'), ["two"]),
+        (Criteria(base=str(digest("other"))), []),
+        (Criteria(output=str(digest("two/model"))), ["two"]),
+        (Criteria(output=str(digest("rows"))), []),
+        (Criteria(certificate=str(digest("two", "sha256"))), ["two"]),
+        (Criteria(lockfile=str(digest("two lockfile", "sha256"))), ["two"]),
+        (Criteria(lockfile=str(digest("two", "sha256"))), []),
+        (Criteria(certificate=str(digest("two lockfile", "sha256"))), []),
+        (Criteria(builder=str(digest("runner"))), ["one", "two", "three"]),
+        (Criteria(builder="urn:aicert:machine:local"), ["one", "two", "three"]),
+        (Criteria(builder="local"), []),
+        (Criteria(input=str(digest("rows")), base=str(digest("base"))), ["one"]),
+        (Criteria(named="org/ro"), ["one", "three"]),
+        (Criteria(named='"quote'), ["two"]),
     ],
 )
-def test_what_fits_is_found(bench: Bench, wanted: Wanted, runs: list[str]) -> None:
+def test_what_fits_is_found(bench: Bench, wanted: Criteria, runs: list[str]) -> None:
     bench.append(entry("one"), b"no entry of a certificate: rows")
     bench.append(entry("two", reads="other", uri='hf:datasets/"quote"'), entry("three", base=None))
     assert found_in(bench, wanted) == runs
@@ -50,21 +50,21 @@ def test_what_fits_is_found(bench: Bench, wanted: Wanted, runs: list[str]) -> No
 def test_an_entry_is_verified_by_its_own_bytes_alone(bench: Bench) -> None:
     bench.append(entry("one"), entry("two"))
     verified = {entry("two"): "policy p", entry("one", reads="more"): "policy p"}
-    result = find.find(bench.folder, bench.key, Wanted(), verified)
+    result = find.find(bench.folder, bench.key, Criteria(), verified)
     assert [hit.verified for hit in result.hits] == [None, "policy p"]
 
 
 def test_entries_that_are_none_are_counted(bench: Bench) -> None:
     text = str(digest("rows"))
     bench.append(text.encode(), b'{"kind":"' + text.encode(), entry("one"))
-    result = find.find(bench.folder, bench.key, Wanted(input=text), {})
+    result = find.find(bench.folder, bench.key, Criteria(input=text), {})
     assert (len(result.hits), result.unreadable) == (1, 2)
 
 
 def test_a_log_of_many_is_searched_to_its_end(bench: Bench) -> None:
     bench.grow(300)
     bench.append(entry("one"))
-    result = find.find(bench.folder, bench.key, Wanted(named="org/rows"), {})
+    result = find.find(bench.folder, bench.key, Criteria(named="org/rows"), {})
     assert [hit.index for hit in result.hits] == [300]
 
 
@@ -73,7 +73,7 @@ def test_a_broken_log_is_not_searched(bench: Bench) -> None:
     bundle = bench.part("tile/entries/000.p/2")
     bundle.write_bytes(bundle.read_bytes().replace(b'"two"', b'"tow"'))
     with pytest.raises(BrokenLogError):
-        find.find(bench.folder, bench.key, Wanted(), {})
+        find.find(bench.folder, bench.key, Criteria(), {})
 
 
 def hits(*entries: bytes) -> list[find.Hit]:
@@ -144,7 +144,7 @@ class Reader(html.parser.HTMLParser):
 
 
 def read(bench: Bench, verified: dict[bytes, str] | None = None) -> tuple[str, Reader]:
-    result = find.find(bench.folder, bench.key, Wanted(), verified or {})
+    result = find.find(bench.folder, bench.key, Criteria(), verified or {})
     text = page.page(result, has_key=False)
     reader = Reader()
     reader.feed(text)
@@ -169,7 +169,7 @@ def test_a_page_shows_each_entry_and_whose_word_it_is(bench: Bench) -> None:
     witness = VerifierKey(name="w.example", algorithm=COSIGNATURE, public=bytes(32))
     note = bench.part("checkpoint").read_bytes() + signature_line(witness, bytes(72)) * 2
     bench.part("checkpoint").write_bytes(note)
-    result = find.find(bench.folder, bench.key, Wanted(), {})
+    result = find.find(bench.folder, bench.key, Criteria(), {})
     assert "in the names of w.example; this page" in page.page(result, has_key=True)
     assert "whose it is" not in page.page(result, has_key=True)
     assert reader.tags.count("script") == 1

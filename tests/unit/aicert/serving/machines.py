@@ -15,7 +15,7 @@ from aicert.appraisal.policy import Policy
 from aicert.lease import serving
 from aicert.lease.terms import Terms
 from aicert.leasing import serving as judging
-from aicert.serving.connections import Wanted
+from aicert.serving.connections import TargetMachine
 from enclave_runner.serving import tls
 from enclave_runner.serving.gateway import Gateway
 from enclave_runner.serving.listener import Listener
@@ -145,13 +145,13 @@ class _Watched:
         self._channel.send(data)
 
 
-def wanted(port: int, **changes: Any) -> Wanted:
+def wanted(port: int, **changes: Any) -> TargetMachine:
     """Return the consumer's settings for that connection."""
     rules: Policy = policy()
     given: dict[str, Any] = {
         "host": "127.0.0.1", "port": port, "lease": LEASE, "certified": CERTIFIED, "policy": rules,
     }  # fmt: skip
-    return Wanted(**given | changes)
+    return TargetMachine(**given | changes)
 
 
 @contextmanager

@@ -433,7 +433,7 @@ def test_what_is_accepted_of_the_machine_may_be_something_else() -> None:
 )  # fmt: skip
 def test_an_address_has_one_form(url: str) -> None:
     with pytest.raises(ConfigError, match="not the address of a serving machine") as refused:
-        connections.wanted(url, LEASE, CERTIFIED, policy())
+        connections.target_machine(url, LEASE, CERTIFIED, policy())
     assert refused.value.exit_code == 3
 
 
@@ -443,10 +443,10 @@ def test_addresses_and_leases_that_are_right() -> None:
         ("https://machine.example/", "machine.example", 443, "machine.example:443"),
         ("https://[::1]:1", "::1", 1, "[::1]:1"),
     ):
-        given = connections.wanted(url, LEASE, CERTIFIED, policy())
+        given = connections.target_machine(url, LEASE, CERTIFIED, policy())
         assert (given.host, given.port, given.authority) == (host, port, authority)
     with pytest.raises(ConfigError, match="a lease has 32 hexadecimal digits"):
-        connections.wanted("https://h", LEASE[1:], CERTIFIED, policy())
+        connections.target_machine("https://h", LEASE[1:], CERTIFIED, policy())
 
 
 def test_a_machine_that_has_no_name_is_not_reached() -> None:

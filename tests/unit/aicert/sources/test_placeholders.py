@@ -11,7 +11,7 @@ import pytest
 from aicert.errors import LockError, ToolError
 from aicert.formats.digest import FileFact
 from aicert.sources import lfs, remote
-from aicert.sources.batch import Wanted
+from aicert.sources.batch import FetchRequest
 from aicert.sources.choice import Choice
 from aicert.sources.forms import WebSource
 from aicert.sources.placeholders import refuse
@@ -126,9 +126,9 @@ def test_a_file_that_is_compressed_itself_stays_so(web: Web, transfer: Transfer)
         transfer.store.remove(fact.sha256)
 
 
-def web_wanted(web: Web, sha256: str, size: int | None) -> Wanted:
+def web_wanted(web: Web, sha256: str, size: int | None) -> FetchRequest:
     url = f"{web.site.url}/rows"
-    return Wanted(url=url, name="rows", headers={}, sha256=sha256, size=size)
+    return FetchRequest(url=url, name="rows", headers={}, sha256=sha256, size=size)
 
 
 def test_a_coded_file_is_compared_by_its_bytes(web: Web, transfer: Transfer) -> None:

@@ -136,7 +136,7 @@ def test_parts_may_want_two_versions_of_one_python_package(
 ) -> None:
     asked: list[list[str]] = []
 
-    def download(requirements: list[wheels.Wanted], target: Path) -> Path:
+    def download(requirements: list[wheels.Requirement], target: Path) -> Path:
         asked.append([f"{item.name}=={item.version}" for item in requirements])
         target.mkdir(exist_ok=True)
         for item in requirements:
@@ -249,7 +249,7 @@ def test_what_is_no_wheel_is_a_source_archive_and_a_name_of_its_own_stays(tmp_pa
 def test_python_packages_beside_one_that_is_gone_are_fetched_and_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pip(requirements: list[wheels.Wanted], target: Path) -> None:
+    def pip(requirements: list[wheels.Requirement], target: Path) -> None:
         if any(item.name == "b" for item in requirements):
             raise ToolError("ERROR: No matching distribution found for b==1")
         for item in requirements:

@@ -18,7 +18,7 @@ from rules.image.build import Place
 from rules.image.debian import Store
 from rules.image.place import GPU_LOCK, LOCK, SERVE_LOCK, TRAINERS_LOCK
 from rules.image.sandbox import Sandbox
-from rules.image.wheels import Wanted
+from rules.image.wheels import Requirement
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
@@ -120,7 +120,7 @@ def test_a_lock_is_the_base_images_and_the_tools(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
     where = Place(root=tmp_path, cache=tmp_path, tools=True)
-    wanted = {"mergekit": [Wanted(name="scipy", version="1", hashes=("sha256:00",))]}
+    wanted = {"mergekit": [Requirement(name="scipy", version="1", hashes=("sha256:00",))]}
     with pytest.raises(ToolError, match="made from it"):
         resolve.resolve_besides(where, wanted)
     (tmp_path / "lockfiles").mkdir()

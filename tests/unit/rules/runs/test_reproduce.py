@@ -25,7 +25,7 @@ class Signed:
 
 
 @dataclass(frozen=True)
-class Found:
+class FakeSide:
     """A Side whose certificate was already read."""
 
     signed: Signed
@@ -37,11 +37,11 @@ class Found:
         return self.signed
 
     @property
-    def certificate(self) -> "Found":
+    def certificate(self) -> "FakeSide":
         return self
 
     @property
-    def evidence(self) -> "Found":
+    def evidence(self) -> "FakeSide":
         return self
 
     @property
@@ -70,7 +70,7 @@ def side(folder: Path, *values: float, name: str = "w", more: str = "", cpu: str
         files[more] = "0" * 64
     values_ = {"processor": Value("measured", cpu), "wallSeconds": Value("measured", len(cpu))}
     report = emit(RunReport(exit_code="0", values=values_))
-    return cast(Side, Found(Signed({"model": Output(files)}, report), folder))
+    return cast(Side, FakeSide(Signed({"model": Output(files)}, report), folder))
 
 
 def test_equal_outputs_are_reproduced_and_differing_reports_are_told(tmp_path: Path) -> None:

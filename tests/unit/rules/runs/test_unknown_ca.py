@@ -11,7 +11,7 @@ from aicert.formats.digest import Digest, of_bytes
 from rules.project import config, images
 from rules.runs import unknown_ca
 from rules.runs.appraisal import AppraisalRequest
-from rules.runs.unknown_ca import Found, Unknown
+from rules.runs.unknown_ca import Appraised, Unknown
 from tests.adversarial.forger import Scene
 
 TOML = b"""
@@ -34,7 +34,7 @@ def judged(root: Path, scene: Scene, *, own: bool = True, **changes: object) -> 
     lockfile = of_bytes(certificate.lockfile)
     result = asked.appraise(certificate, model, lockfile)
     run = config.parse(root, TOML).run("tiny")
-    return unknown_ca.unknown(root, run, asked, Found(certificate, model, lockfile, result))
+    return unknown_ca.unknown(root, run, asked, Appraised(certificate, model, lockfile, result))
 
 
 def test_what_passes_lacks_nothing(tmp_path: Path) -> None:
@@ -87,6 +87,6 @@ def test_without_its_ca_the_claims_are_compared(tmp_path: Path) -> None:
     result = asked.appraise(certificate, model, lockfile)
     run = config.parse(tmp_path, TOML).run("tiny")
     assert (
-        unknown_ca.unknown(tmp_path, run, asked, Found(certificate, model, lockfile, result))
+        unknown_ca.unknown(tmp_path, run, asked, Appraised(certificate, model, lockfile, result))
         is None
     )

@@ -17,7 +17,7 @@ from rules.machines.ca import local_ca
 from rules.project import images
 from rules.runs import evidence, verify
 from rules.runs.appraisal import evidence_at, request_of
-from rules.runs.unknown_ca import Found
+from rules.runs.unknown_ca import Appraised
 from tests.unit.aicert.cli.verify import test_demanded_audits as demanded
 
 folder = demanded.folder
@@ -103,7 +103,7 @@ def shown(folder: Path, capsys: pytest.CaptureFixture[str], form: str) -> str:
     model, lockfile = read_model(folder / "model"), of_bytes(certificate.lockfile)
     result = asked.appraise(certificate, model, lockfile)
     assert result.verdict == "passed"
-    appraised = Found(certificate, model, lockfile, result)
+    appraised = Appraised(certificate, model, lockfile, result)
     verify.show(result, form, evidence.judged(given, appraised, asked, named))
     return capsys.readouterr().out
 
