@@ -25,7 +25,7 @@ class Place:
     """The repository, and the folder for its images, which is large but can be recreated.
 
     `gpu`: for the image with NVIDIA's driver and torch for CUDA (docs/adr/0012-gpu-image.md).
-    `serve`: for the image of machines that serve leased models (docs/adr/0044-serving-image.md).
+    `serve`: for the serving image (docs/adr/0044-serving-image.md).
     `tools`: for the image with the packages of every trainer (docs/adr/0055-tools.md).
     """
 

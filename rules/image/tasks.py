@@ -58,7 +58,7 @@ def task_image_gpu_reproduce() -> Task:
 
 
 def task_image_serve() -> Task:
-    """build the image of machines that serve leased models"""
+    """build the serving image, for machines that serve leased models"""
     return {"actions": [partial(_done, ensure, PROJECT, serve=True)], "uptodate": [False]}
 
 

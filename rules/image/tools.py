@@ -1,4 +1,4 @@
-"""Unpack the packages of trainers that have their own, for the image with tools.
+"""Unpack the packages of trainers that have their own, for the tools image.
 
 The training volume is that of the base image, with the same bytes. Each trainer's packages are in a
 folder of their own in the root volume (docs/adr/0055-tools.md), which the runner shows only to that

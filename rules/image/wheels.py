@@ -100,7 +100,7 @@ def wanted_serve(root: Path) -> dict[str, list[Requirement]]:
 
 
 def wanted_tools(root: Path) -> dict[str, list[Requirement]]:
-    """Read what the image with tools has in addition to the base image, by trainer."""
+    """Read what the tools image has in addition to the base image, by trainer."""
     parts = {}
     for trainer, room in TOOLS.items():
         own = _read(root / "enclave_runner" / room / "requirements.lock")

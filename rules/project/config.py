@@ -350,7 +350,7 @@ def _run(name: str, table: Table, machines: Mapping[str, Machine]) -> Run:
         )
     if machines[machine].driver.in_image and machines[machine].serving is not None:
         raise ConfigError(
-            f"{FILE}: {table.where}.machine: machine {machine} has the image that serves",
+            f"{FILE}: {table.where}.machine: machine {machine} has the serving image",
             hint='name a machine without image = "serve"',
         )
     _require_tools(f"{FILE}: {table.where}.trainer", trainer, machines[machine])

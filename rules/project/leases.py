@@ -60,7 +60,7 @@ def image_of(table: Table, driver: Driver, *, gpu: bool) -> str | None:
         )
     if image == TOOLS and gpu:
         raise ConfigError(
-            f"{FILE}: {table.where}.image is {TOOLS!r}, but there is no image with tools for a "
+            f"{FILE}: {table.where}.image is {TOOLS!r}, but there is no tools image for a "
             "machine with a GPU"
         )
     return image

@@ -12,9 +12,9 @@ IMAGE = "lockfiles/image.lock.toml"
 # The locks of images, and what a review calls each image.
 TITLES = {
     IMAGE: "machine image",
-    "lockfiles/image-gpu.lock.toml": "machine image with GPUs",
-    "lockfiles/image-serve.lock.toml": "machine image that serves",
-    "lockfiles/image-tools.lock.toml": "machine image with tools",
+    "lockfiles/image-gpu.lock.toml": "GPU image",
+    "lockfiles/image-serve.lock.toml": "serving image",
+    "lockfiles/image-tools.lock.toml": "tools image",
 }
 IMAGES = tuple(TITLES)
 TRAINING = tuple(f"enclave_runner/requirements{each}.lock" for each in ("", "-cuda", "-kernels"))

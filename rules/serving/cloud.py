@@ -1,4 +1,4 @@
-"""Serve on Azure: the image that serves, on a Trusted Launch machine that exists while it serves.
+"""Serve on Azure: the serving image, on a Trusted Launch machine that exists while it serves.
 
 Its courier has no port there but the machine's own, so it calls at that (`caller`), with a key made
 for this boot. The machine, its TPM and its address are removed when serving ends. None of this has

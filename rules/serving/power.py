@@ -1,4 +1,4 @@
-"""Start and end machines that serve: `local`, a process, and `qemu`, the image that serves.
+"""Start and end machines that serve: `local`, a process, and `qemu`, the serving image.
 
 Each is a context manager. Whatever happens in the block, nothing of the machine is left running
 afterwards, and no weights stay in memory. The machine's TPM state stays: with its counters it is
@@ -148,7 +148,7 @@ def _memory(kept: LeaseFolder) -> Iterator[Path]:
         remove(folder)
 
 
-# --- The image that serves.
+# --- The serving image.
 
 
 @contextlib.contextmanager
@@ -177,7 +177,7 @@ def booted(
     network: Network,
     say: Callable[[str], None],
 ) -> Iterator[Powered]:
-    """Boot a qemu machine with the image that serves."""
+    """Boot a qemu machine with the serving image."""
     work = kept.work
     accelerator = qemu_accelerator.choose(image)
     say("booting the machine" if accelerator == "kvm" else "booting the machine, emulated")

@@ -3,7 +3,7 @@
     PYTHONPATH=. python -P tests/gpu/train_twice.py --out FOLDER [--training-env ENVIRONMENT]
 
 With the locked environment it is the runner's own path: Axolotl in the sandbox, with the GPU's
-devices; and once more twice with Liger's kernels, if it is that of the image with GPUs. Without,
+devices; and once more twice with Liger's kernels, if it is that of the GPU image. Without,
 the torch and the Transformers of this Python train with the runner's variables
 and seeds, which the answer says (`path`). Weights that differ are traced to the first module whose
 output or gradient differs between two passes from one seed. `overhead` compares a step with one

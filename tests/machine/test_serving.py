@@ -1,4 +1,4 @@
-"""The image that serves, booted: what only a machine with a firmware, disks and a network can show.
+"""The serving image, booted: what only a machine with a firmware, disks and a network can show.
 
 There is one offline lease and one TPM. This test is the courier. Only the first boot waits for the
 engine, whose libraries take a minute in an emulated machine.

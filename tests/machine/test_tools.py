@@ -38,7 +38,7 @@ time-limit = "2 h"
 
 @pytest.fixture(scope="module")
 def with_tools(built: Built) -> Iterator[Built]:
-    """Build the image with tools of the checkout, as a user does."""
+    """Build the tools image of the checkout, as a user does."""
     root = built.checkout.root
     task = "image_tools_update" if built.fresh else "image_tools"
     done = built.checkout.doit("run", task, limit=BUILD_S)

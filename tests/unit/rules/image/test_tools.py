@@ -1,4 +1,4 @@
-"""The image with tools: what it adds to the base image, and how its lock follows that one's."""
+"""The tools image: what it adds to the base image, and how its lock follows that one's."""
 
 import stat
 import zipfile

@@ -98,7 +98,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, words: str) 
 
 def test_a_run_does_not_train_on_a_machine_that_serves(tmp_path: Path) -> None:
     text = GOOD.replace('machine = "here"', 'machine = "serving"') + LEASE
-    with pytest.raises(ConfigError, match="has the image that serves"):
+    with pytest.raises(ConfigError, match="has the serving image"):
         load(tmp_path, text)
 
 
@@ -126,5 +126,5 @@ def test_a_trainer_with_packages_of_its_own_needs_a_machine_that_has_them(tmp_pa
     with pytest.raises(ConfigError, match="packages the image of machine plain lacks") as caught:
         config._require_tools("runs.tiny.trainer", "mergekit", machines["plain"])
     assert caught.value.hint == 'write into [machines.plain]: image = "tools"'
-    with pytest.raises(ConfigError, match="no image with tools for a machine with a GPU"):
+    with pytest.raises(ConfigError, match="no tools image for a machine with a GPU"):
         load(tmp_path, GOOD + TOOLS.replace('"tools"', '"tools"\ngpu = true'))

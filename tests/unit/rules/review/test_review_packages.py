@@ -96,7 +96,7 @@ def test_the_image_with_gpus_is_told_by_itself(root: Path) -> None:
     path = root / review_packages.IMAGES[1]
     path.write_bytes((REPOSITORY / review_packages.IMAGE).read_bytes())
     text = reviewed_text(root)
-    assert "machine image with GPUs: new" in text
+    assert "GPU image: new" in text
     # The file belongs to no run.
     assert "aicert.toml has no such run" not in text
     judged = checks_of(root)
