@@ -59,7 +59,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What one borrower's one machine may be given.
+    """A grant: how much one borrower may use, on one machine.
 
     `ticks`: of the meter, in total. `advance`: how many ticks a licence runs ahead of the last
     receipt. `until`: seconds since 1970. `closed_at`: when the custodian ended the grant.

@@ -24,7 +24,10 @@ MAX_ANSWERS: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """Totals of the receipts for answers that match the lease's. `count`: each receipt once."""
+    """Totals of the clients' receipts for answers, all of which fit the receipts of the lease.
+
+    `count`: how many different receipts there are.
+    """
 
     count: int
     tokens_in: int

@@ -99,7 +99,7 @@ class Endpoint:
             raise self.error
 
     def close(self) -> None:
-        """Stop listening, and close what is open."""
+        """Stop listening, and close the connections to clients and to the machine."""
         self._server.shutdown()
         self._server.end_all()
         self._pool.close()

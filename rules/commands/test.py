@@ -67,8 +67,9 @@ SOURCES = ("aicert", "browser", "rules", "enclave_runner", "tests", "dodo.py")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One tool of the test run. `beside`: it may run in parallel with neighbours that
-    may as well.
+    """One tool of the test run.
+
+    `beside`: it may run in parallel with the parts next to it that may also run in parallel.
     """
 
     name: str

@@ -7,7 +7,7 @@ from aicert.errors import ConfigError
 
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """Return the valid name that `name` was probably meant to be."""
+    """Return the valid name that `name` was probably meant to be; None if none is similar."""
     return next(iter(difflib.get_close_matches(name, list(valid), 1)), None)
 
 

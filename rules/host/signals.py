@@ -40,7 +40,7 @@ def termination_raises() -> Iterator[None]:
 
 
 def keys_raise() -> None:
-    r"""Ctrl-C and Ctrl-\ raise exactly once (main thread, whole program).
+    r"""Make Ctrl-C and Ctrl-\ raise an exception exactly once; call this in the main thread.
 
     Ctrl-\ would leave a core file and a hidden cursor. Ctrl-C raises in Python already, but a
     second one raises again in the middle of the clean-up that the first one started, and one that

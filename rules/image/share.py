@@ -49,7 +49,7 @@ def _of_locks(root: Path) -> Iterator[Tracked]:
 
 
 def _wanted(lock: ImageLock) -> dict[str, str]:
-    """Return the SHA-256 of each file by name; the name is the SHA-256, too."""
+    """Return `{name: SHA-256}` of each file; a file is named by its SHA-256."""
     return {package.digest.hex: package.digest.hex for package in lock.packages}
 
 

@@ -87,7 +87,10 @@ def wheels(where: Place, packages: Sequence[Package]) -> None:
 
 
 def _still(left: Sequence[Missing], before: Sequence[Missing]) -> list[Missing]:
-    """Return what is still missing, with the message of the mirror: an archive's says less."""
+    """Return the packages of `before` that are still in `left`, with the mirror's messages.
+
+    An archive's message says less than the mirror's.
+    """
     still = {each.package for each in left}
     return [each for each in before if each.package in still]
 

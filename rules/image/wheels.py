@@ -72,7 +72,9 @@ def wanted(root: Path) -> dict[str, list[Requirement]]:
 
 
 def wanted_gpu(root: Path) -> list[Requirement]:
-    """Read what the GPU image's training environment has instead of CPU-only torch, and besides."""
+    """Read the packages that the GPU image's training environment has in addition to the base
+    image's, and torch for GPUs in place of the CPU-only build.
+    """
     torch = _read(root / "enclave_runner" / "requirements.lock")["torch"]
     # PyPI's own build, whose hash comes second, and the libraries that it loads.
     own = Requirement(name="torch", version=torch.version, hashes=torch.hashes[1:2])
@@ -82,7 +84,7 @@ def wanted_gpu(root: Path) -> list[Requirement]:
 
 
 def wanted_serve(root: Path) -> dict[str, list[Requirement]]:
-    """Read what the serving image has in addition to the base image, by part."""
+    """Read the packages that the serving image has in addition to the base image, by part."""
     own = _read(root / "rules" / "requirements.lock")
     engine = _read(root / "enclave_runner" / "serving" / "requirements.lock")
     trained_with = _read(root / "enclave_runner" / "requirements.lock")
@@ -100,7 +102,7 @@ def wanted_serve(root: Path) -> dict[str, list[Requirement]]:
 
 
 def wanted_tools(root: Path) -> dict[str, list[Requirement]]:
-    """Read what the tools image has in addition to the base image, by trainer."""
+    """Read the packages that the tools image has in addition to the base image, by trainer."""
     parts = {}
     for trainer, room in TOOLS.items():
         own = _read(root / "enclave_runner" / room / "requirements.lock")

@@ -31,7 +31,10 @@ def read(folder: str) -> Folder | None:
 
 
 def judged(folder: Folder, appraised: Appraised, request: AppraisalRequest, named: str) -> Section:
-    """Judge the folder under the policy of `request`, which the command line calls `named`."""
+    """Judge what is in the folder, and return the section to print below the verdict.
+
+    The policy is that of `request`; the command line calls it `named`.
+    """
     at = datetime.datetime.now(datetime.UTC)
     conditions = Conditions(
         policy=request.policy,

@@ -1,7 +1,7 @@
 """A courier's line to a machine that it reaches by network alone: parcels over the machine's port.
 
-A `Link` has one end of a socket, as it has one of other machines' ports; a thread carries what goes
-through it. The machine's certificate says nothing, and nobody here believes what comes: who
+A `Link` has one end of a pair of sockets, and a thread carries everything between the other end and
+the machine. The machine's certificate says nothing, and nobody here believes what comes: who
 judges the machine does so by what it signs.
 """
 
@@ -32,9 +32,11 @@ _STEP: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callee:
-    """Where the machine is. `key` (hex): what its `serve.json` has the SHA-256 of. `boots_s`: how
-    long it may be silent until it has answered once; until then, `has_ended` is asked whether it
-    is off.
+    """Where the machine is, and how long it may be silent.
+
+    `key`: in hex; the machine's `serve.json` has its SHA-256. `boots_s`: for how many seconds the
+    machine may be silent until its first answer; `gone_s`: the same after that. `has_ended`:
+    returns whether the machine is off; called until the first answer.
     """
 
     host: str
@@ -47,7 +49,7 @@ class Callee:
 
 @contextlib.contextmanager
 def calling(callee: Callee) -> Iterator[Link]:
-    """The line to the machine. It ends when the machine has gone."""
+    """Open the line to the machine. It ends when the machine has gone."""
     theirs, ours = socket.socketpair()
     end = theirs.detach()
     link = Link(end, end)

@@ -39,8 +39,8 @@ def counted(
 def before(
     results: bytes, report: Record, trainer: str, inputs: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """View a training as if it were the audit before it that has these results. Return that audit's
-    output, and the training's inputs by the names that the audit has for them.
+    """Return the output of the audit with these `results`, which the training's run made first, and
+    the training's inputs by the names that the audit has for them; both empty if there is none.
     """
     own = hashlib.sha256(results).hexdigest()
     audits = report.get("audits", {"value": {}})["value"] if trainer == "axolotl" else {}

@@ -89,7 +89,7 @@ def _check_loss(document: Record) -> None:
 
 
 def _numbers(document: Record) -> list[Record]:
-    """Return what a policy can demand of the results."""
+    """Return the metrics of the results, each as a policy can demand it."""
     if document["version"] == 2:
         return tasks.numbers(document)
     return [

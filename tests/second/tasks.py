@@ -41,7 +41,7 @@ TASK: Any = {
 
 
 def form(shared: Mapping[str, Any]) -> Any:
-    """Return the form of the results. `shared`: the form of what version 1 has too."""
+    """Return the form of version 2. `shared`: the form of the keys that version 1 has too."""
     return {
         **shared,
         "version": 2,
@@ -82,7 +82,7 @@ def _place(value: Record) -> tuple[str, str]:
 
 
 def numbers(document: Record) -> list[Record]:
-    """Return what a policy can demand of them."""
+    """Return the metrics of the results, each as a policy can demand it."""
     return [
         {
             "task": task["digest"],

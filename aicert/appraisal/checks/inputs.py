@@ -14,7 +14,7 @@ from aicert.formats.measurement import INPUT_PCR
 
 
 def lockfile_needs(lockfile: Lockfile | None) -> tuple[str, ...]:
-    """Return what to add to the needs of a check that reads the lockfile."""
+    """Return the checks that a check which reads the lockfile needs: none if it could be read."""
     return () if lockfile is not None else ("inputs.lockfile",)
 
 

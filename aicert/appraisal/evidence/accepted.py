@@ -34,11 +34,11 @@ class ChipRoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdKeySigner:
-    """An accepted signer of what confidential guests are started with.
+    """A signer that the policy accepts for the software with which confidential guests start.
 
     `id_key`: the SHA-384 of the signer's key, as processors report it (ID_KEY_DIGEST).
     `minimum_svn`: the minimum security version number (GUEST_SVN). `chip`: the ChipRoot to whose
-    processors this applies, empty for all: one key's version numbers are separate on each. `until`:
+    processors this applies, empty for all; a signer counts versions separately for each. `until`:
     the last day on which the signer is accepted, None if it is not retired.
     """
 

@@ -146,7 +146,7 @@ def judged(certificate: Certificate, data: bytes, verdict: AttestationResult) ->
 
 
 def _claimed(certificate: Certificate) -> Kind:
-    """Return as what the certificate is judged, by its own claim."""
+    """Return the kind of run that the certificate claims; it is judged as that kind."""
     try:
         claimed = KINDS.get(lockfile.parse(certificate.lockfile).trainer)
     except AicertError:
@@ -155,8 +155,8 @@ def _claimed(certificate: Certificate) -> Kind:
 
 
 class JudgedAudits:
-    """Certificates of audits and evaluations with their results, each judged once, when it is first
-    asked for.
+    """Certificates of audits and evaluations, with their results. Each is judged once, when its
+    verdict is first needed.
 
     Its verdicts are under one policy at one time, and only appraisals with these may use them.
     """
@@ -370,9 +370,9 @@ def _hits(demand: AuditDemand, rows: Records, audits: Iterable[Audit]) -> list[_
 def _of_texts(
     demand: AuditDemand, text: Digest, audits: Iterable[Audit], lists: Collection[object] = ()
 ) -> list[int]:
-    """Return what checks of the demanded kind, of all text, found in this text: 1 where it matches.
+    """Return for each check of the demanded kind that read this text: 1 if it matched, else 0.
 
-    `lists`: the lists whose checks are used; empty for all.
+    `lists`: use only checks with one of these lists; if empty, use all checks.
     """
     return [
         number
@@ -425,7 +425,7 @@ def _bounds(demand: AuditDemand) -> dict[str, int | None]:
 
 
 def _gap(demand: AuditDemand, run: str, rows: Records, audits: Sequence[Audit]) -> str:
-    """Return, in words, what was not audited, and which of the given audits do not count."""
+    """Describe what was not audited, and which of the given audits do not count."""
     what = f"{rows.name} {rows.split} of run {run}"
     gap = f"{what} was not audited for {_what(demand)}\nrows      {rows.digest}"
     return "\n".join([gap, *_refused(audits)])

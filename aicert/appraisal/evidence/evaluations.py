@@ -170,7 +170,7 @@ def _hits(
 
 
 def _other(results: Evaluated, run: VerifiedRun, outputs: Sequence[Digest]) -> str:
-    """Return what other weights than one of these outputs were evaluated, "" if none were."""
+    """Describe the evaluated weights if they are none of these outputs; otherwise return ""."""
     subject = results.subject
     if subject.inside or subject.digest not in outputs:
         return f"evaluated other weights: {_weights(subject)}"
@@ -188,7 +188,7 @@ def _weights(weights: Weights) -> str:
 
 
 def _gap(demand: EvaluationDemand, run: VerifiedRun, output: str, given: Sequence[Audit]) -> str:
-    """Return, in words, what is missing, and for each given evaluation why it is not that."""
+    """Describe the missing evaluation, and why each of the given ones does not count for it."""
     reasons = []
     outputs = [run.statement.outputs[output].digest]
     for audit in given:

@@ -98,9 +98,10 @@ class Enclave:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collateral:
-    """What Intel signed, all valid at the stated time.
+    """What Intel signed about its processors and its quoting enclave, valid at the stated time.
 
-    `modules`: by id, empty for the oldest. `issued`: when the older of the two parts was issued.
+    `modules`: the TDX modules by id; the oldest has the id "". `issued`: when the older of the two
+    parts was issued.
     """
 
     issued: str

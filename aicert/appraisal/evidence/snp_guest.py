@@ -95,7 +95,7 @@ def _check_firmware(chip: amd_vcek.CertifiedChip, policy: Policy) -> None:
 
 
 def _started_by(given: VerifiedReport, policy: Policy, at: datetime) -> str:
-    """Return the accepted signer of what the guest was started with.
+    """Return the name of the accepted signer of the software with which the guest started.
 
     A different paravisor could say anything in its runtime data.
     """

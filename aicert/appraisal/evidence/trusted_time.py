@@ -71,7 +71,10 @@ _CERTIFICATE_V2 = bytes.fromhex("2a864886f70d010910022f")
 
 
 def decode(entry: str) -> bytes:
-    """Return the token of `rfc3161:BASE64`; its bytes have only one encoding."""
+    """Return the token of the entry `rfc3161:BASE64`.
+
+    Raises EvidenceError unless the entry is exactly what `encode` writes for that token.
+    """
     text = entry.removeprefix(RFC3161)
     try:
         data = base64.b64decode(text, validate=True) if len(text) <= 2 * MAX_TOKEN else b""

@@ -71,7 +71,7 @@ def _trained_on(read: Read, result: AttestationResult) -> list[str]:
 
 
 def lines(evaluations: Evaluations, result: AttestationResult) -> Iterator[str]:
-    """Yield the lines for people; none if there are no evaluations."""
+    """Yield the lines about evaluations that `aicert verify --evidence` prints."""
     for one in evaluations.counted:
         run, results = safe(one.run), one.results
         if not _is_about(one, result):

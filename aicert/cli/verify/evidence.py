@@ -125,7 +125,7 @@ def _about(rows: Records, audits: Sequence[Audit]) -> list[tuple[Audit, DataFact
 
 
 def lines(evidence: Evidence, result: AttestationResult) -> Iterator[str]:
-    """Yield the lines for people."""
+    """Yield the lines about audits that `aicert verify --evidence` prints."""
     yield "evidence"
     for run, facts in runs_of(result):
         if facts is None:

@@ -68,7 +68,7 @@ def gather(
 
 
 def lines(second: Reproductions) -> Iterator[str]:
-    """Yield the lines for people."""
+    """Yield the lines about second runs that `aicert verify --evidence` prints."""
     for name, one in second.shown:
         image = "" if one.image is None else f", image {safe(one.image)}"
         by = f"{safe(name)}: run {safe(one.run)}, tier {one.tier}, root {safe(one.roots[1])}{image}"

@@ -23,7 +23,7 @@ class Section:
     again: Reproductions
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines for people, after an empty one."""
+        """Yield the lines to print below the verdict, the first of which is empty."""
         yield ""
         yield from evidence.lines(self.evidence, self.result)
         yield from evaluations.lines(self.evaluations, self.result)

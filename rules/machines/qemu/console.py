@@ -83,12 +83,15 @@ def read(work: Path) -> list[str]:
 
 
 def console_tail(work: Path) -> str:
-    """Return the last of these lines, for people."""
+    """Return the last lines of `read`, for a person to read."""
     return "\n".join(read(work)[-_LINES:])
 
 
 def _end_of_file(path: Path) -> str:
-    """Read enough to include a panic's first line, which has the reason, before its long trace."""
+    """Return the end of a log, or "" if it cannot be read.
+
+    It is long enough for a panic's first line, which has the reason and precedes a long trace.
+    """
     try:
         with path.open("rb") as file:
             start = max(0, file.seek(0, os.SEEK_END) - _READ)
