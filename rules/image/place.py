@@ -24,7 +24,7 @@ KERNEL = "linux-image-cloud-amd64"
 class Place:
     """The repository, and the folder for its images, which is large but can be recreated.
 
-    `gpu`: for the image with NVIDIA's driver and torch for CUDA (docs/adr/0012-gpu-image.md).
+    `gpu`: for the GPU image (docs/adr/0012-gpu-image.md).
     `serve`: for the serving image (docs/adr/0044-serving-image.md).
     `tools`: for the image with the packages of every trainer (docs/adr/0055-tools.md).
     """

@@ -43,7 +43,7 @@ def task_image_reproduce() -> Task:
 
 
 def task_image_gpu() -> Task:
-    """build the image with NVIDIA's driver and torch for CUDA (20 GB, half an hour)"""
+    """build the GPU image, with NVIDIA's driver and torch for CUDA (20 GB, half an hour)"""
     return {"actions": [partial(_done, ensure, PROJECT, gpu=True)], "uptodate": [False]}
 
 
