@@ -26,7 +26,7 @@ class Place:
 
     `gpu`: for the GPU image (docs/adr/0012-gpu-image.md).
     `serve`: for the serving image (docs/adr/0044-serving-image.md).
-    `tools`: for the image with the packages of every trainer (docs/adr/0055-tools.md).
+    `tools`: for the tools image (docs/adr/0055-tools.md).
     """
 
     root: Path
