@@ -4,6 +4,7 @@ in an emulated machine, so it is run with `-m whole`.
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def test_a_booted_machine_serves_until_it_is_revoked(
     before = path.read_text()
     with broker_process.running(folder, token.read_text().strip(), *accepted) as desk:
         path.write_text(before + LEASE.format(port=free_port(), broker=desk.port))
+        began = time.monotonic()
         with checkout.start("serve", "bot", "--token", str(token)) as process:
             assert process.stderr is not None
             lines: list[str] = []
@@ -77,6 +79,7 @@ def test_a_booted_machine_serves_until_it_is_revoked(
                     break
             url = "".join(lines[-1:]).partition("serving at ")[2].strip()
             assert url, lines
+            record_property("seconds from the command to serving", time.monotonic() - began)
             with aicert.serving.connect(
                 url, lease=agreed.lease, certificate=folder / "c.json", policy="local",
                 root=folder / "root.pem", at=AT, machine_policy="qemu",
