@@ -54,6 +54,10 @@ class StubEngine:
         self.files = files
         return self
 
+    def give(self, files: Mapping[str, Path]) -> "StubEngine":
+        """Like `started_with`, of an engine that was started earlier."""
+        return self.started_with(files)
+
     def await_ready(self) -> None:
         assert self.engine.is_there()
         if self.loads:

@@ -54,7 +54,7 @@ def program(
     folder: Path, memory: Path, stub: StubEngine, monkeypatch: pytest.MonkeyPatch, signals: None
 ) -> tuple[int, Callable[[LeaseTpm], str]]:
     """Return the program's port, and what serves there with the stub until it is over."""
-    monkeypatch.setattr(process, "Running", lambda _, files: stub.started_with(files))
+    monkeypatch.setattr(process, "Running", lambda *_: stub)
     monkeypatch.setattr(running, "transformers", lambda settings: settings)
     with socket.socket() as asked:
         asked.bind(("127.0.0.1", 0))
