@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[4]
 def test_a_trainers_own_packages_come_before_those_of_the_environment() -> None:
     lock = b"""numpy==2.3.5 \\
     --hash=sha256:%b
-scipy==1.0 \\
+immutables==1.0 \\
     --hash=sha256:%b
 """ % (b"a" * 64, b"b" * 64)
     exports = rules.runs.exports
