@@ -147,9 +147,16 @@ def unfinished(beginning: bytes, context: ssl.SSLContext | None = None) -> Itera
                         while connected.recv(1 << 16):
                             pass
 
-        threading.Thread(target=serve, daemon=True).start()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
         scheme = "http" if context is None else "https"
-        yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
+        try:
+            yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            # Wakes a thread that waits for a connection. Closing does not, and the thread would
+            # then take connections of the next server that gets the same descriptor.
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 @contextmanager

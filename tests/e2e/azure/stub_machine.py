@@ -18,7 +18,7 @@ def main() -> int:
     folder.mkdir()
     with (
         stub_engine.running(folder) as stub,
-        mock.patch.object(process, "Running", lambda *_: stub),
+        mock.patch.object(process, "Running", return_value=stub),
         mock.patch.object(running, "transformers", lambda settings: settings),
     ):
         return process.main()
