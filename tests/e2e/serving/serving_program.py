@@ -21,7 +21,7 @@ def main(tcti: str, bundle: Path, folder: Path) -> None:
     with stub_engine.running(folder) as stub, Tpm(tcti) as opened, LeaseTpm(opened) as tpm:
         place = Place(
             memory=folder / "memory", copies=folder / "copies", address=("127.0.0.1", 0),
-            model_types=frozenset(("llama",)), start=stub.started_with,
+            model_types=frozenset(("llama",)), start=stub.give,
         )  # fmt: skip
         writer = CourierWriter(sys.stdout.fileno())
         offered = load.read_bundle(bundle)

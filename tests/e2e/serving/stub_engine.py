@@ -49,14 +49,10 @@ class StubEngine:
     def engine(self) -> Engine:
         return Engine(self.folder, wait_s=60)
 
-    def started_with(self, files: Mapping[str, Path]) -> "StubEngine":
-        """Record the model's files. A machine calls this to start the engine."""
+    def give(self, files: Mapping[str, Path]) -> "StubEngine":
+        """Record the model's files, as `running.Running` gets them."""
         self.files = files
         return self
-
-    def give(self, files: Mapping[str, Path]) -> "StubEngine":
-        """Like `started_with`, of an engine that was started earlier."""
-        return self.started_with(files)
 
     def await_ready(self) -> None:
         assert self.engine.is_there()

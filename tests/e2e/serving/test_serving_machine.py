@@ -87,7 +87,7 @@ class Courier:
         self.memory = room / "memory"
         place = Place(
             memory=self.memory, copies=room / "copies", address=("127.0.0.1", port),
-            model_types=MODEL_TYPES, start=stub.started_with,
+            model_types=MODEL_TYPES, start=stub.give,
         )  # fmt: skip
         offered = load.read_bundle(folder / "bot")
         self.terms = offered.terms
