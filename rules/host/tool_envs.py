@@ -19,8 +19,8 @@ from rules.host.bootstrap import cache_directory
 from rules.host.places import CODE
 
 _MARKER = "complete"
-# Left out: definitions of tasks, which run code and are no input of anybody's, and tests.
-_CUTS = re.compile(r"lm_eval/tasks/[^/]+/.*|scipy/(?:.*/)?tests/.*")
+# Left out: definitions of tasks, which run code and are no input of anybody's.
+_CUTS = re.compile(r"lm_eval/tasks/[^/]+/.*")
 
 
 def lock(trainer: str) -> Path:

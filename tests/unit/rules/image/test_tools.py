@@ -40,7 +40,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_each_trainer_has_a_folder_of_its_own(tmp_path: Path, store: Store) -> None:
     wheels_in = [
-        wheel(tmp_path, "mergekit", "scipy", {"scipy/a.py": "1", "scipy/tests/b.py": "2"}),
+        wheel(tmp_path, "lm-eval", "lm-eval", {"lm_eval/a.py": "1", "lm_eval/tasks/arc/b.py": "2"}),
         wheel(tmp_path, "engine", "uvicorn", {"uvicorn.py": "3"}),
     ]
     for _, path in wheels_in:
@@ -49,7 +49,7 @@ def test_each_trainer_has_a_folder_of_its_own(tmp_path: Path, store: Store) -> N
     tools.unpack_all(store, [package for package, _ in wheels_in], tmp_path / "tree")
     place = tmp_path / "tree" / "opt/aicert-tools"
     files = [path for path in (tmp_path / "tree").rglob("*") if path.is_file()]
-    assert files == [place / "mergekit/scipy/a.py"]
+    assert files == [place / "lm-eval/lm_eval/a.py"]
     for path in (place, *place.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644)
 
@@ -120,12 +120,12 @@ def test_a_lock_is_the_base_images_and_the_tools(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
     where = Place(root=tmp_path, cache=tmp_path, tools=True)
-    wanted = {"mergekit": [Requirement(name="scipy", version="1", hashes=("sha256:00",))]}
+    wanted = {"mergekit": [Requirement(name="immutables", version="1", hashes=("sha256:00",))]}
     with pytest.raises(ToolError, match="made from it"):
         resolve.resolve_besides(where, wanted)
     (tmp_path / "lockfiles").mkdir()
     (tmp_path / LOCK).write_bytes((REPOSITORY / LOCK).read_bytes())
-    package, _ = wheel(tmp_path, "mergekit", "scipy", {"a.py": ""})
+    package, _ = wheel(tmp_path, "mergekit", "immutables", {"a.py": ""})
     monkeypatch.setattr(wheels, "resolve", lambda *_: [package])
     packages = resolve.resolve_besides(where, wanted)
     assert set(packages) - set(lock(LOCK).packages) == {package}
