@@ -17,7 +17,9 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,39 +43,76 @@ _TOKENIZERS = ("tokenizer_config", "base_model_config", "base_model")
 
 def main() -> int:
     """Check one config, and the models that it names."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", required=True, type=Path, help="the run's config")
+    parser = parser_of(__doc__)
     parser.add_argument("--kernels", action="store_true", help="check as on a machine with a GPU")
     arguments = parser.parse_args()
+    return answer(arguments, partial(_check, kernels=arguments.kernels))
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of the command line that every trainer's check has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", required=True, type=Path, help="the run's config")
+    return parser
+
+
+def answer(
+    arguments: argparse.Namespace, check: Callable[[bytes, Mapping[str, Any]], Iterable[str]]
+) -> int:
+    """Check the config and the inputs on stdin; print what `check` returns, or its refusal."""
     inputs: Mapping[str, Any] = json.load(sys.stdin)
-    views = {
-        name: config.InputView(
-            is_file=item["files"] is None,
-            files=frozenset(item["files"] or ()),
-            code=item["allowRemoteCode"],
-        )
-        for name, item in inputs.items()
-    }
     try:
-        effective = config.resolve(arguments.config.read_bytes(), views, kernels=arguments.kernels)
-        at_hand = {item.name: item for item in inputs_at_hand(inputs)}
-        with tempfile.TemporaryDirectory() as folder:
-            model_files.prepare(
-                [each for each in effective.references if is_whole(each, at_hand)],
-                at_hand.values(),
-                frozenset(name for name, item in inputs.items() if item["allowPickle"]),
-                Path(folder),
-                model_types=axolotl_keys().model_types,
-                allow_code=effective.code_of(views),
-            )
-        if not effective.code_of(views):
-            _refuse_unasked_tekken(effective, at_hand)
+        lines = list(check(arguments.config.read_bytes(), inputs))
     except AicertError as error:
         print(json.dumps({"message": error.message, "hint": error.hint}))
         return error.exit_code
-    print(json.dumps([f"{o.key}: {o.configured}" for o in effective.overrides if _drops(o)]))
-    print(effective.config.decode("ascii"))
+    for line in lines:
+        print(line)
     return 0
+
+
+def views_of(inputs: Mapping[str, Any]) -> dict[str, config.InputView]:
+    """Return the inputs as configs see them, none of them with code of its own."""
+    return {
+        name: config.InputView(is_file=item["files"] is None, files=frozenset(item["files"] or ()))
+        for name, item in inputs.items()
+    }
+
+
+def check_models(
+    references: Iterable[Reference],
+    inputs: Mapping[str, Any],
+    *,
+    pickles: frozenset[str] = frozenset(),
+    allow_code: frozenset[str] = frozenset(),
+) -> dict[str, MeasuredInput]:
+    """Check the models that are here as the runner will; return the folders that are here."""
+    at_hand = {item.name: item for item in inputs_at_hand(inputs)}
+    with tempfile.TemporaryDirectory() as folder:
+        model_files.prepare(
+            [each for each in references if is_whole(each, at_hand)],
+            at_hand.values(),
+            pickles,
+            Path(folder),
+            model_types=axolotl_keys().model_types,
+            allow_code=allow_code,
+        )
+    return at_hand
+
+
+def _check(data: bytes, inputs: Mapping[str, Any], *, kernels: bool) -> Iterator[str]:
+    views = {
+        name: replace(view, code=inputs[name]["allowRemoteCode"])
+        for name, view in views_of(inputs).items()
+    }
+    effective = config.resolve(data, views, kernels=kernels)
+    code = effective.code_of(views)
+    pickles = frozenset(name for name, item in inputs.items() if item["allowPickle"])
+    at_hand = check_models(effective.references, inputs, pickles=pickles, allow_code=code)
+    if not code:
+        _refuse_unasked_tekken(effective, at_hand)
+    yield json.dumps([f"{o.key}: {o.configured}" for o in effective.overrides if _drops(o)])
+    yield effective.config.decode("ascii")
 
 
 def _refuse_unasked_tekken(

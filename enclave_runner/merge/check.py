@@ -5,16 +5,13 @@ Input and output are those of `enclave_runner.axolotl.check`, except that a merg
 config: without a refusal it prints nothing.
 """
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from aicert.errors import AicertError
-from enclave_runner.axolotl.check import inputs_at_hand, is_whole
+from enclave_runner.axolotl.check import answer, inputs_at_hand, is_whole, parser_of
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Reference
 from enclave_runner.merge import merging, settings
@@ -36,21 +33,17 @@ def check(
 
     `read`, `prepare`: what the runner does with them before it merges.
     """
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", required=True, type=Path)
-    arguments = parser.parse_args()
-    inputs: Mapping[str, Any] = json.load(sys.stdin)
-    folders = {name: item["files"] is not None for name, item in inputs.items()}
-    try:
-        named = read(arguments.config.read_bytes(), folders)
+
+    def checked(data: bytes, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        folders = {name: item["files"] is not None for name, item in inputs.items()}
+        asked = read(data, folders)
         at_hand = {item.name: item for item in inputs_at_hand(inputs)}
-        if all(is_whole(each, at_hand) for each in named.references):
+        if all(is_whole(each, at_hand) for each in asked.references):
             with tempfile.TemporaryDirectory() as folder:
-                prepare(named, list(at_hand.values()), Path(folder))
-    except AicertError as error:
-        print(json.dumps({"message": error.message, "hint": error.hint}))
-        return error.exit_code
-    return 0
+                prepare(asked, list(at_hand.values()), Path(folder))
+        return ()
+
+    return answer(parser_of(__doc__).parse_args(), checked)
 
 
 if __name__ == "__main__":
