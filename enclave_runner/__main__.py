@@ -23,7 +23,7 @@ from aicert.formats import gpu, machine_io
 from aicert.formats import lockfile as lockfile_form
 from aicert.formats import run_report as report_form
 from aicert.formats.digest import Digest, FileFact
-from aicert.formats.lockfile import Lockfile, input_code, signers
+from aicert.formats.lockfile import Lockfile, input_code
 from aicert.formats.run_report import RunReport, Value
 from aicert.formats.statement import Dependency, Statement
 from aicert.frozen import replace
@@ -143,14 +143,9 @@ def _audited(
         arguments.scratch,
         lambda: events.send(machine_io.AUDITING),
     )
-    name = lockfile.outputs[0]
-    files = outputs.take_results(arguments, name, audited.results)
-    run_report = replace(
-        auditing.report(audited, inputs),
-        signatures=tuple(outputs.signed(arguments, name, files, machine.key.run_key).items()),
-        signers=signers(lockfile),
-    )
-    return Ran(subject=outputs.subject(files), report=run_report, log=audited.log)
+    files = outputs.take_results(arguments, lockfile.outputs[0], audited.results)
+    report = auditing.report(audited, inputs)
+    return outputs.ran(machine, arguments, lockfile, files, report, audited.log)
 
 
 def _merged(
@@ -205,16 +200,11 @@ def _merged_model(
     result: training.TrainingResult,
     report_of: Callable[[Mapping[str, FileFact], Path], RunReport],
 ) -> Ran:
-    name = lockfile.outputs[0]
-    folder = arguments.out / machine_io.OUTPUTS / name
+    folder = arguments.out / machine_io.OUTPUTS / lockfile.outputs[0]
     files = training.collect(result, folder)
     # The check comes before the signature: if this is not the requested merge, there is no model.
-    run_report = replace(
-        report_of(files, folder),
-        signatures=tuple(outputs.signed(arguments, name, files, machine.key.run_key).items()),
-        signers=signers(lockfile),
-    )
-    return Ran(subject=outputs.subject(files), report=run_report, log=result.log)
+    report = report_of(files, folder)
+    return outputs.ran(machine, arguments, lockfile, files, report, result.log)
 
 
 def _evaluated(
@@ -266,14 +256,8 @@ def _with_results(
     run_report: RunReport,
 ) -> Ran:
     """Write out the results of an evaluation, signed, and complete its report."""
-    name = lockfile.outputs[0]
-    files = outputs.take_results(arguments, name, evaluated.data)
-    run_report = replace(
-        run_report,
-        signatures=tuple(outputs.signed(arguments, name, files, machine.key.run_key).items()),
-        signers=signers(lockfile),
-    )
-    return Ran(subject=outputs.subject(files), report=run_report, log=evaluated.result.log)
+    files = outputs.take_results(arguments, lockfile.outputs[0], evaluated.data)
+    return outputs.ran(machine, arguments, lockfile, files, run_report, evaluated.result.log)
 
 
 # The trainers that this machine can run. The verifier knows each by name.

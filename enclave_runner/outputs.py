@@ -8,9 +8,10 @@ from aicert.files.tree import read_tree
 from aicert.formats import machine_io
 from aicert.formats.digest import Digest, FileFact, of_bytes
 from aicert.formats.listing import EMPTY_DIR, dir_digest
+from aicert.formats.lockfile import Lockfile, signers
 from aicert.formats.run_report import RunReport
 from aicert.formats.statement import Output
-from aicert.frozen import dataclass
+from aicert.frozen import dataclass, replace
 from enclave_runner import options
 from enclave_runner.attester import attest
 from enclave_runner.attester.tpm import RunKey, Tpm
@@ -61,6 +62,20 @@ def subject(files: Mapping[str, FileFact]) -> Output:
     """Return an output of these files as the statement describes it."""
     digest = dir_digest(files) if files else EMPTY_DIR
     return Output(digest=digest, files={path: fact.sha256 for path, fact in files.items()})
+
+
+def ran(
+    machine: Machine,
+    arguments: argparse.Namespace,
+    lockfile: Lockfile,
+    files: Mapping[str, FileFact],
+    report: RunReport,
+    log: Path,
+) -> Ran:
+    """Sign the run's one output, and complete its report with that and with the inputs' signers."""
+    signatures = signed(arguments, lockfile.outputs[0], files, machine.key.run_key)
+    whole = replace(report, signatures=tuple(signatures.items()), signers=signers(lockfile))
+    return Ran(subject=subject(files), report=whole, log=log)
 
 
 def signed(

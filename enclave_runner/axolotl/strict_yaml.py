@@ -53,6 +53,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def mapping(data: bytes, keys: str) -> dict[str, Any]:
+    """Read a config. ConfigError if it is no mapping; `keys`: which it should have."""
+    try:
+        document = load(data)
+    except YamlError as error:
+        raise ConfigError(f"config: {error.message}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"config: not a mapping with {keys}")
+    return document
+
+
 def load(data: bytes) -> object:
     """Read a document and return its value. Raises YamlError."""
     if len(data) > MAX_BYTES:

@@ -99,12 +99,7 @@ def _task_json(task: Task, selections: Mapping[Source, Selection]) -> dict[str, 
 
 def read(data: bytes, inputs: Mapping[str, InputView]) -> Settings:
     """Read the config itself, without the tasks. Raises ConfigError."""
-    try:
-        document = strict_yaml.load(data)
-    except strict_yaml.YamlError as error:
-        raise ConfigError(f"config: {error.message}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"config: not a mapping with {BASE} and {TASKS}")
+    document = strict_yaml.mapping(data, f"{BASE} and {TASKS}")
     require_known_keys(TRAINER, document, KEYS, hint="docs/spec/lm-eval.md lists them")
     folders = {name: not view.is_file for name, view in inputs.items()}
     base = model_reference.read(BASE, document.get(BASE), folders, "model")

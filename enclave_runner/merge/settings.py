@@ -32,12 +32,7 @@ def read(data: bytes, folders: Mapping[str, bool]) -> Settings:
 
     `folders`: for each input of the run, whether it is a folder.
     """
-    try:
-        document = strict_yaml.load(data)
-    except strict_yaml.YamlError as error:
-        raise ConfigError(f"config: {error.message}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"config: not a mapping of {BASE} and {ADAPTER}")
+    document = strict_yaml.mapping(data, f"{BASE} and {ADAPTER}")
     require_known_keys(TRAINER, document, _ROLES, hint=f"a merge has {BASE} and {ADAPTER}")
     base, adapter = (
         model_reference.read(key, document.get(key), folders, _ROLES[key])

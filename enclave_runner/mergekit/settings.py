@@ -112,12 +112,7 @@ def read(data: bytes, folders: Mapping[str, bool]) -> Settings:
 
     `folders`: for each input of the run, whether it is a folder.
     """
-    try:
-        document = strict_yaml.load(data)
-    except strict_yaml.YamlError as error:
-        raise ConfigError(f"config: {error.message}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"config: not a mapping with {METHOD} and {MODELS}")
+    document = strict_yaml.mapping(data, f"{METHOD} and {MODELS}")
     require_known_keys(TRAINER, document, _KEYS, hint=f"it has {', '.join(_KEYS)}")
     method = document.get(METHOD)
     if not isinstance(method, str) or method not in _OF_ALL:

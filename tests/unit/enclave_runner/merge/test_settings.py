@@ -26,7 +26,7 @@ def test_both_may_lie_in_one_input() -> None:
 @pytest.mark.parametrize(
     ("config", "message", "hint"),
     [
-        (b"", "not a mapping of base_model and lora_model_dir", None),
+        (b"", "not a mapping with base_model and lora_model_dir", None),
         (b"a: [", r"line \d+: ", None),
         (GOOD + b"lora_model: input:base\n", "'lora_model': a merge has no such key", "did you"),
         (GOOD + b"learning_rate: 1\n", "'learning_rate': a merge has no such key", "a merge has"),
