@@ -59,16 +59,6 @@ _MAX_NAME = 200
 Texts = tuple[tuple[str, Digest], ...]
 
 
-def name_texts(
-    config: bytes,
-    references: Sequence[Reference],
-    inputs: Mapping[str, MeasuredInput],
-    training_env: Path,
-) -> Texts:
-    """Return the digest of every such text of a run with this effective config, sorted by name."""
-    return named(read_texts(config, references, inputs, training_env))
-
-
 def named(texts: Sequence[tuple[str, Text]]) -> Texts:
     """Name texts as a run report does: as many as it may hold, and one name for all others."""
     named = [(name, text.digest) for name, text in texts]

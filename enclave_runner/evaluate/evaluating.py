@@ -6,7 +6,7 @@ are about.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -127,13 +127,30 @@ def run(
         user=room.user,
         gpus=gpus,
     )
+    return ended(result, lambda: evaluation.emit(_taken(prepared, measured, result.output)))
+
+
+def ended(result: TrainingResult, results: Callable[[], bytes]) -> Evaluated:
+    """Return what an evaluation gave: nothing if its child failed, otherwise these results.
+
+    LockError if the child's numbers are impossible.
+    """
     if result.exit_code != "0":
         return Evaluated(data=None, result=result)
     try:
-        results = _taken(prepared, measured, result.output)
-        return Evaluated(data=evaluation.emit(results), result=result)
+        return Evaluated(data=results(), result=result)
     except EvidenceError as error:
         raise LockError(f"the evaluation gave impossible results: {error.message}") from None
+
+
+def numbers_in(output: Path, name: str, most: int) -> object:
+    """Read the numbers that the child left, as hostile. EvidenceError if it left none."""
+    path = output / name
+    if output.is_symlink() or not path.is_file():
+        raise EvidenceError("it ended with 0 but left none")
+    with rows.opened(path) as file:
+        written = file.read(most + 1)
+    return strict_json.loads(written, what="numbers", max_bytes=most)
 
 
 def _data(prepared: Prepared) -> list[dict[str, object]]:
@@ -156,12 +173,8 @@ def _taken(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) 
 
     Raises EvidenceError if the numbers cannot come from these rows.
     """
-    path, asked = output / child.MEASURED, prepared.settings
-    if output.is_symlink() or not path.is_file():
-        raise EvidenceError("it ended with 0 but left none")
-    with rows.opened(path) as file:
-        written = file.read(_MAX_BYTES + 1)
-    fields = Fields(strict_json.loads(written, what="numbers", max_bytes=_MAX_BYTES), "numbers")
+    asked = prepared.settings
+    fields = Fields(numbers_in(output, child.MEASURED, _MAX_BYTES), "numbers")
     digests = {item.name: item.digest for item in measured}
     adapter = asked.adapter
     results = Results(

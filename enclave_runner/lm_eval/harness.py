@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aicert.errors import ConfigError, EvidenceError, LockError
+from aicert.errors import ConfigError, EvidenceError
 from aicert.files.bounded import read_bounded
 from aicert.formats import evaluated_tasks, evaluation, strict_json
 from aicert.formats.digest import Digest, of_bytes
@@ -146,13 +146,9 @@ def run(
         gpus=gpus,
         tools=tools,
     )
-    if result.exit_code != "0":
-        return Evaluated(data=None, result=result)
-    try:
-        results = _taken(prepared, measured, result.output)
-        return Evaluated(data=evaluated_tasks.emit(results), result=result)
-    except EvidenceError as error:
-        raise LockError(f"the evaluation gave impossible results: {error.message}") from None
+    return evaluating.ended(
+        result, lambda: evaluated_tasks.emit(_taken(prepared, measured, result.output))
+    )
 
 
 def _job(prepared: Prepared) -> dict[str, object]:
@@ -187,12 +183,8 @@ def _taken(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) 
 
     Raises EvidenceError if the numbers cannot come from these tasks and rows.
     """
-    path, asked = output / child.MEASURED, prepared.asked
-    if output.is_symlink() or not path.is_file():
-        raise EvidenceError("it ended with 0 but left none")
-    with rows.opened(path) as file:
-        written = file.read(_MAX_NUMBERS + 1)
-    numbers = strict_json.loads(written, what="numbers", max_bytes=_MAX_NUMBERS)
+    asked = prepared.asked
+    numbers = evaluating.numbers_in(output, child.MEASURED, _MAX_NUMBERS)
     if not isinstance(numbers, list) or len(numbers) != len(asked.tasks):
         raise EvidenceError("it did not measure each task")
     own = asked.settings

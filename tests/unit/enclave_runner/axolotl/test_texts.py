@@ -44,7 +44,8 @@ def named(
 ) -> dict[str, Digest]:
     inputs = {"model": measured("model", tmp_path, files or {})}
     references = [refer(key="base_model", name="model", inside="")]
-    return dict(texts.name_texts(json.dumps(settings).encode(), references, inputs, tmp_path))
+    config = json.dumps(settings).encode()
+    return dict(texts.named(texts.read_texts(config, references, inputs, tmp_path)))
 
 
 def test_a_tokenizers_rules_and_templates_are_named(tmp_path: Path) -> None:
@@ -116,7 +117,8 @@ def test_only_inputs_that_give_a_tokenizer_are_looked_at(tmp_path: Path) -> None
     )
     data = refer(key="datasets.path", name="rows", inside="")
     tokenizer = refer(key="tokenizer_config", name="rows", inside="tok")
-    named_texts = texts.name_texts(b"{}", [data, tokenizer], {"rows": item}, tmp_path)
+    read = texts.read_texts(b"{}", [data, tokenizer], {"rows": item}, tmp_path)
+    named_texts = texts.named(read)
     assert named_texts == (("rows/tok/chat_template.jinja", sha("y")),)
 
 
@@ -195,7 +197,8 @@ def test_names_are_ones_that_a_table_shows(tmp_path: Path) -> None:
         files={name: FileFact(size=1, sha256=sha(name).hex) for name in names},
     )  # fmt: skip
     reference = refer(key="base_model", name="model", inside="é" * 100)
-    digests = dict(texts.name_texts(b"{}", [reference], {"model": item}, tmp_path))
+    read = texts.read_texts(b"{}", [reference], {"model": item}, tmp_path)
+    digests = dict(texts.named(read))
     assert len(digests) == 2
     assert all(len(name) <= 200 and name.isascii() and name.isprintable() for name in digests)
 
