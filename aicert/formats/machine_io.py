@@ -148,7 +148,7 @@ def parse_event(line: bytes) -> dict[str, object] | None:
 
 # --- Trainers with packages of their own, beside the training environment's.
 
-# Trainer → its room in `enclave_runner/`, where its packages are locked. Only the image with tools
+# Trainer → its room in `enclave_runner/`, where its packages are locked. Only the tools image
 # has them, each in a folder named after its trainer.
 TOOLS: Final[Mapping[str, str]] = {"lm-eval": "lm_eval", "mergekit": "mergekit"}
 TOOLS_PLACE: Final = "/opt/aicert-tools"

@@ -27,7 +27,7 @@ RUN = frozenset((DIFFUSION, f"{_OWN}grokfast.GrokfastPlugin", SPECTRUM))
 # entropy needs a fork that is only in a git repository, and locks hold only what package indexes
 # have.
 _SAME = "the same sums in less time and memory, "
-_ON_GPU = _SAME + "through kernels for a GPU that only the image with GPUs has"
+_ON_GPU = _SAME + "through kernels for a GPU that only the GPU image has"
 _FORK = _SAME + "through a fork that no package index has"
 LIGER = f"{_OWN}liger.LigerPlugin"
 DROPPED: Mapping[str, str] = {

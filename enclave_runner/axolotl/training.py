@@ -52,7 +52,7 @@ PACKAGES = (
 )  # fmt: skip
 
 _PACKAGES = Path("lib/python3.11/site-packages")
-# image/kernels compiles this library; only the image with GPUs has it.
+# image/kernels compiles this library; only the GPU image has it.
 _TO_DRIVER = Path("triton/backends/nvidia/cuda_utils.cpython-311-x86_64-linux-gnu.so")
 
 # 2025-01-01, for anything that writes the date into texts that are trained on (see the plugin): the

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 
-# Only an image for GPUs has this folder.
+# Only the GPU image has this folder.
 FIRMWARE = Path("/usr/lib/firmware/nvidia")
 _DEVICES = Path("/proc/devices")
 _GPUS = Path("/proc/driver/nvidia/gpus")

@@ -71,7 +71,7 @@ def _arguments(events: int) -> list[str]:
 
 
 def _gpus() -> list[Path]:
-    """Make and return the GPUs' nodes; print a line if an image for GPUs finds none."""
+    """Make and return the GPUs' nodes; print a line if the GPU image finds none."""
     nodes = gpu.make_nodes()
     if gpu.FIRMWARE.is_dir() and not nodes:
         print("aicert: no GPU found: training on the CPU", file=sys.stderr)

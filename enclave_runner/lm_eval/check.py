@@ -1,8 +1,8 @@
-"""The runner's refusals of an evaluation on tasks, early: the host runs this before it starts a
-machine. This is only for convenience: the runner decides again inside.
+"""Check an evaluation on tasks as the runner will, before the host starts a machine.
 
-Input and output are those of `enclave_runner.axolotl.check`, except that the effective config is
-left out: Axolotl, which reads it there, has no part in this.
+This only saves time: the runner checks everything again in the machine, and decides. What is read
+from stdin, printed and returned is as in `enclave_runner.axolotl.check`, except that the effective
+config is not printed: it is for Axolotl, which has no part in this.
 """
 
 import sys

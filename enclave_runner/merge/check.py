@@ -1,8 +1,8 @@
-"""The runner's refusals of a merge, early: the host runs this before it starts a machine. This is
-only for convenience: the runner decides again inside.
+"""Check a merge's config and models as the runner will, before the host starts a machine.
 
-Input and output are those of `enclave_runner.axolotl.check`, except that a merge has no effective
-config: without a refusal it prints nothing.
+This only saves time: the runner checks them again in the machine, and decides. What is read from
+stdin, printed and returned is as in `enclave_runner.axolotl.check`, except that a merge has no
+effective config: if nothing is refused, nothing is printed.
 """
 
 import sys

@@ -1,4 +1,6 @@
-"""The runner's refusals of a merge by mergekit, early: as `enclave_runner.merge.check`."""
+"""Check a merge by mergekit before the host starts a machine, as `enclave_runner.merge.check` does
+for other merges.
+"""
 
 import sys
 

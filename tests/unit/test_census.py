@@ -45,9 +45,7 @@ def test_the_page_names_every_plugin_with_what_becomes_of_it() -> None:
     for table, word in ((plugins.DROPPED, "dropped"), (plugins.REFUSED, "refused")):
         for name, why in table.items():
             before = (
-                "runs on a GPU in the image with GPUs; else "
-                if name in plugins.WITH_KERNELS
-                else ""
+                "runs on a GPU, in the GPU image; else " if name in plugins.WITH_KERNELS else ""
             )
             row = f"| `{name.removeprefix('axolotl.integrations.')}` | {before}{word}: {why} |"
             assert row in page
