@@ -128,7 +128,7 @@ class Prepared:
     models: ModelFiles
     rows: rows.Rows
     shown: Mapping[str, Path]
-    audits: Sequence[gate.Asked]
+    audits: Sequence[gate.AuditRequest]
 
 
 def _prepare(
@@ -203,7 +203,7 @@ def _train(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class ModelOutput:
     """The run's one output: `files` below `folder`; there are none if the training failed.
 
     `renamed`: the adapter configs into which the runner wrote the name of `base`.
@@ -228,14 +228,14 @@ def _take_output(
     result: training.TrainingResult,
     base: Base,
     run_key: RunKey,
-) -> Made:
+) -> ModelOutput:
     """Put the output where the host collects it, hash it, and sign it unless it is empty."""
     name = lockfile.outputs[0]
     folder = arguments.out / machine_io.OUTPUTS / name
     files = training.collect(result, folder)
     renamed = adapter_base.rename(folder, files, base)
     files |= renamed
-    return Made(
+    return ModelOutput(
         name=name,
         folder=folder,
         files=files,
@@ -251,7 +251,7 @@ def _report(
     measured: list[MeasuredInput],
     prepared: Prepared,
     result: training.TrainingResult,
-    output: Made,
+    output: ModelOutput,
 ) -> RunReport:
     effective, folder = prepared.effective, output.folder
     built = report.build(
@@ -278,7 +278,7 @@ def _with_loss(
     arguments: argparse.Namespace,
     prepared: Prepared,
     result: training.TrainingResult,
-    output: Made,
+    output: ModelOutput,
     seed: bytes,
     run_report: RunReport,
 ) -> RunReport:

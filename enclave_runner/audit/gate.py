@@ -32,7 +32,7 @@ BEYOND = "1"
 
 
 @record(frozen=True, slots=True, kw_only=True)
-class Asked:
+class AuditRequest:
     """An audit to make: its name, its config, and its inputs by the names that the config uses."""
 
     name: str
@@ -61,12 +61,12 @@ class Gate:
         )
 
 
-def read(lockfile: Lockfile, measured: Sequence[MeasuredInput]) -> list[Asked]:
+def read(lockfile: Lockfile, measured: Sequence[MeasuredInput]) -> list[AuditRequest]:
     """Read the audits that the lockfile names. ConfigError if the run lacks an input of one."""
     return [_asked(name, measured) for name in lockfile.audits]
 
 
-def _asked(audit: str, measured: Sequence[MeasuredInput]) -> Asked:
+def _asked(audit: str, measured: Sequence[MeasuredInput]) -> AuditRequest:
     begin = audit_input(audit, "")
     inputs = {
         item.name.removeprefix(begin): item for item in measured if item.name.startswith(begin)
@@ -77,7 +77,7 @@ def _asked(audit: str, measured: Sequence[MeasuredInput]) -> Asked:
         config.check_named(settings, measure.file_sizes(inputs))
     except ConfigError as error:
         raise ConfigError(f"audit {audit}: {error.message}", hint=error.hint) from None
-    return Asked(name=audit, settings=settings, inputs=inputs)
+    return AuditRequest(name=audit, settings=settings, inputs=inputs)
 
 
 def check_rows(prepared: Rows) -> None:
@@ -97,7 +97,7 @@ def check_rows(prepared: Rows) -> None:
 
 
 def run(
-    asked: Sequence[Asked],
+    asked: Sequence[AuditRequest],
     prepared: Rows,
     selections: Sequence[Selection],
     texts: Sequence[tuple[str, Text]],
@@ -125,7 +125,7 @@ def run(
 
 
 def _one(
-    one: Asked,
+    one: AuditRequest,
     prepared: Rows,
     selections: Sequence[Selection],
     texts: Sequence[tuple[str, Text]],

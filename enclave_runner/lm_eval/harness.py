@@ -27,7 +27,7 @@ from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.rows import Room, Rows
 from enclave_runner.lm_eval import child, settings
 from enclave_runner.lm_eval.definition import EVALUATED, FEW_SHOT, Source, Task
-from enclave_runner.lm_eval.settings import Asked
+from enclave_runner.lm_eval.settings import EvaluationPlan
 from enclave_runner.sandbox.interpreter import PYTHON
 from enclave_runner.sandbox.places import CODE, INPUTS, JOB, OUTPUT
 
@@ -42,14 +42,14 @@ class Prepared:
     all model files. `removed`: keys that were removed from their JSON.
     """
 
-    asked: Asked
+    asked: EvaluationPlan
     rows: Rows
     shown: Mapping[str, Path]
     weights: tuple[str, ...]
     removed: tuple[str, ...]
 
 
-def read(data: bytes, measured: Sequence[MeasuredInput]) -> Asked:
+def read(data: bytes, measured: Sequence[MeasuredInput]) -> EvaluationPlan:
     """Read the config and the tasks that it names. Raises ConfigError."""
     views = evaluating.views(measured)
     by_name = {item.name: item for item in measured}
@@ -73,7 +73,9 @@ def task_file(path: Path) -> bytes:
         raise ConfigError(f"config: {error.message}") from None
 
 
-def prepare(asked: Asked, measured: Sequence[MeasuredInput], room: Room, folder: Path) -> Prepared:
+def prepare(
+    asked: EvaluationPlan, measured: Sequence[MeasuredInput], room: Room, folder: Path
+) -> Prepared:
     """Refuse what cannot be evaluated, and prepare the rest for the child.
 
     Cleaned copies of models' JSON files are written below `folder`.

@@ -56,7 +56,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class EvaluationPlan:
     """What the run evaluates: the settings, the tasks, and what is read for each of them.
 
     `selections`: for each source of a task its selection of rows.
@@ -164,7 +164,7 @@ def _check_place(key: str, place: tuple[str, str], inputs: Mapping[str, InputVie
         raise ConfigError(f"config: {key}: input {name!r} is {what}, and has no such task")
 
 
-def with_tasks(settings: Settings, inputs: Mapping[str, InputView], files: Files) -> Asked:
+def with_tasks(settings: Settings, inputs: Mapping[str, InputView], files: Files) -> EvaluationPlan:
     """Read the tasks, and check that config and tasks name exactly the run's inputs.
 
     Raises ConfigError.
@@ -184,7 +184,7 @@ def with_tasks(settings: Settings, inputs: Mapping[str, InputView], files: Files
         *(each.input for each in sources),
     }
     require_all_named(TRAINER, named, inputs)
-    return Asked(settings=settings, tasks=tuple(tasks), selections=selections)
+    return EvaluationPlan(settings=settings, tasks=tuple(tasks), selections=selections)
 
 
 def _selections(

@@ -23,7 +23,7 @@ PLAIN = {"base_model": "input:model", "tasks": ["input:local-mc"]}
 ROWS = ("model", "rows", "local-mc")
 
 
-def asked(config: object, *inputs: str, **tasks: Any) -> settings.Asked:
+def asked(config: object, *inputs: str, **tasks: Any) -> settings.EvaluationPlan:
     """Read a config. `tasks`: other tasks than MC, by the name of their file."""
     views = {name: INPUTS[name] for name in ("config", *inputs)}
 
