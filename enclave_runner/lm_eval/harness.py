@@ -103,7 +103,7 @@ def prepare(
     )
 
 
-def _check_examples(asked: Asked, digests: Mapping[tuple[str, str], Digest]) -> None:
+def _check_examples(asked: EvaluationPlan, digests: Mapping[tuple[str, str], Digest]) -> None:
     """Refuse a task whose examples are its own rows under another name.
 
     The harness keeps a row from its own examples only if both come from one split; otherwise the
