@@ -30,6 +30,7 @@ _AS_WHAT = {
     "audit": "results of an audit, not a model ",
     "evaluate": "results of an evaluation, not a model ",
     "merge": "a merge, nothing was trained ",
+    "quantise": "a quantisation, nothing was trained ",
 }
 _ID_WIDTH = 20
 

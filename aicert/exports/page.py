@@ -71,6 +71,7 @@ _AS_WHAT = {
     "audit": "It is about the results of an audit, not about a model.",
     "evaluate": "It is about the results of an evaluation, not about a model.",
     "merge": "It is about a merge: nothing was trained.",
+    "quantise": "It is about a quantisation: nothing was trained.",
 }
 _WORDS = {
     "passed": "PASSED",

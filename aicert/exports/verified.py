@@ -5,7 +5,7 @@ certificates pass under the same policy. The caller judges them (`aicert verify 
 are joined to rows by the rows' digest, evaluations to models by the model's digest.
 """
 
-from aicert.appraisal.result import AttestationResult
+from aicert.appraisal.result import MODELS, AttestationResult
 from aicert.audits.results import DataFact
 from aicert.errors import EvidenceError
 from aicert.exports.facts import Facts
@@ -35,7 +35,7 @@ class Verified:
     def __post_init__(self) -> None:
         if self.result.verdict != "passed":
             raise EvidenceError("the certificate does not pass, so that nothing is exported")
-        if self.result.kind not in ("train", "merge"):
+        if self.result.kind not in MODELS:
             raise EvidenceError("the certificate is for results and not for a model")
         if self.result.facts is None:
             raise EvidenceError("the run report is of version 1, which does not name rows")

@@ -4,9 +4,9 @@ One row per attack: its name, the kind of scene, the change, and the one check t
 The parser must refuse `malformed` rows (EvidenceError, exit 2). Other modules hold the rows on one
 subject each: `attacks_platform` the platform's certificate chain, `attacks_chip` and `attacks_td`
 the processor's report, `attacks_gpu` GPUs, `attacks_run` what was trained, `attacks_results`
-audits, `attacks_merge` merges, `attacks_version_2` what version 2 adds, `attacks_time` time stamps,
-`attacks_log` logs, `attacks_audits` and `attacks_evaluations` what a policy demands of audits and
-evaluations, and `attacks_epochs` epochs.
+audits, `attacks_merge` merges, `attacks_quantise` quantisations, `attacks_version_2` what version 2
+adds, `attacks_time` time stamps, `attacks_log` logs, `attacks_audits` and `attacks_evaluations`
+what a policy demands of audits and evaluations, and `attacks_epochs` epochs.
 """
 
 from collections.abc import Callable
@@ -47,6 +47,7 @@ def table() -> tuple[Attack, ...]:
         attacks_machine,
         attacks_merge,
         attacks_platform,
+        attacks_quantise,
         attacks_results,
         attacks_run,
         attacks_statement,
@@ -68,6 +69,7 @@ def table() -> tuple[Attack, ...]:
         *attacks_run.ATTACKS,
         *attacks_results.ATTACKS,
         *attacks_merge.ATTACKS,
+        *attacks_quantise.ATTACKS,
         *attacks_file.ATTACKS,
         *attacks_version_2.ATTACKS,
         *attacks_time.ATTACKS,

@@ -28,6 +28,7 @@ from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss
 from tests.adversarial.attacks import Attack
 from tests.adversarial.attacks_merge import combine, merge
+from tests.adversarial.attacks_quantise import quantise, to_nearest
 from tests.adversarial.attacks_results import audit, trainer
 from tests.adversarial.attacks_run import ancestor, reported, value
 from tests.adversarial.forger import FACTS, Scene, hex_of
@@ -133,6 +134,10 @@ def weights(*names: str, base: str = "model") -> Change:
         value("weightInputs", Value("measured", ", ".join(names))),
         value("baseInput", Value("measured", base)),
     )
+
+
+# A quantisation calls its model no base.
+NO_BASE = value("baseInput", None)
 
 
 def given(
@@ -292,6 +297,10 @@ ATTACKS = (
         merge(), given(looked))),
     row("merge into a base that an audited run trained", PRESENT, both(
         merge(ancestor(weights("model"), version=2)), given(looked))),
+    row("quantisation of a model that no run of the lineage made", PRESENT, both(
+        to_nearest(), given(looked), NO_BASE)),
+    row("quantisation of such a model, calibrated on rows that were audited", PRESENT, both(
+        quantise(), given(looked), NO_BASE)),
     row("merge of models of which no run of the lineage made one", PRESENT, both(
         combine(), given(looked))),
     row("merge of models of which no run of the lineage made another", PRESENT, both(
@@ -380,6 +389,12 @@ RIGHT: tuple[tuple[str, Change, int, str, str | None], ...] = (
         ancestor(weights("model"), version=2), given(looked)), 2, "passed", None),
     ("merge of an adapter whose training was audited", both(
         OF_ANCESTOR, given(looked), weights("alpaca", "model", base="alpaca")), 2, "passed", None),
+    ("quantisation of a model whose training was audited", both(
+        to_nearest(ancestor(weights("model"), version=2)), given(looked), NO_BASE),
+     2, "passed", None),
+    ("quantisation of such a model, calibrated on rows that were audited too", both(
+        quantise(ancestor(weights("model"), version=2)), given(looked), NO_BASE),
+     2, "passed", None),
     ("merge of models of which one is the base and the other's training was audited", both(
         combine(ancestor(weights("model"), version=2)), given(looked),
         weights("alpaca", "model", base="alpaca/sub")), 2, "passed", None),

@@ -10,6 +10,7 @@ from aicert.formats.lockfile import Lockfile
 from aicert.formats.run_report import Value
 from tests.adversarial.attacks import Attack
 from tests.adversarial.attacks_merge import combine, merge
+from tests.adversarial.attacks_quantise import quantise
 from tests.adversarial.attacks_run import files, value
 from tests.adversarial.forger import Scene
 
@@ -97,6 +98,11 @@ def a_merge_of_models(*changes: Change) -> Change:
     )
 
 
+def a_quantisation(*changes: Change) -> Change:
+    """Quantise on a machine that counted; `changes` may make the model the output of run `base`."""
+    return quantise(*changes, counted_units(weights="model", flops=None))
+
+
 def clock(end: int) -> Change:
     return lambda scene: scene.edit("quote", lambda quote: quote | {"clock": end})
 
@@ -123,6 +129,12 @@ ATTACKS = (
         "merge of a model that took more compute than the policy allows",
         "policy.compute",
         a_merge_of_models(on_a_counted_base()),
+        bounds(7.1e13),
+    ),
+    row(
+        "quantisation of a model that took more compute than the policy allows",
+        "policy.compute",
+        a_quantisation(on_a_counted_base()),
         bounds(7.1e13),
     ),
     row(
@@ -175,6 +187,16 @@ RIGHT: tuple[tuple[str, Change, str | None], ...] = (
         "a merge of models, by a policy that bounds compute",
         both(a_merge_of_models(on_a_counted_base()), bounds(7.2e13)),
         None,
+    ),
+    (
+        "a quantisation, by a policy that bounds compute",
+        both(a_quantisation(on_a_counted_base()), bounds(7.2e13)),
+        None,
+    ),
+    (
+        "a quantisation of a model of no certificate, by a policy that bounds compute",
+        both(a_quantisation(), bounds(1e25)),
+        "policy.compute",
     ),
     (
         "a merge of an adapter of no certificate, by a policy that bounds compute",

@@ -51,6 +51,7 @@ from tests.adversarial.attacks_platform import (
     with_ek_purpose,
     with_intermediate,
 )
+from tests.adversarial.attacks_quantise import quantise, to_nearest
 from tests.adversarial.attacks_results import audit, evaluate, named, trainer
 from tests.adversarial.attacks_run import ancestor, files, input_code, reported, words
 from tests.adversarial.attacks_run import value as reported_values
@@ -510,6 +511,8 @@ HONEST = (
         "a merge of models, two of them in one input",
         combine(reported_values("modelInput3", named("model/more"))),
     ),
+    of_2("a quantisation, calibrated on rows", quantise()),
+    of_2("a quantisation, without rows", to_nearest()),
     of_2("an audit, by a policy that bounds compute", audit(), bounds(1.0)),
     *(
         of_2(name, change, verdict="none" if check else "passed", check=check)

@@ -10,6 +10,9 @@ from tests.second.chain import NoError, OpenError, need
 
 Record = Mapping[str, Any]
 LIMITS = ("missing", "unparsable", "unusable", "unread-bytes")
+# Trainers that make a model from models: those that merge several, and those that change one.
+MERGES = ("axolotl-merge", "mergekit")
+DERIVED = (*MERGES, "llmcompressor")
 
 
 def counted(
@@ -79,14 +82,15 @@ def listed(demand: Record, given: list[tuple[Record, Record]]) -> list[tuple[Rec
 def check_read(
     report: Record, trainer: str, inputs: Sequence[tuple[str, str, str, str]], has_code: bool
 ) -> None:
-    """Require rows, or a merge whose adapter, or one of whose models, is another run's output.
+    """Require rows, or an adapter or model that was merged or quantised: another run's output.
+
     Every weight input must also be another run's output, except for the base's, unless that holds
     another merged model.
     """
     values = report["values"]
     of_runs = {name for name, source, *_ in inputs if source[:4] == "run:"}
     if not report["records"]["value"]:
-        need(trainer in ("axolotl-merge", "mergekit"))
+        need(trainer in DERIVED)
         models = [str(one["value"]) for key, one in values.items() if key[:10] == "modelInput"]
         models = models or [str(values.get("adapterInput", {}).get("value", ""))]
         need(any(model.split("/")[0] in of_runs for model in models))
@@ -102,29 +106,34 @@ def check_read(
 
 
 def check_named(
-    report: Record, inputs: Sequence[tuple[str, str, str, str]], required: str | None = None
-) -> set[str]:
-    """Require that the report names, as measured, one input as base, each adapter and each model,
-    and that none is the config. Return what it names.
+    report: Record, inputs: Sequence[tuple[str, str, str, str]], *required: str
+) -> dict[str, str]:
+    """Require that the report names, as measured, an input as each base, adapter and model, and
+    that none is the config. Return what it names.
     """
     names, values = {name for name, *_ in inputs} - {"config"}, report["values"]
-    keys = {"baseInput", *(key for key in values if key[:12] == "adapterInput")}
-    keys |= {key for key in values if key[:10] == "modelInput"}
-    if required:
-        keys.add(required)
+    keys = {key for key in values if key[:12] == "adapterInput" or key[:10] == "modelInput"}
+    keys |= {key for key in values if key[:9] == "baseInput"} | set(required)
     for key in keys:
         named = values.get(key, {})
         need(named.get("origin") == "measured" and str(named["value"]).split("/")[0] in names)
-    return {str(values[key]["value"]) for key in keys}
+    return {key: str(values[key]["value"]) for key in keys}
 
 
-def check_merged(report: Record, lock: Any) -> None:
-    """Require that a merge's report names all inputs of the run, and more than one."""
-    required = {"axolotl-merge": "adapterInput", "mergekit": "modelInput1"}[lock.trainer]
-    named = check_named(report, lock.inputs, required)
-    need(len(named) > 1)
+def check_derived(report: Record, lock: Any) -> None:
+    """Require that the report names more than one input if they were merged, and one if it was
+    quantised; and that all other inputs were read as rows.
+    """
+    if lock.trainer in MERGES:
+        required = {"axolotl-merge": "adapterInput", "mergekit": "modelInput1"}[lock.trainer]
+        named = check_named(report, lock.inputs, "baseInput", required)
+        need(len(set(named.values())) > 1)
+    else:
+        named = check_named(report, lock.inputs, "modelInput1")
+        need(len(named) == 1)
     wanted = {name for name, *_ in lock.inputs} - {"config"}
-    need({text.split("/")[0] for text in named} == wanted)
+    rows = {one["name"] for one in report.get("records", {}).get("value", ())}
+    need({text.split("/")[0] for text in named.values()} | rows >= wanted)
 
 
 def check_present(

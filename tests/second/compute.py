@@ -6,6 +6,7 @@ Written from docs/spec/ alone; shares no code with `aicert`. `run` is an Apprais
 from datetime import date
 from typing import Any
 
+from tests.second import audits
 from tests.second.chain import OpenError, need
 from tests.second.checks import NotAskedError
 
@@ -15,7 +16,7 @@ def check(run: Any) -> None:
     demand = run.asked.policy.get("compute")
     if demand is None:
         raise NotAskedError
-    if not _is_merge(run):
+    if not _is_derived(run):
         run._kind("axolotl")
     if not _is_reviewed(run):
         raise OpenError
@@ -75,13 +76,13 @@ def _makers(run: Any, met: set[str]) -> list[Any]:
     return runs
 
 
-def _is_merge(run: Any) -> bool:
-    return bool(run.lock and run.lock.trainer in ("axolotl-merge", "mergekit"))
+def _is_derived(run: Any) -> bool:
+    return bool(run.lock and run.lock.trainer in audits.DERIVED)
 
 
 def _of_merged(run: Any) -> list[Any]:
-    """Return the runs that made a merge's adapter or models, each once; nothing for other runs."""
-    if not _is_merge(run):
+    """Return the runs that made what was merged or quantised, each once; nothing for other runs."""
+    if not _is_derived(run):
         return []
     values = run.statement.report["values"]
     keys = [key for key in values if key[:12] == "adapterInput" or key[:10] == "modelInput"]

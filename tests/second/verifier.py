@@ -404,7 +404,7 @@ class Appraisal:
 
     def _kind(self, *own: str) -> None:
         trainer = self.lock.trainer if self.lock else ""
-        if trainer not in ("audit", "axolotl", "axolotl-merge", "mergekit", *demanded.EVALUATE):
+        if trainer not in ("audit", "axolotl", *second_audits.DERIVED, *demanded.EVALUATE):
             raise OpenError
         if trainer not in own:
             raise NotAskedError
@@ -416,7 +416,7 @@ class Appraisal:
         need("loss" not in report and not report["unchangedWeights"]["value"])
         need(report["version"] == 2 and report["records"]["value"])
         if self.lock and self.lock.trainer in demanded.EVALUATE:
-            second_audits.check_named(report, self.lock.inputs)
+            second_audits.check_named(report, self.lock.inputs, "baseInput")
 
     def _compared(self) -> list[Any]:
         compared = [self._number(f"tensors{kind}") for kind in ("Changed", "New", "Unchanged")]
@@ -428,11 +428,14 @@ class Appraisal:
         return compared
 
     def _derived(self) -> None:
-        self._kind("axolotl-merge", "mergekit")
+        self._kind(*second_audits.DERIVED)
         report, lock = self.statement.report, self.lock
-        need(report.get("loss") is None and not report.get("records", {}).get("value"))
-        need(self._compared()[1] == 0 and lock and not lock.code)
-        second_audits.check_merged(report, lock)
+        is_merge = lock and lock.trainer in second_audits.MERGES
+        rows = report.get("records", {}).get("value")
+        need(report.get("loss") is None and not (is_merge and rows))
+        new = self._compared()[1]
+        need(not (is_merge and new) and lock and not lock.code)
+        second_audits.check_derived(report, lock)
 
     def _trained(self) -> None:
         self._kind("axolotl")

@@ -14,20 +14,22 @@ from aicert.formats.digest import Digest
 from aicert.formats.lockfile import CONFIG_INPUT
 from aicert.text import counted
 
-Kind = Literal["train", "merge", "audit", "evaluate"]
+Kind = Literal["train", "merge", "quantise", "audit", "evaluate"]
 KINDS: Final[Mapping[str, Kind]] = {
     "audit": "audit", "axolotl": "train", "axolotl-evaluate": "evaluate", "axolotl-merge": "merge",
-    "lm-eval": "evaluate", "mergekit": "merge",
+    "llmcompressor": "quantise", "lm-eval": "evaluate", "mergekit": "merge",
 }  # fmt: skip
 # The kinds of runs that make no model, and the words for them in a verdict.
 OF_RESULTS: Final[Mapping[Kind | None, str]] = {"audit": "audit", "evaluate": "evaluation"}
+# The kinds of runs that make a model from models, without training, and the words for them.
+DERIVED: Final[Mapping[Kind | None, str]] = {"merge": "a merge", "quantise": "a quantisation"}
 # The one file that these runs make (docs/spec/audit.md, docs/spec/evaluation.md).
 RESULTS: Final = "results.json"
 
 
 # Keys of the run report: the input that is the base model; the input that a merge merges into it,
 # or the adapter that an evaluation loads on top of it; and, with a number from 1, each model that
-# mergekit merges.
+# mergekit merges, or the one that was quantised, which is nobody's base (docs/spec/quantise.md).
 BASE_INPUT, ADAPTER_INPUT, MODEL_INPUT = "baseInput", "adapterInput", "modelInput"
 
 
@@ -61,29 +63,35 @@ def named_input(run: VerifiedRun, key: str) -> tuple[str, Digest]:
     raise EvidenceError(f"the run report names no input as its {key}")
 
 
-def merged_inputs(run: VerifiedRun) -> list[str]:
-    """Return a line for each input that a merge combined: all inputs, and at least two.
+def derived_inputs(run: VerifiedRun) -> list[str]:
+    """Return a line for each model that the output was made from: at least two for a merge, else
+    one. All other inputs were read as rows.
 
     Raises EvidenceError for a report that does not name them as its trainer does.
     """
-    of_trainer = f"{MODEL_INPUT}1" if run.statement.trainer == "mergekit" else ADAPTER_INPUT
-    named, lines = _named_inputs(run, of_trainer)
-    if len(named) < 2:
+    is_merge, first = kind_of(run) == "merge", f"{MODEL_INPUT}1"
+    of_trainer = ADAPTER_INPUT if run.statement.trainer == "axolotl-merge" else first
+    named, lines = _named_inputs(run, of_trainer, *((BASE_INPUT,) if is_merge else ()))
+    if is_merge and len(named) < 2:
         raise EvidenceError("a merge has at least two inputs, but the run report names only one")
+    if not is_merge and len(lines) > 1:
+        raise EvidenceError("one model was changed, but the run report names several")
     names = {CONFIG_INPUT, *(text.partition("/")[0] for text in named)}
+    names |= {rows.name for rows in run.report.records}
     for item in run.lockfile.inputs:
         if item.name not in names:
-            raise EvidenceError(f"the run report does not say that input {item.name} was merged")
+            raise EvidenceError(f"the run report does not say that input {item.name} was used")
     return lines
 
 
 def _named_inputs(run: VerifiedRun, *required: str) -> tuple[set[str], list[str]]:
     """Return the models and adapters that the report names, and a line for each.
 
-    Each must be an input, as for `named_input`. The base and those `required` must be there.
+    Each must be an input, as for `named_input`. Those `required` must be there.
     """
-    others = {key for key in run.report.values if key.startswith((ADAPTER_INPUT, MODEL_INPUT))}
-    named = {key: named_input(run, key) for key in (BASE_INPUT, *sorted({*required, *others}))}
+    keys = (BASE_INPUT, ADAPTER_INPUT, MODEL_INPUT)
+    others = {key for key in run.report.values if key.startswith(keys)}
+    named = {key: named_input(run, key) for key in sorted({*required, *others})}
     lines = [f"{key} (measured): {text[:200]!a}, {own}" for key, (text, own) in named.items()]
     return {text for text, _ in named.values()}, lines
 
@@ -106,5 +114,5 @@ def _results(run: VerifiedRun) -> tuple[str, None]:
     rows = sum(records.rows for records in run.report.records)
     if not rows:
         raise EvidenceError(f"the {OF_RESULTS[kind_of(run)]} read no rows")
-    named = _named_inputs(run)[1] if kind_of(run) == "evaluate" else []
+    named = _named_inputs(run, BASE_INPUT)[1] if kind_of(run) == "evaluate" else []
     return "\n".join([f"{RESULTS} about {counted(rows, 'row')}", *named]), None

@@ -1,8 +1,8 @@
 """Appraise what training read and what it did, from the machine's own report.
 
-A merge trains nothing: outputs.derived is the check for it. Certificates of version 1 say nothing
-about rows and loss: for them inputs.records is not applicable, and outputs.trained uses the fields
-that version 1 has (docs/spec/run-report.md).
+A merge or a quantisation trains nothing: outputs.derived is the check for it. Certificates of
+version 1 say nothing about rows and loss: for them inputs.records is not applicable, and
+outputs.trained uses the fields that version 1 has (docs/spec/run-report.md).
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.checklist import Checklist, NotApplicableError
-from aicert.appraisal.checks.kinds import BASE_INPUT, check_kind, merged_inputs
+from aicert.appraisal.checks.kinds import BASE_INPUT, DERIVED, check_kind, derived_inputs, kind_of
 from aicert.appraisal.checks.run import VerifiedRun
 from aicert.appraisal.policy import Policy
 from aicert.errors import EvidenceError, UndecidedError
@@ -152,15 +152,17 @@ def _trained(run: VerifiedRun) -> list[str]:
 
 
 def _derived(run: VerifiedRun) -> tuple[str, None]:
-    """Check a merge: its weights differ from the inputs' and come from all of them, at least two,
-    and from nothing else.
+    """Check a merge or a quantisation: its weights differ from the inputs' and come from all models
+    among them, and from nothing else. Only a quantisation may read rows, and adds tensors: scales.
     """
-    check_kind(run, "merge")
-    if run.report.records or run.report.loss is not None:
-        raise EvidenceError("a merge reads no rows, but its report mentions some")
-    if run.report.number(NEW):
+    check_kind(run, "merge", "quantise")
+    what = DERIVED[kind_of(run)]
+    if run.report.loss is not None or (run.report.records and kind_of(run) == "merge"):
+        raise EvidenceError(f"{what} trains on no rows, but its report mentions some")
+    if run.report.number(NEW) and kind_of(run) == "merge":
         raise EvidenceError("the merged model has tensors that its base does not have")
-    return "\n".join([f"merged, nothing was trained: {_compared(run)}", *merged_inputs(run)]), None
+    compared = f"{what}, nothing was trained: {_compared(run)}"
+    return "\n".join([compared, *derived_inputs(run)]), None
 
 
 def _tokens(run: VerifiedRun) -> str:

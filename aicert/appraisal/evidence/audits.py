@@ -18,6 +18,7 @@ from aicert.appraisal.checks.context import Context
 from aicert.appraisal.checks.kinds import (
     ADAPTER_INPUT,
     BASE_INPUT,
+    DERIVED,
     KINDS,
     MODEL_INPUT,
     OF_RESULTS,
@@ -278,16 +279,16 @@ def _asked(context: Context) -> tuple[VerifiedRun, list[Audit]]:
 
 
 def _check_unread(run: VerifiedRun, ancestors: Container[str]) -> None:
-    """Check a run that read no rows of its own: it must be a merge, whose adapter's training is
-    audited, or that of one of its models; `_check_weights` asks for the others.
+    """Check a run that read no rows of its own: it must be a merge or a quantisation, of which the
+    adapter's training is audited, or that of a model; `_check_weights` asks for the others.
     """
-    if kind_of(run) != "merge":
+    if kind_of(run) not in DERIVED:
         raise EvidenceError("it was trained on data that are not rows, so no audit read them")
     models = [key for key in run.report.values if key.startswith(MODEL_INPUT)]
     if any(_input_named(run, key) in ancestors for key in models):
         return
     if models:
-        raise EvidenceError("no model that it merged is an output of an audited run")
+        raise EvidenceError("no model that it was made from is an output of an audited run")
     adapter = _input_named(run, ADAPTER_INPUT)
     if adapter not in ancestors:
         raise EvidenceError(f"adapter {adapter[:200]!a} is not an output of an audited run")
@@ -297,7 +298,8 @@ def _check_weights(run: VerifiedRun, ancestors: Container[str]) -> None:
     """Check that an adapter from which training continues came from audited rows too.
 
     Otherwise one more step on harmless rows would be all that is audited. The base is exempt, or no
-    training could pass. It is not exempt if its input holds another model that was merged.
+    training could pass. It is not exempt if its input holds another model that was merged;
+    a model that was quantised never is, since it is not called a base.
     """
     names = run.report.compute.weight_inputs
     if names is None:

@@ -7,7 +7,7 @@ made inputs that hold no weights.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from aicert.appraisal.checks.kinds import ADAPTER_INPUT, MODEL_INPUT, check_kind, kind_of
+from aicert.appraisal.checks.kinds import ADAPTER_INPUT, DERIVED, MODEL_INPUT, check_kind, kind_of
 from aicert.appraisal.evidence.accepted import CAPS
 from aicert.appraisal.evidence.ceiling import SLACK, Compute, check_review
 from aicert.errors import EvidenceError, UndecidedError
@@ -49,7 +49,7 @@ def bounded(context: "Context") -> tuple[str, None]:
     run, demand = context.run, context.policy.compute
     if run is None or demand is None:
         raise ValueError("policy.compute needs a verified run and a policy that asks")
-    if kind_of(run) != "merge":
+    if kind_of(run) not in DERIVED:
         check_kind(run, "train")
     check_review(demand.caps, context.then)
     own = of_run(run, context.policy)
@@ -58,7 +58,7 @@ def bounded(context: "Context") -> tuple[str, None]:
         before: Sequence[Compute] = list(_before(own, context.ancestors))
         total += sum(each.known for each in before)
         runs += f" and {counted(len(before), 'run')} that made its weights"
-    elif kind_of(run) == "merge":
+    elif kind_of(run) in DERIVED:
         before = _of_merged(run, context.ancestors)
         total += sum(each.known for each in before)
         is_adapter = ADAPTER_INPUT in run.report.values
@@ -92,9 +92,10 @@ def _before(own: Compute, ancestors: "Sequence[Ancestor]") -> "Iterator[Compute]
 
 
 def _of_merged(run: "VerifiedRun", ancestors: "Sequence[Ancestor]") -> Sequence[Compute]:
-    """Return the compute of the runs that made a merge's adapter, or the models that it merged.
+    """Return the compute of the runs that made the adapter or the models that this run was given.
 
-    A merge itself trains nothing, and whoever bounds one run's compute asks about training.
+    A merge or a quantisation itself trains nothing, and whoever bounds one run's compute asks about
+    training.
     """
     values = run.report.values
     keys = [key for key in sorted(values) if key.startswith((ADAPTER_INPUT, MODEL_INPUT))]

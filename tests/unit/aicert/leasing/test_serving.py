@@ -135,7 +135,8 @@ def test_serve_lease_that_is_asked_for() -> None:
 def test_serve_model_of_a_certificate_of_results() -> None:
     with pytest.raises(RefusedError, match=r"^serve\.model: .*is for a run of kind audit"):
         judged(machine(), replace(CERTIFIED, kind="audit"))
-    judged(machine(), replace(CERTIFIED, kind="merge"))
+    for kind in ("merge", "quantise"):
+        judged(machine(), replace(CERTIFIED, kind=kind))
 
 
 def test_serve_model_of_a_certificate_that_does_not_pass() -> None:
