@@ -72,7 +72,9 @@ def grant(store: Store, folder: Path, keys: Keys, wanted: GrantRequest, *, now: 
         )
     ticks, advance = _ticks(terms, wanted)
     if not 0 < len(wanted.borrower) <= MAX_BORROWER:
-        raise ConfigError(f"a borrower's name has 1 to {MAX_BORROWER} characters")
+        raise ConfigError(
+            f"a borrower's name has 1 to {MAX_BORROWER} characters", hint="--borrower acme"
+        )
     token = secrets.token_hex(TOKEN_DIGITS // 2)
     until = now + wanted.duration
     with ExitStack() as after:
@@ -100,7 +102,10 @@ def _ticks(terms: Terms, wanted: GrantRequest) -> tuple[int, int]:
     tokens = (wanted.budget, min(advance, wanted.budget))
     ticks, ahead = (count // terms.tick_tokens for count in tokens)
     if not ticks or not ahead:
-        raise ConfigError(f"the budget is less than one tick of {terms.tick_tokens} tokens")
+        raise ConfigError(
+            f"budget or advance is less than one tick of {terms.tick_tokens} tokens",
+            hint=f"--budget {terms.tick_tokens} --advance {terms.tick_tokens}",
+        )
     return ticks, ahead
 
 
@@ -113,7 +118,10 @@ def _lease(rows: Rows, terms: Terms, folder: Path) -> Lease:
         rows.add_lease(terms, folder)
         lease = Lease(terms=terms, folder=folder, generation=0, revoked_at=None)
     elif lease.terms.digest != terms.digest:
-        raise ConfigError("the ledger has this lease with different terms")
+        raise ConfigError(
+            "the ledger has this lease with different terms",
+            hint="aicert lease pack -o FOLDER    # new terms are a new lease",
+        )
     rows.move_lease(terms.lease, folder)
     return lease
 
@@ -129,7 +137,9 @@ def revoke(store: Store, folder: Path, *, now: int, borrower: str | None = None)
         with store.transaction() as rows:
             lease = rows.lease(terms.lease)
             if lease is None:
-                raise ConfigError("the ledger has no such lease")
+                raise ConfigError(
+                    "the ledger has no such lease", hint="aicert lease status --ledger FILE"
+                )
             which = [
                 grant
                 for grant in rows.grants(terms.lease)

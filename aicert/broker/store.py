@@ -173,7 +173,10 @@ class Store:
         if kind == (APPLICATION, VERSION):
             return False
         if kind != (0, 0) or one("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
-            raise ConfigError(f"{str(self._path)!a} is not a ledger of this version")
+            raise ConfigError(
+                f"{str(self._path)!a} is not a ledger of this version",
+                hint="name the file that `aicert lease grant --ledger` wrote, or a new one",
+            )
         return True
 
     @contextlib.contextmanager

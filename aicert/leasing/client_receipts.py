@@ -83,5 +83,6 @@ def _check_no_more(boot: str, way: str, held: int, counted: int) -> None:
     if held > counted:
         raise UndecidedError(
             f"clients hold receipts for {held} tokens {way} of boot {boot}, but receipts here "
-            f"count only {counted}: later ones are missing, or the count is wrong"
+            f"count only {counted}: later ones are missing, or the count is wrong",
+            hint="an answer is in the lease's receipts from the next heartbeat on: try again then",
         )

@@ -85,7 +85,10 @@ def issue(
         )
     ticks = budget // terms.tick_tokens
     if not ticks:
-        raise ConfigError(f"the budget is less than one tick of {terms.tick_tokens} tokens")
+        raise ConfigError(
+            f"the budget is less than one tick of {terms.tick_tokens} tokens",
+            hint=f"--budget {terms.tick_tokens}",
+        )
     clock = machine.meter.clock
     bounds = Bounds(
         budget=_bounded(machine.meter.value + ticks, MAX_COUNT),
@@ -123,7 +126,10 @@ def wrap(kept: Secrets, terms: Terms, machine: Enrolled) -> Blob:
 def require_own(kept: Secrets, terms: Terms) -> None:
     """Raise ConfigError if keys and terms belong to different leases."""
     if (kept.lease, keys.spki_digest(kept.key.public_key())) != (terms.lease, terms.custodian):
-        raise ConfigError("the keys and the terms are for different leases")
+        raise ConfigError(
+            "the keys and the terms are for different leases",
+            hint="move the keys of this lease beside its folder: LEASE.keys belongs to LEASE/",
+        )
 
 
 def _bounded(count: int, most: int) -> int:

@@ -109,7 +109,10 @@ def _output(certificate: Certificate, model: Path) -> Output:
         # Several outputs may have the same names; then their bytes decide.
         there = [one for one in there if dir_digest(read_some(model, one.files)) == one.digest]
     if not there:
-        raise EvidenceError("the model directory does not hold an output of the certificate")
+        raise EvidenceError(
+            "the model directory does not hold an output of the certificate",
+            hint="aicert show CERTIFICATE    # names the outputs; here MODEL_DIR is one of them",
+        )
     return there[0]
 
 
@@ -156,7 +159,10 @@ def _blocks(model: Path, file: PackedFile, on_bytes: OnBytes) -> Iterator[bytes]
             on_bytes(len(block))
             yield block
     if left or hashed.hexdigest() != file.sha256:
-        raise EvidenceError(f"{file.path[:200]!a} changed while it was packed")
+        raise EvidenceError(
+            f"{file.path[:200]!a} changed while it was packed",
+            hint="aicert verify CERTIFICATE MODEL_DIR    # does the model still match?",
+        )
 
 
 @contextlib.contextmanager

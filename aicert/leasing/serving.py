@@ -120,7 +120,10 @@ def _check_model(terms: Terms, certified: AttestationResult) -> None:
         if certified.failed:
             first = certified.failed[0]
             raise RefusedError("serve.model", f"the certificate does not pass: {first.id}")
-        raise UndecidedError("serve.model: there is no verdict on the certificate")
+        raise UndecidedError(
+            "serve.model: there is no verdict on the certificate",
+            hint="aicert verify CERTIFICATE    # with the same policy: says what is missing",
+        )
     if certified.kind not in MODELS:
         raise RefusedError("serve.model", f"the certificate is for a run of kind {certified.kind}")
     subjects = (certified.subject or {}).values()

@@ -293,7 +293,10 @@ def _handshake(machine: TargetMachine) -> Channel:
     try:
         connected = socket.create_connection((machine.host, machine.port), timeout=CONNECT_S)
     except (OSError, UnicodeError) as error:
-        raise ToolError(f"cannot reach {machine.authority}: {error}") from None
+        raise ToolError(
+            f"cannot reach {machine.authority}: {error}",
+            hint="./doit serve NAME    # the borrower's: it shows the address once it serves",
+        ) from None
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         channel: Channel = tls.Channel(connected, until)

@@ -56,7 +56,9 @@ class Endpoint:
 
     def __init__(self, machine: TargetMachine, port: int = 0, keep: Keep | None = None) -> None:
         if not 0 <= port < 1 << 16:
-            raise ConfigError("a port is from 1 to 65535, or 0 for any that is free")
+            raise ConfigError(
+                "a port is from 1 to 65535, or 0 for any that is free", hint="--port 8080"
+            )
         self._machine = machine
         self._keep = keep
         first = open_judged(machine)

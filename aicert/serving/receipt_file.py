@@ -24,7 +24,10 @@ def keep_in(path: "StrPath") -> Callable[[bytes], None]:
         with open(path, "ab"):
             pass
     except OSError as error:
-        raise ConfigError(f"cannot write receipts to {str(path)!a}: {error.strerror}") from None
+        raise ConfigError(
+            f"cannot write receipts to {str(path)!a}: {error.strerror}",
+            hint="--receipts FILE, in a folder that exists and that you may write to",
+        ) from None
 
     def keep(token: bytes) -> None:
         line = answer_receipts.to_text(token).encode("ascii") + b"\n"

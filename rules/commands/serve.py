@@ -64,15 +64,17 @@ configuration or command line.
         # Whoever runs a leased model need not have trained one.
         project = config.parse(root, config.read(root), may_be_empty=True)
         if len(args) > 1:
-            raise ConfigError("serve takes one lease")
+            raise ConfigError("serve takes one lease", hint=f"./doit serve {args[0]}")
         if not project.leases:
             raise ConfigError(
                 f"{config.FILE} defines no lease",
                 hint=f"less {documentation('docs/spec/aicert-toml.md')}",
             )
+        first = next(iter(project.leases))
         if not args and len(project.leases) > 1:
-            raise ConfigError(f"which lease? {', '.join(project.leases)}")
-        name = args[0] if args else next(iter(project.leases))
+            names = ", ".join(project.leases)
+            raise ConfigError(f"which lease? {names}", hint=f"./doit serve {first}")
+        name = args[0] if args else first
         if name not in project.leases:
             raise UnknownNameError(config.FILE, "lease", name, project.leases)
         token = users_path(params["token"]) if params["token"] else None

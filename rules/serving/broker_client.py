@@ -29,6 +29,11 @@ _MAX_REASON: Final = 1024
 _TOO_EARLY: Final = 409
 _NO_TOKEN: Final = 401
 _MAX_WAIT_S: Final = 86_400
+_ROOT_HINT: Final = 'broker-root = "FILE.pem" in [leases.NAME] of aicert.toml'
+_ADDRESS_HINT: Final = (
+    "check `broker` in [leases.NAME] of aicert.toml, and ask the custodian whether "
+    "`aicert lease broker` runs"
+)
 
 
 class SilentError(ToolError):
@@ -73,7 +78,9 @@ class Desk:
             if root is not None:
                 self._context.load_verify_locations(cafile=root)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"cannot read the broker's root {str(root)!a}: {error}") from None
+            raise ConfigError(
+                f"cannot read the broker's root {str(root)!a}: {error}", hint=_ROOT_HINT
+            ) from None
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3
 
     def challenge(self) -> bytes:
@@ -129,18 +136,23 @@ class Desk:
                 answer = connection.getresponse()
                 data = answer.read(_MAX_ANSWER + 1)
         except ToolError as error:
-            raise SilentError(error.message) from None
+            raise SilentError(error.message, hint=_ADDRESS_HINT) from None
         except ssl.SSLCertVerificationError as error:
             raise RefusedHereError(
                 f"the broker's certificate is not accepted: {error.verify_message}",
-                hint='broker-root = "FILE.pem" in [leases.NAME] of aicert.toml',
+                hint=_ROOT_HINT,
             ) from None
         except (OSError, http.client.HTTPException) as error:
-            raise SilentError(f"broker {self.address} does not answer: {error}") from None
+            raise SilentError(
+                f"broker {self.address} does not answer: {error}", hint=_ADDRESS_HINT
+            ) from None
         finally:
             connection.close()
         if len(data) > _MAX_ANSWER:
-            raise EvidenceError("the broker's answer is too large")
+            raise EvidenceError(
+                f"what answers at {self.address} is no broker: its answer is too large",
+                hint=_ADDRESS_HINT,
+            )
         if answer.status in (200, 204):
             return data
         raise _problem(answer, data)

@@ -61,7 +61,10 @@ class LeaseFolder:
         ConfigError if there is none.
         """
         kept = self.folder / TOKEN
-        hint = "./doit serve NAME --token FILE, with what `aicert lease grant` printed in FILE"
+        hint = (
+            f"./doit serve {self.folder.name} --token FILE, with what `aicert lease grant` printed "
+            "in FILE"
+        )
         if given is not None:
             text = _token(read_bounded(given, 4096, "token"), str(given))
             remove(kept)
@@ -132,7 +135,10 @@ def opened(root: Path, name: str) -> Iterator[LeaseFolder]:
     folder.chmod(0o700)
     with free(folder / "lock") as is_free:
         if not is_free:
-            raise ToolError(f"another process here already serves lease {name}")
+            raise ToolError(
+                f"another process here already serves lease {name}",
+                hint=f"fuser -v {SERVING / name / 'lock'}    # which; Ctrl-C there ends it",
+            )
         kept = LeaseFolder(folder)
         remove(kept.work)
         kept.work.mkdir()

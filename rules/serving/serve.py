@@ -145,7 +145,10 @@ def read_bundle(project: Project, lease: Lease) -> tuple[Path, Terms]:
     if is_offline != (lease.broker is None):
         raise ConfigError(
             f"lease {lease.name}: its terms require "
-            + ("no broker, but aicert.toml names one" if is_offline else "a broker")
+            + ("no broker, but aicert.toml names one" if is_offline else "a broker"),
+            hint=f"delete `broker` of [leases.{lease.name}] in aicert.toml"
+            if is_offline
+            else f'broker = "https://CUSTODIAN:8444" in [leases.{lease.name}] of aicert.toml',
         )
     return bundle, terms
 
@@ -165,11 +168,16 @@ def _custodian(
 ) -> Desk | Files:
     if lease.broker is not None:
         if nonce:
-            raise ConfigError("--nonce is for leases without a broker: a broker sends its own")
+            raise ConfigError(
+                "--nonce is for leases without a broker: a broker sends its own",
+                hint=f"./doit serve {lease.name}",
+            )
         broker_root = None if lease.broker_root is None else root / lease.broker_root
         return Desk(lease.broker, kept.token(token), broker_root)
     if token is not None:
-        raise ConfigError(f"lease {lease.name} has no broker, and so no token")
+        raise ConfigError(
+            f"lease {lease.name} has no broker, and so no token", hint=f"./doit serve {lease.name}"
+        )
     challenge = _challenge(nonce) if nonce else None
     if lease.licence is None:
         raise ConfigError(f"lease {lease.name} has neither a broker nor a licence folder")
@@ -178,5 +186,8 @@ def _custodian(
 
 def _challenge(text: str) -> bytes:
     if not is_hex(text, CHALLENGE_DIGITS):
-        raise ConfigError(f"--nonce must be {CHALLENGE_DIGITS} hexadecimal digits")
+        raise ConfigError(
+            f"--nonce must be {CHALLENGE_DIGITS} hexadecimal digits",
+            hint="the custodian makes one: openssl rand -hex 32",
+        )
     return bytes.fromhex(text)
