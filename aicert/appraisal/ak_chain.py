@@ -164,7 +164,7 @@ def _no_root(path: "Sequence[Certificate]", roots: Sequence[Root]) -> EvidenceEr
     """
     from aicert.crypto.simulated import simulated_driver
 
-    names = ", ".join(f"{root.name} ({root.tier})" for root in roots)
+    names = ", ".join(f"{root.name} ({root.tier})" for root in roots) or "none"
     driver = simulated_driver(path[0])
     if driver is not None:
         return EvidenceError(f"{simulated_reason(driver)}\nroots of this policy: {names}")

@@ -19,6 +19,8 @@ def _simulated(reason: str, policy: str) -> str | None:
     for driver in SIMULATED_TIERS:
         # Compare the whole line, which is this program's own; nothing from the evidence is
         # repeated.
-        if reason == simulated_reason(driver) and policy != driver:
+        if reason == simulated_reason(driver):
+            if policy == driver:
+                return "--root PEM, with the CA of the checkout that made the certificate"
             return f"--policy {driver} --root PEM"
     return None

@@ -27,10 +27,12 @@ from rules.runs.appraisal import AppraisalRequest
 
 
 class Appraised(NamedTuple):
-    """A certificate with what it was judged against, and the result."""
+    """A certificate with what it was judged against, and the result. `model`: None if only the
+    certificate was judged.
+    """
 
     certificate: Certificate
-    model: Model
+    model: Model | None
     lockfile: Digest
     result: AttestationResult
 
@@ -64,7 +66,10 @@ def unknown(root: Path, run: Run, asked: AppraisalRequest, evidence: Appraised) 
     result = replace(asked, policy=policy).appraise(
         evidence.certificate, evidence.model, evidence.lockfile
     )
-    if result.verdict != "passed":
+    is_known = result.verdict == "passed" or (
+        evidence.model is None and result.certificate_consistent == "yes"
+    )
+    if not is_known:
         return None
     if ca is not None:
         return Unknown(
@@ -109,7 +114,9 @@ def _of_a_ca_that_is_not_here(run: Run, evidence: Appraised) -> Unknown | None:
         return None
     output = statement.outputs.get(run.outputs[0])
     here = {
-        path: fact.sha256 for path, fact in evidence.model.items() if isinstance(fact, FileFact)
+        path: fact.sha256
+        for path, fact in (evidence.model or {}).items()
+        if isinstance(fact, FileFact)
     }
     same = of_bytes(evidence.certificate.lockfile) == evidence.lockfile and exit_code == "0"
     if not same or output is None or not here or dict(output.files) != here:

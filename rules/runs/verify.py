@@ -45,18 +45,33 @@ def verify(root: Path, run: Run, asked: AppraisalRequest) -> AttestationResult:
 def judged(root: Path, run: Run, asked: AppraisalRequest) -> unknown_ca.Appraised:
     """Appraise the run's certificate with the output and lockfile here.
 
-    Raises EvidenceError if the only problem is that this checkout does not know who vouches for it:
-    that is no verdict.
+    Raises EvidenceError if the only problem is that this checkout does not know who vouches for it,
+    or that it does not have the output: that is no verdict.
     """
     certificate = results.read_certificate(root, run.name)
     expected = identity(locked.read(root, run.name))
-    model = read_model(results.output_path(root, run), f"{run.name}: reading the model")
+    path = results.output_path(root, run)
+    model = read_model(path, f"{run.name}: reading the model")
     result = asked.appraise(certificate, model, expected)
     appraised = unknown_ca.Appraised(certificate, model, expected, result)
-    unknown = unknown_ca.unknown(root, run, asked, appraised)
+    # Without the output, the certificate alone is judged.
+    alone = appraised if model else _without_model(asked, appraised)
+    unknown = unknown_ca.unknown(root, run, asked, alone)
     if unknown is not None:
         raise EvidenceError(f"run {run.name}: no verdict: {unknown.text}", hint=unknown.hint)
+    if not model and alone.result.certificate_consistent == "yes":
+        raise EvidenceError(
+            f"run {run.name}: no verdict: its output is not here: {path.relative_to(root)}",
+            hint=f"./doit dvc pull, or ./doit certify {run.name}",
+        )
     return appraised
+
+
+def _without_model(
+    asked: AppraisalRequest, appraised: unknown_ca.Appraised
+) -> unknown_ca.Appraised:
+    result = asked.appraise(appraised.certificate, None, appraised.lockfile)
+    return appraised._replace(model=None, result=result)
 
 
 def show(result: AttestationResult, form: str = "text", evidence: Section | None = None) -> None:

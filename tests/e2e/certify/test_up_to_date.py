@@ -78,6 +78,13 @@ def test_what_a_teammate_certified_is_kept_and_no_verdict_until_his_ca_is_truste
     assert "is not trusted here" in child.stderr
     assert "certificates/child/certificate.json" not in contents(teammate.root)
 
+    # That the model is not here yet is no evidence either.
+    moved = teammate.root / "moved"
+    teammate.model.rename(moved)
+    absent = teammate.doit("verify", "--policy", "local")
+    assert (absent.returncode, absent.stdout) == (2, "")
+    assert "is not trusted here" in absent.stderr
+
     printed = teammate.doit("trust").stdout
     assert printed.startswith("own      sha256:")
     fingerprint = fingerprint_told(printed.partition("unknown")[2])
@@ -86,6 +93,11 @@ def test_what_a_teammate_certified_is_kept_and_no_verdict_until_his_ca_is_truste
     assert teammate.doit("trust", f"sha256:{'0' * 64}").returncode == 3
     assert teammate.doit("trust", f"sha256:{fingerprint}").returncode == 0
     assert f"trusted  sha256:{fingerprint}" in teammate.doit("trust").stdout
+
+    absent = teammate.doit("verify", "--policy", "local")
+    assert (absent.returncode, absent.stdout) == (2, "")
+    assert f"its output is not here: outputs/{RUN}/model\nhint: ./doit dvc pull" in absent.stderr
+    moved.rename(teammate.model)
 
     current = teammate.doit("certify")
     assert current.returncode == 0, current.stderr

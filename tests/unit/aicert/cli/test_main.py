@@ -102,7 +102,9 @@ def test_the_policy_of_that_driver_is_not_the_hint_where_it_was_given(
     assert verify(folder) == 1
     out = capsys.readouterr().out
     assert "error: platform.chain: " in out
-    assert "hint: " not in out
+    assert out.endswith(
+        "\nhint: --root PEM, with the CA of the checkout that made the certificate\n"
+    )
 
 
 def test_default_policy_with_that_root_refuses_at_the_tier(

@@ -90,3 +90,14 @@ def test_without_its_ca_the_claims_are_compared(tmp_path: Path) -> None:
         unknown_ca.unknown(tmp_path, run, asked, Appraised(certificate, model, lockfile, result))
         is None
     )
+
+
+def test_without_a_model_the_certificate_alone_is_judged(tmp_path: Path) -> None:
+    scene = Scene("qemu")
+    scene.put("model", None)
+    assert judged(tmp_path, scene) is None
+    reason = judged(tmp_path, scene, accepted=frozenset((Digest("sha256", "11" * 32),)))
+    assert reason is not None
+    assert str(images.LIST) in reason.text
+    # Without what vouches for it, no bytes here speak for the certificate.
+    assert judged(tmp_path, scene, roots=()) is None
