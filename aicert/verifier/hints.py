@@ -21,6 +21,6 @@ def _simulated(reason: str, policy: str) -> str | None:
         # repeated.
         if reason == simulated_reason(driver):
             if policy == driver:
-                return "--root PEM, with the CA of the checkout that made the certificate"
+                return "--root PEM  # the CA of the checkout that made it"
             return f"--policy {driver} --root PEM"
     return None
