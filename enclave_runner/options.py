@@ -47,8 +47,13 @@ def beside_scratch(arguments: argparse.Namespace, name: str) -> Path:
     return scratch.with_name(f"{scratch.name}-{name}")
 
 
-def overlay(arguments: argparse.Namespace, trainer: str) -> Path:
-    """Return the folder with a trainer's own packages. ConfigError if this machine has none."""
+def tools_of(arguments: argparse.Namespace, trainer: str) -> Path | None:
+    """Return the folder with a trainer's own packages; None if it needs none.
+
+    ConfigError if this machine lacks them.
+    """
+    if trainer not in machine_io.TOOLS:
+        return None
     folder: Path | None = arguments.tools and arguments.tools / trainer
     if folder is None or not folder.is_dir():
         raise ConfigError(f"this machine has no {trainer}", hint='image = "tools"')

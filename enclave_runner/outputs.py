@@ -1,4 +1,4 @@
-"""What each trainer's run has: a machine, one output, and the output's signature."""
+"""What each trainer's run has: a machine, inputs, one output, and the output's signature."""
 
 import argparse
 from collections.abc import Mapping
@@ -14,9 +14,12 @@ from aicert.formats.statement import Output
 from aicert.frozen import dataclass, replace
 from enclave_runner import options
 from enclave_runner.attester import attest
-from enclave_runner.attester.tpm import RunKey, Tpm
+from enclave_runner.attester.tpm import Tpm
 from enclave_runner.audit import child
-from enclave_runner.inputs import rows
+from enclave_runner.axolotl import loss_sample
+from enclave_runner.events import Events
+from enclave_runner.inputs import measure, rows
+from enclave_runner.inputs.measure import MeasuredInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,56 +39,81 @@ class Ran:
     log: Path
 
 
-def take_results(
-    arguments: argparse.Namespace, name: str, results: bytes | None
-) -> Mapping[str, FileFact]:
-    """Put results where the host collects them, and hash them. If `results` is None, do nothing."""
-    if results is None:
-        return {}
-    folder = arguments.out / machine_io.OUTPUTS / name
-    folder.mkdir(parents=True)
-    (folder / child.RESULTS).write_bytes(results)
-    return read_tree(folder)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a trainer is given: a lockfile, the inputs as measured, and a machine.
 
+    `arguments`: the command line. `tools`: the folder of the trainer's own packages, if it has any.
+    """
 
-def room(arguments: argparse.Namespace) -> rows.Room:
-    """Return the folder and limits for children that make rows, and for a trainer's child."""
-    return rows.Room(
-        folder=options.beside_scratch(arguments, "records"),
-        training_env=arguments.training_env,
-        limits=options.limits(arguments),
-        user=arguments.trainer_user,
-    )
+    machine: Machine
+    arguments: argparse.Namespace
+    lockfile: Lockfile
+    measured: list[MeasuredInput]
+    events: Events
+    tools: Path | None = None
 
+    @property
+    def config(self) -> bytes:
+        """The run's config. Raises ConfigError."""
+        return measure.config_of(self.measured)
 
-def subject(files: Mapping[str, FileFact]) -> Output:
-    """Return an output of these files as the statement describes it."""
-    digest = dir_digest(files) if files else EMPTY_DIR
-    return Output(digest=digest, files={path: fact.sha256 for path, fact in files.items()})
+    @property
+    def scratch(self) -> Path:
+        """The folder that the trainer's child writes to."""
+        scratch: Path = self.arguments.scratch
+        return scratch
 
+    @property
+    def room(self) -> rows.Room:
+        """The folder and limits for children that make rows, and for a trainer's child."""
+        return rows.Room(
+            folder=self.beside("records"),
+            training_env=self.arguments.training_env,
+            limits=options.limits(self.arguments),
+            user=self.arguments.trainer_user,
+        )
 
-def ran(
-    machine: Machine,
-    arguments: argparse.Namespace,
-    lockfile: Lockfile,
-    files: Mapping[str, FileFact],
-    report: RunReport,
-    log: Path,
-) -> Ran:
-    """Sign the run's one output, and complete its report with that and with the inputs' signers."""
-    signatures = signed(arguments, lockfile.outputs[0], files, machine.key.run_key)
-    whole = replace(report, signatures=tuple(signatures.items()), signers=signers(lockfile))
-    return Ran(subject=subject(files), report=whole, log=log)
+    @property
+    def output(self) -> Path:
+        """The folder of the run's one output, where the host collects it."""
+        folder: Path = self.arguments.out / machine_io.OUTPUTS / self.lockfile.outputs[0]
+        return folder
 
+    def beside(self, name: str) -> Path:
+        """Return a path for the runner's own use, beside `scratch`."""
+        return options.beside_scratch(self.arguments, name)
 
-def signed(
-    arguments: argparse.Namespace, name: str, files: Mapping[str, FileFact], run_key: RunKey
-) -> dict[str, Digest]:
-    """Sign an output unless it is empty. Return its name with the digest of the signature."""
-    if not files:
-        return {}
-    data = attest.sign_output(run_key, name, files)
-    beside = arguments.out / machine_io.SIGNATURES
-    beside.mkdir()
-    (beside / f"{name}.sig").write_bytes(data)
-    return {name: of_bytes(data)}
+    def draw_seed(self) -> bytes:
+        """Draw what chooses a sample. The trainer has ended, so it could not know these bytes."""
+        return loss_sample.seed(self.machine.key.nonce, self.machine.tpm.random(32))
+
+    def take_results(self, results: bytes | None) -> Mapping[str, FileFact]:
+        """Put results where the host collects them, and hash them. If they are None, do nothing."""
+        if results is None:
+            return {}
+        self.output.mkdir(parents=True)
+        (self.output / child.RESULTS).write_bytes(results)
+        return read_tree(self.output)
+
+    def ended(self, files: Mapping[str, FileFact], report: RunReport, log: Path) -> Ran:
+        """Sign the output, unless it is empty, and complete the report.
+
+        The report gets the signature's digest, and the names of the inputs' signers.
+        """
+        digest = dir_digest(files) if files else EMPTY_DIR
+        return Ran(
+            subject=Output(digest=digest, files={path: f.sha256 for path, f in files.items()}),
+            report=replace(report, signatures=self._signed(files), signers=signers(self.lockfile)),
+            log=log,
+        )
+
+    def _signed(self, files: Mapping[str, FileFact]) -> tuple[tuple[str, Digest], ...]:
+        if not files:
+            return ()
+        name = self.lockfile.outputs[0]
+        data = attest.sign_output(self.machine.key.run_key, name, files)
+        beside = self.arguments.out / machine_io.SIGNATURES
+        beside.mkdir()
+        (beside / f"{name}.sig").write_bytes(data)
+        return ((name, of_bytes(data)),)

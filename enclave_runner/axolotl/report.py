@@ -13,7 +13,7 @@ from typing import cast
 from aicert.errors import EvidenceError
 from aicert.files.tensors import read_header
 from aicert.formats import safetensors
-from aicert.formats.digest import Digest, FileFact
+from aicert.formats.digest import FileFact
 from aicert.formats.fields import MAX_INT
 from aicert.formats.run_report import Override, RunReport, Scalar, Value
 from enclave_runner import machine_facts
@@ -54,12 +54,8 @@ def build(
     inputs: list[MeasuredInput],
     output: Mapping[str, FileFact],
     target: Path,
-    signatures: Mapping[str, Digest],
 ) -> RunReport:
-    """Build the report on one training, whose `output` files are in `target`.
-
-    `signatures`: output → digest of its model signature.
-    """
+    """Build the report on one training, whose `output` files are in `target`."""
     values = {
         "effectiveConfig": Value("measured", effective.digest),
         "readingCpuSeconds": Value("measured", round(rows.cpu_seconds, 3)),
@@ -81,7 +77,6 @@ def build(
             for item in effective.overrides
         ),
         unchanged_weights=tuple(unchanged_weights(inputs, output)),
-        signatures=tuple(sorted(signatures.items())),
         records=rows.records,
     )
 

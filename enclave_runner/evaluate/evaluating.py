@@ -6,27 +6,27 @@ are about.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from aicert.errors import EvidenceError, LockError
 from aicert.formats import evaluation, strict_json
 from aicert.formats.digest import Digest
 from aicert.formats.evaluation import Results, Weights
 from aicert.formats.run_report import Override, RunReport, Value
 from aicert.formats.strict_json import Fields
-from enclave_runner.axolotl import report, texts, token_columns, training
+from enclave_runner.axolotl import report, texts, token_columns
 from enclave_runner.axolotl.config import InputView
+from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.known_keys import axolotl_keys
-from enclave_runner.axolotl.training import TrainingResult
 from enclave_runner.evaluate import child, settings
+from enclave_runner.evaluate.evaluation import Evaluated, Evaluation, numbers_in
 from enclave_runner.evaluate.settings import Settings
 from enclave_runner.inputs import model_files, reportable, rows
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Reference
 from enclave_runner.inputs.rows import Room, Rows
-from enclave_runner.sandbox.interpreter import PYTHON
 from enclave_runner.sandbox.places import CODE, CONFIG, INPUTS, JOB, OUTPUT
 
 BASE_INPUT, ADAPTER_INPUT = "baseInput", "adapterInput"
@@ -49,14 +49,6 @@ class Prepared:
     removed: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluated:
-    """An evaluation that ended; `data` has the results, or is None if it failed."""
-
-    data: bytes | None
-    result: TrainingResult
-
-
 def views(measured: Sequence[MeasuredInput]) -> dict[str, InputView]:
     """Return the inputs that the config can name."""
     return {
@@ -65,6 +57,11 @@ def views(measured: Sequence[MeasuredInput]) -> dict[str, InputView]:
         )
         for item in measured
     }
+
+
+def read(data: bytes, measured: Sequence[MeasuredInput]) -> Settings:
+    """Read the config. Raises ConfigError."""
+    return settings.read(data, views(measured))
 
 
 def prepare(
@@ -97,60 +94,19 @@ def prepare(
     )
 
 
-def run(
-    prepared: Prepared,
-    measured: Sequence[MeasuredInput],
-    room: Room,
-    scratch: Path,
-    gpus: Sequence[Path] = (),
-) -> Evaluated:
-    """Evaluate, in a child that writes to `scratch`. LockError if its numbers are impossible."""
+def _job(prepared: Prepared, scratch: Path) -> Job:
     config, job = (
         scratch.with_name(f"{scratch.name}-{name}.json") for name in ("config", "evaluation")
     )
     config.write_bytes(prepared.settings.effective.config)
     job.write_bytes(strict_json.dumps(_data(prepared)))
-    limits = replace(room.limits, scratch_bytes=room.limits.scratch_bytes - prepared.rows.copied)
-    here = Path(child.__file__)
-    result = training.work(
-        (PYTHON, "-P", "-m", child.__name__, CONFIG, JOB, OUTPUT),
-        {
-            f"{CODE}/{child.__name__.replace('.', '/')}.py": here,
-            f"{CODE}/{_MEASURING}": here.parents[2] / _MEASURING,
-            CONFIG: config,
-            JOB: job,
-            **prepared.shown,
-        },
-        scratch,
-        room.training_env,
-        limits,
-        user=room.user,
-        gpus=gpus,
+    measuring = Path(child.__file__).parents[2] / _MEASURING
+    return Job(
+        program=child,
+        arguments=(CONFIG, JOB, OUTPUT),
+        shown={f"{CODE}/{_MEASURING}": measuring, CONFIG: config, JOB: job, **prepared.shown},
+        copied=prepared.rows.copied,
     )
-    return ended(result, lambda: evaluation.emit(_taken(prepared, measured, result.output)))
-
-
-def ended(result: TrainingResult, results: Callable[[], bytes]) -> Evaluated:
-    """Return what an evaluation gave: nothing if its child failed, otherwise these results.
-
-    LockError if the child's numbers are impossible.
-    """
-    if result.exit_code != "0":
-        return Evaluated(data=None, result=result)
-    try:
-        return Evaluated(data=results(), result=result)
-    except EvidenceError as error:
-        raise LockError(f"the evaluation gave impossible results: {error.message}") from None
-
-
-def numbers_in(output: Path, name: str, most: int) -> object:
-    """Read the numbers that the child left, as hostile. EvidenceError if it left none."""
-    path = output / name
-    if output.is_symlink() or not path.is_file():
-        raise EvidenceError("it ended with 0 but left none")
-    with rows.opened(path) as file:
-        written = file.read(most + 1)
-    return strict_json.loads(written, what="numbers", max_bytes=most)
 
 
 def _data(prepared: Prepared) -> list[dict[str, object]]:
@@ -168,7 +124,7 @@ def _data(prepared: Prepared) -> list[dict[str, object]]:
     return data
 
 
-def _taken(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) -> Results:
+def _results(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) -> bytes:
     """Read the child's numbers and make the results.
 
     Raises EvidenceError if the numbers cannot come from these rows.
@@ -192,7 +148,7 @@ def _taken(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) 
     )
     fields.done()
     evaluation.check(results)
-    return results
+    return evaluation.emit(results)
 
 
 def weights_of(reference: Reference, digests: Mapping[str, Digest]) -> Weights:
@@ -259,3 +215,13 @@ def values_of(
     if "violation" in result.self_reported:
         values["auditViolation"] = Value("self-reported", str(result.self_reported["violation"]))
     return values
+
+
+EVALUATION: Final = Evaluation(
+    what=settings.TRAINER,
+    read=read,
+    prepare=prepare,
+    job=_job,
+    results=_results,
+    report_of=report_of,
+)

@@ -6,8 +6,9 @@ leaves. The runner writes what the results are about.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from aicert.errors import ConfigError, EvidenceError
 from aicert.files.bounded import read_bounded
@@ -17,19 +18,19 @@ from aicert.formats.evaluated_tasks import MAX_METRICS, TaskResults
 from aicert.formats.evaluated_tasks import Task as TaskResult
 from aicert.formats.run_report import RunReport, Value
 from aicert.formats.strict_json import Fields
-from enclave_runner.axolotl import report, texts, training
+from enclave_runner.axolotl import report, texts
+from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.axolotl.strict_yaml import MAX_BYTES
 from enclave_runner.evaluate import evaluating
-from enclave_runner.evaluate.evaluating import Evaluated
+from enclave_runner.evaluate.evaluation import Evaluated, Evaluation, numbers_in
 from enclave_runner.inputs import model_files, reportable, rows
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.rows import Room, Rows
 from enclave_runner.lm_eval import child, settings
 from enclave_runner.lm_eval.definition import EVALUATED, FEW_SHOT, Source, Task
 from enclave_runner.lm_eval.settings import EvaluationPlan
-from enclave_runner.sandbox.interpreter import PYTHON
-from enclave_runner.sandbox.places import CODE, INPUTS, JOB, OUTPUT
+from enclave_runner.sandbox.places import INPUTS, JOB, OUTPUT
 
 _MAX_NUMBERS = 1 << 16
 
@@ -119,41 +120,18 @@ def _check_examples(asked: EvaluationPlan, digests: Mapping[tuple[str, str], Dig
             )
 
 
-def run(
-    prepared: Prepared,
-    measured: Sequence[MeasuredInput],
-    room: Room,
-    scratch: Path,
-    tools: Path,
-    gpus: Sequence[Path] = (),
-) -> Evaluated:
-    """Evaluate, in a child that writes to `scratch`. LockError if its numbers are impossible.
-
-    `tools`: the folder with the packages of lm-eval.
-    """
+def _job(prepared: Prepared, scratch: Path) -> Job:
     job = scratch.with_name(f"{scratch.name}-evaluation.json")
-    job.write_bytes(strict_json.dumps(_job(prepared)))
-    limits = replace(room.limits, scratch_bytes=room.limits.scratch_bytes - prepared.rows.copied)
-    result = training.work(
-        (PYTHON, "-P", "-m", child.__name__, JOB, OUTPUT),
-        {
-            f"{CODE}/{child.__name__.replace('.', '/')}.py": Path(child.__file__),
-            JOB: job,
-            **prepared.shown,
-        },
-        scratch,
-        room.training_env,
-        limits,
-        user=room.user,
-        gpus=gpus,
-        tools=tools,
-    )
-    return evaluating.ended(
-        result, lambda: evaluated_tasks.emit(_taken(prepared, measured, result.output))
+    job.write_bytes(strict_json.dumps(_instructions(prepared)))
+    return Job(
+        program=child,
+        arguments=(JOB, OUTPUT),
+        shown={JOB: job, **prepared.shown},
+        copied=prepared.rows.copied,
     )
 
 
-def _job(prepared: Prepared) -> dict[str, object]:
+def _instructions(prepared: Prepared) -> dict[str, object]:
     asked = prepared.asked
     own = asked.settings
     return {
@@ -180,13 +158,13 @@ def _files(prepared: Prepared, source: Source) -> list[str]:
     return [f"{place}/data/{name}" for name in names]
 
 
-def _taken(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) -> TaskResults:
+def _results(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) -> bytes:
     """Read the child's numbers and make the results.
 
     Raises EvidenceError if the numbers cannot come from these tasks and rows.
     """
     asked = prepared.asked
-    numbers = evaluating.numbers_in(output, child.MEASURED, _MAX_NUMBERS)
+    numbers = numbers_in(output, child.MEASURED, _MAX_NUMBERS)
     if not isinstance(numbers, list) or len(numbers) != len(asked.tasks):
         raise EvidenceError("it did not measure each task")
     own = asked.settings
@@ -206,7 +184,7 @@ def _taken(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) 
         chat_template=own.chat_template,
     )  # fmt: skip
     evaluated_tasks.check(results)
-    return results
+    return evaluated_tasks.emit(results)
 
 
 def _task(prepared: Prepared, task: Task, value: object) -> TaskResult:
@@ -270,3 +248,13 @@ def report_of(
         removed=prepared.removed,
         texts=texts.named(named),
     )
+
+
+EVALUATION: Final = Evaluation(
+    what=settings.TRAINER,
+    read=read,
+    prepare=prepare,
+    job=_job,
+    results=_results,
+    report_of=report_of,
+)

@@ -7,44 +7,29 @@ effective config: if nothing is refused, nothing is printed.
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from enclave_runner.axolotl.check import answer, inputs_at_hand, is_whole, parser_of
-from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.inputs.references import Reference
-from enclave_runner.merge import merging, settings
+from enclave_runner.merge.derivation import Derivation, P, S
+from enclave_runner.merge.merging import MERGE
 
 
-class _Settings(Protocol):
-    @property
-    def references(self) -> tuple[Reference, ...]: ...
-
-
-_S = TypeVar("_S", bound=_Settings)
-
-
-def check(
-    read: Callable[[bytes, Mapping[str, bool]], _S],
-    prepare: Callable[[_S, list[MeasuredInput], Path], object],
-) -> int:
-    """Check one config, and the models that it names if all are here.
-
-    `read`, `prepare`: what the runner does with them before it merges.
-    """
+def check(trainer: Derivation[S, P]) -> int:
+    """Check one config, and the models that it names if all are here."""
 
     def checked(data: bytes, inputs: Mapping[str, Any]) -> tuple[str, ...]:
         folders = {name: item["files"] is not None for name, item in inputs.items()}
-        asked = read(data, folders)
+        asked = trainer.read(data, folders)
         at_hand = {item.name: item for item in inputs_at_hand(inputs)}
         if all(is_whole(each, at_hand) for each in asked.references):
             with tempfile.TemporaryDirectory() as folder:
-                prepare(asked, list(at_hand.values()), Path(folder))
+                trainer.prepare(asked, list(at_hand.values()), Path(folder))
         return ()
 
     return answer(parser_of(__doc__).parse_args(), checked)
 
 
 if __name__ == "__main__":
-    sys.exit(check(settings.read, merging.prepare))
+    sys.exit(check(MERGE))

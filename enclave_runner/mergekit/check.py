@@ -5,7 +5,7 @@ for other merges.
 import sys
 
 from enclave_runner.merge.check import check
-from enclave_runner.mergekit import merging, settings
+from enclave_runner.mergekit.merging import MERGE
 
 if __name__ == "__main__":
-    sys.exit(check(settings.read, merging.prepare))
+    sys.exit(check(MERGE))

@@ -11,28 +11,26 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from aicert.errors import LockError
 from aicert.files.tree import read_file
 from aicert.formats import safetensors, strict_json
-from aicert.formats.digest import FileFact
-from aicert.formats.run_report import RunReport, Value
+from aicert.formats.run_report import Value
 from aicert.formats.safetensors import Tensor
-from enclave_runner.axolotl import report, tensors, training
-from enclave_runner.axolotl.known_keys import axolotl_keys
+from enclave_runner.axolotl import report, tensors
+from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.tensors import Counts
-from enclave_runner.axolotl.training import TrainingResult
-from enclave_runner.inputs import model_files, reportable
 from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.inputs.rows import Room
-from enclave_runner.merge import fitting
-from enclave_runner.merge.merging import BASE_INPUT, weights
-from enclave_runner.mergekit import child, expected
+from enclave_runner.merge import derivation, fitting
+from enclave_runner.merge.derivation import Derivation, DerivedModel, Models
+from enclave_runner.merge.merging import BASE_INPUT
+from enclave_runner.merge.settings import TRAINER
+from enclave_runner.mergekit import child, expected, settings
 from enclave_runner.mergekit.expected import Precision
 from enclave_runner.mergekit.settings import TYPES, Settings
 from enclave_runner.mergekit.stored import WIDTHS, Stored, opened, rounded
-from enclave_runner.sandbox.interpreter import PYTHON
-from enclave_runner.sandbox.places import CODE, CONFIG, INPUTS, OUTPUT
+from enclave_runner.sandbox.places import CONFIG, INPUTS, OUTPUT
 
 # The report's keys: each model that is merged, from 1; the numbers that were computed again, and
 # the seed that chose them.
@@ -46,22 +44,10 @@ _ROUNDING = 2**-22
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """A merge that passed every check.
-
-    `shown`: the files that the child will see, place below the inputs → file. `removed`: keys that
-    were removed from their JSON. `weights`: the weight files of each model, by its place in the
-    sandbox.
-    """
+    """A merge that passed every check."""
 
     settings: Settings
-    shown: Mapping[str, Path]
-    removed: tuple[str, ...]
-    weights: Mapping[str, tuple[Path, ...]]
-
-    @property
-    def base(self) -> tuple[Path, ...]:
-        """The base's weight files."""
-        return self.weights[self.settings.base.place]
+    models: Models
 
     @property
     def others(self) -> Mapping[str, Path]:
@@ -69,7 +55,7 @@ class Prepared:
         below = self.settings.base.place.removeprefix(f"{INPUTS}/") + "/"
         return {
             place.removeprefix(below): path
-            for place, path in self.shown.items()
+            for place, path in self.models.shown.items()
             if place.startswith(below) and not _is_of_weights(place)
         }
 
@@ -79,24 +65,13 @@ def _is_of_weights(path: str) -> bool:
 
 
 def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> Prepared:
-    """Refuse what cannot be merged, and prepare the rest for the child.
-
-    Cleaned copies of JSON files are written below `folder`.
-    """
-    models = model_files.prepare(
-        settings.references,
-        measured,
-        frozenset(),
-        folder,
-        model_types=axolotl_keys().model_types,
-    )
-    reportable.check_reportable((), models.removed)
-    files = {each.place: weights(each, models.shown) for each in settings.references}
-    headers = {place: fitting.tensors_of(paths) for place, paths in files.items()}
+    """Refuse what cannot be merged, and prepare the rest for the child."""
+    models = derivation.check_models(settings.references, measured, folder)
+    headers = {place: fitting.tensors_of(paths) for place, paths in models.weights.items()}
     base = headers[settings.base.place]
     for reference in settings.references:
         _check_alike(reference.named, headers[reference.place], base, settings)
-    return Prepared(settings=settings, shown=models.shown, removed=models.removed, weights=files)
+    return Prepared(settings=settings, models=models)
 
 
 def _check_alike(
@@ -124,39 +99,36 @@ def _refusal(name: str, why: str, hint: str) -> LockError:
     return LockError(f"{name[:200]!a} cannot be merged with the base: {why}", hint=hint)
 
 
-def run(prepared: Prepared, room: Room, scratch: Path, tools: Path) -> TrainingResult:
-    """Merge in a child that writes to `scratch`, and return its result. `tools` holds mergekit."""
+def _job(prepared: Prepared, scratch: Path) -> Job:
     settings = prepared.settings
     config = scratch.with_name(f"{scratch.name}-config.json")
     config.write_bytes(strict_json.dumps(settings.effective()))
-    return training.work(
-        (PYTHON, "-P", "-m", child.__name__, CONFIG, settings.base.place, OUTPUT),
-        {
-            f"{CODE}/{child.__name__.replace('.', '/')}.py": Path(child.__file__),
-            CONFIG: config,
-            **{f"{INPUTS}/{place}": path for place, path in prepared.shown.items()},
-        },
-        scratch,
-        room.training_env,
-        room.limits,
-        user=room.user,
-        tools=tools,
-    )
+    arguments = (CONFIG, settings.base.place, OUTPUT)
+    return Job(program=child, arguments=arguments, shown={CONFIG: config})
 
 
-def compare(prepared: Prepared, folder: Path, output: Mapping[str, FileFact]) -> Counts:
+def compare(prepared: Prepared, output: DerivedModel) -> dict[str, Value]:
+    """Refuse an output that is no merge of these models, and return what the report says of it."""
+    counts = count(prepared, output)
+    check_others(prepared, output)
+    again = compute_again(prepared, [path for path, _ in output.weights], output.seed)
+    return {
+        **report.of_tensors(counts),
+        AGAIN: Value("measured", again),
+        SEED: Value("measured", output.seed.hex()),
+    }
+
+
+def count(prepared: Prepared, output: DerivedModel) -> Counts:
     """Count the tensors that differ from every model's; a merge must have combined some.
 
     Raises LockError for an output that these models' merge cannot be, as far as headers and whole
     tensors show that.
     """
-    merged = [
-        (folder / path, fact.size) for path, fact in output.items() if safetensors.is_named(path)
-    ]
     same: set[str] = set()
     names: frozenset[str] = frozenset()
-    for files in prepared.weights.values():
-        compared = tensors.by_name([(path, path.stat().st_size) for path in files], merged)
+    for files in prepared.models.weights.values():
+        compared = tensors.by_name([(path, path.stat().st_size) for path in files], output.weights)
         if compared.unread:
             raise LockError(f"merged weights cannot be read: {compared.unread[0][:200]!a}")
         for what, wrong in (("are no model's", compared.new), ("are missing", compared.lost)):
@@ -173,13 +145,12 @@ def compute_again(prepared: Prepared, files: list[Path], seed: bytes) -> int:
     """Compute numbers of each tensor again; return how many. LockError if one is different."""
     draw = random.Random(seed)  # noqa: S311  # only places to look at, which nobody knew before
     count = 0
+    weights = prepared.models.weights
     # The models that the output may still be a copy of, maybe in another type.
-    copied = set(prepared.weights)
+    copied = set(weights)
     with ExitStack() as stack:
         merged = stack.enter_context(opened(files))
-        models = {
-            place: stack.enter_context(opened(paths)) for place, paths in prepared.weights.items()
-        }
+        models = {place: stack.enter_context(opened(paths)) for place, paths in weights.items()}
         for name in sorted(merged):
             elements = merged[name].tensor.elements
             positions = sorted(draw.sample(range(elements), min(elements, SAMPLE)))
@@ -238,18 +209,18 @@ def _precision(settings: Settings, base: Tensor) -> Precision:
     return Precision(given=given, output=TYPES.get(settings.out_dtype or "", given))
 
 
-def check_others(prepared: Prepared, folder: Path, output: Mapping[str, FileFact]) -> None:
+def check_others(prepared: Prepared, output: DerivedModel) -> None:
     """Refuse an output with a file that is neither weights nor the base's own."""
     wanted = prepared.others
-    rest = {path for path in output if not _is_of_weights(path)}
+    rest = {path for path in output.files if not _is_of_weights(path)}
     if rest != wanted.keys():
         raise _wrong(f"it has other files than the base: {min(rest ^ wanted.keys())[:120]!a}")
     settings = prepared.settings
     dtype = settings.out_dtype or settings.dtype
     for path in sorted(rest):
         if path == child.CONFIG and dtype is not None:
-            _check_config(wanted[path], folder / path, dtype)
-        elif read_file(wanted[path]).sha256 != output[path].sha256:
+            _check_config(wanted[path], output.folder / path, dtype)
+        elif read_file(wanted[path]).sha256 != output.files[path].sha256:
             raise _wrong(f"{path[:120]!a} is not the base's")
 
 
@@ -275,35 +246,23 @@ def _wrong(what: str) -> LockError:
     return LockError(f"the merge went wrong: {what}")
 
 
-def report_of(
-    prepared: Prepared,
-    result: TrainingResult,
-    measured: list[MeasuredInput],
-    seed: bytes,
-    output: Mapping[str, FileFact],
-    folder: Path,
-) -> RunReport:
-    """Build the run report of a merge, and compare its output with the models.
-
-    A failed merge has no output, so nothing is compared. `seed` chooses numbers to compute again.
-    """
+def _values(prepared: Prepared) -> Mapping[str, Value]:
     settings = prepared.settings
-    values = {
+    return {
         BASE_INPUT: Value("measured", settings.base.named),
         **{
             f"{MODEL_INPUT}{number}": Value("measured", model.reference.named)
             for number, model in enumerate(settings.models, start=1)
         },
         "mergeMethod": Value("measured", settings.method),
-        **report.of_weights(prepared.shown),
-        **report.common(result, measured, output, folder),
     }
-    if "violation" in result.self_reported:
-        values["auditViolation"] = Value("self-reported", str(result.self_reported["violation"]))
-    if output:
-        values |= report.of_tensors(compare(prepared, folder, output))
-        check_others(prepared, folder, output)
-        files = [folder / path for path in output if safetensors.is_named(path)]
-        values[AGAIN] = Value("measured", compute_again(prepared, files, seed))
-        values[SEED] = Value("measured", seed.hex())
-    return RunReport(exit_code=result.exit_code, values=values, removed=prepared.removed)
+
+
+MERGE: Final = Derivation(
+    what=TRAINER,
+    read=settings.read,
+    prepare=prepare,
+    job=_job,
+    values=_values,
+    compare=compare,
+)

@@ -243,11 +243,14 @@ READERS = (*VALUES, "aicert.crypto", "aicert.files")
 BELOW_APPRAISAL = ("aicert.model_signature", "aicert.audits", "aicert.tlog")
 DECIDING = (*READERS, *BELOW_APPRAISAL, "aicert.appraisal")
 VERIFYING = (*DECIDING, "aicert.trust", "aicert.verifier")
+LEASING = ("aicert.lease", "aicert.leasing")
 MACHINE = (*READERS, "aicert.model_signature", "aicert.records", "aicert.audits")
 # Modules that all commands share.
 FACE = ("aicert.cli.terminal", "aicert.cli.progress", "aicert.cli.table")
 BELOW_TRAINERS = ("enclave_runner.machine_facts", "enclave_runner.sandbox", "enclave_runner.inputs")
-OF_EVERY_RUN = tuple(f"enclave_runner.{n}" for n in ("audit", "attester", "events", "options"))
+_EVERY = ("audit", "attester", "events", "options")
+OF_EVERY_RUN = (*MACHINE, *BELOW_TRAINERS, *(f"enclave_runner.{n}" for n in _EVERY))
+_TOP = ("outputs", "trainers")
 EVALUATION = ("enclave_runner.axolotl", "enclave_runner.evaluate")
 FINE_TUNE = ("enclave_runner.axolotl", "enclave_runner.outputs")
 MERGES = ("enclave_runner.axolotl", "enclave_runner.merge")
@@ -276,7 +279,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.channel": (*GROUND, "aicert.lease"),
     "aicert.leasing": (*DECIDING, "aicert.lease"),
     # No other room imports it: the command line loads it by name.
-    "aicert.broker": (*DECIDING, "aicert.lease", "aicert.leasing"),
+    "aicert.broker": (*DECIDING, *LEASING),
     "aicert.cache": (*VALUES, "aicert.files"),
     "aicert.sources": (*VALUES, "aicert.files"),
     "aicert.signing": (*READERS, "aicert.model_signature", "aicert.cache"),
@@ -284,7 +287,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # No other room imports it: the command line loads it by name.
     "aicert.guard": (*VERIFYING, "aicert.cache", "aicert.signing", "aicert.exports"),
     # No other room imports it but the command line, on `connect`.
-    "aicert.serving": (*VERIFYING, "aicert.lease", "aicert.leasing", "aicert.channel"),
+    "aicert.serving": (*VERIFYING, *LEASING, "aicert.channel"),
     "aicert.cli.terminal": GROUND,
     "aicert.cli.progress": VERIFYING,
     "aicert.cli.table": VERIFYING,
@@ -292,13 +295,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.cli.verify": (*VERIFYING, *FACE),
     "aicert.cli.timestamp": (*VERIFYING, *FACE, "aicert.sources"),
     "aicert.cli.log": (*VERIFYING, *FACE, "aicert.log", "aicert.sources", "aicert.cli.timestamp"),
-    "aicert.cli.lease": (
-        *VERIFYING,
-        *FACE,
-        "aicert.cli.verify",
-        "aicert.lease",
-        "aicert.leasing",
-    ),
+    "aicert.cli.lease": (*VERIFYING, *FACE, "aicert.cli.verify", *LEASING),
     # Commands without a folder of their own, and the module that calls them all.
     "aicert.cli": (
         *VERIFYING,
@@ -313,8 +310,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "aicert.sources",
         "aicert.signing",
         "aicert.exports",
-        "aicert.lease",
-        "aicert.leasing",
+        *LEASING,
         "aicert.serving",
     ),
     # `import aicert` gives the errors and `verify`, which imports the rest when it is called.
@@ -334,9 +330,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "enclave_runner.lm_eval": (*MACHINE, *BELOW_TRAINERS, *EVALUATION),
     "enclave_runner.attester": (*MACHINE, "enclave_runner.inputs"),
     # What every trainer's run has, one of the trainers, and the run from top to bottom.
-    "enclave_runner.outputs": (*MACHINE, *BELOW_TRAINERS, *OF_EVERY_RUN),
-    "enclave_runner.fine_tune": (*MACHINE, *BELOW_TRAINERS, *OF_EVERY_RUN, *FINE_TUNE),
-    "enclave_runner.__main__": (*MACHINE, *BELOW_TRAINERS, *OF_EVERY_RUN, *FINE_TUNE, *TRAINERS),
+    "enclave_runner.outputs": (*OF_EVERY_RUN, "enclave_runner.axolotl"),
+    "enclave_runner.fine_tune": (*OF_EVERY_RUN, *FINE_TUNE),
+    "enclave_runner.trainers": (*OF_EVERY_RUN, *FINE_TUNE, *TRAINERS),
+    "enclave_runner.__main__": (*OF_EVERY_RUN, *(f"enclave_runner.{n}" for n in _TOP)),
     # Only the image of serving machines holds it, with the formats of leases.
     "enclave_runner.serving": (
         *READERS,

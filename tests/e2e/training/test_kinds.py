@@ -23,7 +23,9 @@ from enclave_runner.axolotl.config import InputView
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.inputs import model_files, rows
 from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.merge import merging, settings
+from enclave_runner.merge import settings
+from enclave_runner.merge.derivation import DerivedModel
+from enclave_runner.merge.merging import MERGE
 from enclave_runner.sandbox.containment import Limits
 from enclave_runner.sandbox.places import INPUTS
 from rules.example import example
@@ -47,7 +49,7 @@ tf32: false
 attn_implementation: sdpa
 logging_steps: 1
 """
-MERGE = "base_model: input:base\nlora_model_dir: input:adapter\n"
+MERGE_CONFIG = "base_model: input:base\nlora_model_dir: input:adapter\n"
 ALPACA = "datasets: [{path: input:alpaca/train.jsonl, type: alpaca}]\n"
 CHAT = "datasets: [{path: input:data/chat.jsonl, type: chat_template}]\n"
 PAIRS = "datasets: [{path: input:data/pairs.jsonl, type: chatml}]\nchat_template: chatml\n"
@@ -304,7 +306,7 @@ class Runs:
         shutil.move(result.output, work / "output")
         files = read_tree(work / "output")
         run_report = report.build(
-            effective, read, result, list(measured.values()), files, work / "output", {}
+            effective, read, result, list(measured.values()), files, work / "output"
         )
         assert not run_report.unchanged_weights
         return {key: value.data for key, value in run_report.values.items()}
@@ -315,13 +317,14 @@ class Runs:
         work.mkdir()
         inputs = {"adapter": self.output(name), "base": self.root / example.MODEL}
         measured = [self._measured(key, path) for key, path in inputs.items()]
-        named = settings.read(MERGE.encode(), dict.fromkeys(inputs, True))
-        prepared = merging.prepare(named, measured, work / "models")
+        named = settings.read(MERGE_CONFIG.encode(), dict.fromkeys(inputs, True))
+        prepared = MERGE.prepare(named, measured, work / "models")
         room = rows.Room(folder=work / "records", training_env=self.environment, limits=Limits())
-        result = merging.run(prepared, room, work / "scratch")
+        result = MERGE.run(prepared, room, work / "scratch")
         assert result.exit_code == "0", result.log.read_text()[-3000:]
         files = read_tree(result.output)
-        run_report = merging.report_of(prepared, result, measured, files, result.output)
+        output = DerivedModel(folder=result.output, files=files, seed=bytes(32))
+        run_report = MERGE.report_of(prepared, result, measured, output)
         return {key: value.data for key, value in run_report.values.items()}
 
     @staticmethod

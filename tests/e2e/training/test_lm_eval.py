@@ -19,7 +19,7 @@ from aicert.files.tree import read_file, read_tree
 from aicert.formats import evaluated_tasks
 from aicert.formats.digest import Digest
 from aicert.formats.listing import dir_digest
-from enclave_runner.evaluate.evaluating import Evaluated
+from enclave_runner.evaluate.evaluation import Evaluated
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.rows import Room
 from enclave_runner.lm_eval import harness
@@ -142,7 +142,7 @@ def evaluated(folder: Path, config: str, names: dict[str, Path]) -> Evaluated:
     asked = harness.read(config.encode(), inputs)
     prepared = harness.prepare(asked, inputs, room, folder / "models")
     tools = tool_envs.ensure_shown(REPOSITORY, "lm-eval") / "lm-eval"
-    return harness.run(prepared, inputs, room, folder / "scratch", tools)
+    return harness.EVALUATION.run(prepared, inputs, room, folder / "scratch", tools)
 
 
 def test_a_template_that_reaches_for_code_ends_the_evaluation(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from aicert.formats.digest import FileFact
 from enclave_runner.axolotl import training
 from enclave_runner.inputs.measure import folders
 from enclave_runner.inputs.rows import Room
+from enclave_runner.merge.derivation import DerivedModel
 from enclave_runner.mergekit import merging, settings
 from enclave_runner.sandbox.containment import Limits
 from rules.example import example
@@ -152,10 +153,11 @@ def merged(
         user=None,
     )
     tools = tool_envs.ensure_shown(REPOSITORY, "mergekit") / "mergekit"
-    result = merging.run(prepared, room, work / "scratch", tools)
+    result = merging.MERGE.run(prepared, room, work / "scratch", tools)
     assert result.exit_code == "0", result.log.read_text()
     output = training.collect(result, work / "out")
-    report = merging.report_of(prepared, result, measured, bytes(32), output, work / "out")
+    derived = DerivedModel(folder=work / "out", files=output, seed=bytes(32))
+    report = merging.MERGE.report_of(prepared, result, measured, derived)
     return {key: value.data for key, value in report.values.items()}, output
 
 

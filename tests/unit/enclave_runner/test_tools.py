@@ -63,7 +63,8 @@ def test_the_packages_of_a_trainer_are_in_the_folder_of_its_name(tmp_path: Path)
     folder = tmp_path / "tools" / "mergekit"
     folder.mkdir(parents=True)
     parsed = options.parse(arguments(tmp_path, f"--tools={tmp_path}/tools"), None)
-    assert options.overlay(parsed, "mergekit") == folder
+    assert options.tools_of(parsed, "mergekit") == folder
+    assert options.tools_of(parsed, "axolotl-merge") is None
 
 
 def test_the_report_has_the_versions_that_the_child_imports(tmp_path: Path) -> None:

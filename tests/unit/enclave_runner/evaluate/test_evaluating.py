@@ -15,6 +15,7 @@ from aicert.formats.run_report_facts import Records
 from enclave_runner.axolotl import training
 from enclave_runner.axolotl.training import TrainingResult
 from enclave_runner.evaluate import evaluating, settings
+from enclave_runner.evaluate.evaluation import Evaluated
 from enclave_runner.inputs import rows as row_maker
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Selection
@@ -117,7 +118,7 @@ def run(
     """Run the evaluation with a child that leaves these bytes, or nothing."""
     seen: dict[str, Any] = {}
 
-    def given(left: bytes | None, exit_code: str = "0") -> evaluating.Evaluated:
+    def given(left: bytes | None, exit_code: str = "0") -> Evaluated:
         output = tmp_path / "output"
         output.mkdir(exist_ok=True)
         if left is not None:
@@ -128,7 +129,7 @@ def run(
             return ended(exit_code, output)
 
         monkeypatch.setattr(training, "work", work)
-        return evaluating.run(prepared, measured, room, tmp_path / "scratch")
+        return evaluating.EVALUATION.run(prepared, measured, room, tmp_path / "scratch")
 
     given.seen = seen  # type: ignore[attr-defined]  # for one test
     return given
@@ -212,7 +213,7 @@ def test_what_the_hook_saw_is_reported(
     prepared: evaluating.Prepared, measured: list[MeasuredInput], tmp_path: Path
 ) -> None:
     result = ended("86", tmp_path, violation="it opened a socket")
-    evaluated = evaluating.Evaluated(data=None, result=result)
+    evaluated = Evaluated(data=None, result=result)
     report = evaluating.report_of(prepared, evaluated, measured, tmp_path / "env")
     assert report.values["auditViolation"].data == "it opened a socket"
 

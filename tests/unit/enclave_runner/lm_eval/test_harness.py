@@ -15,7 +15,7 @@ from aicert.formats.run_report_facts import Records
 from enclave_runner.axolotl import training
 from enclave_runner.axolotl.strict_yaml import MAX_BYTES
 from enclave_runner.axolotl.training import TrainingResult
-from enclave_runner.evaluate.evaluating import Evaluated
+from enclave_runner.evaluate.evaluation import Evaluated
 from enclave_runner.inputs import rows as row_maker
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Selection
@@ -150,7 +150,9 @@ def run(
             return ended(exit_code, output)
 
         monkeypatch.setattr(training, "work", work)
-        return harness.run(prepared, measured, room, tmp_path / "scratch", tmp_path / "tools")
+        return harness.EVALUATION.run(
+            prepared, measured, room, tmp_path / "scratch", tmp_path / "tools"
+        )
 
     given.seen = seen  # type: ignore[attr-defined]  # for one test
     return given

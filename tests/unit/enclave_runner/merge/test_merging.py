@@ -8,9 +8,11 @@ import pytest
 from aicert.errors import LockError
 from aicert.files.tree import read_tree
 from aicert.formats.listing import dir_digest
+from aicert.formats.run_report import RunReport
 from enclave_runner.axolotl.training import TrainingResult
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.merge import merging, settings
+from enclave_runner.merge.derivation import DerivedModel
 from tests.unit.rules.project.one_run import matrices
 from tests.unit.rules.project.test_merge_runs import PAIR
 
@@ -53,15 +55,15 @@ def test_the_child_sees_the_models_files_without_names_of_others(
     measured: list[MeasuredInput], tmp_path: Path
 ) -> None:
     given = prepared(measured, tmp_path)
-    assert sorted(given.shown) == [
+    assert sorted(given.models.shown) == [
         "adapter/adapter_config.json", "adapter/adapter_model.safetensors",
         "base/config.json", "base/model.safetensors",
     ]  # fmt: skip
-    assert given.removed == (
+    assert given.models.removed == (
         "adapter/adapter_config.json: base_model_name_or_path",
         "base/config.json: _name_or_path",
     )
-    assert b"/home" not in given.shown["adapter/adapter_config.json"].read_bytes()
+    assert b"/home" not in given.models.shown["adapter/adapter_config.json"].read_bytes()
     assert given.targets == {"layer.weight"}
 
 
@@ -110,6 +112,15 @@ def ended(exit_code: str, folder: Path, **heard: object) -> TrainingResult:
     )  # fmt: skip
 
 
+def reported(
+    given: merging.Prepared, result: TrainingResult, measured: list[MeasuredInput]
+) -> RunReport:
+    """Return the report on the files of a child that ended; on none if it failed."""
+    files = read_tree(result.output) if result.exit_code == "0" else {}
+    output = DerivedModel(folder=result.output, files=files, seed=bytes(32))
+    return merging.MERGE.report_of(given, result, measured, output)
+
+
 def changed(weights: bytes, *, at: int) -> bytes:
     """Change one byte, `at` bytes from the end."""
     return weights[:-at] + bytes([weights[-at] ^ 1]) + weights[len(weights) - at + 1 :]
@@ -121,7 +132,7 @@ def test_a_merge_is_reported_with_what_it_is_of(
     given, out = prepared(measured, tmp_path), tmp_path / "out"
     out.mkdir()
     (out / "model.safetensors").write_bytes(changed(matrices(**BASE), at=9))
-    report = merging.report_of(given, ended("0", out), measured, read_tree(out), out)
+    report = reported(given, ended("0", out), measured)
     values = {key: value.data for key, value in report.values.items() if value.origin == "measured"}
     wanted = {
         "adapterInput": "adapter", "baseInput": "base", "tensorsTargeted": 1,
@@ -129,7 +140,7 @@ def test_a_merge_is_reported_with_what_it_is_of(
         "tensorsChanged": 1, "tensorsUnchanged": 1, "tensorsNew": 0, "weightParameters": 28,
     }  # fmt: skip
     assert {key: values[key] for key in wanted} == wanted
-    assert (report.records, report.loss, report.removed) == ((), None, given.removed)
+    assert (report.records, report.loss, report.removed) == ((), None, given.models.removed)
 
 
 def test_a_merge_that_failed_compared_nothing(
@@ -137,7 +148,7 @@ def test_a_merge_that_failed_compared_nothing(
 ) -> None:
     given = prepared(measured, tmp_path)
     result = ended("86", tmp_path, violation="it opened a socket")
-    report = merging.report_of(given, result, measured, {}, tmp_path)
+    report = reported(given, result, measured)
     assert report.exit_code == "86"
     assert "tensorsChanged" not in report.values
     assert report.values["auditViolation"].data == "it opened a socket"
@@ -163,4 +174,4 @@ def test_what_is_no_merge_of_these_gets_no_certificate(
     out.mkdir()
     (out / "model.safetensors").write_bytes(output)
     with pytest.raises(LockError, match=message):
-        merging.report_of(given, ended("0", out), measured, read_tree(out), out)
+        reported(given, ended("0", out), measured)

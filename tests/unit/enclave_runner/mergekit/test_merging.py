@@ -10,6 +10,7 @@ from aicert.errors import LockError
 from aicert.files.tree import read_tree
 from aicert.formats.run_report import RunReport
 from enclave_runner.inputs.measure import MeasuredInput, folders
+from enclave_runner.merge.derivation import DerivedModel
 from enclave_runner.mergekit import merging, settings
 from tests.unit.enclave_runner.merge.test_merging import ended, of
 from tests.unit.enclave_runner.mergekit.weights import save
@@ -50,9 +51,9 @@ def reported(
 ) -> RunReport:
     """Return the report on the files in `folder`/out."""
     out = folder / "out"
-    return merging.report_of(
-        prepared(models, folder, config), ended("0", out), models, seed, read_tree(out), out
-    )
+    output = DerivedModel(folder=out, files=read_tree(out), seed=seed)
+    given = prepared(models, folder, config)
+    return merging.MERGE.report_of(given, ended("0", out), models, output)
 
 
 def test_the_child_sees_the_models_and_the_base_gives_the_other_files(
@@ -60,9 +61,11 @@ def test_the_child_sees_the_models_and_the_base_gives_the_other_files(
 ) -> None:
     given = prepared(models, tmp_path)
     files = ("config.json", "model.safetensors", "tokenizer.json")
-    assert sorted(given.shown) == [f"{name}/{file}" for name in ("one", "two") for file in files]
+    assert sorted(given.models.shown) == [
+        f"{name}/{file}" for name in ("one", "two") for file in files
+    ]
     assert sorted(given.others) == ["config.json", "tokenizer.json"]
-    assert given.base == (tmp_path / "one" / "model.safetensors",)
+    assert given.models.weights["/aicert/inputs/one"] == (tmp_path / "one" / "model.safetensors",)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,8 @@ def test_an_output_of_another_type_has_it_in_its_config(
 
 def test_a_merge_that_failed_compared_nothing(models: list[MeasuredInput], tmp_path: Path) -> None:
     result = ended("86", tmp_path, violation="it opened a socket")
-    report = merging.report_of(prepared(models, tmp_path), result, models, SEED, {}, tmp_path)
+    output = DerivedModel(folder=tmp_path, files={}, seed=SEED)
+    report = merging.MERGE.report_of(prepared(models, tmp_path), result, models, output)
     assert report.exit_code == "86"
     assert "tensorsChanged" not in report.values
     assert report.values["auditViolation"].data == "it opened a socket"
