@@ -161,10 +161,8 @@ def _command(command: Sequence[str]) -> list[str]:
 
 
 def _environment(settings: EngineSettings) -> dict[str, str]:
-    # The engine gets no settings of the host, looks nothing up, and all of its libraries use the
-    # same number of threads.
-    threads = settings.threads
     # No host settings, no look-ups, and one thread count for every library.
+    threads = settings.threads
     return {
         "HF_HOME": f"{SCRATCH}/hf",
         "HF_HUB_OFFLINE": "1",
