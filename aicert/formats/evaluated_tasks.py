@@ -2,7 +2,7 @@
 
 A task's digest covers everything that decides prompts and scores except the model: definition,
 rows, few-shot examples, seed, limit and chat template (docs/spec/lm-eval.md). Its name is only its
-builder's word.
+builder's word, unless the digest is that of a task of the image (`known_tasks`).
 """
 
 import math
@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from aicert.errors import EvidenceError
-from aicert.formats import evaluation
+from aicert.formats import evaluation, known_tasks
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.evaluation import MAX_BYTES, WHAT, Read, Results, Weights
+from aicert.formats.known_tasks import KnownTask
 from aicert.formats.run_report_facts import MAX_RECORDS
 from aicert.formats.strict_json import Fields, dumps, loads
 from aicert.frozen import dataclass
@@ -27,6 +28,8 @@ MOST_IN_BATCH: Final = 1024
 LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 FILTER: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 NO_FILTER: Final = "none"
+# With which few-shot examples are drawn if a config names no other: the harness's own default.
+SEED: Final = 1234
 # For each output type the metrics that are computed, and the highest value of each: 1 for shares of
 # rows, of which more is better. Of the others, less is better.
 HIGHEST: Final = {
@@ -124,6 +127,39 @@ def task_digest(
     )
 
 
+def known_digest(
+    task: KnownTask, *, limit: int | None = None, seed: int = SEED, chat_template: bool = False
+) -> Digest:
+    """Return the digest of a task of the image, as a whole if nothing else is given."""
+    return task_digest(
+        task.definition,
+        rows=task.rows.digest,
+        examples=None,
+        limit=limit,
+        seed=seed,
+        chat_template=chat_template,
+    )
+
+
+# The tasks of the image by the digest that each has as a whole.
+BY_DIGEST: Final[Mapping[Digest, KnownTask]] = {
+    known_digest(task): task for task in known_tasks.KNOWN
+}
+
+
+def known(results: TaskResults, task: Task) -> KnownTask | None:
+    """Return the task of the image that was asked, maybe with another limit, seed or template."""
+    asked = (
+        one
+        for one in known_tasks.KNOWN
+        if task.digest
+        == known_digest(
+            one, limit=results.limit, seed=results.seed, chat_template=results.chat_template
+        )
+    )
+    return next(asked, None)
+
+
 def emit(results: TaskResults) -> bytes:
     """Return the canonical bytes, with a line end."""
     document: dict[str, object] = {
@@ -167,20 +203,23 @@ def parse(data: bytes) -> TaskResults:
 def check(results: TaskResults) -> None:
     """Raise EvidenceError if the numbers contradict each other."""
     evaluation.check_order(results.data)
-    rows = {(read.name, read.split): read.rows for read in results.data}
+    reads = {(read.name, read.split): read for read in results.data}
     if not results.tasks:
         raise EvidenceError(f"{WHAT} have no tasks")
     names = [task.name for task in results.tasks]
     if len(set(names)) < len(names):
         raise EvidenceError(f"{WHAT}.tasks: a name is given twice")
     used = {place for task in results.tasks for place in (task.rows, task.examples) if place}
-    if used != rows.keys():
+    if used != reads.keys():
         raise EvidenceError(f"{WHAT}: the tasks do not read exactly the rows of `data`")
     for task in results.tasks:
-        read = rows[task.rows]
-        if task.samples != min(results.limit or read, read):
+        read = reads[task.rows]
+        if task.samples != min(results.limit or read.rows, read.rows):
             raise EvidenceError(f"{WHAT} do not account for each row of task {task.name}")
         _check_metrics(task)
+        own = known(results, task)
+        if own is not None:
+            _check_known(own, task, read)
 
 
 def _check_metrics(task: Task) -> None:
@@ -195,6 +234,22 @@ def _check_metrics(task: Task) -> None:
         has_error = most == 1 and task.samples > 1
         if (metric.stderr is not None) != has_error or not 0 <= (metric.stderr or 0) <= 1:
             raise EvidenceError(f"{WHAT}: the error of {metric.name} of task {task.name} cannot be")
+
+
+def _check_known(own: KnownTask, task: Task, read: Read) -> None:
+    """Require what follows from the digest. The rows may be an input, under another name."""
+    rows = own.rows
+    measures = tuple((metric.name, metric.filter) for metric in task.metrics)
+    if (
+        (read.digest, read.rows, read.bytes) != (rows.digest, rows.rows, rows.bytes)
+        or (task.kind, measures) != (own.kind, own.measures)
+        or task.shots
+        or task.examples is not None
+    ):
+        raise EvidenceError(
+            f"{WHAT}: task {task.name} has the digest of the image's {own.name}, but other rows, "
+            "examples or metrics"
+        )
 
 
 def _task_json(task: Task) -> dict[str, object]:

@@ -97,13 +97,27 @@ def evaluation(item: object, path: str) -> EvaluationDemand:
             f"{where}: samples-at-least must be 1 or more, and template-tokens 0 or more"
         )
     return EvaluationDemand(
-        task=_digest(task, f"{where}: task"),
+        task=_task(task, f"{where}: task"),
         metric=metric,
         samples=samples,
         at_least=low,
         at_most=high,
         template_tokens=tokens,
     )
+
+
+def _task(text: str, where: str) -> Digest:
+    """Return the digest of a task, which the policy may name if the image carries it."""
+    from aicert.formats.evaluated_tasks import BY_DIGEST
+
+    named = {task.name: digest for digest, task in BY_DIGEST.items()}
+    if text in named:
+        return named[text]
+    if ":" not in text:
+        known = ", ".join(named)
+        raise ConfigError(f"{where}: neither a digest nor a task of the image: {text[:80]!a}",
+            hint=f"the image has {known}; a digest begins with sha256:")  # fmt: skip
+    return _digest(text, where)
 
 
 def _digest(text: str, where: str) -> Digest:

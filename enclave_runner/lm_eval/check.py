@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from enclave_runner.axolotl.check import answer, check_models, parser_of, views_of
-from enclave_runner.lm_eval import harness, settings
+from enclave_runner.lm_eval import harness, image_tasks, settings
 
 
 def main() -> int:
@@ -31,6 +31,8 @@ def _check(config: bytes, inputs: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _task(inputs: Mapping[str, Any], name: str, inside: str) -> Path:
+    if name == settings.OF_IMAGE:
+        return image_tasks.task_file(inside)
     return Path(inputs[name]["path"] or "") / inside
 
 

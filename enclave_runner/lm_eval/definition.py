@@ -102,6 +102,11 @@ class Task:
     examples: Source | None
 
     @property
+    def sources(self) -> tuple[Source, ...]:
+        """Everything that it reads rows from."""
+        return (self.evaluated,) if self.examples is None else (self.evaluated, self.examples)
+
+    @property
     def kind(self) -> str:
         """The harness's output type."""
         return str(self.definition["output_type"])

@@ -27,7 +27,7 @@ from enclave_runner.evaluate.evaluation import Evaluated, Evaluation, numbers_in
 from enclave_runner.inputs import model_files, reportable, rows
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.rows import Room, Rows
-from enclave_runner.lm_eval import child, settings
+from enclave_runner.lm_eval import child, image_tasks, settings
 from enclave_runner.lm_eval.definition import EVALUATED, FEW_SHOT, Source, Task
 from enclave_runner.lm_eval.settings import EvaluationPlan
 from enclave_runner.sandbox.places import INPUTS, JOB, OUTPUT
@@ -56,6 +56,8 @@ def read(data: bytes, measured: Sequence[MeasuredInput]) -> EvaluationPlan:
     by_name = {item.name: item for item in measured}
 
     def file_of(name: str, inside: str) -> bytes:
+        if name == settings.OF_IMAGE:
+            return task_file(image_tasks.task_file(inside))
         item = by_name[name]
         data = task_file(item.path / inside)
         # Somebody may have written to the path after it was hashed.
@@ -89,7 +91,9 @@ def prepare(
         model_types=axolotl_keys().model_types,
     )
     selections = tuple(asked.selections.values())
-    read = rows.prepare(selections, {item.name: item for item in measured}, room)
+    of_image = [inside for name, inside in asked.settings.tasks if name == settings.OF_IMAGE]
+    sources = [*measured, *map(image_tasks.rows, of_image)]
+    read = rows.prepare(selections, {item.name: item for item in sources}, room)
     reportable.check_reportable(read.records, models.removed)
     _check_examples(asked, _digests(read))
     return Prepared(

@@ -1,7 +1,8 @@
 """Read the config of a run of `lm-eval`: which model, and which tasks (docs/spec/lm-eval.md).
 
 Everything that decides a score is in the config or in the tasks' files, which are inputs of the
-run. The harness's command line, its environment variables and its defaults for sampling are not.
+run or part of the image. The harness's command line, its environment variables and its defaults for
+sampling are not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from aicert.errors import ConfigError
+from aicert.formats import known_tasks
 from aicert.formats.digest import Digest, of_bytes
-from aicert.formats.evaluated_tasks import MAX_TASKS, MOST_IN_BATCH, MOST_SHOTS
+from aicert.formats.evaluated_tasks import MAX_TASKS, MOST_IN_BATCH, MOST_SHOTS, SEED
 from aicert.formats.fields import MAX_INT
 from aicert.formats.lockfile import CONFIG_INPUT
 from aicert.records.forms import form_of
@@ -27,17 +29,17 @@ BASE, ADAPTER, TASKS = "base_model", "lora_model_dir", "tasks"
 _CHAT, _LIMIT, _SHOTS, _SEED, _BATCH = (
     "apply_chat_template", "limit", "num_fewshot", "seed", "batch_size",
 )  # fmt: skip
+# Stands for the image where the name of an input stands otherwise.
+OF_IMAGE = ""
 KEYS = frozenset((ADAPTER, BASE, TASKS, _BATCH, _CHAT, _LIMIT, _SEED, _SHOTS))
-# The harness's own default, with which it draws few-shot examples.
-_DEFAULT_SEED = 1234
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """A config that passed every check.
 
-    `tasks`: the files of tasks, as an input and a path in it. `limit`: at most so many rows of each
-    task, or None.
+    `tasks`: the files of tasks, as an input and a path in it; for a task of the image, OF_IMAGE and
+    its name. `limit`: at most so many rows of each task, or None.
     """
 
     base: Reference
@@ -112,7 +114,7 @@ def read(data: bytes, inputs: Mapping[str, InputView]) -> Settings:
         tasks=_files(document.get(TASKS), inputs),
         shots=_number(document, _SHOTS, None, 0, MOST_SHOTS),
         limit=_number(document, _LIMIT, None, 1, MAX_INT),
-        seed=_number(document, _SEED, _DEFAULT_SEED, 0, 2**32 - 1) or 0,
+        seed=_number(document, _SEED, SEED, 0, 2**32 - 1) or 0,
         batch_size=_number(document, _BATCH, 1, 1, MOST_IN_BATCH) or 1,
         chat_template=_flag(document, _CHAT),
     )
@@ -137,21 +139,37 @@ def _flag(document: Mapping[str, object], key: str) -> bool:
 
 
 def _files(value: object, inputs: Mapping[str, InputView]) -> tuple[tuple[str, str], ...]:
-    hint = f"write `{TASKS}: [input:NAME]`, where NAME is a task's YAML file"
+    hint = (
+        f"write `{TASKS}: [input:NAME]`, where NAME is a task's YAML file, or a task of the image: "
+        + ", ".join(known_tasks.NAMES)
+    )
     if not isinstance(value, list) or not 0 < len(value) <= MAX_TASKS:
         raise ConfigError(f"config: {TASKS}: expected a list of 1 to {MAX_TASKS} tasks", hint=hint)
     places: list[tuple[str, str]] = []
     for index, each in enumerate(value):
         key = f"{TASKS}[{index}]"
         match = definition.REFERENCE.fullmatch(each) if isinstance(each, str) else None
-        if match is None:
+        if each in known_tasks.NAMES:
+            place = OF_IMAGE, str(each)
+            _check_name(key, str(each), inputs)
+        elif match is None:
             raise ConfigError(f"config: {key}: must be an `input:` reference", hint=hint)
-        place = match[1], match[2] or ""
-        _check_place(key, place, inputs)
+        else:
+            place = match[1], match[2] or ""
+            _check_place(key, place, inputs)
         if place in places:
             raise ConfigError(f"config: {key}: the same task is named twice")
         places.append(place)
     return tuple(places)
+
+
+def _check_name(key: str, name: str, inputs: Mapping[str, InputView]) -> None:
+    """Refuse an input with the name under which the rows of the image's task are reported."""
+    if name in inputs:
+        raise ConfigError(
+            f"config: {key}: input {name!r} has the name of a task of the image",
+            hint=f"give the input another name, or write `input:{name}`",
+        )
 
 
 def _check_place(key: str, place: tuple[str, str], inputs: Mapping[str, InputView]) -> None:
@@ -167,7 +185,7 @@ def _check_place(key: str, place: tuple[str, str], inputs: Mapping[str, InputVie
 def with_tasks(settings: Settings, inputs: Mapping[str, InputView], files: Files) -> EvaluationPlan:
     """Read the tasks, and check that config and tasks name exactly the run's inputs.
 
-    Raises ConfigError.
+    A task of the image reads rows that are no input. Raises ConfigError.
     """
     tasks: list[Task] = []
     for name, inside in settings.tasks:
@@ -175,25 +193,25 @@ def with_tasks(settings: Settings, inputs: Mapping[str, InputView], files: Files
         task = definition.read(files(name, inside), where, settings.shots)
         if any(task.name == other.name for other in tasks):
             raise ConfigError(f"config: {where}: task: another task has this name, {task.name}")
+        of_image = {inside: InputView(is_file=True)} if name == OF_IMAGE else inputs
+        for source in task.sources:
+            _check_source(source, of_image)
         tasks.append(task)
-    sources = [each for task in tasks for each in (task.evaluated, task.examples) if each]
-    selections = _selections(sources, inputs)
+    sources = [source for task in tasks for source in task.sources]
     named = {
         *(each.name for each in settings.references),
         *(name for name, _ in settings.tasks),
         *(each.input for each in sources),
     }
+    selections = _selections(sources)
     require_all_named(TRAINER, named, inputs)
     return EvaluationPlan(settings=settings, tasks=tuple(tasks), selections=selections)
 
 
-def _selections(
-    sources: Sequence[Source], inputs: Mapping[str, InputView]
-) -> dict[Source, Selection]:
+def _selections(sources: Sequence[Source]) -> dict[Source, Selection]:
     """Return the selection of each source; sources that are equal share one."""
     selections: dict[Source, Selection] = {}
     for source in dict.fromkeys(sources):
-        _check_source(source, inputs)
         if any((each.input, each.split) == (source.input, source.split) for each in selections):
             raise ConfigError(
                 f"config: {TASKS}: two tasks read other files of {source.input} "

@@ -9,9 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 from aicert.appraisal.evidence.accepted import EvaluationDemand
-from aicert.formats import evaluated_tasks, evaluation
+from aicert.formats import evaluated_tasks, evaluation, known_tasks
 from aicert.formats.digest import Digest
-from aicert.formats.evaluated_tasks import Metric, Task, TaskResults, task_digest
+from aicert.formats.evaluated_tasks import (
+    Metric,
+    Task,
+    TaskResults,
+    known_digest,
+    task_digest,
+)
 from aicert.formats.evaluation import Weights
 from tests.adversarial.attacks import Attack
 from tests.adversarial.attacks_audits import Given
@@ -29,11 +35,12 @@ from tests.adversarial.attacks_evaluations import (
     given,
     measured,
 )
-from tests.adversarial.attacks_results import named, trainer
+from tests.adversarial.attacks_results import evaluate, named, trainer
 from tests.adversarial.attacks_run import reported, value
 from tests.adversarial.forger import Scene
 
 Change = Callable[[Scene], object]
+RECORDS = "inputs.records"
 PLACE = (ROWS.name, ROWS.split)
 DEFINITION = {"doc_to_text": "{{question}}", "num_fewshot": 2, "output_type": "multiple_choice"}
 ACC = Metric(name="acc", filter="none", value=0.6, stderr=0.0625)
@@ -47,11 +54,11 @@ def digest_of(rows: Any = ROWS, *, shots: int = 2, limit: int | None = None) -> 
     )  # fmt: skip
 
 
-def task(rows: Any = ROWS, shots: int = 2, limit: int | None = None, **changes: Any) -> Task:
-    """Return what the task measured: 36 of 60 questions answered."""
+def task(own: Any = ROWS, shots: int = 2, limit: int | None = None, **changes: Any) -> Task:
+    """Return what the task measured: three of five questions answered. `own`: its rows."""
     whole = Task(
-        name="local_mc", digest=digest_of(rows, shots=shots, limit=limit), kind="multiple_choice",
-        rows=PLACE, examples=None, shots=shots, samples=min(limit or rows.rows, rows.rows),
+        name="local_mc", digest=digest_of(own, shots=shots, limit=limit), kind="multiple_choice",
+        rows=PLACE, examples=None, shots=shots, samples=min(limit or own.rows, own.rows),
         metrics=(ACC,),
     )  # fmt: skip
     return replace(whole, **changes)
@@ -111,6 +118,32 @@ def in_metric(**changes: Any) -> Callable[[dict[str, Any]], object]:
     return lambda document: document["tasks"][0]["metrics"][0].update(changes)
 
 
+# A task that the image carries, and its rows as the builder's own input.
+ADDITION = known_tasks.KNOWN[0]
+COPIED = replace(ADDITION.rows, name=ROWS.name, split=ROWS.split, files=ROWS.files)
+
+
+def addition(limit: int | None = None, rows: Any = ADDITION.rows, **changes: Any) -> TaskResults:
+    """Return results on that task."""
+    own = task(
+        rows, 0, limit, name=ADDITION.name, digest=known_digest(ADDITION, limit=limit),
+        rows=(rows.name, rows.split),
+    )  # fmt: skip
+    return results(replace(own, **changes), rows=rows, limit=limit)
+
+
+def known(what: TaskResults | None = None, rows: Any = ADDITION.rows, **changes: Any) -> Change:
+    """Demand that task of the model, and give an evaluation."""
+    wanted = {"task": known_digest(ADDITION), "samples": 1, **changes}
+    given = addition() if what is None else what
+    return asked(lambda: on_tasks(given, rows=rows), **wanted)
+
+
+def itself(*records: Any, by: str = "lm-eval") -> Change:
+    """Turn the scene into an evaluation by this trainer that read these rows."""
+    return evaluate(trainer(by), reported(records=records))
+
+
 def row(name: str, check: str, change: Change) -> Attack:
     return Attack(name, check, change, version=2)
 
@@ -136,6 +169,22 @@ ATTACKS = (
     row("task without the metric that is demanded", PRESENT, asked(on_tasks, metric="acc_norm")),
     row("metric on filtered text in place of all text", PRESENT, asked(
         lambda: on_tasks(results(task(metrics=(replace(ACC, filter="easy"),)))))),
+    row("own task under the name of one of the image", PRESENT, known(
+        results(task(name=ADDITION.name)), ROWS)),
+    row("task of the image on its first rows alone", PRESENT, known(addition(20))),
+    row("task of the image with another seed", PRESENT, known(
+        replace(addition(digest=known_digest(ADDITION, seed=7)), seed=7))),
+    row("digest of a task of the image on other rows", PRESENT, known(
+        addition(rows=ROWS), ROWS)),
+    row("digest of a task of the image with examples", PRESENT, known(addition(shots=2))),
+    row("digest of a task of the image with another metric", PRESENT, known(
+        addition(metrics=(replace(ACC, name="acc_norm"),)), metric="acc_norm")),
+    row("rows of the image in a training", RECORDS, reported(records=(ADDITION.rows,))),
+    row("rows of the image in an evaluation by loss", RECORDS, itself(
+        ADDITION.rows, by="axolotl-evaluate")),
+    row("other rows in the name of the image", RECORDS, itself(
+        replace(ADDITION.rows, digest=ROWS.digest))),
+    row("rows of the image, counted twice", RECORDS, itself(ADDITION.rows, ADDITION.rows)),
     row("results of tasks by a trainer that has none", PRESENT, asked(
         lambda: on_tasks(by="axolotl-evaluate"))),
     row("loss by a trainer that measures none", PRESENT, asked(
@@ -194,6 +243,12 @@ RIGHT: tuple[tuple[str, Change, int, str, str | None], ...] = (
     ("evaluated on three kinds of tasks", asked(
         lambda: on_tasks(results(*TWO)), task=TWO[1].digest, metric="exact_match,numbers"), 2,
      "passed", None),
+    ("evaluated on a task of the image", known(samples=120), 2, "passed", None),
+    ("evaluated on a task of the image that an input has", known(
+        addition(rows=COPIED), COPIED, samples=120), 2, "passed", None),
+    ("evaluated on the first rows of a task of the image", known(
+        addition(20), task=known_digest(ADDITION, limit=20)), 2, "passed", None),
+    ("evaluation on rows of the image alone", itself(ADDITION.rows), 2, "passed", None),
     ("evaluated for perplexity", asked(
         lambda: on_tasks(results(*TWO)), task=TWO[2].digest, metric="word_perplexity",
         at_least=None, at_most=13.0), 2, "passed", None),

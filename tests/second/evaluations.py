@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.second import forms, tasks
+from tests.second import forms, known_tasks, tasks
 from tests.second.chain import NoError, OpenError, need
 from tests.second.limits import limits
 
@@ -125,7 +125,8 @@ def measured(
                 for document in evaluations
                 if _is_of(document["about"], output, report, inputs)
                 for number in _numbers(document)
-                if (number["task"], number["metric"]) == (demand["task"], demand["metric"])
+                if number["task"] == known_tasks.named(demand["task"])
+                and number["metric"] == demand["metric"]
             ]
             need(bool(hits))
             pairs += [(demand, number) for number in hits]

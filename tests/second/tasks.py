@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tests.second import forms
+from tests.second import forms, known_tasks
 from tests.second.chain import need
 from tests.second.limits import limits
 
@@ -54,7 +54,7 @@ def form(shared: Mapping[str, Any]) -> Any:
 
 
 def check(document: Record) -> None:
-    rows = {(one["name"], one["split"]): one["rows"] for one in document["data"]}
+    rows = {(one["name"], one["split"]): one for one in document["data"]}
     names = [task["name"] for task in document["tasks"]]
     need(len(set(names)) == len(names))
     need(document["batchSize"] <= LIMITS["rows of a batch"])
@@ -63,7 +63,7 @@ def check(document: Record) -> None:
         places = [_place(task[key]) for key in ("rows", "examples") if key in task]
         read |= set(places)
         need(places[0] in rows)
-        own = rows[places[0]]
+        own = rows[places[0]]["rows"]
         need(task["samples"] == min(document.get("limit", own), own))
         need(task["fewShot"] <= LIMITS["few-shot examples"])
         keys = [(one["name"], one["filter"]) for one in task["metrics"]]
@@ -74,6 +74,7 @@ def check(document: Record) -> None:
             need(not share or metric["value"] <= 1)
             need(("stderr" in metric) == (share and task["samples"] > 1))
             need(metric.get("stderr", 0) <= 1)
+        need(known_tasks.is_possible(document, task, rows[places[0]]))
     need(read == set(rows))
 
 

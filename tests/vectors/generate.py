@@ -20,6 +20,7 @@ from aicert.crypto.x509 import stamp
 from aicert.formats import certificate as certificates
 from aicert.formats.certificate import Certificate
 from aicert.formats.digest import Digest
+from aicert.formats.evaluated_tasks import BY_DIGEST
 from tests.adversarial import attacks_log, ca_forge
 from tests.adversarial.attacks import MALFORMED, Attack, table
 from tests.adversarial.elsewhere import ELSEWHERE
@@ -306,7 +307,10 @@ def policy_files(policy: Policy) -> dict[str, str]:
 def _evaluation_lines(demands: Sequence[EvaluationDemand]) -> list[str]:
     lines: list[str] = []
     for demand in demands:
-        lines += ["", "[[evaluation]]", f'task = "{demand.task}"', f'metric = "{demand.metric}"']
+        # Some name a task of the image.
+        known = BY_DIGEST.get(demand.task)
+        task = demand.task if known is None else known.name
+        lines += ["", "[[evaluation]]", f'task = "{task}"', f'metric = "{demand.metric}"']
         bounds = {"at-least": demand.at_least, "at-most": demand.at_most}
         bounds |= {"samples-at-least": demand.samples, "template-tokens": demand.template_tokens}
         lines += [f"{key} = {bound}" for key, bound in bounds.items() if bound is not None]

@@ -21,7 +21,7 @@ from aicert.appraisal.evidence.audits import name_of, some
 from aicert.appraisal.result import AttestationResult
 from aicert.errors import EvidenceError, UndecidedError
 from aicert.formats.digest import Digest, of_bytes
-from aicert.formats.evaluated_tasks import Evaluated, TaskResults
+from aicert.formats.evaluated_tasks import BY_DIGEST, Evaluated, TaskResults
 from aicert.formats.evaluation import Results, Weights
 from aicert.formats.strict_json import dumps
 from aicert.frozen import dataclass
@@ -195,7 +195,7 @@ def _gap(demand: EvaluationDemand, run: VerifiedRun, output: str, given: Sequenc
         results = audit.evaluation
         reason = f"does not count: {audit.refused}"
         if results is not None:
-            others = ", ".join(f"{one.metric} of task {one.task}" for one in measures(results))
+            others = ", ".join(f"{one.metric} of {_task(one.task)}" for one in measures(results))
             reason = _other(results, run, outputs) or f"measured {others}"
         reasons.append(f"{name_of(audit)} {reason}")
     gap = f"output {output} was not evaluated: no {_what(demand)}"
@@ -203,7 +203,13 @@ def _gap(demand: EvaluationDemand, run: VerifiedRun, output: str, given: Sequenc
 
 
 def _what(demand: EvaluationDemand) -> str:
-    return f"{demand.metric} of task {demand.task}"
+    return f"{demand.metric} of {_task(demand.task)}"
+
+
+def _task(digest: Digest) -> str:
+    """Name a task, also by the name that a whole task of the image has."""
+    known = BY_DIGEST.get(digest)
+    return f"task {digest}" + ("" if known is None else f" ({known.name})")
 
 
 # The judge of each check; it is called with what was verified before.

@@ -17,8 +17,9 @@ from aicert.cli.verify import audit_certificate
 from aicert.cli.verify.conditions import Conditions
 from aicert.cli.verify.evidence import runs_of
 from aicert.errors import AicertError
+from aicert.formats import evaluated_tasks
 from aicert.formats.digest import of_bytes
-from aicert.formats.evaluated_tasks import Metric, TaskResults
+from aicert.formats.evaluated_tasks import Metric, Task, TaskResults
 from aicert.formats.evaluation import Read, Results
 from aicert.frozen import dataclass
 from aicert.text import MARGIN, counted, safe
@@ -113,10 +114,7 @@ def _of_tasks(one: Evaluation, results: TaskResults) -> Iterator[str]:
     rows = {(read.name, read.split): read.rows for read in results.data}
     for task in results.tasks:
         metrics = ", ".join(map(_metric, task.metrics))
-        yield (
-            f'  evaluated: custom task {task.digest} (called "{task.name}" by the builder): '
-            f"{metrics} (n = {task.samples}, measured)"
-        )
+        yield f"  evaluated: {_named(results, task)}: {metrics} (n = {task.samples}, measured)"
         name, split = task.rows
         whole = rows[task.rows]
         part = "all" if task.samples == whole else f"only the first {task.samples} of"
@@ -126,6 +124,21 @@ def _of_tasks(one: Evaluation, results: TaskResults) -> Iterator[str]:
         )
     template = ", with the model's chat template" if results.chat_template else ""
     yield f"{MARGIN}run {safe(one.run)}, tier {one.tier}, results {one.digest}{template}"
+
+
+def _named(results: TaskResults, task: Task) -> str:
+    """Name a task: by a name that means something only if its digest is one of the image's."""
+    known = evaluated_tasks.known(results, task)
+    if known is None:
+        return f'custom task {task.digest} (called "{task.name}" by the builder)'
+    if task.digest in evaluated_tasks.BY_DIGEST:
+        return f"{known.name} ({task.digest})"
+    ways = (
+        ("" if results.limit is None else f"only the first {counted(task.samples, 'row')}"),
+        ("" if results.seed == evaluated_tasks.SEED else f"seed {results.seed}"),
+        ("in the model's chat template" if results.chat_template else ""),
+    )
+    return f"{known.name}, but {', '.join(filter(None, ways))} ({task.digest})"
 
 
 def _metric(metric: Metric) -> str:
@@ -184,17 +197,20 @@ def _tasks_json(results: TaskResults) -> dict[str, object]:
         "limit": results.limit,
         "seed": results.seed,
         "chatTemplate": results.chat_template,
-        "tasks": [
-            {
-                "task": str(task.digest),
-                "calledByTheBuilder": task.name,
-                "fewShot": task.shots,
-                "samples": task.samples,
-                "metrics": {
-                    metric.key: {"value": metric.value, "stderr": metric.stderr}
-                    for metric in task.metrics
-                },
-            }
-            for task in results.tasks
-        ],
+        "tasks": [_task_json(results, task) for task in results.tasks],
+    }
+
+
+def _task_json(results: TaskResults, task: Task) -> dict[str, object]:
+    known = evaluated_tasks.known(results, task)
+    return {
+        "task": str(task.digest),
+        "known": None if known is None else known.name,
+        "isWhole": task.digest in evaluated_tasks.BY_DIGEST,
+        "calledByTheBuilder": task.name,
+        "fewShot": task.shots,
+        "samples": task.samples,
+        "metrics": {
+            metric.key: {"value": metric.value, "stderr": metric.stderr} for metric in task.metrics
+        },
     }

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from aicert.files.tree import read_file, read_tree
-from aicert.formats import evaluated_tasks
+from aicert.formats import evaluated_tasks, known_tasks
 from aicert.formats.digest import Digest
 from aicert.formats.listing import dir_digest
 from enclave_runner.evaluate.evaluation import Evaluated
@@ -107,8 +107,11 @@ def test_the_page_is_evaluated_twice_and_by_the_harness_with_equal_numbers(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     theirs = json.loads(output.read_text())
-    (task,) = whole.tasks
+    task, *of_image = whole.tasks
     assert (task.samples, task.shots) == (20, 2)
+    for one, own in zip(of_image, known_tasks.KNOWN[:1], strict=True):
+        assert evaluated_tasks.known(whole, one) == own
+        assert (one.digest, one.samples) == (evaluated_tasks.known_digest(own), own.rows.rows)
     for metric in task.metrics:
         assert metric.value == theirs[f"{metric.name},none"]
         assert metric.stderr == theirs[f"{metric.name}_stderr,none"]

@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 
 from aicert.errors import EvidenceError
-from aicert.formats import evaluated_tasks
+from aicert.formats import evaluated_tasks, evaluation, known_tasks
 from aicert.formats.digest import Digest
-from aicert.formats.evaluated_tasks import Metric, Task, TaskResults, task_digest
+from aicert.formats.evaluated_tasks import (
+    Metric,
+    Task,
+    TaskResults,
+    known,
+    known_digest,
+    task_digest,
+)
 from aicert.formats.evaluation import Read, Weights
 
 DIGEST = Digest("sha256", "a" * 64)
@@ -179,3 +186,50 @@ def test_the_trainer_decides_which_results_are_read() -> None:
 def test_a_metric_has_the_harness_own_name() -> None:
     assert ACC.key == "acc"
     assert replace(ACC, name="exact_match", filter="numbers").key == "exact_match,numbers"
+
+
+ADDITION = known_tasks.KNOWN[0]
+OWN_ROWS = evaluation.reads([ADDITION.rows])[0]
+
+
+def of_image(rows: Read = OWN_ROWS, **changes: Any) -> TaskResults:
+    """Results on a task of the image. `rows`: those that were evaluated."""
+    whole = replace(
+        TASK, name="mine", digest=known_digest(ADDITION), rows=(rows.name, rows.split),
+        examples=None, shots=0, samples=rows.rows,
+    )  # fmt: skip
+    return replace(RESULTS, data=(rows,), tasks=(replace(whole, **changes),))
+
+
+def test_a_task_of_the_image_is_known_by_its_digest() -> None:
+    results = of_image()
+    assert known(results, results.tasks[0]) == ADDITION
+    assert evaluated_tasks.BY_DIGEST[results.tasks[0].digest] == ADDITION
+    assert evaluated_tasks.parse(evaluated_tasks.emit(results)) == results
+    # Its rows may be an input.
+    other = replace(OWN_ROWS, name="rows", split="train")
+    evaluated_tasks.check(of_image(other))
+    seven = known_digest(ADDITION, limit=7, seed=3, chat_template=True)
+    part = of_image(samples=7, digest=seven)
+    part = replace(part, limit=7, seed=3, chat_template=True)
+    evaluated_tasks.check(part)
+    assert known(part, part.tasks[0]) == ADDITION
+    assert seven not in evaluated_tasks.BY_DIGEST
+    assert known(RESULTS, TASK) is None
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        of_image(replace(OWN_ROWS, digest=DIGEST)),
+        of_image(replace(OWN_ROWS, rows=121)),
+        of_image(replace(OWN_ROWS, bytes=9269)),
+        of_image(kind="loglikelihood"),
+        of_image(shots=1),
+        of_image(metrics=(ACC, replace(ACC, name="acc_norm"))),
+        replace(of_image(examples=("rows", "train")), data=(OWN_ROWS, SHOTS)),
+    ],
+)
+def test_what_has_its_digest_is_that_task(results: TaskResults) -> None:
+    with pytest.raises(EvidenceError, match="task mine has the digest of the image's aicert-add"):
+        evaluated_tasks.check(results)

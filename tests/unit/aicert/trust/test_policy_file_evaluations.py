@@ -8,6 +8,7 @@ from aicert.appraisal.evidence.accepted import EvaluationDemand
 from aicert.appraisal.policy import Policy
 from aicert.errors import ConfigError
 from aicert.formats.digest import Digest
+from aicert.formats.evaluated_tasks import BY_DIGEST
 from aicert.trust.policy_file import load_policy
 
 TASK = "sha256:" + "3b" * 32
@@ -50,6 +51,7 @@ def test_demands_are_added_to_those_of_the_extended_policy(tmp_path: Path) -> No
         ('[[evaluation]]\nmetric = "loss"\n', "task"),
         (f'[[evaluation]]\ntask = "{TASK}"\n', "metric"),
         (WHOLE.replace("3b3b", "3b"), "evaluation 'loss': task: not a digest"),
+        (WHOLE.replace(TASK, "mmlu"), "neither a digest nor a task of the image: 'mmlu'"),
         (LOSS + "samples-at-least = 58\n", "evaluation 'loss': at-least or at-most is missing"),
         # Without it, somebody could leave out all rows but the easy ones.
         (LOSS + "at-most = 2.5\n", "evaluation 'loss': samples-at-least is missing"),
@@ -67,3 +69,9 @@ def test_what_is_no_demand_is_refused(text: str, words: str, tmp_path: Path) -> 
         load(tmp_path, text)
     assert words in caught.value.message
     assert "ours.toml: evaluation" in caught.value.message
+
+
+def test_a_task_of_the_image_may_be_named(tmp_path: Path) -> None:
+    text = WHOLE.replace(TASK, "aicert-addition").replace('"loss"', '"acc"')
+    (demand,) = load(tmp_path, text + "at-least = 0.5\n").evaluations
+    assert BY_DIGEST[demand.task].name == "aicert-addition"

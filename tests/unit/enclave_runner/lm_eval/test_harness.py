@@ -8,7 +8,7 @@ import pytest
 
 from aicert.errors import ConfigError, LockError
 from aicert.files.tree import read_file, read_tree
-from aicert.formats import evaluated_tasks
+from aicert.formats import evaluated_tasks, known_tasks
 from aicert.formats.digest import Digest
 from aicert.formats.listing import dir_digest
 from aicert.formats.run_report_facts import Records
@@ -29,7 +29,7 @@ from tests.unit.rules.project.one_run import matrices
 CONFIG = {
     "base_model": "input:model",
     "lora_model_dir": "input:adapter",
-    "tasks": ["input:local-mc"],
+    "tasks": ["input:local-mc", "aicert-copy"],
     "num_fewshot": 1,
     "limit": 2,
 }
@@ -41,7 +41,9 @@ METRICS = [
     {"filter": "none", "name": "acc_norm", "value": 1.0, "stderr": 0.0},
     {"filter": "none", "name": "acc", "value": 0.5, "stderr": 0.5},
 ]
-GOOD = [{"metrics": METRICS, "samples": 2}]
+COPIED = [{"filter": "line", "name": "exact_match", "value": 0.5, "stderr": 0.5}]
+OF_IMAGE = {"metrics": COPIED, "samples": 2}
+GOOD = [{"metrics": METRICS, "samples": 2}, OF_IMAGE]
 ROWS = b'{"question":"a"}\n{"question":"b"}\n{"question":"c"}\n'
 SHOTS = b'{"question":"d"}\n{"question":"e"}\n{"question":"f"}\n'
 
@@ -96,7 +98,9 @@ def prepare(
             (folder / "data" / f"{split}-00000-of-00001.jsonl").write_bytes(ROWS)
             shown[selection.place] = folder
         records = tuple(
-            Records(
+            known_tasks.KNOWN[1].rows
+            if each.input == "aicert-copy"
+            else Records(
                 name=each.input, split=next(iter(each.splits)), rows=3, bytes=len(ROWS),
                 unread_bytes=0, digest=inputs[each.input].digest, files=(),
             )
@@ -166,7 +170,8 @@ def test_the_child_sees_the_models_the_rows_and_its_job(run: Run, tmp_path: Path
     assert (job["model"], job["adapter"], job["limit"], job["seed"]) == (
         "/aicert/inputs/model", "/aicert/inputs/adapter", 2, 1234,
     )  # fmt: skip
-    (task,) = job["tasks"]
+    task, of_image = job["tasks"]
+    assert of_image["name"] == "aicert-copy"
     assert task["rows"] == {
         "test": ["/aicert/records/rows/0/data/test-00000-of-00001.jsonl"],
         "fewshot": ["/aicert/records/shots/0/data/train-00000-of-00001.jsonl"],
@@ -185,7 +190,10 @@ def test_results_are_of_these_inputs_tasks_and_rows(
     assert results.adapter is not None
     assert results.adapter.digest == measured[0].digest
     assert (results.limit, results.seed, results.batch_size) == (2, 1234, 1)
-    (task,) = results.tasks
+    task, of_image = results.tasks
+    assert evaluated_tasks.known(results, of_image) == known_tasks.KNOWN[1]
+    assert evaluated_tasks.known(results, task) is None
+    assert (of_image.rows, of_image.shots) == (("aicert-copy", "test"), 0)
     assert (task.name, task.samples, task.shots) == ("local_mc", 2, 1)
     assert (task.rows, task.examples) == (("rows", "test"), ("shots", "train"))
     assert [(each.name, each.value) for each in task.metrics] == [("acc", 0.5), ("acc_norm", 1.0)]
@@ -203,13 +211,15 @@ def test_results_are_of_these_inputs_tasks_and_rows(
         b"{",
         [],
         {},
-        [GOOD[0] | {"samples": 3}],
-        [GOOD[0] | {"samples": 1}],
-        [GOOD[0] | {"metrics": METRICS[:1]}],
-        [GOOD[0] | {"metrics": [*METRICS, METRICS[0] | {"name": "acc_bytes"}]}],
-        [GOOD[0] | {"metrics": [METRICS[0], METRICS[1] | {"value": 2}]}],
-        [GOOD[0] | {"metrics": [METRICS[0], METRICS[1] | {"value": -1}]}],
-        [GOOD[0] | {"more": 1}],
+        GOOD[:1],
+        [GOOD[0], OF_IMAGE | {"samples": 100}],
+        [GOOD[0] | {"samples": 3}, OF_IMAGE],
+        [GOOD[0] | {"samples": 1}, OF_IMAGE],
+        [GOOD[0] | {"metrics": METRICS[:1]}, OF_IMAGE],
+        [GOOD[0] | {"metrics": [*METRICS, METRICS[0] | {"name": "acc_bytes"}]}, OF_IMAGE],
+        [GOOD[0] | {"metrics": [METRICS[0], METRICS[1] | {"value": 2}]}, OF_IMAGE],
+        [GOOD[0] | {"metrics": [METRICS[0], METRICS[1] | {"value": -1}]}, OF_IMAGE],
+        [GOOD[0] | {"more": 1}, OF_IMAGE],
         json.dumps(GOOD).encode() + b" " * (1 << 16),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from aicert.errors import ConfigError
 from enclave_runner.axolotl.config import InputView
-from enclave_runner.lm_eval import settings
+from enclave_runner.lm_eval import image_tasks, settings
 from tests.unit.enclave_runner.lm_eval.test_definition import MC, TEXT
 
 INPUTS = {
@@ -19,7 +19,7 @@ INPUTS = {
     "local-mc": InputView(is_file=True),
     "tasks": InputView(is_file=False, files=frozenset(("one.yaml", "two.yaml"))),
 }
-PLAIN = {"base_model": "input:model", "tasks": ["input:local-mc"]}
+PLAIN: dict[str, Any] = {"base_model": "input:model", "tasks": ["input:local-mc"]}
 ROWS = ("model", "rows", "local-mc")
 
 
@@ -125,3 +125,54 @@ def test_a_split_has_the_same_rows_for_every_task() -> None:
 def test_what_is_not_yaml_is_refused() -> None:
     with pytest.raises(ConfigError, match="config: "):
         settings.read(b"a: [", {})
+
+
+def of_image(config: object, *inputs: str) -> settings.EvaluationPlan:
+    """Read a config that names tasks of the image; other tasks are MC."""
+    views = {name: INPUTS.get(name, INPUTS["rows"]) for name in ("config", *inputs)}
+
+    def file(name: str, inside: str) -> bytes:
+        own = image_tasks.task_file(inside)
+        return own.read_bytes() if name == settings.OF_IMAGE else json.dumps(MC).encode()
+
+    return settings.with_tasks(settings.read(json.dumps(config).encode(), views), views, file)
+
+
+def test_tasks_of_the_image_need_no_input() -> None:
+    names = ["aicert-weekdays", "aicert-addition"]
+    read = of_image(PLAIN | {"tasks": names, "num_fewshot": 3}, "model")
+    assert [(task.name, task.shots) for task in read.tasks] == [(name, 0) for name in names]
+    assert [each.place for each in read.selections.values()] == [
+        f"/aicert/records/{name}/0" for name in names
+    ]
+    both = of_image(PLAIN | {"tasks": [*PLAIN["tasks"], *names]}, *ROWS)
+    assert len(both.tasks) == 3
+
+
+@pytest.mark.parametrize(
+    ("tasks", "inputs", "message"),
+    [
+        (["aicert-subtraction"], ("model",), r"tasks\[0\]: must be an `input:` reference"),
+        (["aicert-copy"] * 2, ("model",), "the same task is named twice"),
+        (["aicert-copy"], ("model", "aicert-copy"), "has the name of a task of the image"),
+        (["aicert-copy"], ROWS, "other inputs: local-mc, rows"),
+    ],
+)
+def test_tasks_that_the_image_lacks_or_inputs_hide_are_refused(
+    tasks: list[str], inputs: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        of_image(PLAIN | {"tasks": tasks}, *inputs)
+
+
+def test_a_task_of_an_input_reads_no_rows_of_the_image() -> None:
+    task = MC | {"dataset_kwargs": {"data_files": {"test": "input:aicert-copy"}}}
+    config = PLAIN | {"tasks": ["aicert-copy", "input:local-mc"]}
+    views = {name: INPUTS[name] for name in ("config", "model", "local-mc")}
+
+    def file(name: str, inside: str) -> bytes:
+        own = image_tasks.task_file(inside)
+        return own.read_bytes() if name == settings.OF_IMAGE else json.dumps(task).encode()
+
+    with pytest.raises(ConfigError, match="the run declares no input 'aicert-copy'"):
+        settings.with_tasks(settings.read(json.dumps(config).encode(), views), views, file)

@@ -131,7 +131,7 @@ def test_the_copy_keeps_the_times_of_what_did_not_change(
 DECIDES_NOTHING = {
     "formats/lfs", "formats/machine_io", "verifier/facts", "verifier/hints",
 }  # fmt: skip
-RUNS_WHEN_IMPORTED = {"trust/azure"}
+RUNS_WHEN_IMPORTED = {"formats/known_tasks", "trust/azure"}
 
 
 def test_every_module_that_decides_a_verdict_has_mutants() -> None:

@@ -67,3 +67,13 @@ def test_inputs_are_added_one_after_another(root: Path) -> None:
     for name, file in files.items():
         editing.add(root, "asked", name, f"path:{file}", allow_pickle=False)
     assert checked(root) is None
+
+
+def test_a_task_of_the_image_is_checked_without_its_rows_as_an_input(root: Path) -> None:
+    (root / "aicert.toml").write_text(TOML + MACHINE)
+    (root / "asked.yml").write_text("base_model: input:model\ntasks: [aicert-copy]\n")
+    assert checked(root) is None
+    (root / "asked.yml").write_text("base_model: input:model\ntasks: [aicert-coping]\n")
+    with pytest.raises(ConfigError, match="must be an `input:` reference") as refusal:
+        checked(root)
+    assert "aicert-addition, aicert-copy, aicert-weekdays" in str(refusal.value.hint)

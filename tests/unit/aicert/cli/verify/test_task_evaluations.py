@@ -3,14 +3,17 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aicert.formats import evaluated_tasks, evaluation
+from aicert.formats import evaluated_tasks, evaluation, known_tasks
 from aicert.formats.digest import Digest, of_bytes
-from aicert.formats.evaluated_tasks import Metric, Task, TaskResults
+from aicert.formats.evaluated_tasks import Metric, Task, TaskResults, known_digest
 from aicert.formats.evaluation import Weights
 from tests.adversarial.attacks_results import trainer
+from tests.adversarial.attacks_run import reported
+from tests.adversarial.forger import Scene
 from tests.unit.aicert.cli.verify.test_evaluations import (
     DATA,
     OTHER,
@@ -95,6 +98,8 @@ def test_programs_get_the_same(
     )  # fmt: skip
     assert one["tasks"][0] == {
         "task": str(TASK_DIGEST),
+        "known": None,
+        "isWhole": False,
         "calledByTheBuilder": "task_0",
         "fewShot": 0,
         "samples": DATA[0].rows,
@@ -103,6 +108,69 @@ def test_programs_get_the_same(
             "acc_norm": {"value": 1.0, "stderr": 0.0},
         },
     }
+
+
+ADDITION = known_tasks.KNOWN[0]
+
+
+def of_image(model: Digest, **asked: Any) -> TaskResults:
+    """Return results on a task of the image. `asked`: its limit, seed and chat template."""
+    limit = asked.get("limit")
+    (task, *_) = tasks_of(model).tasks
+    own = replace(
+        task, name="sums", digest=known_digest(ADDITION, **asked), shots=0,
+        samples=limit or ADDITION.rows.rows, rows=(ADDITION.name, ADDITION.rows.split),
+        metrics=task.metrics[:1],
+    )  # fmt: skip
+    return tasks_of(model, data=evaluation.reads([ADDITION.rows]), tasks=(own,), **asked)
+
+
+def read_rows_of_image(scene: Scene) -> None:
+    reported(records=(ADDITION.rows,))(scene)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "aicert-addition ("),
+        ({"limit": 20}, "aicert-addition, but only the first 20 rows ("),
+        (
+            {"seed": 7, "chat_template": True},
+            "aicert-addition, but seed 7, in the model's chat template (",
+        ),
+    ],
+)
+def test_a_task_of_the_image_has_its_name(
+    asked: dict[str, Any],
+    words: str,
+    model: Digest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    results = of_image(model, **asked)
+    data = evaluated_tasks.emit(results)
+    give(tmp_path, data, LM_EVAL, read_rows_of_image, digests={"model": model})
+    assert ask(tmp_path) == 0
+    digest = results.tasks[0].digest
+    assert shown(capsys)[0].startswith(f"  evaluated: {words}{digest}): acc 0.6 ± 0.064 (n = ")
+    assert ask(tmp_path, "--format", "json") == 0
+    (one,) = json.loads(capsys.readouterr().out)["evidence"]["evaluations"]
+    (task,) = one["tasks"]
+    assert (task["known"], task["isWhole"], task["calledByTheBuilder"]) == (
+        "aicert-addition", not asked, "sums",
+    )  # fmt: skip
+
+
+def test_a_name_alone_makes_no_task_of_the_image(
+    model: Digest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = tasks_of(model)
+    forged = (replace(whole.tasks[0], name=ADDITION.name), *whole.tasks[1:])
+    data = evaluated_tasks.emit(replace(whole, tasks=forged))
+    give(tmp_path, data, LM_EVAL, digests={"model": model})
+    assert ask(tmp_path) == 0
+    words = f'  evaluated: custom task {TASK_DIGEST} (called "aicert-addition" by the builder): '
+    assert shown(capsys)[0].startswith(words)
 
 
 @pytest.mark.parametrize("is_tasks", [True, False])
