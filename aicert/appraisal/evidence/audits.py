@@ -45,6 +45,8 @@ from aicert.frozen import dataclass
 from aicert.text import counted
 
 SHOWN = 5
+# A hint to paste names more of them than a reader is shown.
+_HINTED = 32
 MODEL = "subject.files"
 
 
@@ -348,7 +350,8 @@ def _check_texts(run: VerifiedRun, demand: AuditDemand, audits: Sequence[Audit])
     ]
     if gaps:
         first = f"no audit covers {counted(len(gaps), 'text')} beside the rows"
-        hint = f'texts = ["{gaps[0][1]}"] in [[audit]], if you have read it and it is harmless'
+        texts = ", ".join(f'"{text}"' for _, text in gaps[:_HINTED])
+        hint = f"texts = [{texts}] in [[audit]], of those that you have read and find harmless"
         refused = _refused(audits)
         raise EvidenceError(
             "\n".join([first, *some([f"{name}  {text}" for name, text in gaps]), *refused]),

@@ -5,6 +5,7 @@ from aicert.appraisal.checks.kinds import Kind
 from aicert.appraisal.evidence.audits import check_verdict
 from aicert.appraisal.result import AttestationResult
 from aicert.formats.certificate import Certificate
+from aicert.verifier.hints import hint_of
 from aicert.verifier.verify import check_files, choose_policy
 
 
@@ -28,4 +29,8 @@ def judge(
 
 def check_named(result: AttestationResult, data: bytes, policy: str, kind: Kind = "audit") -> None:
     """Raise AicertError unless the certificate with this verdict passes and names these results."""
-    check_verdict(result, data, kind=kind, hint=f"aicert verify certificate.json --policy {policy}")
+    hint = f"aicert verify certificate.json --policy {policy}"
+    if result.failed:
+        # What accepts it, if this policy does not accept its platform.
+        hint = hint_of(result.failed[0], result.policy) or hint
+    check_verdict(result, data, kind=kind, hint=hint)

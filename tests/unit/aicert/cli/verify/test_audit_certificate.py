@@ -70,6 +70,13 @@ def test_a_certificate_without_a_verdict_gives_none(
     assert "has no verdict: outputs.trained" in capsys.readouterr().err
 
 
+def test_a_platform_that_the_policy_does_not_accept_has_the_hint_of_verify(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(tmp_path, certified(RESULTS), "--policy", "default") == 1
+    assert capsys.readouterr().err.endswith("\nhint: --policy local --root PEM\n")
+
+
 def with_other_records(**changes: Any) -> Callable[[Scene], object]:
     return reported(records=(replace(RECORDS[0], **changes), *RECORDS[1:]))
 
