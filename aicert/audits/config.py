@@ -58,13 +58,15 @@ class AuditConfig:
     """The config of an audit.
 
     `key`: the input that salts the record tree. `passages`: whether to build a tree of passages
-    too. `unread_bytes`: how many bytes of the files may be in no row. `unread_texts`: how many
-    texts beside the rows may be unreadable. `texts`: the inputs whose files are texts of that sort.
+    too. `domains`: the column of URLs of which a table of domains is made, or None.
+    `unread_bytes`: how many bytes of the files may be in no row. `unread_texts`: how many texts
+    beside the rows may be unreadable. `texts`: the inputs whose files are texts of that sort.
     """
 
     key: str
     passages: bool
     checks: tuple[Check, ...]
+    domains: str | None = None
     unread_bytes: int = 0
     unread_texts: int = 0
     texts: tuple[str, ...] = ()
@@ -93,6 +95,9 @@ def parse(data: bytes) -> AuditConfig:
     has_passages = table.has("passages")
     if has_passages:
         _read_passages(_Table(table.take("passages", dict), "passages"))
+    domains = None
+    if table.has("domains"):
+        domains = _read_domains(_Table(table.take("domains", dict), "domains"))
     texts: tuple[str, ...] = ()
     if table.has("texts"):
         texts = _read_texts(_Table(table.take("texts", dict), "texts"))
@@ -120,6 +125,7 @@ def parse(data: bytes) -> AuditConfig:
         key=key,
         passages=has_passages,
         checks=checks,
+        domains=domains,
         unread_bytes=unread_bytes,
         unread_texts=unread_texts,
         texts=texts,
@@ -166,6 +172,12 @@ def _read_passages(table: _Table) -> None:
     table.done()
 
 
+def _read_domains(table: _Table) -> str:
+    column = _column(table)
+    table.done()
+    return column
+
+
 def _read_texts(table: _Table) -> tuple[str, ...]:
     values = table.texts("inputs", MAX_CHECKS)
     table.done()
@@ -185,9 +197,7 @@ def _check(value: object, where: str) -> Check:
     has_list, must_have_column = KINDS[kind]
     column = None
     if must_have_column or table.has("column"):
-        column = table.text("column")
-        if not 0 < len(column) <= MAX_COLUMN or not column.isprintable():
-            raise table.wrong("column", "expected the name of a column")
+        column = _column(table)
     listed = _input(table, "list") if has_list else None
     check = Check(
         name=name,
@@ -201,6 +211,13 @@ def _check(value: object, where: str) -> Check:
     )
     table.done()
     return check
+
+
+def _column(table: Table) -> str:
+    column = table.text("column")
+    if not 0 < len(column) <= MAX_COLUMN or not column.isprintable():
+        raise table.wrong("column", "expected the name of a column")
+    return column
 
 
 def _bound(table: Table, key: str) -> int:

@@ -8,7 +8,9 @@ good enough.
 import re
 from typing import Final
 
+from aicert.audits import domain_table
 from aicert.audits.config import KINDS, MAX_CHECKS, MAX_COLUMN, PATTERNS
+from aicert.audits.domain_table import DomainFact
 from aicert.audits.merkle import HASH_BYTES, MAX_LEAVES
 from aicert.audits.patterns import NAMES
 from aicert.errors import EvidenceError
@@ -92,7 +94,7 @@ class DataFact:
     """The results for one split of one input.
 
     It has the facts that a run report also has (`bytes`, `digest`, `unread_bytes`, the number of
-    rows), the trees, and the counts of each check.
+    rows), the trees, the counts of each check, and the table of domains if the config asks for one.
     """
 
     name: str
@@ -104,6 +106,7 @@ class DataFact:
     passages: TreeFact | None
     text: TextFact | None
     checks: tuple[Counts, ...]
+    domains: DomainFact | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +151,10 @@ class Results:
 
 
 def emit(results: Results) -> bytes:
-    """Return the results as canonical JSON, with a line feed."""
+    """Return the results as canonical JSON, with a line feed.
+
+    EvidenceError if they are too large, as many tables of domains may be.
+    """
     document: dict[str, object] = {
         "checks": [_check_json(check) for check in results.checks],
         "data": [_data_json(fact) for fact in results.data],
@@ -157,7 +163,10 @@ def emit(results: Results) -> bytes:
     }
     if results.texts:
         document["texts"] = [_beside_json(text) for text in results.texts]
-    return dumps(document) + b"\n"
+    data = dumps(document) + b"\n"
+    if len(data) > MAX_BYTES:
+        raise EvidenceError(f"{WHAT} have more than {MAX_BYTES} bytes")
+    return data
 
 
 def parse(data: bytes) -> Results:
@@ -248,6 +257,8 @@ def _data_json(fact: DataFact) -> dict[str, object]:
             "mixedWords": fact.text.mixed_words,
             "words": fact.text.words,
         }
+    if fact.domains is not None:
+        document["domains"] = domain_table.to_json(fact.domains)
     return document
 
 
@@ -266,16 +277,21 @@ def _read_data(value: object, where: str, checks: tuple[CheckFact, ...]) -> Data
             raise EvidenceError(f"{where}: {check.name} does not have the counts of its kind")
         if each.matches + each.missing + each.unparsable > rows.count:
             raise EvidenceError(f"{where}: {check.name} counts more rows than there are")
+    size = fields.integer("bytes")
+    domains = None
+    if fields.has("domains"):
+        domains = domain_table.read(fields.fields("domains"), rows.count, size, MAX_COLUMN)
     fact = DataFact(
         name=name,
         split=split,
-        bytes=fields.integer("bytes"),
+        bytes=size,
         digest=Digest.parse(fields.text("digest", max_length=80)),
         unread_bytes=fields.integer("unreadBytes"),
         rows=rows,
         passages=_read_tree(fields.fields("passages")) if fields.has("passages") else None,
         text=_read_text(fields.fields("text")) if fields.has("text") else None,
         checks=counts,
+        domains=domains,
     )
     fields.done()
     return fact

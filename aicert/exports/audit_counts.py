@@ -2,17 +2,27 @@
 
 from collections.abc import Iterator
 
+from aicert.audits import domain_table
+from aicert.audits.domain_table import DomainFact
 from aicert.audits.results import CheckFact, Counts, DataFact
 from aicert.exports.markdown import code
 from aicert.exports.verified import Verified
 from aicert.formats.run_report_facts import Records
 from aicert.frozen import dataclass
+from aicert.text import counted
 from aicert.verifier.evidence import Audit
 
 DOMAINS = "domains/v1"
 _OF_DOMAINS = (
     "Measured: certified audits counted the rows whose URL lies in a domain of a list. A list is "
-    "known by its digest. This is no list of the domains that occur most."
+    "known by its digest."
+)
+_LARGEST = (
+    "Measured: a certified audit read the URL of each row in the column. That the data came from "
+    "there is what the rows say. Bytes are those of the rows as canonical JSON lines."
+)
+_NO_TABLE = (
+    "No certified audit with a table of domains (`[domains]` in its config) is among the evidence."
 )
 _OF_OTHERS = (
     "Measured: certified audits counted the rows that match a list or a pattern. A list is known "
@@ -95,6 +105,52 @@ def table(verified: Verified, *, of_domains: bool) -> Iterator[str]:
     if chosen and unread:
         which = ", ".join(f"{code(rows.digest)} ({rows.rows} rows)" for rows in unread)
         yield f"\nNo such audit read {which}."
+
+
+def domains_of(verified: Verified) -> list[tuple[Audit, DataFact, DomainFact]]:
+    """Return each table of domains, once for each selection of rows and each column."""
+    tables = {
+        (fact.digest, fact.rows.count, fact.domains.column): (audit, fact, fact.domains)
+        for rows in distinct(verified)
+        for audit, fact in verified.about_rows(rows)
+        if fact.domains is not None
+    }
+    return list(tables.values())
+
+
+def domains_json(audit: Audit, fact: DataFact, domains: DomainFact) -> Json:
+    """Return a table of domains as JSON-ready values."""
+    return {
+        "run": audit.run,
+        "tier": audit.tier,
+        "results": str(audit.digest),
+        "rowsDigest": str(fact.digest),
+        "rows": fact.rows.count,
+        **domain_table.to_json(domains),
+    }
+
+
+def domain_tables(verified: Verified) -> Iterator[str]:
+    """Yield the tables of domains as Markdown."""
+    tables = domains_of(verified)
+    yield ""
+    if not tables:
+        yield _NO_TABLE
+        return
+    for audit, fact, domains in tables:
+        yield (
+            f"Rows {code(fact.digest)}, column {code(domains.column)}: "
+            f"{counted(domains.count, 'domain')}. Of {counted(fact.rows.count, 'row')} "
+            f"{domains.missing} have nothing there, and {domains.unparsable} what is no URL "
+            f"(run {code(audit.run)}, tier {audit.tier}, results {code(audit.digest)})."
+        )
+        if domains.count > len(domains.largest):
+            yield f"\nThe {len(domains.largest)} domains with the most bytes:"
+        yield "\n| domain | rows | bytes |\n|---|---|---|"
+        for one in domains.largest:
+            yield f"| {code(one.host)} | {one.rows} | {one.bytes} |"
+        yield ""
+    yield _LARGEST
 
 
 def _rows(chosen: list[Count]) -> Iterator[str]:

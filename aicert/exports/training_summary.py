@@ -70,6 +70,9 @@ def document(verified: Verified) -> bytes:
             ],
             "data": [_data_json(*each) for each in _selections(verified)],
             "audits": [audit_counts.to_json(each) for each in audit_counts.counts_of(verified)],
+            "domains": [
+                audit_counts.domains_json(*each) for each in audit_counts.domains_of(verified)
+            ],
             "notVerified": _unknown(verified),
         }
     )
@@ -93,6 +96,7 @@ def _lines(verified: Verified) -> Iterator[str]:
             if (section.number, name) == SIZE:
                 yield from _data_table(verified)
             if (section.number, name) == DOMAINS:
+                yield from audit_counts.domain_tables(verified)
                 yield from audit_counts.table(verified, of_domains=True)
             if (section.number, name) == OTHER_PROCESSING:
                 yield from audit_counts.table(verified, of_domains=False)
@@ -197,7 +201,8 @@ def _size(verified: Verified) -> list[Statement]:
         lines.append(words)
     texts = {digest for _, facts in verified.runs if facts for _, digest in facts.texts}
     if texts:
-        lines.append(f"{counted(len(texts), 'text')} beside the rows (templates, prompts)")
+        number = counted(len(texts), "text")
+        lines.append(f"{number} beside the rows (templates, prompts), each counted once")
     return [(MEASURED, line) for line in lines]
 
 

@@ -277,6 +277,10 @@ def _taken(
     asked = [(each.name, each.kind, each.column, each.list) for each in settings.checks]
     if [(e.name, e.kind, e.column, e.list and e.list.name) for e in parsed.checks] != asked:
         raise LockError("the audit's results are for other checks than its config asks for")
+    if any((fact.domains and fact.domains.column) != settings.domains for fact in parsed.data):
+        raise LockError(
+            "the audit's results have another table of domains than its config asks for"
+        )
     if {(each.name, each.digest) for each in parsed.texts} - {(t.name, d) for t, d in words}:
         raise LockError("the audit's results name a text that the run does not have")
     joining.check_rows(parsed, data)

@@ -1,21 +1,30 @@
-"""The cost of an audit of a million rows, extrapolated from fewer rows of the same kind.
+"""The cost of an audit of a million rows, and of proofs about them.
 
 Rows are random: about a hundred words from a vocabulary of 50,000 by Zipf's law, a URL, and
-sometimes an address. Seconds are CPU seconds in this process, the least of several tries for each
-part of the rows, because other work on this computer only adds.
+sometimes an address. What each question costs is extrapolated from 20,000 rows, in CPU seconds of
+this process: the least of several tries for each part of the rows, because other work on this
+computer only adds. Then `aicert audit` asks all questions at once about a file of a million rows,
+and proofs are made from that file: each in a process of its own, whose CPU time and peak memory
+count.
 """
 
 import itertools
 import json
+import os
 import random
 import string
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from aicert.audits import config, lists, proofs
 from aicert.audits.run import Audit, GivenList
 from aicert.audits.trees import Salts
+from aicert.errors import ToolError
 from aicert.formats.digest import of_bytes
 
 ROWS, PART, TRIES = 20_000, 1000, 3
@@ -33,16 +42,40 @@ QUESTIONS = {
     "passages, with their tree": ("[passages]\nwords = 50\n", 100.0),
 }
 TREE_SECONDS = 6.0
+MOST_MEMORY = 400
+# A row that is proven to have been there; where it stands does not matter.
+_ROW = MILLION // 3
 
 
-def rows(count: int) -> list[bytes]:
-    """Return `count` rows in canonical form, the same each time."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """What a process took: CPU seconds, and the peak of its memory in MB."""
+
+    seconds: float
+    memory: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """An audit of a million rows with all questions at once, and two proofs about them.
+
+    `size`: of the rows, in MB. `proof`: the bytes of the proof that a row was there.
+    """
+
+    size: float
+    audit: Process
+    record: Process
+    absence: Process
+    proof: int
+
+
+def rows(count: int) -> Iterator[bytes]:
+    """Yield `count` rows in canonical form, the same each time."""
     chance = random.Random(20)  # noqa: S311  # the same rows on every machine
     words = [
         "".join(chance.choices(string.ascii_lowercase, k=3 + n % 8)) for n in range(VOCABULARY)
     ]
     by_rank = list(itertools.accumulate(1 / rank for rank in range(1, VOCABULARY + 1)))
-    lines = []
     for number in range(count):
         length = min(800, max(5, int(chance.lognormvariate(4.3, 0.8))))
         text = " ".join(chance.choices(words, cum_weights=by_rank, k=length))
@@ -50,15 +83,55 @@ def rows(count: int) -> list[bytes]:
             text += f" jane{number}@example.org or +49 170 {MILLION + number}"
         url = f"https://www.site{int(chance.paretovariate(0.3)) % DOMAINS}.co.uk/p/{number}"
         row = {"id": number, "url": url, "text": text}
-        lines.append(json.dumps(row, separators=(",", ":")).encode() + b"\n")
-    return lines
+        yield json.dumps(row, separators=(",", ":")).encode() + b"\n"
+
+
+def whole(folder: Path) -> Whole:
+    """Audit a file of a million rows in `folder`, and make proofs about them."""
+    data, key, results = (folder / name for name in ("rows.jsonl", "key", "results.json"))
+    with data.open("wb") as file:
+        file.writelines(rows(MILLION))
+    key.write_bytes(KEY)
+    (folder / "domains").write_bytes(_listed())
+    first, *others = (text for text, _ in QUESTIONS.values())
+    second_name = [text.replace('name = "a"', 'name = "b"') for text in others]
+    (folder / "audit.toml").write_text("".join([_HEAD, first, *second_name]))
+    # A text of which no passage is in the rows: none of its words is.
+    (folder / "text").write_text(" ".join(f"{number}x" for number in range(100)))
+    given = {NAME: data, "key": key, "domains": folder / "domains"}
+    inputs = [f"--input={name}={path}" for name, path in given.items()]
+    about = [str(data), "--name", NAME, "--results", str(results)]
+    proof = folder / "proof.json"
+    return Whole(
+        size=data.stat().st_size / 1e6,
+        audit=_process(results, "audit", str(folder / "audit.toml"), *inputs),
+        record=_process(proof, "prove-record", *about, f"--key={key}", f"--row={_ROW}"),
+        absence=_process(
+            folder / "absence.json", "prove-absence", *about, f"--text={folder / 'text'}"
+        ),
+        proof=proof.stat().st_size,
+    )
+
+
+def _process(output: Path, *arguments: str) -> Process:
+    """Run `aicert`, and write what it prints to `output`."""
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "aicert", *arguments], stdin=subprocess.DEVNULL, stdout=file
+        )
+        # wait4 reports the resources of this child alone.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise ToolError(f"aicert {arguments[0]} ended with exit code {process.returncode}")
+    return Process(seconds=usage.ru_utime + usage.ru_stime, memory=usage.ru_maxrss * 1024 / 1e6)
 
 
 def measure() -> tuple[float, dict[str, float], float, float]:
     """Measure an audit of a million rows. Return the seconds for the tree, for each question on top
     of it, and for sorting passages into their tree; and the milliseconds to verify a proof.
     """
-    lines = rows(ROWS)
+    lines = list(rows(ROWS))
     parts = [b"".join(lines[start : start + PART]) for start in range(0, ROWS, PART)]
     tree = _seconds("", parts)
     beside = {name: _seconds(text, parts) - tree for name, (text, _) in QUESTIONS.items()}
@@ -70,9 +143,13 @@ def measure() -> tuple[float, dict[str, float], float, float]:
 
 
 def _audit(text: str) -> Audit:
-    entries = lists.domains(b"".join(b"site%d.co.uk\n" % n for n in range(0, DOMAINS, 9)))
-    given = {"domains": GivenList(digest=of_bytes(b""), entries=entries)}
+    given = {"domains": GivenList(digest=of_bytes(b""), entries=lists.domains(_listed()))}
     return Audit(config.parse(f"{_HEAD}{text}".encode()), KEY, given)
+
+
+def _listed() -> bytes:
+    """Return the list of domains: one in nine of those in the rows."""
+    return b"".join(b"site%d.co.uk\n" % number for number in range(0, DOMAINS, 9))
 
 
 def _seconds(text: str, parts: Sequence[bytes]) -> float:

@@ -350,14 +350,30 @@ def locking() -> list[Row]:
 
 
 def audits() -> list[Row]:
-    """Time an audit of a million rows (780 MB), and the verification of a proof about one row."""
+    """Measure an audit of a million rows (780 MB), and proofs about them."""
     tree, beside, sorting, verifying = bench_audits.measure()
+    with _folder() as folder:
+        whole = bench_audits.whole(folder)
     most = {name: limit_ for name, (_, limit_) in bench_audits.QUESTIONS.items()}
     return [
         limit("tree of the rows, CPU", tree, bench_audits.TREE_SECONDS, "s"),
         *(limit(f"{name} beside it, CPU", beside[name], most[name], "s") for name in most),
         Row(what="sorting fingerprints into their tree, CPU", measured=f"{sorting:.1f} s"),
         limit("verifying that a row stood there", verifying, 1, "ms"),
+        Row(
+            what=f"`aicert audit` of {whole.size:.0f} MB, all questions, with reading, CPU",
+            measured=f"{whole.audit.seconds:.0f} s",
+        ),
+        limit("its memory, at most", whole.audit.memory, bench_audits.MOST_MEMORY, "MB"),
+        Row(
+            what="proving that a row stood there, from all rows, CPU",
+            measured=f"{whole.record.seconds:.0f} s",
+        ),
+        Row(what="that proof", measured=f"{whole.proof} bytes"),
+        Row(
+            what="proving that a text is absent, from all rows, CPU",
+            measured=f"{whole.absence.seconds:.0f} s",
+        ),
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from aicert.appraisal.evidence.accepted import AuditDemand
 from aicert.appraisal.policy import Claim
 from aicert.audits import results as forms
+from aicert.audits.domain_table import Domain, DomainFact
 from aicert.audits.patterns import NAMES
 from aicert.audits.results import (
     BesideFact,
@@ -84,6 +85,21 @@ def counted(
             ),
         ),
     )
+
+
+LARGE = Domain(host="a.org", rows=100, bytes=10)
+SMALL = Domain(host="b.org", rows=ROWS.rows - 100, bytes=20)
+
+
+def with_domains(*largest: Domain, count: int | None = None) -> Results:
+    """Return results with a table of domains, by default one that is right."""
+    results = counted()
+    (fact,) = results.data
+    shown = largest or (SMALL, LARGE)
+    table = DomainFact(
+        column="url", count=count or len(shown), missing=0, unparsable=0, largest=shown
+    )
+    return replace(results, data=(replace(fact, domains=table),))
 
 
 def locked(name: str, digest: Digest) -> LockedInput:
@@ -317,6 +333,12 @@ ATTACKS = (
     row("results that are none", PRESENT, given(
         lambda: looked(None, lambda scene: scene.put(
             "outputs", {"results": {"results.json": b"{}"}}), data=b"{}"))),
+    row("table of more domains than rows name", PRESENT, given(
+        lambda: looked(with_domains(count=3)))),
+    row("table of domains out of order", PRESENT, given(
+        lambda: looked(with_domains(LARGE, SMALL)))),
+    row("table of domains with a row too few", PRESENT, given(
+        lambda: looked(with_domains(SMALL, replace(LARGE, rows=99))))),
     row("audit by another list", LIST, given(
         lambda: looked(counted(digest=OTHER), listed=OTHER))),
     row("audit by another list beside one of no list", LIST, given(
@@ -373,6 +395,8 @@ FLOPS = Claim(name="totalFlops", at_least=1)
 RIGHT: tuple[tuple[str, Change, int, str, str | None], ...] = (
     ("audit that a policy demands, judged itself", itself, 2, "passed", None),
     ("audited", given(looked), 2, "passed", None),
+    ("audited, with a table of domains", given(
+        lambda: looked(with_domains())), 2, "passed", None),
     ("audited, its texts too", given(
         lambda: looked(with_texts(pii=1)), demands=[UNNAMED, KNOWN]), 2, "passed", None),
     ("audited before it was trained", given(before, demands=[UNNAMED, KNOWN, DOMAINS]), 2,

@@ -32,6 +32,11 @@ def counted(
             for one in document["data"]
         }
         lists = [one["list"] for one in document["checks"] if "list" in one]
+        for one in document["data"]:
+            if "domains" in one and not _is_table(
+                one["domains"], one["rows"]["count"], one["bytes"]
+            ):
+                return None
     except (ValueError, KeyError, TypeError):
         return None
     theirs = {(one["name"], one["split"]): _same(one, one["rows"]) for one in records}
@@ -53,6 +58,17 @@ def before(
             theirs = {n.removeprefix(begin): d for n, d in inputs.items() if n.startswith(begin)}
             return {"results": forms.dir_hash({"results.json": own})}, theirs
     return {}, {}
+
+
+def _is_table(table: Record, rows: int, size: int) -> bool:
+    """Return whether rows of that number and size can have such a table of domains."""
+    shown = [(-one["bytes"], one["host"], one["rows"]) for one in table["largest"]]
+    hosts = {host for _, host, _ in shown}
+    in_order = shown == sorted(shown) and len(hosts) == len(shown) == min(table["count"], 1000)
+    named = rows - table["missing"] - table["unparsable"] - sum(one for *_, one in shown)
+    beyond = table["count"] - len(shown)
+    fits = named >= beyond if beyond else named == 0
+    return in_order and fits and sum(-one for one, *_ in shown) <= size
 
 
 def _same(one: Record, rows: int) -> tuple[int, int, str, int]:

@@ -234,6 +234,8 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "characters of a URL": ("aicert.audits.domains.MAX_URL",),
         "characters of a host": ("aicert.audits.domains.MAX_HOST",),
         "characters of a host's label": ("aicert.audits.domains.MAX_LABEL",),
+        "hosts of a column": ("aicert.audits.domain_table.MAX_HOSTS",),
+        "`largest`": ("aicert.audits.domain_table.SHOWN",),
         "list of domains or digests": ("aicert.audits.lists.MAX_BYTES",),
         "entries, or fingerprints, of a list": ("aicert.audits.lists.MAX_ENTRIES",),
         "leaves of a tree": ("aicert.audits.merkle.MAX_LEAVES",),

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from aicert.appraisal.checks.kinds import OF_RESULTS
 from aicert.appraisal.evidence.audits import check_joined
 from aicert.appraisal.result import AttestationResult
+from aicert.audits import domain_table
 from aicert.audits import results as forms
+from aicert.audits.domain_table import DomainFact
 from aicert.audits.results import CheckFact, Counts, DataFact, ListFact, TextFact
 from aicert.cli.verify import audit_certificate
 from aicert.cli.verify.conditions import Conditions
@@ -181,6 +183,8 @@ def _row_lines(run: str, rows: Records, evidence: Evidence, *, is_expected: bool
             yield f"{MARGIN}of {counted(fact.text.words, 'word')} {odd}"
         for check, counts in zip(audit.results.checks, fact.checks, strict=True):
             yield MARGIN + _check_line(check, counts, rows.rows)
+        if fact.domains is not None:
+            yield MARGIN + _domains_line(fact.domains)
 
 
 def _check_line(check: CheckFact, counts: Counts, rows: int) -> str:
@@ -191,6 +195,14 @@ def _check_line(check: CheckFact, counts: Counts, rows: int) -> str:
         unusable = f"{check.list.unusable} of its {check.list.entries} entries unusable"
         line += f"; list {check.list.digest}, {unusable}"
     return line
+
+
+def _domains_line(fact: DomainFact) -> str:
+    first = f", most bytes from {fact.largest[0].host}" if fact.largest else ""
+    return (
+        f"domains of column {safe(fact.column)}: {fact.count}{first}, "
+        f"{fact.missing} missing, {fact.unparsable} unparsable"
+    )
 
 
 def to_json(evidence: Evidence, result: AttestationResult) -> dict[str, object]:
@@ -219,6 +231,7 @@ def _audit_json(audit: Audit, fact: DataFact) -> dict[str, object]:
         "results": str(audit.digest),
         "unreadBytes": fact.unread_bytes,
         "text": None if fact.text is None else _text_json(fact.text),
+        "domains": None if fact.domains is None else domain_table.to_json(fact.domains),
         "checks": [
             {
                 "name": check.name,

@@ -63,7 +63,12 @@ def test_texts_beside_the_rows_are_inputs() -> None:
 
 def test_a_key_alone_is_a_config() -> None:
     read = config.parse(b'[records]\nkey = "input:k"\n')
-    assert (read.checks, read.passages) == ((), False)
+    assert (read.checks, read.passages, read.domains) == ((), False, None)
+
+
+def test_a_table_of_domains_names_a_column() -> None:
+    read = config.parse(WHOLE.replace("[passages]", '[domains]\ncolumn = "u"\n[passages]').encode())
+    assert read.domains == "u"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +83,9 @@ def test_a_key_alone_is_a_config() -> None:
         ("words = 50", "words = 30", "passages/v1 is of 50 words"),
         ("words = 50", "words = true", "passages.words"),
         ("words = 50", "words = 50\nrun = 13", "unknown key 'run'"),
+        ("[passages]", "[domains]\n[passages]", "domains.column: expected a string"),
+        ("[passages]", '[domains]\ncolumn = ""\n[passages]', "expected the name of a column"),
+        ("[passages]", '[domains]\ncolumn = "u"\nmost = 1\n[passages]', "unknown key 'most'"),
         ("[passages]", "[other]", "unknown key 'other'"),
         ('"domains/v1"', '"domains/v2"', "not one of domains/v1, exact/v1"),
         ('column = "url"\n', "", "column"),

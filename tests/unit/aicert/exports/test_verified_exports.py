@@ -109,6 +109,10 @@ def test_the_summary_has_what_was_measured(
     row = f"| `domains/v1` | `url` | `{of_bytes(DOMAINS)}` | 1 | 3 | 1 | 0 | 1 of 2 | "
     assert row + f"`{ROWS.digest}` | run `look`, tier software, results " in text
     assert f"No such audit read `{ROWS.digest}` (4 rows)." in text
+    table = f"Rows `{ROWS.digest}`, column `url`: 2 domains. Of 3 rows 1 have nothing there, and 0 "
+    assert table + "what is no URL (run `look`, tier software, results `" in text
+    assert "\n\n| domain | rows | bytes |\n|---|---|---|\n| `a.org` | 1 | 24 |\n| `b.org` |" in text
+    assert "domains with the most bytes" not in text
     assert "| `patterns/v1` | all text |  | 1 | 3 | 0 | 0 |  | " in text
 
 
@@ -156,7 +160,20 @@ def test_programs_get_the_same(folder: Path, capsys: pytest.CaptureFixture[str])
     assert (patterns["kind"], "column" in patterns, "list" in patterns) == (
         "patterns/v1", False, False,
     )  # fmt: skip
+    (table,) = summary["domains"]
+    assert (table["run"], table["rowsDigest"], table["count"]) == ("look", str(ROWS.digest), 2)
+    assert table["largest"][0] == {"host": "a.org", "rows": 1, "bytes": 24}
     assert summary["notVerified"] == []
+
+
+def test_a_table_that_leaves_domains_out_says_so(folder: Path) -> None:
+    (fact,) = audited().data
+    assert fact.domains is not None
+    many = replace(fact, domains=replace(fact.domains, count=5))
+    given = verified(folder, audits=(audit_of(replace(audited(), data=(many,))),))
+    text = training_summary.markdown(given).decode()
+    assert ": 5 domains. Of 3 rows" in text
+    assert "\nThe 2 domains with the most bytes:\n\n| domain |" in text
 
 
 def test_croissant_has_the_root_of_an_audit_that_passed(folder: Path) -> None:
@@ -276,6 +293,7 @@ def test_evidence_that_does_not_count_is_left_out_and_named(
     assert "record-root" not in (folder / "out" / "alpaca.croissant.json").read_text()
     text = (folder / "out" / "training-content.md").read_text()
     assert "No certified audit with a check of domains/v1 is among the evidence." in text
+    assert "No certified audit with a table of domains (`[domains]` in its config) is" in text
     assert "words" not in text.replace("own words", "")
 
 

@@ -148,6 +148,14 @@ def test_results_of_other_checks_are_not_taken(folder: Path, left: Path) -> None
         taken(folder, left)
 
 
+def test_results_with_another_table_of_domains_are_not_taken(folder: Path, left: Path) -> None:
+    settings = auditing.read_config(
+        f'{WHOLE}[domains]\ncolumn = "url"\n'.encode(), inputs := measured(folder)
+    )
+    with pytest.raises(LockError, match="another table of domains than its config asks for"):
+        auditing._taken(left, settings, inputs, [records(folder)])
+
+
 def test_what_is_no_file_of_results_is_not_taken(folder: Path, left: Path) -> None:
     whole = left.read_bytes()
     left.write_bytes(whole[:-1])

@@ -27,6 +27,8 @@ Change = Callable[[Scene], object]
 CONFIG = b"""\
 [records]
 key = "input:record-key"
+[domains]
+column = "url"
 [passages]
 words = 50
 [[check]]
@@ -129,6 +131,7 @@ def test_an_audit_joins_by_the_rows(folder: Path, capsys: pytest.CaptureFixture[
         "          of 9 words 0 mix letters of several scripts, 0 are too long",
         OPT_OUT,
         "          pii: 1 of 3 rows match patterns/v1, 0 missing, 0 unparsable",
+        "          domains of column url: 2, most bytes from a.org, 1 missing, 0 unparsable",
         "  -       alpaca test of run tiny: not audited",
         "  -       run tiny: 1 text beside its rows that no audit reads",
     ]
@@ -168,6 +171,7 @@ def test_programs_get_the_same(folder: Path, capsys: pytest.CaptureFixture[str])
         "name": "alpaca", "digest": str(of_bytes(DOMAINS)), "entries": 2, "unusable": 1,
     }  # fmt: skip
     assert (first["matches"], first["missing"], first["unparsable"]) == (1, 1, 0)
+    assert (look["domains"]["count"], look["domains"]["missing"]) == (2, 1)
     assert (second["name"], second["kind"], second["list"]) == ("pii", "patterns/v1", None)
     assert [each["name"] for each in document["evidence"]["notCounted"]] == ["odd"]
 
