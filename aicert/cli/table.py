@@ -35,10 +35,17 @@ _AS_WHAT = {
 _ID_WIDTH = 20
 
 
-def text(result: AttestationResult, *, colour: bool = False, columns: int | None = None) -> str:
+def text(
+    result: AttestationResult,
+    *,
+    colour: bool = False,
+    columns: int | None = None,
+    has_evidence: bool = False,
+) -> str:
     """Return the whole table, with a newline at its end.
 
     `columns` is the width of a terminal: longer lines continue below the detail's first column.
+    `has_evidence`: audits were given, and what they say about ancestors is shown below the table.
     """
     lines = [line for item in _head(result) for line in _wrapped("", item, 10, columns)]
     lines.append("")
@@ -46,6 +53,7 @@ def text(result: AttestationResult, *, colour: bool = False, columns: int | None
         lines += _check_lines(check, colour, columns)
     if result.ancestors:
         lines += ["", "lineage", *_tree(result.ancestors, colour)]
+        lines += [] if has_evidence else _unaudited(result.ancestors, columns)
     lines += ["", _styled(*_verdict_line(result), colour)]
     if result.verdict == "passed":
         lines += _list("Trusts", result.trusts, columns) + _list("Omits", result.omits, columns)
@@ -135,6 +143,27 @@ def _tree(ancestors: Sequence[Ancestor], colour: bool) -> list[str]:
             seen.add(id(result))
             pending += [(inner, depth + 1) for inner in reversed(result.ancestors)]
     return lines
+
+
+def _unaudited(ancestors: Sequence[Ancestor], columns: int | None) -> list[str]:
+    """Name the ancestors that read rows, where nothing was given that could have audited these."""
+    runs: dict[str, None] = {}
+    seen: set[int] = set()
+    pending = [ancestor.result for ancestor in reversed(ancestors)]
+    while pending:
+        result = pending.pop()
+        if result is None or id(result) in seen:
+            continue
+        seen.add(id(result))
+        if result.facts is not None and result.facts.records:
+            runs[f"ancestor {result.run}"] = None
+        pending += [ancestor.result for ancestor in reversed(result.ancestors)]
+    shown = list(runs)[:MAX_LINES]
+    lines = [f"{name}: not audited (you gave no --evidence)" for name in shown]
+    if len(runs) > len(shown):
+        lines.append(f"and {len(runs) - len(shown)} more")
+    start = f"  {_WORDS['not-checked']:<6}  "
+    return [each for line in lines for each in _wrapped(start, safe(line), len(start), columns)]
 
 
 def json_text(result: AttestationResult, **more: object) -> str:

@@ -129,7 +129,8 @@ def _answer(asked: Mapping[str, str | None], facts: Reader | None) -> str:
             "unseen": None if facts is None else UNSEEN,
             "title": title(claims, result),
             "report": body(claims, result),
-            "text": table.text(result) + ("" if evidence_text is None else f"\n{evidence_text}\n"),
+            "text": table.text(result, has_evidence=shown is not None)
+            + ("" if evidence_text is None else f"\n{evidence_text}\n"),
             "result": table.to_json(result) | evidence,
         }
     )

@@ -82,7 +82,12 @@ def show(result: AttestationResult, form: str = "text", evidence: Section | None
         more = {} if evidence is None else {"evidence": evidence.to_json()}
         terminal.write(json.dumps(table.to_json(result) | more) + "\n")
     else:
-        columns = terminal.terminal_columns()
-        terminal.write(table.text(result, colour=terminal.use_colour(), columns=columns))
+        shown = table.text(
+            result,
+            colour=terminal.use_colour(),
+            columns=terminal.terminal_columns(),
+            has_evidence=evidence is not None,
+        )
+        terminal.write(shown)
         if evidence is not None:
             terminal.write_lines("".join(f"{line}\n" for line in evidence.lines()))

@@ -157,7 +157,7 @@ def _with_evidence(options: argparse.Namespace) -> int:
         write(table.json_text(result, evidence=shown.to_json()))
         code = exit_code(result, certificate_only=options.certificate_only)
     else:
-        code = show_result(result, certificate_only=options.certificate_only)
+        code = show_result(result, certificate_only=options.certificate_only, has_evidence=True)
         write_lines("".join(f"{line}\n" for line in shown.lines()))
     if options.re_executed and not code and not shown.again.has_re_execution:
         complain("no verdict: nothing shows that another machine gave these bytes, too\n")
@@ -226,16 +226,24 @@ def _appraised(
 
 
 def show_result(
-    result: "AttestationResult", form: str = "text", *, certificate_only: bool = False
+    result: "AttestationResult",
+    form: str = "text",
+    *,
+    certificate_only: bool = False,
+    has_evidence: bool = False,
 ) -> int:
-    """Write the result to stdout as `text` or `json`, and return its exit code."""
+    """Write the result to stdout as `text` or `json`, and return its exit code.
+
+    `has_evidence`: what evidence says is written after it.
+    """
     # This is imported only when there is a result, since other commands share these options.
     from aicert.cli import table
 
     if form == "json":
         write(table.json_text(result))
     else:
-        write_lines(table.text(result, colour=use_colour(), columns=terminal_columns()))
+        colour, columns = use_colour(), terminal_columns()
+        write_lines(table.text(result, colour=colour, columns=columns, has_evidence=has_evidence))
     return exit_code(result, certificate_only=certificate_only)
 
 

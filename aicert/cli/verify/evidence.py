@@ -135,7 +135,9 @@ def lines(evidence: Evidence, result: AttestationResult) -> Iterator[str]:
             continue
         is_expected = facts is not result.facts or result.kind not in OF_RESULTS
         for rows in facts.records:
-            yield from _row_lines(run, rows, evidence, is_expected=is_expected)
+            kind = "run" if facts is result.facts else "ancestor"
+            of = f"of {kind} {safe(run)}"
+            yield from _row_lines(of, rows, evidence, is_expected=is_expected)
         yield from _text_lines(run, facts, evidence, is_expected=is_expected)
     if result.kind in OF_RESULTS:
         yield "  -       audits and evaluations are about models, and this certificate is for none"
@@ -166,9 +168,11 @@ def _text_lines(run: str, facts: Facts, evidence: Evidence, *, is_expected: bool
         yield f"  -       run {safe(run)}: {texts} beside its rows that no audit reads"
 
 
-def _row_lines(run: str, rows: Records, evidence: Evidence, *, is_expected: bool) -> Iterator[str]:
-    """`is_expected`: whether it is worth saying that no audit read these rows."""
-    what = f"{rows.name} {safe(rows.split)} of run {safe(run)}"
+def _row_lines(of: str, rows: Records, evidence: Evidence, *, is_expected: bool) -> Iterator[str]:
+    """`of`: whose rows they are. `is_expected`: whether it is worth saying that no audit read
+    them.
+    """
+    what = f"{rows.name} {safe(rows.split)} {of}"
     about = _about(rows, evidence.audits)
     if not about and is_expected:
         yield f"  -       {what}: not audited"

@@ -79,7 +79,7 @@ def lines(second: Reproductions) -> Iterator[str]:
         elif one.may_be_one_operator:
             yield f"{MARGIN}who ran it is not shown: nothing says who rented a cloud's machine"
     for name, reason in second.refused:
-        yield f"  -       {safe(name)} does not count: {safe(reason)}"
+        yield f"  -       {safe(name)} does not count as a second run: {safe(reason)}"
 
 
 def to_json(second: Reproductions) -> dict[str, object]:

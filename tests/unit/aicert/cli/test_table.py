@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aicert.appraisal.result import Ancestor, AttestationResult
 from aicert.cli import main, terminal
 from aicert.cli import table as render
 from tests.adversarial.forger import Scene
@@ -104,3 +105,25 @@ def test_the_verdict_line_names_the_tier() -> None:
     assert "\nNO VERDICT  1 check could not be made (vtpm)\n" in render.text(open_)
     nowhere = render.text(replace(open_, tier=None))
     assert "\nNO VERDICT  1 check could not be made \n" in nowhere
+
+
+def ancestor(result: AttestationResult | None) -> Ancestor:
+    return Ancestor(input="model", source="run:b/m", digest="", result=result, reason=None)
+
+
+def test_ancestors_that_no_audit_was_given_for_are_named() -> None:
+    own = replace(Scene("local", 2).appraise(), ancestors=())
+    assert own.facts is not None
+    first = replace(own, run="first")
+    no_rows = replace(own, run="merged", facts=replace(own.facts, records=()))
+    middle = replace(no_rows, ancestors=(ancestor(first), ancestor(None)))
+    # Two of its inputs come from one run.
+    whole = replace(own, ancestors=(ancestor(middle), ancestor(middle), ancestor(first)))
+    line = "  -       ancestor first: not audited (you gave no --evidence)\n"
+    assert render.text(whole).count("not audited") == render.text(whole).count(line) == 1
+    assert "not audited" not in render.text(whole, has_evidence=True)
+    assert "not audited" not in render.text(own)
+    more = [ancestor(replace(own, run=f"first-{number}")) for number in range(20)]
+    text = render.text(replace(own, ancestors=tuple(more)))
+    assert text.count("not audited") == 12
+    assert "  -       and 8 more\n" in text

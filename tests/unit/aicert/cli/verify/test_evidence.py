@@ -248,8 +248,8 @@ def test_rows_of_ancestors_are_looked_for_too() -> None:
         "evidence",
         "  -       alpaca train of run tiny: not audited",
         "  -       run tiny: 1 text beside its rows that no audit reads",
-        "  -       alpaca train of run base: not audited",
-        "  -       alpaca test of run base: not audited",
+        "  -       alpaca train of ancestor base: not audited",
+        "  -       alpaca test of ancestor base: not audited",
         "  -       run base: 1 text beside its rows that no audit reads",
         "  -       what run base read is not verified",
     ]
@@ -295,7 +295,7 @@ def test_rows_of_runs_with_one_name_are_all_there() -> None:
     assert rows == [
         "  -       alpaca train of run tiny: not audited",
         "  -       alpaca test of run tiny: not audited",
-        "  -       alpaca train of run tiny: not audited",
+        "  -       alpaca train of ancestor tiny: not audited",
     ]
     assert len(report.to_json(none, whole)["rows"]) == 3  # type: ignore[arg-type]
 

@@ -119,7 +119,7 @@ def test_what_one_party_could_have_made_is_no_other_execution(
         f"{BY.format('repeated')}, tier software, root another platform CA",
         "          certificate CERTIFICATE 1",
         f"          {NO_MORE}: not both machines measured the image that they ran",
-        "  -       second-1 does not count: its outputs are not the same bytes",
+        "  -       second-1 does not count as a second run: its outputs are not the same bytes",
     ]
     assert verify(tmp_path, "--re-executed") == 2
     assert capsys.readouterr().err == (
@@ -133,8 +133,9 @@ def test_a_failure_stays_one_whoever_ran_it_again(
     laid_out(tmp_path, "qemu", [(another_owner, another_image)])
     (tmp_path / "model" / "config.json").write_bytes(b"{}")
     assert verify(tmp_path, "--re-executed") == 1
-    assert "second-0 does not count: the certificate does not pass: subject.files: " in (
-        capsys.readouterr().out
+    assert (
+        "second-0 does not count as a second run: the certificate does not pass: subject.files: "
+        in (capsys.readouterr().out)
     )
 
 
