@@ -36,9 +36,9 @@ def evaluate(config: str, data: list[dict[str, Any]]) -> dict[str, Any]:
     from axolotl.cli.config import load_cfg
     from axolotl.loaders import load_tokenizer
 
+    from enclave_runner.axolotl.measuring import kept_texts, template_tokens
     from enclave_runner.axolotl.measuring import model as models
     from enclave_runner.axolotl.measuring import rows as tokenisers
-    from enclave_runner.axolotl.measuring import template_tokens
 
     gc.enable()
     cfg = load_cfg(config)
@@ -53,6 +53,7 @@ def evaluate(config: str, data: list[dict[str, Any]]) -> dict[str, Any]:
             )
             examples = tokenise(row)
             rows, left_out = rows + bool(examples), left_out + (not examples)
+            kept_texts.check(tokenizer, template_tokens.texts_of(row, numbers=False))
             texts = list(template_tokens.texts_of(row))
             for example in examples:
                 loss += models.loss_of(model, cfg, example)

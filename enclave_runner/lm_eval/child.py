@@ -11,7 +11,6 @@ import os
 import random
 import sys
 import traceback
-import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +87,8 @@ def _check_scored(model: Any, task: Any) -> None:
     then any model has the best perplexity. From the tokens that were scored the text must come
     back.
     """
+    from enclave_runner.axolotl.measuring.kept_texts import check_scored
+
     for request in task.instances:
         *before, text = request.args
         if before and before[0]:
@@ -98,23 +99,7 @@ def _check_scored(model: Any, task: Any) -> None:
             tokens = tokens[tokens[:1] == [model.prefix_token_id] :]
         else:
             tokens = model.tok_encode(text)
-        # Some models' settings let it leave out spaces before punctuation.
-        back = model.tokenizer.decode(
-            tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        if not is_kept(text, back):
-            raise ValueError(
-                f"the tokenizer does not keep the texts of task {task.config.task}: "
-                f"{text[:80]!a} came back as {back[:80]!a}"
-            )
-
-
-def is_kept(text: str, back: str) -> bool:
-    """Return whether a text came back, maybe with other spaces or forms of characters, and with
-    tokens around it.
-    """
-    wanted, given = (" ".join(unicodedata.normalize("NFKC", each).split()) for each in (text, back))
-    return wanted in given
+        check_scored(model.tokenizer, text, tokens, f"of task {task.config.task}")
 
 
 def confine_templates() -> None:

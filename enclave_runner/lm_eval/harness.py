@@ -30,8 +30,10 @@ from enclave_runner.inputs.rows import Room, Rows
 from enclave_runner.lm_eval import child, image_tasks, settings
 from enclave_runner.lm_eval.definition import EVALUATED, FEW_SHOT, Source, Task
 from enclave_runner.lm_eval.settings import EvaluationPlan
-from enclave_runner.sandbox.places import INPUTS, JOB, OUTPUT
+from enclave_runner.sandbox.places import CODE, INPUTS, JOB, OUTPUT
 
+# Code that the child shares with another trainer's.
+_KEPT = "enclave_runner/axolotl/measuring/kept_texts.py"
 _MAX_NUMBERS = 1 << 16
 
 
@@ -127,10 +129,11 @@ def _check_examples(asked: EvaluationPlan, digests: Mapping[tuple[str, str], Dig
 def _job(prepared: Prepared, scratch: Path) -> Job:
     job = scratch.with_name(f"{scratch.name}-evaluation.json")
     job.write_bytes(strict_json.dumps(_instructions(prepared)))
+    kept = Path(child.__file__).parents[2] / _KEPT
     return Job(
         program=child,
         arguments=(JOB, OUTPUT),
-        shown={JOB: job, **prepared.shown},
+        shown={f"{CODE}/{_KEPT}": kept, JOB: job, **prepared.shown},
         copied=prepared.rows.copied,
     )
 

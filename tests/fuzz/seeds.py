@@ -11,7 +11,15 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from aicert.formats import digest, image_lock, lockfile, run_report, strict_json
+from aicert.formats import (
+    digest,
+    evaluated_tasks,
+    evaluation,
+    image_lock,
+    lockfile,
+    run_report,
+    strict_json,
+)
 from aicert.formats import listing as listings
 from aicert.formats.digest import Digest
 from aicert.formats.lockfile import LockedInput, Lockfile
@@ -22,6 +30,8 @@ from aicert.lease.courier import Message
 from aicert.model_signature import writer
 from enclave_runner.inputs import model_json
 from tests.adversarial import (
+    attacks_evaluations,
+    attacks_tasks,
     chip_forge,
     enrolment_forge,
     nvidia_forge,
@@ -157,6 +167,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
             for one in leases.orders_of_each_kind()
         ),
         "image-lock": (_image_lock(), cloud.get("image_lock")),
+        "evaluation": tuple(_evaluations()),
         "json": (b'{"a":[1,-2.5e3,true,null,"\\u00e9"],"b":{"c":{}}}', b"[[[[]]]]", b'"x"'),
         "licence": (
             licence.emit(leases.signed()),
@@ -196,6 +207,13 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
             Token(digest=bytes(32), key=rsa_key("time authority"), accuracy=accuracy(1, 5)).der(),
         ),
     }
+
+
+def _evaluations() -> Iterator[bytes]:
+    """Yield results of a loss, of tasks of each kind, and of a task of the image."""
+    yield evaluation.emit(attacks_evaluations.measured())
+    yield evaluated_tasks.emit(attacks_tasks.results(*attacks_tasks.TWO))
+    yield evaluated_tasks.emit(attacks_tasks.addition(20))
 
 
 def _model_documents() -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from aicert.appraisal.evidence import (
     amd_vcek,
     azure_hcl,
+    evaluations,
     intel_collateral,
     nvidia,
     nvidia_device,
@@ -26,6 +27,8 @@ from aicert.crypto import signatures
 from aicert.files.tensors import read_header
 from aicert.formats import (
     certificate,
+    evaluated_tasks,
+    evaluation,
     image_lock,
     lockfile,
     run_report,
@@ -35,6 +38,7 @@ from aicert.formats import (
 )
 from aicert.formats import listing as listings
 from aicert.formats.dsse import Envelope
+from aicert.formats.evaluated_tasks import TaskResults
 from aicert.lease import (
     blob,
     bundle,
@@ -129,6 +133,19 @@ def _statement(data: bytes) -> None:
 def _report(data: bytes) -> None:
     read = run_report.parse(data)
     _same(run_report.parse(run_report.emit(read)), read)
+
+
+def _evaluation(data: bytes) -> None:
+    for trainer in ("axolotl-evaluate", "lm-eval"):
+        if (b'"tasks"' in data) == (trainer == "lm-eval"):
+            read = evaluated_tasks.read(trainer, data)
+            written = (
+                evaluated_tasks.emit(read)
+                if isinstance(read, TaskResults)
+                else evaluation.emit(read)
+            )
+            _same(written, data)
+            _same(len({one.task for one in evaluations.measures(read)}) > 0, True)
 
 
 def _lockfile(data: bytes) -> None:
@@ -334,6 +351,7 @@ TARGETS: dict[str, Target] = {
     "chip": _chip,
     "counter": _counter,
     "dsse": _dsse,
+    "evaluation": _evaluation,
     "event-log": _event_log,
     "courier": _courier,
     "custody": _custody,

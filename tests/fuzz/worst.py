@@ -12,13 +12,15 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from aicert.appraisal.evidence import azure_hcl, time_token
 from aicert.cli.show import event_log
 from aicert.errors import AicertError
 from aicert.formats import (
     certificate,
+    evaluated_tasks,
+    evaluation,
     image_lock,
     lockfile,
     run_report,
@@ -30,6 +32,7 @@ from aicert.formats.paths import MAX_PATH_BYTES
 from aicert.formats.strict_json import MAX_NON_ASCII, MAX_TOKENS
 from aicert.records.schema import MAX_NODES
 from aicert.trust import policy_table
+from tests.adversarial import attacks_evaluations, attacks_tasks
 from tests.adversarial.ca_forge import ec_key, issue, usage
 from tests.adversarial.time_forge import Token
 from tests.fuzz import event_logs, log_targets
@@ -169,6 +172,28 @@ def _record_cases() -> Iterator[Case]:
         paths = b",".join((text % n).encode() for n in range(count))
         times = min(run_report_facts.MAX_RECORDS, room // (len(one) + len(paths) + 1))
         yield "report", name, head % b",".join([one % paths] * times)
+
+
+def evaluation_cases() -> Iterator[Case]:
+    """Yield results with as many tasks, metrics and rows as there may be."""
+    whole = attacks_tasks.results(*attacks_tasks.TWO)
+    known = attacks_tasks.addition()
+    for name, own in (("many tasks", whole), ("many tasks of the image", known)):
+        tasks = [replace(own.tasks[0], name=f"t{n}") for n in range(evaluated_tasks.MAX_TASKS)]
+        yield "evaluation", name, evaluated_tasks.emit(replace(own, tasks=tuple(tasks)))
+    metrics = [
+        replace(attacks_tasks.ACC, name="exact_match", filter=f"{n:064}")
+        for n in range(evaluated_tasks.MAX_METRICS)
+    ]
+    texts = [
+        replace(whole.tasks[1], name=f"t{n}", metrics=tuple(metrics))
+        for n in range(evaluation.MAX_BYTES // 6000)
+    ]
+    yield "evaluation", "many metrics", evaluated_tasks.emit(replace(whole, tasks=tuple(texts)))
+    rows = [replace(whole.data[0], split=f"s{n:02}") for n in range(run_report_facts.MAX_RECORDS)]
+    count = sum(each.rows for each in rows)
+    many = replace(attacks_evaluations.measured(), data=tuple(rows), rows=count, left_out=0)
+    yield "evaluation", "many rows", evaluation.emit(many)
 
 
 def toml_cases() -> Iterator[Case]:
@@ -335,6 +360,7 @@ def cases() -> Iterator[Case]:
     yield from json_cases()
     yield from statement_cases()
     yield from report_cases()
+    yield from evaluation_cases()
     yield from toml_cases()
     yield from binary_cases()
     yield from safetensors_cases()

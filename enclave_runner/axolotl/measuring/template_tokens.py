@@ -52,8 +52,8 @@ def squeeze(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def texts_of(value: object) -> Iterator[str]:
-    """Yield every string and number in a row, at any depth, as text."""
+def texts_of(value: object, *, numbers: bool = True) -> Iterator[str]:
+    """Yield every string in a row, at any depth, and every number as text if these are wanted."""
     waiting = [value]
     while waiting:
         each = waiting.pop()
@@ -63,7 +63,7 @@ def texts_of(value: object) -> Iterator[str]:
             waiting.extend(each)
         elif isinstance(each, str):
             yield each
-        elif isinstance(each, (int, float)) and not isinstance(each, bool):
+        elif numbers and isinstance(each, (int, float)) and not isinstance(each, bool):
             yield str(each)
 
 

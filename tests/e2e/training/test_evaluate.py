@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
+from aicert.files.tree import read_file, read_tree
 from aicert.formats import evaluation
+from aicert.formats.digest import Digest
+from aicert.formats.listing import dir_digest
+from enclave_runner.evaluate import evaluating
+from enclave_runner.evaluate.evaluation import Evaluated, Evaluation
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.rows import Room
+from enclave_runner.sandbox.containment import Limits
+from rules.example import example
 from rules.host import training_env
 from tests.e2e.conftest import REPOSITORY, Checkout
 from tests.e2e.training.test_training import ADAPTER_RUN, LORA
@@ -125,3 +134,52 @@ def test_an_adapter_is_evaluated_and_a_failure_has_a_certificate(checkout: Check
     )
     assert shown.returncode == 1
     assert "ended with 1" in shown.stdout
+
+
+def measured(name: str, path: Path) -> MeasuredInput:
+    files = read_tree(path) if path.is_dir() else {"": read_file(path)}
+    digest = dir_digest(files) if path.is_dir() else Digest("sha256", files[""].sha256)
+    return MeasuredInput(name=name, path=path, digest=digest, files=files, stat_keys={})
+
+
+def evaluated(
+    folder: Path,
+    record: Evaluation[Any, Any],
+    config: str,
+    names: dict[str, Path],
+    tools: Path | None = None,
+) -> Evaluated:
+    """Run a trainer's child in the sandbox, below `folder`, as the machine does."""
+    inputs = [measured(name, path) for name, path in sorted(names.items())]
+    room = Room(
+        folder=folder / "records", training_env=training_env.ensure_shown(REPOSITORY),
+        limits=Limits(),
+    )  # fmt: skip
+    asked = record.read(config.encode(), inputs)
+    prepared = record.prepare(asked, inputs, room, folder / "models")
+    return record.run(prepared, inputs, room, folder / "scratch", tools)
+
+
+def replace_in_texts(model: Path, pattern: str, content: str) -> None:
+    """Let the model's tokenizer replace what matches in each text."""
+    file = model / "tokenizer.json"
+    tokenizer = json.loads(file.read_bytes())
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
+    file.chmod(0o644)
+    file.write_text(json.dumps(tokenizer))
+
+
+def test_texts_that_the_tokenizer_does_not_keep_have_no_loss(tmp_path: Path) -> None:
+    example.make_example(tmp_path)
+    replace_in_texts(tmp_path / example.MODEL, "[a-z]", "a")
+    done = evaluated(
+        tmp_path,
+        evaluating.EVALUATION,
+        LOOK.replace("adapter: lora\nlora_model_dir: input:adapter\n", ""),
+        {
+            "model": tmp_path / example.MODEL,
+            "rows": tmp_path / "examples/held-out.jsonl",
+        },
+    )
+    assert done.data is None
+    assert "the tokenizer does not keep the texts of the rows" in done.result.log.read_text()

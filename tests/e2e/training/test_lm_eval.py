@@ -15,20 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from aicert.files.tree import read_file, read_tree
 from aicert.formats import evaluated_tasks, known_tasks
-from aicert.formats.digest import Digest
-from aicert.formats.listing import dir_digest
 from enclave_runner.evaluate.evaluation import Evaluated
-from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.inputs.rows import Room
 from enclave_runner.lm_eval import harness
 from enclave_runner.mergekit.stored import opened
-from enclave_runner.sandbox.containment import Limits
 from rules.example import example
 from rules.host import tool_envs, training_env
 from tests.e2e.conftest import REPOSITORY, Checkout
-from tests.e2e.training.test_evaluate import results, verified
+from tests.e2e.training.test_evaluate import evaluated as run_child
+from tests.e2e.training.test_evaluate import replace_in_texts, results, verified
 
 pytestmark = pytest.mark.slow
 
@@ -129,23 +124,10 @@ def test_the_page_is_evaluated_twice_and_by_the_harness_with_equal_numbers(
     assert one["tasks"][0]["task"] == str(task.digest)
 
 
-def measured(name: str, path: Path) -> MeasuredInput:
-    files = read_tree(path) if path.is_dir() else {"": read_file(path)}
-    digest = dir_digest(files) if path.is_dir() else Digest("sha256", files[""].sha256)
-    return MeasuredInput(name=name, path=path, digest=digest, files=files, stat_keys={})
-
-
 def evaluated(folder: Path, config: str, names: dict[str, Path]) -> Evaluated:
     """Run the child in the trainer's sandbox, below `folder`, as the machine does."""
-    inputs = [measured(name, path) for name, path in sorted(names.items())]
-    room = Room(
-        folder=folder / "records", training_env=training_env.ensure_shown(REPOSITORY),
-        limits=Limits(),
-    )  # fmt: skip
-    asked = harness.read(config.encode(), inputs)
-    prepared = harness.prepare(asked, inputs, room, folder / "models")
     tools = tool_envs.ensure_shown(REPOSITORY, "lm-eval") / "lm-eval"
-    return harness.EVALUATION.run(prepared, inputs, room, folder / "scratch", tools)
+    return run_child(folder, harness.EVALUATION, config, names, tools)
 
 
 def test_a_template_that_reaches_for_code_ends_the_evaluation(tmp_path: Path) -> None:
@@ -196,13 +178,9 @@ def test_texts_that_the_tokenizer_does_not_keep_have_no_likelihood(
     (tmp_path / "tasks").mkdir()
     for kind in kinds:
         (tmp_path / f"tasks/{kind}.yaml").write_text(LIKELIHOOD.format(kind=kind))
-    file = tmp_path / example.MODEL / "tokenizer.json"
-    tokenizer = json.loads(file.read_bytes())
-    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
-    file.chmod(0o644)
-    file.write_text(json.dumps(tokenizer))
+    replace_in_texts(tmp_path / example.MODEL, pattern, content)
     # As in Llama 3's: what it decodes lacks spaces that the text has.
-    settings = file.with_name("tokenizer_config.json")
+    settings = tmp_path / example.MODEL / "tokenizer_config.json"
     settings.chmod(0o644)
     whole = json.loads(settings.read_bytes()) | {"clean_up_tokenization_spaces": True}
     settings.write_text(json.dumps(whole))

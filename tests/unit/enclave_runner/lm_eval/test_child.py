@@ -1,5 +1,5 @@
-"""What the harness would count although the model's numbers do not say it: texts that its tokenizer
-dropped, likelihoods that are none, and right answers that are only listed first.
+"""What the harness would count although the model's numbers do not say it: likelihoods that are
+none, and right answers that are only listed first.
 """
 
 import math
@@ -7,38 +7,7 @@ from collections.abc import Collection
 
 import pytest
 
-from enclave_runner.lm_eval.child import check_finite, is_kept, without_luck
-
-
-@pytest.mark.parametrize(
-    ("text", "back"),
-    [
-        ("the gate", "the gate"),
-        (" 14", "14"),
-        ("two\n\nlines", "two lines"),
-        ("ﬁne", "fine"),
-        ("cafe\u0301", "caf\u00e9"),
-        ("the gate", "<s> the gate</s>"),
-        ("", ""),
-    ],
-)
-def test_kept(text: str, back: str) -> None:
-    assert is_kept(text, back)
-
-
-@pytest.mark.parametrize(
-    ("text", "back"),
-    [
-        ("the gate", ""),
-        ("the gate", "aaaaaaaa"),
-        ("The gate", "the gate"),
-        ("the gate", "the gat"),
-        ("the gate", "the <unk>"),
-        ("the gate", "thegate"),
-    ],
-)
-def test_not_kept(text: str, back: str) -> None:
-    assert not is_kept(text, back)
+from enclave_runner.lm_eval.child import check_finite, without_luck
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
