@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,9 @@ from aicert.text import safe
 if TYPE_CHECKING:
     from aicert.appraisal.result import AttestationResult
     from aicert.cli.terminal import Subparsers
+    from aicert.exports.evaluated import NamedResult
     from aicert.exports.facts import Facts
+    from aicert.exports.verified import Verified
     from aicert.verifier.evidence import Audit, Evaluation
 
 # A model card is text that somebody wrote.
@@ -31,8 +33,8 @@ MAX_CARD = 1 << 22
 _VERSIONS = ("1.7", "1.6")
 # Options of `add_policy_options` and of evidence, which have no meaning if nothing is judged.
 _JUDGING = (
-    "evidence", "root", "lockfile", "image_lock", "nonce", "at", "collateral", "gpu_collateral",
-    "lineage",
+    "evidence", "eval_dataset", "root", "lockfile", "image_lock", "nonce", "at", "collateral",
+    "gpu_collateral", "lineage",
 )  # fmt: skip
 _EXPORT = """\
 Write the files that other tools read: provenance.intoto.jsonl (in-toto, cosign), scai.intoto.json,
@@ -46,7 +48,9 @@ Nothing is verified: these files repeat what the certificate claims. With --mode
 `aicert export` judges the certificate as `aicert verify` does, with the same options. If it passes,
 there are also training-content.md and .json (the public summary that Article 53(1)(d) of the EU's
 AI Act asks for, filled in where it is measured), NAME.croissant.json for each input with rows, and
-evaluations in bom.cdx.json. If it does not pass, nothing is written.
+evaluations in bom.cdx.json. If it does not pass, nothing is written. Results on whole tasks of the
+image are also written for the Hugging Face hub, to .eval_results/, if you say which data set there
+has the task's rows.
 
   aicert export certificate.json exports/ --model model/ --evidence evidence/
 """
@@ -55,7 +59,11 @@ Write or renew a marked block in a model card: what was certified, and how to ch
 
   aicert card certificate.json model/README.md
 
-Only the text between the marks changes. Nothing is verified.
+Only the text between the marks changes. Nothing is verified without --model. With --model and
+--evidence, the certificate is judged as `aicert verify` does. If it passes, results on whole tasks
+of the image are written to `model-index`; otherwise nothing is.
+
+  aicert card certificate.json model/README.md --model model/ --evidence evidence/
 """
 _REPORT = """\
 Judge a certificate as `aicert verify` does, and write the result as one self-contained page.
@@ -76,16 +84,12 @@ def add_commands(commands: "Subparsers") -> None:
     export.add_argument("folder", metavar="DIR", help="where to write")
     export.add_argument("--spec-version", choices=_VERSIONS, default=_VERSIONS[0],
         help="version of CycloneDX; %(default)s if not given")  # fmt: skip
-    export.add_argument("--model", metavar="MODEL_DIR", help="the model's directory")
-    export.add_argument("--evidence", metavar="EVIDENCE",
-        help="a directory with audits and evaluations: RUN/certificate.json, RUN/results.json",
-    )  # fmt: skip
-    add_policy_options(export)
+    _add_judging(export)
     add_format(export)
     export.set_defaults(run=_export)
     card = commands.add_parser(
         "card", help="write a block about a certificate into a model card", description=_CARD,
-        formatter_class=help_formatter,
+        epilog=EXITS, formatter_class=help_formatter,
     )  # fmt: skip
     card.add_argument(
         "certificate", metavar="CERT", help="the certificate file; - is standard input"
@@ -93,6 +97,7 @@ def add_commands(commands: "Subparsers") -> None:
     card.add_argument("card", metavar="README", help="the model card; it is created if missing")
     card.add_argument("--output", metavar="NAME", help="the output, if there are several")
     card.add_argument("--page", metavar="URL", help="link to this copy of verify.html")
+    _add_judging(card)
     add_format(card)
     card.set_defaults(run=_card)
     report = commands.add_parser(
@@ -108,6 +113,18 @@ def add_commands(commands: "Subparsers") -> None:
     report.set_defaults(run=_report)
 
 
+def _add_judging(command: argparse.ArgumentParser) -> None:
+    """Add the options with which a command judges the certificate before it writes."""
+    command.add_argument("--model", metavar="MODEL_DIR", help="the model's directory")
+    command.add_argument("--evidence", metavar="EVIDENCE",
+        help="a directory with audits and evaluations: RUN/certificate.json, RUN/results.json",
+    )  # fmt: skip
+    command.add_argument("--eval-dataset", metavar="TASK=ORG/NAME[@COMMIT]", action="append",
+        default=[], help="the data set on the hub that has the rows of a task of the image",
+    )  # fmt: skip
+    add_policy_options(command)
+
+
 def _facts(path: str) -> "Facts":
     from aicert.exports import facts
     from aicert.verifier import verify
@@ -119,17 +136,19 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     from aicert.files.atomic import write_atomically
 
     folder = _folder(options.folder)
-    judged = None
-    if options.model is not None:
-        judged = _judged(options)
-        if judged.result.verdict != "passed":
-            complain("nothing was written, because the certificate does not pass\n")
-            return show_result(judged.result, options.format)
-    elif given := _needs_model(options):
-        raise ConfigError(f"{given} needs --model: only then is the certificate judged")
+    if options.model is not None and _is_inside(options.folder, options.model):
+        raise ConfigError(
+            f"{options.folder[:200]!a} is in the model's directory, which holds certified files "
+            "only",
+            hint="name another directory",
+        )
+    judged = _judged_if_asked(options)
+    if judged is not None and judged.result.verdict != "passed":
+        return _not_passed(judged, options)
     contents = _contents(options, judged)
     places = [folder / name for name in contents]
     for place, data in zip(places, contents.values(), strict=True):
+        place.parent.mkdir(exist_ok=True)
         write_atomically(place, data)
         if options.format == "text":
             write(f"written  {safe(os.fspath(place))}\n")
@@ -139,10 +158,34 @@ def _export(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     if judged is None:
         complain("nothing was verified; `aicert verify` does that\n")
         return 0
+    _say_what_passed(judged)
+    for task in _without_data_set(judged, contents):
+        complain(
+            f"note     {task} has no file for the hub without --eval-dataset {task}=ORG/NAME\n"
+        )
+    return 0
+
+
+def _without_data_set(judged: "_Judged", contents: Collection[str]) -> list[str]:
+    """Return the tasks with a name of which the model's results have no file for the hub."""
+    from aicert.exports import evaluated
+
+    verified = _verified(judged)
+    outputs = verified.facts.statement.outputs
+    results = [one for output in outputs for one in evaluated.named_results(verified, output)]
+    names = dict.fromkeys(one.known.name for one in results)
+    return [name for name in names if f"{evaluated.FOLDER}/{name}.yaml" not in contents]
+
+
+def _say_what_passed(judged: "_Judged") -> None:
     for name, reason in judged.refused:
         complain(f"note     {safe(name)} does not count: {safe(reason.partition(chr(10))[0])}\n")
     complain(f"the certificate passed, tier {judged.result.tier}\n")
-    return 0
+
+
+def _not_passed(judged: "_Judged", options: argparse.Namespace) -> int:
+    complain("nothing was written, because the certificate does not pass\n")
+    return show_result(judged.result, options.format)
 
 
 def _folder(name: str) -> Path:
@@ -181,6 +224,15 @@ class _Judged:
     refused: tuple[tuple[str, str], ...]
 
 
+def _judged_if_asked(options: argparse.Namespace) -> _Judged | None:
+    """Judge the certificate if there is a model. ConfigError for options that only judge."""
+    if options.model is not None:
+        return _judged(options)
+    if given := _needs_model(options):
+        raise ConfigError(f"{given} needs --model: only then is the certificate judged")
+    return None
+
+
 def _judged(options: argparse.Namespace) -> _Judged:
     """Judge the certificate with its model, and the evidence, under the same options."""
     from aicert.cli.verify import evaluations, evidence
@@ -189,12 +241,6 @@ def _judged(options: argparse.Namespace) -> _Judged:
     from aicert.verifier import verify
     from aicert.verifier.evidence import read_evidence
 
-    if _is_inside(options.folder, options.model):
-        raise ConfigError(
-            f"{options.folder[:200]!a} is in the model's directory, which holds certified files "
-            "only",
-            hint="name another directory",
-        )
     data = verify.read_certificate_file(options.certificate)
     parsed = certificate.parse(data)
     if options.evidence is None:
@@ -222,14 +268,20 @@ def _is_inside(path: str, folder: str) -> bool:
 
 def _contents(options: argparse.Namespace, judged: _Judged | None) -> dict[str, bytes]:
     """Return the contents to write, by file name. Raises EvidenceError."""
-    from aicert.exports import facts, verified
+    from aicert.exports import evaluated
     from aicert.exports.files import exports, verified_exports
 
     if judged is None:
         return exports(_facts(options.certificate), options.spec_version)
-    from aicert.cli.verify.evidence import runs_of, was_lineage_asked
+    places = evaluated.data_sets(options.eval_dataset)
+    return verified_exports(_verified(judged), options.spec_version, places)
 
-    passed = verified.Verified(
+
+def _verified(judged: _Judged) -> "Verified":
+    from aicert.cli.verify.evidence import runs_of, was_lineage_asked
+    from aicert.exports import facts, verified
+
+    return verified.Verified(
         facts=facts.read(judged.data),
         result=judged.result,
         runs=tuple(runs_of(judged.result)),
@@ -237,7 +289,6 @@ def _contents(options: argparse.Namespace, judged: _Judged | None) -> dict[str, 
         audits=judged.audits,
         evaluations=judged.evaluations,
     )
-    return verified_exports(passed, options.spec_version)
 
 
 def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
@@ -248,11 +299,16 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
             f"model cards need the package {error.name}, which is not installed",
             hint="in a checkout of this project: pip install '.[cards]'",
         ) from None
+    from aicert.exports import evaluated
     from aicert.exports.provenance import CERTIFICATE
     from aicert.files.atomic import check_place, require_replaceable, write_atomically
     from aicert.files.bounded import read_bounded
 
-    facts = _facts(options.certificate)
+    judged = _judged_if_asked(options)
+    if judged is not None and judged.result.verdict != "passed":
+        return _not_passed(judged, options)
+    verified = None if judged is None else _verified(judged)
+    facts = _facts(options.certificate) if verified is None else verified.facts
     path = Path(options.card)
     before = ""
     if require_replaceable(path) is not None:
@@ -263,7 +319,10 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     outputs = sorted(facts.statement.outputs)
     if options.output is None and len(outputs) != 1:
         raise ConfigError(f"say which output: {', '.join(outputs)}", hint="--output NAME")
-    after, notes = update(before, facts, options.output or outputs[0], options.page)
+    output = options.output or outputs[0]
+    results = [] if verified is None else _results(verified, output)
+    places = evaluated.data_sets(options.eval_dataset)
+    after, notes = update(before, facts, output, options.page, results=results, places=places)
     beside = path.with_name(CERTIFICATE)
     if not os.path.lexists(beside):
         source = "CERT" if options.certificate == "-" else options.certificate
@@ -274,7 +333,7 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
         write_atomically(path, after.encode())
     if options.format == "json":
         written = [] if after == before else [os.fspath(path)]
-        _write_json({"written": written, "notes": notes, "verified": False}, write)
+        _write_json({"written": written, "notes": notes, "verified": judged is not None}, write)
         return 0
     for note in notes:
         write(f"note     {safe(note)}\n")
@@ -282,7 +341,17 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
         write("nothing to do: the card already says so\n")
     else:
         write(f"written  {safe(os.fspath(path))}\n")
+    if judged is not None:
+        _say_what_passed(judged)
     return 0
+
+
+def _results(verified: "Verified", output: str) -> "list[NamedResult]":
+    from aicert.exports.evaluated import named_results
+
+    if output not in verified.facts.statement.outputs:
+        return []  # `update` refuses such an output
+    return named_results(verified, output)
 
 
 def _write_json(document: dict[str, object], write: Callable[[str], None]) -> None:

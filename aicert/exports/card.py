@@ -1,15 +1,19 @@
 """Write marked blocks into a model card: what was certified and how to check it.
 
-There are two blocks, each between two marks: one in the front matter (`base_model` and `datasets`,
-which Hugging Face reads) and one in the text. Nothing else changes: keys that the author wrote stay
-the author's, and so does every mark that is part of the text (within a line, in a code block). What
-comes from the certificate is restricted to names and digests before it becomes YAML or Markdown.
+There are two blocks, each between two marks: one in the front matter, and one in the text. The
+first has `base_model` and `datasets`, which Hugging Face reads, and `model-index` for verified
+results.
+Nothing else changes: keys that the author wrote stay the author's, and so does every mark that is
+part of the text (within a line, in a code block). What comes from the certificate is restricted to
+names and digests before it becomes YAML or Markdown.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 
 from aicert.errors import ConfigError
 from aicert.exports.card_places import BEGIN, END, line_end, split, under, with_keys
+from aicert.exports.evaluated import DataSet, NamedResult, model_index
 from aicert.exports.facts import Facts, hub_source, kind_of
 from aicert.exports.markdown import plain
 from aicert.verifier.facts import fact_items
@@ -19,12 +23,20 @@ _PAGE = re.compile(r"(?:https://)?[A-Za-z0-9][A-Za-z0-9._~/%-]{0,400}")
 _BADGE = "https://img.shields.io/badge/aicert-certificate-blue"
 
 
-def update(card: str, facts: Facts, output: str, page: str | None = None) -> tuple[str, list[str]]:
+def update(
+    card: str,
+    facts: Facts,
+    output: str,
+    page: str | None = None,
+    *,
+    results: Sequence[NamedResult] = (),
+    places: Mapping[str, DataSet] | None = None,
+) -> tuple[str, list[str]]:
     """Return the card with new or updated blocks, and notes for the user; ConfigError if
     impossible.
 
     `output` is the output that the card describes; `page` is the address of the page that verifies,
-    for a link.
+    for a link. `results`: verified ones of that output; `places`: data sets of their tasks.
     """
     if page is not None and not _PAGE.fullmatch(page):
         raise ConfigError(
@@ -46,7 +58,9 @@ def update(card: str, facts: Facts, output: str, page: str | None = None) -> tup
     line = line_end(text)
     front, body = split(text)
     wanted = {"base_model": _hub_names(facts, "model"), "datasets": _hub_names(facts, "data")}
-    kept, notes = with_keys(text, front, wanted, line)
+    index = model_index(f"{facts.lockfile.run}/{output}", results, places or {})
+    wanted["model-index"] = [one.described for one in results]
+    kept, notes = with_keys(text, front, wanted, line, {"model-index": index})
     above = text[: len(text) - len(body)].count("\n")
     return mark + under(kept, body, _block(facts, output, page), line, above=above), notes
 

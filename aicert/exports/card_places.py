@@ -5,7 +5,7 @@ from the card itself. Needs the extra `cards`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -48,9 +48,16 @@ def split(card: str) -> tuple[Front, str]:
 
 
 def with_keys(
-    card: str, front: Front, wanted: dict[str, list[str]], line: str
+    card: str,
+    front: Front,
+    wanted: dict[str, list[str]],
+    line: str,
+    below: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[str, list[str]]:
-    """Return the front matter with `wanted` in its block, and notes on keys left to the author."""
+    """Return the front matter with `wanted` in its block, and notes on keys left to the author.
+
+    `wanted`: names by key. `below`: the lines below a key, where they are more than those names.
+    """
     own = _without_block(front.lines)
     indent, keys = _keys(own)
     notes = [
@@ -63,7 +70,7 @@ def with_keys(
         return _assembled(front, own, line), notes
     if not front.begin and _RULE.match(card):
         return "", [*notes, _left(missing, "the card begins with a line of --- that nothing ends")]
-    block = [f"{each}{line}" for each in (YAML_BEGIN, *_lines(missing), YAML_END)]
+    block = [f"{each}{line}" for each in (YAML_BEGIN, *_lines(missing, below or {}), YAML_END)]
     lines = own + "".join(" " * indent + each for each in block)
     if not {*keys, *missing} <= _keys(lines)[1]:
         reason = "the card's front matter is not one key per line"
@@ -85,8 +92,12 @@ def _left(missing: dict[str, list[str]], reason: str) -> str:
     return f"{reason}, so that it stays without {names}"
 
 
-def _lines(missing: dict[str, list[str]]) -> list[str]:
-    return [each for key, names in missing.items() for each in (f"{key}:", *_items(names))]
+def _lines(missing: dict[str, list[str]], below: Mapping[str, Sequence[str]]) -> list[str]:
+    return [
+        each
+        for key, names in missing.items()
+        for each in (f"{key}:", *(below.get(key) or _items(names)))
+    ]
 
 
 def _items(names: list[str]) -> list[str]:

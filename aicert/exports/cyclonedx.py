@@ -17,7 +17,7 @@ from aicert.exports.facts import METRICS, Facts, Kind, hub_source, kind_of
 from aicert.exports.provenance import CERTIFICATE
 from aicert.exports.verified import Verified
 from aicert.formats.digest import Digest
-from aicert.formats.evaluated_tasks import TaskResults
+from aicert.formats.evaluated_tasks import BY_DIGEST, Task, TaskResults
 from aicert.formats.evaluation import Results
 from aicert.formats.lockfile import LockedInput
 from aicert.formats.run_report import Value
@@ -152,20 +152,25 @@ def _metrics(facts: Facts) -> list[Json]:
 
 
 def _evaluated(evaluation: Evaluation) -> list[Json]:
-    """No name of a task: digests are what is known of it (spec/evaluation.md, spec/lm-eval.md)."""
+    """Only whole tasks of the image have a name: digests are what is known of others."""
     results = evaluation.results
     if isinstance(results, TaskResults):
         return [
             {
                 "type": f"{metric.key} (measured)",
                 "value": str(metric.value),
-                "slice": f"task {task.digest}",
+                "slice": _task(task),
             }
             for task in results.tasks
             for metric in task.metrics
         ]
     rows = ", ".join(str(read.digest) for read in results.data)
     return [{"type": "loss per token (measured)", "value": str(results.loss), "slice": rows}]
+
+
+def _task(task: Task) -> str:
+    known = BY_DIGEST.get(task.digest)
+    return f"task {task.digest}" if known is None else f"{known.name}, task {task.digest}"
 
 
 def _of_evaluation(evaluation: Evaluation) -> str:
@@ -185,7 +190,7 @@ def _of_loss(results: Results) -> str:
 
 def _of_tasks(results: TaskResults) -> str:
     return "; ".join(
-        f"task {task.digest}: {metric.key} {metric.value} over {task.samples} samples"
+        f"{_task(task)}: {metric.key} {metric.value} over {task.samples} samples"
         for task in results.tasks
         for metric in task.metrics
     )
