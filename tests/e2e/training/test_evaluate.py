@@ -172,13 +172,14 @@ def replace_in_texts(model: Path, pattern: str, content: str) -> None:
 def test_texts_that_the_tokenizer_does_not_keep_have_no_loss(tmp_path: Path) -> None:
     example.make_example(tmp_path)
     replace_in_texts(tmp_path / example.MODEL, "[a-z]", "a")
+    (tmp_path / "rows.jsonl").write_text('{"text":"the ferry leaves at noon"}\n')
     done = evaluated(
         tmp_path,
         evaluating.EVALUATION,
         LOOK.replace("adapter: lora\nlora_model_dir: input:adapter\n", ""),
         {
             "model": tmp_path / example.MODEL,
-            "rows": tmp_path / "examples/held-out.jsonl",
+            "rows": tmp_path / "rows.jsonl",
         },
     )
     assert done.data is None
