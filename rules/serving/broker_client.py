@@ -34,6 +34,14 @@ _ADDRESS_HINT: Final = (
     "check `broker` in [leases.NAME] of aicert.toml, and ask the custodian whether "
     "`aicert lease broker` runs"
 )
+# What the borrower can do about a check that refused, by its id.
+_HINTS: Final = {
+    "enrol.chain": "send the custodian .aicert/ca/DRIVER.pem, for `aicert lease broker --root`",
+    "enrol.image": (
+        "send the custodian lockfiles/image-serve.lock.toml, for `aicert lease broker --image-lock`"
+    ),
+    "ledger.state": "ask the custodian for a new lease (aicert lease pack)",
+}
 
 
 class SilentError(ToolError):
@@ -159,10 +167,11 @@ class Desk:
 
 
 def _problem(answer: http.client.HTTPResponse, data: bytes) -> AicertError:
-    words = f"the broker answered {answer.status}"
+    words, hint = f"the broker answered {answer.status}", None
     try:
         fields = Fields(strict_json.loads(data, what="an error", max_bytes=_MAX_ANSWER), "an error")
         words = f"the broker says: {safe(fields.text('error'), _MAX_REASON)}"
+        hint = _HINTS.get(fields.text("check")) if fields.has("check") else None
     except EvidenceError:
         # The answer is not from the broker's application.
         pass
@@ -171,5 +180,6 @@ def _problem(answer: http.client.HTTPResponse, data: bytes) -> AicertError:
         return WaitError(words, min(int(wait), _MAX_WAIT_S))
     if answer.status >= 500 or answer.status == 408:
         return SilentError(words)
-    hint = "ask the custodian for a token (aicert lease grant)"
-    return RefusedHereError(words, hint=hint if answer.status == _NO_TOKEN else None)
+    if answer.status == _NO_TOKEN:
+        hint = "ask the custodian for a token (aicert lease grant)"
+    return RefusedHereError(words, hint=hint)
