@@ -178,7 +178,9 @@ class Machine:
 
     def _sign(self, nonce: bytes) -> None:
         """Sign the next receipt for the meter."""
-        needs_half = self._boot.offered.terms.key == SPLIT and self._opened is None
+        # A boot that has ended opens nothing any more, and may not ask twice.
+        may_open = self._opened is None and not self._is_ended
+        needs_half = self._boot.offered.terms.key == SPLIT and may_open
         heartbeat = Heartbeat(
             lease=self._boot.offered.terms.lease,
             seq=self._seq + 1,

@@ -214,6 +214,25 @@ def test_a_machine_serves_until_it_is_revoked(
     assert "\nended     by order revoke: the epoch is " in text
 
 
+@pytest.mark.parametrize("kind", [orders.REVOKE, orders.STOP])
+def test_a_machine_that_is_ended_before_it_opens_signs_receipts_that_follow(
+    folder: Path, power: BorrowersTpm, stub: StubEngine, printed: Printed, kind: str
+) -> None:
+    """Its last receipt asks for no half of the key again, which every ledger would refuse."""
+    pack(folder)
+    with power.on() as opened, LeaseTpm(opened) as tpm:
+        carried = Courier(folder, tpm, stub)
+        epoch = carried.enrol_and_issue().bounds.epoch
+        carried.ask(courier.HEARTBEAT, NONCE)
+        assert carried.ask(courier.ORDER, carried.ordered(kind, epoch=epoch)).data == kind.encode()
+        carried.keep_receipts()
+    printed()
+    assert count(folder) == 0
+    text = printed()[0]
+    assert "\ntokens    0 in, 0 out, 0 refused, of 0 requests\n" in text
+    assert f"\nended     by order {kind}: the epoch is " in text
+
+
 def offline(
     folder: Path, tpm: LeaseTpm, stub: StubEngine, number: int = 0, port: int = 0
 ) -> Courier:

@@ -50,7 +50,7 @@ def test_a_refusal_says_what_the_borrower_can_do(
     context, pem = tls(tmp_path)
     with (
         site(lambda request: Reply(status=status, body=body), context) as running,
-        pytest.raises(RefusedHereError, match="^the broker (says: e|answered 400)$") as refused,
+        pytest.raises(RefusedHereError, match=r"^the broker (says: e|answered 400)$") as refused,
     ):
         Desk(running.url, "token", pem).challenge()
     assert (refused.value.hint or "").startswith(hint or "")
