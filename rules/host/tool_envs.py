@@ -14,11 +14,13 @@ from pathlib import Path
 
 from aicert.errors import ToolError
 from aicert.formats.machine_io import TOOLS
-from rules.host import hardening, installer, progress, training_env
+from rules.host import hardening, installer, progress, room, training_env
 from rules.host.bootstrap import cache_directory
 from rules.host.places import CODE
 
 _MARKER = "complete"
+# None of them takes more.
+_SIZE = room.GB // 2
 # Left out: definitions of tasks, which run code and are no input of anybody's.
 _CUTS = re.compile(r"lm_eval/tasks/[^/]+/.*")
 
@@ -76,6 +78,7 @@ def ensure_shown(root: Path, trainer: str) -> Path:
         if not (place / _MARKER).is_file():
             named = installer.members(lock(trainer).read_text(encoding="ascii"))
             require_open(set(named), trainer)
+            room.require(place, _SIZE, f"the folder for the packages of {trainer}")
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
             python = training_env.python(environment)

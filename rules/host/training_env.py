@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from aicert.errors import ToolError
-from rules.host import hardening, installer, progress
+from rules.host import hardening, installer, progress, room
 from rules.host.bootstrap import cache_directory
 from rules.host.installer import OnLine
 from rules.host.places import CODE
@@ -32,6 +32,8 @@ CUDA_LOCK = CODE / "enclave_runner" / "requirements-cuda.lock"
 # This lock is only used in the image with GPU support.
 KERNELS_LOCK = CODE / "enclave_runner" / "requirements-kernels.lock"
 _MARKER = "complete"
+# With the CPU-only build of torch; the other one takes twice as much.
+_SIZE = 4 * room.GB
 # Releases with python3.11 in their own archive.
 _HAVE_3_11 = {("debian", "12"), ("ubuntu", "22.04"), ("ubuntu", "23.04"), ("ubuntu", "23.10")}
 _PROBE = (
@@ -107,6 +109,7 @@ def ensure(
         return environment
     with as_tool_errors(), installer.only_maker(environment, on_line or _silent):
         if not is_complete(environment):
+            room.require(environment, _SIZE, "the training environment")
             _make(environment, on_line or _silent, on_progress or _silent_progress)
     return environment
 

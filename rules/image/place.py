@@ -7,6 +7,7 @@ from aicert.errors import ToolError
 from aicert.files.machine_code import MACHINE_CODE, SERVING_CODE
 from aicert.formats import image_lock
 from aicert.formats.image_lock import ImageLock
+from rules.host import room
 from rules.host.bootstrap import cache_directory
 from rules.host.places import code_of
 from rules.image.debian import Apt, Store
@@ -18,6 +19,12 @@ TRAINERS_LOCK = Path("lockfiles/image-tools.lock.toml")
 LOCKS = (LOCK, GPU_LOCK, SERVE_LOCK, TRAINERS_LOCK)
 TOOLS_RELEASE, MACHINE_RELEASE = "trixie", "bookworm"
 KERNEL = "linux-image-cloud-amd64"
+# What making a layer takes, and of the GPU image: more than the layer has afterwards.
+_SIZES = {
+    "image": (2 * room.GB, 6 * room.GB),
+    "machine": (4 * room.GB, 8 * room.GB),
+    "training": (2 * room.GB, 6 * room.GB),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +44,18 @@ class Place:
     tools: bool = False
 
     def has(self, layer: Path) -> bool:
-        """Return whether the layer exists. ToolError if it does not and may not be made."""
-        if not layer.is_dir() and not self.makes:
+        """Return whether the layer exists.
+
+        ToolError if it does not and may not be made, or if there is no room for it.
+        """
+        if layer.is_dir():
+            return True
+        if not self.makes:
             raise ToolError("the image is not built", hint="./doit image")
-        return layer.is_dir()
+        kind = layer.name.partition("-")[0]
+        small, large = _SIZES.get(kind, (room.GB, room.GB))
+        room.require(self.cache, large if self.gpu else small, f"layer {kind} of the image")
+        return False
 
     @property
     def code(self) -> Path:

@@ -5,7 +5,6 @@ cache if nothing changed). Wrong bytes in the store are removed and fetched agai
 hashes everything again and decides.
 """
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.listing import parse_listing
 from aicert.formats.lockfile import LockedInput
 from aicert.sources.store import Store
-from rules.host import progress
+from rules.host import progress, room
 from rules.host.work import remove
 from rules.project import sources
 from rules.project.digests import cached_file, cached_listing
@@ -72,14 +71,8 @@ def _fetch(
     here = {hex_ for path, hex_ in wanted.items() if path not in missing}
     total = max(0, item.size - sum(where.file(hex_).stat().st_size for hex_ in here))
     where.root.mkdir(parents=True, exist_ok=True)
-    _, _, free = shutil.disk_usage(where.root)
     needed = total - sum(map(where.begun, missing.values()))
-    if free < needed:
-        raise ToolError(
-            f"needs {progress.amount(needed, 'B')}, and {progress.amount(free, 'B')} are free in "
-            f"{where.root}",
-            hint="free some space, or put AICERT_CACHE on another disk",
-        )
+    room.require(where.root, needed, "it")
     with progress.task(f"fetching {item.name}", total=total, unit="B") as bar:
         with Transfer(where, on_bytes=bar.advance) as transfer:
             remote.fetch(item.uri, missing, transfer)

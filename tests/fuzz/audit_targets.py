@@ -16,6 +16,9 @@ CONFIG = b"""\
 [records]
 key = "input:record-key"
 
+[domains]
+column = "url"
+
 [passages]
 words = 50
 
@@ -100,7 +103,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
     digest = f"{of_bytes(b'x').hex}\n{'f' * 64}\n"
     holding = [case["proof"].encode() for case in VECTORS["cases"] if case["holds"]]
     return {
-        "audit-config": (CONFIG, b'[records]\nkey = "input:k"\n'),
+        "audit-config": (CONFIG, b'[records]\nkey = "input:k"\n[domains]\ncolumn = "url"\n'),
         "audit-exact": (f"salt {'0a' * 32}\n{digest}".encode(),),
         "audit-proof": (holding[0], holding[-1], holding[-2]),
         "audit-results": (VECTORS["results"].encode(),),

@@ -324,5 +324,7 @@ def test_a_disk_that_is_too_small_is_not_begun_on(
 ) -> None:
     lock_tiny(root)
     monkeypatch.setattr("shutil.disk_usage", lambda path: (1 << 40, 1 << 40, 100_000))
-    with pytest.raises(ToolError, match=r"input model: needs 488\.3 KiB, and 97\.7 KiB are free"):
+    with pytest.raises(
+        ToolError, match=r"input model: it needs 488\.3 KiB, and 97\.7 KiB are free"
+    ):
         fetch.fetch_inputs(root, lock.current(root, the_run(root)))
