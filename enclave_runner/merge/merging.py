@@ -15,7 +15,7 @@ from enclave_runner.axolotl import report, tensors
 from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.tensors import Counts
 from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.merge import child, derivation, fitting, settings
+from enclave_runner.merge import child, derivation, fitting, settings, shards
 from enclave_runner.merge.derivation import Derivation, DerivedModel, Models
 from enclave_runner.merge.settings import Settings
 from enclave_runner.sandbox.places import OUTPUT
@@ -68,6 +68,7 @@ def compare(prepared: Prepared, output: DerivedModel) -> dict[str, Value]:
             raise LockError(
                 f"the merge went wrong: {len(names)} tensors {what}: {min(names)[:120]!a}"
             )
+    shards.check(output)
     counts = Counts(
         unchanged=len(compared.unchanged), changed=len(compared.changed), new=len(compared.new)
     )

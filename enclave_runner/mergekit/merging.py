@@ -22,7 +22,7 @@ from enclave_runner.axolotl import report, tensors
 from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.tensors import Counts
 from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.merge import derivation, fitting
+from enclave_runner.merge import derivation, fitting, shards
 from enclave_runner.merge.derivation import Derivation, DerivedModel, Models
 from enclave_runner.merge.merging import BASE_INPUT
 from enclave_runner.merge.settings import TRAINER
@@ -38,6 +38,13 @@ MODEL_INPUT, AGAIN, SEED = "modelInput", "numbersComputedAgain", "mergeSeed"
 # How many numbers of each tensor are computed again.
 SAMPLE = 64
 _MAX_CONFIG = 1 << 20
+# Tensors that older versions of Transformers saved although they are no weights. A weight with the
+# name of a mask is a bias, and has one dimension.
+_FREQUENCIES = ".rotary_emb.inv_freq"
+_MASKS = ("attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias")
+# A tensor of GPT-2 when it was saved without its head. No other causal language model that mergekit
+# knows has two names for one tensor.
+_SHORT_NAMES = ("wte.weight",)
 # What two operations in F32 round, relative to the result.
 _ROUNDING = 2**-22
 
@@ -70,8 +77,30 @@ def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> 
     headers = {place: fitting.tensors_of(paths) for place, paths in models.weights.items()}
     base = headers[settings.base.place]
     for reference in settings.references:
+        _check_tensors(reference.named, headers[reference.place])
         _check_alike(reference.named, headers[reference.place], base, settings)
     return Prepared(settings=settings, models=models)
+
+
+def _check_tensors(name: str, model: Mapping[str, Tensor]) -> None:
+    """Refuse a model with tensors that mergekit leaves out, or stores under other names."""
+    for tensor_name, tensor in model.items():
+        if _is_buffer(tensor):
+            why = "is computed, not learned, and mergekit leaves it out"
+        elif tensor_name in _SHORT_NAMES:
+            why = "lacks the prefix with which mergekit stores it"
+        else:
+            continue
+        raise LockError(
+            f"{name[:200]!a} cannot be merged: its tensor {tensor_name[:120]!a} {why}",
+            hint="load the model with Transformers, save it again, then ./doit lock",
+        )
+
+
+def _is_buffer(tensor: Tensor) -> bool:
+    return tensor.name.endswith(_FREQUENCIES) or (
+        tensor.name.endswith(_MASKS) and len(tensor.shape) != 1
+    )
 
 
 def _check_alike(
@@ -110,6 +139,7 @@ def _job(prepared: Prepared, scratch: Path) -> Job:
 def compare(prepared: Prepared, output: DerivedModel) -> dict[str, Value]:
     """Refuse an output that is no merge of these models, and return what the report says of it."""
     counts = count(prepared, output)
+    shards.check(output)
     check_others(prepared, output)
     again = compute_again(prepared, [path for path, _ in output.weights], output.seed)
     return {

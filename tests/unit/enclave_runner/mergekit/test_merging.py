@@ -14,6 +14,7 @@ from enclave_runner.merge.derivation import DerivedModel
 from enclave_runner.mergekit import merging, settings
 from tests.unit.enclave_runner.merge.test_merging import ended, of
 from tests.unit.enclave_runner.mergekit.weights import save
+from tests.unit.rules.project.one_run import matrices
 
 LINEAR = """
 merge_method: linear
@@ -103,6 +104,44 @@ def test_a_quantised_model_is_refused(models: list[MeasuredInput], tmp_path: Pat
     with pytest.raises(LockError, match="'first' has numbers of type I32") as caught:
         prepared([of(tmp_path / "one"), of(tmp_path / "two")], tmp_path)
     assert caught.value.hint == "name the model before quantisation"
+
+
+@pytest.mark.parametrize(
+    ("tensor_name", "why"),
+    [
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", "is computed, not learned, and mergekit"),
+        ("h.0.attn.bias", "is computed, not learned, and mergekit leaves it out"),
+        ("wte.weight", "lacks the prefix with which mergekit stores it"),
+    ],
+)
+def test_tensors_that_mergekit_leaves_out_or_renames_are_refused_before_it_runs(
+    tmp_path: Path, tensor_name: str, why: str
+) -> None:
+    for name in ("one", "two"):
+        folder = write(tmp_path / name, ONE)
+        (folder / "model.safetensors").write_bytes(matrices(**{tensor_name: (2, 2)}))
+    with pytest.raises(LockError, match=f"'one' cannot be merged: .*'{tensor_name}' {why}") as seen:
+        prepared([of(tmp_path / "one"), of(tmp_path / "two")], tmp_path)
+    assert seen.value.hint == "load the model with Transformers, save it again, then ./doit lock"
+
+
+def test_a_bias_with_the_name_of_a_mask_is_merged(tmp_path: Path) -> None:
+    models = [of(write(tmp_path / name, {"h.0.attn.bias": (1.0, 2.0)})) for name in ("one", "two")]
+    assert prepared(models, tmp_path)
+
+
+def test_weights_in_several_files_have_an_index(
+    models: list[MeasuredInput], tmp_path: Path
+) -> None:
+    out = write(tmp_path / "out", MEAN)
+    (out / "model.safetensors").unlink()
+    index = {name: f"model-{name}.safetensors" for name in MEAN}
+    for name, numbers in MEAN.items():
+        save(out / index[name], "F32", **{name: numbers})
+    with pytest.raises(LockError, match="the weights in 2 files have no index, or several"):
+        reported(models, tmp_path)
+    (out / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    assert reported(models, tmp_path).values["tensorsChanged"].data == 2
 
 
 def test_pickles_are_refused(models: list[MeasuredInput], tmp_path: Path) -> None:
