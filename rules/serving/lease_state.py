@@ -9,7 +9,8 @@ its receipts.
                          unsent.jsonl   those that the broker has not confirmed
 
 An enrolled machine is its TPM: after `tpm/` is deleted, a new token is needed. A cloud's machine is
-removed after each call, so what belongs to it moves to `earlier/NUMBER/` at the next one.
+removed after each call, so what belongs to it moves to `earlier/NUMBER/` at the next one; so does
+what belongs to a token when a new one is given. The TPM stays.
 """
 
 import os
@@ -56,6 +57,13 @@ class LeaseFolder:
         if wrapped is not None:
             write_whole(self.folder / BLOB, wrapped)
 
+    def has_another_token(self, given: Path | None) -> bool:
+        """Whether the machine here is enrolled with another token than that in this file."""
+        kept = self.folder / TOKEN
+        if given is None or self.enrolment is None or not kept.exists():
+            return False
+        return self._token_in(given) != self._token_in(kept)
+
     def token(self, given: Path | None) -> str:
         """Return the grant's token, from a file if one is given, otherwise the stored one. Raises
         ConfigError if there is none.
@@ -66,14 +74,17 @@ class LeaseFolder:
             "in FILE"
         )
         if given is not None:
-            text = _token(read_bounded(given, 4096, "token"), str(given))
+            text = self._token_in(given)
             remove(kept)
             with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(text)
             return text
         if not kept.exists():
             raise ConfigError("there is no token for the broker yet", hint=hint)
-        return _token(read_bounded(kept, 4096, "token"), str(kept))
+        return self._token_in(kept)
+
+    def _token_in(self, path: Path) -> str:
+        return _token(read_bounded(path, 4096, "token"), str(path))
 
     def keep_receipt(self, receipt: bytes, *, is_for_a_broker: bool) -> None:
         """Store a receipt; if a broker must confirm it, also mark it as unconfirmed."""

@@ -6,11 +6,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from aicert.errors import AicertError, ConfigError, EvidenceError
+from aicert.errors import AicertError, ConfigError, EvidenceError, ToolError
 from aicert.files.bounded import read_bounded
 from aicert.formats.certificate import MAX_BYTES as MAX_CERTIFICATE
 from aicert.formats.digest import is_hex, of_bytes
 from aicert.lease import bundle as bundles
+from aicert.lease import orders
 from aicert.lease import terms as lease_terms
 from aicert.lease.terms import TPM_ALONE, Terms
 from rules.host.signals import termination_raises
@@ -21,7 +22,15 @@ from rules.project.results import certificate_path
 from rules.serving import lease_state as kept_places
 from rules.serving import power
 from rules.serving.broker_client import Desk, RefusedHereError
-from rules.serving.courier import AS_LICENSED, Carrier, Files, NotIssuedError, OverTimeError
+from rules.serving.courier import (
+    AS_LICENSED,
+    DEADLINE,
+    Carrier,
+    EndedError,
+    Files,
+    NotIssuedError,
+    OverTimeError,
+)
 from rules.serving.lease_state import LeaseFolder
 from rules.serving.power import Powered
 from rules.serving.screen import Screen
@@ -29,6 +38,12 @@ from rules.serving.screen import Screen
 CHALLENGE_DIGITS: Final = 64
 # Why serving ended, where neither an order nor the licence did it.
 TIME_LIMIT: Final = "time-limit"
+# What the machine's word for its end means to a person who did not ask for it.
+_ENDS: Final = {
+    DEADLINE: "its licence ran out",
+    orders.REVOKE: "the custodian ended the lease",
+    orders.STOP: "the grant's budget is used up, or its time is over",
+}
 Start = Callable[
     [Path, LeaseFolder, Path, Machine, Callable[[str], None]], AbstractContextManager[Powered]
 ]
@@ -49,7 +64,8 @@ def serve(
     bundle, terms = read_bundle(project, lease)
     shown = screen or Screen(lease.name, terms.tick_tokens)
     with kept_places.opened(project.root, lease.name) as kept:
-        if lease.machine.driver.cloud:
+        # A token enrols one machine, and another token has another ledger of receipts.
+        if lease.machine.driver.cloud or kept.has_another_token(token):
             _retire(project.root, lease, kept, shown)
         custodian = _custodian(project.root, lease, kept, terms, token=token, nonce=nonce)
         with termination_raises(), shown:
@@ -71,8 +87,9 @@ def _starter(lease: Lease) -> Start:
 
 
 def _retire(root: Path, lease: Lease, kept: LeaseFolder, shown: Screen) -> None:
-    """The last call's machine is gone, with its TPM. Hand in what it signed, in order, and put it
-    away. Raises AicertError, and puts nothing away, if the broker cannot be reached.
+    """The last call's machine is gone, with its TPM, or it enrols again, with a new token. Hand in
+    what it signed, in order, and put it away. Raises AicertError, and puts nothing away, if the
+    broker cannot be reached.
     """
     if kept.enrolment is None:
         return
@@ -103,9 +120,10 @@ def _served(
         carrier = Carrier(machine.link, kept, terms, custodian, shown, machine.until)
         try:
             shown.serving(machine.url(carrier.serve()))
-            return carrier.carry()
+            reason = carrier.carry()
+            return f"{reason}: {_ENDS[reason]}" if reason in _ENDS else reason
         except KeyboardInterrupt:
-            return carrier.finish()
+            return f"{carrier.finish()}: as you asked"
         except OverTimeError as error:
             shown.note(error.message)
             return f"{TIME_LIMIT}: {carrier.finish()}"
@@ -113,6 +131,8 @@ def _served(
             error.hint = (error.hint or "").replace("BUNDLE", shlex.quote(str(bundle)))
             carrier.finish()
             raise
+        except EndedError as error:
+            raise _never_served(error, kept.folder.name, machine) from None
         except AicertError as error:
             # The machine's console is deleted with its folder.
             error.message = f"{error.message}\n{machine.last_lines()}".rstrip()
@@ -120,6 +140,16 @@ def _served(
         except SystemExit:
             shown.step(f"ended: {carrier.finish()}")
             raise
+
+
+def _never_served(error: EndedError, name: str, machine: Powered) -> AicertError:
+    """Return the error for a machine that ended before it served."""
+    if error.reason not in _ENDS:
+        return ToolError(f"{error.message}\n{machine.last_lines()}".rstrip())
+    return ToolError(
+        f"the machine ended before it served: {error.reason}: {_ENDS[error.reason]}",
+        hint=f"ask the custodian for a new grant, then ./doit serve {name} --token FILE",
+    )
 
 
 def read_bundle(project: Project, lease: Lease) -> tuple[Path, Terms]:

@@ -208,6 +208,49 @@ def test_a_lease_from_the_first_boot_to_the_one_that_is_refused(
         assert not power.memory_of(place).exists()
 
 
+def test_a_grant_that_ended_and_the_one_after_it(
+    checkout: Checkout, desk_folder: Path, printed: Printed
+) -> None:
+    """A machine that was off when its grant ended obeys at its next start, and enrols again."""
+    folder = desk_folder
+    broker_process.write_tls(folder)
+    pack(folder, "--heartbeat-seconds", "3600")
+    tokens = [folder / "first.txt", folder / "second.txt"]
+    tokens[0].write_text(granted(folder, printed) + "\n")
+    ledger = ["--ledger", str(folder / "ledger.db")]
+    with broker_process.running(folder, tokens[0].read_text().strip()) as desk:
+        lines = f'broker = "https://127.0.0.1:{desk.port}"\nbroker-root = "leases/tls.pem"'
+        project = leased(checkout, free_port(), lines)
+
+        def interrupted(token: Path) -> Watched:
+            screen = Watched(lambda _: signal.raise_signal(signal.SIGINT))
+            assert run(project, screen, token) == 0
+            return screen
+
+        assert "bot: ended: stop: as you asked\n" in interrupted(tokens[0]).written()
+        words = ["lease", "revoke", str(folder / "bot"), "--borrower", "acme", *ledger]
+        assert main.main(words) == 0
+        with pytest.raises(ToolError, match="before it served: revoke: the custodian") as ended:
+            run(project, Watched(lambda _: None))
+        assert "./doit serve bot --token FILE" in (ended.value.hint or "")
+        place = checkout.root / lease_state.SERVING / "bot"
+        # The kill receipt arrived as well.
+        assert not (place / lease_state.UNSENT).exists()
+        printed()
+        assert main.main(["lease", "status", *ledger]) == 0
+        assert "\nstate     revoked, obeyed\n" in printed()[0]
+        with pytest.raises(RefusedHereError, match="revoked") as refused:
+            run(project, Watched(lambda _: None))
+        assert "ask the custodian" in (refused.value.hint or "")
+        tokens[1].write_text(granted(folder, printed) + "\n")
+        interrupted(tokens[1])
+        assert (place / lease_state.EARLIER / "1" / lease_state.TOKEN).exists()
+        # The token that is kept is no other one.
+        with lease_state.opened(checkout.root, "bot") as kept:
+            assert not kept.has_another_token(tokens[1])
+            assert kept.has_another_token(tokens[0])
+
+
 def test_a_lease_without_a_broker_and_ctrl_c(
     checkout: Checkout, desk_folder: Path, printed: Printed
 ) -> None:
