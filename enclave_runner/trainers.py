@@ -14,6 +14,7 @@ from enclave_runner.evaluate import evaluating, evaluation
 from enclave_runner.evaluate.evaluation import Evaluation
 from enclave_runner.inputs import measure
 from enclave_runner.inputs.shared_refusals import require_plain_run
+from enclave_runner.llmcompressor import quantising
 from enclave_runner.lm_eval import harness
 from enclave_runner.merge import derivation
 from enclave_runner.merge import merging as adapters
@@ -71,6 +72,7 @@ TRAINERS: Final[Mapping[str, Callable[[Run], Ran]]] = {
     "axolotl": fine_tune.train,
     "axolotl-evaluate": partial(_evaluate, evaluating.EVALUATION),
     "axolotl-merge": partial(_derive, adapters.MERGE),
+    "llmcompressor": partial(_derive, quantising.QUANTISATION),
     "lm-eval": partial(_evaluate, harness.EVALUATION),
     "mergekit": partial(_derive, models.MERGE),
 }

@@ -126,6 +126,7 @@ READING: Final = "reading"
 TRAINING: Final = "training"
 AUDITING: Final = "auditing"
 MERGING: Final = "merging"
+QUANTISING: Final = "quantising"
 EVALUATING: Final = "evaluating"
 MEASURING: Final = "measuring"
 DONE: Final = "done"
@@ -150,7 +151,9 @@ def parse_event(line: bytes) -> dict[str, object] | None:
 
 # Trainer → its room in `enclave_runner/`, where its packages are locked. Only the tools image
 # has them, each in a folder named after its trainer.
-TOOLS: Final[Mapping[str, str]] = {"lm-eval": "lm_eval", "mergekit": "mergekit"}
+TOOLS: Final[Mapping[str, str]] = {
+    "llmcompressor": "llmcompressor", "lm-eval": "lm_eval", "mergekit": "mergekit",
+}  # fmt: skip
 TOOLS_PLACE: Final = "/opt/aicert-tools"
 
 # --- Results: a stream of files on the output volume, with these names and what the run made.

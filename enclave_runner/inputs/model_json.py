@@ -101,6 +101,8 @@ _SAVED = frozenset(
     )
 )
 _TEMPLATE = re.compile(r"(?:\w+_)?template")
+# Neither the training environment nor the serving image has this package (ADR 60).
+_NOT_LOADED = "compressed-tensors"
 _TOKEN_KEY = re.compile(r".*_tokens?")
 _ADAPTERS = ("LORA",)
 
@@ -320,6 +322,11 @@ def _classes(value: object, document: _Document, place: str) -> None:
 def _config(value: dict[str, object], document: _Document) -> None:
     _refuse_code(value, document)
     _walk(value, document, "")
+    quantisation = value.get("quantization_config")
+    if isinstance(quantisation, dict) and quantisation.get("quant_method") == _NOT_LOADED:
+        why = "nothing here can load such numbers: no image has that package for its models"
+        hint = "name the model before quantisation, then ./doit lock"
+        raise document.refuse("quantization_config", _NOT_LOADED, why, hint=hint)
 
 
 def _token_names(tokens: dict[str, object], document: _Document, place: str) -> None:

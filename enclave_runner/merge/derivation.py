@@ -181,6 +181,6 @@ def _check_names(name: str, files: list[str]) -> None:
     for file in files:
         if not known.fullmatch(file):
             raise LockError(
-                f"input {name} has weights in {file[:80]!a}, which a merge cannot read",
+                f"input {name} has weights in {file[:80]!a}, which no such run can read",
                 hint="save the base again with Transformers, then ./doit lock",
             )

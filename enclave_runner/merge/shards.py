@@ -1,4 +1,4 @@
-"""Check that loaders find the weights of a merged model: in one file, or in those of an index."""
+"""Check that loaders find the weights of a derived model: in one file, or in those of an index."""
 
 import json
 from pathlib import Path
@@ -14,23 +14,30 @@ _INDEX_ENDS = ".index.json"
 _MAX_INDEX = 1 << 25
 
 
-def check(output: DerivedModel) -> None:
+def check(output: DerivedModel, what: str = "merge") -> None:
     """Refuse weights that loaders would not read, all of them and no others. Raises LockError.
 
-    The files must be readable as safetensors.
+    The files must be readable as safetensors. `what`: what was done, for messages.
     """
+    wrong = _wrong(output)
+    if wrong is not None:
+        raise LockError(f"the {what} went wrong: {wrong}")
+
+
+def _wrong(output: DerivedModel) -> str | None:
     shards = {path for path in output.files if safetensors.is_named(path)}
     indices = {path for path in output.files if path.lower().endswith(_INDEX_ENDS)}
     if len(shards) == 1:
         others = (shards | indices) - {WHOLE}
         if others:
-            raise _wrong(f"its weights are not in {WHOLE} alone: it has {min(others)[:120]!a}")
-        return
+            return f"its weights are not in {WHOLE} alone: it has {min(others)[:120]!a}"
+        return None
     if indices != {INDEX}:
-        raise _wrong(f"the weights in {len(shards)} files have no index, or several")
+        return f"the weights in {len(shards)} files have no index, or several"
     stored = {name: path for path in shards for name in fitting.tensors_of([output.folder / path])}
     if _weight_map(output.folder / INDEX) != stored:
-        raise _wrong(f"{INDEX} does not name each tensor with its file")
+        return f"{INDEX} does not name each tensor with its file"
+    return None
 
 
 def _weight_map(path: Path) -> object:
@@ -41,7 +48,3 @@ def _weight_map(path: Path) -> object:
     except (ValueError, RecursionError):
         document = None
     return document.get("weight_map") if isinstance(document, dict) else None
-
-
-def _wrong(what: str) -> LockError:
-    return LockError(f"the merge went wrong: {what}")

@@ -5,7 +5,6 @@ by name and shape; every number must be finite; and a sample of numbers from eac
 after the merge, is computed again. Otherwise there is no certificate.
 """
 
-import json
 import random
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,15 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from aicert.errors import LockError
-from aicert.files.tree import read_file
-from aicert.formats import safetensors, strict_json
+from aicert.formats import strict_json
 from aicert.formats.run_report import Value
 from aicert.formats.safetensors import Tensor
 from enclave_runner.axolotl import report, tensors
 from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.tensors import Counts
 from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.merge import derivation, fitting, shards
+from enclave_runner.merge import derivation, fitting, others, shards
 from enclave_runner.merge.derivation import Derivation, DerivedModel, Models
 from enclave_runner.merge.merging import BASE_INPUT
 from enclave_runner.merge.settings import TRAINER
@@ -37,7 +35,6 @@ from enclave_runner.sandbox.places import CONFIG, INPUTS, OUTPUT
 MODEL_INPUT, AGAIN, SEED = "modelInput", "numbersComputedAgain", "mergeSeed"
 # How many numbers of each tensor are computed again.
 SAMPLE = 64
-_MAX_CONFIG = 1 << 20
 # Tensors that older versions of Transformers saved although they are no weights. A weight with the
 # name of a mask is a bias, and has one dimension.
 _FREQUENCIES = ".rotary_emb.inv_freq"
@@ -59,16 +56,7 @@ class Prepared:
     @property
     def others(self) -> Mapping[str, Path]:
         """The base's other files, by their paths in it."""
-        below = self.settings.base.place.removeprefix(f"{INPUTS}/") + "/"
-        return {
-            place.removeprefix(below): path
-            for place, path in self.models.shown.items()
-            if place.startswith(below) and not _is_of_weights(place)
-        }
-
-
-def _is_of_weights(path: str) -> bool:
-    return safetensors.is_named(path.removesuffix(".index.json"))
+        return others.beside(self.settings.base, self.models.shown)
 
 
 def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> Prepared:
@@ -241,35 +229,16 @@ def _precision(settings: Settings, base: Tensor) -> Precision:
 
 def check_others(prepared: Prepared, output: DerivedModel) -> None:
     """Refuse an output with a file that is neither weights nor the base's own."""
-    wanted = prepared.others
-    rest = {path for path in output.files if not _is_of_weights(path)}
-    if rest != wanted.keys():
-        raise _wrong(f"it has other files than the base: {min(rest ^ wanted.keys())[:120]!a}")
-    settings = prepared.settings
-    dtype = settings.out_dtype or settings.dtype
-    for path in sorted(rest):
-        if path == child.CONFIG and dtype is not None:
-            _check_config(wanted[path], output.folder / path, dtype)
-        elif read_file(wanted[path]).sha256 != output.files[path].sha256:
-            raise _wrong(f"{path[:120]!a} is not the base's")
+    dtype = prepared.settings.out_dtype or prepared.settings.dtype
 
+    def retyped(config: dict[str, object]) -> dict[str, object]:
+        """Return the config with the type of the numbers, all else being the base's."""
+        without = {key: value for key, value in config.items() if key not in child.TYPE_KEYS}
+        return without | {child.TYPE_KEYS[0]: dtype}
 
-def _check_config(base: Path, merged: Path, dtype: str) -> None:
-    """Refuse a config that differs from the base's in more than the type of the numbers."""
-    documents = []
-    for path in (base, merged):
-        with path.open("rb") as file:
-            data = file.read(_MAX_CONFIG + 1)
-        try:
-            documents.append(json.loads(data) if len(data) <= _MAX_CONFIG else None)
-        except (ValueError, RecursionError):
-            documents.append(None)
-    given, written = documents
-    if not isinstance(given, dict) or not isinstance(written, dict):
-        raise _wrong(f"{child.CONFIG} is no config")
-    without = {key: value for key, value in given.items() if key not in child.TYPE_KEYS}
-    if written != without | {child.TYPE_KEYS[0]: dtype}:
-        raise _wrong(f"{child.CONFIG} is not the base's")
+    wrong = others.first_wrong(prepared.others, output, None if dtype is None else retyped)
+    if wrong is not None:
+        raise _wrong(wrong)
 
 
 def _wrong(what: str) -> LockError:

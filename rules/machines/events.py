@@ -17,11 +17,15 @@ _WORDS = {
     machine_io.TRAINING: "training",
     machine_io.AUDITING: "auditing rows",
     machine_io.MERGING: "merging",
+    machine_io.QUANTISING: "quantising",
     machine_io.EVALUATING: "evaluating",
     machine_io.MEASURING: "measuring outputs",
 }
 # The phases of trainers of every kind.
-_TRAINERS = (machine_io.TRAINING, machine_io.AUDITING, machine_io.MERGING, machine_io.EVALUATING)
+_TRAINERS = (
+    machine_io.TRAINING, machine_io.AUDITING, machine_io.MERGING, machine_io.QUANTISING,
+    machine_io.EVALUATING,
+)  # fmt: skip
 
 
 class Lines(Protocol):

@@ -36,8 +36,8 @@ from rules.project.leases import Lease
 FILE = toml_table.FILE
 # The kinds of run, each a room of the runner (docs/spec/aicert-toml.md).
 AXOLOTL, AUDIT, EVALUATE, MERGE = "axolotl", "audit", "axolotl-evaluate", "axolotl-merge"
-LM_EVAL, MERGEKIT = "lm-eval", "mergekit"
-TRAINERS = (AUDIT, AXOLOTL, EVALUATE, LM_EVAL, MERGE, MERGEKIT)
+LLMCOMPRESSOR, LM_EVAL, MERGEKIT = "llmcompressor", "lm-eval", "mergekit"
+TRAINERS = (AUDIT, AXOLOTL, EVALUATE, LLMCOMPRESSOR, LM_EVAL, MERGE, MERGEKIT)
 # Names of image locks, which are next to those of runs.
 IMAGES = ("image", "image-gpu", "image-serve", "image-tools")
 # Room enough for the example run on a laptop; real runs set these in aicert.toml.

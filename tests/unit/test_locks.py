@@ -61,6 +61,9 @@ NOT_IMPORTED = {
 # What trainers' own locks lack, by trainer.
 NOT_IMPORTED_BY = {
     "mergekit": {"mergekit: scipy"},
+    "llmcompressor": {
+        "llmcompressor: accelerate<=1.15.0,>=1.15.0", "llmcompressor: auto-round<=0.15.1,>=0.14.1",
+    },
     "lm-eval": {
         "lm-eval: more_itertools", "lm-eval: pytablewriter", "lm-eval: rouge-score>=0.0.4",
         "lm-eval: scikit-learn>=0.24.1", "lm-eval: sqlitedict", "lm-eval: word2number",

@@ -75,11 +75,13 @@ def certificate_of(checkout: Checkout, run: str) -> Path:
     return checkout.root / "certificates" / run / "certificate.json"
 
 
-def verified(checkout: Checkout, model: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-    """Verify as a person who has the merged model and its certificate."""
+def verified(
+    checkout: Checkout, model: Path, *more: str, run: str = "merged"
+) -> "subprocess.CompletedProcess[str]":
+    """Verify as a person who has the model that a run made, and its certificate."""
     return subprocess.run(
         [
-            sys.executable, "-m", "aicert", "verify", certificate_of(checkout, "merged"), model,
+            sys.executable, "-m", "aicert", "verify", certificate_of(checkout, run), model,
             "--policy=local", f"--root={checkout.root}/.aicert/ca/local.pem", *more,
         ],
         cwd=checkout.root, capture_output=True, text=True,

@@ -91,7 +91,7 @@ def test_a_base_has_its_weights_under_the_names_that_loaders_look_for(
 ) -> None:
     base = tmp_path / "base"
     (base / "model.safetensors").rename(base / "model-00001-of-00001.safetensors")
-    refusal = r"input base has weights in 'model-00001-of-00001\.safetensors', which a merge"
+    refusal = r"input base has weights in 'model-00001-of-00001\.safetensors', which no such run"
     with pytest.raises(LockError, match=refusal):
         prepared([measured[0], of(base)], tmp_path)
     (base / "model-00002-of-00002.safetensors").write_bytes(matrices(more=(1, 1)))

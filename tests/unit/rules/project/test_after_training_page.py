@@ -12,8 +12,8 @@ from rules.project.lock import resolve
 from tests.unit.rules.project.one_run import lay_out, matrices
 
 PAGE = (Path(__file__).parents[4] / "docs/after-training.md").read_text(encoding="utf-8")
-MERGE, EVALUATION, MACHINE = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
-BETWEEN, FIT = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+MERGE, QUANTISATION, EVALUATION, MACHINE = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+BETWEEN, SMALL, FIT = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 # What the page's runs take from the repository and from another run.
 LOCAL = '[machines.local]\ndriver = "local"\n'
 TRAINED = "run:tiny-alpaca/model"
@@ -22,10 +22,11 @@ TRAINED = "run:tiny-alpaca/model"
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    runs = (MERGE + EVALUATION).replace(TRAINED, "path:trained")
+    runs = (MERGE + QUANTISATION + EVALUATION).replace(TRAINED, "path:trained")
     files: dict[str, str | bytes] = {
         "aicert.toml": runs + LOCAL + MACHINE,
         "mine/between.yml": BETWEEN,
+        "mine/small.yml": SMALL,
         "mine/fit.yml": FIT,
         "examples/held-out.jsonl": '{"text":"a"}\n',
     }
@@ -36,17 +37,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "trainer"), [("between", "mergekit"), ("fit", "axolotl-evaluate")]
+    ("name", "trainer"),
+    [("between", "mergekit"), ("small", "llmcompressor"), ("fit", "axolotl-evaluate")],
 )
 def test_the_pages_runs_can_be_locked(name: str, trainer: str, root: Path) -> None:
-    assert (MERGE + EVALUATION).count(TRAINED) == 2
+    assert (MERGE + QUANTISATION + EVALUATION).count(TRAINED) == 3
     resolved = resolve(root, config.load(root).run(name))
     check_config(root, resolved)
     assert resolved.lockfile.trainer == trainer
     assert form.parse(form.emit(resolved.lockfile)) == resolved.lockfile
 
 
-@pytest.mark.parametrize("name", ["between", "fit"])
+@pytest.mark.parametrize("name", ["between", "small", "fit"])
 def test_the_pages_machine_has_what_they_need(name: str, root: Path) -> None:
     toml = (root / "aicert.toml").read_text()
     (root / "aicert.toml").write_text(toml.replace('"local"\noutputs', '"with-tools"\noutputs'))

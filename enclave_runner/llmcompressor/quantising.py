@@ -1,0 +1,299 @@
+"""Quantise in the machine: check the model, run the child that quantises, check the result.
+
+The result is compared with the model, tensor by tensor: what is not a layer's numbers and scales
+must be the model's, byte for byte. Rows and groups of each layer, drawn after the child has ended,
+are quantised again. Otherwise there is no certificate.
+"""
+
+import math
+import os
+import random
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aicert.errors import LockError
+from aicert.formats import machine_io, strict_json
+from aicert.formats.run_report import Value
+from aicert.formats.safetensors import Tensor
+from enclave_runner.axolotl import report, tensors
+from enclave_runner.axolotl.job import Job
+from enclave_runner.axolotl.tensors import Counts
+from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.llmcompressor import child, expected, settings
+from enclave_runner.llmcompressor.schemes import PACKED, SCALE, SHAPE, WEIGHT
+from enclave_runner.llmcompressor.settings import HEAD, Settings
+from enclave_runner.merge import derivation, fitting, others, shards
+from enclave_runner.merge.derivation import Derivation, DerivedModel, Models
+from enclave_runner.mergekit.stored import Stored, opened
+from enclave_runner.sandbox.places import JOB, OUTPUT
+
+# The report's keys: the model; the scheme; the numbers that were quantised again, and the seed that
+# chose them.
+MODEL_INPUT, SCHEME = "modelInput1", "quantisationScheme"
+AGAIN, SEED = "numbersComputedAgain", "quantisationSeed"
+# How many numbers of each layer are quantised again, or those of one row if that has more.
+SAMPLE = 8192
+# The types of models' numbers → torch's names.
+_TYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+_END = f".{WEIGHT}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A quantisation that passed every check. `dtype`: the type of all the model's numbers."""
+
+    settings: Settings
+    models: Models
+    dtype: str
+
+    @property
+    def others(self) -> Mapping[str, Path]:
+        """The model's files that hold no weights, by their paths in it."""
+        return others.beside(self.settings.model, self.models.shown)
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """The model's weight files."""
+        return self.models.weights[self.settings.model.place]
+
+
+def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> Prepared:
+    """Refuse what cannot be quantised, and prepare the rest for the child."""
+    models = derivation.check_models(settings.references, measured, folder)
+    given = fitting.tensors_of(models.weights[settings.model.place])
+    prepared = Prepared(settings=settings, models=models, dtype=_check_model(settings, given))
+    config = others.document(prepared.others[child.CONFIG])
+    if config is None or config.get(child.QUANTISATION) is not None:
+        raise _refusal(settings, "its config says that it is quantised already")
+    return prepared
+
+
+def _check_model(settings: Settings, given: Mapping[str, Tensor]) -> str:
+    """Return the type of the model's numbers."""
+    types = sorted({tensor.dtype for tensor in given.values()})
+    for dtype in types:
+        if dtype not in _TYPES:
+            why = f"it has numbers of type {dtype}"
+            raise _refusal(settings, why, "name the model before quantisation, in BF16, F16 or F32")
+    if len(types) != 1:
+        why = f"its numbers have the types {' and '.join(types)}"
+        raise _refusal(settings, why, "save it again in one type")
+    for layer in settings.ignore:
+        # A model without a head of its own takes the embeddings' numbers.
+        if layer != HEAD and f"{layer}{_END}" not in given:
+            raise _refusal(settings, f"it has no layer {layer[:120]!a}", "correct `ignore`")
+    return types[0]
+
+
+def _refusal(
+    settings: Settings, why: str, hint: str = "name the model before quantisation"
+) -> LockError:
+    named = settings.model.named[:200]
+    return LockError(f"{named!a} cannot be quantised: {why}", hint=f"{hint}, then ./doit lock")
+
+
+def _job(prepared: Prepared, scratch: Path) -> Job:
+    settings = prepared.settings
+    path = scratch.with_name(f"{scratch.name}-job.json")
+    asked = {
+        child.DTYPE: _TYPES[prepared.dtype],
+        child.IGNORE: list(settings.ignore),
+        child.SCHEME: settings.name,
+    }
+    path.write_bytes(strict_json.dumps(asked))
+    return Job(program=child, arguments=(JOB, settings.model.place, OUTPUT), shown={JOB: path})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compared:
+    """What the output holds: the layers that were quantised, and how many tensors are the model's.
+
+    A layer is a tensor's name without `.weight`.
+    """
+
+    layers: tuple[str, ...]
+    unchanged: int
+
+    def counts(self, prepared: Prepared) -> Counts:
+        """Count a layer's numbers as changed, and what else stands for it as new."""
+        more = len(prepared.settings.scheme.parts) - 1
+        changed = len(self.layers)
+        return Counts(unchanged=self.unchanged, changed=changed, new=more * changed)
+
+
+def compare(prepared: Prepared, output: DerivedModel) -> dict[str, Value]:
+    """Refuse an output that is no quantisation of this model, and return what the report says."""
+    compared = names(prepared, output)
+    shards.check(output, "quantisation")
+    check_others(prepared, output)
+    files = [path for path, _ in output.weights]
+    again = compute_again(prepared, compared.layers, files, output.seed)
+    return {
+        **report.of_tensors(compared.counts(prepared)),
+        AGAIN: Value("measured", again),
+        SEED: Value("measured", output.seed.hex()),
+    }
+
+
+def names(prepared: Prepared, output: DerivedModel) -> Compared:
+    """Compare names and bytes: what is not a quantised layer's must be the model's.
+
+    Raises LockError otherwise, and if nothing was quantised.
+    """
+    compared = tensors.by_name(
+        [(path, path.stat().st_size) for path in prepared.weights], output.weights
+    )
+    if compared.unread:
+        raise LockError(f"quantised weights cannot be read: {compared.unread[0][:200]!a}")
+    scheme = prepared.settings.scheme
+    gone = compared.lost if scheme.group else compared.changed
+    layers = tuple(sorted(name.removesuffix(_END) for name in gone if name.endswith(_END)))
+    for name in sorted((compared.changed | compared.lost) - {f"{each}{_END}" for each in layers}):
+        raise _wrong(f"{name[:120]!a} {'is missing' if name in compared.lost else 'was changed'}")
+    if not layers:
+        raise _wrong("all tensors are the model's, so nothing was quantised")
+    for layer in sorted(set(layers) & set(prepared.settings.ignore)):
+        raise _wrong(f"{layer[:120]!a} was quantised although the config leaves it out")
+    wanted = {f"{layer}.{part}" for layer in layers for part in scheme.parts if part != WEIGHT}
+    for name in sorted(wanted - compared.new):
+        raise _wrong(f"{name[:120]!a} is missing")
+    for name in sorted(compared.new - wanted):
+        raise _wrong(f"{name[:120]!a} is neither the model's nor part of a layer")
+    return Compared(layers=layers, unchanged=len(compared.unchanged))
+
+
+def compute_again(prepared: Prepared, layers: Iterable[str], files: list[Path], seed: bytes) -> int:
+    """Quantise numbers of each layer again; return how many. LockError if one is different."""
+    draw = random.Random(seed)  # noqa: S311  # only places to look at, which nobody knew before
+    with opened(prepared.weights) as model, opened(files) as quantised:
+        return sum(_Layer.of(prepared, name, model, quantised).check(draw) for name in layers)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Layer:
+    """One layer: its numbers in the model, and what stands for them in the output.
+
+    `width`: how many numbers share a scale.
+    """
+
+    name: str
+    bits: int
+    width: int
+    given: Stored
+    numbers: Stored
+    scales: Stored
+
+    @classmethod
+    def of(
+        cls,
+        prepared: Prepared,
+        name: str,
+        model: Mapping[str, Stored],
+        quantised: Mapping[str, Stored],
+    ) -> "_Layer":
+        """Return a layer whose tensors have the shapes and types that the scheme gives them."""
+        scheme, given = prepared.settings.scheme, model[f"{name}{_END}"]
+        shape = given.tensor.shape
+        width = scheme.group or (shape[-1] if shape else 0)
+        if len(shape) != 2 or not width or shape[1] % width:
+            raise _wrong(f"{name[:120]!a} of shape {shape} cannot have been quantised")
+        rows, columns = shape
+        # Four bytes make one number of I32.
+        packed = ("I32", (rows, columns * scheme.bits // 32))
+        wanted = {
+            WEIGHT: ("I8", shape),
+            PACKED: packed,
+            SCALE: (prepared.dtype, (rows, columns // width)),
+            SHAPE: ("I64", (2,)),
+        }
+        parts = {part: quantised[f"{name}.{part}"] for part in scheme.parts}
+        for part, stored in parts.items():
+            own = (stored.tensor.dtype, stored.tensor.shape)
+            if own != wanted[part]:
+                raise _wrong(f"{name[:120]!a} has {part} of type and shape {own}")
+        if SHAPE in parts and _bytes(parts[SHAPE], 0, 16) != struct.pack("<2q", *shape):
+            raise _wrong(f"{name[:120]!a} has another {SHAPE} than its numbers")
+        if not parts[SCALE].is_finite():
+            raise _wrong(f"{name[:120]!a} has scales that are not finite")
+        return cls(
+            name=name,
+            bits=scheme.bits,
+            width=width,
+            given=given,
+            numbers=parts[scheme.parts[0]],
+            scales=parts[SCALE],
+        )
+
+    def check(self, draw: random.Random) -> int:
+        """Quantise again what shares drawn scales; return how many numbers that were."""
+        groups = self.scales.tensor.elements
+        count = min(groups, max(1, SAMPLE // self.width))
+        for group in sorted(draw.sample(range(groups), count)):
+            self._check_group(group)
+        return count * self.width
+
+    def _check_group(self, group: int) -> None:
+        dtype, first = self.given.tensor.dtype, group * self.width
+        given = self.given.numbers(range(first, first + self.width))
+        if not all(map(math.isfinite, given)):
+            raise _wrong(f"the model's {self.name[:120]!a} has numbers that are not finite")
+        scale = expected.scale_of(given, self.bits, dtype)
+        if self.scales.numbers((group,)) != [scale]:
+            raise _wrong(f"scale {group} of {self.name[:120]!a} is not that of the model's numbers")
+        wanted = expected.whole_numbers(given, scale, self.bits, dtype)
+        if self._whole_numbers(first) != wanted:
+            raise _wrong(f"numbers {first} to {first + self.width - 1} of {self.name[:120]!a} "
+                         "are not the model's, rounded to the nearest")  # fmt: skip
+
+    def _whole_numbers(self, first: int) -> list[int]:
+        """Return the numbers in the output that share one scale."""
+        data = _bytes(self.numbers, first * self.bits // 8, self.width * self.bits // 8)
+        if self.numbers.tensor.dtype == "I8":
+            return list(struct.unpack(f"<{len(data)}b", data))
+        # Packed numbers are counted from the lowest; of two in a byte, the lower bits come first.
+        middle = 2 ** (self.bits - 1)
+        if self.bits == 8:
+            return [each - middle for each in data]
+        return [half - middle for each in data for half in (each & 15, each >> 4)]
+
+
+def _bytes(stored: Stored, begin: int, size: int) -> bytes:
+    return os.pread(stored.fd, size, stored.begin + begin)
+
+
+def check_others(prepared: Prepared, output: DerivedModel) -> None:
+    """Refuse an output with a file that is neither weights nor the model's own."""
+    settings = prepared.settings
+
+    def quantised(config: dict[str, object]) -> dict[str, object]:
+        return config | {child.QUANTISATION: settings.scheme.config(settings.ignore)}
+
+    wrong = others.first_wrong(prepared.others, output, quantised)
+    if wrong is not None:
+        raise _wrong(wrong)
+
+
+def _wrong(what: str) -> LockError:
+    return LockError(f"the quantisation went wrong: {what}")
+
+
+def _values(prepared: Prepared) -> Mapping[str, Value]:
+    settings = prepared.settings
+    return {
+        MODEL_INPUT: Value("measured", settings.model.named),
+        SCHEME: Value("measured", settings.name),
+    }
+
+
+QUANTISATION: Final = Derivation(
+    what=settings.TRAINER,
+    read=settings.read,
+    prepare=prepare,
+    job=_job,
+    values=_values,
+    compare=compare,
+    event=machine_io.QUANTISING,
+)

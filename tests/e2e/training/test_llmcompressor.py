@@ -1,0 +1,128 @@
+"""A model, quantised by llmcompressor in the real runner: certified, equal twice, as written."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aicert.formats.digest import FileFact
+from enclave_runner.axolotl import training
+from enclave_runner.inputs.measure import folders
+from enclave_runner.inputs.rows import Room
+from enclave_runner.llmcompressor import quantising, settings
+from enclave_runner.merge.derivation import DerivedModel
+from enclave_runner.sandbox.containment import Limits
+from rules.host import tool_envs, training_env
+from tests.e2e.conftest import REPOSITORY, Checkout
+from tests.e2e.training.test_merge import files, verified
+from tests.e2e.training.test_mergekit import by_torch
+from tests.unit.enclave_runner.merge.test_merging import of
+
+pytestmark = pytest.mark.slow
+
+RUN = """
+[runs.small]
+config  = "path:mine/quantise.yml"
+machine = "local"
+outputs = ["model"]
+trainer = "llmcompressor"
+default = false
+[runs.small.inputs]
+tuned = "run:tiny-alpaca/model"
+"""
+# A model with rows of whole groups, which shares its embeddings with its head.
+WIDE = """
+import sys, torch
+from transformers import LlamaConfig, LlamaForCausalLM
+torch.manual_seed(0)
+config = LlamaConfig(
+    vocab_size=64, hidden_size=128, intermediate_size=256, num_hidden_layers=2,
+    num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True)
+LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(sys.argv[1])
+"""
+# The largest error of a layer's numbers, as a share of its largest number.
+BY_TORCH = """
+import sys
+from safetensors.torch import load_file
+before, after = (load_file(path + "/model.safetensors") for path in sys.argv[1:])
+worst = 0.0
+for name, scale in after.items():
+    if name.endswith(".weight_scale"):
+        layer = name.removesuffix("_scale")
+        error = after[layer].float() * scale.float() - before[layer].float()
+        worst = max(worst, (error.abs().max() / before[layer].float().abs().max()).item())
+print(worst)
+"""
+
+
+def test_a_trained_model_is_quantised_certified_and_verified(checkout: Checkout) -> None:
+    mine, model = checkout.root / "mine", checkout.root / "outputs/small/model"
+    mine.mkdir()
+    (mine / "quantise.yml").write_text("model: input:tuned\nscheme: W8A8\n")
+    with (checkout.root / "aicert.toml").open("a") as file:
+        file.write(RUN)
+    for command in (("certify", "tiny-alpaca"), ("lock", "small"), ("certify", "small")):
+        done = checkout.doit(*command)
+        assert done.returncode == 0, done.stderr
+    lineage = checkout.root / "certificates"
+    shown = verified(checkout, model, f"--lineage={lineage}", run="small")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "PASSED    a quantisation, nothing was trained (software" in shown.stdout
+    assert "14 tensors changed, 14 new, 7 unchanged" in shown.stdout
+    assert "modelInput1 (measured): 'tuned', dirHash:" in shown.stdout
+    assert "tiny-alpaca" in shown.stdout
+    before = files(model)
+    assert float(by_torch(BY_TORCH, checkout.model, model)) < 1 / 127
+    again = checkout.doit("certify", "small", "--again")
+    assert again.returncode == 0, again.stderr
+    assert files(model) == before
+
+    # A quantised model is not quantised again.
+    toml = (checkout.root / "aicert.toml").read_text()
+    (checkout.root / "aicert.toml").write_text(
+        toml.replace('"run:tiny-alpaca/model"', '"path:outputs/small/model"')
+    )
+    refused = checkout.doit("lock", "small")
+    assert refused.returncode == 2, refused.stderr
+    assert "config.json: quantization_config says 'compressed-tensors': nothing" in refused.stderr
+
+
+def quantised(
+    model: Path, scheme: str, work: Path
+) -> tuple[dict[str, object], dict[str, FileFact]]:
+    """Quantise in the runner's sandbox; return what was measured, and the files."""
+    measured = [of(model)]
+    config = f"model: input:{model.name}\nscheme: {scheme}\nignore: [model.layers.0.mlp.up_proj]\n"
+    config = config.replace("[model", "[lm_head, model")
+    named = settings.read(config.encode(), folders(measured))
+    work.mkdir()
+    prepared = quantising.prepare(named, measured, work / "models")
+    room = Room(
+        folder=work / "records",
+        training_env=training_env.ensure_shown(REPOSITORY),
+        limits=Limits(),
+        user=None,
+    )
+    tools = tool_envs.ensure_shown(REPOSITORY, "llmcompressor") / "llmcompressor"
+    result = quantising.QUANTISATION.run(prepared, room, work / "scratch", tools)
+    assert result.exit_code == "0", result.log.read_text()
+    output = training.collect(result, work / "out")
+    derived = DerivedModel(folder=work / "out", files=output, seed=bytes(32))
+    report = quantising.QUANTISATION.report_of(prepared, result, measured, derived)
+    return {key: value.data for key, value in report.values.items()}, output
+
+
+@pytest.mark.parametrize("scheme", ["W4A16", "W8A16"])
+def test_groups_of_a_model_in_bf16_that_shares_its_embeddings(scheme: str, tmp_path: Path) -> None:
+    by_torch(WIDE, tmp_path / "wide")
+    values, output = quantised(tmp_path / "wide", scheme, tmp_path / "work")
+    assert (values["tensorsChanged"], values["tensorsNew"]) == (13, 26)
+    assert values["llmcompressorVersion"] == "0.14.0"
+    config = json.loads((tmp_path / "work/out/config.json").read_bytes())
+    ignored = config["quantization_config"]["ignore"]
+    assert ignored == ["lm_head", "model.layers.0.mlp.up_proj"]
+    # Each number of these layers was computed again, so the numbers of a second run can only be
+    # the same.
+    numbers = 2 * (2 * 128 * 128 + 2 * 64 * 128 + 3 * 128 * 256) - 128 * 256
+    assert values["numbersComputedAgain"] == min(numbers, 13 * quantising.SAMPLE)
+    assert output.keys() == {"config.json", "generation_config.json", "model.safetensors"}

@@ -1,0 +1,349 @@
+"""What a quantisation reads, and which output is one."""
+
+import json
+import math
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from aicert.errors import LockError
+from aicert.files.tree import read_tree
+from aicert.formats.run_report import RunReport
+from enclave_runner.inputs.measure import MeasuredInput, folders
+from enclave_runner.llmcompressor import expected, quantising, settings
+from enclave_runner.llmcompressor.schemes import SCHEMES
+from enclave_runner.merge.derivation import DerivedModel
+from tests.adversarial.attacks_disk import tensor
+from tests.unit.enclave_runner.merge.test_merging import ended, of
+from tests.unit.enclave_runner.mergekit.weights import saved, stored
+
+SEED = bytes(32)
+CONFIG = {"model_type": "llama", "torch_dtype": "float32"}
+# Type, shape and bytes, by the tensor's name.
+Tensors = dict[str, tuple[str, tuple[int, ...], bytes]]
+ROWS, COLUMNS = 3, 256
+# Numbers without an order, different in the two layers.
+WIDE = {
+    name: [(each * step) % 1999 - 999 for each in range(1, ROWS * COLUMNS + 1)]
+    for name, step in (("a", 733), ("b", 911))
+}
+
+
+def write(folder: Path, tensors: Tensors, config: Mapping[str, object] = CONFIG) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text("{}")
+    header: dict[str, object] = {}
+    data = b""
+    for name, (dtype, shape, own) in tensors.items():
+        header[name] = tensor(len(data), len(data) + len(own), shape, dtype)
+        data += own
+    (folder / "model.safetensors").write_bytes(saved(header, data))
+    return folder
+
+
+def numbers(name: str) -> list[float]:
+    return [each / 1024 for each in WIDE[name]]
+
+
+def of_model(dtype: str = "F32") -> Tensors:
+    """Return two layers, a head, the embeddings, and a norm."""
+
+    def wide(name: str) -> tuple[str, tuple[int, ...], bytes]:
+        return dtype, (ROWS, COLUMNS), b"".join(stored(each, dtype) for each in numbers(name))
+
+    one = stored(1.0, dtype)
+    return {
+        "m.a.weight": wide("a"),
+        "m.b.weight": wide("b"),
+        "lm_head.weight": wide("a"),
+        "embed.weight": wide("b"),
+        "norm.weight": (dtype, (2,), one + one),
+    }
+
+
+def quantised(scheme: str, dtype: str = "F32") -> Tensors:
+    """Return what llmcompressor makes of that model."""
+    own, result = SCHEMES[scheme], of_model(dtype)
+    width = own.group or COLUMNS
+    for name in "ab":
+        given = [struct.unpack("<e" if dtype == "F16" else "<f", bytes(each))[0] for each in [
+            stored(one, dtype) if dtype != "BF16" else b"\0\0" + stored(one, dtype)
+            for one in numbers(name)
+        ]]  # fmt: skip
+        whole: list[int] = []
+        scales = b""
+        for at in range(0, len(given), width):
+            part = given[at : at + width]
+            scale = expected.scale_of(part, own.bits, dtype)
+            scales += stored(scale, dtype)
+            whole += expected.whole_numbers(part, scale, own.bits, dtype)
+        del result[f"m.{name}.weight"]
+        result[f"m.{name}.weight_scale"] = (dtype, (ROWS, COLUMNS // width), scales)
+        if own.group is None:
+            data = struct.pack(f"<{len(whole)}b", *whole)
+            result[f"m.{name}.weight"] = ("I8", (ROWS, COLUMNS), data)
+            continue
+        middle = 2 ** (own.bits - 1)
+        data = bytes(each + middle for each in whole)
+        if own.bits == 4:
+            pairs = zip(data[::2], data[1::2], strict=True)
+            data = bytes(low | high << 4 for low, high in pairs)
+        columns = COLUMNS * own.bits // 32
+        result[f"m.{name}.weight_packed"] = ("I32", (ROWS, columns), data)
+        result[f"m.{name}.weight_shape"] = ("I64", (2,), struct.pack("<2q", ROWS, COLUMNS))
+    return result
+
+
+def config_of(scheme: str) -> dict[str, object]:
+    return CONFIG | {"quantization_config": SCHEMES[scheme].config(["lm_head"])}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> list[MeasuredInput]:
+    return [of(write(tmp_path / "one", of_model()))]
+
+
+def prepared(
+    model: list[MeasuredInput], folder: Path, scheme: str = "W8A8", more: str = ""
+) -> quantising.Prepared:
+    config = f"model: input:one\nscheme: {scheme}\n{more}"
+    named = settings.read(config.encode(), folders(model))
+    return quantising.prepare(named, model, folder / "models")
+
+
+def reported(
+    model: list[MeasuredInput],
+    folder: Path,
+    scheme: str = "W8A8",
+    seed: bytes = SEED,
+    more: str = "",
+) -> RunReport:
+    """Return the report on the files in `folder`/out."""
+    out = folder / "out"
+    output = DerivedModel(folder=out, files=read_tree(out), seed=seed)
+    given = prepared(model, folder, scheme, more)
+    return quantising.QUANTISATION.report_of(given, ended("0", out), model, output)
+
+
+def test_the_child_sees_the_model_and_the_model_gives_the_other_files(
+    model: list[MeasuredInput], tmp_path: Path
+) -> None:
+    given = prepared(model, tmp_path)
+    files = ("config.json", "model.safetensors", "tokenizer.json")
+    assert sorted(given.models.shown) == [f"one/{file}" for file in files]
+    assert sorted(given.others) == ["config.json", "tokenizer.json"]
+    assert (given.weights, given.dtype) == ((tmp_path / "one" / "model.safetensors",), "F32")
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "message"),
+    [
+        ({"m.a.weight": ("I8", (2,), b"ab")}, CONFIG, "it has numbers of type I8"),
+        ({"norm.weight": ("F64", (1,), bytes(8))}, CONFIG, "it has numbers of type F64"),
+        ({"norm.weight": ("BF16", (1,), b"ab")}, CONFIG, "have the types BF16 and F32"),
+        ({}, config_of("W8A8"), "quantization_config says 'compressed-tensors': nothing here can"),
+        (
+            {},
+            CONFIG | {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+            "its config says that it is quantised already",
+        ),
+    ],
+)
+def test_a_model_that_is_quantised_already_or_of_several_types_is_refused(
+    tmp_path: Path, change: Tensors, config: Mapping[str, object], message: str
+) -> None:
+    with pytest.raises(LockError, match=message):
+        prepared([of(write(tmp_path / "one", of_model() | change, config))], tmp_path)
+
+
+def test_a_layer_that_the_model_does_not_have_is_refused(
+    model: list[MeasuredInput], tmp_path: Path
+) -> None:
+    with pytest.raises(LockError, match=r"it has no layer 'm\.c'") as caught:
+        prepared(model, tmp_path, more="ignore: [m.c]\n")
+    assert caught.value.hint == "correct `ignore`, then ./doit lock"
+
+
+def test_pickles_are_refused(model: list[MeasuredInput], tmp_path: Path) -> None:
+    (tmp_path / "one" / "model.safetensors").write_bytes(b"\x80\x04K\x01.")
+    with pytest.raises(LockError, match=r"one/model\.safetensors"):
+        prepared([of(tmp_path / "one")], tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_quantisation_is_reported_with_its_model(tmp_path: Path, scheme: str, dtype: str) -> None:
+    model = [of(write(tmp_path / "one", of_model(dtype)))]
+    write(tmp_path / "out", quantised(scheme, dtype), config_of(scheme))
+    report = reported(model, tmp_path, scheme)
+    values = {key: one.data for key, one in report.values.items() if one.origin == "measured"}
+    wanted = {
+        "modelInput1": "one", "numbersComputedAgain": 2 * ROWS * COLUMNS,
+        "quantisationScheme": scheme, "quantisationSeed": SEED.hex(), "tensorsChanged": 2,
+        "tensorsNew": 2 if scheme == "W8A8" else 4, "tensorsUnchanged": 3, "weightInputs": "one",
+    }  # fmt: skip
+    assert {key: values[key] for key in wanted} == wanted
+    assert "baseInput" not in report.values
+    assert (report.records, report.loss, report.removed) == ((), None, ())
+
+
+def test_a_quantisation_that_failed_compared_nothing(
+    model: list[MeasuredInput], tmp_path: Path
+) -> None:
+    result = ended("86", tmp_path, violation="it opened a socket")
+    given = prepared(model, tmp_path)
+    none = DerivedModel(folder=tmp_path, files={}, seed=SEED)
+    report = quantising.QUANTISATION.report_of(given, result, model, none)
+    assert report.exit_code == "86"
+    assert "tensorsChanged" not in report.values
+    assert report.values["auditViolation"].data == "it opened a socket"
+
+
+def part(name: str, at: int, data: bytes, scheme: str = "W8A8") -> Tensors:
+    """Return the quantised tensor with other bytes at one place."""
+    dtype, shape, own = quantised(scheme)[name]
+    return {name: (dtype, shape, own[:at] + data + own[at + len(data) :])}
+
+
+def without(name: str, scheme: str = "W8A8") -> Tensors:
+    return {key: one for key, one in quantised(scheme).items() if key != name}
+
+
+NAN = struct.pack("<f", math.nan)
+# The scheme, the change, and the message.
+FORGED: tuple[tuple[str, Callable[[], Tensors], str], ...] = (
+    ("W8A8", of_model, "all tensors are the model's, so nothing was quantised"),
+    ("W4A16", of_model, "all tensors are the model's, so nothing was quantised"),
+    ("W8A8", lambda: quantised("W8A8") | {"more": ("F32", (1,), NAN)},
+     "'more' is neither the model's nor part of a layer"),
+    ("W8A8", lambda: without("m.a.weight_scale"), r"'m\.a\.weight_scale' is missing"),
+    ("W4A16", lambda: without("m.a.weight_shape", "W4A16"), r"'m\.a\.weight_shape' is missing"),
+    ("W8A8", lambda: without("norm.weight"), r"'norm\.weight' is missing"),
+    ("W8A8", lambda: without("m.b.weight"), r"'m\.b\.weight' is missing"),
+    ("W8A8", lambda: quantised("W8A8") | {"embed.weight": of_model()["m.a.weight"]},
+     r"'embed\.weight_scale' is missing"),
+    ("W8A8", lambda: quantised("W8A8") | {"norm.weight": ("F32", (2,), bytes(8))},
+     r"'norm\.weight_scale' is missing"),
+    ("W8A8", lambda: quantised("W4A16"), r"'m\.a\.weight' is missing"),
+    ("W8A8", lambda: quantised("W8A8") | part("m.a.weight", 300, b"\x7f"),
+     r"numbers 256 to 511 of 'm\.a' are not the model's, rounded to the nearest"),
+    ("W4A16", lambda: quantised("W4A16") | part("m.b.weight_packed", 64, b"\x37\x73", "W4A16"),
+     r"numbers 128 to 255 of 'm\.b' are not the model's"),
+    ("W8A16", lambda: quantised("W8A16") | part("m.b.weight_packed", 0, b"\0\1\2", "W8A16"),
+     r"numbers 0 to 127 of 'm\.b' are not the model's"),
+    ("W8A8", lambda: quantised("W8A8") | part("m.a.weight_scale", 4, struct.pack("<f", 0.007)),
+     r"scale 1 of 'm\.a' is not that of the model's numbers"),
+    ("W8A8", lambda: quantised("W8A8") | part("m.a.weight_scale", 8, NAN),
+     r"'m\.a' has scales that are not finite"),
+    ("W8A8", lambda: quantised("W8A8") | {
+        "m.a.weight": quantised("W8A8")["m.b.weight"],
+        "m.a.weight_scale": quantised("W8A8")["m.b.weight_scale"],
+    }, r"of 'm\.a' is not that of the model's numbers"),
+    ("W8A8", lambda: quantised("W8A8") | {"m.a.weight_scale": ("F16", (ROWS, 1), bytes(2 * ROWS))},
+     r"'m\.a' has weight_scale of type and shape \('F16', \(3, 1\)\)"),
+    ("W4A16", lambda: quantised("W4A16") | {
+        "m.a.weight_shape": ("I64", (2,), struct.pack("<2q", COLUMNS, ROWS)),
+    }, r"'m\.a' has another weight_shape than its numbers"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("scheme", "forged", "message"), FORGED)
+def test_what_is_no_quantisation_of_this_model_gets_no_certificate(
+    model: list[MeasuredInput],
+    tmp_path: Path,
+    scheme: str,
+    forged: Callable[[], Tensors],
+    message: str,
+) -> None:
+    write(tmp_path / "out", forged(), config_of(scheme))
+    with pytest.raises(LockError, match=f"the quantisation went wrong: .*({message})"):
+        reported(model, tmp_path, scheme)
+
+
+def test_a_layer_that_the_config_leaves_out_stays_as_it_is(
+    model: list[MeasuredInput], tmp_path: Path
+) -> None:
+    write(tmp_path / "out", quantised("W8A8"), config_of("W8A8"))
+    with pytest.raises(LockError, match=r"'m\.a' was quantised although the config leaves it out"):
+        reported(model, tmp_path, more="ignore: [lm_head, m.a]\n")
+
+
+def test_a_layer_whose_rows_are_no_whole_groups_cannot_have_been_quantised(
+    tmp_path: Path,
+) -> None:
+    odd: Tensors = {"m.a.weight": ("F32", (2, 3), bytes(24))}
+    model = [of(write(tmp_path / "one", odd))]
+    packed: Tensors = {
+        "m.a.weight_packed": ("I32", (2, 1), bytes(8)),
+        "m.a.weight_scale": ("F32", (2, 1), bytes(8)),
+        "m.a.weight_shape": ("I64", (2,), struct.pack("<2q", 2, 3)),
+    }
+    write(tmp_path / "out", packed, config_of("W4A16"))
+    with pytest.raises(LockError, match=r"'m\.a' of shape \(2, 3\) cannot have been quantised"):
+        reported(model, tmp_path, "W4A16")
+
+
+def test_a_model_with_a_number_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    dtype, shape, data = of_model()["m.a.weight"]
+    given = of_model() | {"m.a.weight": (dtype, shape, NAN + data[4:])}
+    model = [of(write(tmp_path / "one", given))]
+    write(tmp_path / "out", quantised("W8A8"), config_of("W8A8"))
+    with pytest.raises(LockError, match=r"the model's 'm\.a' has numbers that are not finite"):
+        reported(model, tmp_path)
+
+
+def test_of_wide_layers_rows_are_drawn(
+    model: list[MeasuredInput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantising, "SAMPLE", COLUMNS)
+    forged = quantised("W8A8") | part("m.a.weight", 300, b"\x7f")
+    write(tmp_path / "out", forged, config_of("W8A8"))
+    seen = set()
+    for number in range(20):
+        try:
+            report = reported(model, tmp_path, seed=bytes([number]) * 32)
+            seen.add(str(report.values["numbersComputedAgain"].data))
+        except LockError as error:
+            seen.add(error.message)
+    assert str(2 * COLUMNS) in seen
+    assert len(seen) == 2
+
+
+def test_an_output_that_cannot_be_read_is_refused(
+    model: list[MeasuredInput], tmp_path: Path
+) -> None:
+    out = write(tmp_path / "out", quantised("W8A8"), config_of("W8A8"))
+    (out / "model.safetensors").write_bytes(b"no header")
+    with pytest.raises(LockError, match="quantised weights cannot be read: "):
+        reported(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("recipe.yaml", "x", r"it has other files than the base: 'recipe\.yaml'"),
+        ("tokenizer.json", None, r"it has other files than the base: 'tokenizer\.json'"),
+        ("tokenizer.json", "{ }", r"'tokenizer\.json' is not the base's"),
+        ("config.json", json.dumps(CONFIG), r"'?config\.json'? is not the base's"),
+        ("config.json", json.dumps(config_of("W8A16")), r"'?config\.json'? is not the base's"),
+        ("config.json", json.dumps(config_of("W8A8") | {"auto_map": {"AutoModel": "a--b.C"}}),
+         r"'?config\.json'? is not the base's"),
+        ("config.json", json.dumps(config_of("W8A8") | {"_name_or_path": "org/name"}),
+         r"'?config\.json'? is not the base's"),
+        ("config.json", "[]", r"config\.json is no config"),
+        ("model.bin", "\x80\x04", r"it has other files than the base: 'model\.bin'"),
+    ],
+)  # fmt: skip
+def test_every_other_file_is_the_models(
+    model: list[MeasuredInput], tmp_path: Path, name: str, data: str | None, message: str
+) -> None:
+    out = write(tmp_path / "out", quantised("W8A8"), config_of("W8A8"))
+    if data is None:
+        (out / name).unlink()
+    else:
+        (out / name).write_text(data)
+    with pytest.raises(LockError, match=message):
+        reported(model, tmp_path)
