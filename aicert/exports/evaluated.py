@@ -52,10 +52,11 @@ class NamedResult:
         """What a name and a number leave out, on one line."""
         error = "" if self.metric.stderr is None else f" ± {self.metric.stderr:.2g}"
         one = self.evaluation
+        forged = ", so that its operator could have forged it" if one.tier == "software" else ""
         return (
             f"{self.metric.key}{error}, n = {self.measured.samples}, 0-shot, measured by a run "
-            f"that aicert certified (tier {one.tier}): task {self.measured.digest}, results "
-            f"{one.digest}"
+            f"that aicert certified (tier {one.tier}{forged}): task {self.measured.digest}, "
+            f"results {one.digest}"
         )
 
 

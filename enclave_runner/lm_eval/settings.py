@@ -140,7 +140,7 @@ def _flag(document: Mapping[str, object], key: str) -> bool:
 
 def _files(value: object, inputs: Mapping[str, InputView]) -> tuple[tuple[str, str], ...]:
     hint = (
-        f"write `{TASKS}: [input:NAME]`, where NAME is a task's YAML file, or a task of the image: "
+        f"write `{TASKS}: [input:NAME]`, where NAME is a task's YAML file. The image has "
         + ", ".join(known_tasks.NAMES)
     )
     if not isinstance(value, list) or not 0 < len(value) <= MAX_TASKS:
@@ -153,7 +153,8 @@ def _files(value: object, inputs: Mapping[str, InputView]) -> tuple[tuple[str, s
             place = OF_IMAGE, str(each)
             _check_name(key, str(each), inputs)
         elif match is None:
-            raise ConfigError(f"config: {key}: must be an `input:` reference", hint=hint)
+            problem = "must be an `input:` reference or the name of a task of the image"
+            raise ConfigError(f"config: {key}: {problem}", hint=hint)
         else:
             place = match[1], match[2] or ""
             _check_place(key, place, inputs)

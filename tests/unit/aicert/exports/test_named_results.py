@@ -79,7 +79,8 @@ def test_a_whole_task_of_the_image_enters_eval_results(folder: Path) -> None:
     )  # fmt: skip
     notes = str(entry.notes)
     assert notes.startswith("acc ± 0.064, n = 120, 0-shot, measured by a run that aicert certified")
-    assert f"(tier software): {WHOLE}, results sha256:" in notes
+    forged = "(tier software, so that its operator could have forged it)"
+    assert f"{forged}: {WHOLE}, results sha256:" in notes
     assert (entry.verify_token, entry.source_url) == (None, None)
 
 
@@ -226,6 +227,7 @@ def test_the_worst_of_several_is_exported(folder: Path) -> None:
         given = verified(folder, evaluations=evaluations(*(scored(sums, one) for one in order)))
         assert named(given) == [("aicert-addition", "acc", 0.25)]
     (one,) = evaluated.named_results(given, "model")
+    assert "(tier vtpm): task" in one.described
     perplexity = Metric(name="perplexity", filter="none", value=12.0, stderr=None)
     worse = replace(
         one,
