@@ -11,6 +11,7 @@ names and digests before it becomes YAML or Markdown.
 import re
 from collections.abc import Mapping, Sequence
 
+from aicert.appraisal.checks.kinds import OF_RESULTS
 from aicert.errors import ConfigError
 from aicert.exports.card_places import BEGIN, END, line_end, split, under, with_keys
 from aicert.exports.evaluated import DataSet, NamedResult, model_index
@@ -42,6 +43,13 @@ def update(
         raise ConfigError(
             f"not the address of a page: {page[:80]!a}",
             hint="--page https://example.org/verify.html",
+        )
+    if not facts.has_model:
+        what = OF_RESULTS.get(facts.kind)
+        trainer = f"trainer {facts.lockfile.trainer} is not known to make a model"
+        raise ConfigError(
+            trainer if what is None else f"the certificate is an {what}'s, and not a model's",
+            hint="give the certificate of the run that made the model",
         )
     if output not in facts.statement.outputs:
         raise ConfigError(

@@ -58,7 +58,8 @@ def bom(facts: Facts, spec: Version = SPEC, verified: Verified | None = None) ->
     for name in names:
         output = statement.outputs[name]
         evaluations = [] if verified is None else verified.about_output(output.digest)
-        outputs.append(_model(facts, name, output, evaluations))
+        about = _model(facts, evaluations) if facts.has_model else _results(name)
+        outputs.append(_output(facts, name, output, evaluations) | about)
     inputs = [_input(item) for item in facts.lockfile.inputs]
     machine = _machine(facts)
     packages = [package("pypi", n, v) for n, v in facts.packages().items()]
@@ -102,19 +103,31 @@ def package(kind: str, name: str, version: str, hashes: Iterable[str] = ()) -> J
     return component | ({"hashes": listed} if listed else {})
 
 
-def _model(facts: Facts, name: str, output: Output, evaluations: Sequence[Evaluation]) -> Json:
+def _model(facts: Facts, evaluations: Sequence[Evaluation]) -> Json:
+    """Return what only an output that is a model has."""
     bases = [item for item in facts.lockfile.inputs if kind_of(item) == "model"]
     data = [item for item in facts.lockfile.inputs if kind_of(item) == "data"]
     card: Json = {}
-    if data:
+    # What a model is calibrated on, it is not trained on.
+    if data and facts.kind == "train":
         card["modelParameters"] = {"datasets": [{"ref": f"input:{d.name}"} for d in data]}
     if metrics := _metrics(facts) + [one for each in evaluations for one in _evaluated(each)]:
         card["quantitativeAnalysis"] = {"performanceMetrics": metrics}
-    component: Json = {
-        "type": "machine-learning-model",
+    component: Json = {"type": "machine-learning-model", "modelCard": card}
+    if bases:
+        component["pedigree"] = {"ancestors": [_plain(base) for base in bases]}
+    return component
+
+
+def _results(name: str) -> Json:
+    """Return what only an output that is no model has."""
+    return {"type": "data", "data": [{"type": "other", "name": name}]}
+
+
+def _output(facts: Facts, name: str, output: Output, evaluations: Sequence[Evaluation]) -> Json:
+    return {
         "bom-ref": f"output:{name}",
         "name": f"{facts.statement.run}/{name}",
-        "modelCard": card,
         "properties": _properties(
             ("aicert:digest", str(output.digest)),
             *(("aicert:evaluation", _of_evaluation(each)) for each in evaluations),
@@ -136,9 +149,6 @@ def _model(facts: Facts, name: str, output: Output, evaluations: Sequence[Evalua
             }
         ],
     }
-    if bases:
-        component["pedigree"] = {"ancestors": [_plain(base) for base in bases]}
-    return component
 
 
 def _metrics(facts: Facts) -> list[Json]:

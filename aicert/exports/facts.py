@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from aicert.appraisal.checks import kinds
+from aicert.appraisal.result import MODELS
 from aicert.crypto.signatures import ec_key
 from aicert.formats import certificate as certificates
 from aicert.formats import lockfile as lockfiles
@@ -95,6 +97,16 @@ class Facts:
     def lockfile_digest(self) -> Digest:
         """The lockfile's identity."""
         return of_bytes(self.certificate.lockfile)
+
+    @property
+    def kind(self) -> kinds.Kind | None:
+        """The kind of run that the lockfile names; None if its trainer is not known."""
+        return kinds.KINDS.get(self.lockfile.trainer)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether such a run makes a model. What an unknown trainer makes is not called one."""
+        return self.kind in MODELS
 
     @property
     def log(self) -> Mapping[str, Value]:

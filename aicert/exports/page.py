@@ -229,9 +229,13 @@ def _chain(facts: Facts, result: AttestationResult) -> str:
     builder = "".join(f"<br>{_text(n)} {_code(str(d))}" for n, d in statement.builder.items())
     inputs = counted(len(facts.lockfile.inputs), "input")
     links = (
-        ("Weights", outputs, ("outputs.pcr8", "subject.files")),
         (
-            "Data, base model and config",
+            "Weights" if facts.has_model else "Results",
+            outputs,
+            ("outputs.pcr8", "subject.files"),
+        ),
+        (
+            "Data, base model and config" if facts.has_model else "Data, models and config",
             f"{inputs}, named by lockfile<br>{_code(str(facts.lockfile_digest))}",
             ("inputs.pcr14",),
         ),
@@ -353,7 +357,7 @@ def _rows(result: AttestationResult) -> str:
         )
         for item in result.facts.records
     ]
-    caption = "Rows that training read, counted and hashed by the machine's own reader"
+    caption = "Rows that the run read, counted and hashed by the machine's own reader"
     heads = ("input and split", "rows", "bytes in no row", "digest of the rows")
     return _table("Rows", caption, heads, rows)
 

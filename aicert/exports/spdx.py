@@ -46,14 +46,15 @@ class _Graph:
         self._relate("hasInput", build, inputs)
         outputs = []
         for name, output in sorted(statement.outputs.items()):
-            model = self._model(name, output)
-            outputs.append(model)
-            self._evidence(model)
-            for item, element in zip(facts.lockfile.inputs, inputs, strict=True):
-                if kind_of(item) == "data":
-                    self._relate("trainedOn", model, [element])
-                elif kind_of(item) == "model":
-                    self._relate("descendantOf", model, [element])
+            element = self._model(name, output) if facts.has_model else self._results(name, output)
+            self._files(element, name, output)
+            outputs.append(element)
+            self._evidence(element)
+            for item, given in zip(facts.lockfile.inputs, inputs, strict=True):
+                if kind_of(item) == "data" and facts.kind == "train":
+                    self._relate("trainedOn", element, [given])
+                elif kind_of(item) == "model" and facts.has_model:
+                    self._relate("descendantOf", element, [given])
         self._relate("hasOutput", build, outputs)
         # Tools that want a bill of materials look for this element.
         sbom = self._add(
@@ -151,7 +152,7 @@ class _Graph:
     def _model(self, name: str, output: Output) -> str:
         facts = self.facts
         settings = {key: facts.log[key] for key in METRICS if key in facts.log}
-        model = self._add(
+        return self._add(
             "ai_AIPackage",
             f"output:{name}",
             name=f"{facts.statement.run}/{name}",
@@ -170,6 +171,21 @@ class _Graph:
             ],
             **_identified(output.digest),
         )
+
+    def _results(self, name: str, output: Output) -> str:
+        """Add an output that is no model."""
+        trainer = self.facts.statement.trainer
+        return self._add(
+            "software_Package",
+            f"output:{name}",
+            name=f"{self.facts.statement.run}/{name}",
+            software_primaryPurpose="data",
+            builtTime=self.facts.statement.finished,
+            comment=f"made by {trainer} on a measured machine; see {CERTIFICATE}",
+            **_identified(output.digest),
+        )
+
+    def _files(self, element: str, name: str, output: Output) -> None:
         files = [
             self._add(
                 "software_File",
@@ -180,10 +196,9 @@ class _Graph:
             )
             for number, (path, digest) in enumerate(sorted(output.files.items()))
         ]
-        self._relate("contains", model, files)
-        return model
+        self._relate("contains", element, files)
 
-    def _evidence(self, model: str) -> None:
+    def _evidence(self, element: str) -> None:
         name = f"evidence:{self.count}"
         evidence = self._add(
             "software_File",
@@ -192,7 +207,7 @@ class _Graph:
             software_primaryPurpose="evidence",
             verifiedUsing=[_hash(self.facts.digest)],
         )
-        self._relate("hasEvidence", model, [evidence])
+        self._relate("hasEvidence", element, [evidence])
 
 
 def _identified(digest: Digest) -> Json:
