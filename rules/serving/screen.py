@@ -32,6 +32,7 @@ class Screen:
         self._step = "starting"
         self._note = ""
         self._state: dict[str, int] = {}
+        self._first_meter: int | None = None
         self._receipt = ""
         self._step_at = self._receipt_at = time.monotonic()
         self._line_at = 0.0
@@ -67,6 +68,9 @@ class Screen:
     def state(self, message: Message) -> None:
         """Show the figures that the machine sends each second."""
         self._state = message.number
+        if self._first_meter is None:
+            # The machine sends it before it serves anything.
+            self._first_meter = self._state["meter"]
         if time.monotonic() >= self._line_at:
             self._line(
                 f"{self._lease}: " + "; ".join(f"{name} {text}" for name, text in self._facts())
@@ -86,10 +90,14 @@ class Screen:
             return []
         left = max(0, state["budget"] - state["meter"]) * self._tick_tokens
         tokens = f"{state['tokensIn']:,} in, {state['tokensOut']:,} out"
+        # A request reserves the most that it can cost; the next one uses what is left of that.
+        paid = (state["meter"] - (self._first_meter or 0)) * self._tick_tokens
+        ahead = paid - state["tokensIn"] - state["tokensOut"] - state["refused"]
+        beside = f" beside {ahead:,} paid already" if ahead > 0 else ""
         facts = [
             ("tokens", f"{tokens}, {state['refused']:,} refused"),
             ("requests", f"{state['requests']:,}"),
-            ("licensed", f"{left:,} tokens more, for {_whole(state['seconds'])}"),
+            ("licensed", f"{left:,} tokens more{beside}, for {_whole(state['seconds'])}"),
         ]
         if self._receipt:
             facts.append(("last receipt", self._receipt))

@@ -41,6 +41,10 @@ def test_a_terminal_shows_what_happens_and_for_how_long(monkeypatch: pytest.Monk
         assert loading["last receipt"].startswith("number 7, confirmed by the broker, ")
         shown.serving("https://127.0.0.1:8443")
         shown.state(state(seconds=61))
+        assert serving_with_a_reserve(shown) == (
+            "985,000 tokens more beside 4,870 paid already, for 59 s"
+        )
+        shown.state(state(seconds=61))
         shown.note("the broker is away\x1b[2J")
         serving = rows(shown)
         assert serving["now"] == "serving at https://127.0.0.1:8443"
@@ -50,6 +54,12 @@ def test_a_terminal_shows_what_happens_and_for_how_long(monkeypatch: pytest.Monk
         shown.step("ended: revoke")
         assert not {"to end", "licensed"} & rows(shown).keys()
     assert "ended: revoke" in terminal.getvalue()
+
+
+def serving_with_a_reserve(shown: Screen) -> str:
+    """Return what is licensed after five ticks were paid, and 130 tokens more served."""
+    shown.state(state(meter=15, tokensIn=100, tokensOut=30))
+    return rows(shown)["licensed"]
 
 
 def rows(shown: Screen) -> dict[str, str]:
