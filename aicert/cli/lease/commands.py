@@ -284,7 +284,7 @@ def _issue(options: argparse.Namespace, say: "Write") -> int:
 
     budget, duration = granting.tokens(options.budget), granting.seconds(options.until)
     if not 0 <= options.boots <= granting.MAX_MORE_BOOTS:
-        raise ConfigError(f"--boots is from 0 to {granting.MAX_MORE_BOOTS}")
+        raise ConfigError(f"--boots is from 0 to {granting.MAX_MORE_BOOTS}", hint="--boots 1")
     bundle = Path(options.lease)
     terms = _terms(bundle)
     machine = _machine(options, terms)
@@ -351,7 +351,10 @@ def _write_new(folder: Path, files: dict[str, bytes]) -> None:
             with (folder / name).open("xb") as stream:
                 stream.write(data)
     except OSError as error:
-        raise ToolError(f"cannot write {str(folder)!a}: {error.strerror}") from None
+        raise ToolError(
+            f"cannot write {str(folder)!a}: {error.strerror}",
+            hint="-o DIR, in a folder that exists and that you may write to",
+        ) from None
 
 
 def _tier(tier: str) -> str:

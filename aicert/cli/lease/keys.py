@@ -32,7 +32,10 @@ def password(options: "argparse.Namespace") -> str | None:
     """Return the value of that variable, or None."""
     name: str | None = options.password_env
     if name is not None and name not in os.environ:
-        raise ConfigError(f"there is no environment variable {name[:80]!a}")
+        raise ConfigError(
+            f"there is no environment variable {name[:80]!a}",
+            hint="read -rs NAME && export NAME    # what you type is not shown",
+        )
     return None if name is None else os.environ[name]
 
 
@@ -52,7 +55,10 @@ def held_key(place: str, secret: str | None) -> "HeldKey":
 
     opened = signer(place, secret)
     if opened.public.curve.name != "secp256r1":
-        raise ConfigError("a lease key must be a P-256 key")
+        raise ConfigError(
+            "a lease key must be a P-256 key",
+            hint="pkcs11-tool --keypairgen --key-type EC:prime256v1, or tpm2_create -G ecc256",
+        )
     if len(place) > hardware_keys.MAX_PLACE:
         raise ConfigError(f"a key's place has at most {hardware_keys.MAX_PLACE} characters")
     return hardware_keys.HeldKey(
