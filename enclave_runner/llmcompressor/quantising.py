@@ -23,7 +23,7 @@ from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.tensors import Counts
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.llmcompressor import child, expected, settings
-from enclave_runner.llmcompressor.schemes import PACKED, SCALE, SHAPE, WEIGHT
+from enclave_runner.llmcompressor.schemes import PACKED, SCALE, SHAPE, WEIGHT, Scheme
 from enclave_runner.llmcompressor.settings import HEAD, Settings
 from enclave_runner.merge import derivation, fitting, others, shards
 from enclave_runner.merge.derivation import Derivation, DerivedModel, Models
@@ -180,7 +180,7 @@ class _Layer:
     """
 
     name: str
-    bits: int
+    scheme: Scheme
     width: int
     given: Stored
     numbers: Stored
@@ -204,7 +204,7 @@ class _Layer:
         # Four bytes make one number of I32.
         packed = ("I32", (rows, columns * scheme.bits // 32))
         wanted = {
-            WEIGHT: ("I8", shape),
+            WEIGHT: ("F8_E4M3" if scheme.floating else "I8", shape),
             PACKED: packed,
             SCALE: (prepared.dtype, (rows, columns // width)),
             SHAPE: ("I64", (2,)),
@@ -220,7 +220,7 @@ class _Layer:
             raise _wrong(f"{name[:120]!a} has scales that are not finite")
         return cls(
             name=name,
-            bits=scheme.bits,
+            scheme=scheme,
             width=width,
             given=given,
             numbers=parts[scheme.parts[0]],
@@ -240,22 +240,30 @@ class _Layer:
         given = self.given.numbers(range(first, first + self.width))
         if not all(map(math.isfinite, given)):
             raise _wrong(f"the model's {self.name[:120]!a} has numbers that are not finite")
-        scale = expected.scale_of(given, self.bits, dtype)
+        scale = expected.scale_of(given, self.scheme, dtype)
         if self.scales.numbers((group,)) != [scale]:
             raise _wrong(f"scale {group} of {self.name[:120]!a} is not that of the model's numbers")
-        wanted = expected.whole_numbers(given, scale, self.bits, dtype)
-        if self._whole_numbers(first) != wanted:
+        if self.scheme.floating:
+            is_same = self._bytes(first) == expected.floating_numbers(given, scale, dtype)
+        else:
+            wanted = expected.whole_numbers(given, scale, self.scheme.bits, dtype)
+            is_same = self._whole_numbers(first) == wanted
+        if not is_same:
             raise _wrong(f"numbers {first} to {first + self.width - 1} of {self.name[:120]!a} "
                          "are not the model's, rounded to the nearest")  # fmt: skip
 
+    def _bytes(self, first: int) -> bytes:
+        bits = self.scheme.bits
+        return _bytes(self.numbers, first * bits // 8, self.width * bits // 8)
+
     def _whole_numbers(self, first: int) -> list[int]:
         """Return the numbers in the output that share one scale."""
-        data = _bytes(self.numbers, first * self.bits // 8, self.width * self.bits // 8)
+        data = self._bytes(first)
         if self.numbers.tensor.dtype == "I8":
             return list(struct.unpack(f"<{len(data)}b", data))
         # Packed numbers are counted from the lowest; of two in a byte, the lower bits come first.
-        middle = 2 ** (self.bits - 1)
-        if self.bits == 8:
+        middle = 2 ** (self.scheme.bits - 1)
+        if self.scheme.bits == 8:
             return [each - middle for each in data]
         return [half - middle for each in data for half in (each & 15, each >> 4)]
 

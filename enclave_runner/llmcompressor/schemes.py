@@ -1,8 +1,8 @@
 """The schemes of quantisation that are checked: what of a model they change, and into what.
 
 They are presets of compressed-tensors 0.19.0 (`quantization/quant_scheme.py`) for linear layers:
-whole numbers, with a scale for each row or for each group of 128 numbers in a row, and 0 in the
-middle.
+whole numbers, or floating ones of 8 bits (E4M3), with a scale for each row or for each group of 128
+numbers in a row, and 0 in the middle.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,11 +16,13 @@ WEIGHT, PACKED, SCALE, SHAPE = "weight", "weight_packed", "weight_scale", "weigh
 class Scheme:
     """One scheme.
 
-    `bits`: of each number. `group`: how many numbers of a row share a scale, None if all do.
-    `activations`: whether whoever runs the model rounds layers' inputs to 8 bits, too.
+    `bits`: of each number. `floating`: whether they are E4M3 and not whole. `group`: how many
+    numbers of a row share a scale, None if all do. `activations`: whether whoever runs the model
+    rounds layers' inputs to 8 bits, too.
     """
 
     bits: int
+    floating: bool = False
     group: int | None = None
     activations: bool = False
 
@@ -29,16 +31,25 @@ class Scheme:
         """The tensors that stand for a layer's `weight`: its numbers first."""
         return (WEIGHT, SCALE) if self.group is None else (PACKED, SCALE, SHAPE)
 
+    @property
+    def _kind(self) -> str:
+        return "float" if self.floating else "int"
+
     def config(self, ignore: Collection[str]) -> dict[str, object]:
         """Return the `quantization_config` of a model that leaves out the layers `ignore`."""
-        form = "int-quantized" if self.group is None else "pack-quantized"
+        form = "pack-quantized" if self.group else f"{self._kind}-quantized"
         weights = _arguments(
             bits=self.bits,
+            kind=self._kind,
             strategy="channel" if self.group is None else "group",
             group_size=self.group,
             observer="memoryless_minmax",
         )
-        tokens = _arguments(bits=8, strategy="token", dynamic=True) if self.activations else None
+        tokens = (
+            _arguments(bits=8, kind=self._kind, strategy="token", dynamic=True)
+            if self.activations
+            else None
+        )
         group = {
             "format": form,
             "input_activations": tokens,
@@ -63,6 +74,7 @@ class Scheme:
 def _arguments(
     *,
     bits: int,
+    kind: str,
     strategy: str,
     group_size: int | None = None,
     observer: str | None = None,
@@ -79,12 +91,13 @@ def _arguments(
         "scale_dtype": None,
         "strategy": strategy,
         "symmetric": True,
-        "type": "int",
+        "type": kind,
         "zp_dtype": None,
     }
 
 
 SCHEMES: Mapping[str, Scheme] = {
+    "FP8_DYNAMIC": Scheme(bits=8, floating=True, activations=True),
     "W4A16": Scheme(bits=4, group=GROUP),
     "W8A16": Scheme(bits=8, group=GROUP),
     "W8A8": Scheme(bits=8, activations=True),

@@ -112,17 +112,15 @@ def quantised(
     return {key: value.data for key, value in report.values.items()}, output
 
 
-@pytest.mark.parametrize("scheme", ["W4A16", "W8A16"])
-def test_groups_of_a_model_in_bf16_that_shares_its_embeddings(scheme: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["W4A16", "W8A16", "FP8_DYNAMIC"])
+def test_a_model_in_bf16_that_shares_its_embeddings(scheme: str, tmp_path: Path) -> None:
     by_torch(WIDE, tmp_path / "wide")
     values, output = quantised(tmp_path / "wide", scheme, tmp_path / "work")
-    assert (values["tensorsChanged"], values["tensorsNew"]) == (13, 26)
+    new = 13 if scheme == "FP8_DYNAMIC" else 26
+    assert (values["tensorsChanged"], values["tensorsNew"]) == (13, new)
     assert values["llmcompressorVersion"] == "0.14.0"
     config = json.loads((tmp_path / "work/out/config.json").read_bytes())
     ignored = config["quantization_config"]["ignore"]
     assert ignored == ["lm_head", "model.layers.0.mlp.up_proj"]
-    # Each number of these layers was computed again, so the numbers of a second run can only be
-    # the same.
-    numbers = 2 * (2 * 128 * 128 + 2 * 64 * 128 + 3 * 128 * 256) - 128 * 256
-    assert values["numbersComputedAgain"] == min(numbers, 13 * quantising.SAMPLE)
+    assert values["numbersComputedAgain"] == 13 * quantising.SAMPLE
     assert output.keys() == {"config.json", "generation_config.json", "model.safetensors"}

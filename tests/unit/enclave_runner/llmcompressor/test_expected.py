@@ -2,7 +2,13 @@
 
 import pytest
 
-from enclave_runner.llmcompressor.expected import scale_of, whole_numbers
+from enclave_runner.llmcompressor.expected import (
+    E4M3,
+    floating_numbers,
+    scale_of,
+    whole_numbers,
+)
+from enclave_runner.llmcompressor.schemes import SCHEMES
 
 # Eight numbers of one row, and the largest of that row.
 BF16 = (
@@ -13,6 +19,8 @@ F32 = (
     0.002453092485666275, -0.03480621799826622, -0.016113899648189545, 0.00804562121629715,
     0.03143630549311638, 0.019840789958834648, -0.00110252748709172, 0.01572827622294426,
 )  # fmt: skip
+# The scale of that row in FP8_DYNAMIC, and the eight numbers.
+FP8_SCALE, FP8 = 0.0001316070556640625, "6b ef 79 f1 74 59 f2 62"
 
 
 def halves(word: int) -> list[int]:
@@ -37,7 +45,8 @@ def test_numbers_are_those_that_llmcompressor_made(
     scale: float,
     wanted: list[int],
 ) -> None:
-    assert scale_of((*numbers, largest), bits, dtype) == scale
+    scheme = SCHEMES["W4A16" if bits == 4 else "W8A8"]
+    assert scale_of((*numbers, largest), scheme, dtype) == scale
     assert whole_numbers(numbers, scale, bits, dtype) == wanted
 
 
@@ -55,5 +64,25 @@ def test_halves_go_to_the_even_number_and_the_ends_are_kept() -> None:
 def test_numbers_that_are_all_0_have_the_smallest_step_of_their_type(
     dtype: str, scale: float
 ) -> None:
-    assert scale_of((0.0, -0.0), 8, dtype) == scale
+    for scheme in SCHEMES.values():
+        assert scale_of((0.0, -0.0), scheme, dtype) == scale
     assert whole_numbers((0.0, -0.0), scale, 8, dtype) == [0, 0]
+    assert floating_numbers((0.0, -0.0), scale, dtype) == b"\0\x80"
+
+
+def test_the_numbers_of_e4m3_are_those_of_its_definition() -> None:
+    assert (E4M3[1], E4M3[7], E4M3[8], E4M3[0x38], E4M3[0x39], E4M3[-1], len(E4M3)) == (
+        2**-9, 7 * 2**-9, 2**-6, 1.0, 1.125, 448.0, 127,
+    )  # fmt: skip
+    assert sorted(E4M3) == list(E4M3)
+
+
+def test_halves_between_numbers_of_e4m3_go_to_the_even_one() -> None:
+    given = (1.0625, 1.1875, 1.07, -1.05, 2**-10, 3 * 2**-10, 447.0, 500.0, -500.0)
+    assert floating_numbers(given, 1.0, "F32").hex(" ") == "38 3a 39 b8 00 02 7e 7e fe"
+
+
+def test_floating_numbers_are_those_that_llmcompressor_made() -> None:
+    scale = scale_of((*BF16, -0.058837890625), SCHEMES["FP8_DYNAMIC"], "BF16")
+    assert scale == FP8_SCALE
+    assert floating_numbers(BF16, scale, "BF16").hex(" ") == FP8

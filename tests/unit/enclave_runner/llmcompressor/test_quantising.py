@@ -77,14 +77,21 @@ def quantised(scheme: str, dtype: str = "F32") -> Tensors:
         scales = b""
         for at in range(0, len(given), width):
             part = given[at : at + width]
-            scale = expected.scale_of(part, own.bits, dtype)
+            scale = expected.scale_of(part, own, dtype)
             scales += stored(scale, dtype)
-            whole += expected.whole_numbers(part, scale, own.bits, dtype)
+            if own.floating:
+                whole += expected.floating_numbers(part, scale, dtype)
+            else:
+                whole += expected.whole_numbers(part, scale, own.bits, dtype)
         del result[f"m.{name}.weight"]
         result[f"m.{name}.weight_scale"] = (dtype, (ROWS, COLUMNS // width), scales)
         if own.group is None:
-            data = struct.pack(f"<{len(whole)}b", *whole)
-            result[f"m.{name}.weight"] = ("I8", (ROWS, COLUMNS), data)
+            data = bytes(whole) if own.floating else struct.pack(f"<{len(whole)}b", *whole)
+            result[f"m.{name}.weight"] = (
+                "F8_E4M3" if own.floating else "I8",
+                (ROWS, COLUMNS),
+                data,
+            )
             continue
         middle = 2 ** (own.bits - 1)
         data = bytes(each + middle for each in whole)
@@ -183,7 +190,8 @@ def test_a_quantisation_is_reported_with_its_model(tmp_path: Path, scheme: str, 
     wanted = {
         "modelInput1": "one", "numbersComputedAgain": 2 * ROWS * COLUMNS,
         "quantisationScheme": scheme, "quantisationSeed": SEED.hex(), "tensorsChanged": 2,
-        "tensorsNew": 2 if scheme == "W8A8" else 4, "tensorsUnchanged": 3, "weightInputs": "one",
+        "tensorsNew": 4 if SCHEMES[scheme].group else 2, "tensorsUnchanged": 3,
+        "weightInputs": "one",
     }  # fmt: skip
     assert {key: values[key] for key in wanted} == wanted
     assert "baseInput" not in report.values
@@ -236,6 +244,11 @@ FORGED: tuple[tuple[str, Callable[[], Tensors], str], ...] = (
      r"numbers 0 to 127 of 'm\.b' are not the model's"),
     ("W8A8", lambda: quantised("W8A8") | part("m.a.weight_scale", 4, struct.pack("<f", 0.007)),
      r"scale 1 of 'm\.a' is not that of the model's numbers"),
+    ("FP8_DYNAMIC", lambda: quantised("FP8_DYNAMIC")
+     | part("m.b.weight", 5, b"\x7f", "FP8_DYNAMIC"),
+     r"numbers 0 to 255 of 'm\.b' are not the model's"),
+    ("FP8_DYNAMIC", lambda: quantised("W8A8"),
+     r"'m\.a' has weight of type and shape \('I8', \(3, 256\)\)"),
     ("W8A8", lambda: quantised("W8A8") | part("m.a.weight_scale", 8, NAN),
      r"'m\.a' has scales that are not finite"),
     ("W8A8", lambda: quantised("W8A8") | {

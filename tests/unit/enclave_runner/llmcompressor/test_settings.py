@@ -35,7 +35,7 @@ def test_the_head_is_left_out_unless_the_config_says_otherwise() -> None:
         ("scheme: W8A8\n", "model: must be an `input:` reference"),
         ("model: org/name\nscheme: W8A8\n", "model: must be an `input:` reference"),
         ("model: input:rows\nscheme: W8A8\n", "input 'rows' is a file, but a model is a folder"),
-        ("model: input:tuned\n", "scheme: must be one of W4A16, W8A16, W8A8"),
+        ("model: input:tuned\n", "scheme: must be one of FP8_DYNAMIC, W4A16, W8A16, W8A8"),
         ("model: input:tuned\nscheme: FP8\n", "scheme: must be one of"),
         ("model: input:tuned\nscheme: [W8A8]\n", "scheme: must be one of"),
         (CONFIG + "ignore: lm_head\n", "ignore: must be a list of layers' names"),
