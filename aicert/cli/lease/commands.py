@@ -192,6 +192,11 @@ def _pack(options: argparse.Namespace, say: "Write") -> int:
     if result.verdict != "passed":
         return show_result(result, options.format)
     require_model(result)
+    if result.kind == "quantise":
+        raise ConfigError(
+            "no serving machine can load a quantised model: its engine lacks compressed-tensors",
+            hint="pack the model that it was made from, with the certificate of that one's run",
+        )
     allowed = packing.Allowed(
         tick_tokens=options.tick_tokens,
         routes=terms.ROUTES,

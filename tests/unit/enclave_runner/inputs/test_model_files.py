@@ -252,6 +252,13 @@ def test_a_file_that_lies_beside_is_named_by_keys_for_files_only(tmp_path: Path)
     assert "vocab says 'vocab.txt'" in str(refusal(tmp_path, content, "tokenizer"))
 
 
+def test_a_model_that_no_image_can_load_is_refused(tmp_path: Path) -> None:
+    settings = {"quantization_config": {"quant_method": "compressed-tensors"}}
+    error = refusal(tmp_path, MODEL | {"config.json": json.dumps(settings)})
+    assert "config.json: quantization_config says 'compressed-tensors': nothing here" in str(error)
+    assert error.hint == "name the model before quantisation, then ./doit lock"
+
+
 def test_tokens_templates_and_text_may_look_like_paths(tmp_path: Path) -> None:
     content: Content = {
         "config.json": json.dumps(

@@ -13,6 +13,7 @@ from aicert.lease import answer_receipts, blob, custody, enrolment, licence, ord
 from aicert.lease.receipts import Usage
 from aicert.lease.terms import Terms
 from tests.adversarial import ca_forge
+from tests.adversarial.attacks_quantise import quantise
 from tests.adversarial.attacks_results import RESULTS, audit
 from tests.adversarial.enrolment_forge import CA, NONCE, RECEIPTS, Scene, ak_certificate
 from tests.unit.aicert.cli.test_main import AT, lay_out
@@ -124,6 +125,17 @@ def test_pack_of_results_of_an_audit_writes_nothing(folder: Path, printed: Print
     (folder / "model" / "results.json").write_bytes(RESULTS["results.json"])
     assert pack(folder) == 1
     assert "the certificate is not for a model: its kind is audit" in printed()[1]
+    assert not (folder / "bot").exists()
+
+
+def test_pack_of_a_quantised_model_writes_nothing(tmp_path: Path, printed: Printed) -> None:
+    """No engine could load it."""
+    quantised = certified()
+    quantised.version = 2
+    quantise()(quantised)
+    folder = lay_out(quantised, tmp_path)
+    assert pack(folder) == 3
+    assert "no serving machine can load a quantised model" in printed()[1]
     assert not (folder / "bot").exists()
 
 
