@@ -49,30 +49,37 @@ def both(*changes: Change) -> Change:
     return lambda scene: [change(scene) for change in changes]
 
 
-def on_a_counted_base(*, weights: str = "", twice: bool = False) -> Change:
-    """Train on the output of run `base`, which counted its compute too.
+def on_a_counted_base(
+    *, weights: str = "", twice: bool = False, run: str = "base", by: Change | None = None
+) -> Change:
+    """Train on the output of another run, which counted its compute too.
 
-    `weights` names the inputs whose weights run `base` saw; `twice` makes two inputs that output.
+    `weights` names the inputs whose weights the other `run` saw; `twice` makes two inputs that
+    output; `by` makes something else than a training of the other run.
     """
 
     def edited(scene: Scene) -> None:
         older = Scene(scene.kind, 2)
-        older.edit("lockfile", lambda locked: replace(locked, run="base"))
-        counted_units(weights=weights)(older)
+        if by is None:
+            counted_units(weights=weights)(older)
+        else:
+            by(older)
+        older.edit("lockfile", lambda locked: replace(locked, run=run))
         good = older.get("statement").outputs["model"].digest
 
         def from_run(locked: Lockfile) -> Lockfile:
             data, config, last = locked.inputs
-            source = "run:base/model"
+            source = f"run:{run}/model"
             model = replace(last, source=source, uri=source, digest=good)
             again = (replace(model, name="model-again"),) if twice else ()
             return replace(locked, inputs=(data, config, model, *again))
 
         # Without this the run's own output would also be its input.
-        files(lambda given: given | {"model.safetensors": b"trained further"})(scene)
+        weights_of = b"trained further" if run == "base" else run.encode()
+        files(lambda given: given | {"model.safetensors": weights_of})(scene)
         scene.edit("lockfile", from_run)
         counted_units(weights="model, model-again" if twice else "model")(scene)
-        scene.ancestors = [older.get("certificate")]
+        scene.ancestors = [older.get("certificate"), *(older.ancestors or ())]
 
     return edited
 
@@ -101,6 +108,10 @@ def a_merge_of_models(*changes: Change) -> Change:
 def a_quantisation(*changes: Change) -> Change:
     """Quantise on a machine that counted; `changes` may make the model the output of run `base`."""
     return quantise(*changes, counted_units(weights="model", flops=None))
+
+
+# What made a run's input, if that run made the input of another.
+FIRST = on_a_counted_base(run="first")
 
 
 def clock(end: int) -> Change:
@@ -136,6 +147,12 @@ ATTACKS = (
         "policy.compute",
         a_quantisation(on_a_counted_base()),
         bounds(7.1e13),
+    ),
+    row(
+        "quantisation of a merge of a model that took more compute than the policy allows",
+        "policy.compute",
+        a_quantisation(on_a_counted_base(by=a_merge_of_models(FIRST))),
+        bounds(1.07e14),
     ),
     row(
         "accelerators beside few processors",
@@ -192,6 +209,19 @@ RIGHT: tuple[tuple[str, Change, str | None], ...] = (
         "a quantisation, by a policy that bounds compute",
         both(a_quantisation(on_a_counted_base()), bounds(7.2e13)),
         None,
+    ),
+    (
+        "a quantisation of a merge, by a policy that bounds compute",
+        both(
+            a_quantisation(on_a_counted_base(by=a_merge_of_models(FIRST))),
+            bounds(1.08e14),
+        ),
+        None,
+    ),
+    (
+        "a quantisation of a merge of a model of no certificate, by a policy that bounds compute",
+        both(a_quantisation(on_a_counted_base(by=a_merge_of_models())), bounds(1e25)),
+        "policy.compute",
     ),
     (
         "a quantisation of a model of no certificate, by a policy that bounds compute",

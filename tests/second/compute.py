@@ -20,7 +20,8 @@ def check(run: Any) -> None:
         run._kind("axolotl")
     if not _is_reviewed(run):
         raise OpenError
-    before = _makers(run, set()) if demand.get("lineage") == "sum" else _of_merged(run)
+    inputs = _weights if demand.get("lineage") == "sum" else _changed
+    before = _makers(run, inputs, set())
     runs = [run, *before]
     ceilings = [_ceiling(one) for one in runs]
     if None in ceilings:
@@ -62,34 +63,40 @@ def _is_reviewed(run: Any) -> bool:
     return bool((then.date() - date.fromisoformat(reviewed)).days <= 365)
 
 
-def _makers(run: Any, met: set[str]) -> list[Any]:
-    """Return the runs that made the weights that this run's trainer read, each certificate once."""
-    names = _measured(run, "weightInputs")
-    if not isinstance(names, str):
-        raise OpenError
+def _makers(run: Any, inputs: Any, met: set[str]) -> list[Any]:
+    """Return the runs that made these inputs of the run, and of those runs, each certificate
+    once.
+    """
     runs = []
-    for name in names.split(", ") if names else ():
+    for name in inputs(run):
         older = _maker(run, name)
         if older.document["envelope"]["payload"] not in met:
             met.add(older.document["envelope"]["payload"])
-            runs += [older, *_makers(older, met)]
+            runs += [older, *_makers(older, inputs, met)]
     return runs
+
+
+def _weights(run: Any) -> list[str]:
+    """Return the inputs whose weights the run's trainer read."""
+    names = _measured(run, "weightInputs")
+    if not isinstance(names, str):
+        raise OpenError
+    return names.split(", ") if names else []
 
 
 def _is_derived(run: Any) -> bool:
     return bool(run.lock and run.lock.trainer in audits.DERIVED)
 
 
-def _of_merged(run: Any) -> list[Any]:
-    """Return the runs that made what was merged or quantised, each once; nothing for other runs."""
+def _changed(run: Any) -> list[str]:
+    """Return the inputs that were merged, quantised or converted; nothing for other runs."""
     if not _is_derived(run):
         return []
     values = run.statement.report["values"]
     keys = [key for key in values if key[:12] == "adapterInput" or key[:10] == "modelInput"]
-    runs = [_maker(run, str(values[key]["value"]).split("/")[0]) for key in keys]
-    if not runs:
+    if not keys:
         raise OpenError
-    return list({one.document["envelope"]["payload"]: one for one in runs}.values())
+    return [str(values[key]["value"]).split("/")[0] for key in keys]
 
 
 def _maker(run: Any, name: str) -> Any:

@@ -26,6 +26,8 @@ class Compute:
     """What is known about a run's compute.
 
     `ceiling`: in FLOP, None if one of its factors is not attested; `unknown` then says which.
+    `made_of`: of a run of a kind in `kinds.DERIVED`, the inputs whose training is what anybody asks
+    about.
     """
 
     run: str
@@ -34,6 +36,7 @@ class Compute:
     caps: Caps
     ceiling: float | None = None
     unknown: str = ""
+    made_of: tuple[str, ...] = ()
 
     @property
     def known(self) -> float:

@@ -4,7 +4,7 @@ If no certificate shows how weights were made, their compute is unknown, never z
 made inputs that hold no weights.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from aicert.appraisal.checks.kinds import ADAPTER_INPUT, DERIVED, MODEL_INPUT, check_kind, kind_of
@@ -41,6 +41,7 @@ def of_run(run: "VerifiedRun", policy: "Policy") -> Compute:
         caps=caps,
         ceiling=ceiling,
         unknown=unknown,
+        made_of=_made_of(run),
     )
 
 
@@ -55,15 +56,16 @@ def bounded(context: "Context") -> tuple[str, None]:
     own = of_run(run, context.policy)
     total, runs = own.known, f"run {own.run}"
     if demand.lineage:
-        before: Sequence[Compute] = list(_before(own, context.ancestors))
-        total += sum(each.known for each in before)
+        hint = "--lineage CERT of that run; or a [compute] without lineage"
+        before = list(_before(own, context.ancestors, _weights, hint))
         runs += f" and {counted(len(before), 'run')} that made its weights"
-    elif kind_of(run) in DERIVED:
-        before = _of_merged(run, context.ancestors)
-        total += sum(each.known for each in before)
-        is_adapter = ADAPTER_INPUT in run.report.values
-        makers = "the run that made its adapter" if is_adapter else "those that made its models"
-        runs += f" and {makers}"
+    else:
+        before = list(_before(own, context.ancestors, lambda compute: compute.made_of))
+        if own.made_of:
+            is_adapter = ADAPTER_INPUT in run.report.values
+            makers = "the run that made its adapter" if is_adapter else "those that made its models"
+            runs += f" and {makers}"
+    total += sum(each.known for each in before)
     bound = f"{runs}: at most {total:.4g} FLOP (derived)"
     if total > demand.at_most:
         raise EvidenceError(
@@ -74,45 +76,50 @@ def bounded(context: "Context") -> tuple[str, None]:
     return f"{allowed}\nrun {own.run}: {own.derivation}\n{own.own_count}", None
 
 
-def _before(own: Compute, ancestors: "Sequence[Ancestor]") -> "Iterator[Compute]":
-    """Yield the runs that made the weights which this run used, and their ancestors, each once."""
+def _before(
+    own: Compute,
+    ancestors: "Sequence[Ancestor]",
+    inputs_of: "Callable[[Compute], Sequence[str]]",
+    hint: str = "--lineage CERT of that run",
+) -> "Iterator[Compute]":
+    """Yield the runs that made the inputs which `inputs_of` names for this run, and for those runs
+    in turn, each once.
+    """
     pending = [(own, ancestors)]
     met: set[int] = set()
     while pending:
         compute, inputs = pending.pop()
-        if compute.facts.weight_inputs is None:
-            raise UndecidedError(f"run {compute.run} does not say which of its inputs hold weights")
-        shown = _shown(inputs)
-        for name in compute.facts.weight_inputs:
-            result, before = _maker(name, compute.run, shown, "; or a [compute] without lineage")
+        shown = {one.input: one.result for one in inputs if one.reason is None}
+        for name in inputs_of(compute):
+            result, before = _maker(name, compute.run, shown, hint)
             if id(result) not in met:
                 met.add(id(result))
                 yield before
                 pending.append((before, result.ancestors))
 
 
-def _of_merged(run: "VerifiedRun", ancestors: "Sequence[Ancestor]") -> Sequence[Compute]:
-    """Return the compute of the runs that made the adapter or the models that this run was given.
+def _weights(compute: Compute) -> "Sequence[str]":
+    if compute.facts.weight_inputs is None:
+        raise UndecidedError(f"run {compute.run} does not say which of its inputs hold weights")
+    return compute.facts.weight_inputs
 
-    A merge or a quantisation itself trains nothing, and whoever bounds one run's compute asks about
-    training.
+
+def _made_of(run: "VerifiedRun") -> tuple[str, ...]:
+    """Return the inputs with the adapter or the models that a derived run was given; one without a
+    name if it names none; nothing for other runs.
+
+    Such a run trains nothing itself, and whoever bounds one run's compute asks about training: a
+    merge of a merge must not hide it.
     """
+    if kind_of(run) not in DERIVED:
+        return ()
     values = run.report.values
     keys = [key for key in sorted(values) if key.startswith((ADAPTER_INPUT, MODEL_INPUT))]
-    made_by: dict[int, Compute] = {}
-    names = {str(values[key].data).partition("/")[0] for key in keys}
-    for name in sorted(names) or ("",):
-        result, compute = _maker(name, run.statement.run, _shown(ancestors))
-        made_by[id(result)] = compute
-    return list(made_by.values())
-
-
-def _shown(ancestors: "Sequence[Ancestor]") -> "Mapping[str, AttestationResult | None]":
-    return {one.input: one.result for one in ancestors if one.reason is None}
+    return tuple(sorted({str(values[key].data).partition("/")[0] for key in keys})) or ("",)
 
 
 def _maker(
-    name: str, run: str, shown: "Mapping[str, AttestationResult | None]", otherwise: str = ""
+    name: str, run: str, shown: "Mapping[str, AttestationResult | None]", hint: str
 ) -> "tuple[AttestationResult, Compute]":
     """Return the run that made the weights in an input; UndecidedError if nothing shows its
     compute.
@@ -122,7 +129,7 @@ def _maker(
         raise UndecidedError(
             f"how the weights in input {name!a} of run {run} were made is unknown: "
             "no certificate shows it",
-            hint=f"--lineage CERT of that run{otherwise}",
+            hint=hint,
         )
     if result.compute is None:
         raise UndecidedError(f"the machine of run {result.run} counted no processors")
