@@ -14,6 +14,7 @@ from aicert.formats.digest import Defect, FileFact
 from aicert.formats.paths import fold
 from aicert.formats.statement import Output
 from aicert.formats.uncovered_names import FOLDERS, GIT, may_be_uncovered
+from aicert.text import counted
 
 Model = Mapping[str, FileFact | Defect]
 # The content of the model directory, or a function that reads it.
@@ -72,7 +73,7 @@ def _covered(name: str, output: Output, model: Model) -> str:
     uncovered = sorted(path for path in model if path not in output.files)
     covered = (model[path] for path in output.files)
     size = sum(fact.size for fact in covered if isinstance(fact, FileFact))
-    text = f"output {name}: {len(output.files)} files, {size} bytes"
+    text = f"output {name}: {counted(len(output.files), 'file')}, {size} bytes"
     if not uncovered:
         return text
     shown = ", ".join(uncovered[:SHOWN]) + (", …" if len(uncovered) > SHOWN else "")

@@ -1,6 +1,10 @@
 """Lists: their forms, and which of their entries are usable."""
 
 import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +32,18 @@ def test_digests_are_read_in_one_form() -> None:
     assert lists.exact(f"salt {SALT}\n".encode()).entries == 0
     expected = hashlib.sha256(b"aicert exact v1\0" + bytes.fromhex(SALT) + b"value").digest()
     assert lists.exact_digest(read.salt, b"value") == expected
+
+
+def test_the_specifications_program_makes_a_list() -> None:
+    page = Path(__file__).resolve().parents[4] / "docs/spec/audit.md"
+    (program,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    rows = [b'{"a":1}', b'{"a":"two"}', b'{"a":1}', b" "]
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=b"\n".join(rows), capture_output=True, check=True
+    )
+    read = lists.exact(done.stdout)
+    assert read.digests == {lists.exact_digest(read.salt, row) for row in rows}
+    assert read.entries == 3
 
 
 @pytest.mark.parametrize(
