@@ -8,6 +8,7 @@ are quantised again. Otherwise there is no certificate.
 import math
 import os
 import random
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ SAMPLE = 8192
 # The types of models' numbers → torch's names.
 _TYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 _END = f".{WEIGHT}"
+_IN_BLOCK = re.compile(r"\.[0-9]+\.", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +87,24 @@ def _check_model(settings: Settings, given: Mapping[str, Tensor]) -> str:
         # A model without a head of its own takes the embeddings' numbers.
         if layer != HEAD and f"{layer}{_END}" not in given:
             raise _refusal(settings, f"it has no layer {layer[:120]!a}", "correct `ignore`")
+    _check_groups(settings, given)
     return types[0]
+
+
+def _check_groups(settings: Settings, given: Mapping[str, Tensor]) -> None:
+    """Refuse rows that are no whole groups, in layers of numbered blocks, which are linear. What
+    this lets through fails in the child.
+    """
+    group = settings.scheme.group
+    for name, tensor in sorted(given.items()):
+        layer = name.removesuffix(_END)
+        if layer == name or layer in settings.ignore or not _IN_BLOCK.search(layer):
+            continue
+        if group and len(tensor.shape) == 2 and tensor.shape[1] % group:
+            why = f"rows of {layer[:120]!a} have {tensor.shape[1]} numbers"
+            more = f"{settings.name} takes groups of {group}"
+            hint = "write `scheme: W8A8`, or name such layers in `ignore`"
+            raise _refusal(settings, f"{why}, and {more}", hint)
 
 
 def _refusal(

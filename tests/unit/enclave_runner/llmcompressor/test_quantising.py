@@ -174,6 +174,17 @@ def test_a_layer_that_the_model_does_not_have_is_refused(
     assert caught.value.hint == "correct `ignore`, then ./doit lock"
 
 
+def test_rows_that_are_no_whole_groups_are_refused_early(tmp_path: Path) -> None:
+    layer: Tensors = {"m.layers.0.up.weight": ("F32", (2, 96), bytes(4 * 2 * 96))}
+    model = [of(write(tmp_path / "one", of_model() | layer))]
+    with pytest.raises(LockError, match=r"'m\.layers\.0\.up' have 96 numbers, and W4A16") as caught:
+        prepared(model, tmp_path, "W4A16")
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("write `scheme: W8A8`, or name such layers in `ignore`")
+    prepared(model, tmp_path / "8", "W8A8")
+    prepared(model, tmp_path / "left", "W4A16", "ignore: [m.layers.0.up]\n")
+
+
 def test_pickles_are_refused(model: list[MeasuredInput], tmp_path: Path) -> None:
     (tmp_path / "one" / "model.safetensors").write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(LockError, match=r"one/model\.safetensors"):
