@@ -10,7 +10,7 @@ import os
 import random
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -128,26 +128,26 @@ def _job(prepared: Prepared, scratch: Path) -> Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compared:
-    """What the output holds: the layers that were quantised, and how many tensors are the model's.
+    """What the output holds: the layers that were quantised, and the tensors that are the model's.
 
     A layer is a tensor's name without `.weight`.
     """
 
     layers: tuple[str, ...]
-    unchanged: int
+    unchanged: frozenset[str]
 
     def counts(self, prepared: Prepared) -> Counts:
         """Count a layer's numbers as changed, and what else stands for it as new."""
         more = len(prepared.settings.scheme.parts) - 1
         changed = len(self.layers)
-        return Counts(unchanged=self.unchanged, changed=changed, new=more * changed)
+        return Counts(unchanged=len(self.unchanged), changed=changed, new=more * changed)
 
 
 def compare(prepared: Prepared, output: DerivedModel) -> dict[str, Value]:
     """Refuse an output that is no quantisation of this model, and return what the report says."""
     compared = names(prepared, output)
     shards.check(output, "quantisation")
-    check_others(prepared, output)
+    check_others(prepared, output, compared.unchanged)
     files = [path for path, _ in output.weights]
     again = compute_again(prepared, compared.layers, files, output.seed)
     return {
@@ -181,7 +181,7 @@ def names(prepared: Prepared, output: DerivedModel) -> Compared:
         raise _wrong(f"{name[:120]!a} is missing")
     for name in sorted(compared.new - wanted):
         raise _wrong(f"{name[:120]!a} is neither the model's nor part of a layer")
-    return Compared(layers=layers, unchanged=len(compared.unchanged))
+    return Compared(layers=layers, unchanged=compared.unchanged)
 
 
 def compute_again(prepared: Prepared, layers: Iterable[str], files: list[Path], seed: bytes) -> int:
@@ -291,12 +291,24 @@ def _bytes(stored: Stored, begin: int, size: int) -> bytes:
     return os.pread(stored.fd, size, stored.begin + begin)
 
 
-def check_others(prepared: Prepared, output: DerivedModel) -> None:
-    """Refuse an output with a file that is neither weights nor the model's own."""
+def check_others(prepared: Prepared, output: DerivedModel, unchanged: Collection[str]) -> None:
+    """Refuse an output with a file that is neither weights nor the model's own.
+
+    `unchanged`: its tensors that are the model's.
+    """
     settings = prepared.settings
 
+    def ignored() -> set[str]:
+        """Return the layers that loaders leave as they are. llmcompressor lists routers of experts
+        as well, which the config need not name.
+        """
+        quantisation = (others.document(output.folder / child.CONFIG) or {}).get(child.QUANTISATION)
+        listed = quantisation.get(child.IGNORE) if isinstance(quantisation, dict) else None
+        names = listed if isinstance(listed, list) else []
+        return {*settings.ignore, *(each for each in names if f"{each}{_END}" in unchanged)}
+
     def quantised(config: dict[str, object]) -> dict[str, object]:
-        return config | {child.QUANTISATION: settings.scheme.config(settings.ignore)}
+        return config | {child.QUANTISATION: settings.scheme.config(ignored())}
 
     wrong = others.first_wrong(prepared.others, output, quantised)
     if wrong is not None:

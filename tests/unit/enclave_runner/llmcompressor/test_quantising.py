@@ -295,6 +295,25 @@ def test_a_layer_that_the_config_leaves_out_stays_as_it_is(
         reported(model, tmp_path, more="ignore: [lm_head, m.a]\n")
 
 
+def ignoring(*layers: object) -> dict[str, object]:
+    config = SCHEMES["W8A8"].config(["lm_head"])
+    return CONFIG | {"quantization_config": config | {"ignore": list(layers)}}
+
+
+def test_llmcompressor_may_leave_out_more_layers_that_are_the_models(
+    model: list[MeasuredInput], tmp_path: Path
+) -> None:
+    kept = quantised("W8A8") | {"m.b.weight": of_model()["m.b.weight"]}
+    del kept["m.b.weight_scale"]
+    write(tmp_path / "out", kept, ignoring("lm_head", "m.b"))
+    values = reported(model, tmp_path).values
+    assert (values["tensorsChanged"].data, values["tensorsUnchanged"].data) == (1, 4)
+    for layers in (("lm_head", "m.a"), ("m.b",), ("lm_head", "m.b", "re:.*"), ("lm_head", ["m.b"])):
+        write(tmp_path / "out", kept, ignoring(*layers))
+        with pytest.raises(LockError, match=r"config\.json is not the base's"):
+            reported(model, tmp_path)
+
+
 def test_a_layer_whose_rows_are_no_whole_groups_cannot_have_been_quantised(
     tmp_path: Path,
 ) -> None:
