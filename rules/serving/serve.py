@@ -123,7 +123,9 @@ def _served(
             reason = carrier.carry()
             return f"{reason}: {_ENDS[reason]}" if reason in _ENDS else reason
         except KeyboardInterrupt:
-            return f"{carrier.finish()}: as you asked"
+            reason = carrier.finish()
+            # `asked` says so itself.
+            return f"{reason}: as you asked" if reason in _ENDS else reason
         except OverTimeError as error:
             shown.note(error.message)
             return f"{TIME_LIMIT}: {carrier.finish()}"

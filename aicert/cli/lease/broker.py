@@ -194,12 +194,16 @@ def _grant(options: argparse.Namespace, say: "Write") -> int:
         say(json.dumps(document, indent=2) + "\n")
         return 0
     ahead = 3 * terms.heartbeat_seconds
+    most = f"a licence for at most {advance:,} ahead of receipts"
     say(
         _lines(
             [
                 ("lease", terms.lease),
                 ("borrower", safe(options.borrower)),
-                ("budget", f"{budget} tokens, a licence for at most {advance} ahead of receipts"),
+                (
+                    "budget",
+                    f"{budget:,} tokens, {most}",
+                ),
                 ("until", f"{_time(granted.until)}; without receipts, {ahead} s after the last"),
                 ("token", granted.token),
                 ("Omits", "the token is stored nowhere: give it to the borrower; it enrols once"),

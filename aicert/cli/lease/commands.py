@@ -244,8 +244,8 @@ def _packed_text(packed: "Packed", folder: Path) -> str:
     facts = [
         ("lease", packed.terms.lease),
         ("terms", str(packed.terms.digest)),
-        ("model", f"{packed.terms.model}, {counted(len(files), 'file')}, {size} bytes"),
-        ("egress", f"answers to {paid} paid tokens carry as many bytes as the model has"),
+        ("model", f"{packed.terms.model}, {counted(len(files), 'file')}, {size:,} bytes"),
+        ("egress", f"answers to {paid:,} paid tokens carry as many bytes as the model has"),
         ("bundle", safe(str(folder))),
         ("keys", f"{safe(str(keys_path(folder)))}: whoever has this file has the model"),
     ]
@@ -336,7 +336,7 @@ def _issued_text(
     folder = safe(options.output)
     facts = [
         ("machine", f"{_machine_text(machine)}, image {safe(image)}"),
-        ("budget", f"{tokens} tokens: meter {meter} to {issued.licence.bounds.budget}"),
+        ("budget", f"{tokens:,} tokens: meter {meter} to {issued.licence.bounds.budget}"),
         ("until", f"{safe(options.until)} of running time, in this boot and {more} more"),
         ("wrote", f"{folder}/licence, {folder}/blob"),
     ]
@@ -443,7 +443,7 @@ def _account_json(account: "Account", checked: "Answered | None") -> str:
 
 def _account_text(account: "Account", machine: "Enrolled", checked: "Answered | None") -> str:
     total, ledger, ending = account.total, account.ledger, account.ending
-    tokens = f"{total.tokens_in} in, {total.tokens_out} out, {total.tokens_refused} refused"
+    tokens = f"{total.tokens_in:,} in, {total.tokens_out:,} out, {total.tokens_refused:,} refused"
     ticks = f"{counted(total.ticks, 'tick')} of {ledger.terms.tick_tokens} tokens"
     ended = "no kill receipt is here"
     if ending is not None:
@@ -465,6 +465,6 @@ def _account_text(account: "Account", machine: "Enrolled", checked: "Answered | 
 def _answers_text(checked: "Answered | None") -> list[tuple[str, str]]:
     if checked is None:
         return []
-    tokens = f"{checked.tokens_in} tokens in, {checked.tokens_out} out"
+    tokens = f"{checked.tokens_in:,} tokens in, {checked.tokens_out:,} out"
     held = f"{counted(checked.count, 'receipt')} that clients hold, each of a boot of these"
     return [("answers", f"{held}: {tokens}")]

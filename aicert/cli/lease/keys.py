@@ -45,7 +45,8 @@ def read(folder: Path, secret: str | None) -> "Secrets":
     from aicert.lease import custody
     from aicert.leasing import hardware_keys, packing
 
-    data = read_bounded(packing.keys_path(folder), custody.MAX_BYTES, "keys")
+    hint = "`aicert lease pack` wrote them beside the bundle, and only its custodian has them"
+    data = read_bounded(packing.keys_path(folder), custody.MAX_BYTES, "keys", hint=hint)
     return hardware_keys.parse(data, lambda place, signed: signer(place, secret).sign(signed))
 
 

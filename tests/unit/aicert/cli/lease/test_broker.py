@@ -50,7 +50,7 @@ def test_a_grant_says_what_it_grants(bench: Bench, printed: Printed) -> None:
     token = text.partition("\ntoken     ")[2][:64]
     bench.broker.require_known(token)
     assert "\nborrower  a\\x1bc\n" in text
-    assert "\nbudget    5000000 tokens, a licence for at most 1000000 ahead of receipts\n" in text
+    assert "\nbudget    5,000,000 tokens, a licence for at most 1,000,000 ahead of " in text
     assert "without receipts, 180 s after the last\n" in text
     assert grant(bench, "--format", "json", "--advance", "20k") == 0
     document = json.loads(printed()[0])

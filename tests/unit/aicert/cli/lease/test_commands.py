@@ -81,12 +81,12 @@ def test_pack_says_what_it_wrote(folder: Path, printed: Printed) -> None:
     out, err = printed()
     of = agreed(folder)
     size = sum(path.stat().st_size for path in (folder / "model").iterdir())
-    files = len(list((folder / "model").iterdir()))
+    files, paid = len(list((folder / "model").iterdir())), -(-size // 16)
     assert out == (
         "PASSED    tier software (the operator could have forged this), policy local\n"
         f"lease     {of.lease}\nterms     {of.digest}\nmodel     {of.model}, {files} files, "
-        f"{size} bytes\n"
-        f"egress    answers to {-(-size // 16)} paid tokens carry as many bytes as the model has\n"
+        f"{size:,} bytes\n"
+        f"egress    answers to {paid:,} paid tokens carry as many bytes as the model has\n"
         f"bundle    {folder}/bot\n"
         f"keys      {folder}/bot.keys: whoever has this file has the model\n"
     )
@@ -153,7 +153,7 @@ def test_issue_writes_what_the_machine_opens(folder: Path, printed: Printed) -> 
     assert printed()[0] == (
         "machine   tier software (the operator could have forged this), root simulated:local, "
         "image none\n"
-        "budget    5000000 tokens: meter 10 to 5010\n"
+        "budget    5,000,000 tokens: meter 10 to 5010\n"
         "until     30d of running time, in this boot and 1 boot more\n"
         f"wrote     {folder}/issued/licence, {folder}/issued/blob\n"
         "Omits     the broker's half of the key, without which the machine opens nothing\n"
@@ -252,7 +252,7 @@ def test_receipts_add_up(folder: Path, printed: Printed) -> None:
         f"lease     {agreed(folder).lease}\n"
         "machine   tier software (the operator could have forged this), root simulated:local\n"
         "receipts  2 in a row, of 1 boot\n"
-        "tokens    1000 in, 200 out, 5 refused, of 2 requests\n"
+        "tokens    1,000 in, 200 out, 5 refused, of 2 requests\n"
         "meter     10 to 12, 2 ticks of 1000 tokens receipted\n"
         "ended     no kill receipt is here\n"
         "Omits     what was served after the last receipt here\n"
