@@ -41,11 +41,13 @@ def text(
     colour: bool = False,
     columns: int | None = None,
     has_evidence: bool = False,
+    has_roots: bool = False,
 ) -> str:
     """Return the whole table, with a newline at its end.
 
     `columns` is the width of a terminal: longer lines continue below the detail's first column.
     `has_evidence`: audits were given, and what they say about ancestors is shown below the table.
+    `has_roots`: as for `hint_of`.
     """
     lines = [line for item in _head(result) for line in _wrapped("", item, 10, columns)]
     lines.append("")
@@ -57,7 +59,7 @@ def text(
     lines += ["", _styled(*_verdict_line(result), colour)]
     if result.verdict == "passed":
         lines += _list("Trusts", result.trusts, columns) + _list("Omits", result.omits, columns)
-    lines += _why(result)
+    lines += _why(result, has_roots=has_roots)
     return "\n".join(lines) + "\n"
 
 
@@ -256,7 +258,7 @@ def _list(word: str, items: Sequence[str], columns: int | None) -> list[str]:
     return lines
 
 
-def _why(result: AttestationResult) -> list[str]:
+def _why(result: AttestationResult, *, has_roots: bool) -> list[str]:
     """Return the first reason as an error with its hint: the end of the output says what to do."""
     if result.verdict == "failed":
         reason = result.failed[0]
@@ -265,7 +267,7 @@ def _why(result: AttestationResult) -> list[str]:
     else:
         return []
     first = reason.detail.split("\n", 1)[0]
-    hint = hint_of(reason, result.policy)
+    hint = hint_of(reason, result.policy, has_roots=has_roots)
     return ["", *error_lines(f"{reason.id}: {first}", hint).splitlines()]
 
 

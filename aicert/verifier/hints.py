@@ -3,14 +3,17 @@
 from aicert.appraisal.result import CheckResult
 
 
-def hint_of(check: CheckResult, policy: str) -> str | None:
-    """Return the hint of a check that was judged under `policy`, or None if there is none."""
+def hint_of(check: CheckResult, policy: str, *, has_roots: bool = False) -> str | None:
+    """Return the hint of a check that was judged under `policy`, or None if there is none.
+
+    `has_roots`: the command knows roots of simulated platforms, and needs none to be named.
+    """
     if check.id == "platform.chain":
-        return _simulated(check.detail.split("\n", 1)[0], policy)
+        return _simulated(check.detail.split("\n", 1)[0], policy, has_roots=has_roots)
     return check.hint
 
 
-def _simulated(reason: str, policy: str) -> str | None:
+def _simulated(reason: str, policy: str, *, has_roots: bool) -> str | None:
     """Return options that accept a simulated platform, if that is why no root of the
     policy fits.
     """
@@ -22,5 +25,5 @@ def _simulated(reason: str, policy: str) -> str | None:
         if reason == simulated_reason(driver):
             if policy == driver:
                 return "--root PEM  # the CA of the checkout that made it"
-            return f"--policy {driver} --root PEM"
+            return f"--policy {driver}" if has_roots else f"--policy {driver} --root PEM"
     return None

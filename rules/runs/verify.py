@@ -87,6 +87,7 @@ def show(result: AttestationResult, form: str = "text", evidence: Section | None
             colour=terminal.use_colour(),
             columns=terminal.terminal_columns(),
             has_evidence=evidence is not None,
+            has_roots=True,
         )
         terminal.write(shown)
         if evidence is not None:

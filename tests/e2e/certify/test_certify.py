@@ -108,6 +108,7 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
     default = checkout.doit("verify")
     assert default.returncode == 1
     assert "tier software" in default.stdout
+    assert default.stdout.endswith("\nhint: --policy local\n")
 
     root = checkout.root / ".aicert" / "ca" / "local.pem"
     outside = aicert(installed, "verify", checkout.certificate, checkout.model, "--policy=local",

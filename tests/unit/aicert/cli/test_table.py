@@ -12,6 +12,7 @@ import pytest
 from aicert.appraisal.result import Ancestor, AttestationResult
 from aicert.cli import main, terminal
 from aicert.cli import table as render
+from aicert.trust.built_in import built_in
 from tests.adversarial.forger import Scene
 
 
@@ -127,3 +128,11 @@ def test_ancestors_that_no_audit_was_given_for_are_named() -> None:
     text = render.text(replace(own, ancestors=tuple(more)))
     assert text.count("not audited") == 12
     assert "  -       and 8 more\n" in text
+
+
+def test_a_checkout_that_knows_its_roots_need_not_name_one() -> None:
+    scene = Scene()
+    scene.put("policy", built_in("default"))
+    result = scene.appraise()
+    assert render.text(result).endswith("\nhint: --policy local --root PEM\n")
+    assert render.text(result, has_roots=True).endswith("\nhint: --policy local\n")
