@@ -52,7 +52,7 @@ def _derive(trainer: Derivation[derivation.S, derivation.P], run: Run) -> Ran:
     return run.ended(files, report, result.log)
 
 
-def _evaluate(trainer: Evaluation[evaluation.S, evaluation.P], run: Run) -> Ran:
+def _evaluate(trainer: Evaluation[evaluation.S], run: Run) -> Ran:
     """Evaluate a model. The output is the results; there is no model."""
     require_plain_run(trainer.what, run.lockfile)
     asked = trainer.read(run.config, run.measured)

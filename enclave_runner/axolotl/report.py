@@ -70,15 +70,26 @@ def build(
     return RunReport(
         exit_code=result.exit_code,
         values=values,
-        overrides=tuple(
-            Override(
-                key=item.key, configured=text(item.configured), used=text(item.used), why=item.why
-            )
-            for item in effective.overrides
-        ),
+        overrides=overrides(effective),
         unchanged_weights=tuple(unchanged_weights(inputs, output)),
         records=rows.records,
     )
+
+
+def overrides(effective: Effective) -> tuple[Override, ...]:
+    """Return the config's keys that were given other values."""
+    return tuple(
+        Override(key=item.key, configured=text(item.configured), used=text(item.used), why=item.why)
+        for item in effective.overrides
+    )
+
+
+def of_violation(result: TrainingResult) -> dict[str, Value]:
+    """Return what the guard said of a child's forbidden act, if there was one."""
+    violation = result.self_reported.get("violation")
+    if violation is None:
+        return {}
+    return {_SELF_REPORTED["violation"]: Value("self-reported", str(violation))}
 
 
 def common(

@@ -7,46 +7,28 @@ are about.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from aicert.formats import evaluation, strict_json
 from aicert.formats.digest import Digest
 from aicert.formats.evaluation import Results, Weights
-from aicert.formats.run_report import Override, RunReport, Value
 from aicert.formats.strict_json import Fields
-from enclave_runner.axolotl import report, texts, token_columns
+from enclave_runner.axolotl import report, token_columns
 from enclave_runner.axolotl.config import InputView
 from enclave_runner.axolotl.job import Job
-from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.evaluate import child, settings
-from enclave_runner.evaluate.evaluation import Evaluated, Evaluation, numbers_in
+from enclave_runner.evaluate import evaluation as trainer
+from enclave_runner.evaluate.evaluation import Evaluation, Prepared, Subject, numbers_in
 from enclave_runner.evaluate.settings import Settings
-from enclave_runner.inputs import model_files, reportable, rows
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Reference
-from enclave_runner.inputs.rows import Room, Rows
-from enclave_runner.sandbox.places import CODE, CONFIG, INPUTS, JOB, OUTPUT
+from enclave_runner.inputs.rows import Room
+from enclave_runner.sandbox.places import CODE, CONFIG, JOB, OUTPUT
 
-BASE_INPUT, ADAPTER_INPUT = "baseInput", "adapterInput"
 _MEASURING = "enclave_runner/axolotl/measuring"
 _MAX_BYTES = 1 << 12
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
-    """An evaluation that passed every check.
-
-    `shown`: everything that the child will see, place → file or folder. `weights`: the places of
-    all model files. `removed`: keys that were removed from their JSON.
-    """
-
-    settings: Settings
-    rows: Rows
-    shown: Mapping[str, Path]
-    weights: tuple[str, ...]
-    removed: tuple[str, ...]
 
 
 def views(measured: Sequence[MeasuredInput]) -> dict[str, InputView]:
@@ -66,39 +48,26 @@ def read(data: bytes, measured: Sequence[MeasuredInput]) -> Settings:
 
 def prepare(
     asked: Settings, measured: Sequence[MeasuredInput], room: Room, folder: Path
-) -> Prepared:
+) -> Prepared[Settings]:
     """Refuse what cannot be evaluated, and prepare the rest for the child.
 
     Cleaned copies of models' JSON files are written below `folder`.
     """
     effective = asked.effective
-    models = model_files.prepare(
-        effective.references,
-        measured,
-        frozenset(),
-        folder,
-        model_types=axolotl_keys().model_types,
+    prepared = trainer.prepare(
+        asked, effective.references, effective.selections, measured, measured, room, folder
     )
-    read = rows.prepare(effective.selections, {item.name: item for item in measured}, room)
-    token_columns.check(effective.config, read.columns)
-    reportable.check_reportable(read.records, models.removed)
-    settings.check_records(read.records)
-    shown = {f"{INPUTS}/{place}": path for place, path in models.shown.items()}
-    shown |= effective.show_templates(folder.with_name(f"{folder.name}-templates"))
-    return Prepared(
-        settings=asked,
-        rows=read,
-        shown={**shown, **read.shown},
-        weights=tuple(models.shown),
-        removed=models.removed,
-    )
+    token_columns.check(effective.config, prepared.rows.columns)
+    settings.check_records(prepared.rows.records)
+    templates = effective.show_templates(folder.with_name(f"{folder.name}-templates"))
+    return replace(prepared, shown={**prepared.shown, **templates})
 
 
-def _job(prepared: Prepared, scratch: Path) -> Job:
+def _job(prepared: Prepared[Settings], scratch: Path) -> Job:
     config, job = (
         scratch.with_name(f"{scratch.name}-{name}.json") for name in ("config", "evaluation")
     )
-    config.write_bytes(prepared.settings.effective.config)
+    config.write_bytes(prepared.asked.effective.config)
     job.write_bytes(strict_json.dumps(_data(prepared)))
     measuring = Path(child.__file__).parents[2] / _MEASURING
     return Job(
@@ -109,11 +78,9 @@ def _job(prepared: Prepared, scratch: Path) -> Job:
     )
 
 
-def _data(prepared: Prepared) -> list[dict[str, object]]:
+def _data(prepared: Prepared[Settings]) -> list[dict[str, object]]:
     """Return where the child finds the rows of each data set of the config, in its order."""
-    entries = strict_json.loads(
-        prepared.settings.effective.config, what="config", max_bytes=1 << 24
-    )
+    entries = strict_json.loads(prepared.asked.effective.config, what="config", max_bytes=1 << 24)
     data: list[dict[str, object]] = []
     for index, entry in enumerate(entries[settings.ROWS]):  # type: ignore[index]  # it is a mapping
         place, split = entry["path"], entry["split"]
@@ -124,12 +91,14 @@ def _data(prepared: Prepared) -> list[dict[str, object]]:
     return data
 
 
-def _results(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) -> bytes:
+def _results(
+    prepared: Prepared[Settings], measured: Sequence[MeasuredInput], output: Path
+) -> bytes:
     """Read the child's numbers and make the results.
 
     Raises EvidenceError if the numbers cannot come from these rows.
     """
-    asked = prepared.settings
+    asked = prepared.asked
     fields = Fields(numbers_in(output, child.MEASURED, _MAX_BYTES), "numbers")
     digests = {item.name: item.digest for item in measured}
     adapter = asked.adapter
@@ -156,65 +125,16 @@ def weights_of(reference: Reference, digests: Mapping[str, Digest]) -> Weights:
     return Weights(input=reference.name, digest=digests[reference.name], inside=reference.inside)
 
 
-def report_of(
-    prepared: Prepared,
-    evaluated: Evaluated,
-    measured: list[MeasuredInput],
-    training_env: Path,
-) -> RunReport:
-    """Build the run report of an evaluation."""
-    asked, result = prepared.settings, evaluated.result
+def _subject(asked: Settings) -> Subject:
     effective = asked.effective
-    values = {
-        "effectiveConfig": Value("measured", effective.digest),
-        "readingCpuSeconds": Value("measured", round(prepared.rows.cpu_seconds, 3)),
-        **report.of_weights(prepared.weights),
-        **values_of(asked.base, asked.adapter, evaluated, measured),
-    }
-    named = texts.read_texts(
-        effective.config,
-        effective.references,
-        {item.name: item for item in measured},
-        training_env,
-        prepared.shown,
+    return Subject(
+        base=asked.base,
+        adapter=asked.adapter,
+        references=effective.references,
+        config=effective.config,
+        digest=effective.digest,
+        overrides=report.overrides(effective),
     )
-    return RunReport(
-        exit_code=result.exit_code,
-        values=values,
-        overrides=tuple(
-            Override(
-                key=each.key,
-                configured=report.text(each.configured),
-                used=report.text(each.used),
-                why=each.why,
-            )
-            for each in effective.overrides
-        ),
-        records=prepared.rows.records,
-        removed=prepared.removed,
-        texts=texts.named(named),
-    )
-
-
-def values_of(
-    base: Reference,
-    adapter: Reference | None,
-    evaluated: Evaluated,
-    measured: list[MeasuredInput],
-) -> dict[str, Value]:
-    """Return the values that are reported of every evaluation, whatever it evaluates on."""
-    result = evaluated.result
-    values = {
-        BASE_INPUT: Value("measured", base.named),
-        # The output is results, not a model, so it has no weights to look into.
-        **report.common(result, measured, {}, result.output),
-        "outputBytes": Value("measured", len(evaluated.data or b"")),
-    }
-    if adapter is not None:
-        values[ADAPTER_INPUT] = Value("measured", adapter.named)
-    if "violation" in result.self_reported:
-        values["auditViolation"] = Value("self-reported", str(result.self_reported["violation"]))
-    return values
 
 
 EVALUATION: Final = Evaluation(
@@ -223,5 +143,5 @@ EVALUATION: Final = Evaluation(
     prepare=prepare,
     job=_job,
     results=_results,
-    report_of=report_of,
+    subject=_subject,
 )

@@ -6,7 +6,6 @@ leaves. The runner writes what the results are about.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,40 +15,22 @@ from aicert.formats import evaluated_tasks, evaluation, strict_json
 from aicert.formats.digest import Digest, of_bytes
 from aicert.formats.evaluated_tasks import MAX_METRICS, TaskResults
 from aicert.formats.evaluated_tasks import Task as TaskResult
-from aicert.formats.run_report import RunReport, Value
 from aicert.formats.strict_json import Fields
-from enclave_runner.axolotl import report, texts
 from enclave_runner.axolotl.job import Job
-from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.axolotl.strict_yaml import MAX_BYTES
 from enclave_runner.evaluate import evaluating
-from enclave_runner.evaluate.evaluation import Evaluated, Evaluation, numbers_in
-from enclave_runner.inputs import model_files, reportable, rows
+from enclave_runner.evaluate import evaluation as trainer
+from enclave_runner.evaluate.evaluation import Evaluation, Prepared, Subject, numbers_in
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.rows import Room, Rows
 from enclave_runner.lm_eval import child, image_tasks, settings
 from enclave_runner.lm_eval.definition import EVALUATED, FEW_SHOT, Source, Task
 from enclave_runner.lm_eval.settings import EvaluationPlan
-from enclave_runner.sandbox.places import CODE, INPUTS, JOB, OUTPUT
+from enclave_runner.sandbox.places import CODE, JOB, OUTPUT
 
 # Code that the child shares with another trainer's.
 _KEPT = "enclave_runner/axolotl/measuring/kept_texts.py"
 _MAX_NUMBERS = 1 << 16
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
-    """An evaluation that passed every check.
-
-    `shown`: everything that the child will see, place → file or folder. `weights`: the places of
-    all model files. `removed`: keys that were removed from their JSON.
-    """
-
-    asked: EvaluationPlan
-    rows: Rows
-    shown: Mapping[str, Path]
-    weights: tuple[str, ...]
-    removed: tuple[str, ...]
 
 
 def read(data: bytes, measured: Sequence[MeasuredInput]) -> EvaluationPlan:
@@ -80,34 +61,23 @@ def task_file(path: Path) -> bytes:
 
 def prepare(
     asked: EvaluationPlan, measured: Sequence[MeasuredInput], room: Room, folder: Path
-) -> Prepared:
+) -> Prepared[EvaluationPlan]:
     """Refuse what cannot be evaluated, and prepare the rest for the child.
 
     Cleaned copies of models' JSON files are written below `folder`.
     """
-    models = model_files.prepare(
-        asked.settings.references,
-        measured,
-        frozenset(),
-        folder,
-        model_types=axolotl_keys().model_types,
-    )
-    selections = tuple(asked.selections.values())
     of_image = [inside for name, inside in asked.settings.tasks if name == settings.OF_IMAGE]
-    sources = [*measured, *map(image_tasks.rows, of_image)]
-    read = rows.prepare(selections, {item.name: item for item in sources}, room)
-    reportable.check_reportable(read.records, models.removed)
-    _check_examples(asked, _digests(read))
-    return Prepared(
-        asked=asked,
-        rows=read,
-        shown={
-            **{f"{INPUTS}/{place}": path for place, path in models.shown.items()},
-            **read.shown,
-        },
-        weights=tuple(models.shown),
-        removed=models.removed,
+    prepared = trainer.prepare(
+        asked,
+        asked.settings.references,
+        tuple(asked.selections.values()),
+        measured,
+        [*measured, *map(image_tasks.rows, of_image)],
+        room,
+        folder,
     )
+    _check_examples(asked, _digests(prepared.rows))
+    return prepared
 
 
 def _check_examples(asked: EvaluationPlan, digests: Mapping[tuple[str, str], Digest]) -> None:
@@ -126,7 +96,7 @@ def _check_examples(asked: EvaluationPlan, digests: Mapping[tuple[str, str], Dig
             )
 
 
-def _job(prepared: Prepared, scratch: Path) -> Job:
+def _job(prepared: Prepared[EvaluationPlan], scratch: Path) -> Job:
     job = scratch.with_name(f"{scratch.name}-evaluation.json")
     job.write_bytes(strict_json.dumps(_instructions(prepared)))
     kept = Path(child.__file__).parents[2] / _KEPT
@@ -138,7 +108,7 @@ def _job(prepared: Prepared, scratch: Path) -> Job:
     )
 
 
-def _instructions(prepared: Prepared) -> dict[str, object]:
+def _instructions(prepared: Prepared[EvaluationPlan]) -> dict[str, object]:
     asked = prepared.asked
     own = asked.settings
     return {
@@ -152,20 +122,22 @@ def _instructions(prepared: Prepared) -> dict[str, object]:
     }
 
 
-def _task_job(prepared: Prepared, task: Task) -> dict[str, object]:
+def _task_job(prepared: Prepared[EvaluationPlan], task: Task) -> dict[str, object]:
     places = {EVALUATED: task.evaluated, FEW_SHOT: task.examples}
     files = {name: _files(prepared, source) for name, source in places.items() if source}
     return {"definition": task.definition, "name": task.name, "rows": files}
 
 
-def _files(prepared: Prepared, source: Source) -> list[str]:
+def _files(prepared: Prepared[EvaluationPlan], source: Source) -> list[str]:
     """Return where the child finds the rows of a source, in order."""
     place = prepared.asked.selections[source].place
     names = sorted(path.name for path in (prepared.shown[place] / "data").iterdir())
     return [f"{place}/data/{name}" for name in names]
 
 
-def _results(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path) -> bytes:
+def _results(
+    prepared: Prepared[EvaluationPlan], measured: Sequence[MeasuredInput], output: Path
+) -> bytes:
     """Read the child's numbers and make the results.
 
     Raises EvidenceError if the numbers cannot come from these tasks and rows.
@@ -194,7 +166,7 @@ def _results(prepared: Prepared, measured: Sequence[MeasuredInput], output: Path
     return evaluated_tasks.emit(results)
 
 
-def _task(prepared: Prepared, task: Task, value: object) -> TaskResult:
+def _task(prepared: Prepared[EvaluationPlan], task: Task, value: object) -> TaskResult:
     fields = Fields(value, f"numbers of {task.name}")
     metrics = fields.items("metrics", evaluated_tasks.read_metric, max_items=MAX_METRICS)
     ordered = sorted(metrics, key=lambda metric: (metric.name, metric.filter))
@@ -231,29 +203,14 @@ def _digests(read: Rows) -> dict[tuple[str, str], Digest]:
     return {(each.name, each.split): each.digest for each in read.records}
 
 
-def report_of(
-    prepared: Prepared,
-    evaluated: Evaluated,
-    measured: list[MeasuredInput],
-    training_env: Path,
-) -> RunReport:
-    """Build the run report of an evaluation."""
-    asked, result = prepared.asked, evaluated.result
+def _subject(asked: EvaluationPlan) -> Subject:
     own = asked.settings
-    values = {
-        "effectiveConfig": Value("measured", str(asked.digest)),
-        "readingCpuSeconds": Value("measured", round(prepared.rows.cpu_seconds, 3)),
-        **report.of_weights(prepared.weights),
-        **evaluating.values_of(own.base, own.adapter, evaluated, measured),
-    }
-    inputs = {item.name: item for item in measured}
-    named = texts.read_texts(asked.config, own.references, inputs, training_env, prepared.shown)
-    return RunReport(
-        exit_code=result.exit_code,
-        values=values,
-        records=prepared.rows.records,
-        removed=prepared.removed,
-        texts=texts.named(named),
+    return Subject(
+        base=own.base,
+        adapter=own.adapter,
+        references=own.references,
+        config=asked.config,
+        digest=str(asked.digest),
     )
 
 
@@ -263,5 +220,5 @@ EVALUATION: Final = Evaluation(
     prepare=prepare,
     job=_job,
     results=_results,
-    report_of=report_of,
+    subject=_subject,
 )

@@ -125,10 +125,8 @@ class Derivation(Generic[S, P]):
             **self.values(prepared),
             **report.of_weights(prepared.models.shown),
             **report.common(result, measured, output.files, output.folder),
+            **report.of_violation(result),
         }
-        violation = result.self_reported.get("violation")
-        if violation is not None:
-            values["auditViolation"] = Value("self-reported", str(violation))
         if output.files:
             values |= self.compare(prepared, output)
         return RunReport(exit_code=result.exit_code, values=values, removed=prepared.models.removed)

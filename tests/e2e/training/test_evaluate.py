@@ -144,7 +144,7 @@ def measured(name: str, path: Path) -> MeasuredInput:
 
 def evaluated(
     folder: Path,
-    record: Evaluation[Any, Any],
+    record: Evaluation[Any],
     config: str,
     names: dict[str, Path],
     tools: Path | None = None,

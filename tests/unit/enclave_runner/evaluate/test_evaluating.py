@@ -15,7 +15,8 @@ from aicert.formats.run_report_facts import Records
 from enclave_runner.axolotl import training
 from enclave_runner.axolotl.training import TrainingResult
 from enclave_runner.evaluate import evaluating, settings
-from enclave_runner.evaluate.evaluation import Evaluated
+from enclave_runner.evaluate.evaluation import Evaluated, Prepared
+from enclave_runner.evaluate.settings import Settings
 from enclave_runner.inputs import rows as row_maker
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Selection
@@ -65,7 +66,7 @@ def room(tmp_path: Path) -> Room:
 @pytest.fixture
 def prepared(
     measured: list[MeasuredInput], room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> evaluating.Prepared:
+) -> Prepared[Settings]:
     """Prepare an evaluation with rows in the real converter's layout.
 
     The converter itself needs the training environment.
@@ -109,7 +110,7 @@ Run = Any
 
 @pytest.fixture
 def run(
-    prepared: evaluating.Prepared,
+    prepared: Prepared[Settings],
     measured: list[MeasuredInput],
     room: Room,
     tmp_path: Path,
@@ -185,20 +186,20 @@ def test_a_link_in_place_of_numbers_is_not_followed(run: Run, tmp_path: Path) ->
 
 
 def test_an_evaluation_that_fails_has_no_results(
-    run: Run, prepared: evaluating.Prepared, measured: list[MeasuredInput], tmp_path: Path
+    run: Run, prepared: Prepared[Settings], measured: list[MeasuredInput], tmp_path: Path
 ) -> None:
     evaluated = run(json.dumps(GOOD).encode(), "1")
     assert evaluated.data is None
-    report = evaluating.report_of(prepared, evaluated, measured, tmp_path / "env")
+    report = evaluating.EVALUATION.report_of(prepared, evaluated, measured, tmp_path / "env")
     assert (report.exit_code, report.loss) == ("1", None)
     assert report.values["outputBytes"].data == 0
 
 
 def test_an_evaluation_is_reported_with_what_it_read(
-    run: Run, prepared: evaluating.Prepared, measured: list[MeasuredInput], tmp_path: Path
+    run: Run, prepared: Prepared[Settings], measured: list[MeasuredInput], tmp_path: Path
 ) -> None:
     evaluated = run(json.dumps(GOOD).encode())
-    report = evaluating.report_of(prepared, evaluated, measured, tmp_path / "env")
+    report = evaluating.EVALUATION.report_of(prepared, evaluated, measured, tmp_path / "env")
     values = {key: value.data for key, value in report.values.items() if value.origin == "measured"}
     assert (values["baseInput"], values["weightInputs"]) == ("model", "model")
     assert values["outputBytes"] == len(evaluated.data)
@@ -210,11 +211,11 @@ def test_an_evaluation_is_reported_with_what_it_read(
 
 
 def test_what_the_hook_saw_is_reported(
-    prepared: evaluating.Prepared, measured: list[MeasuredInput], tmp_path: Path
+    prepared: Prepared[Settings], measured: list[MeasuredInput], tmp_path: Path
 ) -> None:
     result = ended("86", tmp_path, violation="it opened a socket")
     evaluated = Evaluated(data=None, result=result)
-    report = evaluating.report_of(prepared, evaluated, measured, tmp_path / "env")
+    report = evaluating.EVALUATION.report_of(prepared, evaluated, measured, tmp_path / "env")
     assert report.values["auditViolation"].data == "it opened a socket"
 
 

@@ -15,12 +15,13 @@ from aicert.formats.run_report_facts import Records
 from enclave_runner.axolotl import training
 from enclave_runner.axolotl.strict_yaml import MAX_BYTES
 from enclave_runner.axolotl.training import TrainingResult
-from enclave_runner.evaluate.evaluation import Evaluated
+from enclave_runner.evaluate.evaluation import Evaluated, Prepared
 from enclave_runner.inputs import rows as row_maker
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.references import Selection
 from enclave_runner.inputs.rows import Room, Rows
 from enclave_runner.lm_eval import harness
+from enclave_runner.lm_eval.settings import EvaluationPlan
 from tests.unit.enclave_runner.evaluate.test_evaluating import ended
 from tests.unit.enclave_runner.evaluate.test_evaluating import room as room  # noqa: PLC0414  # a fixture
 from tests.unit.enclave_runner.lm_eval.test_definition import MC
@@ -79,14 +80,14 @@ def measured(tmp_path: Path) -> list[MeasuredInput]:
 @pytest.fixture
 def prepared(
     measured: list[MeasuredInput], room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> harness.Prepared:
+) -> Prepared[EvaluationPlan]:
     """Prepare an evaluation with rows in the real converter's layout."""
     return prepare(measured, room, tmp_path, monkeypatch)
 
 
 def prepare(
     measured: list[MeasuredInput], room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> harness.Prepared:
+) -> Prepared[EvaluationPlan]:
     """Prepare an evaluation. The converter itself needs the training environment."""
 
     def make(selections: tuple[Selection, ...], inputs: Any, room: Room) -> Rows:
@@ -133,7 +134,7 @@ Run = Any
 
 @pytest.fixture
 def run(
-    prepared: harness.Prepared,
+    prepared: Prepared[EvaluationPlan],
     measured: list[MeasuredInput],
     room: Room,
     tmp_path: Path,
@@ -183,7 +184,7 @@ def test_the_child_sees_the_models_the_rows_and_its_job(run: Run, tmp_path: Path
 
 
 def test_results_are_of_these_inputs_tasks_and_rows(
-    run: Run, prepared: harness.Prepared, measured: list[MeasuredInput]
+    run: Run, prepared: Prepared[EvaluationPlan], measured: list[MeasuredInput]
 ) -> None:
     results = evaluated_tasks.parse(run(GOOD).data)
     assert (results.base.input, results.base.digest) == ("model", measured[3].digest)
@@ -229,10 +230,10 @@ def test_what_cannot_be_is_no_result(run: Run, left: object) -> None:
 
 
 def test_an_evaluation_is_reported_with_what_it_read(
-    run: Run, prepared: harness.Prepared, measured: list[MeasuredInput], tmp_path: Path
+    run: Run, prepared: Prepared[EvaluationPlan], measured: list[MeasuredInput], tmp_path: Path
 ) -> None:
     evaluated = run(GOOD)
-    report = harness.report_of(prepared, evaluated, measured, tmp_path / "env")
+    report = harness.EVALUATION.report_of(prepared, evaluated, measured, tmp_path / "env")
     values = {key: value.data for key, value in report.values.items() if value.origin == "measured"}
     assert (values["baseInput"], values["adapterInput"]) == ("model", "adapter")
     assert values["effectiveConfig"] == str(prepared.asked.digest)
@@ -241,7 +242,8 @@ def test_an_evaluation_is_reported_with_what_it_read(
 
     failed = run(GOOD, "1")
     assert failed.data is None
-    assert harness.report_of(prepared, failed, measured, tmp_path / "env").exit_code == "1"
+    report = harness.EVALUATION.report_of(prepared, failed, measured, tmp_path / "env")
+    assert report.exit_code == "1"
 
 
 def test_a_task_that_changed_since_it_was_hashed_is_refused(
