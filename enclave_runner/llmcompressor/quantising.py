@@ -19,7 +19,6 @@ from aicert.errors import LockError
 from aicert.formats import machine_io, strict_json
 from aicert.formats.run_report import Value
 from aicert.formats.safetensors import Tensor
-from enclave_runner.axolotl import report, tensors
 from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.tensors import Counts
 from enclave_runner.inputs.measure import MeasuredInput
@@ -27,14 +26,12 @@ from enclave_runner.llmcompressor import child, expected, settings
 from enclave_runner.llmcompressor.schemes import PACKED, SCALE, SHAPE, WEIGHT, Scheme
 from enclave_runner.llmcompressor.settings import HEAD, Settings
 from enclave_runner.merge import derivation, fitting, others, shards
-from enclave_runner.merge.derivation import Derivation, DerivedModel, Models
+from enclave_runner.merge.derivation import MODEL_INPUT, Derivation, DerivedModel, Models
 from enclave_runner.mergekit.stored import Stored, opened
 from enclave_runner.sandbox.places import JOB, OUTPUT
 
-# The report's keys: the model; the scheme; the numbers that were quantised again, and the seed that
-# chose them.
-MODEL_INPUT, SCHEME = "modelInput1", "quantisationScheme"
-AGAIN, SEED = "numbersComputedAgain", "quantisationSeed"
+# The report's keys: the scheme, and the seed that chose the numbers which were quantised again.
+SCHEME, SEED = "quantisationScheme", "quantisationSeed"
 # How many numbers of each layer are quantised again, or those of one row if that has more.
 SAMPLE = 8192
 # The types of models' numbers → torch's names.
@@ -150,11 +147,7 @@ def compare(prepared: Prepared, output: DerivedModel) -> dict[str, Value]:
     check_others(prepared, output, compared.unchanged)
     files = [path for path, _ in output.weights]
     again = compute_again(prepared, compared.layers, files, output.seed)
-    return {
-        **report.of_tensors(compared.counts(prepared)),
-        AGAIN: Value("measured", again),
-        SEED: Value("measured", output.seed.hex()),
-    }
+    return output.reported(compared.counts(prepared), again, SEED)
 
 
 def names(prepared: Prepared, output: DerivedModel) -> Compared:
@@ -162,11 +155,7 @@ def names(prepared: Prepared, output: DerivedModel) -> Compared:
 
     Raises LockError otherwise, and if nothing was quantised.
     """
-    compared = tensors.by_name(
-        [(path, path.stat().st_size) for path in prepared.weights], output.weights
-    )
-    if compared.unread:
-        raise LockError(f"quantised weights cannot be read: {compared.unread[0][:200]!a}")
+    compared = output.compared_with(prepared.weights)
     scheme = prepared.settings.scheme
     gone = compared.lost if scheme.group else compared.changed
     layers = tuple(sorted(name.removesuffix(_END) for name in gone if name.endswith(_END)))
@@ -322,7 +311,7 @@ def _wrong(what: str) -> LockError:
 def _values(prepared: Prepared) -> Mapping[str, Value]:
     settings = prepared.settings
     return {
-        MODEL_INPUT: Value("measured", settings.model.named),
+        f"{MODEL_INPUT}1": Value("measured", settings.model.named),
         SCHEME: Value("measured", settings.name),
     }
 

@@ -14,9 +14,10 @@ from aicert.errors import LockError
 from aicert.formats import machine_io, safetensors
 from aicert.formats.digest import FileFact
 from aicert.formats.run_report import RunReport, Value
-from enclave_runner.axolotl import job, report
+from enclave_runner.axolotl import job, report, tensors
 from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.known_keys import axolotl_keys
+from enclave_runner.axolotl.tensors import ByName, Counts
 from enclave_runner.axolotl.training import TrainingResult
 from enclave_runner.inputs import model_files, reportable
 from enclave_runner.inputs.measure import MeasuredInput
@@ -24,6 +25,9 @@ from enclave_runner.inputs.references import Reference
 from enclave_runner.inputs.rows import Room
 from enclave_runner.sandbox.places import INPUTS
 
+# The report's keys: the models, and how many numbers of the output were computed again.
+BASE_INPUT, ADAPTER_INPUT, MODEL_INPUT = "baseInput", "adapterInput", "modelInput"
+AGAIN = "numbersComputedAgain"
 _ONE, _SHARD = re.compile(r"model\.safetensors"), re.compile(r"model[^/]*\.safetensors")
 
 
@@ -60,6 +64,24 @@ class DerivedModel:
             for path, fact in self.files.items()
             if safetensors.is_named(path)
         ]
+
+    def compared_with(self, model: Iterable[Path]) -> ByName:
+        """Compare the weights with those of a model. LockError if they cannot be read."""
+        compared = tensors.by_name([(path, path.stat().st_size) for path in model], self.weights)
+        if compared.unread:
+            raise LockError(f"the output's weights cannot be read: {compared.unread[0][:200]!a}")
+        return compared
+
+    def reported(self, counts: Counts, again: int, seed_key: str) -> dict[str, Value]:
+        """Return what the report says of an output, of which `again` numbers were computed again.
+
+        `seed_key`: the report's key for the seed that chose them.
+        """
+        return {
+            **report.of_tensors(counts),
+            AGAIN: Value("measured", again),
+            seed_key: Value("measured", self.seed.hex()),
+        }
 
 
 class Settings(Protocol):
@@ -151,14 +173,21 @@ def check_models(
     )
 
 
+def files_of(model: Reference, shown: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the files that the child sees of a model, by their paths in it.
+
+    `shown`: place below the inputs → file, of all models.
+    """
+    below = model.place.removeprefix(f"{INPUTS}/") + "/"
+    return {
+        place.removeprefix(below): path for place, path in shown.items() if place.startswith(below)
+    }
+
+
 def _weights(reference: Reference, shown: Mapping[str, Path]) -> tuple[Path, ...]:
     """Return the weight files that the child reads from an input. LockError if there are none."""
-    below = reference.place.removeprefix(f"{INPUTS}/") + "/"
-    files = {
-        place.removeprefix(below): shown[place]
-        for place in sorted(shown)
-        if place.startswith(below) and safetensors.is_named(place)
-    }
+    own = files_of(reference, shown)
+    files = {path: own[path] for path in sorted(own) if safetensors.is_named(path)}
     if not files:
         raise LockError(
             f"input {reference.name} holds no weights for {reference.key}",

@@ -11,16 +11,23 @@ from typing import Final
 
 from aicert.errors import LockError
 from aicert.formats.run_report import Value
-from enclave_runner.axolotl import report, tensors
+from enclave_runner.axolotl import report
 from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.tensors import Counts
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.merge import child, derivation, fitting, settings, shards
-from enclave_runner.merge.derivation import Derivation, DerivedModel, Models
+from enclave_runner.merge.derivation import (
+    ADAPTER_INPUT,
+    BASE_INPUT,
+    Derivation,
+    DerivedModel,
+    Models,
+)
 from enclave_runner.merge.settings import Settings
 from enclave_runner.sandbox.places import OUTPUT
 
-BASE_INPUT, ADAPTER_INPUT, TARGETED = "baseInput", "adapterInput", "tensorsTargeted"
+# The report's key of how many tensors of the base the adapter names.
+TARGETED = "tensorsTargeted"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,11 +59,7 @@ def _job(prepared: Prepared, scratch: Path) -> Job:
 
 def compare(prepared: Prepared, output: DerivedModel) -> dict[str, Value]:
     """Count the tensors that changed. LockError if one changed that the adapter does not name."""
-    compared = tensors.by_name(
-        [(path, path.stat().st_size) for path in prepared.base], output.weights
-    )
-    if compared.unread:
-        raise LockError(f"merged weights cannot be read: {compared.unread[0][:200]!a}")
+    compared = output.compared_with(prepared.base)
     wrong = {
         "are not the base's": compared.new,
         "of the base are missing": compared.lost,

@@ -7,8 +7,8 @@ from pathlib import Path
 from aicert.files.tree import read_file
 from aicert.formats import safetensors
 from enclave_runner.inputs.references import Reference
+from enclave_runner.merge import derivation
 from enclave_runner.merge.derivation import DerivedModel
-from enclave_runner.sandbox.places import INPUTS
 
 CONFIG = "config.json"
 _MAX_CONFIG = 1 << 20
@@ -24,12 +24,8 @@ def beside(model: Reference, shown: Mapping[str, Path]) -> dict[str, Path]:
 
     `shown`: the files that a child sees, place below the inputs → file.
     """
-    below = model.place.removeprefix(f"{INPUTS}/") + "/"
-    return {
-        place.removeprefix(below): path
-        for place, path in shown.items()
-        if place.startswith(below) and not is_of_weights(place)
-    }
+    own = derivation.files_of(model, shown)
+    return {path: file for path, file in own.items() if not is_of_weights(path)}
 
 
 def first_wrong(
@@ -57,12 +53,12 @@ def first_wrong(
     return None
 
 
-def document(path: Path) -> dict[str, object] | None:
-    """Return a model's config; None if it is none."""
+def document(path: Path, most: int = _MAX_CONFIG) -> dict[str, object] | None:
+    """Return the JSON object in this file; None if it is none, or has more than `most` bytes."""
     with path.open("rb") as file:
-        data = file.read(_MAX_CONFIG + 1)
+        data = file.read(most + 1)
     try:
-        value = json.loads(data) if len(data) <= _MAX_CONFIG else None
+        value = json.loads(data) if len(data) <= most else None
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

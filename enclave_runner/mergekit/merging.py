@@ -16,13 +16,17 @@ from aicert.errors import LockError
 from aicert.formats import strict_json
 from aicert.formats.run_report import Value
 from aicert.formats.safetensors import Tensor
-from enclave_runner.axolotl import report, tensors
 from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.tensors import Counts
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.merge import derivation, fitting, others, shards
-from enclave_runner.merge.derivation import Derivation, DerivedModel, Models
-from enclave_runner.merge.merging import BASE_INPUT
+from enclave_runner.merge.derivation import (
+    BASE_INPUT,
+    MODEL_INPUT,
+    Derivation,
+    DerivedModel,
+    Models,
+)
 from enclave_runner.merge.settings import TRAINER
 from enclave_runner.mergekit import child, expected, settings
 from enclave_runner.mergekit.expected import Precision
@@ -30,9 +34,8 @@ from enclave_runner.mergekit.settings import TYPES, Settings
 from enclave_runner.mergekit.stored import WIDTHS, Stored, opened, rounded
 from enclave_runner.sandbox.places import CONFIG, INPUTS, OUTPUT
 
-# The report's keys: each model that is merged, from 1; the numbers that were computed again, and
-# the seed that chose them.
-MODEL_INPUT, AGAIN, SEED = "modelInput", "numbersComputedAgain", "mergeSeed"
+# The report's key of the seed that chose the numbers which were computed again.
+SEED = "mergeSeed"
 # How many numbers of each tensor are computed again.
 SAMPLE = 64
 # Tensors that older versions of Transformers saved although they are no weights. A weight with the
@@ -130,11 +133,7 @@ def compare(prepared: Prepared, output: DerivedModel) -> dict[str, Value]:
     shards.check(output)
     check_others(prepared, output)
     again = compute_again(prepared, [path for path, _ in output.weights], output.seed)
-    return {
-        **report.of_tensors(counts),
-        AGAIN: Value("measured", again),
-        SEED: Value("measured", output.seed.hex()),
-    }
+    return output.reported(counts, again, SEED)
 
 
 def count(prepared: Prepared, output: DerivedModel) -> Counts:
@@ -146,9 +145,7 @@ def count(prepared: Prepared, output: DerivedModel) -> Counts:
     same: set[str] = set()
     names: frozenset[str] = frozenset()
     for files in prepared.models.weights.values():
-        compared = tensors.by_name([(path, path.stat().st_size) for path in files], output.weights)
-        if compared.unread:
-            raise LockError(f"merged weights cannot be read: {compared.unread[0][:200]!a}")
+        compared = output.compared_with(files)
         for what, wrong in (("are no model's", compared.new), ("are missing", compared.lost)):
             if wrong:
                 raise _wrong(f"{len(wrong)} tensors {what}: {min(wrong)[:120]!a}")

@@ -360,7 +360,7 @@ def test_an_output_that_cannot_be_read_is_refused(
 ) -> None:
     out = write(tmp_path / "out", quantised("W8A8"), config_of("W8A8"))
     (out / "model.safetensors").write_bytes(b"no header")
-    with pytest.raises(LockError, match="quantised weights cannot be read: "):
+    with pytest.raises(LockError, match="the output's weights cannot be read: "):
         reported(model, tmp_path)
 
 

@@ -164,7 +164,7 @@ def test_a_merge_that_failed_compared_nothing(
         (matrices(**BASE, more=(1, 1)), "1 tensors are not the base's: 'more'"),
         (matrices(**{"layer.weight": (4, 6)}), "of the base are missing: 'other.weight'"),
         (matrices(**(BASE | {"layer.weight": (6, 4)})), "have a different type or shape: 'layer"),
-        (b"no header", "merged weights cannot be read: "),
+        (b"no header", "the output's weights cannot be read: "),
     ],
 )
 def test_what_is_no_merge_of_these_gets_no_certificate(

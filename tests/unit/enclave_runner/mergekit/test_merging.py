@@ -250,7 +250,7 @@ def test_an_output_that_cannot_be_read_is_refused(
 ) -> None:
     out = write(tmp_path / "out", MEAN)
     (out / "model.safetensors").write_bytes(b"no header")
-    with pytest.raises(LockError, match="merged weights cannot be read: "):
+    with pytest.raises(LockError, match="the output's weights cannot be read: "):
         reported(models, tmp_path)
 
 
