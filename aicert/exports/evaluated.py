@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from aicert.appraisal.checks.kinds import BASE_INPUT
+from aicert.appraisal.result import below_vtpm
 from aicert.errors import ConfigError
 from aicert.exports.facts import Facts
 from aicert.exports.verified import Verified
@@ -52,7 +53,7 @@ class NamedResult:
         """What a name and a number leave out, on one line."""
         error = "" if self.metric.stderr is None else f" ± {self.metric.stderr:.2g}"
         one = self.evaluation
-        forged = ", so that its operator could have forged it" if one.tier == "software" else ""
+        forged = ", so that its operator could have forged it" if below_vtpm(one.tier) else ""
         return (
             f"{self.metric.key}{error}, n = {self.measured.samples}, 0-shot, measured by a run "
             f"that aicert certified (tier {one.tier}{forged}): task {self.measured.digest}, "

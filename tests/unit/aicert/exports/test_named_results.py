@@ -84,6 +84,21 @@ def test_a_whole_task_of_the_image_enters_eval_results(folder: Path) -> None:
     assert (entry.verify_token, entry.source_url) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("tier", "is_forgeable"), [("software", True), ("measured-vm", True), ("vtpm", False)]
+)
+def test_a_result_says_whether_its_operator_could_have_forged_it(
+    tier: str, is_forgeable: bool
+) -> None:
+    own = of_image(of_bytes(b"model"))
+    result = Evaluation(run="e", tier=tier, digest=of_bytes(b"results"), results=own)
+    (task,) = own.tasks
+    one = evaluated.NamedResult(
+        known=ADDITION, measured=task, metric=task.metrics[0], evaluation=result
+    )
+    assert ("could have forged it" in one.described) is is_forgeable
+
+
 def test_without_a_data_set_there_is_no_such_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
