@@ -12,6 +12,7 @@ from enclave_runner.audit import auditing
 from enclave_runner.axolotl import training
 from enclave_runner.evaluate import evaluating, evaluation
 from enclave_runner.evaluate.evaluation import Evaluation
+from enclave_runner.gguf import converting
 from enclave_runner.inputs import measure
 from enclave_runner.inputs.shared_refusals import require_plain_run
 from enclave_runner.llmcompressor import quantising
@@ -72,6 +73,7 @@ TRAINERS: Final[Mapping[str, Callable[[Run], Ran]]] = {
     "axolotl": fine_tune.train,
     "axolotl-evaluate": partial(_evaluate, evaluating.EVALUATION),
     "axolotl-merge": partial(_derive, adapters.MERGE),
+    "convert-hf-to-gguf": partial(_derive, converting.CONVERSION),
     "llmcompressor": partial(_derive, quantising.QUANTISATION),
     "lm-eval": partial(_evaluate, harness.EVALUATION),
     "mergekit": partial(_derive, models.MERGE),

@@ -43,7 +43,7 @@ OPTIONAL_CHECKS = (
 # The checks of what a run shows, one for each kind of run: exactly one applies to each run.
 KIND_CHECKS = ("outputs.trained", "outputs.derived", "outputs.results")
 # The kinds of run that make models.
-MODELS = frozenset(("train", "merge", "quantise"))
+MODELS = frozenset(("train", "merge", "quantise", "convert"))
 BOOT_CHECKS = tuple(check for check in CHECKS if check.startswith("boot."))
 
 # A caller may leave two questions open: which lockfile it expects, and where inputs came from. The
@@ -100,10 +100,10 @@ class AttestationResult:
     it, and whose code it is.
 
     `attested_seconds`: from the run key's certification to the quote, by the TPM's clock. `kind`:
-    `train`, `merge`, `quantise`, `audit` or `evaluate`, None if it is not verified or not known.
-    `facts`: what the report says about rows, loss, texts and removed things. `attested_seconds` and
-    `facts` are None until verified, and for version 1. `compute`: how much the run can have
-    computed at most, None if its machine counted nothing.
+    one of `checks.kinds.Kind`, None if it is not verified or not known. `facts`: what the report
+    says about rows, loss, texts and removed things. `attested_seconds` and `facts` are None until
+    verified, and for version 1. `compute`: how much the run can have computed at most, None if its
+    machine counted nothing.
     """
 
     checks: tuple[CheckResult, ...]

@@ -29,6 +29,7 @@ _STYLES = {"ok": GREEN, "failed": RED, "not-checked": DIM, "not-applicable": DIM
 _AS_WHAT = {
     "audit": "results of an audit, not a model ",
     "evaluate": "results of an evaluation, not a model ",
+    "convert": "a conversion, nothing was trained ",
     "merge": "a merge, nothing was trained ",
     "quantise": "a quantisation, nothing was trained ",
 }

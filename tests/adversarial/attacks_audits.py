@@ -28,6 +28,7 @@ from aicert.formats.lockfile import LockedInput, Lockfile
 from aicert.formats.run_report import Value
 from aicert.formats.run_report_facts import Loss
 from tests.adversarial.attacks import Attack
+from tests.adversarial.attacks_convert import TO_FILE, convert
 from tests.adversarial.attacks_merge import combine, merge
 from tests.adversarial.attacks_quantise import quantise, to_nearest
 from tests.adversarial.attacks_results import audit, trainer
@@ -315,6 +316,8 @@ ATTACKS = (
         merge(ancestor(weights("model"), version=2)), given(looked))),
     row("quantisation of a model that no run of the lineage made", PRESENT, both(
         to_nearest(), given(looked), NO_BASE)),
+    row("conversion of a model that no run of the lineage made", PRESENT, both(
+        convert(), given(looked), NO_BASE)),
     row("quantisation of such a model, calibrated on rows that were audited", PRESENT, both(
         quantise(), given(looked), NO_BASE)),
     row("merge of models of which no run of the lineage made one", PRESENT, both(
@@ -418,6 +421,9 @@ RIGHT: tuple[tuple[str, Change, int, str, str | None], ...] = (
      2, "passed", None),
     ("quantisation of such a model, calibrated on rows that were audited too", both(
         quantise(ancestor(weights("model"), version=2)), given(looked), NO_BASE),
+     2, "passed", None),
+    ("conversion of a model whose training was audited", both(
+        convert(ancestor(weights("model"), version=2), TO_FILE), given(looked), NO_BASE),
      2, "passed", None),
     ("merge of models of which one is the base and the other's training was audited", both(
         combine(ancestor(weights("model"), version=2)), given(looked),

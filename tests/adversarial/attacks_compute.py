@@ -9,6 +9,7 @@ from aicert.appraisal.evidence.accepted import CAPS, Caps, ComputeDemand
 from aicert.formats.lockfile import Lockfile
 from aicert.formats.run_report import Value
 from tests.adversarial.attacks import Attack
+from tests.adversarial.attacks_convert import TO_FILE, convert
 from tests.adversarial.attacks_merge import combine, merge
 from tests.adversarial.attacks_quantise import quantise
 from tests.adversarial.attacks_run import files, value
@@ -68,11 +69,11 @@ def on_a_counted_base(
         good = older.get("statement").outputs["model"].digest
 
         def from_run(locked: Lockfile) -> Lockfile:
-            data, config, last = locked.inputs
+            *others, last = locked.inputs
             source = f"run:{run}/model"
             model = replace(last, source=source, uri=source, digest=good)
             again = (replace(model, name="model-again"),) if twice else ()
-            return replace(locked, inputs=(data, config, model, *again))
+            return replace(locked, inputs=(*others, model, *again))
 
         # Without this the run's own output would also be its input.
         weights_of = b"trained further" if run == "base" else run.encode()
@@ -108,6 +109,11 @@ def a_merge_of_models(*changes: Change) -> Change:
 def a_quantisation(*changes: Change) -> Change:
     """Quantise on a machine that counted; `changes` may make the model the output of run `base`."""
     return quantise(*changes, counted_units(weights="model", flops=None))
+
+
+def a_conversion(*changes: Change) -> Change:
+    """Convert on a machine that counted; `changes` may make the model the output of run `base`."""
+    return convert(*changes, TO_FILE, counted_units(weights="model", flops=None))
 
 
 # What made a run's input, if that run made the input of another.
@@ -153,6 +159,12 @@ ATTACKS = (
         "policy.compute",
         a_quantisation(on_a_counted_base(by=a_merge_of_models(FIRST))),
         bounds(1.07e14),
+    ),
+    row(
+        "conversion of a model that took more compute than the policy allows",
+        "policy.compute",
+        a_conversion(on_a_counted_base()),
+        bounds(7.1e13),
     ),
     row(
         "accelerators beside few processors",
@@ -222,6 +234,11 @@ RIGHT: tuple[tuple[str, Change, str | None], ...] = (
         "a quantisation of a merge of a model of no certificate, by a policy that bounds compute",
         both(a_quantisation(on_a_counted_base(by=a_merge_of_models())), bounds(1e25)),
         "policy.compute",
+    ),
+    (
+        "a conversion, by a policy that bounds compute",
+        both(a_conversion(on_a_counted_base()), bounds(7.2e13)),
+        None,
     ),
     (
         "a quantisation of a model of no certificate, by a policy that bounds compute",

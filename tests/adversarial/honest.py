@@ -38,6 +38,7 @@ from tests.adversarial.attacks_chip import (
     wrapped,
 )
 from tests.adversarial.attacks_compute import bounds
+from tests.adversarial.attacks_convert import convert
 from tests.adversarial.attacks_evaluations import RIGHT as OF_EVALUATIONS
 from tests.adversarial.attacks_machine import firmware_sets
 from tests.adversarial.attacks_merge import combine, merge
@@ -513,6 +514,7 @@ HONEST = (
     ),
     of_2("a quantisation, calibrated on rows", quantise()),
     of_2("a quantisation, without rows", to_nearest()),
+    of_2("a conversion", convert()),
     of_2("an audit, by a policy that bounds compute", audit(), bounds(1.0)),
     *(
         of_2(name, change, verdict="none" if check else "passed", check=check)

@@ -44,6 +44,7 @@ from tests.adversarial.ca_forge import ec_key, rsa_key
 from tests.adversarial.forger import Scene
 from tests.adversarial.time_forge import Token
 from tests.fuzz import audit_targets, event_logs, log_targets, row_targets
+from tests.unit import gguf_files
 from tests.unit.aicert.lease import forge
 from tests.vectors import leases
 
@@ -191,6 +192,7 @@ def seeds() -> dict[str, tuple[bytes, ...]]:
         ),
         **row_targets.seeds(Path(__file__).with_name("rows.parquet").read_bytes()),
         "runtime": (confidential.get("runtime"),),
+        "gguf": (_gguf(),),
         "safetensors": (_safetensors(),),
         "signature": (
             local.get("quote_signature"),
@@ -336,6 +338,17 @@ def _report_2() -> bytes:
 def _report_unmeasured() -> bytes:
     loss = Loss(state="incomplete", reason="no row is long enough")
     return run_report.emit(RunReport(exit_code="0", values={}, loss=loss))
+
+
+def _gguf() -> bytes:
+    keys = (
+        gguf_files.key("general.architecture", gguf_files.STRING, "llama"),
+        gguf_files.key("llama.rope.freq_base", 6, 1e4),
+        gguf_files.array("tokenizer.ggml.tokens", gguf_files.STRING, ("<s>", "\u2581a")),
+        gguf_files.array("tokenizer.ggml.token_type", 5, (3, 1)),
+    )
+    tensors = (("a", (32, 1), gguf_files.Q8_0, bytes(34)), ("b", (4,), gguf_files.F32, bytes(16)))
+    return gguf_files.gguf(keys, tensors)
 
 
 def _safetensors() -> bytes:

@@ -29,6 +29,7 @@ from aicert.formats import (
     certificate,
     evaluated_tasks,
     evaluation,
+    gguf,
     image_lock,
     lockfile,
     run_report,
@@ -262,6 +263,17 @@ def _safetensors(data: bytes) -> None:
     _same(header.elements <= 2 * len(data), True)
 
 
+def _gguf(data: bytes) -> None:
+    read = gguf.parse(data, len(data))
+    # Every byte is the header's, a tensor's, or a padding's.
+    at = min([len(data), *(tensor.begin for tensor in read.tensors)])
+    paddings = dict(read.paddings)
+    for tensor in read.tensors:
+        _same(at, tensor.begin)
+        at = paddings.get(tensor.end, tensor.end)
+    _same(at, len(data))
+
+
 def _chip(data: bytes) -> None:
     chip = amd_vcek.certify_chip(data, makers(), AT)
     _same((len(chip.chip_id or b""), len(chip.tcb)), (amd_vcek.CHIP_ID_BYTES, 8))
@@ -378,6 +390,7 @@ TARGETS: dict[str, Target] = {
     "report": _report,
     **row_targets.TARGETS,
     "runtime": _runtime,
+    "gguf": _gguf,
     "safetensors": _safetensors,
     "sgx-extension": _sgx_extension,
     "signature": _signature,

