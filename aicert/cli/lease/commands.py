@@ -181,6 +181,13 @@ def _add_machine(parser: argparse.ArgumentParser, *, option: bool = False) -> No
     add("--at", metavar="TIME", help="judge the validity of X.509 certificates at this time")
 
 
+# The kinds of run whose models the engine of serving machines does not load, and why.
+_UNSERVED = {
+    "convert": "GGUF file: its engine loads safetensors",
+    "quantise": "quantised model: its engine lacks compressed-tensors",
+}
+
+
 def _pack(options: argparse.Namespace, say: "Write") -> int:
     from aicert.cli.progress import Progress
     from aicert.lease import terms
@@ -192,9 +199,9 @@ def _pack(options: argparse.Namespace, say: "Write") -> int:
     if result.verdict != "passed":
         return show_result(result, options.format)
     require_model(result)
-    if result.kind == "quantise":
+    if result.kind in _UNSERVED:
         raise ConfigError(
-            "no serving machine can load a quantised model: its engine lacks compressed-tensors",
+            f"no serving machine can load a {_UNSERVED[result.kind]}",
             hint="pack the model that it was made from, with the certificate of that one's run",
         )
     allowed = packing.Allowed(

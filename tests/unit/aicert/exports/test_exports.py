@@ -23,6 +23,7 @@ from aicert.formats import image_lock, uncovered_names
 from aicert.formats.certificate import emit
 from aicert.formats.digest import of_bytes
 from aicert.formats.run_report import Value
+from tests.adversarial.attacks_convert import convert
 from tests.adversarial.attacks_merge import merge
 from tests.adversarial.attacks_quantise import quantise
 from tests.adversarial.attacks_results import audit
@@ -468,6 +469,9 @@ def test_a_merge_is_not_called_a_training() -> None:
     scene = Scene("local", 2)
     quantise()(scene)
     assert "about a quantisation: nothing was trained" in drawn(scene)
+    scene = Scene("local", 2)
+    convert()(scene)
+    assert "about a conversion: nothing was trained" in drawn(scene)
     assert "nothing was trained" not in drawn(Scene())
 
 

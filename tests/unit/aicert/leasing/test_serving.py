@@ -135,7 +135,7 @@ def test_serve_lease_that_is_asked_for() -> None:
 def test_serve_model_of_a_certificate_of_results() -> None:
     with pytest.raises(RefusedError, match=r"^serve\.model: .*is for a run of kind audit"):
         judged(machine(), replace(CERTIFIED, kind="audit"))
-    for kind in ("merge", "quantise"):
+    for kind in ("merge", "quantise", "convert"):
         judged(machine(), replace(CERTIFIED, kind=kind))
 
 

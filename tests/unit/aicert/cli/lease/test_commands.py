@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from aicert.lease import answer_receipts, blob, custody, enrolment, licence, ord
 from aicert.lease.receipts import Usage
 from aicert.lease.terms import Terms
 from tests.adversarial import ca_forge
+from tests.adversarial.attacks_convert import convert
 from tests.adversarial.attacks_quantise import quantise
-from tests.adversarial.attacks_results import RESULTS, audit
+from tests.adversarial.attacks_results import RESULTS, Change, audit
 from tests.adversarial.enrolment_forge import CA, NONCE, RECEIPTS, Scene, ak_certificate
 from tests.unit.aicert.cli.test_main import AT, lay_out
 from tests.unit.aicert.lease import forge
@@ -128,14 +130,20 @@ def test_pack_of_results_of_an_audit_writes_nothing(folder: Path, printed: Print
     assert not (folder / "bot").exists()
 
 
-def test_pack_of_a_quantised_model_writes_nothing(tmp_path: Path, printed: Printed) -> None:
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [(quantise, "a quantised model: its engine lacks"), (convert, "a GGUF file: its engine loads")],
+)
+def test_pack_of_a_model_that_no_engine_loads_writes_nothing(
+    change: Callable[[], Change], what: str, tmp_path: Path, printed: Printed
+) -> None:
     """No engine could load it."""
-    quantised = certified()
-    quantised.version = 2
-    quantise()(quantised)
-    folder = lay_out(quantised, tmp_path)
+    derived = certified()
+    derived.version = 2
+    change()(derived)
+    folder = lay_out(derived, tmp_path)
     assert pack(folder) == 3
-    assert "no serving machine can load a quantised model" in printed()[1]
+    assert f"no serving machine can load {what}" in printed()[1]
     assert not (folder / "bot").exists()
 
 
