@@ -463,15 +463,11 @@ def test_a_page_about_results_speaks_of_no_model() -> None:
 
 
 def test_a_merge_is_not_called_a_training() -> None:
-    scene = Scene("local", 2)
-    merge()(scene)
-    assert "about a merge: nothing was trained" in drawn(scene)
-    scene = Scene("local", 2)
-    quantise()(scene)
-    assert "about a quantisation: nothing was trained" in drawn(scene)
-    scene = Scene("local", 2)
-    convert()(scene)
-    assert "about a conversion: nothing was trained" in drawn(scene)
+    derived = {"merge": merge(), "quantisation": quantise(), "conversion": convert()}
+    for what, change in derived.items():
+        scene = Scene("local", 2)
+        change(scene)
+        assert f"about a {what}: nothing was trained" in drawn(scene)
     assert "nothing was trained" not in drawn(Scene())
 
 
