@@ -21,7 +21,7 @@ from aicert.frozen import dataclass
 
 SUFFIX = ".gguf"
 # Tokens and merges of a vocabulary of 256,000 take some 10 MB.
-MAX_HEADER = 1 << 26
+MAX_HEADER = 1 << 25
 MAX_KEYS = 1024
 MAX_TENSORS = 100_000
 # Values of all arrays, and bytes of a text: far more than a vocabulary has, and than a template.

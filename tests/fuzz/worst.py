@@ -326,7 +326,7 @@ def gguf_cases() -> Iterator[Case]:
     )
     texts = gguf_files.array("t", gguf_files.STRING, [""] * gguf.MAX_ITEMS)
     yield "gguf", "many texts", gguf_files.gguf([texts])
-    long = [gguf_files.key(f"{n:0256}", 8, "x" * 60_000) for n in range(gguf.MAX_KEYS)]
+    long = [gguf_files.key(f"{n:0256}", 8, "x" * 32_000) for n in range(gguf.MAX_KEYS)]
     yield "gguf", "long texts", gguf_files.gguf(long)
 
 
