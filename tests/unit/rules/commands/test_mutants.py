@@ -126,10 +126,10 @@ def test_the_copy_keeps_the_times_of_what_did_not_change(
     assert not reached.exists()
 
 
-# Parts of these rooms that decide no verdict: they carry, write or show. Code that runs on import
-# has run before a mutant is chosen.
+# Parts of these rooms that decide no verdict: they carry, write or show, or read for the machine
+# alone (`gguf`). Code that runs on import has run before a mutant is chosen.
 DECIDES_NOTHING = {
-    "formats/lfs", "formats/machine_io", "verifier/facts", "verifier/hints",
+    "formats/gguf", "formats/lfs", "formats/machine_io", "verifier/facts", "verifier/hints",
 }  # fmt: skip
 RUNS_WHEN_IMPORTED = {"formats/known_tasks", "trust/azure"}
 
