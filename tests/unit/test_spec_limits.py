@@ -319,6 +319,16 @@ ROWS: dict[str, dict[str, tuple[str, ...] | Callable[[], int]]] = {
         "files of a model's code": ("enclave_runner.inputs.model_files.MAX_CODE_FILES",),
         "dimensions of a tensor": ("aicert.formats.safetensors.MAX_RANK",),
     },
+    "convert.md": {
+        "header of a GGUF file": ("aicert.formats.gguf.MAX_HEADER",),
+        "keys of that header": ("aicert.formats.gguf.MAX_KEYS",),
+        "values of its arrays, together": ("aicert.formats.gguf.MAX_ITEMS",),
+        "bytes of one of its texts": ("aicert.formats.gguf.MAX_TEXT",),
+        "bytes of a key": ("aicert.formats.gguf._MAX_KEY",),
+        "bytes of a tensor's name": ("aicert.formats.gguf._MAX_NAME",),
+        "tensors of a GGUF file": ("aicert.formats.gguf.MAX_TENSORS",),
+        "dimensions of a tensor there": ("aicert.formats.gguf._MAX_RANK",),
+    },
     "image.md": {
         "image lock": ("aicert.formats.image_lock.MAX_BYTES",),
         "packages of an image lock": ("aicert.formats.image_lock.MAX_PACKAGES",),
