@@ -24,6 +24,8 @@ from enclave_runner.axolotl.training import TrainingResult
 from enclave_runner.inputs.measure import MeasuredInput, unchanged_weights
 from enclave_runner.inputs.rows import Rows
 
+# The keys of the base model, and of an adapter that is merged into it or loaded on top of it.
+BASE_INPUT, ADAPTER_INPUT = "baseInput", "adapterInput"
 # The plugin's name of a value → its name in the report; `training.train` has checked types and
 # sizes.
 _SELF_REPORTED = {
@@ -122,7 +124,7 @@ def common(
 
 def of_base(base: Base, renamed: Sequence[str]) -> dict[str, Value]:
     """Return which input is the base model, and the name for it that adapters' configs got."""
-    values = {"baseInput": Value("measured", base.reference)}
+    values = {BASE_INPUT: Value("measured", base.reference)}
     if renamed:
         values["adapterBase"] = Value("derived", base.shown)
     return values

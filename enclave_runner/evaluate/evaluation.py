@@ -23,7 +23,6 @@ from enclave_runner.inputs.rows import Room, Rows
 from enclave_runner.sandbox.places import INPUTS
 
 S = TypeVar("S")
-BASE_INPUT, ADAPTER_INPUT = "baseInput", "adapterInput"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,14 +115,14 @@ class Evaluation(Generic[S]):
             "effectiveConfig": Value("measured", subject.digest),
             "readingCpuSeconds": Value("measured", round(prepared.rows.cpu_seconds, 3)),
             **report.of_weights(prepared.weights),
-            BASE_INPUT: Value("measured", subject.base.named),
+            report.BASE_INPUT: Value("measured", subject.base.named),
             # The output is results, not a model, so it has no weights to look into.
             **report.common(result, measured, {}, result.output),
             "outputBytes": Value("measured", len(evaluated.data or b"")),
             **report.of_violation(result),
         }
         if subject.adapter is not None:
-            values[ADAPTER_INPUT] = Value("measured", subject.adapter.named)
+            values[report.ADAPTER_INPUT] = Value("measured", subject.adapter.named)
         named = texts.read_texts(
             subject.config,
             subject.references,

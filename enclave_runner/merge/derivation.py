@@ -25,9 +25,9 @@ from enclave_runner.inputs.references import Reference
 from enclave_runner.inputs.rows import Room
 from enclave_runner.sandbox.places import INPUTS
 
-# The report's keys: the models, and how many numbers of the output were computed again.
-BASE_INPUT, ADAPTER_INPUT, MODEL_INPUT = "baseInput", "adapterInput", "modelInput"
-AGAIN = "numbersComputedAgain"
+# The report's keys: each model that is nobody's base, with a number from 1; and how many numbers of
+# the output were computed again.
+MODEL_INPUT, AGAIN = "modelInput", "numbersComputedAgain"
 _ONE, _SHARD = re.compile(r"model\.safetensors"), re.compile(r"model[^/]*\.safetensors")
 
 

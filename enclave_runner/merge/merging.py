@@ -17,8 +17,6 @@ from enclave_runner.axolotl.tensors import Counts
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.merge import child, derivation, fitting, settings, shards
 from enclave_runner.merge.derivation import (
-    ADAPTER_INPUT,
-    BASE_INPUT,
     Derivation,
     DerivedModel,
     Models,
@@ -80,8 +78,8 @@ def compare(prepared: Prepared, output: DerivedModel) -> dict[str, Value]:
 
 def _values(prepared: Prepared) -> Mapping[str, Value]:
     return {
-        BASE_INPUT: Value("measured", prepared.settings.base.named),
-        ADAPTER_INPUT: Value("measured", prepared.settings.adapter.named),
+        report.BASE_INPUT: Value("measured", prepared.settings.base.named),
+        report.ADAPTER_INPUT: Value("measured", prepared.settings.adapter.named),
         TARGETED: Value("measured", len(prepared.targets)),
     }
 

@@ -16,12 +16,12 @@ from aicert.errors import LockError
 from aicert.formats import strict_json
 from aicert.formats.run_report import Value
 from aicert.formats.safetensors import Tensor
+from enclave_runner.axolotl import report
 from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.tensors import Counts
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.merge import derivation, fitting, others, shards
 from enclave_runner.merge.derivation import (
-    BASE_INPUT,
     MODEL_INPUT,
     Derivation,
     DerivedModel,
@@ -245,7 +245,7 @@ def _wrong(what: str) -> LockError:
 def _values(prepared: Prepared) -> Mapping[str, Value]:
     settings = prepared.settings
     return {
-        BASE_INPUT: Value("measured", settings.base.named),
+        report.BASE_INPUT: Value("measured", settings.base.named),
         **{
             f"{MODEL_INPUT}{number}": Value("measured", model.reference.named)
             for number, model in enumerate(settings.models, start=1)
