@@ -67,8 +67,8 @@ def check_config(root: Path, lock: Lock, *, machine: Machine | None = None) -> s
     of these inputs' files, and about models whose bytes are here. With a machine, print hints about
     packages and GPUs that it lacks.
 
-    If the config has not been fetched yet, `certify` checks it after fetching. An audit or a merge
-    has no effective config: None.
+    If the config has not been fetched yet, `certify` checks it after fetching. Only trainings and
+    evaluations by loss have an effective config; for others it is None.
     """
     if lock.lockfile.trainer == AUDIT:
         _check_audit(root, lock)
