@@ -18,7 +18,6 @@ from aicert.errors import EvidenceError, LockError
 from aicert.formats import gguf, machine_io, safetensors
 from aicert.formats.gguf import Gguf, Value
 from aicert.formats.run_report import Value as Reported
-from enclave_runner.axolotl import report
 from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.tensors import Counts
 from enclave_runner.gguf import architecture, child, settings, vocabulary
@@ -28,16 +27,15 @@ from enclave_runner.gguf.settings import TYPES, Settings
 from enclave_runner.inputs.measure import MeasuredInput
 from enclave_runner.inputs.model_json import MAX_JSON, MAX_TEMPLATE
 from enclave_runner.merge import derivation, fitting
-from enclave_runner.merge.derivation import Derivation, DerivedModel, Models
+from enclave_runner.merge.derivation import MODEL_INPUT, Derivation, DerivedModel, Models
 from enclave_runner.mergekit.stored import Stored, opened
 from enclave_runner.sandbox.places import INPUTS, OUTPUT
 
 # The one file that a conversion makes.
 FILE = "model.gguf"
-# The report's keys: the model that was converted, the type of its numbers, the numbers that were
-# computed again, and the seed that chose them.
-MODEL_INPUT, TYPE = "modelInput1", "weightType"
-AGAIN, SEED = "numbersComputedAgain", "convertSeed"
+# The report's keys: the type of the file's numbers, and the seed that chose those which were
+# computed again.
+TYPE, SEED = "weightType", "convertSeed"
 # How many numbers of each tensor are computed again; for Q8_0 the block of 32 around each.
 SAMPLE = 64
 _CONFIG, _MODEL, _TEMPLATE = "config.json", "tokenizer.model", "chat_template.jinja"
@@ -66,14 +64,10 @@ def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> 
     Cleaned copies of JSON files are written below `folder`.
     """
     models = derivation.check_models(settings.references, measured, folder)
-    below = settings.model.place.removeprefix(f"{INPUTS}/") + "/"
-    own = {
-        place.removeprefix(below): path
-        for place, path in models.shown.items()
-        if place.startswith(below)
-    }
+    own = derivation.files_of(settings.model, models.shown)
     names = {path for path in own if path in _SHOWN or safetensors.is_named(path)} | {_INDEX}
-    shown = {below + path: own[path] for path in sorted(names & own.keys())}
+    below = settings.model.place.removeprefix(f"{INPUTS}/")
+    shown = {f"{below}/{path}": own[path] for path in sorted(names & own.keys())}
     removed = tuple(text for text in models.removed if text.partition(": ")[0] in shown)
     config = _json(own, _CONFIG)
     shape = architecture.shape_of(config)
@@ -154,12 +148,9 @@ def compare(prepared: Prepared, output: DerivedModel) -> dict[str, Reported]:
             positions = sorted(draw.sample(range(elements), min(elements, SAMPLE)))
             _check_numbers(pair, positions)
             count += len(positions)
-    return {
-        # Each has another name there, and most have other bytes.
-        **report.of_tensors(Counts(unchanged=0, changed=len(pairs), new=0)),
-        AGAIN: Reported("measured", count),
-        SEED: Reported("measured", output.seed.hex()),
-    }
+    # Each has another name there, and most have other bytes.
+    counts = Counts(unchanged=0, changed=len(pairs), new=0)
+    return output.reported(counts, count, SEED)
 
 
 def _header(fd: int) -> Gguf:
@@ -219,7 +210,7 @@ def _wrong(what: str) -> LockError:
 def _values(prepared: Prepared) -> dict[str, Reported]:
     own = prepared.settings
     return {
-        MODEL_INPUT: Reported("measured", own.model.named),
+        f"{MODEL_INPUT}1": Reported("measured", own.model.named),
         TYPE: Reported("measured", own.type),
     }
 
