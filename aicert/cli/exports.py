@@ -61,7 +61,7 @@ Write or renew a marked block in a model card: what was certified, and how to ch
 
 Only the text between the marks changes. Nothing is verified without --model. With --model and
 --evidence, the certificate is judged as `aicert verify` does. If it passes, results on whole tasks
-of the image are written to `model-index`; otherwise nothing is.
+of the image are written to `model-index`. If it does not pass, nothing is written.
 
   aicert card certificate.json model/README.md --model model/ --evidence evidence/
 """

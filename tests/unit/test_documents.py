@@ -21,7 +21,8 @@ _HINT = re.compile(r"hint=f?\"(?:\./doit|(aicert)) +([a-z][a-z_-]*)([^\",#\n]*)"
 _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
 # A document's section named in a docstring; a link to a file in a document.
 _SECTION = re.compile(r"(docs/[a-z/-]+\.md), \"([^\"]+)\"")
-_LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
+_LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)]*))?\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 # First lines of what a machine reads or writes, and of what it signs.
 _HEADERS = (
     "inputs", "output", "quote", "licence", "enrol", "order", "half", "serve", "exact", "record",
@@ -98,6 +99,12 @@ def test_what_a_hint_names_exists() -> None:
     check(commands)
 
 
+def anchors(text: str) -> set[str]:
+    """Return the anchors that a page of this Markdown gets, one for each heading."""
+    headings = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", each) for each in _HEADING.findall(text))
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
 def test_sections_and_files_that_documents_and_code_name_exist() -> None:
     folders = ("aicert", "rules", "enclave_runner", "tests")
     code = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
@@ -107,8 +114,10 @@ def test_sections_and_files_that_documents_and_code_name_exist() -> None:
         text = (ROOT / document).read_text()
         assert re.search(rf"^#+ {re.escape(section)}", text, re.MULTILINE), (document, section)
     for document in DOCUMENTS:
-        for target in _LINK.findall(document.read_text()):
-            assert (document.parent / target).exists(), (document.name, target)
+        for target, anchor in _LINK.findall(document.read_text()):
+            path = document.parent / target if target else document
+            assert path.exists(), (document.name, target)
+            assert not anchor or anchor in anchors(path.read_text()), (document.name, anchor)
 
 
 def test_each_decision_has_a_number_of_its_own() -> None:
