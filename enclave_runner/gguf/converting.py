@@ -20,7 +20,7 @@ from aicert.formats.gguf import Gguf, Value
 from aicert.formats.run_report import Value as Reported
 from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.tensors import Counts
-from enclave_runner.gguf import architecture, child, settings, vocabulary
+from enclave_runner.gguf import architecture, child, fast_tokenizer, pieces, settings, vocabulary
 from enclave_runner.gguf.architecture import Shape
 from enclave_runner.gguf.numbers import Pair
 from enclave_runner.gguf.settings import TYPES, Settings
@@ -94,14 +94,21 @@ def _of_tokenizer(
             f"the model has no {_MODEL}, and other tokenizers are not supported",
             hint="docs/spec/convert.md says why, and which models have one",
         )
-    return vocabulary.values(
+    model, own_settings = _read(own[_MODEL], MAX_JSON), _json(own, _SETTINGS)
+    fast_tokenizer.check_files(list(own), own_settings)
+    written = vocabulary.values(
         shape.vocabulary,
-        _read(own[_MODEL], MAX_JSON),
+        model,
         config,
-        _json(own, _SETTINGS),
+        own_settings,
         _json(own, _ADDED),
         _read(own[_TEMPLATE], MAX_TEMPLATE).decode() if _TEMPLATE in own else None,
     )
+    if fast_tokenizer.NAME in own:
+        tokens = written[vocabulary.TOKENS].data
+        texts = [str(each) for each in tokens] if isinstance(tokens, tuple) else []
+        fast_tokenizer.check(_json(own, fast_tokenizer.NAME), pieces.read(model), texts)
+    return written
 
 
 def _json(own: Mapping[str, Path], name: str) -> Mapping[str, object]:

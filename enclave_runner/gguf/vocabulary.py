@@ -13,6 +13,7 @@ from aicert.formats.gguf import Scalar, Value
 from enclave_runner.gguf import pieces
 from enclave_runner.mergekit.stored import rounded
 
+TOKENS = "tokenizer.ggml.tokens"
 _MARK = "\u2581"  # SentencePiece's space
 # What the converter gives tokens that no file scores.
 _ADDED_SCORE, _PADDING_SCORE = -1000.0, -10000.0
@@ -74,7 +75,7 @@ def values(
     return {
         "tokenizer.ggml.model": Value(type="STRING", data="llama"),
         "tokenizer.ggml.pre": Value(type="STRING", data="default"),
-        "tokenizer.ggml.tokens": _array("STRING", vocabulary.tokens),
+        TOKENS: _array("STRING", vocabulary.tokens),
         "tokenizer.ggml.scores": _array(
             "FLOAT32", [rounded(score, "F32") for score in vocabulary.scores]
         ),
@@ -127,8 +128,15 @@ def _special(
 
 
 def _template(settings: Mapping[str, object], beside: str | None) -> dict[str, Value]:
-    """Return the chat template. The converter reads one beside the settings if they have none."""
+    """Return the chat template. The converter reads one beside the settings if they have none,
+    whereas Transformers takes the one beside them.
+    """
     template = settings.get("chat_template", beside if settings else None)
+    if beside is not None and template != beside:
+        raise _refusal(
+            "chat_template.jinja, which Transformers reads, is not the template of "
+            "tokenizer_config.json, which the converter reads"
+        )
     if template is None:
         return {}
     if not isinstance(template, str):

@@ -2,10 +2,12 @@
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from enclave_runner.gguf import pieces
+from enclave_runner.gguf.pieces import Piece
 from tests.adversarial.attacks_disk import tensor
 from tests.unit import gguf_files as files
 from tests.unit.enclave_runner.mergekit.weights import saved, stored
@@ -90,6 +92,30 @@ PIECES = (
     piece("<unk>", 0, 2), piece("<s>", 0, 3), piece("</s>", 0, 3),
     piece("<0x0A>", 0, 6), piece("\u2581a", -1.5),
 )  # fmt: skip
+
+
+def fast_tokenizer(
+    own: Sequence[Piece] = pieces.read(tokenizer(*PIECES)),  # never changed
+    *,
+    added: Sequence[object] | None = (),
+    **changes: Any,
+) -> dict[str, Any]:
+    """Return the `tokenizer.json` that Transformers makes of these pieces, with changes."""
+    vocabulary = {each.text: number for number, each in enumerate(own)}
+    space = {
+        "type": "Metaspace",
+        "replacement": "\u2581",
+        "prepend_scheme": "first",
+        "split": False,
+    }
+    outer = {"normalizer": None, "pre_tokenizer": space}
+    outer = {key: changes.pop(key, value) for key, value in outer.items()}
+    model = {"type": "BPE", "byte_fallback": True, "merges": [], "vocab": vocabulary}
+    return {
+        **outer,
+        "added_tokens": None if added is None else list(added),
+        "model": model | changes,
+    }
 
 
 def numbers() -> dict[str, list[float]]:

@@ -16,6 +16,7 @@ from enclave_runner.inputs.measure import MeasuredInput, folders
 from enclave_runner.merge.derivation import DerivedModel
 from tests.unit import gguf_files as files
 from tests.unit.enclave_runner.gguf import model
+from tests.unit.enclave_runner.gguf.model import fast_tokenizer
 from tests.unit.enclave_runner.merge.test_merging import ended, of
 
 SEED = bytes(32)
@@ -48,9 +49,9 @@ def test_the_child_sees_weights_and_five_files(tmp_path: Path) -> None:
     more = {
         "README.md": "---\nlicense: x\n---",
         "added_tokens.json": '{"x": 5}',
-        "chat_template.jinja": "{{ 1 }}",
+        "chat_template.jinja": "{{ messages }}",
         "generation_config.json": '{"temperature": 0.1}',
-        "tokenizer.json": "{}",
+        "tokenizer.json": json.dumps(fast_tokenizer(added=({"id": 5, "content": "x"},))),
     }
     config = {**model.CONFIG, "_name_or_path": "/home/x"}
     given = prepared(of(model.write(tmp_path / "llama", config, more=more)), tmp_path)
@@ -302,6 +303,11 @@ def test_models_are_refused_by_their_tokenizer(tmp_path: Path) -> None:
         ({"more": {"tokenizer_config.json": '{"add_bos_token": 1}'}}, "neither true nor false"),
         ({"more": {"tokenizer_config.json": json.dumps({"chat_template": [
             {"name": "a", "template": "b"}]})}}, "chat_template is not one template"),
+        ({"more": {"chat_template.jinja": "{{ 1 }}"}}, "Transformers reads, is not the template"),
+        ({"more": {"tokenizer.json": json.dumps(fast_tokenizer(dropout=0.5))}}, "not plain BPE"),
+        ({"more": {"vocab.json": "{}"}}, "'vocab.json' is not in a GGUF file"),
+        ({"more": {"tokenizer_config.json": '{"tokenizer_class": "GPT2Tokenizer"}'}},
+         "says that it is a 'GPT2Tokenizer'"),
         ({"config": {**model.CONFIG, "vocab_size": 32016}}, "32016|shape"),
     ]  # fmt: skip
     for number, (changes, why) in enumerate(cases):

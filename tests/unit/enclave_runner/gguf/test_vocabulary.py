@@ -57,9 +57,12 @@ def test_numbers_and_switches_of_special_tokens() -> None:
 
 def test_the_template_is_the_settings_or_the_one_beside_them() -> None:
     key = "tokenizer.chat_template"
-    assert key not in values(template="beside")
     assert values(settings={"a": 1}, template="beside")[key].data == "beside"
-    assert values(settings={"chat_template": "own"}, template="beside")[key].data == "own"
+    assert values(settings={"chat_template": "own"}, template="own")[key].data == "own"
+    # Transformers reads the one beside, the converter that of the settings.
+    for settings in ({}, {"chat_template": None}, {"chat_template": "own"}):
+        with pytest.raises(LockError, match=r"chat_template\.jinja, which Transformers reads"):
+            values(settings=settings, template="beside")
     assert key not in values(settings={"a": 1})
 
 
