@@ -18,6 +18,11 @@ _UNIGRAM, BPE = 1, 2
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _WIDTHS = {_EIGHT: 8, _FOUR: 4}
+# The fields that are read, each with the kind of its value. A field of that number and another kind
+# is unknown to protocol buffers, and passed over.
+_PIECE, _TRAINER = 1 << 3 | _BYTES, 2 << 3 | _BYTES
+_TEXT, _SCORE, _TYPE = 1 << 3 | _BYTES, 2 << 3 | _FOUR, 3 << 3 | _VARINT
+_MODEL_TYPE = 3 << 3 | _VARINT
 _MAX_VARINT = 10
 
 
@@ -34,11 +39,12 @@ def read(data: bytes) -> tuple[Piece, ...]:
     """Return the pieces, by number. Raises EvidenceError, also for a model that is not BPE."""
     pieces: list[Piece] = []
     kind = _UNIGRAM
-    for field, value in _fields(data):
-        if field == 1:
-            pieces.append(_piece(_bytes(value)))
-        elif field == 2:
-            kind = next((_whole(v) for f, v in _fields(_bytes(value)) if f == 3), kind)
+    for tag, _, octets in _fields(data):
+        if tag == _PIECE:
+            pieces.append(_piece(octets))
+        elif tag == _TRAINER:
+            # Of a field that is given twice, the last counts.
+            kind = {tag: number for tag, number, _ in _fields(octets)}.get(_MODEL_TYPE, kind)
         if len(pieces) > MAX_PIECES:
             raise EvidenceError(f"a tokenizer of more than {MAX_PIECES} tokens")
     if not pieces:
@@ -49,30 +55,29 @@ def read(data: bytes) -> tuple[Piece, ...]:
 
 
 def _piece(data: bytes) -> Piece:
-    fields = dict(_fields(data))
-    own = _bytes(fields.get(2, bytes(4)))
-    if len(own) != _WIDTHS[_FOUR]:
-        raise EvidenceError("a score that is no number")
-    (score,) = struct.unpack("<f", own)
-    kind = _whole(fields.get(3, NORMAL))
+    fields = {tag: (number, octets) for tag, number, octets in _fields(data)}
+    (score,) = struct.unpack("<f", fields.get(_SCORE, (0, bytes(4)))[1])
+    kind = fields.get(_TYPE, (NORMAL, b""))[0]
     if kind not in range(NORMAL, BYTE + 1):
         raise EvidenceError(f"a token of an unknown type, number {kind}")
     try:
-        text = _bytes(fields.get(1, b"")).decode()
+        text = fields.get(_TEXT, (0, b""))[1].decode()
     except UnicodeDecodeError:
         raise EvidenceError("a token that is not UTF-8") from None
     return Piece(text=text, score=score, type=kind)
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield the fields of a message: a number, and its value."""
+def _fields(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the fields of a message: the number of each with the kind of its value, and the value,
+    which is a number or bytes.
+    """
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
         kind = tag & 7
         if kind == _VARINT:
             value, at = _varint(data, at)
-            yield tag >> 3, value
+            yield tag, value, b""
             continue
         if kind == _BYTES:
             length, at = _varint(data, at)
@@ -82,7 +87,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             raise EvidenceError(f"a field of an unknown kind, {kind}")
         if length > len(data) - at:
             raise EvidenceError("a field that ends early")
-        yield tag >> 3, data[at : at + length]
+        yield tag, 0, data[at : at + length]
         at += length
 
 
@@ -93,15 +98,3 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if octet < 0x80:
             return value, at + index + 1
     raise EvidenceError("a number that ends early")
-
-
-def _bytes(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise EvidenceError("a number where bytes belong")
-    return value
-
-
-def _whole(value: int | bytes) -> int:
-    if isinstance(value, bytes):
-        raise EvidenceError("bytes where a number belongs")
-    return value

@@ -34,10 +34,12 @@ default = false
 [runs.converted.inputs]
 llama = "path:mine/llama"
 """
-# A Llama with a SentencePiece tokenizer, which is trained on a few words.
+# A Llama with a SentencePiece tokenizer, which is trained on a few words, and the `tokenizer.json`
+# that Transformers makes of that.
 MAKE = """
 import io, json, random, sys, sentencepiece, torch
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaTokenizer, MistralConfig
+from transformers.tokenization_utils_base import generate_merges
 folder, kind, dtype, seed = sys.argv[1:]
 draw, model = random.Random(1), io.BytesIO()
 words = "the cat sat on a mat and some dogs ran away from old boats near that river".split()
@@ -45,7 +47,8 @@ lines = [" ".join(draw.choice(words) for _ in range(9)) for _ in range(300)]
 sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(lines), model_writer=model, model_type="bpe", vocab_size=310,
     byte_fallback=True, hard_vocab_limit=False, minloglevel=2, num_threads=1)
-size = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).vocab_size()
+own = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+size = own.vocab_size()
 torch.manual_seed(int(seed))
 of_kind = {"llama": LlamaConfig, "mistral": MistralConfig}[kind]
 config = of_kind(vocab_size=size + 3, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
@@ -53,6 +56,10 @@ config = of_kind(vocab_size=size + 3, hidden_size=64, intermediate_size=96, num_
     tie_word_embeddings=kind == "mistral", **({} if kind == "llama" else {"sliding_window": None}))
 AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).save_pretrained(folder)
 open(folder + "/tokenizer.model", "wb").write(model.getvalue())
+pieces = {own.id_to_piece(number): number for number in range(size)}
+merges = generate_merges(pieces, None, skip_tokens=["<unk>", "<s>", "</s>"])
+fast = LlamaTokenizer(vocab=pieces, merges=merges)
+fast.backend_tokenizer.save(folder + "/tokenizer.json")
 added = {str(size): {"content": "<|end|>", "special": True},
          str(size + 1): {"content": "\\u2581hey", "special": False}}
 json.dump({"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": False,

@@ -79,6 +79,12 @@ def test_pieces_are_read() -> None:
     assert read == (Piece(text="a", score=0.5, type=1),)
 
 
+def test_fields_of_another_kind_are_passed_over() -> None:
+    odd = b"\x08\x01" + b"\x10\x01" + b"\x1a\x01a" + model.field(2, b"abc")
+    data = model.tokenizer(model.field(1, odd + model.field(1, b"a")), b"\x08\x01")
+    assert pieces.read(data) == (Piece(text="a", score=0.0, type=1),)
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
@@ -88,14 +94,14 @@ def test_pieces_are_read() -> None:
         (b"\x80" * 11, "a number that ends early"),
         (b"\x0a\x05abc", "a field that ends early"),
         (b"\x0b", "a field of an unknown kind, 3"),
-        (b"\x08\x01", "a number where bytes belong"),
-        (model.field(1, b"\x10\x01"), "a number where bytes belong"),
-        (model.field(1, b"\x1a\x01a"), "bytes where a number belongs"),
         (model.piece("a", 0, 9), "a token of an unknown type, number 9"),
         (model.field(1, model.field(1, b"\xff")), "a token that is not UTF-8"),
-        (model.field(1, model.field(2, b"abc")), "a score that is no number"),
         (model.tokenizer(model.piece("a"), kind=b"\x18\x01"), "not BPE"),
         (model.piece("a"), "not BPE"),
+        # SentencePiece takes the last of two, and passes over fields of another kind.
+        (model.tokenizer(model.piece("a"), kind=b"\x18\x02\x18\x01"), "not BPE"),
+        (model.piece("a") + b"\x15\x18\x02\x18\x02", "not BPE"),
+        (model.tokenizer(model.piece("a"), kind=b"\x1a\x01\x02"), "not BPE"),
     ],
 )
 def test_other_files_are_refused(data: bytes, why: str) -> None:
