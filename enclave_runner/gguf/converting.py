@@ -105,9 +105,8 @@ def _of_tokenizer(
         _read(own[_TEMPLATE], MAX_TEMPLATE).decode() if _TEMPLATE in own else None,
     )
     if fast_tokenizer.NAME in own:
-        tokens = written[vocabulary.TOKENS].data
-        texts = [str(each) for each in tokens] if isinstance(tokens, tuple) else []
-        fast_tokenizer.check(_json(own, fast_tokenizer.NAME), pieces.read(model), texts)
+        document = _json(own, fast_tokenizer.NAME)
+        fast_tokenizer.check(document, pieces.read(model), vocabulary.searched_first(written))
     return written
 
 

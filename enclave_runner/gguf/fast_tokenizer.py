@@ -37,6 +37,8 @@ _NORMALIZERS: Sequence[object] = (
 )
 _METASPACE = {"type": "Metaspace", "replacement": _MARK, "split": False}
 _SCHEMES = ("always", "first", "never")
+# Ways to search for an added token that a GGUF file cannot say.
+_ODD = ("lstrip", "rstrip", "single_word")
 _PLAIN: Mapping[str, Sequence[object]] = {
     "type": ("BPE",),
     "dropout": (None, 0.0),
@@ -56,10 +58,10 @@ def check_files(paths: Sequence[str], settings: Mapping[str, object]) -> None:
         raise _refusal(f"tokenizer_config.json says that it is a {str(kind)[:80]!a}")
 
 
-def check(document: Mapping[str, object], pieces: Sequence[Piece], tokens: Sequence[str]) -> None:
+def check(document: Mapping[str, object], pieces: Sequence[Piece], own: Mapping[int, str]) -> None:
     """Refuse a `tokenizer.json` that is not made from these pieces.
 
-    `tokens`: what the file says of all tokens, those that were added too. Raises LockError.
+    `own`: the tokens for which the file lets texts be searched first, by number. Raises LockError.
     """
     model = document.get("model")
     if not isinstance(model, dict) or any(
@@ -72,7 +74,7 @@ def check(document: Mapping[str, object], pieces: Sequence[Piece], tokens: Seque
     texts = {piece.text: number for number, piece in enumerate(pieces)}
     if model.get("vocab") != texts or len(texts) < len(pieces):
         raise _differs("its vocabulary is not the pieces of the other")
-    _check_added(document.get("added_tokens"), tokens)
+    _check_added(document.get("added_tokens"), own)
     _check_merges(model.get("merges"), {piece.text: piece for piece in pieces})
 
 
@@ -86,14 +88,18 @@ def _check_spaces(document: Mapping[str, object]) -> None:
         raise _differs("it changes or splits texts before it looks for tokens")
 
 
-def _check_added(added: object, tokens: Sequence[str]) -> None:
+def _check_added(added: object, own: Mapping[int, str]) -> None:
+    """Refuse tokens for which texts are searched first, and are not in the file, or in another way:
+    an ordinary piece among them would split every text.
+    """
     for each in added if isinstance(added, list) else [added]:
-        own = each if isinstance(each, dict) else {}
-        number, text = own.get("id"), own.get("content")
-        is_known = type(number) is int and 0 <= number < len(tokens) and isinstance(text, str)
+        entry = each if isinstance(each, dict) else {}
+        number, text = entry.get("id"), entry.get("content")
+        token = own.get(number) if type(number) is int else None
         # The file has spaces in added tokens as they are.
-        if not is_known or tokens[number] not in (text, text.replace(_MARK, " ")):  # type: ignore[index,union-attr]
-            raise _differs(f"its added token {str(text)[:80]!a} is none of the other's")
+        is_same = isinstance(text, str) and token in (text, text.replace(_MARK, " "))
+        if not is_same or any(entry.get(key) for key in _ODD):
+            raise _differs(f"its added token {str(text)[:80]!a} is none of the file's")
 
 
 def _check_merges(merges: object, pieces: Mapping[str, Piece]) -> None:

@@ -13,7 +13,9 @@ from aicert.formats.gguf import Scalar, Value
 from enclave_runner.gguf import pieces
 from enclave_runner.mergekit.stored import rounded
 
-TOKENS = "tokenizer.ggml.tokens"
+_TOKENS, _TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
+# The types of tokens for which llama.cpp searches a text before it looks at pieces.
+_FIRST = frozenset((pieces.UNKNOWN, pieces.CONTROL, pieces.USER_DEFINED))
 _MARK = "\u2581"  # SentencePiece's space
 # What the converter gives tokens that no file scores.
 _ADDED_SCORE, _PADDING_SCORE = -1000.0, -10000.0
@@ -75,14 +77,23 @@ def values(
     return {
         "tokenizer.ggml.model": Value(type="STRING", data="llama"),
         "tokenizer.ggml.pre": Value(type="STRING", data="default"),
-        TOKENS: _array("STRING", vocabulary.tokens),
+        _TOKENS: _array("STRING", vocabulary.tokens),
         "tokenizer.ggml.scores": _array(
             "FLOAT32", [rounded(score, "F32") for score in vocabulary.scores]
         ),
-        "tokenizer.ggml.token_type": _array("INT32", vocabulary.types),
+        _TYPES: _array("INT32", vocabulary.types),
         **_special(size, config, settings),
         **_template(settings, template),
     }
+
+
+def searched_first(written: Mapping[str, Value]) -> dict[int, str]:
+    """Return the tokens that are no ordinary pieces, by number, of what `values` returned."""
+    tokens, types = (written[key].data for key in (_TOKENS, _TYPES))
+    if not isinstance(tokens, tuple) or not isinstance(types, tuple):
+        raise TypeError("tokens and their types are lists")
+    pairs = enumerate(zip(tokens, types, strict=True))
+    return {number: str(token) for number, (token, kind) in pairs if kind in _FIRST}
 
 
 def _add(vocabulary: _Vocabulary, number: str, entry: Mapping[str, object]) -> None:
