@@ -7,7 +7,7 @@ from one question to the next.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from aicert.appraisal.appraise import appraise, judge_audits
@@ -15,6 +15,7 @@ from aicert.appraisal.result import AttestationResult
 from aicert.cli import table
 from aicert.cli.verify import section
 from aicert.cli.verify.conditions import Conditions
+from aicert.cli.verify.evidence import find
 from aicert.cli.verify.section import Section
 from aicert.errors import AicertError, ConfigError, EvidenceError
 from aicert.exports import facts as exported
@@ -25,7 +26,7 @@ from aicert.formats.paths import check_path, check_paths
 from aicert.formats.uncovered_names import FOLDERS
 from aicert.text import error_lines
 from aicert.verifier import verify
-from aicert.verifier.evidence import audits_of, read_evidence
+from aicert.verifier.evidence import Given, audits_of, read_evidence
 from browser.page import hashing
 
 UNSEEN = (
@@ -88,9 +89,10 @@ class _WantedError(Exception):
 def answer(question: str, model: Model | None) -> str:
     """Answer a question; both are JSON. Files are paths in the browser's own file system.
 
-    The question has `certificate`, `policy` (a name or a path), `root`, `lockfile`, `imageLock`,
-    `collateral`, `gpuCollateral`, `nonce`, `at`, `lineage` (paths), `evidence` (a folder) and
-    `expected` (the digest that a link named), each a text or null. The answer has `exitCode`, and
+    The question has `certificate` (null: look for the model's in the evidence), `policy` (a name or
+    a path), `root`, `lockfile`, `imageLock`, `collateral`, `gpuCollateral`, `nonce`, `at`,
+    `lineage` (paths), `evidence` (a folder) and `expected` (the digest that a link named), each a
+    text or null. The answer has `exitCode`, and
     either `error` or `certificate` (its digest), `title`, `report` (markup), `text`, `evidence`
     (lines of text, null if no folder was given), `result` (as with `--format json`) and `unseen`.
     """
@@ -150,7 +152,7 @@ def _appraised(
     )
     lockfile = verify.expected_lockfile(asked["lockfile"])
     nonce, at = verify.expected_nonce(asked["nonce"]), verify.time_of_appraisal(asked["at"])
-    data = verify.read_certificate_file(str(asked["certificate"]))
+    data = verify.read_certificate_file(asked["certificate"] or _of_model(folder, given, facts))
     _check_expected(data, asked["expected"])
     certificate = certificates.parse(data)
     if asked["collateral"] is not None:
@@ -181,6 +183,15 @@ def _appraised(
     if folder is not None:
         shown = section.gather(certificate, result, given, refused, conditions)
     return data, result if facts is None else _with_unseen(result), shown
+
+
+def _of_model(folder: str | None, given: Sequence[Given], facts: Reader | None) -> str:
+    """Return the file in the evidence whose certificate names the model's files."""
+    if folder is None or facts is None:
+        raise ConfigError("no certificate was chosen", hint="choose one, or evidence and a model")
+    certificate = find(folder, given, facts())
+    name = next(one.name for one in given if one.certificate is certificate)
+    return os.path.join(folder, name, "certificate.json")
 
 
 def _with_unseen(result: AttestationResult) -> AttestationResult:

@@ -348,7 +348,10 @@ function question() {
 
 // Return what is missing or contradictory; undefined if the verifier can start.
 function mistake({ texts, files }) {
-  if (!files.certificate) return "error: no certificate was chosen";
+  // Without one, the verifier looks for the model's certificate in the evidence.
+  if (!files.certificate && !(files.evidence.length && files.model)) {
+    return "error: no certificate was chosen";
+  }
   const policies = files.policy.filter((file) => file.name.endsWith(".toml")).length;
   if (texts.policy === "" && policies !== 1) {
     return `error: ${policies || "no"} policy files (.toml) were chosen, wanted: one, and what it names`;
@@ -386,7 +389,8 @@ function onSubmit(event) {
   const asked = question();
   const error = mistake(asked);
   if (error) return showError(error);
-  subject = `${asked.files.certificate.name}, ${model ? `and ${modelName}` : "without a model"}`;
+  const chosen = asked.files.certificate?.name ?? `a certificate in ${evidenceName}`;
+  subject = `${chosen}, ${model ? `and ${modelName}` : "without a model"}`;
   setBusy(true);
   byId("progress").value = 0;
   say("Checking…");

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aicert.cli.main import main
+from aicert.files.tree import read_tree
 from aicert.formats.digest import Defect, FileFact
 from aicert.verifier.verify import read_model
 from browser.page import bridge, hashing
@@ -274,6 +275,29 @@ def test_evidence_counts_and_is_shown_as_on_the_command_line(
     assert text.endswith(f"\n{answer['evidence']}\n")
     assert "none does not count: " in answer["evidence"]
     assert answer["text"] == text
+
+
+def test_a_certificate_that_is_only_in_the_evidence(tmp_path: Path) -> None:
+    scene = Scene()
+    asked = shown(tmp_path, scene)
+    written(tmp_path / "evidence/mine", {"certificate.json": scene.get("file")})
+    written(tmp_path / "evidence/other", {"certificate.json": Scene("local", 2).get("file")})
+    model = bridge.Model()
+    for path, fact in read_tree(model_of(tmp_path, scene)).items():
+        assert model.begin(path)
+        model.take(path, json.dumps({"size": fact.size, "sha256": fact.sha256}))
+    whole = {**asked, "certificate": None, "evidence": str(tmp_path / "evidence")}
+    assert bridge.answer_unread(json.dumps(whole)) is None
+    answer = json.loads(bridge.answer(json.dumps(whole), model))
+    assert answer["exitCode"] == 0
+    assert answer["certificate"] == f"sha256:{ca_forge.hash_of(scene.get('file'))}"
+    for question, given, words in (
+        (whole, None, "no certificate was chosen"),
+        ({**whole, "evidence": None}, model, "no certificate was chosen"),
+        (whole, bridge.Model(), "none of the 2 certificates"),
+    ):
+        answer = json.loads(bridge.answer(json.dumps(question), given))
+        assert words in answer["error"]
 
 
 def test_a_link_names_the_certificate_that_it_is_for(tmp_path: Path) -> None:

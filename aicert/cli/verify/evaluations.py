@@ -94,6 +94,10 @@ def lines(evaluations: Evaluations, result: AttestationResult) -> Iterator[str]:
             )
             for trained in _trained_on(read, result):
                 yield f"{MARGIN}these are rows that run {safe(trained)} was trained on"
+    for output, digest in (result.subject or {}).items():
+        is_evaluated = any(one.is_about(digest) for one in evaluations.counted)
+        if result.kind not in OF_RESULTS and not is_evaluated:
+            yield f"  -       output {safe(output)}: not evaluated"
     for name, reason in evaluations.refused:
         yield f"  -       {safe(name)} does not count: {safe(reason.partition(chr(10))[0])}"
 

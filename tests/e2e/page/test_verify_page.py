@@ -322,7 +322,7 @@ def test_audits_that_a_policy_demands(browser: Browser, tmp_path: Path) -> None:
 def test_a_model_and_evidence_that_are_dropped_together(
     browser: Browser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The page shows what `aicert verify --evidence` prints, whichever of them comes first."""
+    """The page shows what `aicert verify MODEL --evidence` prints, whichever comes first."""
     fresh(browser)
     asked = scene_in(tmp_path)
     model = tmp_path / "model"
@@ -332,18 +332,18 @@ def test_a_model_and_evidence_that_are_dropped_together(
     for number, data in enumerate((results, results[:-1])):
         files = {"certificate.json": emit(certificate), "results.json": data}
         written(tmp_path / f"runs/{number}", files)
-    (tmp_path / "runs/.DS_Store").write_bytes(b"")
-    pick(browser, "certificate", asked["certificate"])
+    own = Path(str(asked["certificate"])).read_bytes()
+    written(tmp_path / "runs", {".DS_Store": b"", "mine/certificate.json": own})
     pick(browser, "policyFiles", *policy_of(tmp_path))
     browser.value(f"document.getElementById('at').value = {asked['at']!r}")
     drop(browser, tmp_path / "runs")
-    until(browser, "evidenceName === 'runs'")
-    assert browser.value("document.getElementById('evidence-picked').innerText") == "runs: 2 runs"
+    until(browser, "document.getElementById('evidence-picked').innerText === 'runs: 3 runs'")
     assert browser.value("model === null")
     drop(browser, tmp_path / "runs", model)
     until(browser, "modelName !== ''")
     assert answered(browser) == 0
-    words = ["verify", str(asked["certificate"]), str(model), "--evidence", str(tmp_path / "runs")]
+    assert "a certificate in runs" in browser.value("document.querySelector('.subject').innerText")
+    words = ["verify", str(model), "--evidence", str(tmp_path / "runs")]
     assert main([*words, "--policy", str(asked["policy"]), "--at", str(asked["at"])]) == 0
     printed = capsys.readouterr().out.partition("\nevidence\n")[2]
     assert "evaluated: run look, loss 2.25 per token (n = 58 rows, measured)" in printed

@@ -16,6 +16,7 @@ from tests.adversarial.attacks_run import reported
 from tests.adversarial.forger import Scene
 from tests.unit.aicert.cli.verify.test_evaluations import (
     DATA,
+    NOT_EVALUATED,
     OTHER,
     ask,
     give,
@@ -171,6 +172,16 @@ def test_a_name_alone_makes_no_task_of_the_image(
     assert ask(tmp_path) == 0
     words = f'  evaluated: custom task {TASK_DIGEST} (called "aicert-addition" by the builder): '
     assert shown(capsys)[0].startswith(words)
+
+
+@pytest.mark.parametrize("is_about", [True, False])
+def test_an_output_that_nothing_evaluated_is_named(
+    is_about: bool, model: Digest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = model if is_about else OTHER
+    give(tmp_path, evaluated_tasks.emit(tasks_of(about)), LM_EVAL, digests={"model": about})
+    assert ask(tmp_path) == 0
+    assert (NOT_EVALUATED in capsys.readouterr().out.splitlines()) != is_about
 
 
 @pytest.mark.parametrize("is_tasks", [True, False])
