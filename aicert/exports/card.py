@@ -65,7 +65,9 @@ def update(
     text = card.removeprefix(mark)
     line = line_end(text)
     front, body = split(text)
-    wanted = {"base_model": _hub_names(facts, "model"), "datasets": _hub_names(facts, "data")}
+    # For the hub, data sets are what a model was trained on.
+    data = _hub_names(facts, "data") if facts.kind == "train" else []
+    wanted = {"base_model": _hub_names(facts, "model"), "datasets": data}
     index = model_index(f"{facts.lockfile.run}/{output}", results, places or {})
     wanted["model-index"] = [one.described for one in results]
     kept, notes = with_keys(text, front, wanted, line, {"model-index": index})

@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from aicert.errors import ConfigError
 from aicert.exports import card, facts, files
+from aicert.formats.lockfile import Lockfile
 from tests.adversarial.attacks_merge import merge
 from tests.adversarial.attacks_results import audit, evaluate, trainer
 from tests.adversarial.forger import Scene
+
+DATA_SET = "hf:datasets/org/alpaca@" + "1" * 40
 
 
 def of_scene(change: Callable[[Scene], object]) -> facts.Facts:
@@ -32,8 +36,24 @@ def test_results_are_not_called_a_model(change: Callable[[Scene], object]) -> No
     assert relations == {"hasInput", "hasOutput", "hasEvidence", "contains"}
 
 
+def from_the_hub(scene: Scene) -> None:
+    """Lock the rows from a data set on the hub."""
+
+    def moved(locked: Lockfile) -> Lockfile:
+        inputs = [
+            replace(item, source=DATA_SET, uri=DATA_SET) if item.name == "alpaca" else item
+            for item in locked.inputs
+        ]
+        return replace(locked, inputs=tuple(inputs))
+
+    scene.edit("lockfile", moved)
+
+
 def test_what_is_merged_is_not_trained_on() -> None:
-    read = of_scene(merge())
+    trained = of_scene(from_the_hub)
+    assert "datasets:" in card.update("", trained, min(trained.statement.outputs))[0]
+    read = of_scene(merge(from_the_hub))
+    assert "datasets:" not in card.update("", read, min(read.statement.outputs))[0]
     bom = json.loads(files.exports(read)["bom.cdx.json"])
     assert bom["metadata"]["component"]["type"] == "machine-learning-model"
     assert "modelParameters" not in bom["metadata"]["component"]["modelCard"]
