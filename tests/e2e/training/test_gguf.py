@@ -3,23 +3,14 @@ own library.
 """
 
 import json
-import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from enclave_runner.axolotl import training
-from enclave_runner.gguf import settings
 from enclave_runner.gguf.converting import CONVERSION
-from enclave_runner.inputs.measure import folders
-from enclave_runner.inputs.rows import Room
-from enclave_runner.merge.derivation import DerivedModel
-from enclave_runner.sandbox.containment import Limits
-from rules.host import tool_envs, training_env
-from tests.e2e.conftest import REPOSITORY, Checkout
+from tests.e2e.conftest import Checkout
+from tests.e2e.training.sandboxed import by_torch, derived
 from tests.e2e.training.test_merge import certificate_of, files, verified
-from tests.unit.enclave_runner.merge.test_merging import of
 
 pytestmark = pytest.mark.slow
 
@@ -87,24 +78,10 @@ print(json.dumps(worst))
 """
 
 
-def by_torch(code: str, *words: object) -> str:
-    python = training_env.python(training_env.ensure_shown(REPOSITORY))
-    tools = tool_envs.ensure_shown(REPOSITORY, TRAINER) / TRAINER
-    done = subprocess.run(
-        [python, "-c", code, *map(str, words)],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(tools)},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_a_model_is_converted_certified_and_verified(checkout: Checkout) -> None:
     mine, out = checkout.root / "mine", checkout.root / "outputs/converted/model"
     mine.mkdir()
-    by_torch(MAKE, mine / "llama", "llama", "bfloat16", 1)
+    by_torch(MAKE, mine / "llama", "llama", "bfloat16", 1, trainer=TRAINER)
     (mine / "convert.yml").write_text("model: input:llama\ntype: q8_0\n")
     with (checkout.root / "aicert.toml").open("a") as file:
         file.write(RUN)
@@ -124,30 +101,9 @@ def test_a_model_is_converted_certified_and_verified(checkout: Checkout) -> None
     assert files(out) == before
     # Nothing of this computer or of a day is in the file.
     assert b"mine" not in before["model.gguf"]
-    worst = json.loads(by_torch(READ, mine / "llama", out / "model.gguf"))
+    worst = json.loads(by_torch(READ, mine / "llama", out / "model.gguf", trainer=TRAINER))
     assert len(worst) == 21
     assert 0 < max(worst.values()) < 1e-3
-
-
-def converted(model: Path, kind: str, work: Path) -> Mapping[str, object]:
-    """Convert in the runner's sandbox; return what was measured."""
-    measured = [of(model)]
-    asked = settings.read(f"model: input:{model.name}\ntype: {kind}".encode(), folders(measured))
-    work.mkdir()
-    prepared = CONVERSION.prepare(asked, measured, work / "models")
-    room = Room(
-        folder=work / "records",
-        training_env=training_env.ensure_shown(REPOSITORY),
-        limits=Limits(),
-        user=None,
-    )
-    tools = tool_envs.ensure_shown(REPOSITORY, TRAINER) / TRAINER
-    result = CONVERSION.run(prepared, room, work / "scratch", tools)
-    assert result.exit_code == "0", result.log.read_text()
-    output = training.collect(result, work / "out")
-    derived = DerivedModel(folder=work / "out", files=output, seed=bytes(32))
-    report = CONVERSION.report_of(prepared, result, measured, derived)
-    return {key: value.data for key, value in report.values.items()}
 
 
 @pytest.mark.parametrize(
@@ -161,9 +117,12 @@ def converted(model: Path, kind: str, work: Path) -> Mapping[str, object]:
 def test_what_is_read_back_is_the_model(
     architecture: str, dtype: str, kind: str, most: float, tmp_path: Path
 ) -> None:
-    by_torch(MAKE, tmp_path / "model", architecture, dtype, 2)
-    values = converted(tmp_path / "model", kind, tmp_path / "work")
+    by_torch(MAKE, tmp_path / "model", architecture, dtype, 2, trainer=TRAINER)
+    config = f"model: input:model\ntype: {kind}\n"
+    values, _ = derived(CONVERSION, TRAINER, config, [tmp_path / "model"], tmp_path / "work")
     assert values["convertHfToGgufVersion"] == "0.1.1"
-    worst = json.loads(by_torch(READ, tmp_path / "model", tmp_path / "work/out/model.gguf"))
+    worst = json.loads(
+        by_torch(READ, tmp_path / "model", tmp_path / "work/out/model.gguf", trainer=TRAINER)
+    )
     assert values["tensorsChanged"] == len(worst) == (21 if architecture == "llama" else 20)
     assert max(worst.values()) <= most

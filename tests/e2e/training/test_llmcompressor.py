@@ -5,18 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from aicert.formats.digest import FileFact
-from enclave_runner.axolotl import training
-from enclave_runner.inputs.measure import folders
-from enclave_runner.inputs.rows import Room
-from enclave_runner.llmcompressor import quantising, settings
-from enclave_runner.merge.derivation import DerivedModel
-from enclave_runner.sandbox.containment import Limits
-from rules.host import tool_envs, training_env
-from tests.e2e.conftest import REPOSITORY, Checkout
+from enclave_runner.llmcompressor import quantising
+from tests.e2e.conftest import Checkout
+from tests.e2e.training.sandboxed import by_torch, derived
 from tests.e2e.training.test_merge import files, verified
-from tests.e2e.training.test_mergekit import by_torch
-from tests.unit.enclave_runner.merge.test_merging import of
 
 pytestmark = pytest.mark.slow
 
@@ -87,40 +79,17 @@ def test_a_trained_model_is_quantised_certified_and_verified(checkout: Checkout)
     assert "config.json: quantization_config says 'compressed-tensors': nothing" in refused.stderr
 
 
-def quantised(
-    model: Path, scheme: str, work: Path
-) -> tuple[dict[str, object], dict[str, FileFact]]:
-    """Quantise in the runner's sandbox; return what was measured, and the files."""
-    measured = [of(model)]
-    config = f"model: input:{model.name}\nscheme: {scheme}\nignore: [model.layers.0.mlp.up_proj]\n"
-    config = config.replace("[model", "[lm_head, model")
-    named = settings.read(config.encode(), folders(measured))
-    work.mkdir()
-    prepared = quantising.prepare(named, measured, work / "models")
-    room = Room(
-        folder=work / "records",
-        training_env=training_env.ensure_shown(REPOSITORY),
-        limits=Limits(),
-        user=None,
-    )
-    tools = tool_envs.ensure_shown(REPOSITORY, "llmcompressor") / "llmcompressor"
-    result = quantising.QUANTISATION.run(prepared, room, work / "scratch", tools)
-    assert result.exit_code == "0", result.log.read_text()
-    output = training.collect(result, work / "out")
-    derived = DerivedModel(folder=work / "out", files=output, seed=bytes(32))
-    report = quantising.QUANTISATION.report_of(prepared, result, measured, derived)
-    return {key: value.data for key, value in report.values.items()}, output
-
-
 @pytest.mark.parametrize("scheme", ["W4A16", "FP8_DYNAMIC"])
 def test_a_model_in_bf16_that_shares_its_embeddings(scheme: str, tmp_path: Path) -> None:
     by_torch(WIDE, tmp_path / "wide")
-    values, output = quantised(tmp_path / "wide", scheme, tmp_path / "work")
+    config = f"model: input:wide\nscheme: {scheme}\nignore: [lm_head, model.layers.0.mlp.up_proj]\n"
+    models, work = [tmp_path / "wide"], tmp_path / "work"
+    values, output = derived(quantising.QUANTISATION, "llmcompressor", config, models, work)
     new = 13 if scheme == "FP8_DYNAMIC" else 26
     assert (values["tensorsChanged"], values["tensorsNew"]) == (13, new)
     assert values["llmcompressorVersion"] == "0.14.0"
-    config = json.loads((tmp_path / "work/out/config.json").read_bytes())
-    ignored = config["quantization_config"]["ignore"]
+    saved = json.loads((work / "out/config.json").read_bytes())
+    ignored = saved["quantization_config"]["ignore"]
     assert ignored == ["lm_head", "model.layers.0.mlp.up_proj"]
     assert values["numbersComputedAgain"] == 13 * quantising.SAMPLE
     assert output.keys() == {"config.json", "generation_config.json", "model.safetensors"}

@@ -2,24 +2,17 @@
 
 import json
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from aicert.formats.digest import FileFact
-from enclave_runner.axolotl import training
-from enclave_runner.inputs.measure import folders
-from enclave_runner.inputs.rows import Room
-from enclave_runner.merge.derivation import DerivedModel
-from enclave_runner.mergekit import merging, settings
-from enclave_runner.sandbox.containment import Limits
+from enclave_runner.mergekit import merging
 from rules.example import example
-from rules.host import tool_envs, training_env
-from tests.e2e.conftest import REPOSITORY, Checkout
+from tests.e2e.conftest import Checkout
+from tests.e2e.training.sandboxed import by_torch, derived
 from tests.e2e.training.test_merge import certificate_of, files, verified
-from tests.unit.enclave_runner.merge.test_merging import of
 
 pytestmark = pytest.mark.slow
 
@@ -71,14 +64,6 @@ from safetensors.torch import load_file
 one, two, merged = (load_file(path + "/model.safetensors") for path in sys.argv[1:])
 print(max((0.75 * one[name] + 0.25 * two[name] - merged[name]).abs().max().item() for name in one))
 """
-
-
-def by_torch(code: str, *words: object) -> str:
-    python = training_env.python(training_env.ensure_shown(REPOSITORY))
-    done = subprocess.run(
-        [python, "-c", code, *map(str, words)], capture_output=True, text=True, check=True
-    )
-    return done.stdout
 
 
 def variant(base: Path, folder: Path, seed: int) -> Path:
@@ -141,24 +126,8 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def merged(
     models: Path, names: tuple[str, ...], config: str, work: Path
 ) -> tuple[Mapping[str, object], Mapping[str, FileFact]]:
-    """Merge in the runner's sandbox; return what was measured, and the files."""
-    measured = [of(models / name) for name in names]
-    named = settings.read(config.encode(), folders(measured))
-    work.mkdir()
-    prepared = merging.prepare(named, measured, work / "models")
-    room = Room(
-        folder=work / "records",
-        training_env=training_env.ensure_shown(REPOSITORY),
-        limits=Limits(),
-        user=None,
-    )
-    tools = tool_envs.ensure_shown(REPOSITORY, "mergekit") / "mergekit"
-    result = merging.MERGE.run(prepared, room, work / "scratch", tools)
-    assert result.exit_code == "0", result.log.read_text()
-    output = training.collect(result, work / "out")
-    derived = DerivedModel(folder=work / "out", files=output, seed=bytes(32))
-    report = merging.MERGE.report_of(prepared, result, measured, derived)
-    return {key: value.data for key, value in report.values.items()}, output
+    paths = [models / name for name in names]
+    return derived(merging.MERGE, "mergekit", config, paths, work)
 
 
 def test_slerp_and_its_type(three: Path, tmp_path: Path) -> None:

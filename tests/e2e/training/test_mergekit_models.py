@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from enclave_runner.mergekit import child
-from tests.e2e.training.test_mergekit import LINEAR, by_torch, merged
+from tests.e2e.training.sandboxed import by_torch
+from tests.e2e.training.test_mergekit import LINEAR, merged
 
 pytestmark = pytest.mark.slow
 
