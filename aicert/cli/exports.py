@@ -301,8 +301,7 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
         ) from None
     from aicert.exports import evaluated
     from aicert.exports.provenance import CERTIFICATE
-    from aicert.files.atomic import check_place, require_replaceable, write_atomically
-    from aicert.files.bounded import read_bounded
+    from aicert.files.atomic import check_place, write_atomically
 
     judged = _judged_if_asked(options)
     if judged is not None and judged.result.verdict != "passed":
@@ -310,16 +309,8 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     verified = None if judged is None else _verified(judged)
     facts = _facts(options.certificate) if verified is None else verified.facts
     path = Path(options.card)
-    before = ""
-    if require_replaceable(path) is not None:
-        try:
-            before = read_bounded(path, MAX_CARD, "model card").decode("utf-8")
-        except UnicodeDecodeError:
-            raise EvidenceError(f"the card {os.fspath(path)!a} is not UTF-8") from None
-    outputs = sorted(facts.statement.outputs)
-    if options.output is None and len(outputs) != 1:
-        raise ConfigError(f"say which output: {', '.join(outputs)}", hint="--output NAME")
-    output = options.output or outputs[0]
+    before = _read_card(path)
+    output = options.output or _only_output(facts)
     results = [] if verified is None else _results(verified, output)
     places = evaluated.data_sets(options.eval_dataset)
     after, notes = update(before, facts, output, options.page, results=results, places=places)
@@ -344,6 +335,26 @@ def _card(options: argparse.Namespace, write: Callable[[str], None]) -> int:
     if judged is not None:
         _say_what_passed(judged)
     return 0
+
+
+def _read_card(path: Path) -> str:
+    """Return the card's text, which is empty if there is none."""
+    from aicert.files.atomic import require_replaceable
+    from aicert.files.bounded import read_bounded
+
+    if require_replaceable(path) is None:
+        return ""
+    try:
+        return read_bounded(path, MAX_CARD, "model card").decode("utf-8")
+    except UnicodeDecodeError:
+        raise EvidenceError(f"the card {os.fspath(path)!a} is not UTF-8") from None
+
+
+def _only_output(facts: "Facts") -> str:
+    outputs = sorted(facts.statement.outputs)
+    if len(outputs) != 1:
+        raise ConfigError(f"say which output: {', '.join(outputs)}", hint="--output NAME")
+    return outputs[0]
 
 
 def _results(verified: "Verified", output: str) -> "list[NamedResult]":
