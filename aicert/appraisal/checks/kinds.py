@@ -28,8 +28,6 @@ DERIVED: Final[Mapping[Kind | None, str]] = {
 }  # fmt: skip
 # The one file that these runs make (docs/spec/audit.md, docs/spec/evaluation.md).
 RESULTS: Final = "results.json"
-
-
 # Keys of the run report: the input that is the base model; the input that a merge merges into it,
 # or the adapter that an evaluation loads on top of it; and, with a number from 1, each model that
 # mergekit merges, or the one that was quantised or converted, which is nobody's base
