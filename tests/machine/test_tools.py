@@ -1,6 +1,6 @@
-"""A trainer with packages of its own, in the booted machine of the image that has them.
+"""Trainers with packages of their own, each in a booted machine of the image that has them.
 
-The results are the bytes that a process on this computer gives, which sees the same packages.
+The output is, byte for byte, what a process on this computer gives, which sees the same packages.
 """
 
 import json
@@ -16,9 +16,10 @@ from rules.example import example
 from rules.image import build as image_build
 from rules.image import tasks
 from tests.e2e.conftest import REPOSITORY, Checkout, copy_repository
+from tests.e2e.training import test_mergekit as mergekit
 from tests.machine.conftest import BUILD_S, Built, passed_in_machine
 
-# Five minutes of an emulated processor, almost all for imports of torch and Transformers.
+# Each takes minutes of an emulated processor, almost all for imports of torch and Transformers.
 pytestmark = [pytest.mark.slow, pytest.mark.machine, pytest.mark.whole]
 
 PAGE = (REPOSITORY / "docs/spec/lm-eval.md").read_text(encoding="utf-8")
@@ -50,11 +51,45 @@ def with_tools(built: Built) -> Iterator[Built]:
             yield replace(built, image=image)
 
 
-def lay_out(root: Path) -> None:
-    """Add the page's run to a checkout, on this computer and in the machine."""
+def there(run: str) -> str:
+    """Return the run of an `aicert.toml`, and the same in the machine, with `-there` at its name's
+    end.
+    """
+    (name,) = re.findall(r"^\[runs\.([a-z]+)\]$", run, re.MULTILINE)
+    in_machine = run.replace(f"runs.{name}", f"runs.{name}-there").replace('"local"', '"there"')
+    return f"{run}\n{in_machine}"
+
+
+@pytest.fixture
+def checkout(built: Built, tmp_path: Path) -> Checkout:
+    """A checkout whose `mine/` is empty."""
+    root = tmp_path / "checkout"
+    root.mkdir()
+    copy_repository(root)
     example.make_example(root)
-    mine = root / "mine"
-    mine.mkdir()
+    (root / "mine").mkdir()
+    return Checkout(root=root, environment=built.checkout.environment)
+
+
+def certify(checkout: Checkout, run: str, name: str) -> Path:
+    """Certify a run on this computer. Returns the folder of its output."""
+    (checkout.root / "aicert.toml").write_text(there(run) + MACHINES)
+    for command in ("lock", "certify"):
+        done = checkout.doit(command, name)
+        assert done.returncode == 0, done.stderr
+    return checkout.root / "outputs" / name
+
+
+def test_the_images_differ_in_their_root_only(with_tools: Built, built: Built) -> None:
+    roots = [image_lock.parse(each.image.lock).verity for each in (built, with_tools)]
+    assert roots[0]["training"] == roots[1]["training"]
+    assert roots[0]["root"] != roots[1]["root"]
+
+
+def test_lm_eval_evaluates_in_the_machine_as_on_this_computer(
+    with_tools: Built, checkout: Checkout, tmp_path: Path
+) -> None:
+    mine = checkout.root / "mine"
     (mine / "questions.yml").write_text(CONFIG)
     (mine / "local_mc.yaml").write_text(TASK)
     rows = [
@@ -62,26 +97,25 @@ def lay_out(root: Path) -> None:
         for index in range(4)
     ]
     (mine / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    there = RUN.replace("runs.questions", "runs.there").replace('"local"', '"there"')
-    (root / "aicert.toml").write_text(f"{RUN}\n{there}\n{MACHINES}")
-
-
-def test_lm_eval_evaluates_in_the_machine_as_on_this_computer(
-    with_tools: Built, built: Built, tmp_path: Path
-) -> None:
-    roots = [image_lock.parse(each.image.lock).verity for each in (built, with_tools)]
-    assert roots[0]["training"] == roots[1]["training"]
-    assert roots[0]["root"] != roots[1]["root"]
-    root = tmp_path / "checkout"
-    root.mkdir()
-    copy_repository(root)
-    lay_out(root)
-    checkout = Checkout(root=root, environment=built.checkout.environment)
-    for command in ("lock", "certify"):
-        done = checkout.doit(command, "questions")
-        assert done.returncode == 0, done.stderr
+    here = certify(checkout, RUN, "questions")
     shown = {"kind": "evaluate", "check": "outputs.results"}
-    out = passed_in_machine(with_tools, root, tmp_path / "there", "there", **shown)
+    out = passed_in_machine(
+        with_tools, checkout.root, tmp_path / "there", "questions-there", **shown
+    )
     name = "results/results.json"
-    here = root / "outputs/questions" / name
-    assert (out / "outputs" / name).read_bytes() == here.read_bytes()
+    assert (out / "outputs" / name).read_bytes() == (here / name).read_bytes()
+
+
+def test_mergekit_merges_in_the_machine_as_on_this_computer(
+    with_tools: Built, checkout: Checkout, tmp_path: Path
+) -> None:
+    mine = checkout.root / "mine"
+    (mine / "merge.yml").write_text(mergekit.LINEAR)
+    two = mergekit.variant(checkout.root / example.MODEL, mine / "two", 1)
+    # Only its own user can read what safetensors saves.
+    (two / "model.safetensors").chmod(0o644)
+    here = certify(checkout, mergekit.RUN, "merged")
+    shown = {"kind": "merge", "check": "outputs.derived"}
+    out = passed_in_machine(with_tools, checkout.root, tmp_path / "there", "merged-there", **shown)
+    name = "model/model.safetensors"
+    assert (out / "outputs" / name).read_bytes() == (here / name).read_bytes()
