@@ -11,6 +11,7 @@ import pytest
 
 from aicert.appraisal.result import CHECKS
 from enclave_runner import machine_facts
+from enclave_runner.axolotl.measuring.__main__ import FEWEST_ROWS, MOST_ROWS
 from tests.e2e.conftest import Checkout, copy_repository
 
 
@@ -94,11 +95,18 @@ def test_a_clone_certifies_and_everybody_can_check(checkout: Checkout, installed
     counts = {"epochs": 1.25, "rows": 320, "of": 256, "steps": 40}
     assert result["epochs"] == {"inTrainer": counts, "selfReported": 1.25}
 
-    # The loss is over half of the example's rows, and was measured after the trainer had ended.
-    # Each answer ends in `</s>`.
+    # The loss was measured after the trainer had ended, on half of the example's rows, or on fewer
+    # where a slow machine used up the time for it (test_loss.py checks both counts). Each answer
+    # ends in `</s>`.
     loss = report["loss"]
-    assert (loss["state"], loss["comparable"], loss["rows"]) == ("measured", True, 128)
+    assert (loss["state"], loss["comparable"]) == ("measured", True)
+    assert FEWEST_ROWS <= loss["rows"] <= MOST_ROWS
     assert loss["templateTokens"] == loss["rows"] < loss["tokens"]
+    (details,) = [one["detail"] for one in result["checks"] if one["id"] == "outputs.trained"]
+    assert (
+        f"loss per token on {loss['rows']} rows drawn after training: "
+        f"{loss['before']:.4g} before, {loss['after']:.4g} after (measured)\n"
+    ) in details
     assert loss["after"] + 1 < loss["before"]
     assert abs(loss["after"] - report["report"]["losses"]["value"][-1]) < 1
     named = report["texts"]

@@ -14,6 +14,7 @@ import pytest
 from aicert.formats.run_report_facts import Loss
 from enclave_runner.axolotl import loss, training
 from enclave_runner.axolotl.config import Effective
+from enclave_runner.axolotl.measuring.__main__ import FEWEST_ROWS, MOST_ROWS
 from enclave_runner.axolotl.training import TrainingResult
 from enclave_runner.sandbox.containment import Limits
 from rules.example import example
@@ -21,6 +22,9 @@ from rules.host import training_env
 from tests.e2e.training.test_training import LORA, ROOT, effective, seen_of
 
 pytestmark = pytest.mark.slow
+
+# For a training this long, the time for measuring is 500 s: enough for all rows, on any machine.
+LONG_S = 100_000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class Trained:
                 limits=Limits(),
             ),
             seed=bytes(32),
-            trained_seconds=10.0,
+            trained_seconds=LONG_S,
         ).loss
 
     @property
@@ -73,8 +77,8 @@ def lora(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return trained(tmp_path_factory.mktemp("lora"), LORA)
 
 
-def numbers_of(result: Loss) -> tuple[float, float]:
-    assert (result.state, result.reason, result.rows) == ("measured", "", 128)
+def numbers_of(result: Loss, rows: int = MOST_ROWS) -> tuple[float, float]:
+    assert (result.state, result.reason, result.rows) == ("measured", "", rows)
     assert result.before is not None
     assert result.after is not None
     return result.before, result.after
@@ -96,6 +100,15 @@ def test_a_full_fine_tune_fits_the_rows_as_its_trainer_says(full: Trained) -> No
     before, after = numbers_of(full.measure(full.result.output))
     assert before == pytest.approx(full.losses[0], abs=0.2)
     assert after == pytest.approx(sum(full.losses[-8:]) / 8, abs=0.3)
+
+
+def test_a_machine_that_uses_up_the_time_measures_the_fewest_rows(
+    full: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "seconds_for", lambda trained_seconds: 0.0)
+    before, after = numbers_of(full.measure(full.result.output), FEWEST_ROWS)
+    assert after + 1 < before
+    assert abs(after - full.losses[-1]) < 1
 
 
 def test_weights_that_the_trainer_did_not_make_do_not_fit(full: Trained, tmp_path: Path) -> None:
