@@ -42,14 +42,15 @@ def _derive(trainer: Derivation[derivation.S, derivation.P], run: Run) -> Ran:
     require_plain_run(trainer.what, run.lockfile)
     asked = trainer.read(run.config, measure.folders(run.measured))
     prepared = trainer.prepare(asked, run.measured, run.beside("models"))
+    read = trainer.rows(prepared, run.measured, run.room)
     run.events.send(trainer.event)
-    result = trainer.run(prepared, run.room, run.scratch, run.tools)
+    result = trainer.run(prepared, run.room, run.scratch, run.tools, read)
     seed = run.draw_seed()
     run.events.send(machine_io.MEASURING)
     files = training.collect(result, run.output)
     output = DerivedModel(folder=run.output, files=files, seed=seed)
     # The check comes before the signature: if this is not what was asked for, there is no model.
-    report = trainer.report_of(prepared, result, run.measured, output)
+    report = trainer.report_of(prepared, result, run.measured, output, read)
     return run.ended(files, report, result.log)
 
 

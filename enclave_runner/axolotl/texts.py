@@ -10,7 +10,7 @@ digest covers. The loss measurement shows how much of the trained text comes fro
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -83,9 +83,22 @@ def read_texts(
     settings = json.loads(config)
     texts = dict(_of_config(settings, "", inputs, shown or {}))
     texts |= _built_in(settings, training_env)
+    return _sorted(texts, of_files(references, inputs))
+
+
+def of_files(
+    references: Iterable[Reference], inputs: Mapping[str, MeasuredInput]
+) -> list[tuple[str, Text]]:
+    """Return the texts in files of models and tokenizers, sorted by name."""
+    texts: dict[str, Text] = {}
     for reference in references:
         if reference.role in _ROLES:
             texts |= _of_files(inputs[reference.name], reference)
+    return _sorted(texts, [])
+
+
+def _sorted(texts: Mapping[str, Text], more: Iterable[tuple[str, Text]]) -> list[tuple[str, Text]]:
+    texts = {**texts, **dict(more)}
     return sorted(
         ((_plain(name), text) for name, text in texts.items()),
         key=lambda each: (each[0], str(each[1].digest)),

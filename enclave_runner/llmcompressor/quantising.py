@@ -2,10 +2,12 @@
 
 The result is compared with the model, tensor by tensor: what is not a layer's numbers and scales
 must be the model's, byte for byte. Rows and groups of each layer, drawn after the child has ended,
-are quantised again. Otherwise there is no certificate.
+are rounded to the nearest again, and must be that, or for GPTQ near enough. Otherwise there is no
+certificate.
 """
 
 import math
+import operator
 import os
 import random
 import re
@@ -20,20 +22,27 @@ from aicert.formats import machine_io, strict_json
 from aicert.formats.run_report import Value
 from aicert.formats.safetensors import Tensor
 from enclave_runner.axolotl.job import Job
+from enclave_runner.axolotl.measuring import kept_texts
 from enclave_runner.axolotl.tensors import Counts
 from enclave_runner.inputs.measure import MeasuredInput
+from enclave_runner.inputs.references import Selection
 from enclave_runner.llmcompressor import child, expected, settings
 from enclave_runner.llmcompressor.schemes import PACKED, SCALE, SHAPE, WEIGHT, Scheme
-from enclave_runner.llmcompressor.settings import HEAD, Settings
+from enclave_runner.llmcompressor.settings import GPTQ, HEAD, SPLIT, Settings
 from enclave_runner.merge import derivation, fitting, others, shards
 from enclave_runner.merge.derivation import MODEL_INPUT, Derivation, DerivedModel, Models
 from enclave_runner.mergekit.stored import Stored, opened
-from enclave_runner.sandbox.places import JOB, OUTPUT
+from enclave_runner.sandbox.places import CODE, JOB, OUTPUT
 
-# The report's keys: the scheme, and the seed that chose the numbers which were quantised again.
-SCHEME, SEED = "quantisationScheme", "quantisationSeed"
+# The report's keys: the scheme, the method, and the seed that chose the numbers which were
+# quantised again.
+SCHEME, METHOD, SEED = "quantisationScheme", "quantisationMethod", "quantisationSeed"
 # How many numbers of each layer are quantised again, or those of one row if that has more.
 SAMPLE = 8192
+# GPTQ rounds so that a layer's outputs change little, not each number. How many times the squared
+# error of rounding to the nearest its own may be in a layer, and which share of a layer's numbers
+# must be the nearest ones (docs/adr/0060-llmcompressor.md has what was measured).
+MOST_ERROR, LEAST_NEAREST = 16.0, 0.25
 # The types of models' numbers → torch's names.
 _TYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 _END = f".{WEIGHT}"
@@ -67,7 +76,20 @@ def prepare(settings: Settings, measured: list[MeasuredInput], folder: Path) -> 
     config = others.document(prepared.others[child.CONFIG])
     if config is None or config.get(child.QUANTISATION) is not None:
         raise _refusal(settings, "its config says that it is quantised already")
+    _check_rows(settings, measured)
     return prepared
+
+
+def _check_rows(settings: Settings, measured: list[MeasuredInput]) -> None:
+    for selection in _selections(settings):
+        for item in measured:
+            (path,) = selection.splits[SPLIT]
+            if item.name == selection.input and path and path not in item.files:
+                raise LockError(f"input {item.name} has no file {path[:200]!a}")
+
+
+def _selections(settings: Settings) -> tuple[Selection, ...]:
+    return () if settings.calibration is None else (settings.calibration.selection,)
 
 
 def _check_model(settings: Settings, given: Mapping[str, Tensor]) -> str:
@@ -117,10 +139,23 @@ def _job(prepared: Prepared, scratch: Path) -> Job:
     asked = {
         child.DTYPE: _TYPES[prepared.dtype],
         child.IGNORE: list(settings.ignore),
+        child.ROWS: _rows(settings),
         child.SCHEME: settings.name,
     }
     path.write_bytes(strict_json.dumps(asked))
-    return Job(program=child, arguments=(JOB, settings.model.place, OUTPUT), shown={JOB: path})
+    shared = f"{CODE}/{kept_texts.__name__.replace('.', '/')}.py"
+    return Job(
+        program=child,
+        arguments=(JOB, settings.model.place, OUTPUT),
+        shown={JOB: path, shared: Path(kept_texts.__file__)},
+    )
+
+
+def _rows(settings: Settings) -> dict[str, object] | None:
+    own = settings.calibration
+    if own is None:
+        return None
+    return {child.COLUMN: own.column, child.LENGTH: own.length, child.PLACE: own.selection.place}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,10 +209,40 @@ def names(prepared: Prepared, output: DerivedModel) -> Compared:
 
 
 def compute_again(prepared: Prepared, layers: Iterable[str], files: list[Path], seed: bytes) -> int:
-    """Quantise numbers of each layer again; return how many. LockError if one is different."""
+    """Quantise numbers of each layer again; return how many. LockError if one is different, or for
+    GPTQ if too many are, or none is.
+    """
     draw = random.Random(seed)  # noqa: S311  # only places to look at, which nobody knew before
+    own = prepared.settings
+    count = different = 0
     with opened(prepared.weights) as model, opened(files) as quantised:
-        return sum(_Layer.of(prepared, name, model, quantised).check(draw) for name in layers)
+        for name in layers:
+            layer = _Layer.of(prepared, name, model, quantised)
+            drawn = [layer.group(each) for each in layer.drawn(draw)]
+            count += sum(group.count for group in drawn)
+            different += sum(group.different for group in drawn)
+            if own.calibration is None:
+                layer.check_nearest(drawn)
+            else:
+                layer.check_near(drawn)
+    if own.calibration is not None and not different:
+        raise _wrong(f"all drawn numbers are rounded to the nearest, so {GPTQ} changed nothing")
+    return count
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Group:
+    """Numbers that share a scale, as the output has them, beside those rounded to the nearest.
+
+    `first`: the place of the first in the layer. `error` and `of_nearest`: the sums of the squares
+    by which the ones and the others are off.
+    """
+
+    first: int
+    count: int
+    different: int
+    error: float = 0.0
+    of_nearest: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,30 +300,59 @@ class _Layer:
             scales=parts[SCALE],
         )
 
-    def check(self, draw: random.Random) -> int:
-        """Quantise again what shares drawn scales; return how many numbers that were."""
+    def drawn(self, draw: random.Random) -> list[int]:
+        """Draw the groups that are quantised again."""
         groups = self.scales.tensor.elements
-        count = min(groups, max(1, SAMPLE // self.width))
-        for group in sorted(draw.sample(range(groups), count)):
-            self._check_group(group)
-        return count * self.width
+        return sorted(draw.sample(range(groups), min(groups, max(1, SAMPLE // self.width))))
 
-    def _check_group(self, group: int) -> None:
-        dtype, first = self.given.tensor.dtype, group * self.width
+    def group(self, number: int) -> _Group:
+        """Quantise a group again. LockError if its scale is another."""
+        dtype, first = self.given.tensor.dtype, number * self.width
         given = self.given.numbers(range(first, first + self.width))
         if not all(map(math.isfinite, given)):
             raise _wrong(f"the model's {self.name[:120]!a} has numbers that are not finite")
         scale = expected.scale_of(given, self.scheme, dtype)
-        if self.scales.numbers((group,)) != [scale]:
-            raise _wrong(f"scale {group} of {self.name[:120]!a} is not that of the model's numbers")
+        if self.scales.numbers((number,)) != [scale]:
+            raise _wrong(
+                f"scale {number} of {self.name[:120]!a} is not that of the model's numbers"
+            )
         if self.scheme.floating:
-            is_same = self._bytes(first) == expected.floating_numbers(given, scale, dtype)
-        else:
-            wanted = expected.whole_numbers(given, scale, self.scheme.bits, dtype)
-            is_same = self._whole_numbers(first) == wanted
-        if not is_same:
-            raise _wrong(f"numbers {first} to {first + self.width - 1} of {self.name[:120]!a} "
-                         "are not the model's, rounded to the nearest")  # fmt: skip
+            floating = expected.floating_numbers(given, scale, dtype)
+            different = sum(map(operator.ne, self._bytes(first), floating))
+            return _Group(first=first, count=self.width, different=different)
+        nearest = expected.whole_numbers(given, scale, self.scheme.bits, dtype)
+        own = self._whole_numbers(first)
+        return _Group(
+            first=first,
+            count=self.width,
+            different=sum(map(operator.ne, own, nearest)),
+            error=_squares(given, own, scale),
+            of_nearest=_squares(given, nearest, scale),
+        )
+
+    def check_nearest(self, drawn: Iterable[_Group]) -> None:
+        """Refuse numbers that are not rounded to the nearest."""
+        for group in drawn:
+            if group.different:
+                last = group.first + group.count - 1
+                raise _wrong(
+                    f"numbers {group.first} to {last} of {self.name[:120]!a} are not the model's, "
+                    "rounded to the nearest"
+                )
+
+    def check_near(self, drawn: Collection[_Group]) -> None:
+        """Refuse numbers that are further from the model's than GPTQ leaves them."""
+        error, least = (math.fsum(each) for each in (
+            (group.error for group in drawn), (group.of_nearest for group in drawn),
+        ))  # fmt: skip
+        count = sum(group.count for group in drawn)
+        nearest = count - sum(group.different for group in drawn)
+        if error > MOST_ERROR * least or nearest < LEAST_NEAREST * count:
+            raise _wrong(
+                f"numbers of {self.name[:120]!a} are too far from the model's: {nearest} of "
+                f"{count} are the nearest, and their squared error is {error:.3g}, not "
+                f"{least:.3g}"
+            )
 
     def _bytes(self, first: int) -> bytes:
         bits = self.scheme.bits
@@ -276,6 +370,10 @@ class _Layer:
         return [half - middle for each in data for half in (each & 15, each >> 4)]
 
 
+def _squares(given: Iterable[float], whole: Iterable[int], scale: float) -> float:
+    return math.fsum((each * scale - one) ** 2 for one, each in zip(given, whole, strict=True))
+
+
 def _bytes(stored: Stored, begin: int, size: int) -> bytes:
     return os.pread(stored.fd, size, stored.begin + begin)
 
@@ -286,6 +384,7 @@ def check_others(prepared: Prepared, output: DerivedModel, unchanged: Collection
     `unchanged`: its tensors that are the model's.
     """
     settings = prepared.settings
+    order = None if settings.calibration is None else child.ORDER
 
     def ignored() -> set[str]:
         """Return the layers that loaders leave as they are. llmcompressor lists routers of experts
@@ -297,7 +396,7 @@ def check_others(prepared: Prepared, output: DerivedModel, unchanged: Collection
         return {*settings.ignore, *(each for each in names if f"{each}{_END}" in unchanged)}
 
     def quantised(config: dict[str, object]) -> dict[str, object]:
-        return config | {child.QUANTISATION: settings.scheme.config(ignored())}
+        return config | {child.QUANTISATION: settings.scheme.config(ignored(), order)}
 
     wrong = others.first_wrong(prepared.others, output, quantised)
     if wrong is not None:
@@ -312,6 +411,7 @@ def _values(prepared: Prepared) -> Mapping[str, Value]:
     settings = prepared.settings
     return {
         f"{MODEL_INPUT}1": Value("measured", settings.model.named),
+        METHOD: Value("measured", settings.method),
         SCHEME: Value("measured", settings.name),
     }
 
@@ -324,4 +424,5 @@ QUANTISATION: Final = Derivation(
     values=_values,
     compare=compare,
     event=machine_io.QUANTISING,
+    selections=lambda prepared: _selections(prepared.settings),
 )

@@ -35,8 +35,11 @@ class Scheme:
     def _kind(self) -> str:
         return "float" if self.floating else "int"
 
-    def config(self, ignore: Collection[str]) -> dict[str, object]:
-        """Return the `quantization_config` of a model that leaves out the layers `ignore`."""
+    def config(self, ignore: Collection[str], order: str | None = None) -> dict[str, object]:
+        """Return the `quantization_config` of a model that leaves out the layers `ignore`.
+
+        `order`: the one in which numbers of a row were rounded, if that was one by one.
+        """
         form = "pack-quantized" if self.group else f"{self._kind}-quantized"
         weights = _arguments(
             bits=self.bits,
@@ -44,6 +47,7 @@ class Scheme:
             strategy="channel" if self.group is None else "group",
             group_size=self.group,
             observer="memoryless_minmax",
+            order=order,
         )
         tokens = (
             _arguments(bits=8, kind=self._kind, strategy="token", dynamic=True)
@@ -78,10 +82,11 @@ def _arguments(
     strategy: str,
     group_size: int | None = None,
     observer: str | None = None,
+    order: str | None = None,
     dynamic: bool = False,
 ) -> dict[str, object]:
     return {
-        "actorder": None,
+        "actorder": order,
         "block_structure": None,
         "dynamic": dynamic,
         "group_size": group_size,

@@ -5,7 +5,7 @@ config is read, what the child runs, and how the output is compared with the inp
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -14,15 +14,15 @@ from aicert.errors import LockError
 from aicert.formats import machine_io, safetensors
 from aicert.formats.digest import FileFact
 from aicert.formats.run_report import RunReport, Value
-from enclave_runner.axolotl import job, report, tensors
+from enclave_runner.axolotl import job, report, tensors, texts
 from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.known_keys import axolotl_keys
 from enclave_runner.axolotl.tensors import ByName, Counts
 from enclave_runner.axolotl.training import TrainingResult
-from enclave_runner.inputs import model_files, reportable
+from enclave_runner.inputs import model_files, reportable, rows
 from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.inputs.references import Reference
-from enclave_runner.inputs.rows import Room
+from enclave_runner.inputs.references import Reference, Selection
+from enclave_runner.inputs.rows import Room, Rows
 from enclave_runner.sandbox.places import INPUTS
 
 # The report's keys: each model that is nobody's base, with a number from 1; and how many numbers of
@@ -96,6 +96,10 @@ class Prepared(Protocol):
     """A run that passed every check."""
 
     @property
+    def settings(self) -> Settings:
+        """What the config says."""
+
+    @property
     def models(self) -> Models:
         """The models that the child will see."""
 
@@ -113,7 +117,8 @@ class Derivation(Generic[S, P]):
     folder. `job`: says what the child runs and sees besides the models; it may write
     files beside the child's scratch folder. `values`: what the
     report says about the inputs. `compare`: refuses an output that cannot come from these inputs,
-    and returns what the report says about it. `event`: the stage that the host shows.
+    and returns what the report says about it. `event`: the stage that the host shows. `selections`:
+    the rows that the child reads besides the models, if it reads any.
     """
 
     what: str
@@ -123,14 +128,32 @@ class Derivation(Generic[S, P]):
     values: Callable[[P], Mapping[str, Value]]
     compare: Callable[[P, DerivedModel], Mapping[str, Value]]
     event: str = machine_io.MERGING
+    selections: Callable[[P], Sequence[Selection]] = lambda _: ()
+
+    def rows(self, prepared: P, measured: Iterable[MeasuredInput], room: Room) -> Rows | None:
+        """Make the rows that the child reads; None if it reads none. Raises LockError."""
+        selections = self.selections(prepared)
+        if not selections:
+            return None
+        read = rows.prepare(selections, {item.name: item for item in measured}, room)
+        reportable.check_reportable(read.records, prepared.models.removed)
+        return read
 
     def run(
-        self, prepared: P, room: Room, scratch: Path, tools: Path | None = None
+        self,
+        prepared: P,
+        room: Room,
+        scratch: Path,
+        tools: Path | None = None,
+        read: Rows | None = None,
     ) -> TrainingResult:
         """Run the child, which writes to `scratch`. `tools`: the trainer's own packages."""
         own = self.job(prepared, scratch)
-        models = {f"{INPUTS}/{place}": path for place, path in prepared.models.shown.items()}
-        return job.run(replace(own, shown={**own.shown, **models}), room, scratch, tools=tools)
+        shown = {f"{INPUTS}/{place}": path for place, path in prepared.models.shown.items()}
+        if read is not None:
+            shown |= read.shown
+            own = replace(own, copied=read.copied)
+        return job.run(replace(own, shown={**own.shown, **shown}), room, scratch, tools=tools)
 
     def report_of(
         self,
@@ -138,10 +161,12 @@ class Derivation(Generic[S, P]):
         result: TrainingResult,
         measured: list[MeasuredInput],
         output: DerivedModel,
+        read: Rows | None = None,
     ) -> RunReport:
         """Build the run report, and compare the output with the inputs.
 
-        A child that failed has no output, so nothing is compared.
+        A child that failed has no output, so nothing is compared. Only if rows were `read`, texts
+        of the models' files, as tokenizers have them, were read beside them.
         """
         values = {
             **self.values(prepared),
@@ -151,7 +176,15 @@ class Derivation(Generic[S, P]):
         }
         if output.files:
             values |= self.compare(prepared, output)
-        return RunReport(exit_code=result.exit_code, values=values, removed=prepared.models.removed)
+        reported = RunReport(
+            exit_code=result.exit_code, values=values, removed=prepared.models.removed
+        )
+        if read is None:
+            return reported
+        values["readingCpuSeconds"] = Value("measured", round(read.cpu_seconds, 3))
+        inputs = {item.name: item for item in measured}
+        named = texts.of_files(prepared.settings.references, inputs)
+        return replace(reported, records=read.records, texts=texts.named(named))
 
 
 def check_models(

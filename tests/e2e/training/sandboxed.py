@@ -38,10 +38,10 @@ def by_torch(code: str, *words: object, trainer: str | None = None) -> str:
 
 
 def derived(
-    record: Derivation[Any, Any], trainer: str, config: str, models: Iterable[Path], work: Path
+    record: Derivation[Any, Any], trainer: str, config: str, inputs: Iterable[Path], work: Path
 ) -> tuple[Mapping[str, object], Mapping[str, FileFact]]:
     """Make a model of models below `work`; return what was measured, and its files."""
-    measured = [of(model) for model in models]
+    measured = [of(each) for each in inputs]
     asked = record.read(config.encode(), folders(measured))
     work.mkdir()
     prepared = record.prepare(asked, measured, work / "models")
@@ -51,9 +51,10 @@ def derived(
         limits=Limits(),
         user=None,
     )
-    result = record.run(prepared, room, work / "scratch", tools_of(trainer))
+    read = record.rows(prepared, measured, room)
+    result = record.run(prepared, room, work / "scratch", tools_of(trainer), read)
     assert result.exit_code == "0", result.log.read_text()
     files = training.collect(result, work / "out")
     output = DerivedModel(folder=work / "out", files=files, seed=bytes(32))
-    report = record.report_of(prepared, result, measured, output)
+    report = record.report_of(prepared, result, measured, output, read)
     return {key: value.data for key, value in report.values.items()}, files

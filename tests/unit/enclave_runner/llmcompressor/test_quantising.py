@@ -10,8 +10,11 @@ import pytest
 
 from aicert.errors import LockError
 from aicert.files.tree import read_tree
+from aicert.formats.digest import of_bytes
 from aicert.formats.run_report import RunReport
+from aicert.formats.run_report_facts import Records
 from enclave_runner.inputs.measure import MeasuredInput, folders
+from enclave_runner.inputs.rows import Rows
 from enclave_runner.llmcompressor import expected, quantising, settings
 from enclave_runner.llmcompressor.schemes import SCHEMES
 from enclave_runner.merge.derivation import DerivedModel
@@ -116,6 +119,7 @@ def model(tmp_path: Path) -> list[MeasuredInput]:
 def prepared(
     model: list[MeasuredInput], folder: Path, scheme: str = "W8A8", more: str = ""
 ) -> quantising.Prepared:
+    """Read a config, and check the run."""
     config = f"model: input:one\nscheme: {scheme}\n{more}"
     named = settings.read(config.encode(), folders(model))
     return quantising.prepare(named, model, folder / "models")
@@ -390,3 +394,112 @@ def test_every_other_file_is_the_models(
         (out / name).write_text(data)
     with pytest.raises(LockError, match=message):
         reported(model, tmp_path)
+
+
+RECORDS = Records(
+    name="rows", split="train", rows=1, bytes=14, digest=of_bytes(b"a"), unread_bytes=0,
+    files=("a.jsonl",),
+)  # fmt: skip
+TOKENIZER = '{"normalizer": {"type": "Lowercase"}}'
+BY_GPTQ = "method: gptq\nrows: {path: input:rows/a.jsonl}\n"
+
+
+def gptq(scheme: str, change: Callable[[int], int] = lambda at: at % 3 == 0) -> Tensors:
+    """Return that model as GPTQ may leave it: some numbers of the layer `a` are one off."""
+    result = quantised(scheme)
+    part = "weight" if SCHEMES[scheme].group is None else "weight_packed"
+    dtype, shape, own = result[f"m.a.{part}"]
+    moved = bytes(
+        (each - change(at)) % 256 if 0 < each < 128 or each > 160 else each
+        for at, each in enumerate(own)
+    )
+    result[f"m.a.{part}"] = (dtype, shape, moved)
+    return result
+
+
+def by_gptq(folder: Path, scheme: str, tensors: Tensors, order: str | None = "static") -> RunReport:
+    rows = folder / "rows"
+    rows.mkdir()
+    (rows / "a.jsonl").write_text('{"text": "a"}\n')
+    write(folder / "one", of_model())
+    (folder / "one" / "tokenizer.json").write_text(TOKENIZER)
+    inputs = [of(folder / "one"), of(rows)]
+    config = CONFIG | {"quantization_config": SCHEMES[scheme].config(["lm_head"], order)}
+    write(folder / "out", tensors, config)
+    (folder / "out" / "tokenizer.json").write_text(TOKENIZER)
+    given = prepared(inputs, folder, scheme, BY_GPTQ)
+    out = folder / "out"
+    output = DerivedModel(folder=out, files=read_tree(out), seed=SEED)
+    read = Rows(shown={}, records=(RECORDS,), copied=0, columns={}, cpu_seconds=1.25)
+    trainer = quantising.QUANTISATION
+    return trainer.report_of(given, ended("0", out), inputs, output, read)
+
+
+@pytest.mark.parametrize("scheme", ["W8A8", "W8A16"])
+def test_numbers_of_gptq_are_near_the_models(tmp_path: Path, scheme: str) -> None:
+    report = by_gptq(tmp_path, scheme, gptq(scheme))
+    values = report.values
+    assert (report.records, values["readingCpuSeconds"].data) == ((RECORDS,), 1.25)
+    # A tokenizer decides what of the rows is read.
+    assert [name for name, _ in report.texts] == ["one/tokenizer.json: normalizer"]
+    assert values["quantisationMethod"].data == "gptq"
+    assert values["numbersComputedAgain"].data == 2 * ROWS * COLUMNS
+
+
+def test_numbers_that_are_all_rounded_to_the_nearest_are_not_gptqs(tmp_path: Path) -> None:
+    with pytest.raises(LockError, match="rounded to the nearest, so gptq changed nothing"):
+        by_gptq(tmp_path, "W8A8", quantised("W8A8"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        # Every number is another, but near.
+        (lambda _: 1, r"'m\.a' are too far from the model's: 1?\d\d of 768"),
+        # Few are others, but far.
+        (lambda at: 60 * (at % 10 == 0), r"'m\.a' are too far from the model's: 7\d\d of 768"),
+    ],
+)
+def test_numbers_far_from_the_models_are_not_gptqs(
+    tmp_path: Path, change: Callable[[int], int], message: str
+) -> None:
+    with pytest.raises(LockError, match=message):
+        by_gptq(tmp_path, "W8A8", gptq("W8A8", change))
+
+
+def test_scales_of_gptq_are_those_of_the_models_numbers(tmp_path: Path) -> None:
+    forged = gptq("W8A8") | part("m.a.weight_scale", 4, struct.pack("<f", 0.007))
+    with pytest.raises(LockError, match=r"scale 1 of 'm\.a' is not that of the model's numbers"):
+        by_gptq(tmp_path, "W8A8", forged)
+
+
+def test_another_models_layer_is_not_gptqs_of_this_one(tmp_path: Path) -> None:
+    other = quantised("W8A8")
+    forged = gptq("W8A8") | {"m.b.weight": other["m.a.weight"]}
+    with pytest.raises(LockError, match=r"'m\.b' are too far from the model's"):
+        by_gptq(tmp_path, "W8A8", forged)
+
+
+def test_the_config_says_in_which_order_gptq_rounded(tmp_path: Path) -> None:
+    with pytest.raises(LockError, match=r"config\.json is not the base's"):
+        by_gptq(tmp_path, "W8A8", gptq("W8A8"), None)
+
+
+def test_rows_in_a_file_that_the_input_does_not_have_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "b.jsonl").write_text("{}")
+    inputs = [of(write(tmp_path / "one", of_model())), of(tmp_path / "rows")]
+    with pytest.raises(LockError, match=r"input rows has no file 'a\.jsonl'"):
+        prepared(inputs, tmp_path, more=BY_GPTQ)
+
+
+def test_the_child_is_told_where_the_rows_are(tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "a.jsonl").write_text('{"text": "a"}\n')
+    given = prepared([of(write(tmp_path / "one", of_model())), of(rows)], tmp_path, more=BY_GPTQ)
+    job = quantising.QUANTISATION.job(given, tmp_path / "scratch")
+    asked = json.loads((tmp_path / "scratch-job.json").read_bytes())
+    (selection,) = quantising.QUANTISATION.selections(given)
+    assert asked["rows"] == {"column": "text", "length": 2048, "place": selection.place}
+    assert any(place.endswith("measuring/kept_texts.py") for place in job.shown)
