@@ -28,6 +28,38 @@ def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(_NODE + left + right).digest()
 
 
+def level_sizes(count: int) -> list[int]:
+    """Return how many nodes each level of a tree has, from its leaves up to its root.
+
+    A node without a sibling is also a node of the next level.
+    """
+    sizes = [count] if count else []
+    while sizes and sizes[-1] > 1:
+        sizes.append((sizes[-1] + 1) // 2)
+    return sizes
+
+
+def next_level(nodes: bytes) -> bytes:
+    """Return the level above these nodes, whose hashes are joined."""
+    pairs, rest = divmod(len(nodes), 2 * HASH_BYTES)
+    joined = (
+        hashlib.sha256(_NODE + nodes[at : at + 2 * HASH_BYTES]).digest()
+        for at in range(0, pairs * 2 * HASH_BYTES, 2 * HASH_BYTES)
+    )
+    return b"".join(joined) + nodes[len(nodes) - rest :]
+
+
+def siblings(index: int, count: int) -> list[tuple[int, int]]:
+    """Return the nodes on the path of a leaf, lowest first: each its level and its place there."""
+    path = []
+    for level, size in enumerate(level_sizes(count)):
+        place = index ^ 1
+        if place < size:
+            path.append((level, place))
+        index //= 2
+    return path
+
+
 class Tree:
     """A hash tree that takes leaves in order; call `root` after the last one.
 
@@ -85,9 +117,14 @@ def root_of(data: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes
 
     EvidenceError if there is no such leaf, or the path does not have that tree's length.
     """
+    return root_from(leaf_hash(data), index, count, path)
+
+
+def root_from(node: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes:
+    """As `root_of`, from the hash of the leaf."""
     if not 0 <= index < count:
         raise EvidenceError(f"there is no leaf {index} in a tree of {count}")
-    node, place, last = leaf_hash(data), index, count - 1
+    place, last = index, count - 1
     for sibling in path:
         if not last:
             raise EvidenceError("the path is longer than the tree is high")

@@ -10,8 +10,8 @@ import base64
 import binascii
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal, Protocol
 
 from aicert.audits.fingerprints import HASH_BYTES as KEY_BYTES
 from aicert.audits.fingerprints import PASSAGE, of_words
@@ -82,6 +82,13 @@ class AbsenceProof:
 Proof = RecordProof | AbsenceProof
 
 
+class Keys(Protocol):
+    """The fingerprints that a tree's leaves hold, in order."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> int: ...
+
+
 def prove_record(
     rows: Iterable[bytes], index: int, salts: Salts, expected: TreeFact
 ) -> tuple[bytes, tuple[bytes, ...]]:
@@ -105,24 +112,38 @@ def prove_absence(
     results; RejectedError if one of `wanted` is among them.
     """
     keys = array("Q", fingerprints)
-    places = [(fingerprint, bisect_left(keys, fingerprint)) for fingerprint in sorted(set(wanted))]
-    shown = {place for _, gap in places for place in (gap - 1, gap) if 0 <= place < len(keys)}
-    tree = Tree(shown)
+    wanted = sorted(set(wanted))
+    gaps = [bisect_left(keys, fingerprint) for fingerprint in wanted]
+    tree = Tree(place for gap in gaps for place in (gap - 1, gap) if 0 <= place < len(keys))
     for key in keys:
         tree.add(passage_leaf(key))
     _check_same(tree, expected, "passages")
-    for fingerprint, place in places:
-        if place < len(keys) and keys[place] == fingerprint:
-            raise RejectedError("a passage of this text is in the data", fingerprint)
+    return gaps_among(keys, wanted, tree.paths.__getitem__)
+
+
+def gaps_among(
+    keys: Keys,
+    wanted: Iterable[int],
+    path_of: Callable[[int], Sequence[bytes]],
+) -> tuple[Gap, ...]:
+    """As `prove_absence`, from a tree that is there already.
+
+    `path_of`: returns the path of a leaf.
+    """
+    count = len(keys)
 
     def neighbour(place: int) -> Neighbour | None:
-        if place not in shown:
+        if not 0 <= place < count:
             return None
-        return Neighbour(fingerprint=keys[place], path=tuple(tree.paths[place]))
+        return Neighbour(fingerprint=keys[place], path=tuple(path_of(place)))
 
-    return tuple(
-        Gap(index=place, left=neighbour(place - 1), right=neighbour(place)) for _, place in places
-    )
+    gaps = []
+    for fingerprint in sorted(set(wanted)):
+        place = bisect_left(keys, fingerprint)
+        if place < count and keys[place] == fingerprint:
+            raise RejectedError("a passage of this text is in the data", fingerprint)
+        gaps.append(Gap(index=place, left=neighbour(place - 1), right=neighbour(place)))
+    return tuple(gaps)
 
 
 def _check_same(tree: Tree, expected: TreeFact, what: str) -> None:

@@ -6,7 +6,8 @@ for programs, so their lines are not wrapped for terminals.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,8 @@ Print a proof that row N of DATA was in the data of an audit. All rows are read.
 audit's record key; the proof shows the row's salt and the hashes on its path.
 
   aicert prove-record rows/ --name alpaca --key record-key --results results.json --row 7
+
+With --tree FILE the tree is kept in FILE. If it is there already, no rows are read.
 """
 _ABSENCE = """\
 Print a proof that no passage of 50 words of a text was in the data of an audit. All rows are read.
@@ -44,6 +47,9 @@ For each fingerprint of the text, the proof shows two fingerprints of DATA: if D
 another audit instead.
 
   aicert prove-absence rows/ --name alpaca --results results.json --text story.txt
+
+With --tree FILE the tree and the fingerprints are kept in FILE. If it is there already, no rows are
+read. Keep it as private as DATA.
 """
 _VERIFY = """\
 Verify a proof about SUBJECT, a file with the row or the text, against the results of a certified
@@ -88,6 +94,7 @@ def add_commands(commands: "Subparsers") -> None:
         parser.add_argument(
             "--split", metavar="SPLIT", default=DEFAULT_SPLIT, help="default: train"
         )
+        parser.add_argument("--tree", metavar="FILE", type=Path, help="keep the tree in this file")
 
     verify = _command(
         commands, "verify-proof", "verify a proof about audited data", _VERIFY, _JUDGED
@@ -236,7 +243,7 @@ def _results(options: argparse.Namespace) -> "Results":
 
 def _prove_record(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     from aicert.audits import proofs
-    from aicert.audits.trees import KEY_BYTES, Salts
+    from aicert.audits.trees import KEY_BYTES, Salts, row_leaf
 
     results = _results(options)
     expected = results.of(options.name, options.split).rows
@@ -244,7 +251,15 @@ def _prove_record(options: argparse.Namespace, say: Callable[[str], None]) -> in
         raise ConfigError(f"--row {options.row}: the audit read {expected.count} rows")
     key = read_bounded(options.key, KEY_BYTES, "the record key")
     salts = Salts(key, options.name, options.split)
-    salt, path = proofs.prove_record(_rows(*_split(options)), options.row - 1, salts, expected)
+    index, rows = options.row - 1, _rows(*_split(options))
+    if options.tree is None:
+        salt, path = proofs.prove_record(rows, index, salts, expected)
+    else:
+        from aicert.cli import kept_tree
+
+        leaves = (row_leaf(salts.salt(number), row) for number, row in enumerate(rows))
+        with kept_tree.opened(options.tree, expected, leaves) as tree:
+            salt, path = salts.salt(index), tree.path_of(index)
     proof = proofs.RecordProof(
         name=options.name, split=options.split, row=options.row, salt=salt, path=path
     )
@@ -253,23 +268,45 @@ def _prove_record(options: argparse.Namespace, say: Callable[[str], None]) -> in
 
 
 def _prove_absence(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    from aicert.audits import proofs
+    from aicert.audits.trees import passage_leaf
+
+    results = _results(options)
+    expected = _passages(results, options)
+    text = _text(options.text)
+    wanted = proofs.passages_of(text)
+
+    def proven(gaps: "tuple[proofs.Gap, ...]") -> proofs.AbsenceProof:
+        return proofs.AbsenceProof(name=options.name, split=options.split, gaps=gaps)
+
+    if options.tree is None:
+        proof = proven(proofs.prove_absence(_fingerprints(options), wanted, expected))
+    else:
+        from aicert.cli import kept_tree
+
+        keys = array("Q", () if options.tree.exists() else _fingerprints(options))
+        with kept_tree.opened(options.tree, expected, map(passage_leaf, keys), keys) as tree:
+            proof = proven(proofs.gaps_among(tree, wanted, tree.path_of))
+            try:
+                proofs.check_absence(proof, text, results)
+            except RejectedError:
+                raise tree.wrong() from None
+    write(proofs.emit(proof).decode())
+    return 0
+
+
+def _fingerprints(options: argparse.Namespace) -> Iterable[int]:
+    """Return the fingerprints of the rows here, sorted, each once."""
     import json
 
-    from aicert.audits import proofs
     from aicert.audits.fingerprints import Fingerprints, of_words
     from aicert.audits.folding import words
     from aicert.audits.run import text_of
 
-    results = _results(options)
-    expected = _passages(results, options)
-    wanted = proofs.passages_of(_text(options.text))
     fingerprints = Fingerprints()
     for row in _rows(*_split(options)):
         fingerprints.add(of_words(words(text_of(json.loads(row)))))
-    gaps = proofs.prove_absence(fingerprints.sorted(), wanted, expected)
-    proof = proofs.AbsenceProof(name=options.name, split=options.split, gaps=gaps)
-    write(proofs.emit(proof).decode())
-    return 0
+    return fingerprints.sorted()
 
 
 def _passages(results: "Results", options: argparse.Namespace) -> "TreeFact":

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aicert.audits.merkle import Tree, leaf_hash, root_of
+from aicert.audits.merkle import (
+    HASH_BYTES,
+    Tree,
+    leaf_hash,
+    level_sizes,
+    next_level,
+    root_from,
+    root_of,
+    siblings,
+)
 from aicert.errors import EvidenceError
 from tests.second import tree as second_tree
 
@@ -96,3 +105,20 @@ def test_a_path_is_good_for_one_place_in_one_tree(shape: tuple[int, int]) -> Non
         swapped = list(paths[index])
         swapped[first], swapped[second] = swapped[second], swapped[first]
         assert root_of(data[index], index, count, swapped) != root
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 8, 13, 64, 67])
+def test_levels_have_the_same_root_and_paths(count: int) -> None:
+    root, paths = tree(leaves(count), tuple(range(count)))
+    levels = [b"".join(map(leaf_hash, leaves(count)))] if count else []
+    while len(levels) < len(level_sizes(count)):
+        levels.append(next_level(levels[-1]))
+    assert [len(level) // HASH_BYTES for level in levels] == level_sizes(count)
+    assert not levels or levels[-1] == root
+    for index in range(count):
+        path = [
+            levels[level][place * HASH_BYTES : (place + 1) * HASH_BYTES]
+            for level, place in siblings(index, count)
+        ]
+        assert path == paths[index]
+        assert root_from(leaf_hash(leaves(count)[index]), index, count, path) == root

@@ -56,7 +56,9 @@ def audited(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
 def prove(folder: Path, capsys: pytest.CaptureFixture[str], kind: str, *more: str) -> int:
     results = str(folder / "results")
     code = main.main([f"prove-{kind}", str(folder / "rows"), "--results", results, *more])
-    (folder / "proof").write_text(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    (folder / "proof").write_text(out)
+    (folder / "errors").write_text(err)
     return code
 
 
@@ -242,3 +244,72 @@ def test_files_of_inputs_of_texts_are_read(
     (folder / "template").write_bytes(b"\xff")
     assert main.main([*words(folder), *inputs]) == 3
     assert "'template' is not UTF-8, so it is no text" in capsys.readouterr().err
+
+
+def test_a_kept_tree_gives_the_same_proofs_without_reading_rows(
+    audited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key, rows = str(audited / "key"), audited / "rows/train.jsonl"
+    absent = ("--name=alpaca", f"--text={audited / 'absent.txt'}")
+    asked: list[tuple[str, ...]] = [
+        *(("record", "--name=alpaca", "--key", key, f"--row={n}") for n in range(1, 6)),
+        ("absence", *absent),
+    ]
+    proofs = []
+    for kind, *more in asked:
+        assert prove(audited, capsys, kind, *more) == 0
+        proofs.append((audited / "proof").read_text())
+    for _ in range(2):
+        for (kind, *more), wanted in zip(asked, proofs, strict=True):
+            tree = audited / f"{kind}.tree"
+            assert prove(audited, capsys, kind, *more, f"--tree={tree}") == 0
+            assert (audited / "proof").read_text() == wanted
+            assert tree.stat().st_mode & 0o777 == 0o600
+        # From now on nothing of the rows is read.
+        rows.write_text("{}\n")
+    assert verify(audited, "absent.txt") == 0
+    assert not [path for path in audited.iterdir() if path.name.startswith(".")]
+    # A passage of the data is refused from a kept tree as well.
+    about = ("--name=alpaca", f"--text={audited / 'present.txt'}")
+    assert prove(audited, capsys, "absence", *about, f"--tree={audited / 'absence.tree'}") == 1
+
+
+def test_a_kept_tree_of_something_else_proves_nothing(
+    audited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = ("--name=alpaca", "--key", str(audited / "key"), "--row=3")
+    absence = ("--name=alpaca", f"--text={audited / 'absent.txt'}")
+    for kind, about in (("record", record), ("absence", absence)):
+        tree = audited / f"{kind}.tree"
+        assert prove(audited, capsys, kind, *about, f"--tree={tree}") == 0
+        whole, proof = tree.read_bytes(), (audited / "proof").read_text()
+        # Neither another split, nor another kind of tree, nor a part of it.
+        other = ("--split=test", *(each.replace("--row=3", "--row=1") for each in about))
+        assert prove(audited, capsys, kind, *other, f"--tree={tree}") == 2
+        tree.write_bytes(whole[:-1])
+        assert prove(audited, capsys, kind, *about, f"--tree={tree}") == 2
+        for place in range(len(whole)):
+            changed = bytes([whole[place] ^ 1])
+            tree.write_bytes(whole[:place] + changed + whole[place + 1 :])
+            code = prove(audited, capsys, kind, *about, f"--tree={tree}")
+            # What is damaged was not needed, or the proof is refused.
+            assert (code, (audited / "proof").read_text()) in ((0, proof), (2, ""))
+        tree.write_bytes(b"")
+        assert prove(audited, capsys, kind, *about, f"--tree={tree}") == 2
+        errors = (audited / "errors").read_text()
+        assert "is not the tree of these results, or damaged" in errors
+
+
+def test_rows_that_are_not_the_audited_ones_leave_no_tree(
+    audited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (audited / "rows/train.jsonl").write_text("".join(LINES[:4]))
+    tree = audited / "tree"
+    record = ("--name=alpaca", "--key", str(audited / "key"), "--row=3")
+    absence = ("--name=alpaca", f"--text={audited / 'absent.txt'}")
+    for kind, about in (("record", record), ("absence", absence)):
+        assert prove(audited, capsys, kind, *about, f"--tree={tree}") == 2
+        assert "is not that of the audit results" in (audited / "errors").read_text()
+        assert sorted(path.name for path in audited.iterdir() if "tree" in path.name) == []
+    missing = audited / "no" / "tree"
+    assert prove(audited, capsys, "record", *record, f"--tree={missing}") == 2
