@@ -1,7 +1,8 @@
 """Merge an adapter into a model in the machine: check the inputs, run the child, check the result.
 
 The result is compared with the base, tensor by tensor: only tensors that the adapter names may have
-changed, and all others must be the base's, byte for byte. Otherwise there is no certificate.
+changed, and all others must be the base's, byte for byte, as must be the files that hold no
+weights. Otherwise there is no certificate.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from enclave_runner.axolotl import report
 from enclave_runner.axolotl.job import Job
 from enclave_runner.axolotl.tensors import Counts
 from enclave_runner.inputs.measure import MeasuredInput
-from enclave_runner.merge import child, derivation, fitting, settings, shards
+from enclave_runner.merge import child, derivation, fitting, others, settings, shards
 from enclave_runner.merge.derivation import (
     Derivation,
     DerivedModel,
@@ -70,6 +71,12 @@ def compare(prepared: Prepared, output: DerivedModel) -> dict[str, Value]:
                 f"the merge went wrong: {len(names)} tensors {what}: {min(names)[:120]!a}"
             )
     shards.check(output)
+    own = others.beside(prepared.settings.base, prepared.models.shown)
+    # Axolotl copies no folders.
+    wanted = {path: file for path, file in own.items() if "/" not in path}
+    other = others.first_wrong(wanted, output, None)
+    if other is not None:
+        raise LockError(f"the merge went wrong: {other}")
     counts = Counts(
         unchanged=len(compared.unchanged), changed=len(compared.changed), new=len(compared.new)
     )

@@ -1,6 +1,7 @@
 """What a merge reads; in its output, only what the adapter names may differ."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,7 @@ def test_a_merge_is_reported_with_what_it_is_of(
     given, out = prepared(measured, tmp_path), tmp_path / "out"
     out.mkdir()
     (out / "model.safetensors").write_bytes(changed(matrices(**BASE), at=9))
+    shutil.copy(given.models.shown["base/config.json"], out)
     report = reported(given, ended("0", out), measured)
     values = {key: value.data for key, value in report.values.items() if value.origin == "measured"}
     wanted = {
@@ -174,4 +176,26 @@ def test_what_is_no_merge_of_these_gets_no_certificate(
     out.mkdir()
     (out / "model.safetensors").write_bytes(output)
     with pytest.raises(LockError, match=message):
+        reported(given, ended("0", out), measured)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "it has other files than the base: 'config.json'"),
+        ({"config.json": b"{}"}, "'config.json' is not the base's"),
+        # As the base has it, with a name that was removed for the child.
+        ({"config.json": None}, "'config.json' is not the base's"),
+        ({"tokenizer.json": b"{}"}, "it has other files than the base: "),
+    ],
+)
+def test_the_other_files_of_a_merge_are_the_bases(
+    measured: list[MeasuredInput], tmp_path: Path, files: dict[str, bytes | None], message: str
+) -> None:
+    given, out = prepared(measured, tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / "model.safetensors").write_bytes(changed(matrices(**BASE), at=9))
+    for name, data in files.items():
+        (out / name).write_bytes((tmp_path / "base" / name).read_bytes() if data is None else data)
+    with pytest.raises(LockError, match=f"the merge went wrong: {message}"):
         reported(given, ended("0", out), measured)
