@@ -253,7 +253,8 @@ def test_a_person_or_a_service_manager_ends_serving(
         else:
             with pytest.raises(SystemExit):
                 given.serve(screen, start(world), given.token)
-        assert "bot: ended: stop\n" in screen.written()
+        asked = ": as you asked" if number == signal.SIGINT else ""
+        assert f"bot: ended: stop{asked}\n" in screen.written()
         assert world.left() == []
         text = receipts_of(given, borrower / "leases", printed)
         assert f"\nended     by order {orders.STOP}: the epoch is " in text
